@@ -1,0 +1,213 @@
+import { readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { UserError } from './errors.ts';
+import { readPins, type Pins, type PinnedVersion } from './pins.ts';
+import type { OriginKind } from './types.ts';
+
+/** Where new versions of something are listed; read when pinning and planning, never by a build. */
+export interface VersionSource {
+  readonly kind: 'github' | 'gitlab' | 'kubernetes' | 'page' | 'go' | 'crates' | 'debian' | 'json' | 'date';
+  /** `owner/repo`, a URL, a module, a crate or a package, by kind. */
+  readonly at: string;
+  /** Which branches are kept: `3 minors`, `same minor`, `newest`; see versions.ts. */
+  readonly keep: string;
+  /** What stands before the version in a tag, `v` unless said. */
+  readonly tagPrefix?: string;
+}
+
+/** Arch words that differ from Go's (amd64, arm64) for one URL. */
+export type ArchWords = Readonly<Record<'x86-64' | 'arm64', string>>;
+
+/** Upstream's own file: `{version}`, `{arch}` (amd64, arm64) and `{machine}` (x86_64, aarch64) are filled in. */
+export interface ReleaseOrigin {
+  readonly kind: 'release';
+  readonly url: string;
+  /** Replaces the words for `{arch}`. */
+  readonly arch?: ArchWords;
+}
+
+/** A Go program, compiled from the module proxy by a wrapper module that stands under the extension's `go/` folder. */
+export interface GoOrigin {
+  readonly kind: 'go';
+  /** Module path, such as `k8s.io/kubernetes`. */
+  readonly module: string;
+  /** Main packages below the module, `*` stands for one folder: `cmd/kubelet`, `plugins/main/*`. */
+  readonly packages: readonly string[];
+  readonly tags?: readonly string[];
+  /** `-X` stamps: variable to value; `{version}` and `{arch}` are filled in. */
+  readonly stamps?: Readonly<Record<string, string>>;
+  /** Names for programs whose main package is called otherwise: package folder to program. */
+  readonly rename?: Readonly<Record<string, string>>;
+}
+
+/** Files that the extension ships itself, in its folder `files/`. */
+export interface FilesOrigin {
+  readonly kind: 'files';
+  /** Folder below the extension. */
+  readonly dir: string;
+}
+
+export type Origin = ReleaseOrigin | GoOrigin | FilesOrigin;
+
+/** Where a file of an origin goes. */
+export interface Place {
+  /** File name (or a glob over paths) in what the origin gives; a raw download is called as its component. */
+  readonly from: string;
+  /** Path in the image; a folder when it ends in `/`. */
+  readonly to: string;
+  /** Permission bits; 0o755 unless said. */
+  readonly mode?: number;
+}
+
+/** One upstream thing inside an extension. */
+export interface Component {
+  readonly name: string;
+  readonly version: string;
+  /** In the order of preference: `release` first. */
+  readonly origins: readonly Origin[];
+  readonly places: readonly Place[];
+}
+
+/** The versions that components are made of: the extension's own, and those of what is coupled to it. */
+export type Versions<Coupled extends string> = Readonly<Record<Coupled | 'version', string>>;
+
+/** What a maintainer writes; see docs/adding-an-extension.md. */
+export interface ExtensionDefinition<Coupled extends string = string> {
+  readonly name: string;
+  /** One line, no full stop. */
+  readonly summary: string;
+  readonly versions: VersionSource;
+  /** Components with versions of their own. */
+  readonly coupled?: Readonly<Record<Coupled, VersionSource>>;
+  /** Pure and cheap: the same versions give the same components. */
+  readonly components: (versions: Versions<Coupled>) => readonly Component[];
+  /** Units that run as soon as the image is merged. */
+  readonly start?: readonly string[];
+  /** Paths that the image must hold, besides the places of its components. */
+  readonly promises?: readonly string[];
+  /** Host paths that are shadowed on purpose. */
+  readonly replaces?: readonly string[];
+  /** Extensions that cannot be merged beside this one. */
+  readonly conflicts?: readonly string[];
+  /** Lint rules that do not apply, each with the reason. */
+  readonly waive?: Readonly<Record<string, string>>;
+}
+
+/** A definition, checked. */
+export interface Extension extends Required<Omit<ExtensionDefinition, 'coupled'>> {
+  readonly coupled: Readonly<Record<string, VersionSource>>;
+}
+
+/** An extension as it stands in a folder of the repository. */
+export interface LoadedExtension {
+  readonly dir: string;
+  readonly extension: Extension;
+  readonly pins: Pins;
+}
+
+// systemd's image names, and what Flatcar manages or deletes by itself (flatcar-postinst, initrd).
+const NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
+
+/** Checks a definition and fills in what can be derived. Throws a UserError that says what to change. */
+export function defineExtension<Coupled extends string = never>(definition: ExtensionDefinition<Coupled>): Extension {
+  const { name } = definition;
+  if (!NAME.test(name)) {
+    throw new UserError(`'${name}' is no name for an extension`, { next: 'use lowercase letters, digits and single dashes' });
+  }
+  if (name.startsWith('flatcar-') || name.startsWith('oem-') || name.endsWith('-flatcar')) {
+    throw new UserError(`the name '${name}' belongs to Flatcar itself`, {
+      next: 'names must not start with flatcar- or oem-, nor end with -flatcar',
+    });
+  }
+  if (definition.summary.trim() === '' || definition.summary.includes('\n')) {
+    throw new UserError(`extension '${name}' needs a summary of one line`);
+  }
+  return {
+    start: [],
+    promises: [],
+    replaces: [],
+    conflicts: [],
+    waive: {},
+    ...definition,
+    coupled: definition.coupled ?? {},
+    components: definition.components as Extension['components'],
+  };
+}
+
+/** A component that is one program in usr/bin. */
+export function binary(name: string, version: string, ...origins: readonly Origin[]): Component {
+  return { name, version, origins, places: [{ from: name, to: 'usr/bin/' }] };
+}
+
+/** A component of several programs: `bin('containerd', v, ['containerd', 'ctr'], …origins)`. */
+export function programs(name: string, version: string, from: readonly string[], ...origins: readonly Origin[]): Component {
+  return { name, version, origins, places: from.map((program) => ({ from: program, to: 'usr/bin/' })) };
+}
+
+/** Upstream's own download. */
+export function release(url: string, options: { arch?: ArchWords } = {}): ReleaseOrigin {
+  return { kind: 'release', url, ...options };
+}
+
+/** A Go program out of the module proxy. */
+export function go(
+  module: string,
+  packages: string | readonly string[],
+  options: Omit<GoOrigin, 'kind' | 'module' | 'packages'> = {},
+): GoOrigin {
+  return { kind: 'go', module, packages: typeof packages === 'string' ? [packages] : packages, ...options };
+}
+
+/** A GitHub project: a version source that also makes the URLs of its release assets. */
+export function github(
+  repo: string,
+  keep = 'newest',
+  options: { tagPrefix?: string } = {},
+): VersionSource & { asset(name: string, options?: { arch?: ArchWords }): ReleaseOrigin } {
+  const tagPrefix = options.tagPrefix ?? 'v';
+  return {
+    kind: 'github',
+    at: repo,
+    keep,
+    tagPrefix,
+    asset: (name, words = {}) => release(`https://github.com/${repo}/releases/download/${tagPrefix}{version}/${name}`, words),
+  };
+}
+
+/** The origins that compile. */
+export const SOURCE_ORIGINS: ReadonlySet<OriginKind> = new Set(['go', 'cargo', 'debian', 'source']);
+
+/** Loads `extension.ts` and `pins.json` (or another pins file) from a folder. */
+export async function loadExtension(dir: string, pinsFile?: string): Promise<LoadedExtension> {
+  const path = resolve(dir);
+  const file = join(path, 'extension.ts');
+  const loaded = (await import(pathToFileURL(file).href)) as { default?: Extension };
+  if (loaded.default === undefined) {
+    throw new UserError('extension.ts exports no default', { where: file, next: 'write `export default defineExtension({ … })`' });
+  }
+  const where = pinsFile ?? join(path, 'pins.json');
+  const pins = readPins(
+    await readFile(where, 'utf8').catch((cause: unknown) => {
+      throw new UserError('cannot read the pins', { where, cause, next: 'run flatcar-ext pin' });
+    }),
+    where,
+  );
+  return { dir: path, extension: loaded.default, pins };
+}
+
+/** The components of one pinned version. */
+export function componentsOf(loaded: LoadedExtension, version: string): { pin: PinnedVersion; components: readonly Component[] } {
+  const pin = loaded.pins[version];
+  if (pin === undefined) {
+    throw new UserError(`${loaded.extension.name} ${version} is not pinned`, {
+      where: loaded.dir,
+      next: `pinned versions: ${Object.keys(loaded.pins).join(', ')}`,
+    });
+  }
+  for (const name of Object.keys(loaded.extension.coupled)) {
+    if (pin.with[name] === undefined)
+      throw new UserError(`${loaded.extension.name} ${version}: pins.json has no version of '${name}' under "with"`, { where: loaded.dir });
+  }
+  return { pin, components: loaded.extension.components({ ...pin.with, version }) };
+}

@@ -1,0 +1,47 @@
+import * as v from 'valibot';
+import { UserError } from './errors.ts';
+
+const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'must be 64 lowercase hex digits'));
+
+const PinnedBytes = v.strictObject({
+  sha256,
+  size: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1))),
+  proof: v.pipe(v.string(), v.nonEmpty('must say what it was checked by')),
+});
+
+const PinnedVersionSchema = v.strictObject({
+  /** Raised when packaging changes under the same upstream version. */
+  revision: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0)), 0),
+  /** Versions of coupled components. */
+  with: v.optional(v.record(v.string(), v.string()), {}),
+  /** SPDX expression of each component. */
+  licenses: v.record(v.string(), v.string()),
+  bytes: v.record(v.string(), PinnedBytes),
+});
+
+/** Versions never carry a leading v or a pre-release (systemd ranks `-rc1` above the release). */
+const Version = v.pipe(v.string(), v.regex(/^\d+(\.\d+)*(\+[0-9a-z]+)?$/, 'must be a plain version such as 1.36.4'));
+
+export const PinsSchema = v.objectWithRest({ $schema: v.optional(v.string()) }, v.unknown());
+
+/** The exact bytes of one version, as pins.json has them. */
+export type PinnedVersion = v.InferOutput<typeof PinnedVersionSchema>;
+/** pins.json: version to its exact components and digests. */
+export type Pins = Readonly<Record<string, PinnedVersion>>;
+
+/** Reads pins.json; every problem is shown at once, with its place in the file. */
+export function readPins(text: string, where: string): Pins {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new UserError('pins.json is not JSON', { where, cause, next: 'restore it from git or run flatcar-ext pin' });
+  }
+  const { $schema: _, ...versions } = v.parse(PinsSchema, json);
+  const parsed = v.safeParse(v.record(Version, PinnedVersionSchema), versions);
+  if (!parsed.success) {
+    const issues = parsed.issues.map((issue) => `  ${v.getDotPath(issue) ?? 'file'}: ${issue.message}`);
+    throw new UserError(`pins.json is wrong:\n${issues.join('\n')}`, { where });
+  }
+  return parsed.output;
+}

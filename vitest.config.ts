@@ -1,0 +1,29 @@
+import { defineConfig } from 'vitest/config';
+
+// Three levels: unit needs no privileges, merge needs root and a Debian root it makes itself, machine boots QEMU.
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['packages/*/test/**/*.test.ts'],
+          exclude: ['**/*.merge.test.ts', '**/*.machine.test.ts'],
+          pool: 'forks',
+          isolate: false,
+          testTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: 'merge',
+          include: ['packages/*/test/**/*.merge.test.ts', 'extensions/*/*.test.ts'],
+          pool: 'forks',
+          testTimeout: 1_800_000,
+          hookTimeout: 1_800_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
