@@ -131,7 +131,7 @@ export function defineExtension<Coupled extends string = never>(definition: Exte
     waive: {},
     ...definition,
     coupled: definition.coupled ?? {},
-    components: definition.components as Extension['components'],
+    components: definition.components,
   };
 }
 
