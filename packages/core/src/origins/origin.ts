@@ -1,0 +1,29 @@
+import type { Component } from '../extension.ts';
+import type { PinnedVersion } from '../pins.ts';
+import type { Store } from '../store.ts';
+import type { Tools } from '../tools.ts';
+import type { Arch, Material, Report, ToolRecord } from '../types.ts';
+
+/** What every origin is given. */
+export interface OriginContext {
+  /** Folder of the extension, where `files/` and wrapper modules stand. */
+  readonly dir: string;
+  readonly component: Component;
+  readonly arch: Arch;
+  readonly pin: PinnedVersion;
+  readonly store: Store;
+  readonly tools: Tools;
+  readonly report: Report;
+  /** Base URL that stands in for all upstream hosts. */
+  readonly mirror?: string;
+  readonly signal?: AbortSignal;
+}
+
+/** What every origin gives: a folder of files under the names that `Place.from` speaks of. */
+export interface OriginResult {
+  readonly dir: string;
+  readonly materials: readonly Material[];
+  /** What else decided the bytes; part of the payload's key. */
+  readonly parameters: Readonly<Record<string, string>>;
+  readonly tools: readonly ToolRecord[];
+}
