@@ -159,8 +159,7 @@ export interface Payload {
   readonly needs: Needs;
   readonly components: readonly BuiltComponent[];
   readonly tools: readonly ToolRecord[];
-  /** Origin asked for and what it was resolved to; `publishable` is false after any fallback. */
-  readonly origin: OriginChoice;
+  /** False after any fallback: an origin that the definition does not prefer, or a tool that is not the pinned one. */
   readonly publishable: boolean;
   /** Go modules and the like that were found inside the binaries, for the SBOM. */
   readonly modules: readonly EmbeddedModule[];

@@ -1,0 +1,323 @@
+import { constants } from 'node:fs';
+import { access, copyFile, mkdir, readdir, readFile, rename, stat } from 'node:fs/promises';
+import { basename, dirname, join, relative } from 'node:path';
+import { bindMany, type SignKeys } from './bind.ts';
+import { embeddedModules } from './buildinfo.ts';
+import { packErofs } from './ddi.ts';
+import { UserError, UserErrors } from './errors.ts';
+import { componentsOf, type Component, type LoadedExtension } from './extension.ts';
+import { lintTree } from './lint.ts';
+import { imageBase, imageVersion, targetName } from './names.ts';
+import { fits, measureNeeds } from './needs.ts';
+import type { PinnedVersion } from './pins.ts';
+import { stageReleaseFile } from './release-file.ts';
+import { resolveComponents, type ResolvedComponent } from './resolve.ts';
+import { writeSidecars } from './sidecars/index.ts';
+import { packSquashfs } from './squashfs.ts';
+import { stage } from './stage.ts';
+import { digestOf, hashFile, writeAtomic, type Store } from './store.ts';
+import type { Tools } from './tools.ts';
+import { normalise, readTree } from './tree.ts';
+import type {
+  Arch,
+  BuiltComponent,
+  Finding,
+  Format,
+  Image,
+  Needs,
+  EmbeddedModule,
+  OriginChoice,
+  Payload,
+  Profile,
+  Report,
+  Target,
+  Tree,
+} from './types.ts';
+import { writeStartDropins } from './units.ts';
+
+/** Raised when the same inputs are to give other bytes: it is part of every payload's key. */
+const PAYLOAD_FORMAT = 1;
+
+/** One build: one extension version for one architecture, bound to any number of targets. */
+export interface BuildOptions {
+  /** Upstream version, as pins.json has it. */
+  readonly version: string;
+  readonly arch: Arch;
+  readonly targets: readonly Target[];
+  readonly profile: Profile;
+  readonly origin: OriginChoice;
+  /** Folder that gets `payload/` and one folder per target. */
+  readonly out: string;
+  readonly store: Store;
+  readonly tools: Tools;
+  readonly report: Report;
+  readonly mirror?: string;
+  readonly signal?: AbortSignal;
+  readonly sign?: SignKeys;
+  /** For the build record. */
+  readonly gitCommit?: string;
+}
+
+/** What a build made. */
+export interface BuildResult {
+  /** One per format that the targets asked for. */
+  readonly payloads: readonly Payload[];
+  readonly images: readonly Image[];
+}
+
+/** The format that images bound to a target have. */
+export function formatOf(target: Target): Format {
+  return target === 'portable' ? 'squashfs' : target.format;
+}
+
+/** Folders of the extensions in a repository, sorted by name. */
+export async function findExtensions(repo: string): Promise<string[]> {
+  const root = join(repo, 'extensions');
+  const names = await readdir(root).catch((cause: unknown) => {
+    throw new UserError('no extensions here', { where: root, cause, next: 'run this in the repository' });
+  });
+  const dirs = await Promise.all(
+    names.toSorted().map(async (name) => {
+      const dir = join(root, name);
+      return access(join(dir, 'extension.ts')).then(
+        () => [dir],
+        () => [],
+      );
+    }),
+  );
+  return dirs.flat();
+}
+
+/** Throws all errors together, each with its fix; reports the warnings. */
+function judge(findings: readonly Finding[], what: string, report: Report): void {
+  for (const { rule, what: text, fix } of findings.filter(({ level }) => level === 'warning')) {
+    report({ type: 'notice', text: `${what}: ${text} [${rule}]; ${fix}` });
+  }
+  const errors = findings.filter(({ level }) => level === 'error');
+  if (errors.length === 0) return;
+  throw new UserErrors(
+    `${what}: lint found ${errors.length} error${errors.length === 1 ? '' : 's'}`,
+    errors.map(
+      ({ rule, what: text, path, fix }) =>
+        new UserError(`${text} [${rule}]`, { ...(path === undefined ? {} : { where: path }), next: fix }),
+    ),
+  );
+}
+
+/** The extension's own `files/` folder, as a component beside the others. */
+async function ownFiles({ dir, extension }: LoadedExtension, version: string): Promise<Component[]> {
+  const exists = await access(join(dir, 'files')).then(
+    () => true,
+    () => false,
+  );
+  return exists ? [{ name: extension.name, version, origins: [{ kind: 'files', dir: 'files' }], places: [{ from: '**', to: '' }] }] : [];
+}
+
+/** The licence of a component: pins.json has those of upstream, our own files are under the repository's. */
+function licenseOf(component: Component, pin: PinnedVersion, loaded: LoadedExtension): string {
+  const license = pin.licenses[component.name] ?? (component.name === loaded.extension.name ? 'Apache-2.0' : undefined);
+  if (license === undefined) {
+    throw new UserError(`pins.json gives no licence for component '${component.name}'`, {
+      where: loaded.dir,
+      next: `add it under "licenses" of ${component.version} as an SPDX expression`,
+    });
+  }
+  return license;
+}
+
+function built({ component, origin, result }: ResolvedComponent, license: string): BuiltComponent {
+  return {
+    name: component.name,
+    version: component.version,
+    license,
+    origin: origin.kind,
+    materials: result.materials,
+    parameters: result.parameters,
+  };
+}
+
+interface Staged {
+  readonly tree: Tree;
+  readonly reload: boolean;
+  readonly needs: Needs;
+  readonly modules: readonly EmbeddedModule[];
+}
+
+/** Stages the components' files, lints the tree and measures what it needs. */
+async function stageTree(
+  loaded: LoadedExtension,
+  version: string,
+  resolved: readonly ResolvedComponent[],
+  dir: string,
+  options: BuildOptions,
+): Promise<Staged> {
+  const { arch, report } = options;
+  const { extension } = loaded;
+  report({ type: 'step', text: `staging ${extension.name} ${version} for ${arch}` });
+  const owners = await stage(
+    resolved.map(({ component, result }) => ({ component: component.name, dir: result.dir, places: component.places })),
+    dir,
+  );
+  await writeStartDropins(dir, extension.name, extension.start);
+  await normalise(dir);
+  // systemd must read units again after a merge that brings any (EXTENSION_RELOAD_MANAGER=).
+  const reload = extension.start.length > 0 || [...owners.keys()].some((path) => path.startsWith('usr/lib/systemd/'));
+  await stageReleaseFile(dir, { name: extension.name, kind: 'sysext', version, arch, target: 'portable', reload });
+  const tree = await readTree(dir, owners);
+  judge(await lintTree(tree, { extension, arch, kind: 'sysext' }), `${extension.name} ${version} ${arch}`, report);
+  return { tree, reload, needs: await measureNeeds(tree, arch), modules: await embeddedModules(tree) };
+}
+
+/**
+ * Makes the payloads of one extension version for one architecture: resolve → stage → lint → pack.
+ * Everything is decided by the key; what the store has is not made again.
+ */
+async function makePayloads(
+  loaded: LoadedExtension,
+  formats: readonly Format[],
+  options: BuildOptions,
+): Promise<{ payload: Payload; file: string }[]> {
+  const { extension } = loaded;
+  const { store, tools, report, arch, profile } = options;
+  const { pin, components } = componentsOf(loaded, options.version);
+  const version = imageVersion(options.version, pin.revision);
+  const context = {
+    dir: loaded.dir,
+    arch,
+    pin,
+    store,
+    tools,
+    report,
+    ...(options.mirror === undefined ? {} : { mirror: options.mirror }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  };
+
+  const resolved = await resolveComponents([...components, ...(await ownFiles(loaded, version))], context, options.origin);
+  const builtComponents = resolved.map((one) => built(one, licenseOf(one.component, pin, loaded)));
+  const componentTools = resolved.flatMap(({ result }) => result.tools);
+
+  return store.withTemp(async (temp) => {
+    // Staged at most once, and only when a format is missing from the store.
+    let staged: Promise<Staged> | undefined;
+    const stagedTree = (): Promise<Staged> => (staged ??= stageTree(loaded, version, resolved, join(temp, 'tree'), options));
+
+    const payloads: { payload: Payload; file: string }[] = [];
+    for (const format of formats) {
+      const packTools = await tools.record(format === 'squashfs' ? 'mksquashfs' : 'mkfs.erofs');
+      const records = [...componentTools, ...packTools];
+      const key = digestOf({
+        step: 'payload',
+        number: PAYLOAD_FORMAT,
+        name: extension.name,
+        summary: extension.summary,
+        start: extension.start,
+        waive: extension.waive,
+        version,
+        arch,
+        format,
+        profile,
+        components: builtComponents,
+        preferred: resolved.map(({ preferred }) => preferred),
+        places: resolved.map(({ component }) => component.places),
+        tools: records,
+      });
+      const made = await store.result('payload', key, async (dir) => {
+        const { tree, reload, needs, modules } = await stagedTree();
+        report({ type: 'step', text: `packing ${extension.name} ${version} for ${arch} (${format}, ${profile})` });
+        const file = join(dir, `payload.${format}`);
+        const pack = format === 'squashfs' ? packSquashfs : packErofs;
+        const { releaseFileOffset } = await pack(tools, tree, { name: extension.name, kind: 'sysext', profile }, file);
+        const payload: Payload = {
+          key,
+          extension: extension.name,
+          summary: extension.summary,
+          kind: 'sysext',
+          version,
+          arch,
+          format,
+          profile,
+          file: basename(file),
+          sha256: await hashFile(file),
+          size: (await stat(file)).size,
+          releaseFileOffset,
+          reload,
+          tree: { digest: tree.digest, entries: tree.entries },
+          needs,
+          components: builtComponents,
+          tools: records,
+          publishable: resolved.every(({ preferred }) => preferred) && records.every(({ status }) => status === 'pinned'),
+          modules,
+          waived: extension.waive,
+        };
+        await writeAtomic(join(dir, 'payload.json'), `${JSON.stringify(payload, undefined, 2)}\n`);
+      });
+      const payload = JSON.parse(await readFile(join(made.dir, 'payload.json'), 'utf8')) as Payload;
+      payloads.push({ payload, file: join(made.dir, payload.file) });
+    }
+    return payloads;
+  });
+}
+
+/** Writes the payload's record where `flatcar-ext bind` finds it; a squashfs payload is the portable image itself. */
+async function exportPayload(payload: Payload, file: string, out: string, images: readonly Image[]): Promise<void> {
+  const dir = join(out, 'payload');
+  await mkdir(dir, { recursive: true });
+  const base = imageBase(payload.extension, payload.version, 'portable', payload.arch);
+  const portable = images.find(({ target, arch }) => target === 'portable' && arch === payload.arch && payload.format === 'squashfs');
+  const target = portable?.file ?? join(dir, `${base}.${payload.format}`);
+  if (portable === undefined) {
+    const temporary = `${target}.${process.pid}.tmp`;
+    await copyFile(file, temporary, constants.COPYFILE_FICLONE);
+    await rename(temporary, target);
+  }
+  await writeAtomic(
+    join(dir, `${base}.${payload.format}.payload.json`),
+    `${JSON.stringify({ ...payload, file: relative(dir, target) }, undefined, 2)}\n`,
+  );
+}
+
+/**
+ * Binds a payload to targets of its format and writes each image with its sidecars into `out/<target>/`.
+ * Used by builds and by `flatcar-ext bind`; imports no extension code.
+ */
+export async function bindTargets(
+  payload: Payload,
+  file: string,
+  targets: readonly Target[],
+  options: Omit<BuildOptions, 'version' | 'arch' | 'targets' | 'profile' | 'origin' | 'mirror'>,
+): Promise<Image[]> {
+  const { out, tools, store, report, sign, gitCommit } = options;
+  const jobs = targets.map((target) => ({
+    target,
+    out: join(out, targetName(target), `${imageBase(payload.extension, payload.version, target, payload.arch)}.raw`),
+  }));
+  for (const { target } of jobs)
+    judge(fits(payload.needs, target), `${payload.extension} ${payload.version} on ${targetName(target)}`, report);
+  await Promise.all(jobs.map(({ out: path }) => mkdir(dirname(path), { recursive: true })));
+  report({
+    type: 'step',
+    text: `binding ${payload.extension} ${payload.version} ${payload.arch} to ${targets.map(targetName).join(', ')}`,
+  });
+  const images = await bindMany(payload, file, jobs, { tools, store, ...(sign === undefined ? {} : { sign }) });
+  for (const image of images) await writeSidecars(image, payload, gitCommit === undefined ? {} : { gitCommit });
+  return images;
+}
+
+/** Builds one extension version for one architecture: payloads, then an image per target. */
+export async function buildExtension(loaded: LoadedExtension, options: BuildOptions): Promise<BuildResult> {
+  const formats = [...new Set(options.targets.map(formatOf))];
+  const made = await makePayloads(loaded, formats, options);
+  const images: Image[] = [];
+  for (const { payload, file } of made) {
+    options.signal?.throwIfAborted();
+    const bound = await bindTargets(
+      payload,
+      file,
+      options.targets.filter((target) => formatOf(target) === payload.format),
+      options,
+    );
+    images.push(...bound);
+    await exportPayload(payload, file, options.out, bound);
+  }
+  return { payloads: made.map(({ payload }) => payload), images };
+}

@@ -1,0 +1,92 @@
+import { SOURCE_ORIGINS, type Component, type Origin } from './extension.ts';
+import { UnreachableError } from './fetch.ts';
+import { UserError, UserErrors } from './errors.ts';
+import { buildFiles } from './origins/files.ts';
+import { buildGo } from './origins/go.ts';
+import type { OriginContext, OriginResult } from './origins/origin.ts';
+import { buildRelease } from './origins/release.ts';
+import type { OriginChoice } from './types.ts';
+
+/** A component with the origin that it was made from, and its files. */
+export interface ResolvedComponent {
+  readonly component: Component;
+  readonly origin: Origin;
+  readonly result: OriginResult;
+  /** True when the origin is the one that the definition prefers. */
+  readonly preferred: boolean;
+}
+
+const describe = (component: Component): string => `${component.name} ${component.version}`;
+
+async function make(origin: Origin, context: OriginContext): Promise<OriginResult> {
+  switch (origin.kind) {
+    case 'release':
+      return buildRelease(origin, context);
+    case 'go':
+      // A compiler takes all cores and gigabytes: one at a time, whatever else builds on this machine.
+      return context.store.lock('compile', () => buildGo(origin, context));
+    case 'files':
+      return buildFiles(origin, context);
+  }
+}
+
+function sourceOf(component: Component): Origin | undefined {
+  return component.origins.find(({ kind }) => SOURCE_ORIGINS.has(kind));
+}
+
+/**
+ * Makes the files of all components, downloads side by side. All errors are shown together.
+ * See resolveComponent for what `choice` means.
+ */
+export async function resolveComponents(
+  components: readonly Component[],
+  context: Omit<OriginContext, 'component'>,
+  choice: OriginChoice,
+): Promise<ResolvedComponent[]> {
+  const settled = await Promise.allSettled(components.map((component) => resolveComponent({ ...context, component }, choice)));
+  context.signal?.throwIfAborted();
+  const errors = settled.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
+  const [first] = errors;
+  if (errors.length === 1 || errors.some((error) => !(error instanceof UserError))) throw first;
+  if (errors.length > 1) throw new UserErrors(`${errors.length} components could not be made`, errors as UserError[]);
+  return settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+}
+
+/**
+ * Makes a component's files from one origin.
+ * `release` takes the origin that the definition prefers; `source` the first that compiles; `auto` is `release`,
+ * and a source origin only when upstream's host cannot be reached. Neither a wrong digest nor a missing file ever falls back.
+ */
+async function resolveComponent(context: OriginContext, choice: OriginChoice): Promise<ResolvedComponent> {
+  const { component, report } = context;
+  const [first] = component.origins;
+  if (first === undefined) throw new UserError(`component '${component.name}' has no origin`, { where: context.dir });
+  const source = sourceOf(component);
+  const done = async (origin: Origin): Promise<ResolvedComponent> => ({
+    component,
+    origin,
+    result: await make(origin, context),
+    preferred: origin === first,
+  });
+
+  if (choice === 'source') {
+    if (first.kind === 'files') return done(first);
+    if (source === undefined) {
+      throw new UserError(`${describe(component)} cannot be built from source: its definition has no source origin`, {
+        where: context.dir,
+        next: 'use --origin release',
+      });
+    }
+    return done(source);
+  }
+  try {
+    return await done(first);
+  } catch (error) {
+    if (choice !== 'auto' || source === undefined || source === first || !(error instanceof UnreachableError)) throw error;
+    report({
+      type: 'notice',
+      text: `${describe(component)}: ${error.message}; BUILDING FROM SOURCE (${source.kind}) INSTEAD. This image is not for publishing; --origin release forbids the fallback.`,
+    });
+    return done(source);
+  }
+}
