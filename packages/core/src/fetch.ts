@@ -1,0 +1,248 @@
+import { createWriteStream } from 'node:fs';
+import { mkdir, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { EnvHttpProxyAgent, interceptors, request, type Dispatcher } from 'undici';
+import { messageOf, UserError } from './errors.ts';
+import { hashFile, type Store } from './store.ts';
+import type { Report } from './types.ts';
+
+/** A host that cannot be reached: DNS, refused, time-outs, TLS, resets. The only error that `--origin auto` may fall back on. */
+export class UnreachableError extends UserError {}
+
+/** Bytes from outside: a URL and what they must be. */
+export interface PinnedUrl {
+  readonly url: string;
+  /** Lowercase hex. */
+  readonly sha256: string;
+  /** In bytes, where known. */
+  readonly size?: number;
+}
+
+export interface FetchOptions {
+  readonly report?: Report;
+  /** `https://host/path` is fetched as `<mirror>/host/path`. */
+  readonly mirror?: string;
+  readonly signal?: AbortSignal;
+  /** Attempts in all; 5 unless said. */
+  readonly attempts?: number;
+  /** First pause between attempts in milliseconds, doubled each time; 500 unless said. */
+  readonly pause?: number;
+  /** A connection slower than this many bytes a second over `window` milliseconds is given up; 1024 over 30 s unless said. */
+  readonly slowest?: { readonly bytesPerSecond: number; readonly window: number };
+}
+
+/** Where a URL is fetched from, given a mirror. */
+export function mirrored(url: string, mirror: string | undefined): string {
+  if (mirror === undefined) return url;
+  const { host, pathname, search } = new URL(url);
+  return `${mirror.replace(/\/+$/, '')}/${host}${pathname}${search}`;
+}
+
+/** A failure that another attempt may mend; `wait` as the server asked, in milliseconds. */
+class Again extends Error {
+  readonly wait: number | undefined;
+  /** True when no answer came from the host at all. */
+  readonly unreachable: boolean;
+  /** True when the host answered, and the answer was no. */
+  readonly answered: boolean;
+  constructor(message: string, about: { wait?: number; unreachable?: boolean; answered?: boolean; cause?: unknown } = {}) {
+    super(message, { cause: about.cause });
+    this.wait = about.wait;
+    this.unreachable = about.unreachable ?? false;
+    this.answered = about.answered ?? false;
+  }
+}
+
+let agent: Dispatcher | undefined;
+/** One dispatcher for the process: proxies from the environment, redirects followed. */
+function dispatcher(): Dispatcher {
+  return (agent ??= new EnvHttpProxyAgent({ connect: { timeout: 10_000 } }).compose(interceptors.redirect({ maxRedirections: 10 })));
+}
+
+/** Hosts that did not answer: asked once per process, not once per file. */
+const unreachable = new Map<string, UnreachableError>();
+
+/** Retry-After in milliseconds (RFC 9110 10.2.3: seconds or a date), at most five minutes. */
+function retryAfter(value: string | string[] | undefined): number | undefined {
+  if (typeof value !== 'string') return undefined;
+  const seconds = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
+  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), 300) * 1000 : undefined;
+}
+
+/** Counts bytes, keeps the rate and the size, and tells the watcher. */
+function meter(
+  already: number,
+  total: number | undefined,
+  options: FetchOptions & { name: string; limit: number | undefined },
+): Transform & { received: () => number } {
+  const { bytesPerSecond, window } = options.slowest ?? { bytesPerSecond: 1024, window: 30_000 };
+  let done = already;
+  let seen = already;
+  let told = 0;
+  const transform = new Transform({
+    transform(chunk: Buffer, _, next) {
+      done += chunk.length;
+      if (options.limit !== undefined && done > options.limit) {
+        next(
+          new UserError(`the server sends more than the pinned ${options.limit} bytes`, {
+            where: options.name,
+            next: 'check the pin; nothing was kept',
+          }),
+        );
+        return;
+      }
+      const now = Date.now();
+      if (now - told > 200) {
+        told = now;
+        options.report?.({ type: 'progress', what: options.name, done, ...(total === undefined ? {} : { total }) });
+      }
+      next(null, chunk);
+    },
+  });
+  const timer = setInterval(() => {
+    if (done - seen < (bytesPerSecond * window) / 1000) transform.destroy(new Again(`slower than ${bytesPerSecond} bytes a second`));
+    seen = done;
+  }, window);
+  transform.once('close', () => clearInterval(timer));
+  return Object.assign(transform, { received: () => done });
+}
+
+/** One attempt: asks for what is missing of the part, appends it, and checks the length. */
+async function attempt(url: string, part: string, pin: PinnedUrl, options: FetchOptions): Promise<void> {
+  const have = await stat(part).then(
+    ({ size }) => size,
+    () => 0,
+  );
+  let response: Dispatcher.ResponseData;
+  try {
+    response = await request(url, {
+      dispatcher: dispatcher(),
+      headers: { 'user-agent': 'flatcar-ext', 'accept-encoding': 'identity', ...(have > 0 ? { range: `bytes=${have}-` } : {}) },
+      headersTimeout: 30_000,
+      bodyTimeout: 60_000,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+    });
+  } catch (cause) {
+    options.signal?.throwIfAborted();
+    throw new Again(messageOf(cause), { unreachable: true, cause });
+  }
+  const { statusCode, headers, body } = response;
+  if (statusCode === 416) {
+    // The part is longer than the file, or already whole: its digest decides.
+    await body.dump();
+    if ((await hashFile(part)) === pin.sha256) return;
+    await rm(part, { force: true });
+    throw new Again('the part that was there does not fit the file');
+  }
+  if (statusCode === 429 || statusCode >= 500) {
+    await body.dump();
+    const wait = retryAfter(headers['retry-after']);
+    throw new Again(`the server answered ${statusCode}`, { answered: true, ...(wait === undefined ? {} : { wait }) });
+  }
+  if (statusCode !== 200 && statusCode !== 206) {
+    await body.dump();
+    throw new UserError(`the server answered ${statusCode}`, {
+      where: url,
+      next:
+        statusCode === 404
+          ? 'upstream may have moved or removed the file: check the URL in the definition'
+          : 'check the URL and any credentials or proxy',
+    });
+  }
+  // A server that ignores Range sends the whole file again, and one that lies about it is found by the digest.
+  const resumed = statusCode === 206 && have > 0 && String(headers['content-range'] ?? '').startsWith(`bytes ${have}-`);
+  if (statusCode === 206 && !resumed) {
+    await body.dump();
+    await rm(part, { force: true });
+    throw new Again('the server sent another range than was asked for');
+  }
+  const start = resumed ? have : 0;
+  const length = headers['content-length'] === undefined ? undefined : start + Number(headers['content-length']);
+  const total = length ?? pin.size;
+  const counter = meter(start, total, { ...options, name: pin.url, limit: pin.size });
+  try {
+    await pipeline(
+      body,
+      counter,
+      createWriteStream(part, { flags: resumed ? 'a' : 'w', flush: true }),
+      ...(options.signal === undefined ? [] : [{ signal: options.signal }]),
+    );
+  } catch (cause) {
+    options.signal?.throwIfAborted();
+    if (cause instanceof UserError || cause instanceof Again) throw cause;
+    if ((cause as NodeJS.ErrnoException).code === 'ENOSPC')
+      throw new UserError('no space left for the download', {
+        where: part,
+        next: 'free some space, or run flatcar-ext cache prune',
+        cause,
+      });
+    throw new Again(`the connection broke after ${counter.received()} bytes: ${messageOf(cause)}`, { cause });
+  }
+  if (total !== undefined && counter.received() < total) throw new Again(`only ${counter.received()} of ${total} bytes came`);
+}
+
+async function download(store: Store, pin: PinnedUrl, options: FetchOptions): Promise<string> {
+  const url = mirrored(pin.url, options.mirror);
+  const { host } = new URL(url);
+  const gone = unreachable.get(host);
+  if (gone !== undefined) throw gone;
+  const part = store.partial(pin.sha256);
+  await mkdir(dirname(part), { recursive: true });
+  options.report?.({ type: 'step', text: `fetching ${url}` });
+
+  const attempts = options.attempts ?? 5;
+  let pause = options.pause ?? 500;
+  for (let count = 1; ; count += 1) {
+    try {
+      await attempt(url, part, pin, options);
+      break;
+    } catch (error) {
+      if (!(error instanceof Again)) {
+        if (error instanceof UserError) await rm(part, { force: true });
+        throw error;
+      }
+      // A name that does not resolve or a closed port will not change within seconds.
+      const hopeless =
+        error.unreachable &&
+        /ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ENETUNREACH/.test(
+          `${error.message} ${messageOf(error.cause)} ${String((error.cause as NodeJS.ErrnoException).code)}`,
+        );
+      if (count >= attempts || (hopeless && count >= 2)) {
+        if (error.answered)
+          throw new UserError(error.message, { where: url, next: 'try again later, or name a mirror (--mirror URL)', cause: error });
+        const failure = new UnreachableError(`${host} cannot be reached: ${error.message}`, {
+          where: url,
+          next: 'check the network and the proxy settings, or name a mirror (--mirror URL); what was fetched is kept and resumed',
+          cause: error,
+        });
+        if (error.unreachable) unreachable.set(host, failure);
+        throw failure;
+      }
+      await sleep(error.wait ?? pause, undefined, options.signal === undefined ? {} : { signal: options.signal });
+      pause = Math.min(pause * 2, 30_000);
+    }
+  }
+  const got = await hashFile(part);
+  if (got !== pin.sha256) {
+    await rm(part, { force: true });
+    throw new UserError(`wrong digest: sha256 ${pin.sha256} is pinned, the server sent ${got}`, {
+      where: url,
+      next: 'do not change the pin before you know why: upstream replaced the file, or something on the way did',
+    });
+  }
+  return (await store.keep(part, pin.sha256)).path;
+}
+
+/**
+ * The bytes of a pinned URL, from the store or over HTTP: resumed, retried with backoff, length and digest checked.
+ * Two processes that want the same fetch it once. Throws UnreachableError when the host does not answer,
+ * UserError for everything else; nothing wrong is ever kept.
+ */
+export async function fetchBlob(store: Store, pin: PinnedUrl, options: FetchOptions = {}): Promise<string> {
+  const there = await store.blob(pin.sha256);
+  if (there !== undefined) return there;
+  return store.lock(`fetch-${pin.sha256}`, async () => (await store.blob(pin.sha256)) ?? download(store, pin, options));
+}
