@@ -1,0 +1,60 @@
+import { join } from 'node:path';
+import { archWords } from '../arch.ts';
+import { UserError } from '../errors.ts';
+import type { Component, ReleaseOrigin } from '../extension.ts';
+import { fetchBlob } from '../fetch.ts';
+import { digestOf } from '../store.ts';
+import type { Arch } from '../types.ts';
+import { archiveKind, unpack } from '../unpack.ts';
+import type { OriginContext, OriginResult } from './origin.ts';
+
+/** Raised when the same archive is to give other files. */
+const UNPACK_FORMAT = 1;
+
+/** The URL of upstream's file for an architecture; also the key of its pin. */
+export function releaseLocator(origin: ReleaseOrigin, component: Component, arch: Arch): string {
+  const words: Record<string, string> = {
+    version: component.version,
+    arch: origin.arch?.[arch] ?? archWords(arch).go,
+    machine: archWords(arch).machine,
+  };
+  return origin.url.replaceAll(/\{(\w+)\}/g, (whole, word: string) => {
+    const value = words[word];
+    if (value === undefined)
+      throw new UserError(`component '${component.name}': the URL has an unknown word ${whole}`, {
+        where: origin.url,
+        next: 'use {version}, {arch} or {machine}',
+      });
+    return value;
+  });
+}
+
+/** Upstream's own file: fetched by its pin, unpacked once. A raw binary is called as its component. */
+export async function buildRelease(origin: ReleaseOrigin, context: OriginContext): Promise<OriginResult> {
+  const { component, arch, pin, store, tools, report, mirror, signal } = context;
+  const url = releaseLocator(origin, component, arch);
+  const bytes = pin.bytes[url];
+  if (bytes === undefined) {
+    throw new UserError(`${component.name} ${component.version} is not pinned for ${arch}`, {
+      where: url,
+      next: 'run flatcar-ext pin; nothing is fetched without a digest',
+    });
+  }
+  const blob = await fetchBlob(
+    store,
+    { url, sha256: bytes.sha256, ...(bytes.size === undefined ? {} : { size: bytes.size }) },
+    { report, ...(mirror === undefined ? {} : { mirror }), ...(signal === undefined ? {} : { signal }) },
+  );
+  const file = decodeURIComponent(new URL(url).pathname.split('/').at(-1) ?? '');
+  const name = archiveKind(file).archive === 'raw' ? component.name : file;
+  const { dir } = await store.result('unpacked', digestOf({ number: UNPACK_FORMAT, sha256: bytes.sha256, name }), async (fresh) => {
+    await unpack(blob, name, join(fresh, 'files'), { decompressor: (kind) => tools.command(kind) });
+  });
+  const { sha256, proof, size } = bytes;
+  return {
+    dir: join(dir, 'files'),
+    materials: [{ locator: url, sha256, proof, ...(size === undefined ? {} : { size }) }],
+    parameters: {},
+    tools: [],
+  };
+}
