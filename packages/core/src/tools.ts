@@ -1,0 +1,111 @@
+import { access, readFile } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+import { archWords, hostArch } from './arch.ts';
+import { fetchPackage, unpackPackage, type Archive, type DebianPackage } from './debian.ts';
+import { UserError } from './errors.ts';
+import { exec, type ExecOptions } from './exec.ts';
+import { digestOf, type Store } from './store.ts';
+import type { Arch, Report, ToolRecord } from './types.ts';
+import type { Command } from './unpack.ts';
+
+/** data/tools.json: which packages make which tool, and their pins for both kinds of host. Written by scripts/pin-tools.ts. */
+export interface ToolPins {
+  readonly suite: string;
+  /** Timestamp in the snapshot archive at which all of these were current. */
+  readonly snapshot: string;
+  readonly tools: Readonly<Record<string, { readonly program: string; readonly packages: readonly string[] }>>;
+  readonly packages: Readonly<Record<Arch, Readonly<Record<string, Omit<DebianPackage, 'name'>>>>>;
+}
+
+/** Pinned programs out of the store; the host's own never decide the bytes of an image. */
+export interface Tools {
+  /** Runs a tool and returns its standard output. */
+  run(tool: string, args: readonly string[], options?: ExecOptions): Promise<string>;
+  /** How a tool is started by others. */
+  command(tool: string): Promise<Command>;
+  /** The packages that a tool consists of, for cache keys and build records. */
+  record(tool: string): Promise<ToolRecord[]>;
+  /** A Go to begin with: the host's, else a pinned one. It only fetches the pinned toolchain and never decides bytes. */
+  bootstrapGo(): Promise<string>;
+}
+
+interface Installed {
+  readonly dir: string;
+  readonly program: string;
+  readonly records: ToolRecord[];
+}
+
+/** Reads data/tools.json. */
+export async function readToolPins(): Promise<ToolPins> {
+  return JSON.parse(await readFile(new URL('data/tools.json', import.meta.url), 'utf8')) as ToolPins;
+}
+
+/** The host's program, if it is on PATH. */
+async function onPath(program: string): Promise<string | undefined> {
+  for (const dir of (process.env['PATH'] ?? '').split(delimiter)) {
+    const path = join(dir, program);
+    if (
+      await access(path).then(
+        () => true,
+        () => false,
+      )
+    )
+      return path;
+  }
+  return undefined;
+}
+
+/** Gives the tools of this host's architecture; nothing is fetched before it is asked for. */
+export function openTools(store: Store, report: Report = () => undefined, from: { pins?: ToolPins; archive?: Archive } = {}): Tools {
+  const arch = hostArch();
+  const installing = new Map<string, Promise<Installed>>();
+
+  async function install(tool: string): Promise<Installed> {
+    const pins = from.pins ?? (await readToolPins());
+    const wanted = pins.tools[tool];
+    if (wanted === undefined) throw new UserError(`'${tool}' is no pinned tool`, { next: `pinned: ${Object.keys(pins.tools).join(', ')}` });
+    const fetched = await Promise.all(
+      wanted.packages.map((name) => {
+        const pin = pins.packages[arch][name];
+        if (pin === undefined) throw new UserError(`package ${name} is not pinned for ${arch}`, { next: 'run scripts/pin-tools.ts' });
+        return fetchPackage(store, { name, ...pin }, { suite: pins.suite, snapshot: pins.snapshot, arch }, report, from.archive);
+      }),
+    );
+    const records = fetched.map(({ package: { name, version, sha256 }, status }) => ({ name, version, sha256, status }));
+    const { dir } = await store.result('tools', digestOf({ number: 1, packages: records.map(({ sha256 }) => sha256) }), async (fresh) => {
+      for (const { file } of fetched) await unpackPackage(file, fresh);
+    });
+    return { dir, program: join(dir, wanted.program), records };
+  }
+
+  const installed = (tool: string): Promise<Installed> => {
+    const there = installing.get(tool);
+    if (there !== undefined) return there;
+    const started = install(tool);
+    installing.set(tool, started);
+    started.catch(() => installing.delete(tool));
+    return started;
+  };
+
+  /** Through its own dynamic loader and libraries, so that the host's C library does not matter and root is not needed. */
+  async function command(tool: string): Promise<{ command: string; args: string[]; env: Record<string, string> }> {
+    const { dir, program } = await installed(tool);
+    const { triplet, loader } = archWords(arch);
+    const libraries = ['', '/systemd'].map((folder) => join(dir, 'usr/lib', triplet + folder)).join(':');
+    return {
+      command: join(dir, 'usr/lib', triplet, loader.split('/').at(-1) ?? ''),
+      args: ['--library-path', libraries, '--argv0', tool, program],
+      env: {},
+    };
+  }
+
+  return {
+    async run(tool, args, options) {
+      const start = await command(tool);
+      return exec(start.command, [...start.args, ...args], options);
+    },
+    command,
+    record: async (tool) => (await installed(tool)).records,
+    bootstrapGo: async () => (await onPath('go')) ?? (await installed('go')).program,
+  };
+}
