@@ -31,6 +31,8 @@ export interface Tools {
 
 interface Installed {
   readonly dir: string;
+  /** True for programs that bring no C library: they are static and start by themselves. */
+  readonly isStatic: boolean;
   readonly program: string;
   readonly records: ToolRecord[];
 }
@@ -75,7 +77,7 @@ export function openTools(store: Store, report: Report = () => undefined, from: 
     const { dir } = await store.result('tools', digestOf({ number: 1, packages: records.map(({ sha256 }) => sha256) }), async (fresh) => {
       for (const { file } of fetched) await unpackPackage(file, fresh);
     });
-    return { dir, program: join(dir, wanted.program), records };
+    return { dir, isStatic: !wanted.packages.includes('libc6'), program: join(dir, wanted.program), records };
   }
 
   const installed = (tool: string): Promise<Installed> => {
@@ -89,7 +91,8 @@ export function openTools(store: Store, report: Report = () => undefined, from: 
 
   /** Through its own dynamic loader and libraries, so that the host's C library does not matter and root is not needed. */
   async function command(tool: string): Promise<{ command: string; args: string[]; env: Record<string, string> }> {
-    const { dir, program } = await installed(tool);
+    const { dir, program, isStatic } = await installed(tool);
+    if (isStatic) return { command: program, args: [], env: {} };
     const { triplet, loader } = archWords(arch);
     const libraries = ['', '/systemd'].map((folder) => join(dir, 'usr/lib', triplet + folder)).join(':');
     return {

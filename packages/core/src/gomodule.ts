@@ -1,0 +1,217 @@
+import { chmod, copyFile, glob, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, matchesGlob } from 'node:path';
+import { archWords, hostArch } from './arch.ts';
+import { messageOf, UserError } from './errors.ts';
+import { exec, type ExecOptions } from './exec.ts';
+import { UnreachableError } from './fetch.ts';
+import { digestOf, hashFile, type Store } from './store.ts';
+import type { Tools } from './tools.ts';
+import type { Arch, Report, ToolRecord } from './types.ts';
+import { unpack } from './unpack.ts';
+
+/** data/go-toolchain.json: the compiler, as its module in the Go proxy, for both kinds of host. */
+interface ToolchainPin {
+  readonly version: string;
+  /** Of the module's zip file. */
+  readonly sha256: Readonly<Record<Arch, string>>;
+}
+
+/** A Go compiler with its caches in the store, cut off from the user's own Go settings. */
+export interface GoCommand {
+  readonly record: ToolRecord;
+  /** Runs `go` with the network of the user's configured proxy, checksum database included. */
+  online(args: readonly string[], options?: ExecOptions): Promise<string>;
+  /** Runs `go` with nothing but what was fetched. */
+  offline(args: readonly string[], options?: ExecOptions): Promise<string>;
+}
+
+/** What `go mod edit -json` says of a go.mod, as far as it is used. */
+interface GoMod {
+  readonly Go: string;
+  readonly Replace: readonly { Old: { Path: string; Version?: string }; New: { Path: string; Version?: string } }[] | null;
+  readonly Exclude: readonly { Path: string; Version: string }[] | null;
+  readonly Tool?: readonly { Path: string }[] | null;
+  readonly Godebug?: readonly { Key: string; Value: string }[] | null;
+}
+
+const PASSED_ON = ['GOPROXY', 'GOSUMDB', 'GONOSUMDB', 'GONOPROXY', 'GOPRIVATE', 'GOINSECURE'];
+const NETWORK = /^(?:(?:https?|all|no)_proxy|SSL_CERT_(?:FILE|DIR)|TMPDIR)$/i;
+
+/** The network settings of the caller's environment. */
+function networkEnv(): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(process.env).flatMap(([key, value]) => (NETWORK.test(key) && value !== undefined ? [[key, value]] : [])),
+  );
+}
+
+/** Tells a proxy that cannot be reached from everything else that can go wrong in a download. */
+function asDownloadError(error: unknown, where: string): unknown {
+  if (!/dial tcp|no such host|i\/o timeout|TLS handshake|connection refused|server misbehaving/.test(messageOf(error))) return error;
+  return new UnreachableError('the Go module proxy cannot be reached', {
+    where,
+    next: 'check the network, or set GOPROXY to a proxy that can be reached',
+    cause: error,
+  });
+}
+
+async function installToolchain(
+  store: Store,
+  bootstrap: string,
+  env: Record<string, string>,
+  report: Report,
+): Promise<{ root: string; record: ToolRecord }> {
+  const pin = JSON.parse(await readFile(new URL('data/go-toolchain.json', import.meta.url), 'utf8')) as ToolchainPin;
+  const host = hostArch();
+  const sha256 = pin.sha256[host];
+  const module = `golang.org/toolchain@v0.0.1-go${pin.version}.linux-${archWords(host).go}`;
+  const { dir } = await store.result('go-toolchain', digestOf({ number: 1, sha256 }), async (fresh) => {
+    report({ type: 'step', text: `fetching the Go ${pin.version} compiler` });
+    await store.withTemp(async (temp) => {
+      let zip = await store.blob(sha256);
+      if (zip === undefined) {
+        const said = await exec(bootstrap, ['mod', 'download', '-json', module], {
+          cwd: temp,
+          env: { ...env, GOMODCACHE: join(temp, 'mod'), GOFLAGS: '-modcacherw' },
+        }).catch((error: unknown) => {
+          throw asDownloadError(error, module);
+        });
+        zip = (await store.keep((JSON.parse(said) as { Zip: string }).Zip, sha256)).path;
+      }
+      await unpack(zip, 'toolchain.zip', join(temp, 'zip'));
+      await exec('mv', ['-T', join(temp, 'zip', module), join(fresh, 'go')]);
+    });
+    const root = join(fresh, 'go');
+    // Module zips carry no execute bits, and hide nested go.mod files as _go.mod (cmd/go/internal/toolchain does the same).
+    for await (const file of glob(['bin/*', 'pkg/tool/*/*'], { cwd: root })) await chmod(join(root, file), 0o755);
+    for await (const file of glob('**/_go.mod', { cwd: root })) await copyFile(join(root, file), join(root, dirname(file), 'go.mod'));
+  });
+  return { root: join(dir, 'go'), record: { name: 'go', version: pin.version, sha256, status: 'pinned' } };
+}
+
+/**
+ * The pinned Go compiler. A Go of the host, or a pinned package, only fetches it: the module proxy is the one
+ * that the user's Go is configured for. Modules and compiled packages are cached in the store.
+ */
+export async function openGo(store: Store, tools: Tools, report: Report): Promise<GoCommand> {
+  const bootstrap = await tools.bootstrapGo();
+  const settings = JSON.parse(
+    await exec(bootstrap, ['env', '-json', ...PASSED_ON], {
+      env: Object.fromEntries(
+        Object.entries(process.env).flatMap(([key, value]) =>
+          key.startsWith('GO') && value !== undefined && key !== 'GOFLAGS' ? [[key, value]] : [],
+        ),
+      ),
+    }),
+  ) as Record<string, string>;
+  const proxy = { ...networkEnv(), ...settings };
+  const { root, record } = await installToolchain(store, bootstrap, { ...proxy, GOENV: 'off', GOTOOLCHAIN: 'local' }, report);
+  const base = {
+    GOENV: 'off',
+    GOFLAGS: '-mod=readonly -modcacherw',
+    GOTOOLCHAIN: 'local',
+    GOROOT: root,
+    GOWORK: 'off',
+    GOTELEMETRY: 'off',
+    GOMODCACHE: join(store.root, 'go', 'mod'),
+    GOCACHE: join(store.root, 'go', 'build'),
+    GOPATH: join(store.root, 'go'),
+  };
+  const run =
+    (env: Record<string, string>) =>
+    (args: readonly string[], options: ExecOptions = {}) =>
+      exec(join(root, 'bin', 'go'), args, { ...options, env: { ...base, ...env, ...options.env } });
+  const online = run(proxy);
+  return {
+    record,
+    online: (args, options) =>
+      online(args, options).catch((error: unknown) => {
+        throw asDownloadError(error, args.join(' '));
+      }),
+    offline: run({ GOPROXY: 'off', GOSUMDB: 'off' }),
+  };
+}
+
+/** Folder of the wrapper module that pins a Go module and all that it needs, below an extension. */
+export function wrapperDir(extensionDir: string, module: string, version: string): string {
+  return join(extensionDir, 'go', `${module}@v${version}`);
+}
+
+/** The main packages of a wrapper that patterns such as `plugins/main/*` ask for. */
+export async function mainPackages(go: GoCommand, wrapper: string, module: string, patterns: readonly string[]): Promise<string[]> {
+  const mod = JSON.parse(await go.offline(['mod', 'edit', '-json'], { cwd: wrapper })) as GoMod;
+  const tools = (mod.Tool ?? []).map(({ Path }) => Path);
+  const found = patterns.flatMap((pattern) => {
+    const whole = pattern === '' || pattern === '.' ? module : `${module}/${pattern}`;
+    const matching = tools.filter((path) => matchesGlob(path, whole));
+    if (matching.length === 0)
+      throw new UserError(`the wrapper module has no main package '${whole}'`, {
+        where: join(wrapper, 'go.mod'),
+        next: 'run flatcar-ext pin',
+      });
+    return matching;
+  });
+  return [...new Set(found)];
+}
+
+/** Name of the program that `go build` makes of a package: its last folder that is no major version. */
+export function programName(packagePath: string): string {
+  const last = basename(packagePath);
+  return /^v\d+$/.test(last) ? basename(dirname(packagePath)) : last;
+}
+
+/**
+ * Writes the wrapper module (go.mod, go.sum) for a module at a version: replaces of other modules are copied from
+ * upstream's go.mod, since Go ignores those of dependencies. Replaces by folders (`./staging/src/k8s.io/api`) become
+ * the published module, with the version that `local` gives.
+ */
+export async function pinGo(
+  go: GoCommand,
+  dir: string,
+  module: string,
+  version: string,
+  patterns: readonly string[],
+  local: (path: string) => string | undefined,
+): Promise<void> {
+  const said = JSON.parse(
+    await go.online(['mod', 'download', '-json', `${module}@v${version}`], { cwd: '/', env: { GOFLAGS: '-modcacherw' } }),
+  ) as { GoMod: string; Dir: string };
+  const upstream = JSON.parse(await go.offline(['mod', 'edit', '-json', said.GoMod])) as GoMod;
+  const packages: string[] = [];
+  for (const pattern of patterns) {
+    const folders = pattern.includes('*') ? await Array.fromAsync(glob(pattern, { cwd: said.Dir })) : [pattern];
+    for (const folder of folders.toSorted()) {
+      const files = await readdir(join(said.Dir, folder)).catch(() => []);
+      if (files.some((file) => file.endsWith('.go'))) packages.push(folder === '' || folder === '.' ? module : `${module}/${folder}`);
+    }
+  }
+  const replaces = (upstream.Replace ?? []).flatMap(({ Old, New }) => {
+    const old = Old.Version === undefined ? Old.Path : `${Old.Path} ${Old.Version}`;
+    if (!New.Path.startsWith('.')) return [`replace ${old} => ${New.Path} ${New.Version ?? ''}`];
+    const published = local(Old.Path);
+    return published === undefined ? [] : [`replace ${old} => ${Old.Path} ${published}`];
+  });
+  const lines = [
+    `// Pins ${module} v${version} and all that it needs; made by flatcar-ext pin.`,
+    'module wrapper',
+    '',
+    `go ${upstream.Go}`,
+    '',
+    ...(upstream.Godebug ?? []).map(({ Key, Value }) => `godebug ${Key}=${Value}`),
+    ...packages.map((path) => `tool ${path}`),
+    '',
+    `require ${module} v${version}`,
+    '',
+    ...replaces,
+    ...(upstream.Exclude ?? []).map(({ Path, Version }) => `exclude ${Path} ${Version}`),
+  ];
+  await mkdir(dir, { recursive: true });
+  await writeFile(join(dir, 'go.mod'), `${lines.join('\n')}\n`);
+  await go.online(['mod', 'tidy'], { cwd: dir, env: { GOFLAGS: '-modcacherw' } });
+}
+
+/** sha256 of a wrapper's go.sum: the pin of a Go component, since go.sum has the digest of every module in it. */
+export async function goSumDigest(wrapper: string): Promise<string> {
+  return hashFile(join(wrapper, 'go.sum')).catch((cause: unknown) => {
+    throw new UserError('the wrapper module is missing', { where: wrapper, next: 'run flatcar-ext pin', cause });
+  });
+}

@@ -1,0 +1,109 @@
+import { mkdir, readdir, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { archWords } from '../arch.ts';
+import { UserError } from '../errors.ts';
+import type { Component, GoOrigin } from '../extension.ts';
+import { goSumDigest, mainPackages, openGo, programName, wrapperDir } from '../gomodule.ts';
+import { digestOf, hashFile } from '../store.ts';
+import type { Arch } from '../types.ts';
+import type { OriginContext, OriginResult } from './origin.ts';
+
+/** Raised when the same inputs are to give other bytes. */
+const BUILD_FORMAT = 1;
+
+/** The key of a Go component's pin. */
+export function goLocator(origin: GoOrigin, component: Component): string {
+  return `go:${origin.module}@v${component.version}`;
+}
+
+/** What `-X` writes: `{version}`, its parts and `{arch}` filled in. */
+function stampsOf(origin: GoOrigin, component: Component, arch: Arch): Record<string, string> {
+  const [major = '', minor = ''] = component.version.split('.');
+  const words: Record<string, string> = { version: component.version, major, minor, arch: archWords(arch).go };
+  return Object.fromEntries(
+    Object.entries(origin.stamps ?? {}).map(([variable, value]) => [
+      variable,
+      value.replaceAll(/\{(\w+)\}/g, (whole, word: string) => words[word] ?? whole),
+    ]),
+  );
+}
+
+/**
+ * Compiles a Go program from the module proxy: static, for either architecture, stamped as upstream stamps it, the same
+ * bytes on every run. Modules are fetched and checked against go.sum first; the compiler then runs without network.
+ */
+export async function buildGo(origin: GoOrigin, context: OriginContext): Promise<OriginResult> {
+  const { component, arch, pin, store, tools, report, signal } = context;
+  const locator = goLocator(origin, component);
+  const wrapper = wrapperDir(context.dir, origin.module, component.version);
+  const sum = await goSumDigest(wrapper);
+  const pinned = pin.bytes[locator];
+  if (pinned === undefined)
+    throw new UserError(`${component.name} ${component.version} has no pin for its source`, {
+      where: locator,
+      next: 'run flatcar-ext pin',
+    });
+  if (pinned.sha256 !== sum)
+    throw new UserError(`wrong digest: go.sum is pinned as ${pinned.sha256}, and is ${sum}`, {
+      where: wrapper,
+      next: 'restore go.sum from git, or run flatcar-ext pin',
+    });
+
+  const go = await openGo(store, tools, report);
+  const stamps = stampsOf(origin, component, arch);
+  const tags = origin.tags ?? [];
+  const parameters = {
+    go: go.record.version,
+    goToolchain: go.record.sha256,
+    goMod: await hashFile(join(wrapper, 'go.mod')),
+    packages: origin.packages.join(' '),
+    tags: tags.join(','),
+    ldflags: ['-s', '-w', '-buildid=', ...Object.entries(stamps).map(([variable, value]) => `-X ${variable}=${value}`)].join(' '),
+    cgo: '0',
+  };
+  const started = Date.now();
+  const key = digestOf({ number: BUILD_FORMAT, locator, sum, arch, parameters, rename: origin.rename });
+  const { dir, cached } = await store.result('go-build', key, async (fresh) => {
+    report({ type: 'step', text: `fetching the modules of ${component.name} ${component.version}` });
+    await go.online(['mod', 'download'], { cwd: wrapper, ...(signal === undefined ? {} : { signal }) });
+    await go.offline(['mod', 'verify'], { cwd: wrapper, next: 'the module cache in the store is damaged: run flatcar-ext cache prune' });
+    const packages = await mainPackages(go, wrapper, origin.module, origin.packages);
+    report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch} with Go ${go.record.version}` });
+    const out = join(fresh, 'files');
+    await mkdir(out);
+    await go.offline(
+      [
+        'build',
+        '-v',
+        '-trimpath',
+        '-buildvcs=false',
+        '-tags',
+        tags.join(','),
+        '-ldflags',
+        parameters.ldflags,
+        '-o',
+        `${out}/`,
+        ...packages,
+      ],
+      {
+        cwd: wrapper,
+        env: { GOOS: 'linux', GOARCH: archWords(arch).go, GOAMD64: 'v1', GOARM64: 'v8.0', CGO_ENABLED: '0' },
+        report,
+        ...(signal === undefined ? {} : { signal }),
+      },
+    );
+    for (const path of packages) {
+      const short = path.slice(origin.module.length + 1);
+      const name = origin.rename?.[short];
+      if (name !== undefined) await rename(join(out, programName(path)), join(out, name));
+    }
+    if ((await readdir(out)).length === 0) throw new UserError(`${component.name}: the compiler made nothing`, { where: wrapper });
+  });
+  if (!cached) report({ type: 'step', text: `compiled ${component.name} for ${arch} in ${Math.round((Date.now() - started) / 1000)} s` });
+  return {
+    dir: join(dir, 'files'),
+    materials: [{ locator, sha256: sum, proof: pinned.proof }],
+    parameters,
+    tools: [go.record],
+  };
+}
