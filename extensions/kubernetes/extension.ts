@@ -1,0 +1,43 @@
+import { binary, defineExtension, github, go, release } from '@flatcar/core';
+
+const cri = github('kubernetes-sigs/cri-tools', 'same minor');
+const cni = github('containernetworking/plugins');
+
+// As upstream's hack/lib/version.sh stamps them; the commit and the date are not known from the module proxy.
+const version = { gitVersion: 'v{version}', gitMajor: '{major}', gitMinor: '{minor}' };
+const stamps = Object.fromEntries(
+  Object.entries(version).flatMap(([key, value]) => ['k8s.io/component-base', 'k8s.io/client-go/pkg'].map((path) => [`${path}/version.${key}`, value])),
+);
+const plugins =
+  'bandwidth bridge dhcp dummy firewall host-device host-local ipvlan loopback macvlan portmap ptp sbr static tap tuning vlan vrf';
+
+export default defineExtension({
+  name: 'kubernetes',
+  summary: 'kubelet, kubeadm, kubectl, crictl and the CNI plugins',
+  versions: { kind: 'kubernetes', at: 'https://dl.k8s.io/release', keep: '3 minors' },
+  coupled: { cri, cni },
+  components: (v) => [
+    ...['kubelet', 'kubeadm', 'kubectl'].map((name) =>
+      binary(name, v.version, release(`https://dl.k8s.io/v{version}/bin/linux/{arch}/${name}`), go('k8s.io/kubernetes', `cmd/${name}`, { stamps })),
+    ),
+    binary(
+      'crictl',
+      v.cri,
+      cri.asset('crictl-v{version}-linux-{arch}.tar.gz'),
+      go('sigs.k8s.io/cri-tools', 'cmd/crictl', { stamps: { 'sigs.k8s.io/cri-tools/pkg/version.Version': '{version}' } }),
+    ),
+    {
+      name: 'cni-plugins',
+      version: v.cni,
+      origins: [
+        cni.asset('cni-plugins-linux-{arch}-v{version}.tgz'),
+        go('github.com/containernetworking/plugins', ['plugins/main/*', 'plugins/ipam/*', 'plugins/meta/*'], {
+          stamps: { 'github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion': 'v{version}' },
+        }),
+      ],
+      places: plugins.split(' ').map((from) => ({ from, to: 'usr/lib/cni/' })),
+    },
+  ],
+  // Not kubelet.service itself: it would fail every ten seconds until kubeadm has run.
+  start: ['kubelet.path'],
+});
