@@ -109,10 +109,24 @@ export interface Tree {
 /** The text that stands in an image's release file, before padding; see release-file.ts. */
 export interface ReleaseFileFields {
   readonly name: string;
+  readonly kind: 'sysext' | 'confext';
   readonly version: string;
   readonly arch: Arch;
   readonly target: Target;
   readonly reload: boolean;
+}
+
+/** One entry of a finished image, as its file system has it. */
+export interface ImageEntry {
+  readonly path: string;
+  readonly type: 'file' | 'dir' | 'link' | 'char' | 'block' | 'fifo' | 'socket';
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** In bytes; 0 for what is not a file. */
+  readonly size: number;
+  readonly link?: string;
+  readonly xattrs: Readonly<Record<string, string>>;
 }
 
 /** A finding of lint. */

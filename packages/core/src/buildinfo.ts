@@ -1,0 +1,67 @@
+import { join } from 'node:path';
+import { readSection } from './elf.ts';
+import type { EmbeddedModule, Tree } from './types.ts';
+
+/** What the Go linker wrote into a program (runtime/debug.BuildInfo). */
+export interface GoBuildInfo {
+  readonly goVersion: string;
+  /** The main module and all that were compiled in, replaces applied. */
+  readonly modules: readonly { readonly path: string; readonly version: string }[];
+  readonly settings: Readonly<Record<string, string>>;
+}
+
+// debug/buildinfo: 14 bytes of magic, pointer size, flags (2: strings inline), then at 32 two length-prefixed strings.
+const MAGIC = Buffer.from('\xff Go buildinf:', 'latin1');
+const INLINE = 2;
+const STRINGS = 32;
+/** The module text stands between two marks of 16 bytes. */
+const MARK = 16;
+
+function inlineString(bytes: Buffer, at: number): { text: string; next: number } | undefined {
+  let length = 0;
+  for (let shift = 0; shift < 35; shift += 7) {
+    const byte = bytes[at];
+    if (byte === undefined) return undefined;
+    at += 1;
+    length += (byte & 0x7f) * 2 ** shift;
+    if (byte < 0x80) return at + length > bytes.length ? undefined : { text: bytes.toString('utf8', at, at + length), next: at + length };
+  }
+  return undefined;
+}
+
+/** Go's build info of a program; undefined for what Go (1.18 or newer) did not make. */
+export async function readGoBuildInfo(path: string): Promise<GoBuildInfo | undefined> {
+  const bytes = await readSection(path, '.go.buildinfo');
+  if (bytes === undefined || !bytes.subarray(0, MAGIC.length).equals(MAGIC) || ((bytes[15] ?? 0) & INLINE) === 0) return undefined;
+  const version = inlineString(bytes, STRINGS);
+  const info = version === undefined ? undefined : inlineString(bytes, version.next);
+  if (version === undefined || info === undefined) return undefined;
+  const modules: { path: string; version: string }[] = [];
+  const settings: Record<string, string> = {};
+  for (const line of info.text.slice(MARK, -MARK).split('\n')) {
+    const [kind, first = '', second = ''] = line.split('\t');
+    if (kind === 'mod' || kind === 'dep') modules.push({ path: first, version: second });
+    else if (kind === '=>') modules[modules.length - 1] = { path: first, version: second };
+    else if (kind === 'build') settings[first.split('=')[0] ?? ''] = first.slice(first.indexOf('=') + 1);
+  }
+  return { goVersion: version.text, modules, settings };
+}
+
+/** All Go modules inside the programs of a tree, for the SBOM; the wrapper that they were built from is none. */
+export async function embeddedModules(tree: Tree): Promise<EmbeddedModule[]> {
+  const found = new Map<string, { name: string; version: string; paths: string[] }>();
+  for (const { path, type } of tree.entries) {
+    if (type !== 'file') continue;
+    const info = await readGoBuildInfo(join(tree.dir, path));
+    if (info === undefined) continue;
+    const all = [{ path: 'stdlib', version: info.goVersion.replace(/^go/, '').split(' ')[0] ?? '' }, ...info.modules];
+    for (const { path: name, version } of all) {
+      if (name === 'wrapper' || version === '' || version === '(devel)') continue;
+      const key = `${name}@${version}`;
+      const entry = found.get(key) ?? { name, version, paths: [] };
+      entry.paths.push(path);
+      found.set(key, entry);
+    }
+  }
+  return [...found.entries()].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, module]) => ({ type: 'golang', ...module }));
+}

@@ -1,0 +1,188 @@
+import { open, type FileHandle } from 'node:fs/promises';
+
+/** What an ELF file asks of the system that runs it. */
+export interface Elf {
+  /** e_machine (elf.h): 62 is x86-64, 183 is arm64. */
+  readonly machine: number;
+  readonly type: 'executable' | 'shared' | 'other';
+  /** PT_INTERP: the dynamic loader; absent in static programs and in libraries. */
+  readonly interpreter?: string;
+  /** DT_NEEDED. */
+  readonly needed: readonly string[];
+  /** DT_RUNPATH, else DT_RPATH, split at colons. */
+  readonly runpath: readonly string[];
+  readonly soname?: string;
+  /** Highest GLIBC_x.y among the needed symbol versions. */
+  readonly glibc?: string;
+}
+
+/** A section by name, for those who look for their own. */
+export interface Section {
+  readonly offset: number;
+  readonly size: number;
+}
+
+// elf(5), for 64-bit little-endian files: both architectures are.
+const HEADER = 64;
+const PROGRAM_HEADER = 56;
+const SECTION_HEADER = 64;
+const PT = { LOAD: 1, DYNAMIC: 2, INTERP: 3 };
+const DT = { NEEDED: 1, STRTAB: 5, STRSZ: 10, SONAME: 14, RPATH: 15, RUNPATH: 29, VERNEED: 0x6ffffffe, VERNEEDNUM: 0x6fffffff };
+/** Larger than any real dynamic section or string table; what claims more is damaged. */
+const MOST = 64 << 20;
+
+/** Bounds-checked reads: what lies outside the file is undefined for the whole file, not an exception. */
+class Reader {
+  readonly handle: FileHandle;
+  readonly size: number;
+  constructor(handle: FileHandle, size: number) {
+    this.handle = handle;
+    this.size = size;
+  }
+  async read(offset: number, length: number): Promise<Buffer> {
+    if (!(offset >= 0 && length >= 0 && length <= MOST && offset + length <= this.size)) throw new RangeError('outside the file');
+    const buffer = Buffer.alloc(length);
+    await this.handle.read(buffer, 0, length, offset);
+    return buffer;
+  }
+}
+
+const text = (table: Buffer, at: number): string => {
+  if (at >= table.length) throw new RangeError('outside the string table');
+  const end = table.indexOf(0, at);
+  return table.toString('latin1', at, end === -1 ? table.length : end);
+};
+
+const word = (buffer: Buffer, at: number): number => Number(buffer.readBigUInt64LE(at));
+
+interface Header {
+  readonly machine: number;
+  readonly type: number;
+  readonly programs: readonly { type: number; offset: number; address: number; size: number }[];
+  readonly sections: { offset: number; count: number; names: number };
+}
+
+async function readHeader(reader: Reader): Promise<Header | undefined> {
+  const head = await reader.read(0, HEADER);
+  const is64LittleEndian = head.readUInt32BE(0) === 0x7f454c46 && head[4] === 2 && head[5] === 1;
+  if (!is64LittleEndian) return undefined;
+  const count = head.readUInt16LE(56);
+  const table = await reader.read(word(head, 32), count * PROGRAM_HEADER);
+  const programs = Array.from({ length: count }, (_, index) => {
+    const at = index * PROGRAM_HEADER;
+    return { type: table.readUInt32LE(at), offset: word(table, at + 8), address: word(table, at + 16), size: word(table, at + 32) };
+  });
+  return {
+    machine: head.readUInt16LE(18),
+    type: head.readUInt16LE(16),
+    programs,
+    sections: { offset: word(head, 40), count: head.readUInt16LE(60), names: head.readUInt16LE(62) },
+  };
+}
+
+/** Compares dotted versions by their numbers. */
+const newer = (a: string, b: string): boolean => {
+  const [x, y] = [a, b].map((one) => one.split('.').map(Number));
+  for (let index = 0; index < Math.max(x?.length ?? 0, y?.length ?? 0); index += 1) {
+    const difference = (x?.[index] ?? 0) - (y?.[index] ?? 0);
+    if (difference !== 0) return difference > 0;
+  }
+  return false;
+};
+
+/** The highest GLIBC_x.y of a chain of needed versions (Elf64_Verneed, Elf64_Vernaux). */
+function highestGlibc(needs: Buffer, count: number, strings: Buffer): string | undefined {
+  let highest: string | undefined;
+  let at = 0;
+  for (let index = 0; index < count; index += 1) {
+    let aux = at + needs.readUInt32LE(at + 8);
+    for (let left = needs.readUInt16LE(at + 2); left > 0; left -= 1) {
+      const version = /^GLIBC_(\d+(?:\.\d+)+)$/.exec(text(strings, needs.readUInt32LE(aux + 8)))?.[1];
+      if (version !== undefined && (highest === undefined || newer(version, highest))) highest = version;
+      aux += needs.readUInt32LE(aux + 12);
+    }
+    at += needs.readUInt32LE(at + 12);
+  }
+  return highest;
+}
+
+async function readDynamic(reader: Reader, header: Header): Promise<Pick<Elf, 'needed' | 'runpath' | 'soname' | 'glibc'>> {
+  const dynamic = header.programs.find(({ type }) => type === PT.DYNAMIC);
+  if (dynamic === undefined) return { needed: [], runpath: [] };
+  const offsetOf = (address: number): number => {
+    const segment = header.programs.find((one) => one.type === PT.LOAD && address >= one.address && address < one.address + one.size);
+    if (segment === undefined) throw new RangeError('an address outside all segments');
+    return address - segment.address + segment.offset;
+  };
+  const table = await reader.read(dynamic.offset, dynamic.size);
+  const entries: { tag: number; value: number }[] = [];
+  for (let at = 0; at + 16 <= table.length && word(table, at) !== 0; at += 16)
+    entries.push({ tag: word(table, at), value: word(table, at + 8) });
+  const value = (tag: number): number | undefined => entries.find((entry) => entry.tag === tag)?.value;
+  const [address, size] = [value(DT.STRTAB), value(DT.STRSZ)];
+  if (address === undefined || size === undefined) return { needed: [], runpath: [] };
+  const strings = await reader.read(offsetOf(address), size);
+  const needed = entries.filter(({ tag }) => tag === DT.NEEDED).map((entry) => text(strings, entry.value));
+  const path = value(DT.RUNPATH) ?? value(DT.RPATH);
+  const name = value(DT.SONAME);
+  const [needs, count] = [value(DT.VERNEED), value(DT.VERNEEDNUM)];
+  let glibc: string | undefined;
+  if (needs !== undefined && count !== undefined) {
+    const start = offsetOf(needs);
+    glibc = highestGlibc(await reader.read(start, Math.min(1 << 16, reader.size - start)), count, strings);
+  }
+  return {
+    needed,
+    runpath: path === undefined ? [] : text(strings, path).split(':').filter(Boolean),
+    ...(name === undefined ? {} : { soname: text(strings, name) }),
+    ...(glibc === undefined ? {} : { glibc }),
+  };
+}
+
+/** Opens a file for reading its ELF structures; damaged ones give undefined, never an exception. */
+async function withElf<T>(path: string, use: (reader: Reader, header: Header) => Promise<T>): Promise<T | undefined> {
+  const handle = await open(path, 'r');
+  try {
+    const { size } = await handle.stat();
+    if (size < HEADER) return undefined;
+    const reader = new Reader(handle, size);
+    const header = await readHeader(reader);
+    return header === undefined ? undefined : await use(reader, header);
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Reads a 64-bit ELF file, a few kilobytes of it; undefined for anything else and for damaged ones. */
+export async function readElf(path: string): Promise<Elf | undefined> {
+  return withElf(path, async (reader, header) => {
+    const interpreter = header.programs.find(({ type }) => type === PT.INTERP);
+    return {
+      machine: header.machine,
+      type: header.type === 2 ? 'executable' : header.type === 3 ? 'shared' : 'other',
+      ...(interpreter === undefined ? {} : { interpreter: text(await reader.read(interpreter.offset, interpreter.size), 0) }),
+      ...(await readDynamic(reader, header)),
+    };
+  });
+}
+
+/** The bytes of a section by name, at most `most` of them. */
+export async function readSection(path: string, name: string, most = 16 << 20): Promise<Buffer | undefined> {
+  return withElf(path, async (reader, { sections }) => {
+    const table = await reader.read(sections.offset, sections.count * SECTION_HEADER);
+    const at = (index: number): Section & { name: number } => {
+      const start = index * SECTION_HEADER;
+      return { name: table.readUInt32LE(start), offset: word(table, start + 24), size: word(table, start + 32) };
+    };
+    const { offset, size } = at(sections.names);
+    const names = await reader.read(offset, size);
+    for (let index = 0; index < sections.count; index += 1) {
+      const section = at(index);
+      if (text(names, section.name) === name) return reader.read(section.offset, Math.min(section.size, most));
+    }
+    return undefined;
+  });
+}

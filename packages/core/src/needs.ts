@@ -1,0 +1,110 @@
+import { readFile } from 'node:fs/promises';
+import { dirname, join, normalize } from 'node:path';
+import { archWords } from './arch.ts';
+import { readElf, type Elf } from './elf.ts';
+import type { Arch, Finding, Needs, Target, Tree } from './types.ts';
+import { parseUnit } from './units.ts';
+import { compareVersions } from './versions.ts';
+
+/** Programs and libraries of a tree, by path. */
+export async function elvesOf(tree: Tree): Promise<Map<string, Elf>> {
+  const elves = new Map<string, Elf>();
+  for (const { path, type } of tree.entries) {
+    if (type !== 'file') continue;
+    const elf = await readElf(join(tree.dir, path));
+    if (elf !== undefined) elves.set(path, elf);
+  }
+  return elves;
+}
+
+/** Folders that a program's RUNPATH names, as paths in the image. */
+export function runpathFolders(path: string, elf: Elf): string[] {
+  return elf.runpath.map((folder) => normalize(folder.replaceAll(/\$\{?ORIGIN\}?/g, `/${dirname(path)}`)).replace(/^\//, ''));
+}
+
+/** True when a program starts by the host's own loader, and so runs on the host's C library. */
+export function usesHostLibc(elf: Elf, arch: Arch): boolean {
+  const { loader } = archWords(arch);
+  return elf.interpreter !== undefined && [`/${loader}`, `/usr/${loader}`].includes(elf.interpreter);
+}
+
+// First systemd that knows a unit setting (systemd.unit(5), NEWS). The others used here are older than any Flatcar.
+const SETTING_SINCE: Readonly<Record<string, string>> = { Upholds: '249', RestartSteps: '254', ImagePolicy: '254', MemoryZSwapMax: '253' };
+/** systemd-sysext with `ID=_any` and links of other names (flatcar/coreos-overlay PR 2373, NEWS 252). */
+const LEAST_SYSTEMD = '252';
+
+async function leastSystemd(tree: Tree): Promise<string> {
+  let least = LEAST_SYSTEMD;
+  for (const { path, type } of tree.entries) {
+    if (type !== 'file' || !/^usr\/lib\/systemd\/(?:system|user)\/.*\.(?:service|socket|timer|path|mount|target|conf)$/.test(path))
+      continue;
+    for (const { key } of parseUnit(await readFile(join(tree.dir, path), 'utf8'))) {
+      const since = SETTING_SINCE[key];
+      if (since !== undefined && compareVersions(since, least) > 0) least = since;
+    }
+  }
+  return least;
+}
+
+/** Measures what a tree asks of a host: once, on its bytes. */
+export async function measureNeeds(tree: Tree, arch: Arch): Promise<Needs> {
+  const elves = await elvesOf(tree);
+  const inTree = new Set(tree.entries.map(({ path }) => path));
+  let glibc: string | undefined;
+  const libraries = new Set<string>();
+  for (const [path, elf] of elves) {
+    const folders = runpathFolders(path, elf);
+    for (const soname of elf.needed) {
+      if (!folders.some((folder) => inTree.has(`${folder}/${soname}`))) libraries.add(soname);
+    }
+    const onHost =
+      usesHostLibc(elf, arch) ||
+      (elf.type === 'shared' && elf.interpreter === undefined && elf.needed.includes('libc.so.6') && libraries.has('libc.so.6'));
+    if (onHost && elf.glibc !== undefined && (glibc === undefined || compareVersions(elf.glibc, glibc) > 0)) glibc = elf.glibc;
+  }
+  const kernel = tree.entries.map(({ path }) => /^usr\/lib\/modules\/([^/]+)\//.exec(path)?.[1]).find((found) => found !== undefined);
+  return {
+    ...(glibc === undefined ? {} : { glibc }),
+    systemd: await leastSystemd(tree),
+    ...(kernel === undefined ? {} : { kernel }),
+    libraries: [...libraries].toSorted(),
+  };
+}
+
+/** What a target does not offer of what a tree needs; nothing is known of `portable` hosts. */
+export function fits(needs: Needs, target: Target): Finding[] {
+  if (target === 'portable') {
+    const dynamic = needs.libraries.length > 0 || needs.kernel !== undefined;
+    if (!dynamic) return [];
+    return [
+      {
+        rule: 'portable-needs-host',
+        level: 'error',
+        what: `a portable image must not need the host's libraries or kernel (${[...needs.libraries, needs.kernel ?? ''].filter(Boolean).join(', ')})`,
+        fix: 'bind it to Flatcar releases, or ship the libraries under usr/lib/<extension>/',
+      },
+    ];
+  }
+  const findings: Finding[] = [];
+  const check = (what: string, needed: string | undefined, has: string): void => {
+    if (needed !== undefined && compareVersions(needed, has) > 0) {
+      findings.push({
+        rule: `needs-${what}`,
+        level: 'error',
+        what: `needs ${what} ${needed}; Flatcar ${target.number} has ${has}`,
+        fix: `leave ${target.number} out, or build against an older ${what}`,
+      });
+    }
+  };
+  check('glibc', needs.glibc, target.glibc);
+  check('systemd', needs.systemd, target.systemd);
+  if (needs.kernel !== undefined && needs.kernel.split('-')[0] !== target.kernel) {
+    findings.push({
+      rule: 'needs-kernel',
+      level: 'error',
+      what: `has modules for kernel ${needs.kernel}; Flatcar ${target.number} has ${target.kernel}`,
+      fix: 'build the modules for this release',
+    });
+  }
+  return findings;
+}

@@ -1,0 +1,56 @@
+import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { UserError } from './errors.ts';
+
+/** A unit file's settings in order: section, key, value; continuation lines joined, comments left out (systemd.syntax(7)). */
+export function parseUnit(text: string): { section: string; key: string; value: string }[] {
+  let section = '';
+  return text
+    .replaceAll(/\\\n(?:[#;].*\n)*/g, ' ')
+    .split('\n')
+    .flatMap((raw) => {
+      const line = raw.trim();
+      if (line === '' || line.startsWith('#') || line.startsWith(';')) return [];
+      const header = /^\[(.+)\]$/.exec(line);
+      if (header !== null) {
+        section = header[1] ?? '';
+        return [];
+      }
+      const at = line.indexOf('=');
+      return at === -1 ? [] : [{ section, key: line.slice(0, at).trim(), value: line.slice(at + 1).trim() }];
+    });
+}
+
+/** The target that a unit belongs to: its own WantedBy=, else the usual one of its kind. */
+function targetOf(unit: string, text: string): string {
+  const wanted = parseUnit(text)
+    .find(({ section, key }) => section === 'Install' && key === 'WantedBy')
+    ?.value.split(/\s+/)[0];
+  if (wanted !== undefined) return wanted;
+  return unit.endsWith('.socket') ? 'sockets.target' : unit.endsWith('.timer') ? 'timers.target' : 'multi-user.target';
+}
+
+/**
+ * Makes units run as soon as the image is merged: an `Upholds=` drop-in for each, since `.wants` links are not looked at
+ * on a live merge (systemd.unit(5): Upholds= is re-evaluated after daemon-reload).
+ */
+export async function writeStartDropins(dir: string, extension: string, start: readonly string[]): Promise<void> {
+  const units = join(dir, 'usr/lib/systemd/system');
+  for (const unit of start) {
+    const file = join(units, unit);
+    if (
+      !(await access(file).then(
+        () => true,
+        () => false,
+      ))
+    ) {
+      throw new UserError(`'${unit}' is to be started, but the image has no such unit`, {
+        where: `usr/lib/systemd/system/${unit}`,
+        next: "ship it in files/, or correct 'start' in extension.ts",
+      });
+    }
+    const folder = join(units, `${targetOf(unit, await readFile(file, 'utf8'))}.d`);
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, `10-${extension}-${unit.replaceAll('.', '-')}.conf`), `[Unit]\nUpholds=${unit}\n`);
+  }
+}
