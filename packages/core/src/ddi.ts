@@ -1,0 +1,181 @@
+import { createHash } from 'node:crypto';
+import { mkdir, open, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { UserError } from './errors.ts';
+import type { Tools } from './tools.ts';
+import type { Arch } from './types.ts';
+
+/** Key and certificate (PEM files) that sign the roothash. */
+export interface SignKeys {
+  readonly key: string;
+  readonly certificate: string;
+}
+
+/** A UUID (version 4 in form) that is decided by a text, so that the same input gives the same partition ids. */
+export function uuidFrom(text: string): string {
+  const hex = createHash('sha256').update(text).digest('hex');
+  const variant = ((Number.parseInt(hex.charAt(16), 16) & 3) | 8).toString(16);
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-${variant}${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
+}
+
+/** Blocks of each level of a verity tree, the lowest first: a block of 4096 bytes holds 128 hashes of sha256. */
+function hashBlocks(dataBlocks: number): number[] {
+  const counts: number[] = [];
+  for (let count = dataBlocks; count > 1 || counts.length === 0;) {
+    count = Math.ceil(count / 128);
+    counts.push(count);
+  }
+  return counts;
+}
+
+/**
+ * Makes a disk image (GPT; UAPI.3) around an erofs: root, its dm-verity hashes, and with keys the roothash's signature.
+ * Needs neither root nor device mapper. Returns the roothash (hex).
+ */
+export async function makeDdi(
+  tools: Tools,
+  erofs: string,
+  about: { arch: Arch; seed: string; sign?: SignKeys | undefined },
+  out: string,
+): Promise<{ roothash: string; signed: boolean }> {
+  const { arch, seed, sign } = about;
+  const { size } = await stat(erofs);
+  const hashSize = 4096 * (1 + hashBlocks(size / 4096).reduce((sum, count) => sum + count, 0));
+  const definitions = join(dirname(out), 'repart.d');
+  await mkdir(definitions, { recursive: true });
+  const parts = [
+    ['10-root', `Type=root-${arch}`, `CopyBlocks=${erofs}`, 'Verity=data'],
+    [
+      '20-root-verity',
+      `Type=root-${arch}-verity`,
+      'Verity=hash',
+      'VerityDataBlockSizeBytes=4096',
+      'VerityHashBlockSizeBytes=4096',
+      'Minimize=best',
+    ],
+    ...(sign === undefined ? [] : [['30-root-verity-sig', `Type=root-${arch}-verity-sig`, 'Verity=signature']]),
+  ];
+  for (const [name, ...lines] of parts)
+    await writeFile(join(definitions, `${name}.conf`), `[Partition]\n${lines.join('\n')}\nVerityMatchKey=root\n`);
+  const said = await tools.run('systemd-repart', [
+    '--offline=yes', `--definitions=${definitions}`, '--empty=create', '--size=auto', '--dry-run=no', '--no-pager', `--seed=${uuidFrom(seed)}`, `--architecture=${arch}`, '--json=short',
+    ...(sign === undefined ? [] : [`--private-key=${sign.key}`, `--certificate=${sign.certificate}`]), out,
+  ]); // prettier-ignore
+  await rm(definitions, { recursive: true });
+  const json = said.slice(said.indexOf('['), said.lastIndexOf(']') + 1);
+  const roothash = (JSON.parse(json) as { roothash?: string }[])
+    .map((part) => part.roothash)
+    .find((hash) => hash !== undefined && /^[0-9a-f]{64}$/.test(hash));
+  if (roothash === undefined) throw new UserError('systemd-repart gave no roothash', { where: out });
+  return { roothash, signed: sign !== undefined };
+}
+
+/** A partition of a disk image. */
+export interface Partition {
+  readonly type: string;
+  readonly uuid: string;
+  /** In bytes from the start of the image. */
+  readonly offset: number;
+  readonly size: number;
+}
+
+// Discoverable Partitions Specification (UAPI.2): type UUIDs of root, root-verity and root-verity-sig.
+export const PARTITION_TYPES: Readonly<Record<Arch, { root: string; verity: string; signature: string }>> = {
+  'x86-64': {
+    root: '4f68bce3-e8cd-4db1-96e7-fbcaf984b709',
+    verity: '2c7357ed-ebd2-46d9-aec1-23d437ec2bf5',
+    signature: '41092b05-9fc8-4523-994f-2def0408b176',
+  },
+  arm64: {
+    root: 'b921b045-1df0-41c3-af44-4c6f280d3fae',
+    verity: 'df3300ce-d69f-4c92-978c-9bfb0f38d820',
+    signature: '6db69de6-29f4-4758-a7a5-962190f00ce3',
+  },
+};
+
+/** The mixed-endian form of UUIDs in a GPT (UEFI, appendix A). */
+function guid(bytes: Buffer): string {
+  const hex = (from: number, to: number, little: boolean): string =>
+    (little ? Buffer.from(bytes.subarray(from, to)).reverse() : bytes.subarray(from, to)).toString('hex');
+  return [hex(0, 4, true), hex(4, 6, true), hex(6, 8, true), hex(8, 10, false), hex(10, 16, false)].join('-');
+}
+
+/** The partitions of a disk image (UEFI 5.3: GPT with sectors of 512 bytes). */
+export async function readPartitions(file: string): Promise<Partition[]> {
+  const handle = await open(file, 'r');
+  try {
+    const { size } = await handle.stat();
+    const header = Buffer.alloc(92);
+    await handle.read(header, 0, 92, 512);
+    if (header.toString('latin1', 0, 8) !== 'EFI PART') throw new UserError('no disk image: it has no GPT', { where: file });
+    const [start, count, width] = [Number(header.readBigUInt64LE(72)) * 512, header.readUInt32LE(80), header.readUInt32LE(84)];
+    if (count > 1024 || width < 128 || width > 4096) throw new UserError('the partition table is damaged', { where: file });
+    const table = Buffer.alloc(count * width);
+    await handle.read(table, 0, table.length, start);
+    return Array.from({ length: count }, (_, index) => table.subarray(index * width, (index + 1) * width))
+      .filter((entry) => entry.subarray(0, 16).some((byte) => byte !== 0))
+      .map((entry) => {
+        const [first, last] = [Number(entry.readBigUInt64LE(32)) * 512, (Number(entry.readBigUInt64LE(40)) + 1) * 512];
+        if (last > size || first >= last)
+          throw new UserError('the disk image is cut off', { where: file, next: 'build or fetch it again' });
+        return { type: guid(entry.subarray(0, 16)), uuid: guid(entry.subarray(16, 32)), offset: first, size: last - first };
+      });
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Computes a disk image's roothash from its data as dm-verity does (sha256, blocks of 4096 bytes, salt of the verity
+ * superblock), and compares every level with the stored hashes. Throws where they differ; returns the roothash (hex).
+ */
+export async function verifyVerity(file: string, arch: Arch): Promise<string> {
+  const partitions = await readPartitions(file);
+  const types = PARTITION_TYPES[arch];
+  const data = partitions.find(({ type }) => type === types.root);
+  const hashes = partitions.find(({ type }) => type === types.verity);
+  if (data === undefined || hashes === undefined)
+    throw new UserError('the disk image has no root partition with verity for this architecture', { where: file });
+  const handle = await open(file, 'r');
+  try {
+    // Documentation/admin-guide/device-mapper/verity.rst and cryptsetup's on-disk format: superblock, then the levels from the top.
+    const superblock = Buffer.alloc(512);
+    await handle.read(superblock, 0, 512, hashes.offset);
+    if (superblock.toString('latin1', 0, 6) !== 'verity') throw new UserError('the verity partition has no superblock', { where: file });
+    const blocks = Number(superblock.readBigUInt64LE(72));
+    const salt = superblock.subarray(88, 88 + superblock.readUInt16LE(80));
+    if (blocks * 4096 > data.size) throw new UserError('the verity partition covers more than the data partition', { where: file });
+    const hash = (block: Buffer): Buffer => createHash('sha256').update(salt).update(block).digest();
+    const counts: number[] = [];
+    for (let count = blocks; count > 1 || counts.length === 0;) {
+      count = Math.ceil(count / 128);
+      counts.push(count);
+    }
+    let level: Buffer = Buffer.alloc(blocks * 32);
+    const chunk = Buffer.alloc(1 << 20);
+    for (let block = 0; block < blocks; block += 256) {
+      const width = Math.min(256, blocks - block);
+      await handle.read(chunk, 0, width * 4096, data.offset + block * 4096);
+      for (let index = 0; index < width; index += 1)
+        hash(chunk.subarray(index * 4096, (index + 1) * 4096)).copy(level, (block + index) * 32);
+    }
+    // The lowest level stands last.
+    let position = hashes.offset + 4096 + counts.reduce((sum, count) => sum + count, 0) * 4096;
+    for (const count of counts) {
+      position -= count * 4096;
+      const padded = Buffer.alloc(count * 4096);
+      level.copy(padded);
+      const stored = Buffer.alloc(padded.length);
+      await handle.read(stored, 0, stored.length, position);
+      if (!stored.equals(padded))
+        throw new UserError('the data does not have the hashes that dm-verity will expect: the image is damaged', {
+          where: file,
+          next: 'build or fetch it again',
+        });
+      level = Buffer.concat(Array.from({ length: count }, (_, index) => hash(padded.subarray(index * 4096, (index + 1) * 4096))));
+    }
+    return level.toString('hex');
+  } finally {
+    await handle.close();
+  }
+}
