@@ -18,6 +18,10 @@ export function uuidFrom(text: string): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-${variant}${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
 }
 
+/** What systemd-repart keeps at either end for the partition table, and for a signature (repart.c: VERITY_SIG_SIZE), in bytes. */
+const TABLE_SIZE = 20_480;
+const SIGNATURE_SIZE = 16_384;
+
 /** Blocks of each level of a verity tree, the lowest first: a block of 4096 bytes holds 128 hashes of sha256. */
 function hashBlocks(dataBlocks: number): number[] {
   const counts: number[] = [];
@@ -44,7 +48,7 @@ export async function makeDdi(
   const definitions = join(dirname(out), 'repart.d');
   await mkdir(definitions, { recursive: true });
   const parts = [
-    ['10-root', `Type=root-${arch}`, `CopyBlocks=${erofs}`, 'Verity=data'],
+    ['10-root', `Type=root-${arch}`, `CopyBlocks=${erofs}`, 'Verity=data', `SizeMaxBytes=${size}`],
     [
       '20-root-verity',
       `Type=root-${arch}-verity`,
@@ -58,7 +62,7 @@ export async function makeDdi(
   for (const [name, ...lines] of parts)
     await writeFile(join(definitions, `${name}.conf`), `[Partition]\n${lines.join('\n')}\nVerityMatchKey=root\n`);
   const said = await tools.run('systemd-repart', [
-    '--offline=yes', `--definitions=${definitions}`, '--empty=create', '--size=auto', '--dry-run=no', '--no-pager', `--seed=${uuidFrom(seed)}`, `--architecture=${arch}`, '--json=short',
+    '--offline=yes', `--definitions=${definitions}`, '--empty=create', `--size=${TABLE_SIZE + size + hashSize + (sign === undefined ? 0 : SIGNATURE_SIZE) + TABLE_SIZE}`, '--dry-run=no', '--no-pager', `--seed=${uuidFrom(seed)}`, `--architecture=${arch}`, '--json=short',
     ...(sign === undefined ? [] : [`--private-key=${sign.key}`, `--certificate=${sign.certificate}`]), out,
   ]); // prettier-ignore
   await rm(definitions, { recursive: true });

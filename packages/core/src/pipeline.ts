@@ -1,9 +1,9 @@
 import { constants } from 'node:fs';
 import { access, copyFile, mkdir, readdir, readFile, rename, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
-import { bindMany, type SignKeys } from './bind.ts';
+import { bindMany, checkContent, formatOf, type SignKeys } from './bind.ts';
 import { embeddedModules } from './buildinfo.ts';
-import { packErofs } from './ddi.ts';
+import { packErofs } from './erofs.ts';
 import { UserError, UserErrors } from './errors.ts';
 import { componentsOf, type Component, type LoadedExtension } from './extension.ts';
 import { lintTree } from './lint.ts';
@@ -63,11 +63,6 @@ export interface BuildResult {
   /** One per format that the targets asked for. */
   readonly payloads: readonly Payload[];
   readonly images: readonly Image[];
-}
-
-/** The format that images bound to a target have. */
-export function formatOf(target: Target): Format {
-  return target === 'portable' ? 'squashfs' : target.format;
 }
 
 /** Folders of the extensions in a repository, sorted by name. */
@@ -164,7 +159,11 @@ async function stageTree(
   const reload = extension.start.length > 0 || [...owners.keys()].some((path) => path.startsWith('usr/lib/systemd/'));
   await stageReleaseFile(dir, { name: extension.name, kind: 'sysext', version, arch, target: 'portable', reload });
   const tree = await readTree(dir, owners);
-  judge(await lintTree(tree, { extension, arch, kind: 'sysext' }), `${extension.name} ${version} ${arch}`, report);
+  judge(
+    await lintTree(tree, { name: extension.name, kind: 'sysext', arch, definition: extension }),
+    `${extension.name} ${version} ${arch}`,
+    report,
+  );
   return { tree, reload, needs: await measureNeeds(tree, arch), modules: await embeddedModules(tree) };
 }
 
@@ -227,6 +226,7 @@ async function makePayloads(
         const file = join(dir, `payload.${format}`);
         const pack = format === 'squashfs' ? packSquashfs : packErofs;
         const { releaseFileOffset } = await pack(tools, tree, { name: extension.name, kind: 'sysext', profile }, file);
+        await checkContent(tools, store, file, format, tree);
         const payload: Payload = {
           key,
           extension: extension.name,
@@ -299,7 +299,7 @@ export async function bindTargets(
     text: `binding ${payload.extension} ${payload.version} ${payload.arch} to ${targets.map(targetName).join(', ')}`,
   });
   const images = await bindMany(payload, file, jobs, { tools, store, ...(sign === undefined ? {} : { sign }) });
-  for (const image of images) await writeSidecars(image, payload, gitCommit === undefined ? {} : { gitCommit });
+  for (const image of images) await writeSidecars(image, payload, gitCommit === undefined ? {} : { gitCommit }, store);
   return images;
 }
 

@@ -1,0 +1,22 @@
+import { writeAtomic, type Store } from '../store.ts';
+import type { Image, Payload } from '../types.ts';
+import { manifestOf } from './manifest.ts';
+import { provenanceOf, type BuildContext } from './provenance.ts';
+import { sbomOf } from './sbom.ts';
+import { addToSums } from './sums.ts';
+
+/** Where an image's sidecars stand: beside it, under its name. */
+export function sidecarPaths(image: string): { manifest: string; sbom: string; provenance: string } {
+  const base = image.replace(/\.raw$/, '');
+  return { manifest: `${base}.manifest.json`, sbom: `${base}.spdx.json`, provenance: `${base}.provenance.json` };
+}
+
+/** Writes manifest, SBOM and build record beside an image, then enters it into SHA256SUMS: what is listed there is complete. */
+export async function writeSidecars(image: Image, payload: Payload, context: BuildContext, store: Store): Promise<void> {
+  const paths = sidecarPaths(image.file);
+  const text = (value: object): string => `${JSON.stringify(value, undefined, 2)}\n`;
+  await writeAtomic(paths.manifest, text(manifestOf(image, payload)));
+  await writeAtomic(paths.sbom, text(sbomOf(image, payload)));
+  await writeAtomic(paths.provenance, text(provenanceOf(image, payload, context)));
+  await addToSums(store, image);
+}

@@ -1,0 +1,66 @@
+import * as v from 'valibot';
+import type { Image, Payload } from '../types.ts';
+
+const digest = (length: number): v.GenericSchema<string> => v.pipe(v.string(), v.regex(new RegExp(`^[0-9a-f]{${length}}$`)));
+
+/** What a client must know of an image before it downloads it; published as a JSON schema. */
+export const ManifestSchema = v.strictObject({
+  schema: v.literal(1),
+  name: v.string(),
+  kind: v.picklist(['sysext', 'confext']),
+  summary: v.string(),
+  version: v.string(),
+  /** `portable` or a Flatcar release. */
+  target: v.string(),
+  architecture: v.picklist(['x86-64', 'arm64']),
+  format: v.picklist(['squashfs', 'ddi']),
+  profile: v.picklist(['fast', 'release']),
+  file: v.string(),
+  size: v.number(),
+  sha256: digest(64),
+  sha512: digest(128),
+  roothash: v.optional(digest(64)),
+  signed: v.optional(v.boolean()),
+  /** What the host must have, at least; kernel exact where modules are in the image. */
+  needs: v.strictObject({
+    systemd: v.string(),
+    glibc: v.optional(v.string()),
+    kernel: v.optional(v.string()),
+    libraries: v.array(v.string()),
+  }),
+  components: v.array(v.strictObject({ name: v.string(), version: v.string(), license: v.string(), origin: v.string() })),
+  payload: digest(64),
+  /** False where an origin or a tool was not the declared one. */
+  publishable: v.boolean(),
+  waived: v.record(v.string(), v.string()),
+});
+
+export type Manifest = v.InferOutput<typeof ManifestSchema>;
+
+/** The manifest of an image, for clients. */
+export function manifestOf(image: Image, payload: Payload): Manifest {
+  const { extension, version, arch, format, target, file, sha256, sha512, size, roothash, signed } = image;
+  const { summary, kind, profile, needs, components, key, publishable, waived } = payload;
+  return {
+    schema: 1,
+    name: extension,
+    kind,
+    summary,
+    version,
+    target,
+    architecture: arch,
+    format,
+    profile,
+    file: file.split('/').at(-1) ?? '',
+    size,
+    sha256,
+    sha512,
+    ...(roothash === undefined ? {} : { roothash }),
+    ...(signed === undefined ? {} : { signed }),
+    needs: { ...needs, libraries: [...needs.libraries] },
+    components: components.map(({ name, version: its, license, origin }) => ({ name, version: its, license, origin })),
+    payload: key,
+    publishable,
+    waived: { ...waived },
+  };
+}

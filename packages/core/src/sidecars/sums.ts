@@ -1,0 +1,35 @@
+import { readFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { UserError } from '../errors.ts';
+import { writeAtomic, type Store } from '../store.ts';
+
+/** Reads the format of sha256sum(1): `<hex>  <name>` a line (binary mark `*` accepted). */
+export function parseSums(text: string, where: string): Map<string, string> {
+  const sums = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    if (line === '') continue;
+    const [, digest, name] = /^([0-9a-f]{64}) [ *](.+)$/.exec(line) ?? [];
+    if (digest === undefined || name === undefined) throw new UserError(`'${line.slice(0, 80)}' is no line of SHA256SUMS`, { where });
+    sums.set(name, digest);
+  }
+  return sums;
+}
+
+/** The text of SHA256SUMS, sorted by name. */
+export function formatSums(sums: ReadonlyMap<string, string>): string {
+  return [...sums]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, digest]) => `${digest}  ${name}\n`)
+    .join('');
+}
+
+/** Enters an image into the SHA256SUMS of its folder; other entries stay. Two builds into one folder take turns. */
+export async function addToSums(store: Store, image: { file: string; sha256: string }): Promise<string> {
+  const file = join(dirname(image.file), 'SHA256SUMS');
+  return store.lock('sums', async () => {
+    const sums = parseSums(await readFile(file, 'utf8').catch(() => ''), file);
+    sums.set(basename(image.file), image.sha256);
+    await writeAtomic(file, formatSums(sums));
+    return file;
+  });
+}
