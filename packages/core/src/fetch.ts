@@ -12,6 +12,17 @@ import type { Report } from './types.ts';
 /** A host that cannot be reached: DNS, refused, time-outs, TLS, resets. The only error that `--origin auto` may fall back on. */
 export class UnreachableError extends UserError {}
 
+/** The host answered, but not with the file. */
+export class AnswerError extends UserError {
+  /** HTTP status. */
+  readonly status: number;
+  constructor(status: number, about: { where: string; next: string; cause?: unknown }) {
+    super(`the server answered ${status}`, about);
+    this.name = 'AnswerError';
+    this.status = status;
+  }
+}
+
 /** Bytes from outside: a URL and what they must be. */
 export interface PinnedUrl {
   readonly url: string;
@@ -46,19 +57,19 @@ class Again extends Error {
   readonly wait: number | undefined;
   /** True when no answer came from the host at all. */
   readonly unreachable: boolean;
-  /** True when the host answered, and the answer was no. */
-  readonly answered: boolean;
-  constructor(message: string, about: { wait?: number; unreachable?: boolean; answered?: boolean; cause?: unknown } = {}) {
+  /** HTTP status, when the host answered and the answer was no. */
+  readonly status: number | undefined;
+  constructor(message: string, about: { wait?: number; unreachable?: boolean; status?: number; cause?: unknown } = {}) {
     super(message, { cause: about.cause });
     this.wait = about.wait;
     this.unreachable = about.unreachable ?? false;
-    this.answered = about.answered ?? false;
+    this.status = about.status;
   }
 }
 
 let agent: Dispatcher | undefined;
-/** One dispatcher for the process: proxies from the environment, redirects followed. */
-function dispatcher(): Dispatcher {
+/** One dispatcher for the process, for all that speaks HTTP: proxies from the environment, redirects followed. */
+export function dispatcher(): Dispatcher {
   return (agent ??= new EnvHttpProxyAgent({ connect: { timeout: 10_000 } }).compose(interceptors.redirect({ maxRedirections: 10 })));
 }
 
@@ -140,11 +151,11 @@ async function attempt(url: string, part: string, pin: PinnedUrl, options: Fetch
   if (statusCode === 429 || statusCode >= 500) {
     await body.dump();
     const wait = retryAfter(headers['retry-after']);
-    throw new Again(`the server answered ${statusCode}`, { answered: true, ...(wait === undefined ? {} : { wait }) });
+    throw new Again(`the server answered ${statusCode}`, { status: statusCode, ...(wait === undefined ? {} : { wait }) });
   }
   if (statusCode !== 200 && statusCode !== 206) {
     await body.dump();
-    throw new UserError(`the server answered ${statusCode}`, {
+    throw new AnswerError(statusCode, {
       where: url,
       next:
         statusCode === 404
@@ -211,8 +222,8 @@ async function download(store: Store, pin: PinnedUrl, options: FetchOptions): Pr
           `${error.message} ${messageOf(error.cause)} ${String((error.cause as NodeJS.ErrnoException).code)}`,
         );
       if (count >= attempts || (hopeless && count >= 2)) {
-        if (error.answered)
-          throw new UserError(error.message, { where: url, next: 'try again later, or name a mirror (--mirror URL)', cause: error });
+        if (error.status !== undefined)
+          throw new AnswerError(error.status, { where: url, next: 'try again later, or name a mirror (--mirror URL)', cause: error });
         const failure = new UnreachableError(`${host} cannot be reached: ${error.message}`, {
           where: url,
           next: 'check the network and the proxy settings, or name a mirror (--mirror URL); what was fetched is kept and resumed',
