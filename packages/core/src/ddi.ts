@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, open, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, open, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { UserError } from './errors.ts';
 import type { Tools } from './tools.ts';
@@ -18,8 +18,9 @@ export function uuidFrom(text: string): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-${variant}${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
 }
 
-/** What systemd-repart keeps at either end for the partition table, and for a signature (repart.c: VERITY_SIG_SIZE), in bytes. */
-const TABLE_SIZE = 20_480;
+/** What libfdisk keeps before the first partition (a megabyte, but on the smallest disks) and after the last, in bytes. */
+const TABLES_SIZE = (1 << 20) + 20_480;
+/** repart.c: VERITY_SIG_SIZE. */
 const SIGNATURE_SIZE = 16_384;
 
 /** Blocks of each level of a verity tree, the lowest first: a block of 4096 bytes holds 128 hashes of sha256. */
@@ -33,7 +34,7 @@ function hashBlocks(dataBlocks: number): number[] {
 }
 
 /**
- * Makes a disk image (GPT; UAPI.3) around an erofs: root, its dm-verity hashes, and with keys the roothash's signature.
+ * Makes a disk image (GPT; UAPI.3) around an erofs that stands in a temporary folder: root, its dm-verity hashes, and with keys the roothash's signature.
  * Needs neither root nor device mapper. Returns the roothash (hex).
  */
 export async function makeDdi(
@@ -45,7 +46,7 @@ export async function makeDdi(
   const { arch, seed, sign } = about;
   const { size } = await stat(erofs);
   const hashSize = 4096 * (1 + hashBlocks(size / 4096).reduce((sum, count) => sum + count, 0));
-  const definitions = join(dirname(out), 'repart.d');
+  const definitions = join(dirname(erofs), 'repart.d');
   await mkdir(definitions, { recursive: true });
   const parts = [
     ['10-root', `Type=root-${arch}`, `CopyBlocks=${erofs}`, 'Verity=data', `SizeMaxBytes=${size}`],
@@ -62,10 +63,9 @@ export async function makeDdi(
   for (const [name, ...lines] of parts)
     await writeFile(join(definitions, `${name}.conf`), `[Partition]\n${lines.join('\n')}\nVerityMatchKey=root\n`);
   const said = await tools.run('systemd-repart', [
-    '--offline=yes', `--definitions=${definitions}`, '--empty=create', `--size=${TABLE_SIZE + size + hashSize + (sign === undefined ? 0 : SIGNATURE_SIZE) + TABLE_SIZE}`, '--dry-run=no', '--no-pager', `--seed=${uuidFrom(seed)}`, `--architecture=${arch}`, '--json=short',
+    '--offline=yes', `--definitions=${definitions}`, '--empty=create', `--size=${TABLES_SIZE + size + hashSize + (sign === undefined ? 0 : SIGNATURE_SIZE)}`, '--dry-run=no', '--no-pager', `--seed=${uuidFrom(seed)}`, `--architecture=${arch}`, '--json=short',
     ...(sign === undefined ? [] : [`--private-key=${sign.key}`, `--certificate=${sign.certificate}`]), out,
   ]); // prettier-ignore
-  await rm(definitions, { recursive: true });
   const json = said.slice(said.indexOf('['), said.lastIndexOf(']') + 1);
   const roothash = (JSON.parse(json) as { roothash?: string }[])
     .map((part) => part.roothash)
