@@ -6,7 +6,9 @@ const cni = github('containernetworking/plugins');
 // As upstream's hack/lib/version.sh stamps them; the commit and the date are not known from the module proxy.
 const version = { gitVersion: 'v{version}', gitMajor: '{major}', gitMinor: '{minor}' };
 const stamps = Object.fromEntries(
-  Object.entries(version).flatMap(([key, value]) => ['k8s.io/component-base', 'k8s.io/client-go/pkg'].map((path) => [`${path}/version.${key}`, value])),
+  Object.entries(version).flatMap(([key, value]) =>
+    ['k8s.io/component-base', 'k8s.io/client-go/pkg'].map((path) => [`${path}/version.${key}`, value]),
+  ),
 );
 const plugins =
   'bandwidth bridge dhcp dummy firewall host-device host-local ipvlan loopback macvlan portmap ptp sbr static tap tuning vlan vrf';
@@ -18,7 +20,12 @@ export default defineExtension({
   coupled: { cri, cni },
   components: (v) => [
     ...['kubelet', 'kubeadm', 'kubectl'].map((name) =>
-      binary(name, v.version, release(`https://dl.k8s.io/v{version}/bin/linux/{arch}/${name}`), go('k8s.io/kubernetes', `cmd/${name}`, { stamps })),
+      binary(
+        name,
+        v.version,
+        release(`https://dl.k8s.io/v{version}/bin/linux/{arch}/${name}`),
+        go('k8s.io/kubernetes', `cmd/${name}`, { stamps }),
+      ),
     ),
     binary(
       'crictl',

@@ -100,7 +100,7 @@ export const PARTITION_TYPES: Readonly<Record<Arch, { root: string; verity: stri
 /** The mixed-endian form of UUIDs in a GPT (UEFI, appendix A). */
 function guid(bytes: Buffer): string {
   const hex = (from: number, to: number, little: boolean): string =>
-    (little ? Buffer.from(bytes.subarray(from, to)).reverse() : bytes.subarray(from, to)).toString('hex');
+    Buffer.from(little ? bytes.subarray(from, to).toReversed() : bytes.subarray(from, to)).toString('hex');
   return [hex(0, 4, true), hex(4, 6, true), hex(6, 8, true), hex(8, 10, false), hex(10, 16, false)].join('-');
 }
 

@@ -1,15 +1,15 @@
-import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { request } from 'undici';
+import { gunzipSync } from 'node:zlib';
+import { interceptors, request } from 'undici';
 import { archWords } from './arch.ts';
 import { messageOf, UserError } from './errors.ts';
 import { exec } from './exec.ts';
-import { fetchBlob, UnreachableError } from './fetch.ts';
+import { AnswerError, dispatcher, fetchBlob, UnreachableError } from './fetch.ts';
 import type { Store } from './store.ts';
 import type { Arch, Report } from './types.ts';
 
-/** A binary package as an index of the archive has it. */
+/** A binary package, as it is pinned. */
 export interface DebianPackage {
   readonly name: string;
   readonly version: string;
@@ -20,37 +20,105 @@ export interface DebianPackage {
   readonly size: number;
 }
 
-/** Where packages come from. */
+/** A binary package, as an index of the archive has it. */
+export interface IndexedPackage extends DebianPackage {
+  /** Source package. */
+  readonly source: string;
+  /** Pre-Depends and Depends: names, one of each list is needed. Versions are left out: a suite is consistent in itself. */
+  readonly depends: readonly (readonly string[])[];
+  /** Virtual packages that it stands for. */
+  readonly provides: readonly string[];
+}
+
+/** A package's bytes. */
+export interface FetchedPackage {
+  readonly file: string;
+  /** What it turned out to be: not what was pinned, when that has left every archive. */
+  readonly package: DebianPackage;
+  /** `pinned`, or `unpinned: why`. */
+  readonly status: string;
+}
+
+/** What is asked of the Debian archive. */
 export interface Archive {
-  /** Base URL of a mirror; debianMirror() unless said. */
+  /** Date of a suite's index, and what it lists for an architecture (`Architecture: all` included), of one component. */
+  packages(suite: string, component: string, arch: Arch): Promise<{ date: Date; packages: readonly IndexedPackage[] }>;
+  /**
+   * Fetches a pinned package: from the mirror, when it has left that from the snapshot archive, when it is not there either
+   * the suite's current version, with a notice and a status that no published image may have. Wrong bytes are an error.
+   */
+  fetch(pin: DebianPackage, at: { suite: string; snapshot: string; arch: Arch }): Promise<FetchedPackage>;
+}
+
+/** Where an archive stands; for tests and operators. */
+export interface ArchiveOptions {
+  /** Base URL; debianMirror() unless said. */
   readonly mirror?: string;
-  /** Base URL of a snapshot archive, to which `/<timestamp>/<path>` is appended. */
+  /** Base URL of a snapshot archive: `/<timestamp>/<path>` is appended. */
   readonly snapshot?: string;
-  /** OpenPGP keys that may sign the index; Debian's own unless said. */
+  /** Armored OpenPGP keys that may sign an index; Debian's own unless said. */
   readonly keyring?: string;
 }
 
 const trim = (url: string): string => url.replace(/\/+$/, '');
+const textOf = (path: string): Promise<string> => readFile(path, 'utf8').catch(() => '');
 
-/** The first Debian mirror in apt's own configuration (deb822 `URIs:` or one-line `deb URL suite`). */
-async function mirrorOfHost(root = '/etc/apt'): Promise<string | undefined> {
-  const names = await readdir(join(root, 'sources.list.d')).catch(() => []);
-  const files = [join(root, 'sources.list'), ...names.toSorted().map((name) => join(root, 'sources.list.d', name))];
-  for (const file of files) {
-    const text = await readFile(file, 'utf8').catch(() => '');
-    for (const [, url] of text.matchAll(/^(?:URIs:|deb\s+(?:\[[^\]]*\]\s+)?)\s*(https?:\/\/\S+)/gm)) {
-      if (url !== undefined && /\/debian\/?$/.test(url)) return trim(url);
+/** Reads paragraphs of `Key: value`, where folded lines begin with a space (deb822(5)). */
+function paragraphs(text: string): Map<string, string>[] {
+  return text
+    .split(/\n(?:[ \t]*\n)+/)
+    .map(
+      (paragraph) =>
+        new Map([...paragraph.matchAll(/^([\w-]+):[ \t]*(.*(?:\n[ \t].*)*)/gm)].map(([, key = '', value = '']) => [key, value])),
+    )
+    .filter(({ size }) => size > 0);
+}
+
+const words = (text = ''): string[] => text.split(/\s+/).filter((word) => word !== '');
+
+/** The binary-package entries of one of apt's source files, of either form (sources.list(5)). */
+export function parseSources(name: string, text: string): { uris: string[]; suites: string[]; components: string[] }[] {
+  const plain = text.replaceAll(/^[ \t]*#.*\n?/gm, '');
+  if (name.endsWith('.sources')) {
+    return paragraphs(plain)
+      .filter((entry) => words(entry.get('Types')).includes('deb') && !/^(no|false|0|off)$/i.test(entry.get('Enabled') ?? ''))
+      .map((entry) => ({ uris: words(entry.get('URIs')), suites: words(entry.get('Suites')), components: words(entry.get('Components')) }));
+  }
+  return [...plain.matchAll(/^[ \t]*deb[ \t]+(?:\[[^\]]*\][ \t]+)?(\S+)[ \t]+(\S+)([^#\n]*)/gm)].map(([, uri = '', suite = '', rest]) => ({
+    uris: [uri],
+    suites: [suite],
+    components: words(rest),
+  }));
+}
+
+/**
+ * The mirror that apt on this host takes Debian from, if any. Others' archives are called `main` and `/debian` too: a mirror is what
+ * also has `-updates`, on Debian, or is the whole path `/debian`. Cloud images keep its URL in a list of its own (`mirror+file:`).
+ */
+export async function mirrorOfHost(root = '/'): Promise<string | undefined> {
+  const apt = join(root, 'etc/apt');
+  const names = (await readdir(join(apt, 'sources.list.d')).catch(() => [])).filter((name) => /\.(list|sources)$/.test(name));
+  const files = ['sources.list', ...names.toSorted().map((name) => join('sources.list.d', name))];
+  const entries = (await Promise.all(files.map(async (file) => parseSources(file, await textOf(join(apt, file)))))).flat();
+  const isDebian = /^ID=debian$/m.test(await textOf(join(root, 'etc/os-release')));
+  const candidates: { url: URL; updates: boolean }[] = [];
+  for (const { uris, suites, components } of entries) {
+    if (!components.includes('main')) continue;
+    for (const uri of uris) {
+      const list = /^mirror\+file:\/*(\/.*)/.exec(uri)?.[1];
+      const [first = ''] = words(list === undefined ? uri : await textOf(join(root, list)));
+      if (/^https?:\/\//.test(first)) candidates.push({ url: new URL(first), updates: suites.some((suite) => suite.endsWith('-updates')) });
     }
   }
-  return undefined;
+  const found = candidates.find(({ updates }) => isDebian && updates) ?? candidates.find(({ url }) => /^\/debian\/?$/.test(url.pathname));
+  return found === undefined ? undefined : trim(found.url.href);
 }
 
 /** debootstrap's own default, for hosts that are not Debian but can make one. */
 async function mirrorOfDebootstrap(): Promise<string | undefined> {
-  const text = await readFile('/usr/share/debootstrap/scripts/sid', 'utf8').catch(() => '');
-  const common = await readFile('/usr/share/debootstrap/scripts/debian-common', 'utf8').catch(() => '');
-  const url = /default_mirror\s+(https?:\/\/\S+)/.exec(`${text}\n${common}`)?.[1];
-  return url === undefined ? undefined : trim(url);
+  const files = ['/usr/share/debootstrap/scripts/sid', '/usr/share/debootstrap/scripts/debian-common', '/usr/sbin/debootstrap'];
+  const text = (await Promise.all(files.map(textOf))).join('\n');
+  return /(?:default_mirror +|DEF_MIRROR=)"?(https?:\/\/[^\s"]+\/debian)\b/.exec(text)?.[1];
 }
 
 /**
@@ -67,7 +135,10 @@ export async function debianMirror(): Promise<string> {
   return trim(mirror);
 }
 
-/** The snapshot archive beside a mirror: FLATCAR_EXT_DEBIAN_SNAPSHOT, else `snapshot.` in the mirror's own domain. */
+/**
+ * The snapshot archive beside a mirror: FLATCAR_EXT_DEBIAN_SNAPSHOT, else `snapshot.` in the mirror's own domain.
+ * The index of a suite could name it (`Snapshots:`), but Debian's do not.
+ */
 export function snapshotOf(mirror: string): string {
   const set = process.env['FLATCAR_EXT_DEBIAN_SNAPSHOT'];
   if (set) return trim(set);
@@ -75,126 +146,155 @@ export function snapshotOf(mirror: string): string {
   return `https://snapshot.${hostname.split('.').slice(-2).join('.')}/archive${trim(pathname)}`;
 }
 
-async function get(url: string): Promise<Buffer> {
+/** How a timestamp is written in the snapshot archive: `20261121T091544Z`. */
+export function snapshotStamp(date: Date): string {
+  return `${date.toISOString().slice(0, 19).replaceAll(/[-:]/g, '')}Z`;
+}
+
+/** Bytes that no digest is known of. */
+async function get(url: string): Promise<string> {
+  const next = 'try another mirror (FLATCAR_EXT_DEBIAN_MIRROR)';
   try {
-    const { statusCode, body } = await request(url, { headersTimeout: 30_000, bodyTimeout: 60_000 });
-    const bytes = Buffer.from(await body.arrayBuffer());
-    if (statusCode !== 200)
-      throw new UserError(`the mirror answered ${statusCode}`, { where: url, next: 'try another mirror (FLATCAR_EXT_DEBIAN_MIRROR)' });
-    return bytes;
+    const { statusCode, body } = await request(url, { dispatcher: dispatcher().compose(interceptors.retry({ maxRetries: 3, throwOnError: false })), headersTimeout: 30_000, bodyTimeout: 60_000 }); // prettier-ignore
+    const text = await body.text();
+    if (statusCode !== 200) throw new AnswerError(statusCode, { where: url, next });
+    return text;
   } catch (cause) {
     if (cause instanceof UserError) throw cause;
-    throw new UnreachableError(`the mirror cannot be reached: ${messageOf(cause)}`, {
-      where: url,
-      next: 'try another mirror (FLATCAR_EXT_DEBIAN_MIRROR)',
-      cause,
-    });
+    throw new UnreachableError(`the mirror cannot be reached: ${messageOf(cause)}`, { where: url, next, cause });
   }
 }
 
-/** The signed text of a suite's InRelease; an expired Valid-Until is a notice, since the pins decide. */
-async function readInRelease(url: string, keyring: string | undefined, report: Report): Promise<string> {
+/** A suite's index: what was signed, not what stands around it. */
+async function readInRelease(url: string, suite: string, options: ArchiveOptions, report: Report): Promise<Map<string, string>> {
   const openpgp = await import('openpgp');
-  const file = keyring ?? new URL('data/debian-archive-keyring.pgp', import.meta.url);
-  const verificationKeys = await openpgp.readKeys({ binaryKeys: new Uint8Array(await readFile(file)) });
-  const message = await openpgp.readCleartextMessage({ cleartextMessage: (await get(url)).toString() });
-  const { signatures, data } = await openpgp.verify({ message, verificationKeys });
-  const results = await Promise.allSettled(signatures.map(({ verified }) => verified));
-  if (!results.some(({ status }) => status === 'fulfilled')) {
-    throw new UserError('the signature of the package index is not from a known Debian key', {
-      where: url,
-      next: 'do not use this mirror; after a key change refresh packages/core/src/data/debian-archive-keyring.pgp',
-    });
+  const armoredKeys = options.keyring ?? (await readFile(new URL('data/debian-archive-keyring.asc', import.meta.url), 'utf8'));
+  const next = 'do not use this mirror; after a key change of Debian refresh packages/core/src/data/debian-archive-keyring.asc';
+  const cleartextMessage = await get(url);
+  let data: string;
+  try {
+    const message = await openpgp.readCleartextMessage({ cleartextMessage });
+    const verified = await openpgp.verify({ message, verificationKeys: await openpgp.readKeys({ armoredKeys }) });
+    await Promise.any(verified.signatures.map((signature) => signature.verified));
+    data = verified.data;
+  } catch (cause) {
+    throw new UserError('the package index has no good signature by a known key of Debian', { where: url, next, cause });
   }
-  const until = /^Valid-Until: (.*)$/m.exec(data)?.[1];
+  const fields = paragraphs(data)[0] ?? new Map<string, string>();
+  // A mirror could serve another suite, whose index is signed as well.
+  if (fields.get('Codename') !== suite && fields.get('Suite') !== suite)
+    throw new UserError(`this is not the index of ${suite}`, { where: url, next });
+  const until = fields.get('Valid-Until');
   if (until !== undefined && Date.parse(until) < Date.now())
-    report({ type: 'notice', text: `the index ${url} expired on ${until}; the mirror may be stale` });
-  return data;
+    report({ type: 'notice', text: `${url} expired on ${until}; the mirror may be stale` });
+  return fields;
 }
 
-/** Reads a Packages index: paragraphs of `Key: value`, folded lines begin with a space (deb822(5)). */
-export function parsePackages(text: string): (DebianPackage & { readonly fields: ReadonlyMap<string, string> })[] {
-  return text.split(/\n\n+/).flatMap((paragraph) => {
-    const fields = new Map<string, string>();
-    for (const [, key, value] of paragraph.matchAll(/^([A-Za-z0-9-]+):[ \t]*(.*(?:\n[ \t].*)*)/gm)) fields.set(key ?? '', value ?? '');
+const names = (text = ''): string[] =>
+  text
+    .split(/[,|]/)
+    .map((name) => name.trim().replace(/[\s(:].*$/s, ''))
+    .filter((name) => name !== '');
+
+/** Reads a Packages index. */
+export function parsePackages(text: string): IndexedPackage[] {
+  return paragraphs(text).flatMap((fields) => {
     const [name, version, path, sha256] = ['Package', 'Version', 'Filename', 'SHA256'].map((key) => fields.get(key));
     if (name === undefined || version === undefined || path === undefined || sha256 === undefined) return [];
-    return [{ name, version, path, sha256, size: Number(fields.get('Size')), fields }];
+    const depends = ['Pre-Depends', 'Depends']
+      .flatMap((key) => (fields.get(key) ?? '').split(',').map(names))
+      .filter(({ length }) => length > 0);
+    const [source = name] = names(fields.get('Source'));
+    return [{ name, version, path, sha256, size: Number(fields.get('Size')), source, depends, provides: names(fields.get('Provides')) }];
   });
 }
 
-/** All packages of a suite's `main` for an architecture, from its signed index. */
-export async function readSuite(
-  store: Store,
-  suite: string,
-  arch: Arch,
-  report: Report,
-  archive: Archive = {},
-): Promise<ReturnType<typeof parsePackages>> {
-  const mirror = archive.mirror ?? (await debianMirror());
-  const inRelease = await readInRelease(`${mirror}/dists/${suite}/InRelease`, archive.keyring, report);
-  const name = `main/binary-${archWords(arch).debian}/Packages.gz`;
-  const line = [
-    ...(inRelease
-      .split(/^SHA256:$/m)
-      .at(-1)
-      ?.matchAll(/^ ([0-9a-f]{64}) +(\d+) (\S+)$/gm) ?? []),
-  ].find((match) => match[3] === name);
-  const [, sha256, size] = line ?? [];
-  if (sha256 === undefined) throw new UserError(`the index of ${suite} lists no ${name}`, { where: mirror });
-  const bytes = await get(`${mirror}/dists/${suite}/main/binary-${archWords(arch).debian}/by-hash/SHA256/${sha256}`);
-  if (createHash('sha256').update(bytes).digest('hex') !== sha256 || bytes.length !== Number(size))
-    throw new UserError(`${name} is not what the signed index says`, { where: mirror });
-  const { gunzipSync } = await import('node:zlib');
-  return parsePackages(gunzipSync(bytes).toString());
+/** Packages and all that they depend on, the first alternative that exists each time; in the order in which they are found. */
+export function resolveClosure(packages: readonly IndexedPackage[], roots: readonly string[]): IndexedPackage[] {
+  const known = new Map(packages.flatMap((one) => one.provides.map((name): [string, IndexedPackage] => [name, one])));
+  for (const one of packages) known.set(one.name, one); // a real package goes before one that only stands for it
+  const closure = new Set<IndexedPackage>();
+  const add = (alternatives: readonly string[], why: string): void => {
+    const found = alternatives.map((name) => known.get(name)).find((one) => one !== undefined);
+    if (found === undefined) throw new UserError(`there is no package ${alternatives.join(' or ')}, which ${why}`);
+    if (closure.has(found)) return;
+    closure.add(found);
+    for (const needed of found.depends) add(needed, `${found.name} depends on`);
+  };
+  for (const root of roots) add([root], 'was asked for');
+  return [...closure];
 }
 
-/** A package's bytes: what they turned out to be when the pinned ones had left every archive. */
-export interface FetchedPackage {
-  readonly file: string;
-  readonly package: DebianPackage;
-  readonly status: string;
+/** Opens the Debian archive; nothing is asked of it before it must be. */
+export function openArchive(store: Store, report: Report = () => undefined, options: ArchiveOptions = {}): Archive {
+  const indexes = new Map<string, ReturnType<Archive['packages']>>();
+  const mirrorUrl = async (): Promise<string> => (options.mirror === undefined ? debianMirror() : trim(options.mirror));
+
+  async function readIndex(suite: string, component: string, arch: Arch): Promise<{ date: Date; packages: IndexedPackage[] }> {
+    const base = `${await mirrorUrl()}/dists/${suite}`;
+    const release = await readInRelease(`${base}/InRelease`, suite, options, report);
+    const folder = `${component}/binary-${archWords(arch).debian}`;
+    // gzip and not xz: Node reads it, and this is what xz would be fetched with.
+    const listed = [...(release.get('SHA256') ?? '').matchAll(/^ ([0-9a-f]{64}) +(\d+) (\S+)$/gm)].find(
+      ([, , , path]) => path === `${folder}/Packages.gz`,
+    );
+    const [, sha256, size] = listed ?? [];
+    if (sha256 === undefined) throw new UserError(`the index of ${suite} lists no ${folder}/Packages.gz`, { where: base });
+    // By its digest, so that an index and a list of different days are never mixed.
+    const file = await fetchBlob(store, { url: `${base}/${folder}/by-hash/SHA256/${sha256}`, sha256, size: Number(size) }, { report });
+    return { date: new Date(release.get('Date') ?? Number.NaN), packages: parsePackages(gunzipSync(await readFile(file)).toString()) };
+  }
+
+  const packages: Archive['packages'] = (suite, component, arch) => {
+    const key = `${suite} ${component} ${arch}`;
+    const reading = indexes.get(key) ?? readIndex(suite, component, arch);
+    indexes.set(key, reading);
+    reading.catch(() => indexes.delete(key));
+    return reading;
+  };
+
+  return {
+    packages,
+    async fetch(pin, { suite, snapshot, arch }) {
+      const there = await store.blob(pin.sha256);
+      if (there !== undefined) return { file: there, package: pin, status: 'pinned' };
+      const mirror = await mirrorUrl();
+      const from = (base: string, one: DebianPackage): Promise<string> =>
+        fetchBlob(store, { url: `${base}/${one.path}`, sha256: one.sha256, size: one.size }, { report, attempts: 3 });
+      try {
+        return { file: await from(mirror, pin), package: pin, status: 'pinned' };
+      } catch (error) {
+        if (!(error instanceof AnswerError && [404, 410].includes(error.status))) throw error;
+      }
+      try {
+        return { file: await from(`${options.snapshot ?? snapshotOf(mirror)}/${snapshot}`, pin), package: pin, status: 'pinned' };
+      } catch (error) {
+        // Whatever keeps the snapshot archive from answering must not stop a build; wrong bytes must.
+        if (!(error instanceof AnswerError || error instanceof UnreachableError)) throw error;
+      }
+      const component = pin.path.split('/')[1] ?? 'main';
+      const current = (await packages(suite, component, arch)).packages.find(({ name }) => name === pin.name);
+      if (current === undefined) {
+        throw new UserError(`package ${pin.name} ${pin.version} has left the archive, and ${suite} has no other`, {
+          where: mirror,
+          next: 'set FLATCAR_EXT_DEBIAN_SNAPSHOT to a snapshot archive, or re-pin with scripts/pin-tools.ts',
+        });
+      }
+      const status = `unpinned: ${pin.name} ${pin.version} has left the archive, ${current.version} stands in`;
+      report({
+        type: 'notice',
+        text: `${status}. WHAT IS MADE WITH IT IS NOT FOR PUBLISHING. Set FLATCAR_EXT_DEBIAN_SNAPSHOT to a snapshot archive, or re-pin with scripts/pin-tools.ts`,
+      });
+      const { name, version, path, sha256, size } = current;
+      return { file: await from(mirror, current), package: { name, version, path, sha256, size }, status };
+    },
+  };
 }
 
 /**
- * Fetches a pinned package: from the mirror, then the snapshot archive. When it has left both, the suite's current
- * version stands in, with a notice and a status that no published image may have.
+ * Unpacks a package's files into a folder. By dpkg-deb: every Debian and Ubuntu has it, where xz, which most packages
+ * are packed with, may be missing and is itself a pinned tool that comes in a package.
  */
-export async function fetchPackage(
-  store: Store,
-  pin: DebianPackage,
-  at: { suite: string; snapshot: string; arch: Arch },
-  report: Report,
-  archive: Archive = {},
-): Promise<FetchedPackage> {
-  const there = await store.blob(pin.sha256);
-  if (there !== undefined) return { file: there, package: pin, status: 'pinned' };
-  const mirror = archive.mirror ?? (await debianMirror());
-  const failures: unknown[] = [];
-  for (const base of [mirror, `${archive.snapshot ?? snapshotOf(mirror)}/${at.snapshot}`]) {
-    try {
-      const file = await fetchBlob(store, { url: `${base}/${pin.path}`, sha256: pin.sha256, size: pin.size }, { report, attempts: 3 });
-      return { file, package: pin, status: 'pinned' };
-    } catch (error) {
-      // Wrong bytes are never a reason to take others.
-      if (error instanceof UserError && error.message.startsWith('wrong digest')) throw error;
-      failures.push(error);
-    }
-  }
-  const current = (await readSuite(store, at.suite, at.arch, report, archive)).find(({ name }) => name === pin.name);
-  if (current === undefined)
-    throw new UserError(
-      `package ${pin.name} ${pin.version} has left the archive, and ${at.suite} has no other: ${failures.map(messageOf).join('; ')}`,
-      { where: mirror, next: 'run scripts/pin-tools.ts' },
-    );
-  const status = `unpinned: ${pin.name} ${pin.version} has left the archive, ${current.version} stands in`;
-  report({ type: 'notice', text: `${status}. Images made with it are not for publishing; re-pin with scripts/pin-tools.ts` });
-  const { fields: _, ...plain } = current;
-  const file = await fetchBlob(store, { url: `${mirror}/${current.path}`, sha256: current.sha256, size: current.size }, { report });
-  return { file, package: plain, status };
-}
-
-/** Unpacks a package's files. dpkg-deb is on every Debian and Ubuntu, and knows each compression that packages have. */
 export async function unpackPackage(file: string, dest: string): Promise<void> {
   await mkdir(dest, { recursive: true });
   await exec('dpkg-deb', ['--extract', file, dest], { next: 'install dpkg' });

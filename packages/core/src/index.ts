@@ -15,7 +15,7 @@ export { debianMirror } from './debian.ts';
 export { openTools, type Tools } from './tools.ts';
 export { readElf, type Elf } from './elf.ts';
 export { conflictsBetween, readTree } from './tree.ts';
-export { parseReleaseFile, releaseFileBlock, stageReleaseFile, STRICT_XATTR } from './release-file.ts';
+export { parseReleaseFile, readReleaseFile, releaseFileBlock, stageReleaseFile, STRICT_XATTR } from './release-file.ts';
 export { packSquashfs, readSquashfs } from './squashfs.ts';
 export { packErofs, readErofs } from './erofs.ts';
 export { makeDdi, readPartitions, verifyVerity, type SignKeys } from './ddi.ts';

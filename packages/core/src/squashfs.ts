@@ -1,5 +1,4 @@
-import { open } from 'node:fs/promises';
-import { writeFile } from 'node:fs/promises';
+import { open, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { UserError } from './errors.ts';
@@ -18,7 +17,7 @@ const COMPRESSION: Readonly<Record<Profile, readonly string[]>> = {
 export interface FileSystemContent {
   readonly entries: readonly ImageEntry[];
   /** Byte offset in the image of a file's data; undefined unless it is one plain, whole block. */
-  plainBlock(path: string): number | undefined;
+  readonly plainBlock: (path: string) => number | undefined;
 }
 
 /**

@@ -1,17 +1,17 @@
-import { access, readFile } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { access, constants, readdir, readFile, rm } from 'node:fs/promises';
+import { basename, delimiter, dirname, join } from 'node:path';
 import { archWords, hostArch } from './arch.ts';
-import { fetchPackage, unpackPackage, type Archive, type DebianPackage } from './debian.ts';
+import { openArchive, unpackPackage, type Archive, type DebianPackage } from './debian.ts';
 import { UserError } from './errors.ts';
 import { exec, type ExecOptions } from './exec.ts';
 import { digestOf, type Store } from './store.ts';
 import type { Arch, Report, ToolRecord } from './types.ts';
 import type { Command } from './unpack.ts';
 
-/** data/tools.json: which packages make which tool, and their pins for both kinds of host. Written by scripts/pin-tools.ts. */
+/** data/tools.json: which packages make which tool, all its libraries included, and their pins for both kinds of host. Written by scripts/pin-tools.ts. */
 export interface ToolPins {
   readonly suite: string;
-  /** Timestamp in the snapshot archive at which all of these were current. */
+  /** Timestamp at which the snapshot archive has all of these. */
   readonly snapshot: string;
   readonly tools: Readonly<Record<string, { readonly program: string; readonly packages: readonly string[] }>>;
   readonly packages: Readonly<Record<Arch, Readonly<Record<string, Omit<DebianPackage, 'name'>>>>>;
@@ -46,13 +46,11 @@ export async function readToolPins(): Promise<ToolPins> {
 async function onPath(program: string): Promise<string | undefined> {
   for (const dir of (process.env['PATH'] ?? '').split(delimiter)) {
     const path = join(dir, program);
-    if (
-      await access(path).then(
-        () => true,
-        () => false,
-      )
-    )
-      return path;
+    const runs = await access(path, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (runs) return path;
   }
   return undefined;
 }
@@ -60,6 +58,7 @@ async function onPath(program: string): Promise<string | undefined> {
 /** Gives the tools of this host's architecture; nothing is fetched before it is asked for. */
 export function openTools(store: Store, report: Report = () => undefined, from: { pins?: ToolPins; archive?: Archive } = {}): Tools {
   const arch = hostArch();
+  const archive = from.archive ?? openArchive(store, report);
   const installing = new Map<string, Promise<Installed>>();
 
   async function install(tool: string): Promise<Installed> {
@@ -70,12 +69,17 @@ export function openTools(store: Store, report: Report = () => undefined, from: 
       wanted.packages.map((name) => {
         const pin = pins.packages[arch][name];
         if (pin === undefined) throw new UserError(`package ${name} is not pinned for ${arch}`, { next: 'run scripts/pin-tools.ts' });
-        return fetchPackage(store, { name, ...pin }, { suite: pins.suite, snapshot: pins.snapshot, arch }, report, from.archive);
+        return archive.fetch({ name, ...pin }, { suite: pins.suite, snapshot: pins.snapshot, arch });
       }),
     );
     const records = fetched.map(({ package: { name, version, sha256 }, status }) => ({ name, version, sha256, status }));
-    const { dir } = await store.result('tools', digestOf({ number: 1, packages: records.map(({ sha256 }) => sha256) }), async (fresh) => {
+    // Tools of the same packages share a result.
+    const { dir } = await store.result('tools', digestOf({ number: 2, packages: records.map(({ sha256 }) => sha256) }), async (fresh) => {
       for (const { file } of fetched) await unpackPackage(file, fresh);
+      // Other programs of these packages are not kept: qemu-user has one of 7 MB for each of 40 architectures.
+      const kept = new Set(Object.values(pins.tools).map(({ program }) => basename(program)));
+      const folder = dirname(join(fresh, wanted.program));
+      for (const name of await readdir(folder)) if (!kept.has(name)) await rm(join(folder, name), { recursive: true });
     });
     return { dir, isStatic: !wanted.packages.includes('libc6'), program: join(dir, wanted.program), records };
   }
@@ -92,20 +96,21 @@ export function openTools(store: Store, report: Report = () => undefined, from: 
   /** Through its own dynamic loader and libraries, so that the host's C library does not matter and root is not needed. */
   async function command(tool: string): Promise<{ command: string; args: string[]; env: Record<string, string> }> {
     const { dir, program, isStatic } = await installed(tool);
-    if (isStatic) return { command: program, args: [], env: {} };
+    const env = { OPENSSL_CONF: '/dev/null' }; // libcrypto would read the host's
+    if (isStatic) return { command: program, args: [], env };
     const { triplet, loader } = archWords(arch);
     const libraries = ['', '/systemd'].map((folder) => join(dir, 'usr/lib', triplet + folder)).join(':');
     return {
       command: join(dir, 'usr/lib', triplet, loader.split('/').at(-1) ?? ''),
-      args: ['--library-path', libraries, '--argv0', tool, program],
-      env: {},
+      args: ['--inhibit-cache', '--library-path', libraries, '--argv0', tool, program],
+      env,
     };
   }
 
   return {
     async run(tool, args, options) {
       const start = await command(tool);
-      return exec(start.command, [...start.args, ...args], options);
+      return exec(start.command, [...start.args, ...args], { ...options, env: { ...start.env, ...options?.env } });
     },
     command,
     record: async (tool) => (await installed(tool)).records,

@@ -35,7 +35,7 @@ export async function readTree(dir: string, owners: ReadonlyMap<string, string>)
     entries.push(...(await Promise.all(paths.slice(start, start + width).map((path) => readEntry(dir, path, owners.get(path) ?? '')))));
   }
   entries.sort(byPath);
-  return { dir, digest: digestOf(entries.map(({ component: _, ...entry }) => entry)), entries };
+  return { dir, digest: digestOf(entries.map((entry) => ({ ...entry, component: undefined }))), entries };
 }
 
 /** Makes modes independent of umask and archive: folders 0755, files 0755 or 0644 by their owner's execute bit. */

@@ -29,15 +29,15 @@ type Kind = { readonly archive: 'tar' | 'zip' | 'raw'; readonly packed: 'gzip' |
 
 /** What a file is, by its name. */
 export function archiveKind(name: string): Kind {
-  if (/\.zip$/.test(name)) return { archive: 'zip', packed: undefined };
+  if (name.endsWith('.zip')) return { archive: 'zip', packed: undefined };
   const match = /\.(?:tar\.(gz|xz|zst|zstd|bz2)|(tgz|txz|tbz2?)|(tar))$/.exec(name);
   if (match === null) return { archive: 'raw', packed: undefined };
   const word = match[1] ?? match[2] ?? 'tar';
-  const packed = /gz$/.test(word)
+  const packed = word.endsWith('gz')
     ? 'gzip'
-    : /^zst/.test(word)
+    : word.startsWith('zst')
       ? 'zstd'
-      : /xz$/.test(word)
+      : word.endsWith('xz')
         ? 'xz'
         : /bz2?$/.test(word)
           ? 'bzip2'
@@ -167,7 +167,7 @@ async function tarEntry(extraction: Extraction, entry: ReadEntry): Promise<void>
     case 'File':
     case 'OldFile':
     case 'ContiguousFile':
-      return extraction.file(entry.path, entry.size, entry.mode ?? 0o644, () => entry as unknown as AsyncIterable<Buffer>);
+      return extraction.file(entry.path, entry.size, entry.mode ?? 0o644, () => entry);
     case 'SymbolicLink':
       entry.resume();
       return extraction.symlink(entry.path, entry.linkpath ?? '');
@@ -247,7 +247,7 @@ async function unpackTar(file: string, packed: Kind['packed'], extraction: Extra
     parser.on('error', fail);
     parser.on('end', () => void Promise.all(written).then(() => resolve(), fail));
     source.on('error', fail);
-    source.pipe(parser as unknown as NodeJS.WritableStream);
+    source.pipe(parser);
   });
 }
 

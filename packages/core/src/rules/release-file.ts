@@ -40,7 +40,7 @@ export const releaseFile: Readonly<Record<string, Rule>> = {
     check: (context) =>
       withFile(context, (fields) =>
         Object.keys(fields)
-          .filter((key) => /EXT_LEVEL$/.test(key))
+          .filter((key) => key.endsWith('EXT_LEVEL'))
           .map((key) => `${key}=${fields[key]}`),
       ),
   },

@@ -1,0 +1,82 @@
+import { join } from 'node:path';
+import type { ImageEntry } from '@flatcar/core';
+import type { Command } from 'commander';
+import { formatOfFile, knownImage } from '../image.ts';
+import { readable, show, table } from '../terminal.ts';
+
+interface Inspected {
+  readonly file: string;
+  readonly format: string;
+  readonly releaseFile: Record<string, string>;
+  readonly components: readonly { name: string; version: string; license: string; origin: string }[];
+  readonly entries: readonly ImageEntry[];
+  readonly programs: readonly { path: string; linkage: string; needed: readonly string[]; glibc?: string }[];
+}
+
+/** `inspect`: what is in an image. */
+export function addInspect(root: Command): void {
+  root
+    .command('inspect')
+    .description("show an image's metadata, tree, sizes and linkage")
+    .argument('<image>', 'a .raw file; its manifest stands beside it')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  flatcar-ext inspect extensions/kubernetes/dist/portable/kubernetes-*.raw')
+    .action(async (file: string, flags: { json?: boolean }) => {
+      const { openStore, openTools, readContent, readElf, readReleaseFile, unpackImage } = await import('@flatcar/core');
+      const format = await formatOfFile(file);
+      const { manifest } = await knownImage(file);
+      const store = openStore();
+      const tools = openTools(store);
+      const { entries } = await readContent(file, format, manifest.architecture);
+      const value = await store.withTemp(async (temp): Promise<Inspected> => {
+        const dir = join(temp, 'content');
+        await unpackImage(tools, file, format, manifest.architecture, dir);
+        const programs: Inspected['programs'][number][] = [];
+        for (const { path, type } of entries) {
+          const elf = type === 'file' ? await readElf(join(dir, path)) : undefined;
+          if (elf === undefined) continue;
+          programs.push({
+            path,
+            linkage: elf.needed.length === 0 && elf.interpreter === undefined ? 'static' : 'dynamic',
+            needed: elf.needed,
+            ...(elf.glibc === undefined ? {} : { glibc: elf.glibc }),
+          });
+        }
+        return {
+          file,
+          format,
+          releaseFile: await readReleaseFile(dir, manifest.name, manifest.kind),
+          components: manifest.components,
+          entries,
+          programs,
+        };
+      });
+      show(value, flags.json, (one) => {
+        const linkage = new Map(
+          one.programs.map(({ path, linkage: how, glibc }) => [path, glibc === undefined ? how : `${how}, GLIBC_${glibc}`]),
+        );
+        return [
+          `${manifest.name} ${manifest.version} for ${manifest.target}, ${manifest.architecture}, ${one.format}, ${readable(manifest.size)}`,
+          '',
+          ...Object.entries(one.releaseFile).map(([key, text]) => `${key}=${text}`),
+          '',
+          table([
+            ['component', 'version', 'origin', 'licence'],
+            ...one.components.map(({ name, version, origin, license }) => [name, version, origin, license]),
+          ]),
+          '',
+          table([
+            ['mode', 'size', 'path', 'linkage'],
+            ...one.entries
+              .filter(({ type }) => type !== 'dir')
+              .map(({ path, mode, size, link }) => [
+                mode.toString(8),
+                readable(size),
+                link === undefined ? path : `${path} -> ${link}`,
+                linkage.get(path) ?? '',
+              ]),
+          ]),
+        ].join('\n');
+      });
+    });
+}

@@ -1,0 +1,67 @@
+import { componentsOf, findExtensions, loadExtension, newestFirst, SOURCE_ORIGINS } from '@flatcar/core';
+import type { Command } from 'commander';
+import { REPOSITORY } from '../options.ts';
+import { show, table } from '../terminal.ts';
+
+/** One component of one version, and where it can come from. */
+interface Row {
+  readonly extension: string;
+  readonly version: string;
+  readonly component: string;
+  readonly componentVersion: string;
+  readonly origins: readonly string[];
+  /** False where upstream's own file is the only way. */
+  readonly fromSource: boolean;
+  /** What upstream's bytes were checked by when they were pinned. */
+  readonly verified: readonly string[];
+}
+
+async function rows(): Promise<Row[]> {
+  const found: Row[] = [];
+  for (const dir of await findExtensions(REPOSITORY)) {
+    const loaded = await loadExtension(dir);
+    for (const version of newestFirst(Object.keys(loaded.pins))) {
+      const { pin, components } = componentsOf(loaded, version);
+      for (const { name, version: its, origins } of components) {
+        const proofs = Object.entries(pin.bytes).filter(
+          ([locator]) =>
+            locator.includes(name) || origins.some((origin) => origin.kind === 'go' && locator.startsWith(`go:${origin.module}@`)),
+        );
+        found.push({
+          extension: loaded.extension.name,
+          version,
+          component: name,
+          componentVersion: its,
+          origins: origins.map(({ kind }) => kind),
+          fromSource: origins.some(({ kind }) => SOURCE_ORIGINS.has(kind)),
+          verified: [...new Set(proofs.map(([, { proof }]) => proof))],
+        });
+      }
+    }
+  }
+  return found;
+}
+
+/** `list`: extensions, versions and components of this repository. */
+export function addList(root: Command): void {
+  root
+    .command('list')
+    .description('list the extensions, their versions and components')
+    .option('--json', 'print JSON')
+    .addHelpText('after', '\nExamples:\n  flatcar-ext list\n  flatcar-ext list --json')
+    .action(async (flags: { json?: boolean }) => {
+      show(await rows(), flags.json, (all) =>
+        table([
+          ['extension', 'version', 'component', 'version', 'origins', 'verified by'],
+          ...all.map((row) => [
+            row.extension,
+            row.version,
+            row.component,
+            row.componentVersion,
+            row.fromSource ? row.origins.join(', ') : `${row.origins.join(', ')} (no source route)`,
+            row.verified.join('; '),
+          ]),
+        ]),
+      );
+    });
+}

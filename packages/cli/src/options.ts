@@ -1,0 +1,118 @@
+import { access } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import {
+  ARCHES,
+  findExtensions,
+  hostArch,
+  loadExtension,
+  newestFirst,
+  parseArch,
+  UserError,
+  type Arch,
+  type LoadedExtension,
+  type OriginChoice,
+  type Profile,
+} from '@flatcar/core';
+import { Option } from 'commander';
+
+/** The folder of the repository that this command belongs to. */
+export const REPOSITORY = resolve(import.meta.dirname, '../../..');
+
+export const archOption = (): Option =>
+  new Option('--arch <list>', `architectures, comma-separated: ${ARCHES.join(', ')}`).env('FLATCAR_EXT_ARCH');
+export const releaseOption = (): Option =>
+  new Option('--release <list>', 'targets, comma-separated: portable, a channel, or a release number').env('FLATCAR_EXT_RELEASE');
+export const profileOption = (): Option =>
+  new Option('--profile <name>', 'fast for local work, release for publishing')
+    .choices(['fast', 'release'])
+    .default('fast')
+    .env('FLATCAR_EXT_PROFILE');
+export const originOption = (): Option =>
+  new Option(
+    '--origin <kind>',
+    "auto takes upstream's files and compiles only where its host cannot be reached; the others never fall back",
+  )
+    .choices(['auto', 'release', 'source'])
+    .default('auto')
+    .env('FLATCAR_EXT_ORIGIN');
+export const mirrorOption = (): Option =>
+  new Option('--mirror <url>', 'stands in for all upstream hosts: https://host/path is fetched as <url>/host/path').env(
+    'FLATCAR_EXT_MIRROR',
+  );
+
+/** What these options give. */
+export interface BuildFlags {
+  readonly arch?: string;
+  readonly release?: string;
+  readonly profile: Profile;
+  readonly origin: OriginChoice;
+  readonly mirror?: string;
+}
+
+/** Architectures of `--arch`; the host's unless said. */
+export function arches(text: string | undefined): Arch[] {
+  return text === undefined || text === '' ? [hostArch()] : [...new Set(text.split(',').map((word) => parseArch(word.trim())))];
+}
+
+/** An extension and one of its pinned versions. */
+export interface Chosen {
+  readonly loaded: LoadedExtension;
+  readonly version: string;
+}
+
+/**
+ * Extensions as arguments name them: `kubernetes` (its newest version), `kubernetes@1.36.4`, or a minor, `kubernetes@1.36`.
+ * Without names: the extension of the current folder.
+ */
+export async function chooseExtensions(names: readonly string[], pins?: string): Promise<Chosen[]> {
+  const dirs = await findExtensions(REPOSITORY);
+  const wanted = [...names];
+  if (wanted.length === 0) {
+    const here = dirs.find((dir) => dir === process.cwd());
+    if (here === undefined)
+      throw new UserError('no extension was named', {
+        where: process.cwd(),
+        next: `name one of: ${dirs.map((dir) => dir.split('/').at(-1)).join(', ')}`,
+      });
+    wanted.push(here.split('/').at(-1) ?? '');
+  }
+  return Promise.all(
+    wanted.map(async (word) => {
+      const [name = '', version] = word.split('@');
+      const dir = dirs.find((one) => one.split('/').at(-1) === name);
+      if (dir === undefined)
+        throw new UserError(`there is no extension '${name}'`, {
+          where: dirname(dirs[0] ?? REPOSITORY),
+          next: `there are: ${dirs.map((one) => one.split('/').at(-1)).join(', ')}`,
+        });
+      const loaded = await loadExtension(dir, pins);
+      const pinned = newestFirst(Object.keys(loaded.pins));
+      const found = version === undefined ? pinned[0] : pinned.find((one) => one === version || one.startsWith(`${version}.`));
+      if (found === undefined)
+        throw new UserError(`${name} ${version ?? ''} is not pinned`, {
+          where: join(dir, 'pins.json'),
+          next: `pinned versions: ${pinned.join(', ')}`,
+        });
+      return { loaded, version: found };
+    }),
+  );
+}
+
+/** The commit of the repository, `-dirty` when something is changed; undefined where there is no git. */
+export async function gitCommit(): Promise<string | undefined> {
+  if (
+    !(await access(join(REPOSITORY, '.git')).then(
+      () => true,
+      () => false,
+    ))
+  )
+    return undefined;
+  const { exec } = await import('@flatcar/core');
+  try {
+    const commit = await exec('git', ['rev-parse', 'HEAD'], { cwd: REPOSITORY });
+    const changes = await exec('git', ['status', '--porcelain'], { cwd: REPOSITORY });
+    return changes === '' ? commit : `${commit}-dirty`;
+  } catch {
+    return undefined; // no git program, or no commit yet
+  }
+}

@@ -1,0 +1,74 @@
+import { styleText } from 'node:util';
+import type { Event, Report } from '@flatcar/core';
+
+type Style = Parameters<typeof styleText>[0];
+
+/** Colour on terminals only; NO_COLOR is respected. */
+export function paint(style: Style, text: string, stream: NodeJS.WriteStream = process.stdout): string {
+  return styleText(style, text, { stream });
+}
+
+/** Bytes as people read them. */
+export function readable(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB'];
+  const power = bytes === 0 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), 3);
+  return `${(bytes / 1024 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`;
+}
+
+/** A table with aligned columns; the first row is its head. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
+  return rows
+    .map((row, index) => {
+      const line = row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd();
+      return index === 0 ? paint('bold', line) : line;
+    })
+    .join('\n');
+}
+
+/** Prints a value as JSON, or as its text: a command computes one value and shows it in one of two ways. */
+export function show<T>(value: T, json: boolean | undefined, text: (value: T) => string): void {
+  console.log(json === true ? JSON.stringify(value, undefined, 2) : text(value));
+}
+
+/** Shows events on standard error: one moving line on a terminal, plain lines elsewhere. */
+export async function reporter(): Promise<{ report: Report; done: () => void }> {
+  const started = Date.now();
+  const elapsed = (): string => `${String(Math.floor((Date.now() - started) / 1000)).padStart(4)} s`;
+  if (!process.stderr.isTTY) {
+    let last = Date.now();
+    const report = (event: Event): void => {
+      if (event.type === 'step') console.error(`${elapsed()}  ${event.text}`);
+      else if (event.type === 'notice') console.error(`${elapsed()}  NOTICE ${event.text}`);
+      else if (Date.now() - last > 15_000) {
+        // A sign of life while something long runs.
+        console.error(`${elapsed()}  … ${event.type === 'log' ? event.line : `${event.what}: ${readable(event.done)}`}`);
+      } else return;
+      last = Date.now();
+    };
+    return { report, done: () => undefined };
+  }
+  const { createLogUpdate } = await import('log-update');
+  const live = createLogUpdate(process.stderr);
+  let step = '';
+  const report = (event: Event): void => {
+    if (event.type === 'step') {
+      step = event.text;
+      live.clear();
+      console.error(`${elapsed()}  ${step}`);
+    } else if (event.type === 'notice') {
+      live.clear();
+      console.error(`${elapsed()}  ${paint('yellow', event.text, process.stderr)}`);
+    } else if (event.type === 'progress') {
+      live(
+        `${elapsed()}  ${event.what.split('/').at(-1)}: ${readable(event.done)}${event.total === undefined ? '' : ` of ${readable(event.total)}`}`,
+      );
+    } else {
+      live(`${elapsed()}  ${step}: ${event.line.slice(0, 100)}`);
+    }
+  };
+  return { report, done: () => live.clear() };
+}
