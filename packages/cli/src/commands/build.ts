@@ -11,6 +11,7 @@ import {
   originOption,
   profileOption,
   releaseOption,
+  REPOSITORY,
   type BuildFlags,
 } from '../options.ts';
 import { readable, reporter, show, table } from '../terminal.ts';
@@ -108,7 +109,7 @@ Examples:
           image.arch,
           image.format,
           readable(image.size),
-          relative(process.env['INIT_CWD'] ?? process.cwd(), image.file),
+          image.file.startsWith(`${REPOSITORY}/`) ? relative(REPOSITORY, image.file) : image.file,
         ]);
         const last = made.at(-1);
         const target = last === undefined ? undefined : targets.find((one) => (one === 'portable' ? one : one.number) === last.target);

@@ -1,0 +1,115 @@
+import { join } from 'node:path';
+import {
+  ARCHES,
+  buildExtension,
+  channelHead,
+  hostArch,
+  linkName,
+  loadExtension,
+  newestFirst,
+  openStore,
+  openTools,
+  targetName,
+  type Arch,
+  type Image,
+  type Target,
+} from '@flatcar/core';
+import { describe, expect } from 'vitest';
+import { WITHOUT_VERITY, withHost, type Host } from './host.ts';
+import { mergeTest } from './levels.ts';
+
+/** What an extension's own test says of it; everything else is the same for all. */
+export interface ExtensionTest {
+  /** Commands that must work once the image is merged. */
+  readonly commands: readonly { readonly run: readonly string[]; readonly env?: Readonly<Record<string, string>>; readonly says: RegExp }[];
+  /** Units that `systemd-analyze verify` must find nothing wrong with. */
+  readonly units?: readonly string[];
+  /** Paths that must be there after systemd-tmpfiles has run. */
+  readonly paths?: readonly string[];
+  /** More to look at in the merged host. */
+  readonly also?: (host: Host, arch: Arch) => Promise<void>;
+}
+
+const built = new Map<string, Promise<readonly Image[]>>();
+
+/** Images of an extension's newest version, from the store where they were built before. */
+export function buildImages(dir: string, arch: Arch, targets: readonly Target[]): Promise<readonly Image[]> {
+  const key = `${dir} ${arch} ${targets.map(targetName).join(',')}`;
+  const there = built.get(key);
+  if (there !== undefined) return there;
+  const making = (async () => {
+    const loaded = await loadExtension(dir);
+    const [version = ''] = newestFirst(Object.keys(loaded.pins));
+    const store = openStore();
+    const report = (event: { type: string; text?: string }): void => {
+      if (event.type === 'step') console.error(event.text);
+    };
+    const out = join(store.root, 'test-images', loaded.extension.name);
+    const { images } = await buildExtension(loaded, {
+      version,
+      arch,
+      targets,
+      profile: 'fast',
+      origin: 'auto',
+      out,
+      store,
+      tools: openTools(store, report),
+      report,
+    });
+    return images;
+  })();
+  built.set(key, making);
+  return making;
+}
+
+/**
+ * The merge tests of an extension: on both architectures its portable, its release-bound squashfs and its disk image
+ * merge where they must, are ignored where they must not, and the programs run out of them.
+ */
+export function testExtension(dir: string, about: ExtensionTest): void {
+  const bound = channelHead('stable');
+  const other = '4081.3.10';
+  const ddi = channelHead('beta');
+  const targets: readonly Target[] = ['portable', bound, ddi];
+  for (const arch of ARCHES) {
+    describe(arch, () => {
+      // Another architecture's image merges only by force: that it is refused is a test of its own.
+      const force = arch !== hostArch();
+      for (const target of targets) {
+        const policy = target !== 'portable' && target.format === 'ddi' ? WITHOUT_VERITY : undefined;
+        const options = { force, ...(policy === undefined ? {} : { policy }) };
+        mergeTest(`${targetName(target)}: merges, and its programs run`, async () => {
+          const image = (await buildImages(dir, arch, targets)).find((one) => one.target === targetName(target));
+          if (image === undefined) throw new Error('the build made no such image');
+          const link = linkName(image.extension, target);
+          await withHost({ release: bound.number }, async (host) => {
+            await host.setRelease(target === 'portable' ? bound.number : target.number);
+            await host.install(image.file, link);
+            if (force) expect(await host.merge({ ...options, force: false })).toMatch(/no suitable extensions found|ignored|incompatible/i);
+            expect(await host.merge(options)).toContain(`Using extensions '${link.replace(/\.raw$/, '')}'.`);
+            for (const { run, env = {}, says } of about.commands) expect(await host.run(run, { arch, env })).toMatch(says);
+            for (const unit of about.units ?? []) expect(await host.run(['systemd-analyze', 'verify', '--man=no', unit])).toBe('');
+            await host.run(['systemd-tmpfiles', '--create']);
+            for (const path of about.paths ?? []) expect(await host.exists(path), path).toBe(true);
+            await about.also?.(host, arch);
+          });
+        });
+        if (target === 'portable' || force) continue;
+        mergeTest(`${targetName(target)}: is ignored on ${other}`, async () => {
+          const image = (await buildImages(dir, arch, targets)).find((one) => one.target === targetName(target));
+          if (image === undefined) throw new Error('the build made no such image');
+          await withHost({ release: other }, async (host) => {
+            const link = linkName(image.extension, target);
+            await host.setRelease(other);
+            await host.install(image.file, link);
+            const said = await host.merge(options);
+            expect(said).not.toContain('Using extensions');
+            // The same image at its own number: the refusal was about the release and nothing else.
+            await host.setRelease(target.number);
+            expect(await host.merge(options)).toContain(`Using extensions '${link.replace(/\.raw$/, '')}'.`);
+          });
+        });
+      }
+    });
+  }
+}

@@ -1,0 +1,146 @@
+import { randomBytes } from 'node:crypto';
+import { access, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { exec, openStore, openTools, type Arch } from '@flatcar/core';
+import { execa } from 'execa';
+import { debianRoot } from './root.ts';
+
+/** A Debian that calls itself a Flatcar release, in a mount namespace of its own. */
+export interface Host {
+  /** Puts an image on the host and links to it from /etc/extensions, as nodes have it. */
+  install(image: string, link: string): Promise<void>;
+  /** Merges all that is linked; gives what systemd-sysext says. Its exit code lies, so its words are what counts. */
+  merge(options?: { force?: boolean; policy?: string }): Promise<string>;
+  /** Takes the merge back; gives what systemd-sysext says. */
+  unmerge(): Promise<string>;
+  /** Runs a program of the merged tree and gives all it says; programs for another architecture run by qemu-user. */
+  run(command: readonly string[], options?: { arch?: Arch; env?: Readonly<Record<string, string>> }): Promise<string>;
+  /** True when a path is there, links followed. */
+  exists(path: string): Promise<boolean>;
+  /** Makes the host another release, as an update and a reboot would. */
+  setRelease(release: string): Promise<void>;
+}
+
+/** Where the kernel has no device mapper a disk image cannot be set up with verity: its data is merged as it is. */
+export const WITHOUT_VERITY = 'root=unprotected+absent:usr=absent';
+
+/** os-release as Flatcar has it (flatcar/scripts, build_library/set_lsb_release); SYSEXT_LEVEL is the trap of rule 3. */
+const osRelease = (release: string): string =>
+  [
+    'NAME="Flatcar Container Linux by Kinvolk"',
+    'ID=flatcar',
+    'ID_LIKE=coreos',
+    `VERSION=${release}`,
+    `VERSION_ID=${release}`,
+    'SYSEXT_LEVEL=1.0',
+    '',
+  ].join('\n');
+
+// A private copy of the mounts, shared within itself: systemd-sysext merges in a namespace of its own and moves the result here.
+const SETUP = `
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mount -t proc proc "$1/root/proc"
+mount --rbind /sys "$1/root/sys"
+mount --rbind /dev "$1/root/dev"
+mount --make-rshared /
+mount -t tmpfs tmpfs "$1/root/run"
+mount --make-shared "$1/root/run"
+echo ready
+exec cat
+`;
+
+/** Starts such a host, and takes every mount away afterwards, whatever happened. */
+export async function withHost(options: { release: string }, use: (host: Host) => Promise<void>): Promise<void> {
+  const store = openStore();
+  const lower = await debianRoot(store);
+  await store.withTemp(async (work) => {
+    // `cat` ends when this process does, and with it the namespace and all its mounts.
+    const anchor = execa('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', SETUP, 'sh', work, lower], {
+      stdin: 'pipe',
+      reject: false,
+    });
+    try {
+      await new Promise<void>((resolve, reject) => {
+        anchor.stdout.once('data', () => resolve());
+        void anchor.then(({ stderr }) => reject(new Error(`the namespace could not be set up: ${stderr}`)));
+      });
+      const { pid } = anchor;
+      if (pid === undefined) throw new Error('unshare did not start');
+      await use(hostIn(String(pid), join(work, 'root')));
+    } finally {
+      anchor.stdin.end();
+      await anchor;
+    }
+  });
+}
+
+function hostIn(pid: string, root: string): Host {
+  const inside = `/proc/${pid}/root${root}`;
+  const enter = (command: readonly string[]): Promise<string> => exec('nsenter', ['--target', pid, '--mount', '--', ...command]);
+  /** Runs in the root and gives both outputs, whatever the exit code. */
+  const say = async (command: readonly string[]): Promise<string> => {
+    const { all } = await execa('nsenter', ['--target', pid, '--mount', '--', 'chroot', root, ...command], {
+      all: true,
+      reject: false,
+      env: { LC_ALL: 'C', SYSTEMD_LOG_LEVEL: 'info' },
+    });
+    return all;
+  };
+
+  const host: Host = {
+    async install(image, link) {
+      const name = `${randomBytes(3).toString('hex')}-${basename(image)}`;
+      const folder = '/opt/extensions';
+      await mkdir(join(inside, folder), { recursive: true });
+      await mkdir(join(inside, 'etc/extensions'), { recursive: true });
+      await writeFile(join(inside, folder, name), '');
+      await enter(['mount', '--bind', image, join(root, folder, name)]);
+      await rm(join(inside, 'etc/extensions', link), { force: true });
+      await symlink(`${folder}/${name}`, join(inside, 'etc/extensions', link));
+    },
+    merge: ({ force = false, policy } = {}) =>
+      say([
+        'systemd-sysext',
+        'refresh',
+        '--no-reload',
+        ...(force ? ['--force'] : []),
+        ...(policy === undefined ? [] : [`--image-policy=${policy}`]),
+      ]),
+    unmerge: () => say(['systemd-sysext', 'unmerge', '--no-reload']),
+    async run(command, { arch, env = {} } = {}) {
+      const native = arch === undefined || arch === (process.arch === 'arm64' ? 'arm64' : 'x86-64');
+      const emulator = native ? [] : [await emulatorFor(arch, inside)];
+      return say(['env', ...Object.entries(env).map(([key, value]) => `${key}=${value}`), ...emulator, ...command]);
+    },
+    exists: (path) =>
+      enter(['chroot', root, 'test', '-e', path]).then(
+        () => true,
+        () => false,
+      ),
+    async setRelease(release) {
+      await rm(join(inside, 'etc/os-release'), { force: true });
+      await writeFile(join(inside, 'etc/os-release'), osRelease(release));
+    },
+  };
+  return host;
+}
+
+/** The pinned static qemu-user, put where no merge covers it. */
+async function emulatorFor(arch: Arch, inside: string): Promise<string> {
+  const tool = arch === 'arm64' ? 'qemu-aarch64' : 'qemu-x86_64';
+  const path = join(inside, 'run', tool);
+  if (
+    !(await access(path).then(
+      () => true,
+      () => false,
+    ))
+  ) {
+    const { command } = await openTools(openStore()).command(tool);
+    await writeFile(path, await readFile(command), { mode: 0o755 });
+  }
+  return `/run/${tool}`;
+}

@@ -1,0 +1,45 @@
+import { access } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+import { debianMirror, digestOf, exec, type Store } from '@flatcar/core';
+
+/** Debian 13: systemd 257, as Flatcar stable has it. */
+const SUITE = 'trixie';
+const PACKAGES = ['systemd', 'kmod', 'procps', 'dbus'];
+
+async function installed(program: string): Promise<boolean> {
+  const found = await Promise.all(
+    (process.env['PATH'] ?? '').split(delimiter).map((dir) =>
+      access(join(dir, program)).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  );
+  return found.includes(true);
+}
+
+/** Installs mmdebstrap where it is missing; says so. */
+async function ensureMmdebstrap(): Promise<void> {
+  if (await installed('mmdebstrap')) return;
+  console.error('installing mmdebstrap, which makes the root of the merge tests');
+  await exec('apt-get', ['update', '-qq']);
+  await exec('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'mmdebstrap'], { env: { DEBIAN_FRONTEND: 'noninteractive' } });
+}
+
+/** A small Debian root, made once and kept in the store; nothing ever writes into it. */
+export async function debianRoot(store: Store): Promise<string> {
+  const { dir } = await store.result('test-root', digestOf({ number: 1, suite: SUITE, packages: PACKAGES }), async (fresh) => {
+    await ensureMmdebstrap();
+    console.error(`making a ${SUITE} root for the merge tests (about a minute)`);
+    await exec('mmdebstrap', [
+      '--quiet',
+      '--mode=root',
+      '--variant=minbase',
+      `--include=${PACKAGES.join(',')}`,
+      SUITE,
+      join(fresh, 'root'),
+      await debianMirror(),
+    ]);
+  });
+  return join(dir, 'root');
+}
