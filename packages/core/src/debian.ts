@@ -234,15 +234,17 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
     const base = `${await mirrorUrl()}/dists/${suite}`;
     const release = await readInRelease(`${base}/InRelease`, suite, options, report);
     const folder = `${component}/binary-${archWords(arch).debian}`;
-    // gzip and not xz: Node reads it, and this is what xz would be fetched with.
-    const listed = [...(release.get('SHA256') ?? '').matchAll(/^ ([0-9a-f]{64}) +(\d+) (\S+)$/gm)].find(
-      ([, , , path]) => path === `${folder}/Packages.gz`,
-    );
-    const [, sha256, size] = listed ?? [];
-    if (sha256 === undefined) throw new UserError(`the index of ${suite} lists no ${folder}/Packages.gz`, { where: base });
+    const sums = [...(release.get('SHA256') ?? '').matchAll(/^ ([0-9a-f]{64}) +(\d+) (\S+)$/gm)];
+    // Node reads gzip; some suites have xz only.
+    const [, sha256, size, path] =
+      ['gz', 'xz'].map((kind) => sums.find((sum) => sum[3] === `${folder}/Packages.${kind}`)).find(Boolean) ?? [];
+    if (sha256 === undefined) throw new UserError(`the index of ${suite} lists no ${folder}/Packages`, { where: base });
     // By its digest, so that an index and a list of different days are never mixed.
     const file = await fetchBlob(store, { url: `${base}/${folder}/by-hash/SHA256/${sha256}`, sha256, size: Number(size) }, { report });
-    return { date: new Date(release.get('Date') ?? Number.NaN), packages: parsePackages(gunzipSync(await readFile(file)).toString()) };
+    const text = path?.endsWith('.gz')
+      ? gunzipSync(await readFile(file)).toString()
+      : await exec('xz', ['-dc'], { input: await readFile(file), next: 'install xz-utils' });
+    return { date: new Date(release.get('Date') ?? Number.NaN), packages: parsePackages(text) };
   }
 
   const packages: Archive['packages'] = (suite, component, arch) => {

@@ -1,0 +1,285 @@
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import * as openpgp from 'openpgp';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import {
+  mirrorOfHost,
+  openArchive,
+  parsePackages,
+  parseSources,
+  resolveClosure,
+  snapshotOf,
+  snapshotStamp,
+  type DebianPackage,
+} from '../src/debian.ts';
+import { openStore, type Store } from '../src/store.ts';
+import type { Event } from '../src/types.ts';
+
+const sha256 = (data: string | Buffer): string => createHash('sha256').update(data).digest('hex');
+
+let dir: string;
+let store: Store;
+let events: Event[];
+const notices = (): string[] => events.flatMap((event) => (event.type === 'notice' ? [event.text] : []));
+
+/** What the server has, by path, and what it was asked for. */
+const served = new Map<string, string | Buffer | number>();
+let asked: string[] = [];
+let server: Server;
+let base: string;
+let signing: openpgp.PrivateKey;
+let keyring: string;
+
+async function newKey(): Promise<openpgp.PrivateKey> {
+  const { privateKey } = await openpgp.generateKey({ type: 'ecc', userIDs: [{ name: 'A Test Archive' }], format: 'object' });
+  return privateKey;
+}
+
+beforeAll(async () => {
+  signing = await newKey();
+  keyring = signing.toPublic().armor();
+  server = createServer((request, response) => {
+    const path = request.url ?? '';
+    asked.push(path);
+    const answer = served.get(path) ?? 404;
+    response.writeHead(typeof answer === 'number' ? answer : 200);
+    response.end(typeof answer === 'number' ? '' : answer);
+  });
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+});
+afterAll(() => server.close());
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'debian-test-'));
+  store = openStore(join(dir, 'store'));
+  served.clear();
+  asked = [];
+  events = [];
+});
+afterEach(() => rm(dir, { recursive: true, force: true }));
+
+const PINNED = 'the package as it was pinned';
+const CURRENT = 'the package as it is now';
+const pin: DebianPackage = {
+  name: 'tool',
+  version: '1.0-1',
+  path: 'pool/main/t/tool/tool_1.0-1_amd64.deb',
+  sha256: sha256(PINNED),
+  size: PINNED.length,
+};
+const current = 'pool/main/t/tool/tool_1.0-2_amd64.deb';
+const at = { suite: 'test', snapshot: '20261121T091544Z', arch: 'x86-64' } as const;
+
+const open = (): ReturnType<typeof openArchive> =>
+  openArchive(store, (event) => events.push(event), { mirror: `${base}/debian/`, snapshot: `${base}/snapshot`, keyring });
+
+/** Serves a signed index that lists the current version of the package, and the package. */
+async function serveSuite(
+  about: { key?: openpgp.PrivateKey; suite?: string; until?: string; change?: (text: string) => string } = {},
+): Promise<void> {
+  const packages = `Package: tool\nVersion: 1.0-2\nArchitecture: amd64\nFilename: ${current}\nSize: ${CURRENT.length}\nSHA256: ${sha256(CURRENT)}\n\n`;
+  const list = gzipSync(packages);
+  const until = about.until === undefined ? '' : `Valid-Until: ${about.until}\n`;
+  const text = `Origin: Test\nSuite: ${about.suite ?? 'test'}\nCodename: ${about.suite ?? 'test'}\nDate: Sat, 21 Nov 2026 09:15:44 UTC\n${until}SHA256:\n ${sha256(list)} ${list.length} main/binary-amd64/Packages.gz\n`;
+  const message = await openpgp.createCleartextMessage({ text });
+  const signed = await openpgp.sign({ message, signingKeys: about.key ?? signing });
+  served.set('/debian/dists/test/InRelease', about.change?.(signed) ?? signed);
+  served.set(`/debian/dists/test/main/binary-amd64/by-hash/SHA256/${sha256(list)}`, list);
+  served.set(`/debian/${current}`, CURRENT);
+}
+
+test('a pinned package comes from the mirror, and once', async () => {
+  served.set(`/debian/${pin.path}`, PINNED);
+  const first = await open().fetch(pin, at);
+  expect(first).toMatchObject({ package: pin, status: 'pinned' });
+  expect(await readFile(first.file, 'utf8')).toBe(PINNED);
+  await open().fetch(pin, at);
+  expect(asked).toEqual([`/debian/${pin.path}`]);
+});
+
+test('what has left the mirror comes from the snapshot archive at the pinned time, and is still the pinned package', async () => {
+  served.set(`/snapshot/20261121T091544Z/${pin.path}`, PINNED);
+  await serveSuite();
+  expect(await open().fetch(pin, at)).toMatchObject({ package: pin, status: 'pinned' });
+  expect(asked).toEqual([`/debian/${pin.path}`, `/snapshot/20261121T091544Z/${pin.path}`]);
+  expect(notices()).toEqual([]);
+});
+
+test('what has left both is replaced by the current version, with a notice and a status that says so', async () => {
+  await serveSuite();
+  const { file, package: got, status } = await open().fetch(pin, at);
+  expect(await readFile(file, 'utf8')).toBe(CURRENT);
+  expect(got).toEqual({ name: 'tool', version: '1.0-2', path: current, sha256: sha256(CURRENT), size: CURRENT.length });
+  expect(status).toBe('unpinned: tool 1.0-1 has left the archive, 1.0-2 stands in');
+  expect(notices()).toEqual([expect.stringContaining('NOT FOR PUBLISHING')]);
+});
+
+test('a snapshot archive that is not there does not stop a build', async () => {
+  await serveSuite();
+  const archive = openArchive(store, () => undefined, { mirror: `${base}/debian`, snapshot: 'http://snapshot.invalid', keyring });
+  expect((await archive.fetch(pin, at)).package.version).toBe('1.0-2');
+});
+
+test('a damaged package is refused and nothing else is tried', async () => {
+  served.set(`/debian/${pin.path}`, PINNED.replace('pinned', 'hacked'));
+  served.set(`/snapshot/20261121T091544Z/${pin.path}`, PINNED);
+  await serveSuite();
+  await expect(open().fetch(pin, at)).rejects.toThrow(`sha256 ${pin.sha256} is pinned`);
+  expect(asked).toEqual([`/debian/${pin.path}`]);
+  expect(await store.blob(pin.sha256)).toBeUndefined();
+});
+
+test('a mirror that refuses is an error, not a reason for another version', async () => {
+  served.set(`/debian/${pin.path}`, 403);
+  await serveSuite();
+  await expect(open().fetch(pin, at)).rejects.toThrow('the server answered 403');
+  expect(asked).toEqual([`/debian/${pin.path}`]);
+});
+
+test('an index is believed only when a known key signed it, as it is and for this suite', async () => {
+  const read = async (): Promise<unknown> => (await open().packages('test', 'main', 'x86-64')).packages;
+  await serveSuite();
+  expect(await read()).toMatchObject([{ name: 'tool', version: '1.0-2' }]);
+  await serveSuite({ key: await newKey() });
+  await expect(read()).rejects.toThrow('no good signature');
+  await serveSuite({ change: (text) => text.replace('Sat, 21', 'Sun, 22') });
+  await expect(read()).rejects.toThrow('no good signature');
+  await serveSuite({ change: (text) => text.slice(text.indexOf('Origin'), text.indexOf('-----BEGIN PGP SIGNATURE')) });
+  await expect(read()).rejects.toThrow('no good signature');
+  await serveSuite({ suite: 'oldtest' });
+  await expect(read()).rejects.toThrow('this is not the index of test');
+});
+
+test('what stands outside the signed text of an index is not read', async () => {
+  const fake = `Origin: Test\nSuite: test\nSHA256:\n ${'0'.repeat(64)} 1 main/binary-amd64/Packages.gz\n`;
+  for (const change of [(text: string): string => `${fake}\n${text}`, (text: string): string => `${text}\n${fake}`]) {
+    await serveSuite({ change });
+    const outcome = await open()
+      .packages('test', 'main', 'x86-64')
+      .then(
+        ({ packages }) => packages.map(({ version }) => version).join(),
+        (error: Error) => error.message,
+      );
+    expect(outcome).toMatch(/^(1\.0-2|the package index has no good signature.*)$/);
+  }
+});
+
+test('a list of packages that is not the one of the signed index is refused', async () => {
+  await serveSuite();
+  const [path, list] = [...served].find(([key]) => key.includes('by-hash')) ?? [];
+  const other = Buffer.from(list as Buffer);
+  other.writeUInt8(other.readUInt8(20) ^ 1, 20);
+  served.set(path ?? '', other);
+  await expect(open().packages('test', 'main', 'x86-64')).rejects.toThrow('wrong digest');
+});
+
+test('an expired index is a notice', async () => {
+  await serveSuite({ until: 'Sat, 28 Nov 2020 09:15:44 UTC' });
+  await open().packages('test', 'main', 'x86-64');
+  expect(notices()).toEqual([`${base}/debian/dists/test/InRelease expired on Sat, 28 Nov 2020 09:15:44 UTC; the mirror may be stale`]);
+});
+
+test('the index is read once for many packages', async () => {
+  await serveSuite();
+  const archive = open();
+  const other = { ...pin, sha256: sha256('another'), path: 'pool/main/t/tool/tool_0.9_amd64.deb' };
+  await Promise.all([archive.fetch(pin, at), archive.fetch(other, at)]);
+  expect(asked.filter((path) => path.endsWith('InRelease'))).toHaveLength(1);
+});
+
+test('the keys in this repository are those that Debian signs with today', async () => {
+  const { date } = await openArchive(store, (event) => events.push(event)).packages('trixie-updates', 'main', 'arm64');
+  expect(date.getTime()).toBeGreaterThan(Date.parse('2025-08-09'));
+});
+
+test('sources of both forms are read', () => {
+  expect(
+    parseSources(
+      'debian.sources',
+      'Types: deb deb-src\nURIs: http://a.example/debian\n# a comment\nSuites: one\n two\nComponents: main contrib\n\nEnabled: no\nTypes: deb\nURIs: http://b.example/\nSuites: x\nComponents: main\n\nTypes: deb-src\nURIs: http://c.example\nSuites: x\nComponents: main\n',
+    ),
+  ).toEqual([{ uris: ['http://a.example/debian'], suites: ['one', 'two'], components: ['main', 'contrib'] }]);
+  expect(
+    parseSources(
+      'sources.list',
+      '# deb http://no.example x main\ndeb [arch=amd64 signed-by=/k] http://a.example/debian one main # why\ndeb-src http://a.example one main\n',
+    ),
+  ).toEqual([{ uris: ['http://a.example/debian'], suites: ['one'], components: ['main'] }]);
+});
+
+test("the host's own mirror is told from others' archives", async () => {
+  const host = async (files: Record<string, string>): Promise<string | undefined> => {
+    const root = await mkdtemp(join(dir, 'host-'));
+    for (const [path, text] of Object.entries(files)) {
+      await mkdir(dirname(join(root, path)), { recursive: true });
+      await writeFile(join(root, path), text);
+    }
+    return mirrorOfHost(root);
+  };
+  const debian = { 'etc/os-release': 'NAME=x\nID=debian\n' };
+  const others = {
+    'etc/apt/sources.list.d/a.list': 'deb https://wine.example/wine-builds/debian one main\n',
+    'etc/apt/sources.list.d/docker.list': 'deb https://docker.example/linux/debian one stable\n',
+  };
+  const own = 'Types: deb\nURIs: http://mirror.example/proxy/debian-main/\nSuites: one one-updates\nComponents: main\n';
+  expect(await host({ ...debian, ...others, 'etc/apt/sources.list.d/debian.sources': own })).toBe(
+    'http://mirror.example/proxy/debian-main',
+  );
+  expect(await host({ ...debian, ...others, 'etc/apt/sources.list': 'deb http://b.example/debian/ one main\n' })).toBe(
+    'http://b.example/debian',
+  );
+  expect(await host({ ...debian, ...others })).toBeUndefined();
+  const cloud = own.replace('http://mirror.example/proxy/debian-main/', 'mirror+file:///etc/apt/mirrors/debian.list');
+  expect(
+    await host({
+      ...debian,
+      'etc/apt/sources.list.d/debian.sources': cloud,
+      'etc/apt/mirrors/debian.list': 'https://cloud.example/debian\n',
+    }),
+  ).toBe('https://cloud.example/debian');
+  const ubuntu = 'Types: deb\nURIs: http://u.example/ubuntu\nSuites: one one-updates\nComponents: main\n';
+  expect(await host({ 'etc/os-release': 'ID=ubuntu\n', 'etc/apt/sources.list.d/ubuntu.sources': ubuntu })).toBeUndefined();
+});
+
+test('the snapshot archive stands beside the mirror', () => {
+  expect(snapshotOf('http://deb.example.org/debian')).toBe('https://snapshot.example.org/archive/debian');
+  expect(snapshotStamp(new Date('Sat, 21 Nov 2026 09:15:44 UTC'))).toBe('20261121T091544Z');
+});
+
+test('an index is read, and what a package depends on is found', () => {
+  const entry = (name: string, more = ''): string =>
+    `Package: ${name}\nVersion: 1\nFilename: pool/${name}.deb\nSize: 1\nSHA256: 00\n${more}`;
+  const packages = parsePackages(
+    [
+      entry(
+        'tool',
+        'Source: tools (1.1)\nPre-Depends: libc6 (>= 2.34)\nDepends: missing | liba:any (= 1), default-b,\n libd\nDescription: a\n b\n',
+      ),
+      entry('liba', 'Depends: libc6, tool\n'),
+      entry('b', 'Provides: default-b (= 1), other-b\n'),
+      entry('libc6'),
+      entry('libd'),
+      entry('unwanted'),
+    ].join('\n'),
+  );
+  expect(packages[0]).toEqual({
+    name: 'tool',
+    version: '1',
+    path: 'pool/tool.deb',
+    sha256: '00',
+    size: 1,
+    source: 'tools',
+    depends: [['libc6'], ['missing', 'liba'], ['default-b'], ['libd']],
+    provides: [],
+  });
+  expect(resolveClosure(packages, ['tool']).map(({ name }) => name)).toEqual(['tool', 'libc6', 'liba', 'b', 'libd']);
+  expect(() => resolveClosure(packages.slice(0, 1), ['tool'])).toThrow('there is no package libc6, which tool depends on');
+});
