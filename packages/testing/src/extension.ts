@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import {
   ARCHES,
   buildExtension,
+  catalogue,
   channelHead,
   hostArch,
   linkName,
@@ -29,6 +30,9 @@ export interface ExtensionTest {
   /** More to look at in the merged host. */
   readonly also?: (host: Host, arch: Arch) => Promise<void>;
 }
+
+/** What systemd-sysext says of the one image that it merges; from systemd 257 on the file's suffix follows. */
+const merged = (link: string): string => `Using extensions '${link.replace(/\.raw$/, '')}`;
 
 const built = new Map<string, Promise<readonly Image[]>>();
 
@@ -70,12 +74,13 @@ export function testExtension(dir: string, about: ExtensionTest): void {
   const bound = channelHead('stable');
   const other = '4081.3.10';
   const ddi = channelHead('beta');
-  const targets: readonly Target[] = ['portable', bound, ddi];
+  const previous = catalogue().filter(({ channel }) => channel === 'stable')[1] ?? ddi;
+  const targets: readonly Target[] = ['portable', bound, previous, ddi];
   for (const arch of ARCHES) {
     describe(arch, () => {
       // Another architecture's image merges only by force: that it is refused is a test of its own.
       const force = arch !== hostArch();
-      for (const target of targets) {
+      for (const target of ['portable', bound, ddi] as const) {
         const policy = target !== 'portable' && target.format === 'ddi' ? WITHOUT_VERITY : undefined;
         const options = { force, ...(policy === undefined ? {} : { policy }) };
         mergeTest(`${targetName(target)}: merges, and its programs run`, async () => {
@@ -86,7 +91,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
             await host.setRelease(target === 'portable' ? bound.number : target.number);
             await host.install(image.file, link);
             if (force) expect(await host.merge({ ...options, force: false })).toMatch(/no suitable extensions found|ignored|incompatible/i);
-            expect(await host.merge(options)).toContain(`Using extensions '${link.replace(/\.raw$/, '')}'.`);
+            expect(await host.merge(options)).toContain(merged(link));
             for (const { run, env = {}, says } of about.commands) expect(await host.run(run, { arch, env })).toMatch(says);
             for (const unit of about.units ?? []) expect(await host.run(['systemd-analyze', 'verify', '--man=no', unit])).toBe('');
             await host.run(['systemd-tmpfiles', '--create']);
@@ -106,10 +111,32 @@ export function testExtension(dir: string, about: ExtensionTest): void {
             expect(said).not.toContain('Using extensions');
             // The same image at its own number: the refusal was about the release and nothing else.
             await host.setRelease(target.number);
-            expect(await host.merge(options)).toContain(`Using extensions '${link.replace(/\.raw$/, '')}'.`);
+            expect(await host.merge(options)).toContain(merged(link));
           });
         });
       }
+      if (force) return;
+      mergeTest(`${bound.number} and ${previous.number} side by side: the one for the running release merges`, async () => {
+        const images = await buildImages(dir, arch, targets);
+        await withHost({ release: bound.number }, async (host) => {
+          for (const release of [bound, previous]) {
+            const image = images.find((one) => one.target === release.number);
+            if (image === undefined) throw new Error('the build made no such image');
+            await host.install(image.file, linkName(image.extension, release));
+          }
+          for (const [release, other] of [
+            [bound, previous],
+            [previous, bound],
+            [bound, previous],
+          ] as const) {
+            await host.setRelease(release.number);
+            const said = await host.merge();
+            const [name = ''] = images.map(({ extension }) => extension);
+            expect(said).toContain(merged(linkName(name, release)));
+            expect(said.split('\n').find((line) => line.startsWith('Using'))).not.toContain(other.number);
+          }
+        });
+      });
     });
   }
 }

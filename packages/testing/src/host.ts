@@ -113,8 +113,10 @@ function hostIn(pid: string, root: string): Host {
     unmerge: () => say(['systemd-sysext', 'unmerge', '--no-reload']),
     async run(command, { arch, env = {} } = {}) {
       const native = arch === undefined || arch === (process.arch === 'arm64' ? 'arm64' : 'x86-64');
-      const emulator = native ? [] : [await emulatorFor(arch, inside)];
-      return say(['env', ...Object.entries(env).map(([key, value]) => `${key}=${value}`), ...emulator, ...command]);
+      const [program = '', ...args] = command;
+      // qemu-user does not search PATH.
+      const start = native ? [program] : [await emulatorFor(arch, inside), program.includes('/') ? program : `/usr/bin/${program}`];
+      return say(['env', ...Object.entries(env).map(([key, value]) => `${key}=${value}`), ...start, ...args]);
     },
     exists: (path) =>
       enter(['chroot', root, 'test', '-e', path]).then(
