@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import { UserError } from './errors.ts';
+import { PLAIN_VERSION } from './versions.ts';
 
 const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'must be 64 lowercase hex digits'));
 
@@ -20,7 +21,7 @@ const PinnedVersionSchema = v.strictObject({
 });
 
 /** Versions never carry a leading v or a pre-release (systemd ranks `-rc1` above the release). */
-const Version = v.pipe(v.string(), v.regex(/^\d+(\.\d+)*(\+[0-9a-z]+)?$/, 'must be a plain version such as 1.36.4'));
+const Version = v.pipe(v.string(), v.regex(PLAIN_VERSION, 'must be a plain version such as 1.36.4'));
 
 export const PinsSchema = v.objectWithRest({ $schema: v.optional(v.string()) }, v.unknown());
 

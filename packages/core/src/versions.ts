@@ -53,18 +53,40 @@ export function newestFirst(versions: readonly string[]): string[] {
   return versions.toSorted((a, b) => compareVersions(b, a));
 }
 
-const minorOf = (version: string): string => version.split('.').slice(0, 2).join('.');
+/** What may be built and listed: no leading v and no pre-release, which systemd would rank above the release. */
+export const PLAIN_VERSION = /^\d+(\.\d+)*(\+[0-9a-z]+)?$/;
 
-/** The newest version of each branch that a policy keeps: `newest`, `N minors`, or `same minor` as a lead version. Newest first. */
+/** The first `parts` numbers of a version: `1.36` of `1.36.4`. */
+const branchOf = (version: string, parts: number): string => version.split('.').slice(0, parts).join('.');
+
+/** The newest version of each of the newest `count` branches; newest first. */
+function newestOfBranches(sorted: readonly string[], parts: number, count: number): string[] {
+  const newest = new Map<string, string>();
+  for (const version of sorted) {
+    const branch = branchOf(version, parts);
+    if (!newest.has(branch)) newest.set(branch, version);
+  }
+  return [...newest.values()].slice(0, count);
+}
+
+/**
+ * The versions that a policy keeps of those that upstream lists, newest first; pre-releases never.
+ * - `newest`: one.
+ * - `3 minors`: the newest patch of each of the three newest minors (1.37, 1.36, 1.35).
+ * - `2 branches`: the newest release of each of the two newest majors (29, 28).
+ * - `same minor`: the newest patch of the lead version's minor; the newest older one while upstream has none yet.
+ */
 export function keep(policy: string, versions: readonly string[], lead?: string): string[] {
-  const sorted = newestFirst(versions);
+  const sorted = newestFirst(versions.filter((version) => PLAIN_VERSION.test(version)));
   if (policy === 'newest') return sorted.slice(0, 1);
   if (policy === 'same minor') {
     if (lead === undefined) throw new UserError("the policy 'same minor' needs a lead version");
-    return sorted.filter((version) => minorOf(version) === minorOf(lead)).slice(0, 1);
+    const minor = branchOf(lead, 2);
+    return sorted.filter((version) => compareVersions(branchOf(version, 2), minor) <= 0).slice(0, 1);
   }
-  const count = /^(\d+) minors$/.exec(policy)?.[1];
-  if (count === undefined) throw new UserError(`unknown version policy '${policy}'`, { next: "use 'newest', 'same minor' or '3 minors'" });
-  const minors = [...new Set(sorted.map(minorOf))].slice(0, Number(count));
-  return minors.flatMap((minor) => sorted.find((version) => minorOf(version) === minor) ?? []);
+  const [, count, what] = /^([1-9]\d*) (minors|branches)$/.exec(policy) ?? [];
+  if (count === undefined) {
+    throw new UserError(`unknown version policy '${policy}'`, { next: "use 'newest', 'same minor', '3 minors' or '2 branches'" });
+  }
+  return newestOfBranches(sorted, what === 'minors' ? 2 : 1, Number(count));
 }
