@@ -3,7 +3,7 @@ import { chmod, mkdir, mkdtemp, readFile, readdir, rm, symlink, utimes, writeFil
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { ARCHES, hostArch } from '../src/arch.ts';
 import { openArchive } from '../src/debian.ts';
@@ -50,7 +50,7 @@ test.each(dynamic)('%s runs on its own libraries only', async (tool) => {
   const { command, args } = await tools.command(tool);
   const root = command.slice(0, command.indexOf('/usr/lib/'));
   const program = args.at(-1) ?? '';
-  const asked = [program, ...(tool === 'systemd-repart' ? ['libcryptsetup.so.12'] : [])];
+  const asked = [program, ...(tool === 'systemd-repart' ? [join(dirname(command), 'libcryptsetup.so.12')] : [])];
   for (const file of asked) {
     const listed = await exec(command, [...args.slice(0, -1), '--list', file]);
     const libraries = [...listed.matchAll(/(\/\S+) \(0x/g)].map(([, path]) => path);
