@@ -151,17 +151,19 @@ export function snapshotStamp(date: Date): string {
   return `${date.toISOString().slice(0, 19).replaceAll(/[-:]/g, '')}Z`;
 }
 
+const ANOTHER_MIRROR = 'try another mirror (FLATCAR_EXT_DEBIAN_MIRROR)';
+
 /** Bytes that no digest is known of. */
 async function get(url: string): Promise<string> {
-  const next = 'try another mirror (FLATCAR_EXT_DEBIAN_MIRROR)';
+  const again = dispatcher().compose(interceptors.retry({ maxRetries: 3, throwOnError: false }));
   try {
-    const { statusCode, body } = await request(url, { dispatcher: dispatcher().compose(interceptors.retry({ maxRetries: 3, throwOnError: false })), headersTimeout: 30_000, bodyTimeout: 60_000 }); // prettier-ignore
+    const { statusCode, body } = await request(url, { dispatcher: again, headersTimeout: 30_000, bodyTimeout: 60_000 });
     const text = await body.text();
-    if (statusCode !== 200) throw new AnswerError(statusCode, { where: url, next });
+    if (statusCode !== 200) throw new AnswerError(statusCode, { where: url, next: ANOTHER_MIRROR });
     return text;
   } catch (cause) {
     if (cause instanceof UserError) throw cause;
-    throw new UnreachableError(`the mirror cannot be reached: ${messageOf(cause)}`, { where: url, next, cause });
+    throw new UserError(`the mirror cannot be reached: ${messageOf(cause)}`, { where: url, next: ANOTHER_MIRROR, cause });
   }
 }
 
@@ -266,6 +268,8 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
       try {
         return { file: await from(mirror, pin), package: pin, status: 'pinned' };
       } catch (error) {
+        // Not as UnreachableError: that a tool cannot be had is no reason to build a component from another origin.
+        if (error instanceof UnreachableError) throw new UserError(error.message, { where: mirror, next: ANOTHER_MIRROR, cause: error });
         if (!(error instanceof AnswerError && [404, 410].includes(error.status))) throw error;
       }
       try {

@@ -17,6 +17,8 @@ import {
   snapshotStamp,
   type DebianPackage,
 } from '../src/debian.ts';
+import { UserError } from '../src/errors.ts';
+import { UnreachableError } from '../src/fetch.ts';
 import { openStore, type Store } from '../src/store.ts';
 import type { Event } from '../src/types.ts';
 
@@ -142,6 +144,16 @@ test('a mirror that refuses is an error, not a reason for another version', asyn
   await serveSuite();
   await expect(open().fetch(pin, at)).rejects.toThrow('the server answered 403');
   expect(asked).toEqual([`/debian/${pin.path}`]);
+});
+
+test('a mirror that cannot be reached is an error that no origin falls back on', async () => {
+  const archive = openArchive(store, () => undefined, { mirror: 'http://mirror.invalid/debian', keyring });
+  for (const asking of [archive.fetch(pin, at), archive.packages('test', 'main', 'x86-64')]) {
+    const error: unknown = await asking.catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(UserError);
+    expect(error).not.toBeInstanceOf(UnreachableError);
+    expect(error).toMatchObject({ next: expect.stringContaining('FLATCAR_EXT_DEBIAN_MIRROR') as string });
+  }
 });
 
 test('an index is believed only when a known key signed it, as it is and for this suite', async () => {
