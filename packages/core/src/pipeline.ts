@@ -202,8 +202,11 @@ async function makePayloads(
 
     const payloads: { payload: Payload; file: string }[] = [];
     for (const format of formats) {
-      const packTools = await tools.record(format === 'squashfs' ? 'mksquashfs' : 'mkfs.erofs');
-      const records = [...componentTools, ...packTools];
+      // bind makes disk images by systemd-repart, whose version decides bytes as mkfs.erofs does.
+      const packTools = (
+        await Promise.all((format === 'squashfs' ? ['mksquashfs'] : ['mkfs.erofs', 'systemd-repart']).map((tool) => tools.record(tool)))
+      ).flat();
+      const records = [...new Map([...componentTools, ...packTools].map((record) => [`${record.name} ${record.sha256}`, record])).values()];
       const key = digestOf({
         step: 'payload',
         number: PAYLOAD_FORMAT,

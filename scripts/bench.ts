@@ -1,0 +1,151 @@
+// npm run bench: speed and size as ratios, measured in one run on the kubernetes payload. --full adds a build from nothing.
+import { spawn } from 'node:child_process';
+import { mkdir, readFile, rm, stat, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import {
+  bindMany, buildExtension, catalogue, hostArch, loadExtension, newestFirst, openStore, openTools, packErofs, packSquashfs, readTree, stageReleaseFile, unpackImage,
+  type Payload, type Profile, type Release, type Tree,
+} from '@flatcar/core'; // prettier-ignore
+
+const { values } = parseArgs({ options: { json: { type: 'boolean' }, full: { type: 'boolean' }, help: { type: 'boolean' } } });
+if (values.help === true) {
+  console.log(
+    'npm run bench -- [--json] [--full]\n\nMeasures packing and binding of the kubernetes payload, and a build with nothing to do.\n--full also builds it from nothing (minutes).',
+  );
+  process.exit(0);
+}
+
+/** One measured thing. */
+interface Measured {
+  readonly seconds: number;
+  readonly bytes?: number;
+  /** Highest resident memory of the process, in bytes. */
+  readonly memory?: number;
+}
+
+const repository = join(import.meta.dirname, '..');
+const store = openStore();
+const say = (text: string): void => console.error(text);
+const tools = openTools(store, (event) => event.type === 'step' && say(event.text));
+
+/** Runs a program and measures its wall time and its peak memory (VmHWM of proc(5), read while it runs). */
+async function measure(command: string, args: readonly string[], env: Record<string, string> = {}): Promise<Measured> {
+  const started = performance.now();
+  const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit'], cwd: repository, env: { ...process.env, ...env } });
+  let memory = 0;
+  const watch = setInterval(() => {
+    readFile(`/proc/${child.pid}/status`, 'utf8').then(
+      (status) => (memory = Math.max(memory, Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0) * 1024)),
+      () => undefined, // it has just ended
+    );
+  }, 50);
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  clearInterval(watch);
+  if (code !== 0) throw new Error(`${command} failed with ${code}`);
+  return { seconds: (performance.now() - started) / 1000, memory };
+}
+
+const timed = async (run: () => Promise<unknown>): Promise<Measured> => {
+  const started = performance.now();
+  await run();
+  return { seconds: (performance.now() - started) / 1000 };
+};
+
+async function main(): Promise<Record<string, { value: number; aim?: string }>> {
+  const loaded = await loadExtension(join(repository, 'extensions/kubernetes'));
+  const [version = ''] = newestFirst(Object.keys(loaded.pins));
+  return store.withTemp(async (temp) => {
+    const squashfsReleases = catalogue().filter(({ format }) => format === 'squashfs');
+    const ddiReleases = catalogue().filter(({ format }) => format === 'ddi');
+    const made = await buildExtension(loaded, {
+      version, arch: hostArch(), targets: ['portable', ...ddiReleases.slice(0, 1)], profile: 'release', origin: 'auto', out: join(temp, 'built'), store, tools,
+      report: (event) => event.type === 'step' && say(event.text),
+    }); // prettier-ignore
+    const image = made.images.find(({ target }) => target === 'portable');
+    const payloadOf = (format: Payload['format']): Payload =>
+      made.payloads.find((payload) => payload.format === format) ?? made.payloads[0]!;
+    if (image === undefined) throw new Error('the build made no portable image');
+
+    const dir = join(temp, 'tree');
+    await unpackImage(tools, image.file, 'squashfs', hostArch(), dir);
+    await stageReleaseFile(dir, { name: 'kubernetes', kind: 'sysext', version, arch: hostArch(), target: 'portable', reload: true });
+    const tree: Tree = await readTree(dir, new Map());
+    const { command, args } = await tools.command('mksquashfs');
+    const out = join(temp, 'out.raw');
+    const baseline = async (name: string, more: readonly string[]): Promise<Measured & { bytes: number }> => {
+      say(`packing: ${name}`);
+      const measured = await measure(command, [...args, dir, out, '-noappend', '-no-progress', '-quiet', '-all-root', ...more]);
+      return { ...measured, bytes: (await stat(out)).size };
+    };
+    const ours = async (profile: Profile): Promise<Measured & { bytes: number }> => {
+      say(`packing: ${profile}`);
+      const measured = await timed(() => packSquashfs(tools, tree, { name: 'kubernetes', kind: 'sysext', profile }, out));
+      return { ...measured, bytes: (await stat(out)).size };
+    };
+    const defaults = await baseline('mksquashfs defaults', []);
+    const flatcar = await baseline("Flatcar's own settings", ['-comp', 'zstd', '-Xcompression-level', '22', '-b', '512K']);
+    const fast = await ours('fast');
+    const release = await ours('release');
+    say('packing: erofs, release');
+    const erofs = await timed(() => packErofs(tools, tree, { name: 'kubernetes', kind: 'sysext', profile: 'release' }, out));
+
+    // What one more release costs: many bindings in one go against one fewer of them.
+    const bindCost = async (payload: Payload, file: string, releases: readonly Release[]): Promise<number> => {
+      const folder = join(temp, 'bound');
+      await mkdir(folder, { recursive: true });
+      const jobs = releases.map((target) => ({ target, out: join(folder, `${target.number}.raw`) }));
+      const bind = (count: number): Promise<Measured> => timed(() => bindMany(payload, file, jobs.slice(0, count), { tools, store }));
+      await bind(1); // the page cache is warm for both
+      const one = await bind(1);
+      const all = await bind(jobs.length);
+      await rm(folder, { recursive: true });
+      return (all.seconds - one.seconds) / (jobs.length - 1);
+    };
+    say('binding');
+    const squashfsBind = await bindCost(payloadOf('squashfs'), image.file, squashfsReleases);
+    const ddi = payloadOf('ddi');
+    const ddiFile = join(
+      (await store.result('payload', ddi.key, async () => Promise.reject(new Error('the payload is in the store')))).dir,
+      ddi.file,
+    );
+    const ddiBind = await bindCost(ddi, ddiFile, ddiReleases);
+
+    say('a build with nothing to do');
+    const build = ['turbo', 'run', 'build', '--filter=kubernetes'];
+    await measure('scripts/run', build);
+    const nothing = await measure('scripts/run', build);
+    const result: Record<string, { value: number; aim?: string }> = {
+      'tree, MiB': { value: tree.entries.reduce((sum, { size }) => sum + size, 0) / 2 ** 20 },
+      'fast / defaults, wall time': { value: fast.seconds / defaults.seconds, aim: '≤ 0.125' },
+      "fast / Flatcar's, wall time": { value: fast.seconds / flatcar.seconds },
+      'fast / defaults, size': { value: fast.bytes / defaults.bytes },
+      'release / defaults, size': { value: release.bytes / defaults.bytes, aim: '≤ 0.82' },
+      "release / Flatcar's, size": { value: release.bytes / flatcar.bytes },
+      "release / Flatcar's, wall time": { value: release.seconds / flatcar.seconds },
+      'bind to one more release / release pack (squashfs)': { value: squashfsBind / release.seconds, aim: '≤ 0.01 without digests' },
+      'bind to one more release / release pack (disk image)': { value: ddiBind / erofs.seconds, aim: '≤ 0.03' },
+      'a build with nothing to do, seconds': { value: nothing.seconds, aim: '< 1.5' },
+      'peak memory of mksquashfs defaults, MiB': { value: (defaults.memory ?? 0) / 2 ** 20 },
+      'peak memory of this process, MiB': { value: process.resourceUsage().maxRSS / 1024 },
+    };
+    if (values.full === true) {
+      say('building from nothing');
+      const root = join(temp, 'store');
+      await mkdir(join(root, 'go'), { recursive: true });
+      for (const shared of ['blobs', 'go/mod']) await symlink(join(store.root, shared), join(root, shared));
+      const full = await measure('scripts/run', ['flatcar-ext', 'build', 'kubernetes', '--out', join(temp, 'full')], {
+        FLATCAR_EXT_CACHE: root,
+      });
+      result['build from nothing, seconds'] = { value: full.seconds, aim: '< 720' };
+      result['a build with nothing to do / build from nothing'] = { value: nothing.seconds / full.seconds };
+    }
+    return result;
+  });
+}
+
+const result = await main();
+if (values.json === true) console.log(JSON.stringify(result, undefined, 2));
+else
+  for (const [name, { value, aim }] of Object.entries(result))
+    console.log(`${name.padEnd(56)} ${value.toFixed(value < 0.1 ? 4 : 2).padStart(10)}  ${aim ?? ''}`);
