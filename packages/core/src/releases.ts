@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
-import { parseArch } from './arch.ts';
-import { messageOf, UserError } from './errors.ts';
+import { ARCHES, archWords } from './arch.ts';
+import { messageOf, UserError, UserErrors } from './errors.ts';
 import type { Release, Target } from './types.ts';
 import { compareVersions } from './versions.ts';
 
@@ -10,52 +11,35 @@ import { compareVersions } from './versions.ts';
 export const RELEASES_URL = 'https://www.flatcar.org/releases-json/releases.json';
 /** The embedded catalogue, refreshed by `flatcar-ext releases update`. */
 export const CATALOGUE = new URL('data/releases.json', import.meta.url);
-/** How many releases of each channel are kept. */
+
+/** Channels in the order in which they are shown; `edge` is history. */
+const CHANNELS = ['stable', 'beta', 'alpha', 'lts'] as const;
+/** How many releases of each channel (of LTS: of each supported major) are kept. */
 const KEPT = 5;
-
-/** What the official list does not say, by major (release notes and package lists of flatcar/scripts). */
-interface Capability {
-  readonly major: number;
-  readonly glibc: string;
-  /** True where glibc is only known to be no older. */
-  readonly atLeast?: true;
-  /** Exact version of the systemd major that the official list names. */
-  readonly systemd: string;
-  readonly filesystems: readonly string[];
-}
-
-const SQUASHFS = ['squashfs'];
-const BOTH = ['squashfs', 'erofs'];
-const CAPABILITIES: readonly Capability[] = [
-  { major: 4081, glibc: '2.38', systemd: '255.8', filesystems: SQUASHFS },
-  { major: 4459, glibc: '2.41', systemd: '256.9', filesystems: BOTH },
-  { major: 4593, glibc: '2.41', systemd: '257.9', filesystems: BOTH },
-  { major: 4628, glibc: '2.41', atLeast: true, systemd: '258.2', filesystems: BOTH },
-  { major: 4669, glibc: '2.42', systemd: '258.3', filesystems: BOTH },
-  { major: 4694, glibc: '2.42', systemd: '258.3', filesystems: BOTH },
-  { major: 4722, glibc: '2.42', systemd: '260.1', filesystems: BOTH },
-  { major: 4757, glibc: '2.42', systemd: '260.1', filesystems: BOTH },
-  { major: 4790, glibc: '2.43', systemd: '260.1', filesystems: BOTH },
-];
-/** First major that merges extensions in the initrd and takes disk images. */
+/** An LTS major counts as supported while its last release is no more than this older than the newest of all, in days. */
+const LTS_ALIVE = 180;
+/** First major that merges extensions in the initrd and takes disk images (flatcar/scripts PR 3162). */
 const DDI_ERA = 4628;
 
+const ReleaseNumber = v.pipe(v.string(), v.regex(/^\d+\.\d+\.\d+$/));
+
+/** Flatcar's own list: only what is used of it. */
 const Official = v.record(
   v.string(),
   v.object({
     channel: v.string(),
     architectures: v.array(v.string()),
-    release_date: v.string(),
+    release_date: v.pipe(v.string(), v.regex(/^\d{4}-\d{2}-\d{2}/)),
     major_software: v.record(v.string(), v.array(v.string())),
   }),
 );
 
 const Catalogue = v.array(
   v.strictObject({
-    number: v.pipe(v.string(), v.regex(/^\d+\.\d+\.\d+$/)),
-    channel: v.picklist(['alpha', 'beta', 'stable', 'lts']),
+    number: ReleaseNumber,
+    channel: v.picklist(CHANNELS),
     date: v.pipe(v.string(), v.isoDate()),
-    arches: v.array(v.picklist(['x86-64', 'arm64'])),
+    arches: v.array(v.picklist(ARCHES)),
     kernel: v.string(),
     systemd: v.string(),
     glibc: v.string(),
@@ -66,17 +50,75 @@ const Catalogue = v.array(
   }),
 );
 
-function capabilityOf(major: number): { capability: Capability; known: boolean } {
-  const capability = CAPABILITIES.findLast((one) => one.major <= major) ?? CAPABILITIES[0];
-  if (capability === undefined) throw new Error('no capabilities'); // the table above is not empty
-  return { capability, known: capability.major === major && capability.atLeast !== true };
+/** What the official list does not say, by the first major that has it. */
+const byMajor = <T extends v.GenericSchema>(value: T) => v.record(v.pipe(v.string(), v.digits()), value);
+const Capabilities = v.object({
+  /** The newest major that was looked at: later ones have at least what it has. */
+  newest: v.number(),
+  glibc: byMajor(v.string()),
+  systemd: byMajor(v.string()),
+  filesystems: byMajor(v.array(v.string())),
+});
+
+/** Reads one of our own data files. */
+function readData<T extends v.GenericSchema>(schema: T, url: URL): v.InferOutput<T> {
+  const where = fileURLToPath(url);
+  try {
+    return v.parse(schema, JSON.parse(readFileSync(url, 'utf8')));
+  } catch (cause) {
+    throw new UserError(`the data file is damaged: ${messageOf(cause)}`, { where, next: 'restore it from git', cause });
+  }
 }
 
-const CHANNELS = ['stable', 'beta', 'alpha', 'lts'] as const;
+type Capability = Pick<Release, 'glibc' | 'systemd' | 'filesystems' | 'atLeast'>;
+
+/** What a major has; undefined for majors older than all that are known. */
+function capabilityOf(major: number, table: v.InferOutput<typeof Capabilities>): Capability | undefined {
+  const last = <T>(since: Record<string, T>): T | undefined =>
+    Object.entries(since)
+      .toSorted(([a], [b]) => Number(b) - Number(a))
+      .find(([first]) => Number(first) <= major)?.[1];
+  const [glibc, systemd, filesystems] = [last(table.glibc), last(table.systemd), last(table.filesystems)];
+  if (glibc === undefined || systemd === undefined || filesystems === undefined) return undefined;
+  return { glibc, systemd, filesystems, atLeast: major > table.newest };
+}
+
+const majorOf = (number: string): number => Number(number.split('.')[0]);
+const byNumber = (a: Release, b: Release): number => compareVersions(b.number, a.number);
+
+/** One entry of the official list; undefined for what is none of ours: copies, `edge`, and majors out of memory. */
+function releaseOf(
+  number: string,
+  entry: v.InferOutput<typeof Official>[string],
+  table: v.InferOutput<typeof Capabilities>,
+): Release | undefined {
+  const channel = CHANNELS.find((one) => one === entry.channel);
+  const major = majorOf(number);
+  const capability = capabilityOf(major, table);
+  const [kernel] = entry.major_software['kernel'] ?? [];
+  const [systemd] = entry.major_software['systemd'] ?? [];
+  if (!v.is(ReleaseNumber, number) || channel === undefined || capability === undefined || kernel === undefined || systemd === undefined)
+    return undefined;
+  return {
+    number,
+    channel,
+    date: entry.release_date.slice(0, 10),
+    arches: ARCHES.filter((arch) => entry.architectures.includes(archWords(arch).go)),
+    kernel,
+    // The list has only the first number; the table is more exact while they agree.
+    systemd: majorOf(capability.systemd) === majorOf(systemd) ? capability.systemd : systemd,
+    glibc: capability.glibc,
+    atLeast: capability.atLeast,
+    era: major >= DDI_ERA ? 'initrd' : 'final',
+    filesystems: capability.filesystems,
+    format: major >= DDI_ERA ? 'ddi' : 'squashfs',
+  };
+}
 
 /**
- * Makes the catalogue of Flatcar's official list: the newest five releases of each channel, LTS only of its newest
- * major, newest first. The list's keys `current*` are copies without a version, and its order is that of letters.
+ * Makes the catalogue of Flatcar's official list: the five newest releases of stable, beta and alpha, and of every LTS
+ * major that had a release in the last half year; newest first within a channel. The list's keys `current*` are copies
+ * without a number, and its order is that of letters. `where` is named in errors.
  */
 export function catalogueFrom(text: string, where: string): Release[] {
   let json: unknown;
@@ -86,92 +128,100 @@ export function catalogueFrom(text: string, where: string): Release[] {
     throw new UserError('the list of releases is not JSON', { where, cause });
   }
   const parsed = v.safeParse(Official, json);
-  if (!parsed.success)
-    throw new UserError(
-      `the list of releases has another shape: ${parsed.issues
-        .map((issue) => `${v.getDotPath(issue)}: ${issue.message}`)
-        .slice(0, 5)
-        .join('; ')}`,
-      { where, next: `the official list is ${RELEASES_URL}` },
-    );
-  const all = Object.entries(parsed.output)
-    .filter(([number]) => /^\d+\.\d+\.\d+$/.test(number))
-    .toSorted(([a], [b]) => compareVersions(b, a));
-  return CHANNELS.flatMap((channel) => {
-    const members = all.filter(([, release]) => release.channel === channel);
-    const newestMajor = members[0]?.[0].split('.')[0];
-    const kept = members.filter(([number]) => channel !== 'lts' || number.split('.')[0] === newestMajor).slice(0, KEPT);
-    return kept.map(([number, release]): Release => {
-      const major = Number(number.split('.')[0]);
-      const { capability, known } = capabilityOf(major);
-      const [kernel] = release.major_software['kernel'] ?? [];
-      const [systemd] = release.major_software['systemd'] ?? [];
-      if (kernel === undefined || systemd === undefined) throw new UserError(`release ${number} has no kernel or systemd`, { where });
-      return {
-        number,
-        channel,
-        date: release.release_date.slice(0, 10),
-        arches: release.architectures.map(parseArch),
-        kernel,
-        // The list has only the major; the table's is more exact while they agree.
-        systemd: capability.systemd.split('.')[0] === systemd.split('.')[0] ? capability.systemd : systemd,
-        glibc: capability.glibc,
-        atLeast: !known,
-        era: major >= DDI_ERA ? 'initrd' : 'final',
-        filesystems: capability.filesystems,
-        format: major >= DDI_ERA ? 'ddi' : 'squashfs',
-      };
+  if (!parsed.success) {
+    const issues = parsed.issues.slice(0, 5).map((issue) => `  ${v.getDotPath(issue) ?? 'list'}: ${issue.message}`);
+    throw new UserError(`the list of releases has another shape:\n${issues.join('\n')}`, {
+      where,
+      next: `the official list is ${RELEASES_URL}`,
     });
+  }
+  const table = readData(Capabilities, new URL('data/flatcar-capabilities.json', import.meta.url));
+  const all = Object.entries(parsed.output)
+    .flatMap(([number, entry]) => releaseOf(number, entry, table) ?? [])
+    .toSorted(byNumber);
+  const newest = Math.max(...all.map(({ date }) => Date.parse(date)));
+  const isAlive = ([head]: readonly Release[]): boolean =>
+    head !== undefined && (head.channel !== 'lts' || newest - Date.parse(head.date) <= LTS_ALIVE * 86_400_000);
+  return CHANNELS.flatMap((channel) => {
+    const members = all.filter((release) => release.channel === channel);
+    if (members.length === 0)
+      throw new UserError(`the list has no release of channel '${channel}'`, { where, next: `the official list is ${RELEASES_URL}` });
+    const lines = Map.groupBy(members, ({ number }) => (channel === 'lts' ? majorOf(number) : 0));
+    return [...lines.values()].filter(isAlive).flatMap((line) => line.slice(0, KEPT));
   });
+}
+
+/** What an update of the catalogue changes. */
+export function catalogueChanges(
+  before: readonly Release[],
+  after: readonly Release[],
+): { added: string[]; dropped: string[]; changed: string[] } {
+  const [was, is] = [before, after].map((releases) => new Map(releases.map((release) => [release.number, JSON.stringify(release)])));
+  const numbers = (releases: readonly Release[], test: (number: string) => boolean): string[] =>
+    releases.map(({ number }) => number).filter(test);
+  return {
+    added: numbers(after, (number) => was?.has(number) === false),
+    dropped: numbers(before, (number) => is?.has(number) === false),
+    changed: numbers(after, (number) => was?.has(number) === true && was.get(number) !== is?.get(number)),
+  };
 }
 
 let loaded: readonly Release[] | undefined;
 
 /** The Flatcar releases that images are bound to, newest of each channel first. */
 export function catalogue(): readonly Release[] {
-  return (loaded ??= v.parse(Catalogue, JSON.parse(readFileSync(CATALOGUE, 'utf8'))));
+  return (loaded ??= readData(Catalogue, CATALOGUE));
 }
 
 /** The newest release of a channel. */
 export function channelHead(channel: Release['channel'], releases: readonly Release[] = catalogue()): Release {
-  const head = releases.find((release) => release.channel === channel);
+  const head = releases.filter((release) => release.channel === channel).toSorted(byNumber)[0];
   if (head === undefined)
     throw new UserError(`the catalogue has no release of channel '${channel}'`, { next: 'run flatcar-ext releases update' });
   return head;
 }
 
-function selectOne(word: string, releases: readonly Release[]): Target {
+/** The known release whose number is nearest to one that is not known; where parts are missing, the newest with those that are there. */
+export function nearest(number: string, releases: readonly Release[] = catalogue()): Release | undefined {
+  const wanted = number.split('.').map(Number);
+  const distances = (release: Release): number[] =>
+    release.number.split('.').map((part, index) => Math.abs(Number(part) - (wanted[index] ?? Number(part))));
+  return releases.toSorted(byNumber).toSorted((a, b) => {
+    const [x, y] = [distances(a), distances(b)];
+    return (x[0] ?? 0) - (y[0] ?? 0) || (x[1] ?? 0) - (y[1] ?? 0) || (x[2] ?? 0) - (y[2] ?? 0);
+  })[0];
+}
+
+/** The target that a word names, or what is wrong with the word. */
+function selectOne(word: string, releases: readonly Release[]): Target | UserError {
   if (word === 'portable') return 'portable';
   const channel = CHANNELS.find((one) => one === word);
   if (channel !== undefined) return channelHead(channel, releases);
   const found = releases.find(({ number }) => number === word);
   if (found !== undefined) return found;
   if (!/^\d+(\.\d+)*$/.test(word)) {
-    throw new UserError(`'${word}' is neither a Flatcar release nor a channel`, {
+    return new UserError(`'${word}' is neither a Flatcar release nor a channel`, {
       next: `use a number such as ${channelHead('stable', releases).number}, ${CHANNELS.join(', ')}, or portable`,
     });
   }
-  const distance = ({ number }: Release): number[] =>
-    number.split('.').map((part, index) => Math.abs(Number(part) - Number(word.split('.')[index] ?? 0)));
-  const nearest = releases.toSorted((a, b) => {
-    const [x, y] = [distance(a), distance(b)];
-    return (x[0] ?? 0) - (y[0] ?? 0) || (x[1] ?? 0) - (y[1] ?? 0) || (x[2] ?? 0) - (y[2] ?? 0);
-  })[0];
-  throw new UserError(`Flatcar ${word} is not in the catalogue`, {
-    next: `the nearest known is ${nearest?.number}; for a newer one run flatcar-ext releases update`,
+  return new UserError(`Flatcar ${word} is not in the catalogue`, {
+    next: `the nearest known is ${nearest(word, releases)?.number}; for a newer one run flatcar-ext releases update`,
   });
 }
 
-/** Reads `--release`: numbers, channels and `portable`, separated by commas; each target once. */
+/** Reads `--release`: numbers, channels and `portable`, separated by commas; each target once, all that is wrong at once. */
 export function selectTargets(text: string, releases: readonly Release[] = catalogue()): Target[] {
   const words = text
     .split(',')
     .map((word) => word.trim())
-    .filter(Boolean);
+    .filter((word) => word !== '');
   if (words.length === 0) throw new UserError('no release was named', { next: 'use for example --release stable' });
-  const targets = words.map((word) => selectOne(word, releases));
-  const name = (target: Target): string => (target === 'portable' ? target : target.number);
-  return targets.filter((target, index) => targets.findIndex((other) => name(other) === name(target)) === index);
+  const selected = words.map((word) => selectOne(word, releases));
+  const errors = selected.filter((one) => one instanceof UserError);
+  const [first] = errors;
+  if (first !== undefined) throw errors.length === 1 ? first : new UserErrors(`${errors.length} releases are not known`, errors);
+  // Releases are values of the catalogue: the same number is the same object.
+  return [...new Set(selected.filter((one): one is Target => !(one instanceof UserError)))];
 }
 
 /** Reads Flatcar's list from a file or URL. */
@@ -181,16 +231,15 @@ export async function readReleaseList(from: string): Promise<string> {
       throw new UserError('cannot read the list of releases', { where: from, cause });
     });
   }
+  const next = 'name a saved copy with --from FILE';
+  const [{ request }, { dispatcher }] = await Promise.all([import('undici'), import('./fetch.ts')]);
   try {
-    const response = await fetch(from, { signal: AbortSignal.timeout(60_000) });
-    if (!response.ok) throw new UserError(`the server answered ${response.status}`, { where: from });
-    return await response.text();
+    const { statusCode, body } = await request(from, { dispatcher: dispatcher(), signal: AbortSignal.timeout(60_000) });
+    if (statusCode === 200) return await body.text();
+    await body.dump();
+    throw new UserError(`the server answered ${statusCode}`, { where: from, next });
   } catch (cause) {
     if (cause instanceof UserError) throw cause;
-    throw new UserError(`the list of releases cannot be fetched: ${messageOf(cause)}`, {
-      where: from,
-      next: 'name a saved copy with --from FILE',
-      cause,
-    });
+    throw new UserError(`the list of releases cannot be fetched: ${messageOf(cause)}`, { where: from, next, cause });
   }
 }
