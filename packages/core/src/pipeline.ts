@@ -36,7 +36,7 @@ import type {
 import { writeStartDropins } from './units.ts';
 
 /** Raised when the same inputs are to give other bytes: it is part of every payload's key. */
-const PAYLOAD_FORMAT = 1;
+const PAYLOAD_FORMAT = 2;
 
 /** One build: one extension version for one architecture, bound to any number of targets. */
 export interface BuildOptions {
@@ -236,6 +236,8 @@ async function makePayloads(
           summary: extension.summary,
           kind: 'sysext',
           version,
+          upstream: options.version,
+          revision: pin.revision,
           arch,
           format,
           profile,

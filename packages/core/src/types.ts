@@ -157,8 +157,11 @@ export interface Payload {
   readonly extension: string;
   readonly summary: string;
   readonly kind: 'sysext' | 'confext';
-  /** Image version: the lead component's version, `-<revision>` when the revision is not 0. */
+  /** Image version: upstream's version, `-<revision>` when the revision is not 0. */
   readonly version: string;
+  /** The lead component's version, a key of pins.json. */
+  readonly upstream: string;
+  readonly revision: number;
   readonly arch: Arch;
   readonly format: Format;
   readonly profile: Profile;
