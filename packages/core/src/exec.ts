@@ -4,6 +4,8 @@ import { UserError } from './errors.ts';
 
 /** How a tool is run. */
 export interface ExecOptions {
+  /** What the tool is called in errors and events, where its command is another program that starts it. */
+  readonly name?: string;
   readonly cwd?: string;
   /** The whole environment besides PATH, HOME and the C locale: nothing else of the caller's reaches a tool. */
   readonly env?: Readonly<Record<string, string>>;
@@ -20,7 +22,7 @@ export interface ExecOptions {
  * Throws a UserError with the end of its output when it fails or is missing.
  */
 export async function exec(command: string, args: readonly string[], options: ExecOptions = {}): Promise<string> {
-  const name = command.split('/').at(-1) ?? command;
+  const name = options.name ?? command.split('/').at(-1) ?? command;
   const child = execa(command, args, {
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
@@ -45,7 +47,7 @@ export async function exec(command: string, args: readonly string[], options: Ex
   const tail = (result.all ?? '').split('\n').slice(-20).join('\n');
   const how = result.signal === undefined ? `exit code ${result.exitCode}` : `signal ${result.signal}`;
   throw new UserError(`${name} failed (${how})\n${tail}`, {
-    where: [name, ...args].join(' ').slice(0, 300),
+    where: [name, ...args].join(' ').slice(-300),
     ...(options.next === undefined ? {} : { next: options.next }),
   });
 }
