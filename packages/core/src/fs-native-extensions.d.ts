@@ -1,12 +1,9 @@
+// The package brings no types; only what is used is declared.
 declare module 'fs-native-extensions' {
-  /** Kernel locks (fcntl OFD) that die with their file descriptor, and extended attributes. */
   const native: {
-    waitForLock(fd: number): Promise<void>;
-    tryLock(fd: number): boolean;
-    unlock(fd: number): void;
+    /** Lock on an open file description (Linux: fcntl F_OFD_SETLK); false when another one holds it. An exclusive one needs a writable descriptor. */
+    tryLock(fd: number, options?: { shared?: boolean }): boolean;
     setAttr(fd: number, name: string, value: string | Buffer): Promise<void>;
-    getAttr(fd: number, name: string): Promise<Buffer | null>;
-    listAttrs(fd: number): Promise<string[]>;
   };
   export default native;
 }

@@ -1,81 +1,42 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { lstat, mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { createReadStream, lstatSync, readdirSync, readlinkSync } from 'node:fs';
+import { chmod, copyFile, lstat, mkdir, open, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import locks from 'fs-native-extensions';
 import { UserError } from './errors.ts';
+import { heldLocks, openLock, take, withLock, type LockFile } from './locks.ts';
+import { mapParallel } from './parallel.ts';
 
-/** What is kept, by kind, and how much. */
-export interface StoreStats {
-  readonly kind: string;
-  readonly entries: number;
-  readonly bytes: number;
-}
-
-/** Downloads, tools and build results under one folder, content-addressed; safe against a kill at any moment and two builds at once. */
-export interface Store {
-  readonly root: string;
-  /** Path of a blob whose bytes are those of its name; a damaged one is removed and undefined. */
-  blob(sha256: string): Promise<string | undefined>;
-  /** Moves a file into the store. Throws when its digest is not the expected one. */
-  keep(file: string, sha256?: string): Promise<{ path: string; sha256: string; size: number }>;
-  /** Where the download of a blob collects until it is whole. */
-  partial(sha256: string): string;
-  /** The folder that `key` decides the content of; `make` fills it when it is not there or is damaged. */
-  result(kind: string, key: string, make: (dir: string) => Promise<void>): Promise<{ dir: string; cached: boolean }>;
-  /** A folder that is gone afterwards. */
-  withTemp<T>(use: (dir: string) => Promise<T>): Promise<T>;
-  /** Runs one at a time among all processes that use this store; the kernel drops the lock with its process. */
-  lock<T>(name: string, run: () => Promise<T>): Promise<T>;
-  /** Removes what was not used for some days, then the least recently used until the rest fits, and leftovers of killed processes. */
-  prune(options: { maxBytes?: number; olderThanDays?: number }): Promise<{ removed: number; bytes: number }>;
-  stats(): Promise<StoreStats[]>;
-  /** Reads everything again and removes what is damaged; gives the paths removed. */
-  verify(): Promise<string[]>;
-}
-
-/** One file of a result, as its list has it. */
-interface Listed {
-  readonly path: string;
-  readonly size: number;
-  readonly mtimeMs: number;
-  readonly sha256: string;
-}
-
-/** Where the store stands: FLATCAR_EXT_CACHE, or `flatcar-ext` in the user's cache folder. */
+/** The cache folder: FLATCAR_EXT_CACHE, else `flatcar-ext` in the user's cache folder (XDG base directories). */
 export function cacheRoot(): string {
-  const { FLATCAR_EXT_CACHE, XDG_CACHE_HOME } = process.env;
-  return FLATCAR_EXT_CACHE || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'flatcar-ext');
+  const { FLATCAR_EXT_CACHE: own, XDG_CACHE_HOME: xdg } = process.env;
+  if (own !== undefined && own !== '') return resolve(own);
+  return join(xdg !== undefined && xdg.startsWith('/') ? xdg : join(homedir(), '.cache'), 'flatcar-ext');
 }
 
-function canonical(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(canonical);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value)
-      .filter(([, entry]) => entry !== undefined)
-      .toSorted(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, entry]) => [key, canonical(entry)]),
-  );
-}
-
-/** sha256 (hex) of a value's canonical JSON: keys sorted, undefined left out. */
+/** sha256 (hex) of a JSON value, whatever the order of its keys. Throws on what JSON would lose: a key must not forget an input. */
 export function digestOf(value: unknown): string {
-  return createHash('sha256')
-    .update(JSON.stringify(canonical(value)))
-    .digest('hex');
+  const canonical = JSON.stringify(value, (key, item: unknown) => {
+    if (typeof item === 'number' && !Number.isFinite(item)) throw new TypeError(`'${key}' is ${item}, which JSON does not know`);
+    if (typeof item === 'function' || typeof item === 'symbol') throw new TypeError(`'${key}' is a ${typeof item}, not JSON`);
+    if (item === null || typeof item !== 'object' || Array.isArray(item)) return item;
+    const prototype: unknown = Object.getPrototypeOf(item);
+    if (prototype !== Object.prototype && prototype !== null) throw new TypeError(`'${key}' is no plain object`);
+    return Object.fromEntries(Object.entries(item).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+  });
+  if (canonical === undefined) throw new TypeError('undefined has no digest');
+  return createHash('sha256').update(canonical).digest('hex');
 }
 
-/** Digest of a file (hex), streamed. */
+/** Digest of a file's content, hex. */
 export async function hashFile(path: string, algorithm = 'sha256'): Promise<string> {
   const hash = createHash(algorithm);
   await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
   return hash.digest('hex');
 }
 
-async function syncPath(path: string): Promise<void> {
+async function fsync(path: string): Promise<void> {
   const handle = await open(path, 'r');
   try {
     await handle.sync();
@@ -84,234 +45,434 @@ async function syncPath(path: string): Promise<void> {
   }
 }
 
-/** Writes a file so that either the old or the new one is there, whatever happens: temp, fsync, rename, fsync of the folder. */
+const randomName = (): string => randomBytes(8).toString('hex');
+
+/** Writes a file so that after a crash it has its old or its new content, whole. */
 export async function writeAtomic(path: string, data: string | Buffer): Promise<void> {
-  const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}.tmp`;
+  const temporary = `${path}.${randomName()}.tmp`;
   try {
-    await writeFile(temporary, data, { flush: true });
+    const handle = await open(temporary, 'wx');
+    try {
+      await handle.writeFile(data);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
   }
-  await syncPath(dirname(path));
+  await fsync(dirname(path));
 }
 
-async function filesBelow(dir: string): Promise<string[]> {
-  const entries = await readdir(dir, { recursive: true, withFileTypes: true }).catch(() => []);
-  return entries
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name))
-    .toSorted();
+/** Removes a tree, also one with folders that its owner may not write to (Go's module cache). */
+async function removeTree(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true });
+  } catch (error) {
+    if (!['EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    await chmod(path, 0o700);
+    for (const entry of await readdir(path, { recursive: true, withFileTypes: true })) {
+      // readdir opens folders as it goes, so one below an unreadable folder may be missed; those are not ours.
+      if (entry.isDirectory()) await chmod(join(entry.parentPath, entry.name), 0o700);
+    }
+    await rm(path, { recursive: true, force: true });
+  }
 }
 
-async function listFiles(dir: string): Promise<Listed[]> {
-  return Promise.all(
-    (await filesBelow(dir)).map(async (file) => {
-      await syncPath(file);
-      const { size, mtimeMs } = await stat(file);
-      return { path: relative(dir, file), size, mtimeMs, sha256: await hashFile(file) };
-    }),
-  );
+/** A file whose bytes are not those that were asked for. */
+export class DigestError extends UserError {
+  readonly expected: string;
+  readonly actual: string;
+
+  constructor(file: string, expected: string, actual: string) {
+    super(`wrong sha256: expected ${expected}, got ${actual}`, { where: file });
+    this.name = 'DigestError';
+    this.expected = expected;
+    this.actual = actual;
+  }
 }
 
-/** Hex digests only: a key becomes a path. */
-function checkKey(key: string): void {
-  if (!/^[0-9a-f]{64}$/.test(key)) throw new UserError(`'${key}' is no sha256`);
+/** One thing that can be removed by itself. */
+interface Entry {
+  readonly kind: string;
+  readonly path: string;
+  readonly bytes: number;
+  /** Last use, milliseconds since 1970. */
+  readonly used: number;
 }
 
-const isThere = async (path: string): Promise<boolean> =>
-  lstat(path).then(
-    () => true,
-    () => false,
-  );
+/** What the store holds of one kind. */
+export interface StoreStats {
+  /** `blobs`, `partial`, `temp`, a kind of result, or what else stands below the root. */
+  readonly kind: string;
+  readonly entries: number;
+  readonly bytes: number;
+}
 
-/** Opens the store; folders are made when something is put into them. */
+/** A content-addressed cache folder; safe for any number of processes at once, and against a kill at any moment. */
+export interface Store {
+  readonly root: string;
+  /** Path of a blob, read and checked against its name (once per process); a damaged one is removed and is undefined. */
+  blob(sha256: string): Promise<string | undefined>;
+  /** Moves a file into the store. Throws a DigestError, and leaves the file, when it is not the one asked for. */
+  keep(file: string, sha256?: string): Promise<{ path: string; sha256: string; size: number }>;
+  /** Stable path for a resumable download; its folder exists. Write to it under a lock only. */
+  partial(sha256: string): string;
+  /**
+   * A folder whose content is decided by `key`. `make` fills it at most once, whatever number of processes ask;
+   * what was damaged since (by its list of sizes, times and digests) is made again. Treat it as read-only.
+   */
+  result(kind: string, key: string, make: (dir: string) => Promise<void>): Promise<{ dir: string; cached: boolean }>;
+  /** A folder that is removed afterwards; that of a killed process goes when the store is next used by one process alone. */
+  withTemp<T>(fn: (dir: string) => Promise<T>): Promise<T>;
+  /** Runs `fn` while no other holder of that name runs, in this process or another. Not reentrant. */
+  lock<T>(name: string, fn: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+  /** Removes what was not used for some days, then what was used longest ago until the rest fits. Refused while another process uses the store. */
+  prune(options: { maxBytes?: number; olderThanDays?: number }): Promise<{ removed: number; bytes: number }>;
+  stats(): Promise<StoreStats[]>;
+  /** Reads everything again and removes what is damaged; gives the paths removed. */
+  verify(): Promise<string[]>;
+}
+
+/** One line of the list that stands beside a result. */
+interface Listed {
+  readonly path: string;
+  readonly type: 'file' | 'dir' | 'link' | 'special';
+  readonly mode: number;
+  readonly size: number;
+  /** Of files, in nanoseconds; a string because JSON's numbers end before. */
+  readonly mtime?: string;
+  readonly sha256?: string;
+  readonly link?: string;
+}
+
+/** What is used again within an hour is not marked as used again. */
+const TOUCH_MS = 3_600_000;
+const DAY_MS = 86_400_000;
+
+/** Lists a tree in the order of names. Synchronous: 13 000 files take a tenth of a second so, and four times that through promises. */
+function list(root: string): Listed[] {
+  const found: Listed[] = [];
+  const walk = (relative: string): void => {
+    for (const name of readdirSync(join(root, relative)).toSorted()) {
+      const path = relative === '' ? name : `${relative}/${name}`;
+      const full = join(root, path);
+      const status = lstatSync(full, { bigint: true });
+      const common = { path, mode: Number(status.mode & 0o7777n), size: status.isFile() ? Number(status.size) : 0 };
+      if (status.isDirectory()) {
+        found.push({ ...common, type: 'dir' });
+        walk(path);
+      } else if (status.isSymbolicLink()) found.push({ ...common, type: 'link', link: readlinkSync(full) });
+      else if (status.isFile()) found.push({ ...common, type: 'file', mtime: String(status.mtimeNs) });
+      else found.push({ ...common, type: 'special' });
+    }
+  };
+  walk('');
+  return found;
+}
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._+-]*$/;
+const SHA256 = /^[0-9a-f]{64}$/;
+
+function checked(pattern: RegExp, text: string): string {
+  if (!pattern.test(text)) throw new Error(`'${text}' is no name for an entry of the store`);
+  return text;
+}
+
+const missing = (error: unknown): undefined => {
+  if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+  throw error;
+};
+
+/** Folder names; none when there is no such folder. */
+async function namesIn(dir: string): Promise<string[]> {
+  return (await readdir(dir).catch(missing)) ?? [];
+}
+
+// Every process that uses a store holds a shared lock on it, so that prune (which takes it alone) never removes what is in use.
+const users = new Map<string, Promise<LockFile>>();
+
+// Digests by identity of the file, not by path: a rename does not change content.
+const hashed = new Map<string, string>();
+
+async function identityOf(path: string): Promise<{ id: string; settled: boolean }> {
+  const { dev, ino, size, mtimeMs, mtimeNs } = await stat(path, { bigint: true });
+  // Times tick in steps of milliseconds: what was written just now may be written again under the same time.
+  return { id: `${dev} ${ino} ${size} ${mtimeNs}`, settled: Date.now() - Number(mtimeMs) > 100 };
+}
+
+/** Digest of a file of the store; what this process has read once is not read again. */
+async function hashOnce(path: string): Promise<string> {
+  const { id, settled } = await identityOf(path);
+  const known = hashed.get(id);
+  if (known !== undefined) return known;
+  const sha256 = await hashFile(path);
+  if (settled) hashed.set(id, sha256);
+  return sha256;
+}
+
+/** Marks as used: access time is what prune goes by. Set by hand, because most systems mount with noatime or relatime. */
+async function touch(path: string): Promise<void> {
+  const { atimeMs, mtime } = await stat(path);
+  if (Date.now() - atimeMs > TOUCH_MS) await utimes(path, new Date(), mtime);
+}
+
+/** Opens the store below a folder, which is made when first needed. */
 export function openStore(root: string = cacheRoot()): Store {
-  const blobPath = (sha256: string): string => join(root, 'blobs', sha256.slice(0, 2), sha256);
-  const resultPath = (kind: string, key: string): string => join(root, 'results', kind, key);
-  // What this process has read and found whole is not read again while size and times stay.
-  const known = new Map<string, string>();
+  const temp = join(root, 'temp');
+  const blobs = join(root, 'blobs');
+  const partials = join(root, 'partial');
+  const results = join(root, 'results');
+  const lockFile = (name: string): string => join(root, 'locks', encodeURIComponent(name));
+  const blobPath = (sha256: string): string => join(blobs, sha256.slice(0, 2), sha256);
+  const listOf = (result: string): string => `${result}.list`;
 
-  async function lock<T>(name: string, run: () => Promise<T>): Promise<T> {
-    const dir = join(root, 'locks');
+  /** Must come first in whatever touches the store. The first user alone clears what killed processes left. */
+  async function use(): Promise<LockFile> {
+    const begun = users.get(root);
+    if (begun !== undefined) return begun;
+    const begin = async (): Promise<LockFile> => {
+      const lock = openLock(join(root, 'in-use.lock'));
+      if (lock.tryTake(false)) await removeTree(temp);
+      await take(lock, true);
+      await mkdir(partials, { recursive: true });
+      return lock;
+    };
+    const beginning = begin();
+    users.set(root, beginning);
+    beginning.catch(() => users.delete(root));
+    return beginning;
+  }
+
+  async function lock<T>(name: string, fn: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    await use();
+    return withLock(lockFile(name), fn, signal);
+  }
+
+  async function withTemp<T>(fn: (dir: string) => Promise<T>): Promise<T> {
+    await use();
+    const dir = join(temp, `${process.pid}-${randomName()}`);
     await mkdir(dir, { recursive: true });
-    const handle = await open(join(dir, name), 'a+');
     try {
-      await locks.waitForLock(handle.fd);
-      return await run();
+      return await fn(dir);
     } finally {
-      await handle.close(); // closing drops the lock
+      await removeTree(dir);
     }
   }
 
-  async function withTemp<T>(use: (dir: string) => Promise<T>): Promise<T> {
-    // The process id lets prune tell leftovers from folders in use.
-    const dir = join(root, 'tmp', `${process.pid}-${randomBytes(6).toString('hex')}`);
-    await mkdir(dir, { recursive: true });
-    try {
-      return await use(dir);
-    } finally {
-      await rm(dir, { recursive: true, force: true });
-    }
+  /** Takes an entry away in one step, so that nobody sees half of it; a result's list goes first: without it, it is none. */
+  async function discard(path: string): Promise<void> {
+    await rm(listOf(path), { force: true });
+    await mkdir(temp, { recursive: true });
+    const away = join(temp, `${process.pid}-${randomName()}`);
+    await rename(path, away).catch(missing);
+    await removeTree(away);
+  }
+
+  async function isWhole(sha256: string): Promise<boolean | undefined> {
+    return hashOnce(blobPath(sha256)).then((actual) => actual === sha256, missing);
   }
 
   async function blob(sha256: string): Promise<string | undefined> {
-    checkKey(sha256);
-    const path = blobPath(sha256);
-    const info = await stat(path).catch(() => undefined);
-    if (info === undefined) return undefined;
-    const mark = `${info.size}:${info.mtimeMs}:${info.ino}`;
-    if (known.get(path) !== mark) {
-      if ((await hashFile(path)) !== sha256) {
-        await rm(path, { force: true });
-        return undefined;
-      }
-      known.set(path, mark);
+    await use();
+    const path = blobPath(checked(SHA256, sha256));
+    const whole = await isWhole(sha256);
+    if (whole === undefined) return undefined;
+    if (!whole) {
+      // Looked at again under the lock: another process may have put a good one there.
+      const repaired = await lock(`blob-${sha256}`, async () => {
+        if ((await isWhole(sha256)) === true) return true;
+        await discard(path);
+        return false;
+      });
+      if (!repaired) return undefined;
     }
+    await touch(path);
     return path;
   }
 
   async function keep(file: string, expected?: string): Promise<{ path: string; sha256: string; size: number }> {
-    const sha256 = await hashFile(file);
-    if (expected !== undefined && sha256 !== expected) {
-      throw new UserError(`wrong digest: expected sha256 ${expected}, got ${sha256}`, { where: file });
-    }
+    await use();
+    const sha256 = await hashOnce(file);
+    if (expected !== undefined && sha256 !== expected) throw new DigestError(file, expected, sha256);
     const path = blobPath(sha256);
     await mkdir(dirname(path), { recursive: true });
-    await syncPath(file);
-    await rename(file, path);
-    await syncPath(dirname(path));
-    const { size, mtimeMs, ino } = await stat(path);
-    known.set(path, `${size}:${mtimeMs}:${ino}`);
-    return { path, sha256, size };
+    await lock(`blob-${sha256}`, async () => {
+      const move = async (from: string): Promise<void> => {
+        await chmod(from, 0o444);
+        await fsync(from);
+        await rename(from, path);
+      };
+      try {
+        await move(file);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EXDEV') throw error;
+        await withTemp(async (dir) => {
+          const copy = join(dir, sha256);
+          await copyFile(file, copy);
+          if ((await hashFile(copy)) !== sha256) throw new Error(`${file} changed while it was copied`, { cause: error });
+          await move(copy);
+        });
+        await rm(file);
+      }
+      await fsync(dirname(path));
+      hashed.set((await identityOf(path)).id, sha256); // nobody writes to it any more
+    });
+    return { path, sha256, size: (await stat(path)).size };
   }
 
-  /** True when the list of a result is there and says what is on disk; bytes are read only where times differ, or for `deep`. */
-  async function whole(dir: string, deep = false): Promise<boolean> {
-    let listed: Listed[];
+  /** True when a result is as its list says. Content is read where times differ, or all of it when `thorough`. */
+  async function isIntact(dir: string, thorough = false): Promise<boolean> {
+    let wanted: readonly Listed[];
+    let have: readonly Listed[];
     try {
-      listed = JSON.parse(await readFile(`${dir}.list`, 'utf8')) as Listed[];
+      wanted = JSON.parse(await readFile(listOf(dir), 'utf8')) as Listed[];
+      have = list(dir);
     } catch {
-      return false;
+      return false; // neither a list that ends in the middle nor a folder that is not there is worth more words
     }
-    const checks = await Promise.all(
-      listed.map(async ({ path, size, mtimeMs, sha256 }) => {
-        const info = await stat(join(dir, path)).catch(() => undefined);
-        if (info === undefined || info.size !== size) return false;
-        return (!deep && info.mtimeMs === mtimeMs) || (await hashFile(join(dir, path))) === sha256;
-      }),
-    );
-    return checks.every(Boolean);
+    if (wanted.length !== have.length) return false;
+    let retimed = false;
+    for (const [index, want] of wanted.entries()) {
+      const is = have[index];
+      if (is?.path !== want.path || is.type !== want.type || is.mode !== want.mode || is.size !== want.size || is.link !== want.link)
+        return false;
+      if (want.type !== 'file' || (is.mtime === want.mtime && !thorough)) continue;
+      if ((await hashOnce(join(dir, is.path))) !== want.sha256) return false;
+      retimed ||= is.mtime !== want.mtime;
+    }
+    // Same content, other times, such as in a cache that was copied: noted, so that it is not read again by each process.
+    if (retimed) await writeAtomic(listOf(dir), JSON.stringify(have.map((is, index) => ({ ...wanted[index], ...is }))));
+    return true;
   }
 
   async function result(kind: string, key: string, make: (dir: string) => Promise<void>): Promise<{ dir: string; cached: boolean }> {
-    checkKey(key);
-    const dir = resultPath(kind, key);
-    const used = async (cached: boolean): Promise<{ dir: string; cached: boolean }> => {
-      await utimes(`${dir}.list`, new Date(), new Date()); // prune goes by last use
-      return { dir, cached };
+    await use();
+    const dir = join(results, checked(NAME, kind), checked(NAME, key));
+    const present = async (): Promise<boolean> => {
+      if (!(await isIntact(dir))) return false;
+      await touch(listOf(dir));
+      return true;
     };
-    if (await whole(dir)) return used(true);
+    if (await present()) return { dir, cached: true };
     return lock(`${kind}-${key}`, async () => {
-      if (await whole(dir)) return used(true);
-      return withTemp(async (temp) => {
-        const fresh = join(temp, 'result');
+      if (await present()) return { dir, cached: true };
+      await discard(dir);
+      await withTemp(async (made) => {
+        const fresh = join(made, 'result');
         await mkdir(fresh);
         await make(fresh);
-        const list = await listFiles(fresh);
+        const listed = await mapParallel(list(fresh), async (one): Promise<Listed> => {
+          const path = join(fresh, one.path);
+          if (one.type === 'file' || one.type === 'dir') await fsync(path);
+          return one.type === 'file' ? { ...one, sha256: await hashFile(path) } : one;
+        });
+        await fsync(fresh);
         await mkdir(dirname(dir), { recursive: true });
-        await rm(`${dir}.list`, { force: true });
-        await rm(dir, { recursive: true, force: true });
         await rename(fresh, dir);
-        // The list comes last: a result without one does not exist.
-        await writeAtomic(`${dir}.list`, JSON.stringify(list));
-        return used(false);
+        // The list comes last, with its folder's fsync: a result without one does not exist.
+        await writeAtomic(listOf(dir), JSON.stringify(listed));
       });
+      return { dir, cached: false };
     });
   }
 
-  /** All entries: blobs, results with their lists, leftovers. */
-  async function entries(): Promise<{ kind: string; path: string; bytes: number; used: number }[]> {
-    const found: { kind: string; path: string; bytes: number; used: number }[] = [];
-    for (const path of await filesBelow(join(root, 'blobs'))) {
-      const { size, atimeMs, mtimeMs } = await stat(path);
-      found.push({ kind: 'blobs', path, bytes: size, used: Math.max(atimeMs, mtimeMs) });
+  /** Undefined when it went away meanwhile: others work here too. */
+  async function entry(kind: string, path: string, marker?: string): Promise<Entry | undefined> {
+    return measure(kind, path, marker).catch(missing);
+  }
+
+  async function measure(kind: string, path: string, marker?: string): Promise<Entry> {
+    const own = await lstat(path);
+    const inside = own.isDirectory() ? list(path) : [];
+    const bytes = inside.reduce((sum, { size }) => sum + size, own.isFile() ? own.size : 0);
+    if (marker === undefined) {
+      // What others keep below the root (Go's caches): as young as the youngest file in it.
+      const newest = inside.reduce((latest, { mtime }) => Math.max(latest, Number(mtime ?? 0) / 1e6), own.mtimeMs);
+      return { kind, path, bytes, used: newest };
     }
-    for (const kind of await readdir(join(root, 'results')).catch(() => [])) {
-      for (const name of await readdir(join(root, 'results', kind))) {
-        if (name.endsWith('.list')) continue;
-        const path = join(root, 'results', kind, name);
-        const listed = await stat(`${path}.list`).catch(() => undefined);
-        const sizes = await Promise.all((await filesBelow(path)).map(async (file) => (await stat(file)).size));
-        found.push({ kind, path, bytes: sizes.reduce((sum, size) => sum + size, 0), used: listed?.mtimeMs ?? 0 });
+    const times = await stat(marker).catch(missing);
+    return { kind, path, bytes, used: times === undefined ? 0 : Math.max(times.atimeMs, times.mtimeMs) };
+  }
+
+  /** All that prune, stats and verify speak of. */
+  async function entries(): Promise<Entry[]> {
+    const found: Promise<Entry | undefined>[] = [];
+    for (const kind of await namesIn(root)) {
+      if (kind === 'locks') continue;
+      for (const name of await namesIn(join(root, kind))) {
+        const path = join(root, kind, name);
+        if (kind === 'partial') found.push(entry(kind, path, path));
+        else if (kind === 'blobs') found.push(...(await namesIn(path)).map((blob) => entry(kind, join(path, blob), join(path, blob))));
+        else if (kind === 'results') {
+          const results = (await namesIn(path)).filter((result) => !result.endsWith('.list'));
+          found.push(...results.map((result) => entry(name, join(path, result), listOf(join(path, result)))));
+        } else found.push(entry(kind, path));
       }
     }
-    return found;
+    return (await Promise.all(found)).filter((one) => one !== undefined);
   }
 
-  async function removeEntry(path: string): Promise<void> {
-    await rm(`${path}.list`, { force: true }); // first: without its list a half-removed result does not exist
-    await rm(path, { recursive: true, force: true });
-  }
-
-  /** Temp folders of processes that are gone, and downloads given up a day ago. */
-  async function removeLeftovers(): Promise<number> {
-    let removed = 0;
-    for (const name of await readdir(join(root, 'tmp')).catch(() => [])) {
-      if (await isThere(`/proc/${name.split('-')[0]}`)) continue;
-      await rm(join(root, 'tmp', name), { recursive: true, force: true });
-      removed += 1;
+  async function prune(options: { maxBytes?: number; olderThanDays?: number }): Promise<{ removed: number; bytes: number }> {
+    const own = await use();
+    if (!own.tryTake(false)) {
+      throw new UserError('the cache is in use by another process', { where: root, next: 'run this again when that has ended' });
     }
-    for (const file of await filesBelow(join(root, 'partial'))) {
-      if (Date.now() - (await stat(file)).mtimeMs < 86_400_000) continue;
-      await rm(file, { force: true });
-      removed += 1;
-    }
-    return removed;
-  }
-
-  return {
-    root,
-    blob,
-    keep,
-    partial: (sha256) => join(root, 'partial', sha256),
-    result,
-    withTemp,
-    lock,
-    async prune({ maxBytes = Number.POSITIVE_INFINITY, olderThanDays = Number.POSITIVE_INFINITY }) {
-      let removed = await removeLeftovers();
+    try {
+      const { maxBytes = Infinity, olderThanDays = Infinity } = options;
+      const oldest = Date.now() - olderThanDays * DAY_MS;
+      const all = (await entries()).filter(({ kind }) => kind !== 'temp').toSorted((a, b) => a.used - b.used);
+      let total = all.reduce((sum, { bytes }) => sum + bytes, 0);
+      let removed = 0;
       let bytes = 0;
-      const all = (await entries()).toSorted((a, b) => a.used - b.used);
-      let total = all.reduce((sum, entry) => sum + entry.bytes, 0);
-      const oldest = Date.now() - olderThanDays * 86_400_000;
       for (const entry of all) {
         if (entry.used >= oldest && total <= maxBytes) continue;
-        await removeEntry(entry.path);
-        removed += 1;
-        bytes += entry.bytes;
+        await discard(entry.path);
         total -= entry.bytes;
+        bytes += entry.bytes;
+        removed += 1;
+      }
+      // Nobody else is here: what is not ours is left from killed processes.
+      for (const name of await namesIn(temp)) if (!name.startsWith(`${process.pid}-`)) await removeTree(join(temp, name));
+      const held = heldLocks();
+      for (const name of await namesIn(join(root, 'locks'))) {
+        const file = join(root, 'locks', name);
+        if (!held.has(file)) await rm(file, { force: true });
       }
       return { removed, bytes };
-    },
-    async stats() {
-      const kinds = new Map<string, { entries: number; bytes: number }>();
-      for (const { kind, bytes } of await entries()) {
-        const sum = kinds.get(kind) ?? { entries: 0, bytes: 0 };
-        kinds.set(kind, { entries: sum.entries + 1, bytes: sum.bytes + bytes });
-      }
-      return [...kinds].map(([kind, sum]) => ({ kind, ...sum })).toSorted((a, b) => (a.kind < b.kind ? -1 : 1));
-    },
-    async verify() {
-      const damaged: string[] = [];
-      known.clear();
-      for (const { kind, path } of await entries()) {
-        const fine = kind === 'blobs' ? (await hashFile(path)) === path.slice(-64) : await whole(path, true);
-        if (fine) continue;
-        await removeEntry(path);
+    } finally {
+      own.tryTake(true);
+    }
+  }
+
+  async function stats(): Promise<StoreStats[]> {
+    await use();
+    const kinds = Map.groupBy(await entries(), ({ kind }) => kind);
+    return [...kinds]
+      .map(([kind, found]) => ({ kind, entries: found.length, bytes: found.reduce((sum, { bytes }) => sum + bytes, 0) }))
+      .toSorted((a, b) => (a.kind < b.kind ? -1 : 1));
+  }
+
+  async function verify(): Promise<string[]> {
+    await use();
+    hashed.clear();
+    const damaged: string[] = [];
+    for (const { kind, path } of await entries()) {
+      const name = basename(path);
+      const isBlob = path.startsWith(blobs);
+      if (!isBlob && !path.startsWith(results)) continue;
+      const check = async (): Promise<boolean> => (isBlob ? (await isWhole(name)) === true : isIntact(path, true));
+      if (await check()) continue;
+      await lock(isBlob ? `blob-${name}` : `${kind}-${name}`, async () => {
+        if (await check()) return;
+        await discard(path);
         damaged.push(path);
-      }
-      return damaged;
-    },
-  };
+      });
+    }
+    return damaged;
+  }
+
+  return { root, blob, keep, partial: (sha256) => join(partials, checked(SHA256, sha256)), result, withTemp, lock, prune, stats, verify };
 }
