@@ -48,6 +48,8 @@ export interface Archive {
    * the suite's current version, with a notice and a status that no published image may have. Wrong bytes are an error.
    */
   fetch(pin: DebianPackage, at: { suite: string; snapshot: string; arch: Arch }): Promise<FetchedPackage>;
+  /** Fetches a pinned file of a source package by its path below the mirror. */
+  fetchSource(pin: { path: string; sha256: string; size?: number }): Promise<string>;
 }
 
 /** Where an archive stands; for tests and operators. */
@@ -259,6 +261,19 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
 
   return {
     packages,
+    async fetchSource({ path, ...pin }) {
+      const there = await store.blob(pin.sha256);
+      if (there !== undefined) return there;
+      const mirror = await mirrorUrl();
+      return fetchBlob(store, { url: `${mirror}/${path}`, ...pin }, { report, attempts: 3 }).catch((error: unknown) => {
+        if (!(error instanceof AnswerError && [404, 410].includes(error.status))) throw error;
+        throw new UserError(`${path} has left the Debian archive`, {
+          where: mirror,
+          next: 'set FLATCAR_EXT_DEBIAN_MIRROR to a snapshot archive of the time when it was there, or build another version',
+          cause: error,
+        });
+      });
+    },
     async fetch(pin, { suite, snapshot, arch }) {
       const there = await store.blob(pin.sha256);
       if (there !== undefined) return { file: there, package: pin, status: 'pinned' };

@@ -17,6 +17,15 @@ export interface ExecOptions {
   readonly signal?: AbortSignal;
 }
 
+const NETWORK = /^(?:(?:https?|all|no)_proxy|SSL_CERT_(?:FILE|DIR)|TMPDIR)$/i;
+
+/** The network settings of the caller's environment, for tools that fetch. */
+export function networkEnv(): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(process.env).flatMap(([key, value]) => (NETWORK.test(key) && value !== undefined ? [[key, value]] : [])),
+  );
+}
+
 /**
  * Runs a tool with a clean environment (C locale, UTC) and returns its standard output.
  * Throws a UserError with the end of its output when it fails or is missing.

@@ -39,6 +39,30 @@ export interface GoOrigin {
   readonly stamps?: Readonly<Record<string, string>>;
   /** Names for programs whose main package is called otherwise: package folder to program. */
   readonly rename?: Readonly<Record<string, string>>;
+  /** The module's version, where it is not the component's. */
+  readonly version?: string;
+  /** True for programs that are partly C: linked statically by the pinned C compiler, against libraries of its sysroot. */
+  readonly cgo?: boolean;
+}
+
+/** A Rust program, compiled from a crate of the registry, or of the extension's own folder when it begins with `./`. */
+export interface CargoOrigin {
+  readonly kind: 'cargo';
+  readonly crate: string;
+  readonly programs: readonly string[];
+  readonly features?: readonly string[];
+  readonly defaultFeatures?: boolean;
+  /** Environment of the build; `{sysroot}` and `{triplet}` are filled in. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** A C program out of a source package of Debian, compiled by a shell script of the extension. */
+export interface SourceOrigin {
+  readonly kind: 'source';
+  /** Path of the upstream tarball below a Debian mirror; `{version}` is filled in. */
+  readonly path: string;
+  /** Script in the extension's folder; origins/source.ts says what it is given. */
+  readonly script: string;
 }
 
 /** Files that the extension ships itself, in its folder `files/`. */
@@ -48,7 +72,7 @@ export interface FilesOrigin {
   readonly dir: string;
 }
 
-export type Origin = ReleaseOrigin | GoOrigin | FilesOrigin;
+export type Origin = ReleaseOrigin | GoOrigin | CargoOrigin | SourceOrigin | FilesOrigin;
 
 /** Where a file of an origin goes. */
 export interface Place {
@@ -67,6 +91,10 @@ export interface Component {
   /** In the order of preference: `release` first. */
   readonly origins: readonly Origin[];
   readonly places: readonly Place[];
+  /** Why nothing here builds it from source, for those that have only upstream's binary. */
+  readonly noSource?: string;
+  /** Folder of the lock that it shares with other extensions: pins.json by its own version, and `go/`. The extension's own unless said. */
+  readonly lock?: string;
 }
 
 /** The versions that components are made of: the extension's own, and those of what is coupled to it. */
@@ -159,6 +187,20 @@ export function go(
   return { kind: 'go', module, packages: typeof packages === 'string' ? [packages] : packages, ...options };
 }
 
+/** A Rust program out of the crates registry. */
+export function cargo(
+  crate: string,
+  programs: readonly string[],
+  options: Omit<CargoOrigin, 'kind' | 'crate' | 'programs'> = {},
+): CargoOrigin {
+  return { kind: 'cargo', crate, programs, ...options };
+}
+
+/** A C program out of a Debian source package. */
+export function source(path: string, script: string): SourceOrigin {
+  return { kind: 'source', path, script };
+}
+
 /** A GitHub project: a version source that also makes the URLs of its release assets. */
 export function github(
   repo: string,
@@ -186,28 +228,46 @@ export async function loadExtension(dir: string, pinsFile?: string): Promise<Loa
   if (loaded.default === undefined) {
     throw new UserError('extension.ts exports no default', { where: file, next: 'write `export default defineExtension({ … })`' });
   }
-  const where = pinsFile ?? join(path, 'pins.json');
-  const pins = readPins(
-    await readFile(where, 'utf8').catch((cause: unknown) => {
-      throw new UserError('cannot read the pins', { where, cause, next: 'run flatcar-ext pin' });
-    }),
-    where,
-  );
-  return { dir: path, extension: loaded.default, pins };
+  return { dir: path, extension: loaded.default, pins: await loadPins(pinsFile ?? join(path, 'pins.json')) };
 }
 
-/** The components of one pinned version. */
-export function componentsOf(loaded: LoadedExtension, version: string): { pin: PinnedVersion; components: readonly Component[] } {
-  const pin = loaded.pins[version];
-  if (pin === undefined) {
-    throw new UserError(`${loaded.extension.name} ${version} is not pinned`, {
-      where: loaded.dir,
-      next: `pinned versions: ${Object.keys(loaded.pins).join(', ')}`,
-    });
-  }
-  for (const name of Object.keys(loaded.extension.coupled)) {
+/** A component with the lock that pins it. */
+export interface PinnedComponent {
+  readonly component: Component;
+  /** Folder of its lock: the extension's, or one that it shares with other extensions. */
+  readonly dir: string;
+  readonly pin: PinnedVersion;
+}
+
+function pinOf(pins: Pins, version: string, name: string, where: string): PinnedVersion {
+  const pin = pins[version];
+  if (pin !== undefined) return pin;
+  throw new UserError(`${name} ${version} is not pinned`, { where, next: `pinned versions: ${Object.keys(pins).join(', ')}` });
+}
+
+async function loadPins(where: string): Promise<Pins> {
+  const text = await readFile(where, 'utf8').catch((cause: unknown) => {
+    throw new UserError('cannot read the pins', { where, cause, next: 'run flatcar-ext pin' });
+  });
+  return readPins(text, where);
+}
+
+/** The components of one pinned version, each with its pins. */
+export async function componentsOf(
+  loaded: LoadedExtension,
+  version: string,
+): Promise<{ pin: PinnedVersion; components: readonly PinnedComponent[] }> {
+  const { extension, dir } = loaded;
+  const pin = pinOf(loaded.pins, version, extension.name, dir);
+  for (const name of Object.keys(extension.coupled)) {
     if (pin.with[name] === undefined)
-      throw new UserError(`${loaded.extension.name} ${version}: pins.json has no version of '${name}' under "with"`, { where: loaded.dir });
+      throw new UserError(`${extension.name} ${version}: pins.json has no version of '${name}' under "with"`, { where: dir });
   }
-  return { pin, components: loaded.extension.components({ ...pin.with, version }) };
+  const components = extension.components({ ...pin.with, version }).map(async (component) => {
+    const { lock } = component;
+    if (lock === undefined) return { component, dir, pin };
+    const where = join(lock, 'pins.json');
+    return { component, dir: lock, pin: pinOf(await loadPins(where), component.version, component.name, where) };
+  });
+  return { pin, components: await Promise.all(components) };
 }

@@ -2,7 +2,7 @@ import { chmod, copyFile, glob, mkdir, readdir, readFile, writeFile } from 'node
 import { basename, dirname, join, matchesGlob } from 'node:path';
 import { archWords, hostArch } from './arch.ts';
 import { messageOf, UserError } from './errors.ts';
-import { exec, type ExecOptions } from './exec.ts';
+import { exec, networkEnv, type ExecOptions } from './exec.ts';
 import { UnreachableError } from './fetch.ts';
 import { digestOf, hashFile, type Store } from './store.ts';
 import type { Tools } from './tools.ts';
@@ -35,14 +35,6 @@ interface GoMod {
 }
 
 const PASSED_ON = ['GOPROXY', 'GOSUMDB', 'GONOSUMDB', 'GONOPROXY', 'GOPRIVATE', 'GOINSECURE'];
-const NETWORK = /^(?:(?:https?|all|no)_proxy|SSL_CERT_(?:FILE|DIR)|TMPDIR)$/i;
-
-/** The network settings of the caller's environment. */
-function networkEnv(): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(process.env).flatMap(([key, value]) => (NETWORK.test(key) && value !== undefined ? [[key, value]] : [])),
-  );
-}
 
 /** Tells a proxy that cannot be reached from everything else that can go wrong in a download. */
 function asDownloadError(error: unknown, where: string): unknown {

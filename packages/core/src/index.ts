@@ -24,4 +24,6 @@ export { lintImage, lintTree, RULES, ruleOf } from './lint.ts';
 export { ManifestSchema, type Manifest } from './sidecars/manifest.ts';
 export { formatSums, parseSums } from './sidecars/sums.ts';
 export { sidecarPaths } from './sidecars/index.ts';
+export { locatorOf } from './resolve.ts';
+export { openToolchains, type Toolchains } from './toolchains.ts';
 export { bindTargets, buildExtension, findExtensions, type BuildOptions, type BuildResult } from './pipeline.ts';

@@ -5,7 +5,7 @@ import { bindMany, checkContent, formatOf, type SignKeys } from './bind.ts';
 import { embeddedModules } from './buildinfo.ts';
 import { packErofs } from './erofs.ts';
 import { UserError, UserErrors } from './errors.ts';
-import { componentsOf, type Component, type LoadedExtension } from './extension.ts';
+import { componentsOf, type LoadedExtension, type PinnedComponent } from './extension.ts';
 import { lintTree } from './lint.ts';
 import { imageBase, imageVersion, targetName } from './names.ts';
 import { fits, measureNeeds } from './needs.ts';
@@ -16,6 +16,7 @@ import { writeSidecars } from './sidecars/index.ts';
 import { packSquashfs } from './squashfs.ts';
 import { stage } from './stage.ts';
 import { digestOf, hashFile, writeAtomic, type Store } from './store.ts';
+import { openToolchains } from './toolchains.ts';
 import type { Tools } from './tools.ts';
 import { normalise, readTree } from './tree.ts';
 import type {
@@ -100,27 +101,24 @@ function judge(findings: readonly Finding[], what: string, report: Report): void
 }
 
 /** The extension's own `files/` folder, as a component beside the others. */
-async function ownFiles({ dir, extension }: LoadedExtension, version: string): Promise<Component[]> {
+async function ownFiles({ dir, extension }: LoadedExtension, version: string, pin: PinnedVersion): Promise<PinnedComponent[]> {
   const exists = await access(join(dir, 'files')).then(
     () => true,
     () => false,
   );
-  return exists ? [{ name: extension.name, version, origins: [{ kind: 'files', dir: 'files' }], places: [{ from: '**', to: '' }] }] : [];
+  const places = [{ from: '**', to: '' }];
+  return exists ? [{ component: { name: extension.name, version, origins: [{ kind: 'files', dir: 'files' }], places }, dir, pin }] : [];
 }
 
-/** The licence of a component: pins.json has those of upstream, our own files are under the repository's. */
-function licenseOf(component: Component, pin: PinnedVersion, loaded: LoadedExtension): string {
-  const license = pin.licenses[component.name] ?? (component.name === loaded.extension.name ? 'Apache-2.0' : undefined);
+/** A component's record. Its licence is in its pins; our own files are under the repository's. */
+function built({ component, dir, pin, origin, result }: ResolvedComponent): BuiltComponent {
+  const license = origin.kind === 'files' ? 'Apache-2.0' : pin.licenses[component.name];
   if (license === undefined) {
     throw new UserError(`pins.json gives no licence for component '${component.name}'`, {
-      where: loaded.dir,
+      where: dir,
       next: `add it under "licenses" of ${component.version} as an SPDX expression`,
     });
   }
-  return license;
-}
-
-function built({ component, origin, result }: ResolvedComponent, license: string): BuiltComponent {
   return {
     name: component.name,
     version: component.version,
@@ -178,21 +176,20 @@ async function makePayloads(
 ): Promise<{ payload: Payload; file: string }[]> {
   const { extension } = loaded;
   const { store, tools, report, arch, profile } = options;
-  const { pin, components } = componentsOf(loaded, options.version);
+  const { pin, components } = await componentsOf(loaded, options.version);
   const version = imageVersion(options.version, pin.revision);
   const context = {
-    dir: loaded.dir,
     arch,
-    pin,
     store,
     tools,
+    toolchains: openToolchains(store, report),
     report,
     ...(options.mirror === undefined ? {} : { mirror: options.mirror }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
 
-  const resolved = await resolveComponents([...components, ...(await ownFiles(loaded, version))], context, options.origin);
-  const builtComponents = resolved.map((one) => built(one, licenseOf(one.component, pin, loaded)));
+  const resolved = await resolveComponents([...components, ...(await ownFiles(loaded, version, pin))], context, options.origin);
+  const builtComponents = resolved.map(built);
   const componentTools = resolved.flatMap(({ result }) => result.tools);
 
   return store.withTemp(async (temp) => {

@@ -1,15 +1,16 @@
-import { SOURCE_ORIGINS, type Component, type Origin } from './extension.ts';
+import { SOURCE_ORIGINS, type Component, type Origin, type PinnedComponent } from './extension.ts';
 import { UnreachableError } from './fetch.ts';
 import { UserError, UserErrors } from './errors.ts';
+import { buildCargo, cargoLocator } from './origins/cargo.ts';
 import { buildFiles } from './origins/files.ts';
-import { buildGo } from './origins/go.ts';
+import { buildGo, goLocator } from './origins/go.ts';
 import type { OriginContext, OriginResult } from './origins/origin.ts';
-import { buildRelease } from './origins/release.ts';
-import type { OriginChoice } from './types.ts';
+import { buildRelease, releaseLocator } from './origins/release.ts';
+import { buildSource, sourceLocator } from './origins/source.ts';
+import type { Arch, OriginChoice } from './types.ts';
 
 /** A component with the origin that it was made from, and its files. */
-export interface ResolvedComponent {
-  readonly component: Component;
+export interface ResolvedComponent extends PinnedComponent {
   readonly origin: Origin;
   readonly result: OriginResult;
   /** True when the origin is the one that the definition prefers. */
@@ -25,8 +26,28 @@ async function make(origin: Origin, context: OriginContext): Promise<OriginResul
     case 'go':
       // A compiler takes all cores and gigabytes: one at a time, whatever else builds on this machine.
       return context.store.lock('compile', () => buildGo(origin, context));
+    case 'cargo':
+      return context.store.lock('compile', () => buildCargo(origin, context));
+    case 'source':
+      return buildSource(origin, context);
     case 'files':
       return buildFiles(origin, context);
+  }
+}
+
+/** The key that an origin's bytes have in pins.json; undefined for what this repository ships itself. */
+export function locatorOf(origin: Origin, component: Component, arch: Arch): string | undefined {
+  switch (origin.kind) {
+    case 'release':
+      return releaseLocator(origin, component, arch);
+    case 'go':
+      return goLocator(origin, component);
+    case 'cargo':
+      return cargoLocator(origin, component);
+    case 'source':
+      return sourceLocator(origin, component);
+    case 'files':
+      return undefined;
   }
 }
 
@@ -39,11 +60,11 @@ function sourceOf(component: Component): Origin | undefined {
  * See resolveComponent for what `choice` means.
  */
 export async function resolveComponents(
-  components: readonly Component[],
-  context: Omit<OriginContext, 'component'>,
+  components: readonly PinnedComponent[],
+  context: Omit<OriginContext, keyof PinnedComponent>,
   choice: OriginChoice,
 ): Promise<ResolvedComponent[]> {
-  const settled = await Promise.allSettled(components.map((component) => resolveComponent({ ...context, component }, choice)));
+  const settled = await Promise.allSettled(components.map((pinned) => resolveComponent({ ...context, ...pinned }, choice)));
   context.signal?.throwIfAborted();
   const errors = settled.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
   const [first] = errors;
@@ -58,12 +79,14 @@ export async function resolveComponents(
  * and a source origin only when upstream's host cannot be reached. Neither a wrong digest nor a missing file ever falls back.
  */
 async function resolveComponent(context: OriginContext, choice: OriginChoice): Promise<ResolvedComponent> {
-  const { component, report } = context;
+  const { component, dir, pin, report } = context;
   const [first] = component.origins;
-  if (first === undefined) throw new UserError(`component '${component.name}' has no origin`, { where: context.dir });
+  if (first === undefined) throw new UserError(`component '${component.name}' has no origin`, { where: dir });
   const source = sourceOf(component);
   const done = async (origin: Origin): Promise<ResolvedComponent> => ({
     component,
+    dir,
+    pin,
     origin,
     result: await make(origin, context),
     preferred: origin === first,
@@ -72,10 +95,13 @@ async function resolveComponent(context: OriginContext, choice: OriginChoice): P
   if (choice === 'source') {
     if (first.kind === 'files') return done(first);
     if (source === undefined) {
-      throw new UserError(`${describe(component)} cannot be built from source: its definition has no source origin`, {
-        where: context.dir,
-        next: 'use --origin release',
-      });
+      throw new UserError(
+        `${describe(component)} cannot be built from source: ${component.noSource ?? 'its definition has no source origin'}`,
+        {
+          where: dir,
+          next: 'use --origin release',
+        },
+      );
     }
     return done(source);
   }

@@ -1,4 +1,4 @@
-import { componentsOf, findExtensions, loadExtension, newestFirst, SOURCE_ORIGINS } from '@flatcar/core';
+import { ARCHES, componentsOf, findExtensions, loadExtension, locatorOf, newestFirst, SOURCE_ORIGINS } from '@flatcar/core';
 import type { Command } from 'commander';
 import { REPOSITORY } from '../options.ts';
 import { show, table } from '../terminal.ts';
@@ -12,6 +12,8 @@ interface Row {
   readonly origins: readonly string[];
   /** False where upstream's own file is the only way. */
   readonly fromSource: boolean;
+  /** Why not. */
+  readonly noSource?: string;
   /** What upstream's bytes were checked by when they were pinned. */
   readonly verified: readonly string[];
 }
@@ -21,12 +23,10 @@ async function rows(): Promise<Row[]> {
   for (const dir of await findExtensions(REPOSITORY)) {
     const loaded = await loadExtension(dir);
     for (const version of newestFirst(Object.keys(loaded.pins))) {
-      const { pin, components } = componentsOf(loaded, version);
-      for (const { name, version: its, origins } of components) {
-        const proofs = Object.entries(pin.bytes).filter(
-          ([locator]) =>
-            locator.includes(name) || origins.some((origin) => origin.kind === 'go' && locator.startsWith(`go:${origin.module}@`)),
-        );
+      for (const { component, pin } of (await componentsOf(loaded, version)).components) {
+        const { name, version: its, origins } = component;
+        const locators = origins.flatMap((origin) => ARCHES.map((arch) => locatorOf(origin, component, arch) ?? ''));
+        const proofs = locators.flatMap((locator) => pin.bytes[locator]?.proof ?? []);
         found.push({
           extension: loaded.extension.name,
           version,
@@ -34,7 +34,8 @@ async function rows(): Promise<Row[]> {
           componentVersion: its,
           origins: origins.map(({ kind }) => kind),
           fromSource: origins.some(({ kind }) => SOURCE_ORIGINS.has(kind)),
-          verified: [...new Set(proofs.map(([, { proof }]) => proof))],
+          verified: [...new Set(proofs)],
+          ...(component.noSource === undefined ? {} : { noSource: component.noSource }),
         });
       }
     }

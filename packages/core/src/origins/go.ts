@@ -11,9 +11,11 @@ import type { OriginContext, OriginResult } from './origin.ts';
 /** Raised when the same inputs are to give other bytes. */
 const BUILD_FORMAT = 1;
 
+const moduleVersion = (origin: GoOrigin, component: Component): string => origin.version ?? component.version;
+
 /** The key of a Go component's pin. */
 export function goLocator(origin: GoOrigin, component: Component): string {
-  return `go:${origin.module}@v${component.version}`;
+  return `go:${origin.module}@v${moduleVersion(origin, component)}`;
 }
 
 /** What `-X` writes: `{version}`, its parts and `{arch}` filled in. */
@@ -33,9 +35,9 @@ function stampsOf(origin: GoOrigin, component: Component, arch: Arch): Record<st
  * bytes on every run. Modules are fetched and checked against go.sum first; the compiler then runs without network.
  */
 export async function buildGo(origin: GoOrigin, context: OriginContext): Promise<OriginResult> {
-  const { component, arch, pin, store, tools, report, signal } = context;
+  const { component, arch, pin, store, tools, toolchains, report, signal } = context;
   const locator = goLocator(origin, component);
-  const wrapper = wrapperDir(context.dir, origin.module, component.version);
+  const wrapper = wrapperDir(context.dir, origin.module, moduleVersion(origin, component));
   const sum = await goSumDigest(wrapper);
   const pinned = pin.bytes[locator];
   if (pinned === undefined)
@@ -52,17 +54,30 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
   const go = await openGo(store, tools, report);
   const stamps = stampsOf(origin, component, arch);
   const tags = origin.tags ?? [];
+  const c = origin.cgo === true ? await toolchains.c(arch) : undefined;
+  // Programs that are partly C are linked by the C compiler: statically, and without an id that names the linker's run.
+  const linking = c === undefined ? [] : ['-linkmode=external', "'-extldflags=-static -Wl,--build-id=none'"];
   const parameters = {
     go: go.record.version,
     goToolchain: go.record.sha256,
     goMod: await hashFile(join(wrapper, 'go.mod')),
     packages: origin.packages.join(' '),
     tags: tags.join(','),
-    ldflags: ['-s', '-w', '-buildid=', ...Object.entries(stamps).map(([variable, value]) => `-X ${variable}=${value}`)].join(' '),
-    cgo: '0',
+    ldflags: ['-s', '-w', '-buildid=', ...linking, ...Object.entries(stamps).map(([variable, value]) => `-X ${variable}=${value}`)].join(
+      ' ',
+    ),
+    cgo: c === undefined ? '0' : '1',
   };
   const started = Date.now();
-  const key = digestOf({ number: BUILD_FORMAT, locator, sum, arch, parameters, rename: origin.rename });
+  const key = digestOf({
+    number: BUILD_FORMAT,
+    locator,
+    sum,
+    arch,
+    parameters,
+    rename: origin.rename,
+    ...(c === undefined ? {} : { c: c.records.map(({ sha256 }) => sha256) }),
+  });
   const { dir, cached } = await store.result('go-build', key, async (fresh) => {
     report({ type: 'step', text: `fetching the modules of ${component.name} ${component.version}` });
     await go.online(['mod', 'download'], { cwd: wrapper, ...(signal === undefined ? {} : { signal }) });
@@ -87,7 +102,14 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
       ],
       {
         cwd: wrapper,
-        env: { GOOS: 'linux', GOARCH: archWords(arch).go, GOAMD64: 'v1', GOARM64: 'v8.0', CGO_ENABLED: '0' },
+        env: {
+          GOOS: 'linux',
+          GOARCH: archWords(arch).go,
+          GOAMD64: 'v1',
+          GOARM64: 'v8.0',
+          CGO_ENABLED: parameters.cgo,
+          ...(c === undefined ? {} : { CC: join(c.bin, 'cc'), AR: join(c.bin, 'ar'), PKG_CONFIG: join(c.bin, 'pkg-config') }),
+        },
         report,
         ...(signal === undefined ? {} : { signal }),
       },
@@ -104,6 +126,6 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
     dir: join(dir, 'files'),
     materials: [{ locator, sha256: sum, proof: pinned.proof }],
     parameters,
-    tools: [go.record],
+    tools: [go.record, ...(c?.records ?? [])],
   };
 }

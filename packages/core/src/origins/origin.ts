@@ -1,18 +1,15 @@
-import type { Component } from '../extension.ts';
-import type { PinnedVersion } from '../pins.ts';
+import type { PinnedComponent } from '../extension.ts';
 import type { Store } from '../store.ts';
 import type { Tools } from '../tools.ts';
+import type { Toolchains } from '../toolchains.ts';
 import type { Arch, Material, Report, ToolRecord } from '../types.ts';
 
 /** What every origin is given. */
-export interface OriginContext {
-  /** Folder of the extension, where `files/` and wrapper modules stand. */
-  readonly dir: string;
-  readonly component: Component;
+export interface OriginContext extends PinnedComponent {
   readonly arch: Arch;
-  readonly pin: PinnedVersion;
   readonly store: Store;
   readonly tools: Tools;
+  readonly toolchains: Toolchains;
   readonly report: Report;
   /** Base URL that stands in for all upstream hosts. */
   readonly mirror?: string;

@@ -1,0 +1,225 @@
+import { copyFile, cp, glob, mkdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { archWords, hostArch } from '../arch.ts';
+import { messageOf, UserError } from '../errors.ts';
+import { exec, networkEnv, type ExecOptions } from '../exec.ts';
+import type { CargoOrigin, Component } from '../extension.ts';
+import { UnreachableError } from '../fetch.ts';
+import { digestOf, hashFile, type Store } from '../store.ts';
+import { readTree } from '../tree.ts';
+import type { Arch, Material } from '../types.ts';
+import { unpack } from '../unpack.ts';
+import type { OriginContext, OriginResult } from './origin.ts';
+
+/** Raised when the same inputs are to give other bytes. */
+const BUILD_FORMAT = 1;
+
+const isLocal = (origin: CargoOrigin): boolean => origin.crate.startsWith('./');
+
+/** The key of a Rust component's pin; undefined for a crate of this repository, whose Cargo.lock stands beside it. */
+export function cargoLocator(origin: CargoOrigin, component: Component): string | undefined {
+  return isLocal(origin) ? undefined : `cargo:${origin.crate}@${component.version}`;
+}
+
+/** Tells a registry that cannot be reached from everything else that can go wrong in a download. */
+function asDownloadError(error: unknown, where: string): unknown {
+  if (!/Could not resolve host|Couldn't connect|Failed to connect|Timeout was reached|spurious network error/i.test(messageOf(error)))
+    return error;
+  return new UnreachableError('the crates registry cannot be reached', {
+    where,
+    next: "check the network, or set source replacement in cargo's configuration",
+    cause: error,
+  });
+}
+
+/** Cargo runs with a home in the store; the registry is the one that the user's cargo is configured for. */
+async function userConfig(): Promise<string[]> {
+  const home = process.env['CARGO_HOME'] ?? join(process.env['HOME'] ?? '/', '.cargo');
+  const found = await Array.fromAsync(glob('config{,.toml}', { cwd: home }));
+  return found.slice(0, 1).flatMap((name) => ['--config', join(home, name)]);
+}
+
+/** Checks every fetched crate against a Cargo.lock: cargo does so only while it downloads. */
+async function checkCrates(lockFile: string, cargoHome: string): Promise<void> {
+  const lock = await readFile(lockFile, 'utf8');
+  // Each entry is `[[package]]` with one `key = "value"` a line, as cargo writes it (never by hand).
+  const entries = lock
+    .split('[[package]]')
+    .map((entry) => new Map([...entry.matchAll(/^(\w+) = "([^"]*)"$/gm)].map(([, k = '', v = '']) => [k, v])));
+  const git = entries.find((entry) => entry.get('source')?.startsWith('git+'));
+  if (git !== undefined) throw new UserError(`${git.get('name')} comes from git, which Cargo.lock has no digest of`, { where: lockFile });
+  for (const entry of entries) {
+    const checksum = entry.get('checksum');
+    if (checksum === undefined) continue;
+    const file = `${entry.get('name')}-${entry.get('version')}.crate`;
+    // Those of other platforms are locked, but never fetched.
+    for await (const path of glob(`registry/cache/*/${file}`, { cwd: cargoHome })) {
+      const crate = join(cargoHome, path);
+      if ((await hashFile(crate)) === checksum) continue;
+      await rm(crate);
+      throw new UserError(`wrong digest: ${file} is not what Cargo.lock says`, { where: crate, next: 'it was removed: build again' });
+    }
+  }
+}
+
+/** The crate's source, checked against its pin, or this repository's own. */
+async function openCrate(
+  origin: CargoOrigin,
+  context: OriginContext,
+  cargo: (args: readonly string[], options?: ExecOptions) => Promise<string>,
+  cargoHome: string,
+): Promise<{ material: Material; copyTo(dir: string): Promise<void> }> {
+  const { component, pin, store, dir, report } = context;
+  const locator = cargoLocator(origin, component);
+  if (locator === undefined) {
+    const folder = join(dir, origin.crate);
+    const { digest } = await readTree(folder, new Map());
+    return {
+      material: { locator: `files:${origin.crate.slice(2)}`, sha256: digest, proof: 'in this repository' },
+      copyTo: (to) => cp(folder, to, { recursive: true }),
+    };
+  }
+  const pinned = pin.bytes[locator];
+  if (pinned === undefined)
+    throw new UserError(`${component.name} ${component.version} has no pin for its source`, {
+      where: locator,
+      next: 'run flatcar-ext pin',
+    });
+  const { sha256, proof } = pinned;
+  const file = `${origin.crate}-${component.version}.crate`;
+  let crate = await store.blob(sha256);
+  if (crate === undefined) {
+    report({ type: 'step', text: `fetching crate ${origin.crate} ${component.version}` });
+    await cargo(['info', '--registry', 'crates-io', `${origin.crate}@${component.version}`]);
+    const [found] = await Array.fromAsync(glob(`registry/cache/*/${file}`, { cwd: cargoHome }));
+    if (found === undefined) throw new UserError(`cargo fetched no ${file}`, { where: cargoHome });
+    crate = await store.withTemp(async (temp) => {
+      await copyFile(join(cargoHome, found), join(temp, file));
+      return (await store.keep(join(temp, file), sha256)).path;
+    });
+  }
+  const from = crate;
+  return {
+    material: { locator, sha256, proof },
+    copyTo: (to) =>
+      store.withTemp(async (temp) => {
+        await unpack(from, `${file}.tar.gz`, temp);
+        await cp(join(temp, `${origin.crate}-${component.version}`), to, { recursive: true });
+      }),
+  };
+}
+
+function environment(origin: CargoOrigin, sysroot: string, arch: Arch): Record<string, string> {
+  const words: Record<string, string> = { sysroot, triplet: archWords(arch).triplet };
+  return Object.fromEntries(
+    Object.entries(origin.env ?? {}).map(([key, value]) => [
+      key,
+      value.replaceAll(/\{(\w+)\}/g, (whole, word: string) => words[word] ?? whole),
+    ]),
+  );
+}
+
+/** A cargo home of its own for the store: registry index and downloaded crates. */
+const cargoHomeOf = (store: Store): string => join(store.root, 'cargo');
+
+/**
+ * Compiles a Rust program: `--locked`, static (glibc linked in), for either architecture, the same bytes on every run.
+ * Crates are fetched and checked against Cargo.lock first; the compiler then runs without network.
+ */
+export async function buildCargo(origin: CargoOrigin, context: OriginContext): Promise<OriginResult> {
+  const { component, arch, store, toolchains, report, signal } = context;
+  const [rust, c, own] = [await toolchains.rust(), await toolchains.c(arch), await toolchains.c(hostArch())];
+  const cargoHome = cargoHomeOf(store);
+  await mkdir(cargoHome, { recursive: true });
+  const base = {
+    PATH: `${rust.bin}:${c.bin}:/usr/bin:/bin`,
+    CARGO: join(rust.bin, 'cargo'),
+    CARGO_HOME: cargoHome,
+    ...networkEnv(),
+  };
+  const config = await userConfig();
+  const cargo = async (args: readonly string[], options: ExecOptions = {}): Promise<string> =>
+    exec(join(rust.bin, 'cargo'), [...config, ...args], {
+      cwd: '/',
+      ...(signal === undefined ? {} : { signal }),
+      ...options,
+      env: { ...base, ...options.env },
+    }).catch((error: unknown) => {
+      throw asDownloadError(error, origin.crate);
+    });
+
+  const crate = await openCrate(origin, context, cargo, cargoHome);
+  const tools = [...new Map([...rust.records, ...c.records, ...own.records].map((record) => [record.sha256, record])).values()];
+  const parameters = {
+    programs: origin.programs.join(' '),
+    features: (origin.features ?? []).join(','),
+    defaultFeatures: String(origin.defaultFeatures ?? true),
+    env: JSON.stringify(origin.env ?? {}),
+  };
+  const key = digestOf({ number: BUILD_FORMAT, crate: crate.material.sha256, arch, parameters, tools: tools.map(({ sha256 }) => sha256) });
+  const target = `${archWords(arch).machine}-unknown-linux-gnu`;
+  const started = Date.now();
+  const { dir, cached } = await store.result('cargo-build', key, (fresh) =>
+    store.withTemp(async (temp) => {
+      const source = join(temp, 'source');
+      await crate.copyTo(source);
+      report({ type: 'step', text: `fetching the crates of ${component.name} ${component.version}` });
+      await cargo(['fetch', '--locked', '--target', target], { cwd: source });
+      await checkCrates(join(source, 'Cargo.lock'), cargoHome);
+      await rm(join(cargoHome, 'registry', 'src'), { recursive: true, force: true }); // unpacked again from what was just checked
+      report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch} with Rust` });
+      // Paths of this machine must not be in the bytes, neither in panics nor in debug information.
+      const mapped = [
+        [temp, '/build'],
+        [cargoHome, '/cargo'],
+        [rust.bin.slice(0, -'/usr/bin'.length), '/rust'],
+        [c.sysroot, '/sysroot'],
+      ].map(([from, to]) => `${from}=${to}`);
+      const upper = (triple: string): string => triple.toUpperCase().replaceAll('-', '_');
+      const lower = target.replaceAll('-', '_');
+      const hostTarget = `${archWords(hostArch()).machine}-unknown-linux-gnu`;
+      await cargo(
+        [
+          'build',
+          '--release',
+          '--frozen',
+          '--target',
+          target,
+          '--target-dir',
+          join(temp, 'target'),
+          ...origin.programs.flatMap((program) => ['--bin', program]),
+          ...(origin.features === undefined ? [] : ['--features', origin.features.join(',')]),
+          ...(origin.defaultFeatures === false ? ['--no-default-features'] : []),
+        ],
+        {
+          cwd: source,
+          report,
+          env: {
+            [`CARGO_TARGET_${upper(hostTarget)}_LINKER`]: join(own.bin, 'cc-to-run-here'),
+            ...(target === hostTarget ? {} : { [`CARGO_TARGET_${upper(target)}_LINKER`]: join(c.bin, 'cc') }),
+            CARGO_ENCODED_RUSTFLAGS: [
+              '-Ctarget-feature=+crt-static',
+              '-Clink-arg=-Wl,--build-id=none',
+              ...mapped.map((pair) => `--remap-path-prefix=${pair}`),
+            ].join('\u001F'),
+            CARGO_PROFILE_RELEASE_STRIP: 'symbols',
+            CARGO_INCREMENTAL: '0',
+            HOST_CC: join(own.bin, 'cc-to-run-here'),
+            [`CC_${lower}`]: join(c.bin, 'cc'),
+            [`AR_${lower}`]: join(c.bin, 'ar'),
+            [`CFLAGS_${lower}`]: mapped.map((pair) => `-ffile-prefix-map=${pair}`).join(' '),
+            PKG_CONFIG: join(c.bin, 'pkg-config'),
+            PKG_CONFIG_ALLOW_CROSS: '1',
+            SOURCE_DATE_EPOCH: '1',
+            ...environment(origin, c.sysroot, arch),
+          },
+        },
+      );
+      await mkdir(join(fresh, 'files'));
+      for (const program of origin.programs)
+        await copyFile(join(temp, 'target', target, 'release', program), join(fresh, 'files', program));
+    }),
+  );
+  if (!cached) report({ type: 'step', text: `compiled ${component.name} for ${arch} in ${Math.round((Date.now() - started) / 1000)} s` });
+  return { dir: join(dir, 'files'), materials: [crate.material], parameters, tools };
+}

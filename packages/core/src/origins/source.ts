@@ -1,0 +1,80 @@
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { archWords } from '../arch.ts';
+import { openArchive } from '../debian.ts';
+import { UserError } from '../errors.ts';
+import { exec } from '../exec.ts';
+import type { Component, SourceOrigin } from '../extension.ts';
+import { digestOf } from '../store.ts';
+import { unpack } from '../unpack.ts';
+import type { OriginContext, OriginResult } from './origin.ts';
+
+/** Raised when the same inputs are to give other bytes. */
+const BUILD_FORMAT = 1;
+
+const pathOf = (origin: SourceOrigin, component: Component): string => origin.path.replaceAll('{version}', component.version);
+
+/** The key of a source tarball's pin. */
+export function sourceLocator(origin: SourceOrigin, component: Component): string {
+  return `debian:${pathOf(origin, component)}`;
+}
+
+/**
+ * Compiles a C program by a shell script of the extension, out of upstream's tarball as Debian has it.
+ * The script runs in the unpacked folder, without network by its own restraint, and puts its programs into $OUT. It is given
+ * CC, AR, PKG_CONFIG and a PATH that begins with the pinned compiler, HOST (GNU triplet of the target), VERSION and JOBS.
+ */
+export async function buildSource(origin: SourceOrigin, context: OriginContext): Promise<OriginResult> {
+  const { component, dir, arch, pin, store, tools, toolchains, report, signal } = context;
+  const path = pathOf(origin, component);
+  const locator = sourceLocator(origin, component);
+  const pinned = pin.bytes[locator];
+  if (pinned === undefined)
+    throw new UserError(`${component.name} ${component.version} has no pin for its source`, {
+      where: locator,
+      next: 'run flatcar-ext pin',
+    });
+  const { sha256, proof, size } = pinned;
+  const script = join(dir, origin.script);
+  const text = await readFile(script, 'utf8').catch((cause: unknown) => {
+    throw new UserError('the build script is missing', { where: script, cause, next: 'restore it from git' });
+  });
+  const c = await toolchains.c(arch);
+  const key = digestOf({ number: BUILD_FORMAT, sha256, text, arch, version: component.version, tools: c.records.map((one) => one.sha256) });
+  const result = await store.result('source-build', key, (fresh) =>
+    store.withTemp(async (temp) => {
+      const file = await openArchive(store, report).fetchSource({ path, sha256, ...(size === undefined ? {} : { size }) });
+      await unpack(file, path.split('/').at(-1) ?? '', join(temp, 'source'), { decompressor: (kind) => tools.command(kind) });
+      const [top = '', ...others] = await readdir(join(temp, 'source'));
+      if (others.length > 0) throw new UserError('the source archive has more than one folder', { where: path });
+      const out = join(fresh, 'files');
+      await mkdir(out);
+      report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch}` });
+      await exec('sh', ['-eu', script], {
+        name: origin.script,
+        cwd: join(temp, 'source', top),
+        report,
+        ...(signal === undefined ? {} : { signal }),
+        env: {
+          PATH: `${c.bin}:/usr/bin:/bin`,
+          CC: join(c.bin, 'cc'),
+          AR: join(c.bin, 'ar'),
+          PKG_CONFIG: join(c.bin, 'pkg-config'),
+          HOST: archWords(arch).triplet,
+          VERSION: component.version,
+          JOBS: String(availableParallelism()),
+          OUT: out,
+          SOURCE_DATE_EPOCH: '1',
+        },
+      });
+      if ((await readdir(out)).length === 0) throw new UserError(`${component.name}: the build script made nothing`, { where: script });
+    }),
+  );
+  return {
+    dir: join(result.dir, 'files'),
+    materials: [{ locator, sha256, proof, ...(size === undefined ? {} : { size }) }],
+    parameters: { script: origin.script },
+    tools: [...c.records],
+  };
+}
