@@ -1,7 +1,16 @@
-import { binary, defineExtension, github, go, release } from '@flatcar/core';
+import { binary, defineExtension, github, go, release, type Signature } from '@flatcar/core';
 
 const cri = github('kubernetes-sigs/cri-tools', 'same minor');
 const cni = github('containernetworking/plugins');
+
+// Signed by Kubernetes' release process (kubernetes.io/docs/tasks/administer-cluster/verify-signed-artifacts).
+const signature: Signature = {
+  kind: 'sigstore',
+  issuer: 'https://accounts.google.com',
+  identity: 'krel-staging@k8s-releng-prod.iam.gserviceaccount.com',
+  signature: '{url}.sig',
+  certificate: '{url}.cert',
+};
 
 // As upstream's hack/lib/version.sh stamps them; the commit and the date are not known from the module proxy.
 const version = { gitVersion: 'v{version}', gitMajor: '{major}', gitMinor: '{minor}' };
@@ -23,21 +32,21 @@ export default defineExtension({
       binary(
         name,
         v.version,
-        release(`https://dl.k8s.io/v{version}/bin/linux/{arch}/${name}`),
-        go('k8s.io/kubernetes', `cmd/${name}`, { stamps }),
+        release(`https://dl.k8s.io/v{version}/bin/linux/{arch}/${name}`, { checksum: '{url}.sha256', signature }),
+        go('k8s.io/kubernetes', `cmd/${name}`, { stamps, local: 'v0.{minor}.{patch}' }),
       ),
     ),
     binary(
       'crictl',
       v.cri,
-      cri.asset('crictl-v{version}-linux-{arch}.tar.gz'),
+      cri.asset('crictl-v{version}-linux-{arch}.tar.gz', { checksum: '{url}.sha256' }),
       go('sigs.k8s.io/cri-tools', 'cmd/crictl', { stamps: { 'sigs.k8s.io/cri-tools/pkg/version.Version': '{version}' } }),
     ),
     {
       name: 'cni-plugins',
       version: v.cni,
       origins: [
-        cni.asset('cni-plugins-linux-{arch}-v{version}.tgz'),
+        cni.asset('cni-plugins-linux-{arch}-v{version}.tgz', { checksum: '{url}.sha256' }),
         go('github.com/containernetworking/plugins', ['plugins/main/*', 'plugins/ipam/*', 'plugins/meta/*'], {
           stamps: { 'github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion': 'v{version}' },
         }),

@@ -19,8 +19,51 @@ export interface VersionSource {
 /** Arch words that differ from Go's (amd64, arm64) for one URL. */
 export type ArchWords = Readonly<Record<'x86-64' | 'arm64', string>>;
 
+/** A signature by OpenPGP keys that stand in the folder of the lock (the extension's own unless shared). */
+export interface PgpSignature {
+  readonly kind: 'pgp';
+  /** File with the public keys, armored or binary: `keys/runc.asc`. */
+  readonly keys: string;
+  /** Primary keys in that file that may sign, as whole fingerprints. */
+  readonly fingerprints: readonly string[];
+  /** What is signed; the file itself unless said. */
+  readonly of?: 'file' | 'checksum';
+  /** The detached signature: `{url}.asc`. Without it the checksum list is itself a cleartext-signed message. */
+  readonly url?: string;
+}
+
+/** A keyless signature of sigstore (cosign, GitHub attestations): who signed, and who vouches for the name. */
+export interface SigstoreSignature {
+  readonly kind: 'sigstore';
+  /** Such as `https://token.actions.githubusercontent.com`. */
+  readonly issuer: string;
+  /** Exact, or its beginning when it ends in `*` (a workflow at any tag). */
+  readonly identity: string;
+  /** What is signed; the file itself unless said. */
+  readonly of?: 'file' | 'checksum';
+  /** Bundle (one, or one a line), or `github`: the attestations that GitHub keeps for the file. */
+  readonly bundle?: string;
+  /** Instead of a bundle: signature and certificate as two files; the log of sigstore is asked for their time. */
+  readonly signature?: string;
+  readonly certificate?: string;
+  /** File in the lock's folder, for signers outside of the public sigstore. */
+  readonly trustedRoot?: string;
+}
+
+export type Signature = PgpSignature | SigstoreSignature;
+
+/**
+ * What upstream publishes beside a file; checked when it is pinned, never by a build. In its URLs `{url}` (of the file), `{file}`
+ * (its name) and `{checksum}` (URL of the checksums) are filled in besides the words of a release URL; relative ones count from the file.
+ */
+export interface Published {
+  /** A bare hash or a list of sha256 or sha512, in any usual form; `github`: the digest in GitHub's list of assets; `none`. */
+  readonly checksum?: string;
+  readonly signature?: Signature | readonly Signature[];
+}
+
 /** Upstream's own file: `{version}`, `{arch}` (amd64, arm64) and `{machine}` (x86_64, aarch64) are filled in. */
-export interface ReleaseOrigin {
+export interface ReleaseOrigin extends Published {
   readonly kind: 'release';
   readonly url: string;
   /** Replaces the words for `{arch}`. */
@@ -43,6 +86,8 @@ export interface GoOrigin {
   readonly version?: string;
   /** True for programs that are partly C: linked statically by the pinned C compiler, against libraries of its sysroot. */
   readonly cgo?: boolean;
+  /** Version of the published modules that stand for folders in upstream's own replaces: `v0.{minor}.{patch}`. Used by pin only. */
+  readonly local?: string;
 }
 
 /** A Rust program, compiled from a crate of the registry, or of the extension's own folder when it begins with `./`. */
@@ -173,8 +218,8 @@ export function programs(name: string, version: string, from: readonly string[],
   return { name, version, origins, places: from.map((program) => ({ from: program, to: 'usr/bin/' })) };
 }
 
-/** Upstream's own download. */
-export function release(url: string, options: { arch?: ArchWords } = {}): ReleaseOrigin {
+/** Upstream's own download, and what is published to check it by. */
+export function release(url: string, options: { arch?: ArchWords } & Published = {}): ReleaseOrigin {
   return { kind: 'release', url, ...options };
 }
 
@@ -201,19 +246,20 @@ export function source(path: string, script: string): SourceOrigin {
   return { kind: 'source', path, script };
 }
 
-/** A GitHub project: a version source that also makes the URLs of its release assets. */
+/** A GitHub project: a version source that also makes the URLs of its release assets, whose digests GitHub knows unless said otherwise. */
 export function github(
   repo: string,
   keep = 'newest',
   options: { tagPrefix?: string } = {},
-): VersionSource & { asset(name: string, options?: { arch?: ArchWords }): ReleaseOrigin } {
+): VersionSource & { asset(name: string, options?: { arch?: ArchWords } & Published): ReleaseOrigin } {
   const tagPrefix = options.tagPrefix ?? 'v';
   return {
     kind: 'github',
     at: repo,
     keep,
     tagPrefix,
-    asset: (name, words = {}) => release(`https://github.com/${repo}/releases/download/${tagPrefix}{version}/${name}`, words),
+    asset: (name, words = {}) =>
+      release(`https://github.com/${repo}/releases/download/${tagPrefix}{version}/${name}`, { checksum: 'github', ...words }),
   };
 }
 

@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EnvHttpProxyAgent, interceptors, request, type Dispatcher } from 'undici';
 import { messageOf, UserError } from './errors.ts';
-import { hashFile, type Store } from './store.ts';
+import { digestOf, hashFile, type Store } from './store.ts';
 import type { Report } from './types.ts';
 
 /** A host that cannot be reached: DNS, refused, time-outs, TLS, resets. The only error that `--origin auto` may fall back on. */
@@ -31,6 +31,9 @@ export interface PinnedUrl {
   /** In bytes, where known. */
   readonly size?: number;
 }
+
+/** A download under way; without a digest it is never resumed. */
+type Wanted = Omit<PinnedUrl, 'sha256'> & { readonly sha256?: string };
 
 export interface FetchOptions {
   readonly report?: Report;
@@ -122,7 +125,8 @@ function meter(
 }
 
 /** One attempt: asks for what is missing of the part, appends it, and checks the length. */
-async function attempt(url: string, part: string, pin: PinnedUrl, options: FetchOptions): Promise<void> {
+async function attempt(url: string, part: string, pin: Wanted, options: FetchOptions): Promise<void> {
+  if (pin.sha256 === undefined) await rm(part, { force: true }); // what is there may be of another file
   const have = await stat(part).then(
     ({ size }) => size,
     () => 0,
@@ -195,12 +199,11 @@ async function attempt(url: string, part: string, pin: PinnedUrl, options: Fetch
   if (total !== undefined && counter.received() < total) throw new Again(`only ${counter.received()} of ${total} bytes came`);
 }
 
-async function download(store: Store, pin: PinnedUrl, options: FetchOptions): Promise<string> {
-  const url = mirrored(pin.url, options.mirror);
+/** Attempts until the part is whole, by its length. */
+async function transfer(url: string, part: string, pin: Wanted, options: FetchOptions): Promise<void> {
   const { host } = new URL(url);
   const gone = unreachable.get(host);
   if (gone !== undefined) throw gone;
-  const part = store.partial(pin.sha256);
   await mkdir(dirname(part), { recursive: true });
   options.report?.({ type: 'step', text: `fetching ${url}` });
 
@@ -236,6 +239,12 @@ async function download(store: Store, pin: PinnedUrl, options: FetchOptions): Pr
       pause = Math.min(pause * 2, 30_000);
     }
   }
+}
+
+async function download(store: Store, pin: PinnedUrl, options: FetchOptions): Promise<string> {
+  const url = mirrored(pin.url, options.mirror);
+  const part = store.partial(pin.sha256);
+  await transfer(url, part, pin, options);
   const got = await hashFile(part);
   if (got !== pin.sha256) {
     await rm(part, { force: true });
@@ -256,4 +265,21 @@ export async function fetchBlob(store: Store, pin: PinnedUrl, options: FetchOpti
   const there = await store.blob(pin.sha256);
   if (there !== undefined) return there;
   return store.lock(`fetch-${pin.sha256}`, async () => (await store.blob(pin.sha256)) ?? download(store, pin, options));
+}
+
+/**
+ * Fetches a URL whose digest is not known yet into the store, for pinning: whoever calls must check what came.
+ * Throws as fetchBlob does.
+ */
+export async function fetchNew(
+  store: Store,
+  url: string,
+  options: FetchOptions = {},
+): Promise<{ path: string; sha256: string; size: number }> {
+  const name = digestOf({ url });
+  return store.lock(`fetch-${name}`, async () => {
+    const part = store.partial(name);
+    await transfer(mirrored(url, options.mirror), part, { url }, options);
+    return store.keep(part);
+  });
 }

@@ -11,22 +11,33 @@ import type { OriginContext, OriginResult } from './origin.ts';
 /** Raised when the same archive is to give other files. */
 const UNPACK_FORMAT = 1;
 
-/** The URL of upstream's file for an architecture; also the key of its pin. */
-export function releaseLocator(origin: ReleaseOrigin, component: Component, arch: Arch): string {
-  const words: Record<string, string> = {
+/** The words of a release URL: version, arch, machine. */
+export function releaseWords(origin: ReleaseOrigin, component: Component, arch: Arch): Record<string, string> {
+  return {
     version: component.version,
     arch: origin.arch?.[arch] ?? archWords(arch).go,
     machine: archWords(arch).machine,
   };
-  return origin.url.replaceAll(/\{(\w+)\}/g, (whole, word: string) => {
+}
+
+/** Fills `{word}`s in. Throws on one that is not known. */
+export function fillWords(text: string, words: Readonly<Record<string, string>>): string {
+  return text.replaceAll(/\{(\w+)\}/g, (whole, word: string) => {
     const value = words[word];
     if (value === undefined)
-      throw new UserError(`component '${component.name}': the URL has an unknown word ${whole}`, {
-        where: origin.url,
-        next: 'use {version}, {arch} or {machine}',
+      throw new UserError(`unknown word ${whole}`, {
+        where: text,
+        next: `use ${Object.keys(words)
+          .map((known) => `{${known}}`)
+          .join(', ')}`,
       });
     return value;
   });
+}
+
+/** The URL of upstream's file for an architecture; also the key of its pin. */
+export function releaseLocator(origin: ReleaseOrigin, component: Component, arch: Arch): string {
+  return fillWords(origin.url, releaseWords(origin, component, arch));
 }
 
 /** Upstream's own file: fetched by its pin, unpacked once. A raw binary is called as its component. */
