@@ -1,7 +1,7 @@
+import { cniPlugins, cniReleases } from '@flatcar/components';
 import { binary, defineExtension, github, go, release, type Signature } from '@flatcar/core';
 
 const cri = github('kubernetes-sigs/cri-tools', 'same minor');
-const cni = github('containernetworking/plugins');
 
 // Signed by Kubernetes' release process (kubernetes.io/docs/tasks/administer-cluster/verify-signed-artifacts).
 const signature: Signature = {
@@ -19,14 +19,11 @@ const stamps = Object.fromEntries(
     ['k8s.io/component-base', 'k8s.io/client-go/pkg'].map((path) => [`${path}/version.${key}`, value]),
   ),
 );
-const plugins =
-  'bandwidth bridge dhcp dummy firewall host-device host-local ipvlan loopback macvlan portmap ptp sbr static tap tuning vlan vrf';
-
 export default defineExtension({
   name: 'kubernetes',
   summary: 'kubelet, kubeadm, kubectl, crictl and the CNI plugins',
   versions: { kind: 'kubernetes', at: 'https://dl.k8s.io/release', keep: '3 minors' },
-  coupled: { cri, cni },
+  coupled: { cri, cni: cniReleases },
   components: (v) => [
     ...['kubelet', 'kubeadm', 'kubectl'].map((name) =>
       binary(
@@ -42,17 +39,7 @@ export default defineExtension({
       cri.asset('crictl-v{version}-linux-{arch}.tar.gz', { checksum: '{url}.sha256' }),
       go('sigs.k8s.io/cri-tools', 'cmd/crictl', { stamps: { 'sigs.k8s.io/cri-tools/pkg/version.Version': '{version}' } }),
     ),
-    {
-      name: 'cni-plugins',
-      version: v.cni,
-      origins: [
-        cni.asset('cni-plugins-linux-{arch}-v{version}.tgz', { checksum: '{url}.sha256' }),
-        go('github.com/containernetworking/plugins', ['plugins/main/*', 'plugins/ipam/*', 'plugins/meta/*'], {
-          stamps: { 'github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion': 'v{version}' },
-        }),
-      ],
-      places: plugins.split(' ').map((from) => ({ from, to: 'usr/lib/cni/' })),
-    },
+    cniPlugins(v.cni),
   ],
   // Not kubelet.service itself: it would fail every ten seconds until kubeadm has run.
   start: ['kubelet.path'],

@@ -310,8 +310,10 @@ export async function componentsOf(
       throw new UserError(`${extension.name} ${version}: pins.json has no version of '${name}' under "with"`, { where: dir });
   }
   const components = extension.components({ ...pin.with, version }).map(async (component) => {
-    const { lock } = component;
+    const { lock, origins } = component;
     if (lock === undefined) return { component, dir, pin };
+    // What only this repository ships needs no pins.
+    if (origins.every(({ kind }) => kind === 'files')) return { component, dir: lock, pin };
     const where = join(lock, 'pins.json');
     return { component, dir: lock, pin: pinOf(await loadPins(where), component.version, component.name, where) };
   });

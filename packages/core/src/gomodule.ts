@@ -30,6 +30,7 @@ interface GoMod {
   readonly Go: string;
   readonly Replace: readonly { Old: { Path: string; Version?: string }; New: { Path: string; Version?: string } }[] | null;
   readonly Exclude: readonly { Path: string; Version: string }[] | null;
+  readonly Require: readonly { Path: string; Version: string }[] | null;
   readonly Tool?: readonly { Path: string }[] | null;
   readonly Godebug?: readonly { Key: string; Value: string }[] | null;
 }
@@ -167,7 +168,9 @@ export async function pinGo(
   const said = JSON.parse(
     await go.online(['mod', 'download', '-json', `${module}@v${version}`], { cwd: '/', env: { GOFLAGS: '-modcacherw' } }),
   ) as { GoMod: string; Dir: string };
-  const upstream = JSON.parse(await go.offline(['mod', 'edit', '-json', said.GoMod])) as GoMod;
+  // Projects with calendar versions keep their go.mod as vendor.mod (docker/cli): nobody but the wrapper knows its requirements then.
+  const vendored = (await Array.fromAsync(glob('vendor.mod', { cwd: said.Dir }))).map((name) => join(said.Dir, name));
+  const upstream = JSON.parse(await go.offline(['mod', 'edit', '-json', vendored[0] ?? said.GoMod])) as GoMod;
   const packages: string[] = [];
   for (const pattern of patterns) {
     const folders = pattern.includes('*') ? await Array.fromAsync(glob(pattern, { cwd: said.Dir })) : [pattern];
@@ -192,13 +195,16 @@ export async function pinGo(
     ...packages.map((path) => `tool ${path}`),
     '',
     `require ${module} v${version}`,
+    ...(vendored.length === 0 ? [] : (upstream.Require ?? []).map(({ Path, Version }) => `require ${Path} ${Version}`)),
     '',
     ...replaces,
     ...(upstream.Exclude ?? []).map(({ Path, Version }) => `exclude ${Path} ${Version}`),
   ];
   await mkdir(dir, { recursive: true });
   await writeFile(join(dir, 'go.mod'), `${lines.join('\n')}\n`);
-  await go.online(['mod', 'tidy'], { cwd: dir, env: { GOFLAGS: '-modcacherw' } });
+  // tidy also looks at tests, which may need what upstream keeps in its own folders; what a build needs is told by the build.
+  const unpublished = (upstream.Replace ?? []).some(({ Old, New }) => New.Path.startsWith('.') && local(Old.Path) === undefined);
+  await go.online(['mod', 'tidy', ...(unpublished ? ['-e'] : [])], { cwd: dir, env: { GOFLAGS: '-modcacherw' } });
 }
 
 /** sha256 of a wrapper's go.sum: the pin of a Go component, since go.sum has the digest of every module in it. */

@@ -1,0 +1,32 @@
+import {
+  buildxReleases,
+  composeReleases,
+  containerd,
+  containerdConf,
+  containerdReleases,
+  containerdService,
+  dockerEngine,
+  dockerReleases,
+  mobyReleases,
+  runc,
+  runcReleases,
+  tiniReleases,
+} from '@flatcar/components';
+import { defineExtension } from '@flatcar/core';
+
+export default defineExtension({
+  name: 'docker',
+  summary: 'Docker Engine with its command line, buildx, compose, containerd and runc',
+  versions: dockerReleases,
+  coupled: {
+    moby: mobyReleases,
+    buildx: buildxReleases,
+    compose: composeReleases,
+    tini: tiniReleases,
+    containerd: containerdReleases,
+    runc: runcReleases,
+  },
+  components: (v) => [...dockerEngine(v), containerd(v.containerd), runc(v.runc), containerdService, containerdConf],
+  start: ['docker.socket', 'containerd.service'],
+  conflicts: ['containerd', 'docker-engine'],
+});

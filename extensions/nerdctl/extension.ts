@@ -1,0 +1,21 @@
+import { cniPlugins, cniReleases } from '@flatcar/components';
+import { binary, defineExtension, github, go } from '@flatcar/core';
+
+const nerdctl = github('containerd/nerdctl');
+const module = 'github.com/containerd/nerdctl/v2';
+
+export default defineExtension({
+  name: 'nerdctl',
+  summary: "nerdctl, containerd's command line in Docker's words, with the CNI plugins",
+  versions: nerdctl,
+  coupled: { cni: cniReleases },
+  components: (v) => [
+    binary(
+      'nerdctl',
+      v.version,
+      nerdctl.asset('nerdctl-{version}-linux-{arch}.tar.gz'),
+      go(module, 'cmd/nerdctl', { stamps: { [`${module}/pkg/version.Version`]: 'v{version}' } }),
+    ),
+    cniPlugins(v.cni),
+  ],
+});
