@@ -11,6 +11,7 @@ export { exec, networkEnv, type ExecOptions } from './exec.ts';
 export { cacheRoot, digestOf, hashFile, openStore, writeAtomic, type Store, type StoreStats } from './store.ts';
 export { AnswerError, dispatcher, fetchBlob, fetchNew, mirrored, UnreachableError, type FetchOptions } from './fetch.ts';
 export { goSumDigest, openGo, pinGo, wrapperDir, type GoCommand } from './gomodule.ts';
+export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';
 export { fillWords, releaseWords } from './origins/release.ts';
 export { unpack } from './unpack.ts';
 export { debianMirror, openArchive } from './debian.ts';

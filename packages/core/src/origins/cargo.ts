@@ -39,6 +39,41 @@ async function userConfig(): Promise<string[]> {
   return found.slice(0, 1).flatMap((name) => ['--config', join(home, name)]);
 }
 
+/** Cargo with a home of its own, cut off from the user's but for the registry that is configured there. */
+export interface Cargo {
+  readonly home: string;
+  run(args: readonly string[], options?: ExecOptions): Promise<string>;
+}
+
+/** Cargo out of the pinned packages; `path` is its PATH. */
+export async function openCargo(bin: string, home: string, options: { path?: string; signal?: AbortSignal } = {}): Promise<Cargo> {
+  await mkdir(home, { recursive: true });
+  const program = join(bin, 'cargo');
+  const config = await userConfig();
+  const base = { PATH: options.path ?? `${bin}:/usr/bin:/bin`, CARGO: program, CARGO_HOME: home, ...networkEnv() };
+  return {
+    home,
+    run: async (args, own = {}) =>
+      exec(program, [...config, ...args], {
+        cwd: '/',
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+        ...own,
+        env: { ...base, ...own.env },
+      }).catch((error: unknown) => {
+        throw asDownloadError(error, args.at(-1) ?? '');
+      }),
+  };
+}
+
+/** Has cargo download a crate, checked against the registry's index; gives its path in cargo's cache. */
+export async function downloadCrate({ run, home }: Cargo, crate: string, version: string): Promise<string> {
+  const file = `${crate}-${version}.crate`;
+  await run(['info', '--registry', 'crates-io', `${crate}@${version}`]);
+  const [found] = await Array.fromAsync(glob(`registry/cache/*/${file}`, { cwd: home }));
+  if (found === undefined) throw new UserError(`cargo fetched no ${file}`, { where: home });
+  return join(home, found);
+}
+
 /** Checks every fetched crate against a Cargo.lock: cargo does so only while it downloads. */
 async function checkCrates(lockFile: string, cargoHome: string): Promise<void> {
   const lock = await readFile(lockFile, 'utf8');
@@ -66,8 +101,7 @@ async function checkCrates(lockFile: string, cargoHome: string): Promise<void> {
 async function openCrate(
   origin: CargoOrigin,
   context: OriginContext,
-  cargo: (args: readonly string[], options?: ExecOptions) => Promise<string>,
-  cargoHome: string,
+  cargo: Cargo,
 ): Promise<{ material: Material; copyTo(dir: string): Promise<void> }> {
   const { component, pin, store, dir, report } = context;
   const locator = cargoLocator(origin, component);
@@ -90,11 +124,9 @@ async function openCrate(
   let crate = await store.blob(sha256);
   if (crate === undefined) {
     report({ type: 'step', text: `fetching crate ${origin.crate} ${component.version}` });
-    await cargo(['info', '--registry', 'crates-io', `${origin.crate}@${component.version}`]);
-    const [found] = await Array.fromAsync(glob(`registry/cache/*/${file}`, { cwd: cargoHome }));
-    if (found === undefined) throw new UserError(`cargo fetched no ${file}`, { where: cargoHome });
+    const found = await downloadCrate(cargo, origin.crate, component.version);
     crate = await store.withTemp(async (temp) => {
-      await copyFile(join(cargoHome, found), join(temp, file));
+      await copyFile(found, join(temp, file));
       return (await store.keep(join(temp, file), sha256)).path;
     });
   }
@@ -120,7 +152,7 @@ function environment(origin: CargoOrigin, sysroot: string, arch: Arch): Record<s
 }
 
 /** A cargo home of its own for the store: registry index and downloaded crates. */
-const cargoHomeOf = (store: Store): string => join(store.root, 'cargo');
+export const cargoHomeOf = (store: Store): string => join(store.root, 'cargo');
 
 /**
  * Compiles a Rust program: `--locked`, static (glibc linked in), for either architecture, the same bytes on every run.
@@ -129,26 +161,13 @@ const cargoHomeOf = (store: Store): string => join(store.root, 'cargo');
 export async function buildCargo(origin: CargoOrigin, context: OriginContext): Promise<OriginResult> {
   const { component, arch, store, toolchains, report, signal } = context;
   const [rust, c, own] = [await toolchains.rust(), await toolchains.c(arch), await toolchains.c(hostArch())];
-  const cargoHome = cargoHomeOf(store);
-  await mkdir(cargoHome, { recursive: true });
-  const base = {
-    PATH: `${rust.bin}:${c.bin}:/usr/bin:/bin`,
-    CARGO: join(rust.bin, 'cargo'),
-    CARGO_HOME: cargoHome,
-    ...networkEnv(),
-  };
-  const config = await userConfig();
-  const cargo = async (args: readonly string[], options: ExecOptions = {}): Promise<string> =>
-    exec(join(rust.bin, 'cargo'), [...config, ...args], {
-      cwd: '/',
-      ...(signal === undefined ? {} : { signal }),
-      ...options,
-      env: { ...base, ...options.env },
-    }).catch((error: unknown) => {
-      throw asDownloadError(error, origin.crate);
-    });
+  const cargo = await openCargo(rust.bin, cargoHomeOf(store), {
+    path: `${rust.bin}:${c.bin}:/usr/bin:/bin`,
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const cargoHome = cargo.home;
 
-  const crate = await openCrate(origin, context, cargo, cargoHome);
+  const crate = await openCrate(origin, context, cargo);
   const tools = [...new Map([...rust.records, ...c.records, ...own.records].map((record) => [record.sha256, record])).values()];
   const parameters = {
     programs: origin.programs.join(' '),
@@ -164,7 +183,7 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
       const source = join(temp, 'source');
       await crate.copyTo(source);
       report({ type: 'step', text: `fetching the crates of ${component.name} ${component.version}` });
-      await cargo(['fetch', '--locked', '--target', target], { cwd: source });
+      await cargo.run(['fetch', '--locked', '--target', target], { cwd: source });
       await checkCrates(join(source, 'Cargo.lock'), cargoHome);
       await rm(join(cargoHome, 'registry', 'src'), { recursive: true, force: true }); // unpacked again from what was just checked
       report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch} with Rust` });
@@ -178,7 +197,7 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
       const upper = (triple: string): string => triple.toUpperCase().replaceAll('-', '_');
       const lower = target.replaceAll('-', '_');
       const hostTarget = `${archWords(hostArch()).machine}-unknown-linux-gnu`;
-      await cargo(
+      await cargo.run(
         [
           'build',
           '--release',

@@ -1,0 +1,21 @@
+import type { Report, Store, Toolchains, Tools } from '@flatcar/core';
+import type { Asking } from './http.ts';
+
+/** What everything that asks upstream is given. */
+export interface UpstreamContext extends Asking {
+  readonly store: Store;
+  readonly tools: Tools;
+  readonly toolchains: Toolchains;
+  readonly report: Report;
+  /** Answers of this run: what several files need is asked for once. */
+  readonly answers: Map<string, Promise<unknown>>;
+}
+
+/** Asks once per run. */
+export function once<T>(context: UpstreamContext, key: string, fn: () => Promise<T>): Promise<T> {
+  const known = context.answers.get(key) as Promise<T> | undefined;
+  if (known !== undefined) return known;
+  const answer = fn();
+  context.answers.set(key, answer);
+  return answer;
+}

@@ -1,0 +1,112 @@
+import { messageOf, UserError } from '@flatcar/core';
+import type { Key, PublicKey } from 'openpgp';
+
+/** Who may sign. */
+export interface Signers {
+  /** Content of the key file, armored or binary. */
+  readonly keys: Buffer;
+  /** Whole fingerprints of primary keys. */
+  readonly fingerprints: readonly string[];
+  /** The key file, for errors. */
+  readonly where: string;
+}
+
+const ARMOR = /^-----BEGIN PGP/m;
+const plain = (fingerprint: string): string => fingerprint.replaceAll(/[\s:]|^0x/gi, '').toLowerCase();
+const shown = (fingerprint: string): string => `0x${fingerprint.toUpperCase()}`;
+
+/** The pinned keys of a key file. Every pinned fingerprint must be there; keys that are not pinned do not count. */
+async function readSigners({ keys, fingerprints, where }: Signers): Promise<Key[]> {
+  const openpgp = await import('openpgp');
+  const text = keys.toString('latin1');
+  // A file of several armored blocks, as `gpg --export --armor` makes them one after another, is read block by block.
+  const blocks = ARMOR.test(text) ? text.split(/(?=^-----BEGIN PGP)/m).filter((block) => ARMOR.test(block)) : undefined;
+  let known: Key[];
+  try {
+    known =
+      blocks === undefined
+        ? await openpgp.readKeys({ binaryKeys: keys })
+        : (await Promise.all(blocks.map((armoredKeys) => openpgp.readKeys({ armoredKeys })))).flat();
+  } catch (cause) {
+    throw new UserError(`the key file cannot be read: ${messageOf(cause)}`, { where, cause });
+  }
+  if (fingerprints.length === 0) throw new UserError('no fingerprint is pinned', { where, next: 'name the keys that may sign' });
+  return fingerprints.flatMap((wanted) => {
+    if (!/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(plain(wanted)))
+      throw new UserError(`'${wanted}' is no whole fingerprint`, { where, next: 'write all 40 digits; short key ids can be forged' });
+    const found = known.filter((key) => key.getFingerprint() === plain(wanted));
+    if (found.length === 0)
+      throw new UserError(`the key file has no key ${shown(plain(wanted))}`, { where, next: 'correct the fingerprint or the key file' });
+    return found;
+  });
+}
+
+/** Refuses keys that are expired or revoked now: with those, a signature's own date proves nothing. */
+async function assertGood(key: Key, keyId: Parameters<Key['getSigningKey']>[0], where: string): Promise<void> {
+  const name = shown(key.getFingerprint());
+  const next = 'refresh the key file from upstream, and look into why the key ended';
+  if (await key.isRevoked()) throw new UserError(`key ${name} is revoked`, { where, next });
+  const ends = await key.getExpirationTime();
+  if (ends instanceof Date && ends.getTime() <= Date.now())
+    throw new UserError(`key ${name} expired on ${ends.toISOString().slice(0, 10)}`, { where, next });
+  await key.getSigningKey(keyId).catch((cause: unknown) => {
+    throw new UserError(`key ${name} must not sign: ${messageOf(cause)}`, { where, next, cause });
+  });
+}
+
+interface Checked {
+  readonly keyID: Parameters<Key['getSigningKey']>[0] & { toHex(): string };
+  readonly verified: Promise<true>;
+}
+
+/** The fingerprint of the pinned key that made one of the signatures; throws when none is good. */
+async function signerOf(signatures: readonly Checked[], keys: readonly Key[], where: string, keyFile: string): Promise<string> {
+  const next = 'do not pin this: upstream changed its key, or something on the way changed the file';
+  const problems: UserError[] = [];
+  for (const { verified } of signatures) verified.catch(() => undefined); // each is awaited below, or not needed
+  for (const { keyID, verified } of signatures) {
+    const key = keys.find((one) => one.getKeys(keyID).length > 0);
+    if (key === undefined) {
+      problems.push(new UserError(`signed by key ${keyID.toHex().toUpperCase()}, which is not pinned`, { where, next }));
+      continue;
+    }
+    try {
+      await assertGood(key, keyID, keyFile);
+      await verified;
+      return shown(key.getFingerprint());
+    } catch (cause) {
+      problems.push(cause instanceof UserError ? cause : new UserError(`bad PGP signature: ${messageOf(cause)}`, { where, next, cause }));
+    }
+  }
+  throw problems[0] ?? new UserError('there is no PGP signature in this file', { where, next });
+}
+
+/** Checks a detached signature, armored or binary. Gives the fingerprint of the key that made it. */
+export async function verifyDetached(data: Uint8Array, signature: Buffer, signers: Signers, where: string): Promise<string> {
+  const openpgp = await import('openpgp');
+  const keys = await readSigners(signers);
+  const read = ARMOR.test(signature.toString('latin1'))
+    ? openpgp.readSignature({ armoredSignature: signature.toString('utf8') })
+    : openpgp.readSignature({ binarySignature: signature });
+  const parsed = await read.catch((cause: unknown) => {
+    throw new UserError(`this is no PGP signature: ${messageOf(cause)}`, { where, cause });
+  });
+  const message = await openpgp.createMessage({ binary: data });
+  const { signatures } = await openpgp.verify({ message, signature: parsed, verificationKeys: keys as PublicKey[], format: 'binary' });
+  return signerOf(signatures, keys, where, signers.where);
+}
+
+/** Checks a cleartext-signed message. Gives what was signed, and nothing that stands around it, with the fingerprint of the key. */
+export async function verifyClearsigned(text: string, signers: Signers, where: string): Promise<{ text: string; by: string }> {
+  const openpgp = await import('openpgp');
+  const keys = await readSigners(signers);
+  const message = await openpgp.readCleartextMessage({ cleartextMessage: text }).catch((cause: unknown) => {
+    throw new UserError(`this is no PGP-signed text: ${messageOf(cause)}`, {
+      where,
+      next: 'if the signature is a file of its own, give its `url` in the definition',
+      cause,
+    });
+  });
+  const { data, signatures } = await openpgp.verify({ message, verificationKeys: keys as PublicKey[] });
+  return { text: data, by: await signerOf(signatures, keys, where, signers.where) };
+}

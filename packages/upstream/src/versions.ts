@@ -1,0 +1,142 @@
+import { join } from 'node:path';
+import { exec, keep, networkEnv, newestFirst, openArchive, PLAIN_VERSION, UserError, type VersionSource } from '@flatcar/core';
+import * as v from 'valibot';
+import { once, type UpstreamContext } from './context.ts';
+import { crateVersions } from './cargo.ts';
+import { askPages, githubTags, shaped } from './github.ts';
+import { askJson, askText } from './http.ts';
+
+const MACHINES = ['x86_64', 'aarch64'];
+
+/** Versions in the tags of a source: those with its prefix and nothing but a plain version behind it. */
+function fromTags(tags: readonly string[], prefix = 'v'): string[] {
+  return tags.filter((tag) => tag.startsWith(prefix)).map((tag) => tag.slice(prefix.length));
+}
+
+const GitlabRelease = v.object({ tag_name: v.string(), upcoming_release: v.optional(v.boolean(), false) });
+
+/** `group/project` at gitlab.com, or a URL of a project elsewhere. */
+async function gitlab({ at, tagPrefix }: VersionSource, context: UpstreamContext): Promise<string[]> {
+  const { origin, pathname } = new URL(at, 'https://gitlab.com/');
+  const token = process.env['GITLAB_TOKEN'];
+  const headers: Record<string, string> = token !== undefined && token !== '' && context.mirror === undefined ? { 'private-token': token } : {};
+  const project = `${origin}/api/v4/projects/${encodeURIComponent(pathname.replaceAll(/^\/|\/$/g, ''))}`;
+  const releases = await askPages(`${project}/releases?per_page=100`, GitlabRelease, context, headers);
+  if (releases.length > 0) return fromTags(releases.filter((one) => !one.upcoming_release).map((one) => one.tag_name), tagPrefix); // prettier-ignore
+  const tags = await askPages(`${project}/repository/tags?per_page=100`, v.object({ name: v.string() }), context, headers);
+  return fromTags(tags.map(({ name }) => name), tagPrefix); // prettier-ignore
+}
+
+/** Kubernetes' channels: `stable.txt` names the newest version, `stable-1.36.txt` the newest of a minor. */
+async function kubernetes({ at, keep: policy }: VersionSource, context: UpstreamContext): Promise<string[]> {
+  const channel = async (name: string): Promise<string> => {
+    const url = `${at}/${name}.txt`;
+    const text = (await askText(url, context)).trim();
+    const version = /^v(\d+\.\d+\.\d+)$/.exec(text)?.[1];
+    if (version === undefined)
+      throw new UserError(`the channel names no version: '${text.slice(0, 40)}'`, { where: url, next: 'check the URL in the definition' });
+    return version;
+  };
+  const newest = await channel('stable');
+  const [major = '', minor = ''] = newest.split('.');
+  const count = Number(/^(\d+) minors$/.exec(policy)?.[1] ?? 1);
+  const older = Array.from({ length: count - 1 }, (_, index) => Number(minor) - 1 - index).filter((one) => one >= 0);
+  return [newest, ...(await Promise.all(older.map((one) => channel(`stable-${major}.${one}`))))];
+}
+
+/** Links of an index page such as `docker-29.8.2.tgz`; `{machine}` in the URL stands for both, and only what both have counts. */
+async function page({ at, tagPrefix = 'v' }: VersionSource, context: UpstreamContext): Promise<string[]> {
+  const urls = at.includes('{machine}') ? MACHINES.map((machine) => at.replaceAll('{machine}', machine)) : [at];
+  const lists = await Promise.all(
+    urls.map(async (url) => {
+      const html = await askText(url, context);
+      const names = [...html.matchAll(/\bhref\s*=\s*["']?([^"'\s>]+)/gi)].map(([, href = '']) => decodeURIComponent(href.split('/').findLast((part) => part !== '') ?? '')); // prettier-ignore
+      if (names.length === 0) throw new UserError('the page has no links', { where: url, next: 'check the URL in the definition' });
+      return fromTags(names, tagPrefix).map((name) => name.replace(/\.(?:tgz|zip|tar(?:\.\w+)?|tar\.zstd)$/, ''));
+    }),
+  );
+  return (lists[0] ?? []).filter((version) => lists.every((list) => list.includes(version)));
+}
+
+/** A module's tags, from the proxy that the user's Go is configured for. */
+async function goModule({ at }: VersionSource, { store, tools, signal }: UpstreamContext): Promise<string[]> {
+  const settings = Object.entries(process.env).flatMap(([key, value]) => (key.startsWith('GO') && key !== 'GOFLAGS' && value !== undefined ? [[key, value]] : [])); // prettier-ignore
+  const said = await exec(await tools.bootstrapGo(), ['list', '-m', '-versions', '-json', `${at}@latest`], {
+    cwd: '/',
+    env: { ...networkEnv(), ...Object.fromEntries(settings), GOTOOLCHAIN: 'local', GO111MODULE: 'on', GOMODCACHE: join(store.root, 'go', 'mod') },
+    next: 'check the module in the definition, and the proxy (GOPROXY)',
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const { Version, Versions = [] } = JSON.parse(said) as { Version?: string; Versions?: string[] };
+  return fromTags([...Versions, ...(Version === undefined ? [] : [Version])]).map((version) => version.replace(/\+incompatible$/, ''));
+}
+
+/** `trixie/main/tini`: the version of a package in a suite, without epoch, Debian's revision and marks of a repacked source. */
+async function debian({ at }: VersionSource, { store, report }: UpstreamContext): Promise<string[]> {
+  const [suite, component, name, ...more] = at.split('/');
+  if (suite === undefined || component === undefined || name === undefined || more.length > 0)
+    throw new UserError('a Debian version source is suite/component/package', { where: at, next: 'such as trixie/main/tini' });
+  const { packages } = await openArchive(store, report).packages(suite, component, 'x86-64');
+  const found = packages.filter((one) => one.name === name);
+  if (found.length === 0) throw new UserError(`${suite} has no package ${name}`, { where: at, next: 'check the version source' });
+  return found.map(({ version }) => version.replace(/^\d+:/, '').replace(/-[^-]*$/, '').replace(/[+~](?:dfsg|ds|repack).*$/, '')); // prettier-ignore
+}
+
+/**
+ * A JSON document and, behind `#`, the keys down to what has the versions: the keys of an object (`…/index.json#versions`, as
+ * HashiCorp has them), a list of texts or of objects with `version`, or one text.
+ */
+async function json({ at, tagPrefix = '' }: VersionSource, context: UpstreamContext): Promise<string[]> {
+  const [url = '', path = ''] = at.split('#');
+  const Value = v.union([v.string(), v.array(v.union([v.string(), v.object({ version: v.string() })])), v.record(v.string(), v.unknown())]);
+  let value = (await askJson(url, context)).json;
+  for (const key of path.split('.').filter((one) => one !== '')) value = (value as Record<string, unknown> | null)?.[key];
+  const found = shaped(Value, value, at);
+  if (typeof found === 'string') return fromTags([found], tagPrefix);
+  const names = Array.isArray(found) ? found.map((one) => (typeof one === 'string' ? one : one.version)) : Object.keys(found);
+  return fromTags(names, tagPrefix);
+}
+
+function list(source: VersionSource, context: UpstreamContext): Promise<string[]> {
+  switch (source.kind) {
+    case 'github':
+      return githubTags(source.at, source.tagPrefix ?? 'v', context).then((tags) => fromTags(tags, source.tagPrefix));
+    case 'gitlab':
+      return gitlab(source, context);
+    case 'kubernetes':
+      return kubernetes(source, context);
+    case 'page':
+      return page(source, context);
+    case 'go':
+      return goModule(source, context);
+    case 'crates':
+      return crateVersions(source.at, context);
+    case 'debian':
+      return debian(source, context);
+    case 'json':
+      return json(source, context);
+    case 'date':
+      return Promise.resolve([]);
+  }
+}
+
+/**
+ * All versions that upstream offers, newest first, pre-releases never. An error of upstream is an error, and so is a list without
+ * any plain version; only a source by `date` offers none.
+ */
+export async function listVersions(source: VersionSource, context: UpstreamContext): Promise<string[]> {
+  return once(context, `versions ${JSON.stringify(source)}`, async () => {
+    const versions = newestFirst([...new Set(await list(source, context))].filter((version) => PLAIN_VERSION.test(version)));
+    if (versions.length === 0 && source.kind !== 'date')
+      throw new UserError('upstream lists no version', {
+        where: `${source.kind} ${source.at}`,
+        next: 'check the version source (`tagPrefix`) in the definition',
+      });
+    return versions;
+  });
+}
+
+/** The versions of a source that its policy keeps, newest first. */
+export async function keptVersions(source: VersionSource, context: UpstreamContext, lead?: string): Promise<string[]> {
+  return keep(source.keep, await listVersions(source, context), lead);
+}
