@@ -266,15 +266,20 @@ export function github(
 /** The origins that compile. */
 export const SOURCE_ORIGINS: ReadonlySet<OriginKind> = new Set(['go', 'cargo', 'debian', 'source']);
 
-/** Loads `extension.ts` and `pins.json` (or another pins file) from a folder. */
-export async function loadExtension(dir: string, pinsFile?: string): Promise<LoadedExtension> {
-  const path = resolve(dir);
-  const file = join(path, 'extension.ts');
+/** Loads `extension.ts` from a folder. */
+export async function loadDefinition(dir: string): Promise<Extension> {
+  const file = join(resolve(dir), 'extension.ts');
   const loaded = (await import(pathToFileURL(file).href)) as { default?: Extension };
   if (loaded.default === undefined) {
     throw new UserError('extension.ts exports no default', { where: file, next: 'write `export default defineExtension({ … })`' });
   }
-  return { dir: path, extension: loaded.default, pins: await loadPins(pinsFile ?? join(path, 'pins.json')) };
+  return loaded.default;
+}
+
+/** Loads `extension.ts` and `pins.json` (or another pins file) from a folder. */
+export async function loadExtension(dir: string, pinsFile?: string): Promise<LoadedExtension> {
+  const path = resolve(dir);
+  return { dir: path, extension: await loadDefinition(path), pins: await loadPins(pinsFile ?? join(path, 'pins.json')) };
 }
 
 /** A component with the lock that pins it. */

@@ -10,7 +10,7 @@ export * from './releases.ts';
 export { exec, networkEnv, type ExecOptions } from './exec.ts';
 export { cacheRoot, digestOf, hashFile, openStore, writeAtomic, type Store, type StoreStats } from './store.ts';
 export { AnswerError, dispatcher, fetchBlob, fetchNew, mirrored, UnreachableError, type FetchOptions } from './fetch.ts';
-export { goSumDigest, openGo, pinGo, wrapperDir, type GoCommand } from './gomodule.ts';
+export { goSumDigest, mainPackages, openGo, pinGo, wrapperDir, type GoCommand } from './gomodule.ts';
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';
 export { fillWords, releaseWords } from './origins/release.ts';
 export { unpack } from './unpack.ts';

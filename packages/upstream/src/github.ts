@@ -70,7 +70,10 @@ function assetOf(url: string): { repo: string; tag: string; name: string } {
   const [, owner, project, releases, download, ...rest] = new URL(url).pathname.split('/').map(decodeURIComponent);
   const name = rest.at(-1);
   if (releases !== 'releases' || download !== 'download' || name === undefined || rest.length < 2)
-    throw new UserError("only GitHub's release assets have a digest at GitHub", { where: url, next: 'correct `checksum` in the definition' });
+    throw new UserError("only GitHub's release assets have a digest at GitHub", {
+      where: url,
+      next: 'correct `checksum` in the definition',
+    });
   return { repo: `${owner}/${project}`, tag: rest.slice(0, -1).join('/'), name };
 }
 

@@ -95,7 +95,8 @@ export async function ask(url: string, question: Question = {}): Promise<Answer>
       if (last || (asked === undefined && statusCode !== 429 && statusCode < 500)) {
         throw new AnswerError(statusCode, {
           where: url,
-          next: statusCode === 404 ? 'check the URL in the definition' : 'check the URL, credentials and proxy settings, or try again later',
+          next:
+            statusCode === 404 ? 'check the URL in the definition' : 'check the URL, credentials and proxy settings, or try again later',
         });
       }
       wait = asked ?? pause;
@@ -128,7 +129,11 @@ export async function askJson(url: string, question?: Question): Promise<{ json:
   try {
     return { json: JSON.parse(bytes.toString('utf8')) as unknown, headers };
   } catch (cause) {
-    throw new UserError('the answer is not JSON', { where: url, next: 'check the URL, or what stands between (a proxy, a login page)', cause });
+    throw new UserError('the answer is not JSON', {
+      where: url,
+      next: 'check the URL, or what stands between (a proxy, a login page)',
+      cause,
+    });
   }
 }
 

@@ -1,5 +1,5 @@
 import { messageOf, UserError } from '@flatcar/core';
-import type { Key, PublicKey } from 'openpgp';
+import type { Key } from 'openpgp';
 
 /** Who may sign. */
 export interface Signers {
@@ -92,7 +92,7 @@ export async function verifyDetached(data: Uint8Array, signature: Buffer, signer
     throw new UserError(`this is no PGP signature: ${messageOf(cause)}`, { where, cause });
   });
   const message = await openpgp.createMessage({ binary: data });
-  const { signatures } = await openpgp.verify({ message, signature: parsed, verificationKeys: keys as PublicKey[], format: 'binary' });
+  const { signatures } = await openpgp.verify({ message, signature: parsed, verificationKeys: keys, format: 'binary' });
   return signerOf(signatures, keys, where, signers.where);
 }
 
@@ -107,6 +107,6 @@ export async function verifyClearsigned(text: string, signers: Signers, where: s
       cause,
     });
   });
-  const { data, signatures } = await openpgp.verify({ message, verificationKeys: keys as PublicKey[] });
+  const { data, signatures } = await openpgp.verify({ message, verificationKeys: keys });
   return { text: data, by: await signerOf(signatures, keys, where, signers.where) };
 }

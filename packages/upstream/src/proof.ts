@@ -21,7 +21,10 @@ export function formatProof(checksum: string | undefined, checksumSigner: string
 /** Reads what formatProof writes, and the proofs of Go and cargo; everything else (third-party pins) counts as nothing. */
 export function readProof(proof: string): Proof {
   return {
-    published: /^sha(?:256|512) (?:file|list)\b|^GitHub asset digest\b|^Go checksum database$|^crates registry index$|^Debian archive index\b/.test(proof),
+    published:
+      /^sha(?:256|512) (?:file|list)\b|^GitHub asset digest\b|^Go checksum database$|^crates registry index$|^Debian archive index\b/.test(
+        proof,
+      ),
     signed: /(?:^|, |; )signed by /.test(proof),
   };
 }

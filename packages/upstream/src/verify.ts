@@ -170,10 +170,13 @@ export async function fetchVerified(
   if (checksum?.algorithm === 'sha512') {
     const actual = await hashFile(path, 'sha512');
     if (actual !== checksum.hash)
-      throw new UserError(`the file has not the hash that upstream publishes (${checksum.kind}): expected ${checksum.hash}, got ${actual}`, {
-        where: url,
-        next: 'do not pin this: upstream is in the middle of a release, or something on the way changed the file',
-      });
+      throw new UserError(
+        `the file has not the hash that upstream publishes (${checksum.kind}): expected ${checksum.hash}, got ${actual}`,
+        {
+          where: url,
+          next: 'do not pin this: upstream is in the middle of a release, or something on the way changed the file',
+        },
+      );
   }
   const ofFile = signatures.filter((one) => one.of !== 'checksum');
   const signers: string[] = [];

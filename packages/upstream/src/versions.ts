@@ -19,7 +19,8 @@ const GitlabRelease = v.object({ tag_name: v.string(), upcoming_release: v.optio
 async function gitlab({ at, tagPrefix }: VersionSource, context: UpstreamContext): Promise<string[]> {
   const { origin, pathname } = new URL(at, 'https://gitlab.com/');
   const token = process.env['GITLAB_TOKEN'];
-  const headers: Record<string, string> = token !== undefined && token !== '' && context.mirror === undefined ? { 'private-token': token } : {};
+  const headers: Record<string, string> =
+    token !== undefined && token !== '' && context.mirror === undefined ? { 'private-token': token } : {};
   const project = `${origin}/api/v4/projects/${encodeURIComponent(pathname.replaceAll(/^\/|\/$/g, ''))}`;
   const releases = await askPages(`${project}/releases?per_page=100`, GitlabRelease, context, headers);
   if (releases.length > 0) return fromTags(releases.filter((one) => !one.upcoming_release).map((one) => one.tag_name), tagPrefix); // prettier-ignore
@@ -63,7 +64,13 @@ async function goModule({ at }: VersionSource, { store, tools, signal }: Upstrea
   const settings = Object.entries(process.env).flatMap(([key, value]) => (key.startsWith('GO') && key !== 'GOFLAGS' && value !== undefined ? [[key, value]] : [])); // prettier-ignore
   const said = await exec(await tools.bootstrapGo(), ['list', '-m', '-versions', '-json', `${at}@latest`], {
     cwd: '/',
-    env: { ...networkEnv(), ...Object.fromEntries(settings), GOTOOLCHAIN: 'local', GO111MODULE: 'on', GOMODCACHE: join(store.root, 'go', 'mod') },
+    env: {
+      ...networkEnv(),
+      ...Object.fromEntries(settings),
+      GOTOOLCHAIN: 'local',
+      GO111MODULE: 'on',
+      GOMODCACHE: join(store.root, 'go', 'mod'),
+    },
     next: 'check the module in the definition, and the proxy (GOPROXY)',
     ...(signal === undefined ? {} : { signal }),
   });
@@ -121,18 +128,18 @@ function list(source: VersionSource, context: UpstreamContext): Promise<string[]
 }
 
 /**
- * All versions that upstream offers, newest first, pre-releases never. An error of upstream is an error, and so is a list without
- * any plain version; only a source by `date` offers none.
+ * All versions that upstream offers, newest first, pre-releases never: none where there are only those, and by `date`.
+ * An error of upstream is an error, and so is a list in which nothing has the tag prefix.
  */
 export async function listVersions(source: VersionSource, context: UpstreamContext): Promise<string[]> {
   return once(context, `versions ${JSON.stringify(source)}`, async () => {
-    const versions = newestFirst([...new Set(await list(source, context))].filter((version) => PLAIN_VERSION.test(version)));
-    if (versions.length === 0 && source.kind !== 'date')
+    const listed = [...new Set(await list(source, context))];
+    if (!listed.some((version) => /^\d/.test(version)) && source.kind !== 'date')
       throw new UserError('upstream lists no version', {
         where: `${source.kind} ${source.at}`,
         next: 'check the version source (`tagPrefix`) in the definition',
       });
-    return versions;
+    return newestFirst(listed.filter((version) => PLAIN_VERSION.test(version)));
   });
 }
 

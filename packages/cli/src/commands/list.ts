@@ -1,4 +1,5 @@
 import { ARCHES, componentsOf, findExtensions, loadExtension, locatorOf, newestFirst, SOURCE_ORIGINS } from '@flatcar/core';
+import { readProof } from '@flatcar/upstream/proof';
 import type { Command } from 'commander';
 import { REPOSITORY } from '../options.ts';
 import { show, table } from '../terminal.ts';
@@ -16,6 +17,12 @@ interface Row {
   readonly noSource?: string;
   /** What upstream's bytes were checked by when they were pinned. */
   readonly verified: readonly string[];
+  /** Everything that it can come from has a digest in pins.json. */
+  readonly pinned: boolean;
+  /** Upstream publishes a hash of each of its own files, and it was checked. */
+  readonly hashPublished: boolean;
+  /** Each of upstream's own files, or its hash, has a signature that was checked. */
+  readonly signatureChecked: boolean;
 }
 
 async function rows(): Promise<Row[]> {
@@ -27,6 +34,10 @@ async function rows(): Promise<Row[]> {
         const { name, version: its, origins } = component;
         const locators = origins.flatMap((origin) => ARCHES.map((arch) => locatorOf(origin, component, arch) ?? ''));
         const proofs = locators.flatMap((locator) => pin.bytes[locator]?.proof ?? []);
+        const own = origins.filter(({ kind }) => kind === 'release');
+        const checked = (own.length > 0 ? own : origins).flatMap((origin) =>
+          ARCHES.map((arch) => readProof(pin.bytes[locatorOf(origin, component, arch) ?? '']?.proof ?? '')),
+        );
         found.push({
           extension: loaded.extension.name,
           version,
@@ -35,6 +46,9 @@ async function rows(): Promise<Row[]> {
           origins: origins.map(({ kind }) => kind),
           fromSource: origins.some(({ kind }) => SOURCE_ORIGINS.has(kind)),
           verified: [...new Set(proofs)],
+          pinned: locators.every((locator) => locator === '' || pin.bytes[locator] !== undefined),
+          hashPublished: checked.every(({ published }) => published),
+          signatureChecked: checked.every(({ signed }) => signed),
           ...(component.noSource === undefined ? {} : { noSource: component.noSource }),
         });
       }

@@ -66,12 +66,12 @@ export async function openCargo(bin: string, home: string, options: { path?: str
 }
 
 /** Has cargo download a crate, checked against the registry's index; gives its path in cargo's cache. */
-export async function downloadCrate({ run, home }: Cargo, crate: string, version: string): Promise<string> {
+export async function downloadCrate(cargo: Cargo, crate: string, version: string): Promise<string> {
   const file = `${crate}-${version}.crate`;
-  await run(['info', '--registry', 'crates-io', `${crate}@${version}`]);
-  const [found] = await Array.fromAsync(glob(`registry/cache/*/${file}`, { cwd: home }));
-  if (found === undefined) throw new UserError(`cargo fetched no ${file}`, { where: home });
-  return join(home, found);
+  await cargo.run(['info', '--registry', 'crates-io', `${crate}@${version}`]);
+  const [found] = await Array.fromAsync(glob(`registry/cache/*/${file}`, { cwd: cargo.home }));
+  if (found === undefined) throw new UserError(`cargo fetched no ${file}`, { where: cargo.home });
+  return join(cargo.home, found);
 }
 
 /** Checks every fetched crate against a Cargo.lock: cargo does so only while it downloads. */

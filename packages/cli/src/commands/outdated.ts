@@ -1,0 +1,58 @@
+import { findExtensions, loadExtension, UserError, UserErrors, type LoadedExtension } from '@flatcar/core';
+import type { Outdated } from '@flatcar/upstream';
+import type { Command } from 'commander';
+import { mirrorOption, REPOSITORY } from '../options.ts';
+import { reporter, show, table } from '../terminal.ts';
+import { upstreamContext } from '../upstream.ts';
+
+async function chosen(names: readonly string[]): Promise<LoadedExtension[]> {
+  const dirs = await findExtensions(REPOSITORY);
+  const nameOf = (dir: string): string => dir.split('/').at(-1) ?? '';
+  const unknown = names.find((name) => !dirs.some((dir) => nameOf(dir) === name));
+  if (unknown !== undefined)
+    throw new UserError(`there is no extension '${unknown}'`, { where: REPOSITORY, next: `there are: ${dirs.map(nameOf).join(', ')}` });
+  return Promise.all(dirs.filter((dir) => names.length === 0 || names.includes(nameOf(dir))).map((dir) => loadExtension(dir)));
+}
+
+function text({ rows }: Outdated): string {
+  const lines = rows.map(({ extension, of, lead, current, newest, outdated, source }) => [
+    extension,
+    of === 'version' ? '' : `${of} (with ${lead})`,
+    current ?? '-',
+    newest ?? '-',
+    outdated ? 'outdated' : '',
+    source,
+  ]);
+  return table([['extension', 'coupled', 'current', 'newest', 'state', 'source'], ...lines]);
+}
+
+/** `outdated`: what is pinned against what upstream offers. */
+export function addOutdated(root: Command, signal: AbortSignal): void {
+  root
+    .command('outdated')
+    .description('compare what is pinned with the newest that upstream offers in each kept branch')
+    .argument('[extensions...]', 'names; all unless said')
+    .addOption(mirrorOption())
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nGITHUB_TOKEN and GITLAB_TOKEN raise the limits of those hosts. Ends with 1 when something could not be asked.\n\nExamples:\n  flatcar-ext outdated\n  flatcar-ext outdated kubernetes --json',
+    )
+    .action(async (names: string[], flags: { mirror?: string; json?: boolean }) => {
+      const { findOutdated } = await import('@flatcar/upstream');
+      const extensions = await chosen(names);
+      const { report, done } = await reporter();
+      const outdated = await findOutdated(extensions, await upstreamContext(report, signal, flags.mirror));
+      done();
+      show(outdated, flags.json, text);
+      if (outdated.errors.length === 0) return;
+      const errors = outdated.errors.map(
+        ({ extension, of, source, error, next }) =>
+          new UserError(`${extension}${of === 'version' ? '' : ` (${of})`}: ${error}`, {
+            where: source,
+            ...(next === undefined ? {} : { next }),
+          }),
+      );
+      throw new UserErrors(`${errors.length} version sources could not be asked`, errors);
+    });
+}

@@ -1,0 +1,123 @@
+import { messageOf, newestFirst, UserError, type LoadedExtension, type VersionSource } from '@flatcar/core';
+import type { UpstreamContext } from './context.ts';
+import { keptVersions, listVersions } from './versions.ts';
+
+/** What upstream offers in one branch that is kept, and what is pinned of it. */
+export interface OutdatedRow {
+  readonly extension: string;
+  /** `version` for the extension's own, else the name of what is coupled to it. */
+  readonly of: string;
+  /** For the coupled: the version of the extension that it is pinned with. */
+  readonly lead?: string;
+  /** Pinned; absent where nothing of that branch is. */
+  readonly current?: string;
+  /** Newest that upstream offers; absent when only pre-releases are. */
+  readonly newest?: string;
+  readonly outdated: boolean;
+  /** Such as `github k0sproject/k0s`. */
+  readonly source: string;
+}
+
+/** What could not be asked. */
+export interface OutdatedError {
+  readonly extension: string;
+  readonly of: string;
+  readonly source: string;
+  readonly error: string;
+  readonly where?: string;
+  readonly next?: string;
+}
+
+/** The whole answer. */
+export interface Outdated {
+  readonly rows: readonly OutdatedRow[];
+  readonly errors: readonly OutdatedError[];
+}
+
+const sourceOf = ({ kind, at }: VersionSource): string => `${kind} ${at}`;
+
+/** How many numbers of a version tell the branch, by policy: `1.36` for minors, `29` for majors, none for `newest`. */
+const branchParts = (policy: string): number => (policy.endsWith('minors') ? 2 : policy.endsWith('branches') ? 1 : 0);
+const branchOf = (version: string, parts: number): string => version.split('.').slice(0, parts).join('.');
+
+function row(
+  of: { extension: string; of: string; source: string; lead?: string },
+  current: string | undefined,
+  newest: string | undefined,
+): OutdatedRow {
+  return {
+    ...of,
+    ...(current === undefined ? {} : { current }),
+    ...(newest === undefined ? {} : { newest }),
+    outdated: newest !== undefined && newest !== current,
+  };
+}
+
+async function ofLead({ extension, pins }: LoadedExtension, context: UpstreamContext): Promise<OutdatedRow[]> {
+  const { versions: source, name } = extension;
+  const about = { extension: name, of: 'version', source: sourceOf(source) };
+  const pinned = newestFirst(Object.keys(pins));
+  const parts = branchParts(source.keep);
+  const kept = await keptVersions(source, context);
+  if (kept.length === 0) return [row(about, pinned[0], undefined)];
+  return kept.map((newest) => {
+    const current = pinned.find((one) => branchOf(one, parts) === branchOf(newest, parts));
+    // Nobody is asked to go back: a channel may lag behind what is pinned already.
+    const isBehind = current !== undefined && newestFirst([current, newest])[0] === current;
+    return row(about, current, isBehind ? current : newest);
+  });
+}
+
+async function ofCoupled(
+  { extension, pins }: LoadedExtension,
+  of: string,
+  source: VersionSource,
+  context: UpstreamContext,
+): Promise<OutdatedRow[]> {
+  await listVersions(source, context); // its error is told once, not per version
+  return Promise.all(
+    newestFirst(Object.keys(pins)).map(async (lead) => {
+      const [newest] = await keptVersions(source, context, lead);
+      const current = pins[lead]?.with[of];
+      const isBehind = current !== undefined && newest !== undefined && newestFirst([current, newest])[0] === current;
+      return row({ extension: extension.name, of, lead, source: sourceOf(source) }, current, isBehind ? current : newest);
+    }),
+  );
+}
+
+/** Asks upstream of all extensions side by side; what fails for one is told beside the answers for the rest. */
+export async function findOutdated(extensions: readonly LoadedExtension[], context: UpstreamContext): Promise<Outdated> {
+  const questions = extensions.flatMap((loaded) => {
+    const { name, versions, coupled } = loaded.extension;
+    return [
+      { extension: name, of: 'version', source: versions, ask: () => ofLead(loaded, context) },
+      ...Object.entries(coupled).map(([of, source]) => ({
+        extension: name,
+        of,
+        source,
+        ask: () => ofCoupled(loaded, of, source, context),
+      })),
+    ];
+  });
+  const answers = await Promise.allSettled(questions.map(async ({ ask }) => ask()));
+  context.signal?.throwIfAborted();
+  const rows: OutdatedRow[] = [];
+  const errors: OutdatedError[] = [];
+  for (const [index, { extension, of, source }] of questions.entries()) {
+    const answer = answers[index];
+    if (answer?.status === 'fulfilled') rows.push(...answer.value);
+    else {
+      const reason: unknown = answer?.reason;
+      const { where, next } = reason instanceof UserError ? reason : {};
+      errors.push({
+        extension,
+        of,
+        source: sourceOf(source),
+        error: messageOf(reason),
+        ...(where === undefined ? {} : { where }),
+        ...(next === undefined ? {} : { next }),
+      });
+    }
+  }
+  return { rows, errors };
+}
