@@ -1,0 +1,78 @@
+import { describe, expect, test } from 'vitest';
+import { checksumOf, readChecksums } from '../src/checksums.ts';
+import { FIRST_DOWNLOAD, formatProof, readProof } from '../src/proof.ts';
+import { sha } from './world.ts';
+
+const [one, other] = [sha('one'), sha('other')];
+const long = sha('one', 'sha512');
+
+describe('the forms that upstreams publish', () => {
+  const forms: Record<string, string> = {
+    'sha256sum, text': `${other}  other.tgz\n${one}  tool.tgz\n`,
+    'sha256sum, binary': `${one} *tool.tgz\n`,
+    'with CRLF and no end of line': `${other} *other.tgz\r\n${one} *tool.tgz`,
+    'with folders': `${one}  ./dist/tool.tgz\n${other}  ./dist/tool.tgz.sbom\n`,
+    BSD: `SHA256 (other.tgz) = ${other}\nSHA256 (tool.tgz) = ${one}\n`,
+    'BSD with other algorithms beside it': `MD5 (tool.tgz) = d41d8cd98f00b204e9800998ecf8427e\nSHA256 (tool.tgz) = ${one}\n`,
+    'in capitals, with a comment': `# sums\n${one.toUpperCase()}  tool.tgz\n`,
+  };
+  test.each(Object.entries(forms))('%s', (_, text) => {
+    expect(checksumOf(text, 'tool.tgz', 'sums')).toEqual({ algorithm: 'sha256', hash: one, form: 'list' });
+  });
+  test('bare', () => {
+    expect(checksumOf(`${one}\n`, 'tool.tgz', 'sums')).toEqual({ algorithm: 'sha256', hash: one, form: 'file' });
+    expect(checksumOf(long, 'tool.tgz', 'sums')).toEqual({ algorithm: 'sha512', hash: long, form: 'file' });
+  });
+  test('sha512', () => {
+    expect(checksumOf(`${long}  tool.tgz`, 'tool.tgz', 'sums')).toEqual({ algorithm: 'sha512', hash: long, form: 'list' });
+    expect(checksumOf(`SHA512 (tool.tgz) = ${long}`, 'tool.tgz', 'sums')).toMatchObject({ algorithm: 'sha512', hash: long });
+  });
+  test('names with blanks', () => {
+    expect(readChecksums(`${one}  a tool.tgz`)).toEqual([{ hash: one, file: 'a tool.tgz' }]);
+  });
+});
+
+describe('refused', () => {
+  test('a missing entry, with what is there', () => {
+    expect(() => checksumOf(`${one}  other.tgz`, 'tool.tgz', 'sums')).toThrow(
+      expect.objectContaining({ message: expect.stringMatching(/no entry for tool\.tgz/), next: 'it has other.tgz' }),
+    );
+  });
+  test('a name that only ends alike', () => {
+    expect(() => checksumOf(`${one}  mytool.tgz`, 'tool.tgz', 'sums')).toThrow(/no entry/);
+  });
+  test('two entries for one file, even when they say the same', () => {
+    expect(() => checksumOf(`${one}  tool.tgz\n${other}  tool.tgz`, 'tool.tgz', 'sums')).toThrow(/2 entries for tool\.tgz/);
+    expect(() => checksumOf(`${one}  tool.tgz\n${one}  tool.tgz`, 'tool.tgz', 'sums')).toThrow(/2 entries/);
+    expect(() => checksumOf(`${one}  a/tool.tgz\n${other}  b/tool.tgz`, 'tool.tgz', 'sums')).toThrow(/2 entries/);
+  });
+  test('a whole name goes before the ends of paths', () => {
+    expect(checksumOf(`${one}  tool.tgz\n${other}  debug/tool.tgz`, 'tool.tgz', 'sums').hash).toBe(one);
+  });
+  test.each([
+    ['nothing', ''],
+    ['a page', '<html><body>Not found</body></html>'],
+    ['weak hashes', 'd41d8cd98f00b204e9800998ecf8427e  tool.tgz\nda39a3ee5e6b4b0d3255bfef95601890afd80709  tool.tgz'],
+    ['a hash that is cut off', `${one.slice(0, 60)}  tool.tgz`],
+    ['two bare hashes', `${one}\n${other}`],
+  ])('%s', (_, text) => {
+    expect(() => checksumOf(text, 'tool.tgz', 'sums')).toThrow(/no list of sha256 or sha512/);
+  });
+});
+
+describe('proofs', () => {
+  const told: [string, { published: boolean; signed: boolean }][] = [
+    [formatProof('sha256 list', undefined, []), { published: true, signed: false }],
+    [formatProof('sha512 file', undefined, []), { published: true, signed: false }],
+    [formatProof('sha256 list', 'PGP 0xABC', []), { published: true, signed: true }],
+    [formatProof('GitHub asset digest', undefined, ['me (sigstore)']), { published: true, signed: true }],
+    [formatProof(undefined, undefined, ['PGP 0xABC']), { published: false, signed: true }],
+    [FIRST_DOWNLOAD, { published: false, signed: false }],
+    ['third-party pin: designed by somebody', { published: false, signed: false }],
+    ['Go checksum database', { published: true, signed: false }],
+    ['Debian archive index, signed by the archive key', { published: true, signed: true }],
+  ];
+  test.each(told)('%s', (proof, expected) => {
+    expect(readProof(proof)).toEqual(expected);
+  });
+});

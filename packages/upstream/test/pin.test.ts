@@ -1,0 +1,200 @@
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { github, messageOf, readPins, release, UserErrors, type Origin } from '@flatcar/core';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { pinVersion, type PinRequest, type PinResult } from '../src/pin.ts';
+import { extensionOf, openWorld, sha, type World } from './world.ts';
+
+const tool = release('https://example.org/v{version}/tool-{arch}', { checksum: '{url}.sha256' });
+let world: World;
+let dir: string;
+let file: string;
+
+/** Serves both architectures of a version and their checksums. */
+function publish(version: string, content = version, host = 'example.org'): void {
+  for (const arch of ['amd64', 'arm64']) {
+    const url = `${host}/v${version}/tool-${arch}`;
+    world.served.set(url, `${content} ${arch}`).set(`${url}.sha256`, sha(`${content} ${arch}`));
+  }
+}
+const pin = (version: string, more: Partial<PinRequest> = {}, origins: Origin[] = [tool]): Promise<PinResult> =>
+  pinVersion({ dir, extension: extensionOf(origins), version, licenses: { tool: 'MIT' }, ...more }, world.context());
+const locator = (version: string, arch: string): string => `https://example.org/v${version}/tool-${arch}`;
+/** One server that closes the connection: a host that cannot be reached. */
+const gone = (host: string): void => {
+  for (const url of world.served.keys()) if (url.startsWith(host)) world.served.set(url, (request) => (request.socket.destroy(), {}));
+};
+
+beforeAll(async () => {
+  world = await openWorld();
+  dir = join(world.dir, 'tool');
+  file = join(dir, 'pins.json');
+});
+afterAll(() => world.close());
+beforeEach(async () => {
+  world.served.clear();
+  world.events.length = 0;
+  await rm(dir, { recursive: true, force: true });
+  await rm(join(world.dir, 'store', 'blobs'), { recursive: true, force: true });
+  publish('1.2.3');
+});
+
+describe('writes', () => {
+  test('both architectures with size and proof, as core reads it', async () => {
+    const result = await pin('1.2.3');
+    expect(result.written).toEqual([file]);
+    expect(result.lines.map(({ change }) => change)).toEqual(['new', 'new']);
+    expect(readPins(await readFile(file, 'utf8'), file)).toEqual({
+      '1.2.3': {
+        revision: 0,
+        with: {},
+        licenses: { tool: 'MIT' },
+        bytes: Object.fromEntries(
+          ['amd64', 'arm64'].map((arch) => [locator('1.2.3', arch), { sha256: sha(`1.2.3 ${arch}`), size: `1.2.3 ${arch}`.length, proof: 'sha256 file' }]), // prettier-ignore
+        ),
+      },
+    });
+    expect(await world.context().store.blob(sha('1.2.3 arm64'))).toBeDefined();
+  });
+  test('the same again changes nothing', async () => {
+    await pin('1.2.3');
+    const before = await readFile(file, 'utf8');
+    const again = await pin('1.2.3');
+    expect(again).toMatchObject({ written: [], lines: [{ change: 'same' }, { change: 'same' }] });
+    expect(await readFile(file, 'utf8')).toBe(before);
+  });
+  test('newest first, and other versions stay to the letter', async () => {
+    await pin('1.2.3');
+    const odd = (await readFile(file, 'utf8')).replace('"revision": 0,', '').replace('"1.2.3"', '"1.9.0"');
+    await writeFile(file, odd);
+    publish('1.10.0');
+    await pin('1.10.0');
+    const after = JSON.parse(await readFile(file, 'utf8')) as Record<string, object>;
+    expect(Object.keys(after)).toEqual(['1.10.0', '1.9.0']);
+    expect(after['1.9.0']).toEqual((JSON.parse(odd) as Record<string, object>)['1.9.0']);
+  });
+  test('the licence that was known, or that GitHub knows', async () => {
+    await pin('1.2.3');
+    publish('1.3.0');
+    await pin('1.3.0', { licenses: {} });
+    expect(readPins(await readFile(file, 'utf8'), file)['1.3.0']?.licenses).toEqual({ tool: 'MIT' });
+    await rm(dir, { recursive: true });
+    publish('1.2.3', 'x', 'github.com/example/tool/releases/download');
+    world.served.set('api.github.com/repos/example/tool/license', '{"license":{"key":"apache-2.0","spdx_id":"Apache-2.0"}}');
+    const origins = [github('example/tool').asset('tool-{arch}', { checksum: '{url}.sha256' })];
+    await pin('1.2.3', { licenses: {} }, origins);
+    expect(readPins(await readFile(file, 'utf8'), file)['1.2.3']?.licenses).toEqual({ tool: 'Apache-2.0' });
+    await rm(dir, { recursive: true });
+    await expect(pin('1.2.3', { licenses: {} })).rejects.toThrow(/licence of tool is not known/);
+  });
+});
+
+describe('writes nothing', () => {
+  /** The errors of a run that must leave all as it was. */
+  const refused = async (run: () => Promise<unknown>): Promise<string> => {
+    const before = await readFile(file, 'utf8').catch(() => 'none');
+    const error = await run().then(
+      () => undefined,
+      (reason: Error) => reason,
+    );
+    expect(await readFile(file, 'utf8').catch(() => 'none')).toBe(before);
+    expect((await readdir(dir).catch(() => [])).filter((name) => name !== 'pins.json')).toEqual([]);
+    return error instanceof UserErrors ? [error, ...error.errors].map(messageOf).join('\n') : messageOf(error);
+  };
+
+  test('when one file of one architecture is wrong or missing', async () => {
+    await pin('1.2.3');
+    publish('1.3.0');
+    world.served.set('example.org/v1.3.0/tool-arm64', 'something else');
+    expect(await refused(() => pin('1.3.0'))).toMatch(/not the hash that upstream publishes/);
+    world.served.delete('example.org/v1.3.0/tool-arm64');
+    expect(await refused(() => pin('1.3.0'))).toMatch(/answered 404/);
+  });
+  test('and tells all that is wrong at once', async () => {
+    for (const arch of ['amd64', 'arm64']) world.served.set(`example.org/v1.2.3/tool-${arch}`, 'something else');
+    await expect(pin('1.2.3')).rejects.toThrow(expect.objectContaining({ message: '2 things could not be pinned; nothing was written', errors: [expect.anything(), expect.anything()] })); // prettier-ignore
+  });
+  test('when pinned bytes were replaced, checksum and all', async () => {
+    await pin('1.2.3');
+    publish('1.2.3', 'replaced');
+    expect(await refused(() => pin('1.2.3'))).toMatch(/was pinned as [0-9a-f]{64}, and is [0-9a-f]{64} now/);
+  });
+  test('when a host cannot be reached and nothing was pinned', async () => {
+    gone('example.org');
+    expect(await refused(() => pin('1.2.3'))).toMatch(/tool 1\.2\.3 cannot be pinned: .* cannot be reached/);
+  });
+  test('when the extension does not know what is said to be coupled', async () => {
+    expect(await refused(() => pin('1.2.3', { coupled: { runc: '1' } }))).toMatch(/'runc' is not coupled/);
+  });
+});
+
+describe('what is pinned already', () => {
+  test('other bytes take a higher revision, the same do not', async () => {
+    await pin('1.2.3');
+    expect((await pin('1.2.3', { revision: true })).revision).toBe(0);
+    publish('1.2.3', 'replaced');
+    const result = await pin('1.2.3', { revision: true });
+    expect(result).toMatchObject({ revision: 1, lines: [{ change: 'other' }, { change: 'other' }] });
+    expect(readPins(await readFile(file, 'utf8'), file)['1.2.3']).toMatchObject({ revision: 1, bytes: { [locator('1.2.3', 'amd64')]: { sha256: sha('replaced amd64') } } }); // prettier-ignore
+  });
+  test('stays as it is while its host cannot be reached, and that is said', async () => {
+    await pin('1.2.3');
+    const text = (await readFile(file, 'utf8')).replaceAll('sha256 file', 'third-party pin');
+    await writeFile(file, text);
+    gone('example.org');
+    const result = await pin('1.2.3');
+    expect(result).toMatchObject({ written: [], lines: [{ change: 'kept', proof: 'third-party pin' }, { change: 'kept' }] });
+    expect(await readFile(file, 'utf8')).toBe(text);
+    expect(world.events.filter(({ type }) => type === 'notice')).toHaveLength(2);
+  });
+  test('an error of the host is no reason to keep it', async () => {
+    await pin('1.2.3');
+    world.served.set('example.org/v1.2.3/tool-amd64.sha256', { status: 500 });
+    await expect(pin('1.2.3')).rejects.toThrow(/answered 500/);
+  });
+  test('a better proof replaces a weaker one, never the other way', async () => {
+    await pin('1.2.3');
+    await writeFile(file, (await readFile(file, 'utf8')).replaceAll('sha256 file', 'third-party pin'));
+    const plain = release('https://example.org/v{version}/tool-{arch}');
+    expect((await pin('1.2.3', {}, [plain])).lines[0]?.proof).toBe('third-party pin');
+    expect((await pin('1.2.3')).lines[0]?.proof).toBe('sha256 file');
+    expect((await pin('1.2.3', {}, [plain])).lines[0]?.proof).toBe('sha256 file');
+  });
+});
+
+describe('what is coupled', () => {
+  const extension = extensionOf([], {
+    coupled: { helper: { kind: 'json', at: 'https://example.org/helper.json#versions', keep: 'same minor' } },
+    components: (v) => [{ name: 'helper', version: v['helper'] ?? '', origins: [tool], places: [] }],
+  });
+  const run = (more: Partial<PinRequest> = {}): Promise<PinResult> =>
+    pinVersion({ dir, extension, version: '1.2.0', licenses: { helper: 'MIT' }, ...more }, world.context());
+
+  test('follows the policy, an argument, and then the pin', async () => {
+    world.served.set('example.org/helper.json', '{"versions":["1.2.3","1.2.2","1.3.0"]}');
+    expect((await run()).with).toEqual({ helper: '1.2.3' });
+    world.served.set('example.org/helper.json', '{"versions":["1.2.9"]}');
+    expect((await run()).with).toEqual({ helper: '1.2.3' });
+    publish('1.2.2');
+    await expect(run({ coupled: { helper: '1.2.2' } })).rejects.toThrow(/is pinned with other versions/);
+    expect(await run({ coupled: { helper: '1.2.2' }, revision: true })).toMatchObject({ with: { helper: '1.2.2' }, revision: 1 });
+  });
+  test('says how to go on when upstream cannot be asked', async () => {
+    await expect(run()).rejects.toThrow(expect.objectContaining({ next: 'say it: --coupled helper=VERSION' }));
+  });
+});
+
+test('a lock that is shared is written by the version of its component, and keeps what others have in it', async () => {
+  const shared = join(world.dir, 'locks', 'tool');
+  publish('2.0.0');
+  const extension = (name: string) =>
+    extensionOf([], { components: () => [{ name, version: '2.0.0', origins: [release(`https://example.org/v{version}/tool-{arch}`, { checksum: `{url}.sha256`, ...(name === 'b' ? { arch: { 'x86-64': 'arm64', arm64: 'amd64' } } : {}) })], places: [], lock: shared }] }); // prettier-ignore
+  const run = (name: string): Promise<PinResult> =>
+    pinVersion({ dir, extension: extension(name), version: '7.0', licenses: { [name]: 'MIT' } }, world.context());
+  expect((await run('a')).written).toEqual([file, join(shared, 'pins.json')]);
+  await run('b');
+  const pins = readPins(await readFile(join(shared, 'pins.json'), 'utf8'), 'shared');
+  expect(Object.keys(pins)).toEqual(['2.0.0']);
+  expect(pins['2.0.0']).toMatchObject({ licenses: { a: 'MIT', b: 'MIT' } });
+  expect(readPins(await readFile(file, 'utf8'), file)['7.0']?.bytes).toEqual({});
+});

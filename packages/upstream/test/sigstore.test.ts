@@ -1,0 +1,337 @@
+import { createHash, createPublicKey, generateKeyPairSync, sign, type KeyPairKeyObjectResult } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { release, type SigstoreSignature } from '@flatcar/core';
+import { bundleToJSON, toDSSEBundle, toMessageSignatureBundle, type Bundle } from '@sigstore/bundle';
+import { initializeCA, initializeCTLog, initializeTLog } from '@sigstore/mock';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { trustMaterial } from '../src/sigstore.ts';
+import { fetchVerified, type VerifiedFile } from '../src/verify.ts';
+import { component, openWorld, sha, type World } from './world.ts';
+
+const FILE = 'example.org/v1.2.3/tool';
+const REKOR = 'rekor.sigstore.dev/api/v1/log/entries/retrieve';
+const content = Buffer.from('the bytes of a tool');
+const tampered = Buffer.from('the bytes of a fool');
+const ISSUER = 'https://token.actions.githubusercontent.com';
+const WORKFLOW = 'https://github.com/example/tool/.github/workflows/release.yml';
+const identity = `${WORKFLOW}@refs/tags/v1.2.3`;
+
+const ec = (namedCurve = 'P-256'): KeyPairKeyObjectResult => generateKeyPairSync('ec', { namedCurve });
+const spki = (pair: KeyPairKeyObjectResult): Buffer<ArrayBuffer> => Buffer.from(pair.publicKey.export({ format: 'der', type: 'spki' }));
+const base64 = (data: ArrayBufferView | Buffer): string => Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64');
+
+/** A log's entry in the form of its API. */
+interface Entry {
+  readonly body: string;
+  readonly integratedTime: number;
+  readonly logID: string;
+  readonly logIndex: number;
+  readonly verification: {
+    readonly signedEntryTimestamp: string;
+    readonly inclusionProof: { logIndex: number; treeSize: number; rootHash: string; hashes: string[]; checkpoint: string };
+  };
+}
+
+/** A sigstore of one's own: authority, both logs, and the trusted root that names them. */
+async function openSigstore(clock?: Date) {
+  const [caKey, ctKey, logKey] = [ec('P-384'), ec(), ec()];
+  const ctLog = await initializeCTLog(ctKey);
+  const ca = await initializeCA(caKey, ctLog);
+  const log = await initializeTLog('https://rekor.example.org', logKey, clock);
+  const since = { start: '2020-01-01T00:00:00Z' };
+  const logOf = (pair: KeyPairKeyObjectResult, baseUrl: string): object => ({
+    baseUrl,
+    hashAlgorithm: 'SHA2_256',
+    publicKey: { rawBytes: spki(pair).toString('base64'), keyDetails: 'PKIX_ECDSA_P256_SHA_256', validFor: since },
+    logId: { keyId: createHash('sha256').update(spki(pair)).digest('base64') },
+  });
+  const root = {
+    mediaType: 'application/vnd.dev.sigstore.trustedroot+json;version=0.1',
+    tlogs: [logOf(logKey, 'https://rekor.example.org')],
+    ctlogs: [logOf(ctKey, 'https://ctlog.example.org')],
+    certificateAuthorities: [
+      {
+        subject: { organization: 'sigstore.mock', commonName: 'sigstore' },
+        uri: 'https://fulcio.example.org',
+        certChain: { certificates: [{ rawBytes: base64(ca.rootCertificate) }] },
+        validFor: since,
+      },
+    ],
+    timestampAuthorities: [],
+  };
+
+  const certify = async (key: KeyPairKeyObjectResult, name: string, issuer: string): Promise<Buffer> => {
+    const extensions = [{ oid: '1.3.6.1.4.1.57264.1.8', value: issuer }];
+    const certificate = await ca.issueCertificate({ publicKey: spki(key), subjectAltName: name, extensions });
+    return Buffer.from(certificate.buffer, certificate.byteOffset, certificate.byteLength);
+  };
+  const pem = (der: Buffer): string =>
+    `-----BEGIN CERTIFICATE-----\n${der
+      .toString('base64')
+      .match(/.{1,64}/g)
+      ?.join('\n')}\n-----END CERTIFICATE-----\n`;
+  const record = async (proposed: object): Promise<Entry> => {
+    const [entry] = Object.values((await log.log(proposed)) as Record<string, Entry>);
+    if (entry === undefined) throw new Error('the log made no entry');
+    return entry;
+  };
+  const proofOf = ({ verification: { inclusionProof: proof } }: Entry): object => ({
+    logIndex: String(proof.logIndex),
+    treeSize: String(proof.treeSize),
+    rootHash: Buffer.from(proof.rootHash, 'hex'),
+    hashes: [],
+    checkpoint: { envelope: proof.checkpoint },
+  });
+  const entryOf = (entry: Entry, kind: string): object => ({
+    logIndex: String(entry.logIndex),
+    logId: { keyId: Buffer.from(entry.logID, 'hex') },
+    kindVersion: { kind, version: '0.0.1' },
+    integratedTime: String(entry.integratedTime),
+    inclusionPromise: { signedEntryTimestamp: Buffer.from(entry.verification.signedEntryTimestamp, 'base64') },
+    inclusionProof: proofOf(entry),
+    canonicalizedBody: Buffer.from(entry.body, 'base64'),
+  });
+  const withEntry = (bundle: Bundle, entry: object): string => {
+    (bundle.verificationMaterial.tlogEntries as object[]).push(entry);
+    return JSON.stringify(bundleToJSON(bundle));
+  };
+
+  return {
+    root,
+    /** `cosign sign-blob`: what it gives and what the log has of it. */
+    async signBlob(data: Buffer, name = identity, issuer = ISSUER) {
+      const key = ec();
+      const certificate = await certify(key, name, issuer);
+      const signature = sign('sha256', data, key.privateKey);
+      const entry = await record({
+        apiVersion: '0.0.1',
+        kind: 'hashedrekord',
+        spec: {
+          data: { hash: { algorithm: 'sha256', value: sha(data) } },
+          signature: { content: signature.toString('base64'), publicKey: { content: Buffer.from(pem(certificate)).toString('base64') } },
+        },
+      });
+      const digest = Buffer.from(sha(data), 'hex');
+      const bundle = withEntry(toMessageSignatureBundle({ digest, signature, certificate, certificateChain: false }), entryOf(entry, 'hashedrekord')); // prettier-ignore
+      return { bundle, signature: signature.toString('base64'), certificate: pem(certificate), entry };
+    },
+    /** An attestation about some files, as GitHub makes them. */
+    async attest(subject: readonly { name: string; digest: { sha256: string } }[], name = identity): Promise<string> {
+      const key = ec();
+      const certificate = await certify(key, name, ISSUER);
+      const artifactType = 'application/vnd.in-toto+json';
+      const artifact = Buffer.from(JSON.stringify({ _type: 'https://in-toto.io/Statement/v1', subject, predicateType: 'https://slsa.dev/provenance/v1', predicate: {} })); // prettier-ignore
+      const pae = Buffer.concat([Buffer.from(`DSSEv1 ${artifactType.length} ${artifactType} ${artifact.length} `), artifact]);
+      const signature = sign('sha256', pae, key.privateKey);
+      const entry = await record({
+        apiVersion: '0.0.1',
+        kind: 'dsse',
+        spec: {
+          envelopeHash: { algorithm: 'sha256', value: sha(artifact) },
+          payloadHash: { algorithm: 'sha256', value: sha(artifact) },
+          signatures: [{ signature: signature.toString('base64'), verifier: Buffer.from(pem(certificate)).toString('base64') }],
+        },
+      });
+      return withEntry(toDSSEBundle({ artifact, artifactType, signature, certificate, certificateChain: false }), entryOf(entry, 'dsse'));
+    },
+  };
+}
+
+let world: World;
+let sigstore: Awaited<ReturnType<typeof openSigstore>>;
+
+const signature = (more: Partial<SigstoreSignature> = {}): SigstoreSignature => ({
+  kind: 'sigstore',
+  issuer: ISSUER,
+  identity,
+  trustedRoot: 'root.json',
+  bundle: '{url}.sigstore.json',
+  ...more,
+});
+const verify = (by: SigstoreSignature, checksum?: string): Promise<VerifiedFile> => {
+  const origin = release('https://example.org/v{version}/tool', { signature: by, ...(checksum === undefined ? {} : { checksum }) });
+  return fetchVerified(origin, component(origin), 'x86-64', world.dir, world.context());
+};
+const serveBundle = (bundle: string): unknown => world.served.set(`${FILE}.sigstore.json`, bundle);
+
+beforeAll(async () => {
+  world = await openWorld();
+  sigstore = await openSigstore();
+  await writeFile(join(world.dir, 'root.json'), JSON.stringify(sigstore.root));
+});
+afterAll(() => world.close());
+beforeEach(() => {
+  world.served.clear();
+  world.served.set(FILE, content);
+});
+
+describe('a bundle', () => {
+  test('of the file, by the pinned workflow', async () => {
+    serveBundle((await sigstore.signBlob(content)).bundle);
+    expect(await verify(signature())).toMatchObject({ sha256: sha(content), proof: `signed by ${identity} (sigstore)` });
+    // At any tag, and with the version filled in.
+    await verify(signature({ identity: `${WORKFLOW}@*` }));
+    await verify(signature({ identity: `${WORKFLOW}@refs/tags/v{version}` }));
+  });
+  test('of the checksums', async () => {
+    const list = Buffer.from(`${sha(content)}  tool\n`);
+    world.served
+      .set('example.org/v1.2.3/checksums.txt', list)
+      .set('example.org/v1.2.3/checksums.txt.json', (await sigstore.signBlob(list)).bundle);
+    const by = signature({ of: 'checksum', bundle: '{checksum}.json' });
+    expect((await verify(by, 'checksums.txt')).proof).toBe(`sha256 list, signed by ${identity} (sigstore)`);
+    world.served.set('example.org/v1.2.3/checksums.txt', `${list.toString()}\n`);
+    await expect(verify(by, 'checksums.txt')).rejects.toThrow(/bad sigstore signature/);
+  });
+  test('a tampered file', async () => {
+    serveBundle((await sigstore.signBlob(content)).bundle);
+    world.served.set(FILE, tampered);
+    await expect(verify(signature())).rejects.toThrow(/bad sigstore signature/);
+  });
+  test('another file that the same workflow signed', async () => {
+    serveBundle((await sigstore.signBlob(tampered)).bundle);
+    await expect(verify(signature())).rejects.toThrow(/bad sigstore signature/);
+  });
+  test('a tampered signature', async () => {
+    const [own, other] = [await sigstore.signBlob(content), await sigstore.signBlob(content)];
+    serveBundle(own.bundle.replaceAll(own.signature, other.signature));
+    await expect(verify(signature())).rejects.toThrow(/bad sigstore signature/);
+    serveBundle('{}');
+    await expect(verify(signature())).rejects.toThrow(/no sigstore bundle/);
+  });
+  test.each([
+    ['another workflow', 'https://github.com/example/fool/.github/workflows/release.yml@refs/tags/v1.2.3'],
+    ['a name that the pinned one is only a part of', `${identity}-evil`],
+    ['a name that the pinned one only stands within', `https://evil.example/?${identity}`],
+    ['a name that only a dot as any letter matches', identity.replace('github.com', 'githubxcom')],
+  ])('%s', async (_, name) => {
+    serveBundle((await sigstore.signBlob(content, name)).bundle);
+    await expect(verify(signature())).rejects.toThrow(/signed by somebody else/);
+  });
+  test('the same name vouched for by another issuer', async () => {
+    serveBundle((await sigstore.signBlob(content, identity, 'https://accounts.example.org')).bundle);
+    await expect(verify(signature())).rejects.toThrow(/signed by somebody else: .*issuer/);
+  });
+  test('another sigstore, and the public one by default', async () => {
+    const { bundle } = await (await openSigstore()).signBlob(content);
+    serveBundle(bundle);
+    await expect(verify(signature())).rejects.toThrow(/bad sigstore signature/);
+    const { trustedRoot: _, ...byPublic } = signature();
+    serveBundle((await sigstore.signBlob(content)).bundle);
+    await expect(verify(byPublic)).rejects.toThrow(/bad sigstore signature/);
+  });
+  test('a signature from after the certificate ended', async () => {
+    const late = await openSigstore(new Date(Date.now() + 3_600_000));
+    await writeFile(join(world.dir, 'late.json'), JSON.stringify(late.root));
+    serveBundle((await late.signBlob(content)).bundle);
+    await expect(verify(signature({ trustedRoot: 'late.json' }))).rejects.toThrow(/bad sigstore signature/);
+  });
+  test("the log's word on the time is needed", async () => {
+    const bundle = JSON.parse((await sigstore.signBlob(content)).bundle) as { verificationMaterial: { tlogEntries: object[] } };
+    bundle.verificationMaterial.tlogEntries = [];
+    serveBundle(JSON.stringify(bundle));
+    await expect(verify(signature())).rejects.toThrow(/bad sigstore signature/);
+  });
+  test("cosign's own older form", async () => {
+    const { signature: base64Signature, certificate, entry } = await sigstore.signBlob(content);
+    const { verification, body, integratedTime, logIndex, logID } = entry;
+    const rekorBundle = { SignedEntryTimestamp: verification.signedEntryTimestamp, Payload: { body, integratedTime, logIndex, logID } };
+    serveBundle(JSON.stringify({ base64Signature, cert: Buffer.from(certificate).toString('base64'), rekorBundle }));
+    await verify(signature());
+    world.served.set(FILE, tampered);
+    await expect(verify(signature())).rejects.toThrow(/bad sigstore signature/);
+  });
+});
+
+describe('an attestation', () => {
+  const subject = [{ name: 'other', digest: { sha256: sha('other') } }, { name: 'tool', digest: { sha256: sha(content) } }]; // prettier-ignore
+
+  test('among others, one a line', async () => {
+    serveBundle([await sigstore.attest(subject.slice(0, 1)), await sigstore.attest(subject)].join('\n'));
+    expect((await verify(signature())).sha256).toBe(sha(content));
+  });
+  test('about another file', async () => {
+    serveBundle(await sigstore.attest(subject.slice(0, 1)));
+    await expect(verify(signature())).rejects.toThrow(/not about this file/);
+  });
+  test('by somebody else', async () => {
+    serveBundle(await sigstore.attest(subject, 'https://github.com/evil/tool'));
+    await expect(verify(signature())).rejects.toThrow(/signed by somebody else/);
+  });
+  test('with a tampered statement', async () => {
+    const bundle = JSON.parse(await sigstore.attest(subject.slice(0, 1))) as { dsseEnvelope: { payload: string } };
+    const payload = Buffer.from(bundle.dsseEnvelope.payload, 'base64').toString().replace(sha('other'), sha(content));
+    bundle.dsseEnvelope.payload = Buffer.from(payload).toString('base64');
+    serveBundle(JSON.stringify(bundle));
+    await expect(verify(signature())).rejects.toThrow(/bad sigstore signature/);
+  });
+  test('that GitHub keeps', async () => {
+    const asset = 'github.com/example/tool/releases/download/v1.2.3/tool';
+    const api = `api.github.com/repos/example/tool/attestations/sha256:${sha(content)}`;
+    const origin = release(`https://${asset}`, { signature: signature({ bundle: 'github' }) });
+    const run = (): Promise<VerifiedFile> => fetchVerified(origin, component(origin), 'x86-64', world.dir, world.context());
+    world.served.set(asset, content).set(api, JSON.stringify({ attestations: [{ bundle: JSON.parse(await sigstore.attest(subject)), repository_id: 1 }] })); // prettier-ignore
+    expect((await run()).proof).toBe(`signed by ${identity} (sigstore)`);
+    world.served.set(api, '{"attestations":[]}');
+    await expect(run()).rejects.toThrow(/no attestation/);
+  });
+});
+
+describe('signature and certificate as two files', () => {
+  const { bundle: _, ...pair } = signature({ signature: '{url}.sig', certificate: '{url}.cert' });
+  type Signed = Awaited<ReturnType<typeof sigstore.signBlob>>;
+  const serve = (signed: Signed, log: Signed[] = [signed]): void => {
+    world.served
+      .set(`${FILE}.sig`, signed.signature)
+      .set(`${FILE}.cert`, Buffer.from(signed.certificate).toString('base64'))
+      .set(REKOR, (request, body) => {
+        const { entries } = JSON.parse(body) as { entries: [{ spec: { signature: { content: string } } }] };
+        const found = log.filter((one) => one.signature === entries[0].spec.signature.content);
+        return { status: request.method === 'POST' ? 200 : 405, body: JSON.stringify(found.map(({ entry }) => ({ uuid: entry }))) };
+      });
+  };
+
+  test('good; the certificate may be PEM or base64 of it', async () => {
+    const signed = await sigstore.signBlob(content);
+    serve(signed);
+    expect((await verify(pair)).proof).toBe(`signed by ${identity} (sigstore)`);
+    world.served.set(`${FILE}.cert`, signed.certificate);
+    await verify(pair);
+  });
+  test('a tampered file, a signature of another file, a certificate of another key', async () => {
+    const [own, other, more] = [await sigstore.signBlob(content), await sigstore.signBlob(tampered), await sigstore.signBlob(content)];
+    serve(own);
+    world.served.set(FILE, tampered);
+    await expect(verify(pair)).rejects.toThrow(/bad sigstore signature/);
+    world.served.set(FILE, content);
+    serve(other);
+    await expect(verify(pair)).rejects.toThrow(/bad sigstore signature/);
+    serve(own);
+    world.served.set(`${FILE}.cert`, more.certificate);
+    await expect(verify(pair)).rejects.toThrow(/bad sigstore signature/);
+    world.served.set(`${FILE}.cert`, '<html>');
+    await expect(verify(pair)).rejects.toThrow(/no certificate/);
+  });
+  test('the log does not know it, knows it from somebody else, or does not answer', async () => {
+    const signed = await sigstore.signBlob(content);
+    serve(signed, []);
+    await expect(verify(pair)).rejects.toThrow(/does not know this signature/);
+    const entry = { ...signed.entry, integratedTime: signed.entry.integratedTime - 60 };
+    serve(signed, [{ ...signed, entry }]);
+    await expect(verify(pair)).rejects.toThrow(/bad sigstore signature/);
+    world.served.set(REKOR, { status: 500 });
+    await expect(verify(pair)).rejects.toThrow(/answered 500/);
+  });
+  test('somebody else', async () => {
+    serve(await sigstore.signBlob(content, 'https://github.com/evil/tool'));
+    await expect(verify(pair)).rejects.toThrow(/signed by somebody else/);
+  });
+});
+
+test('the trusted root of the public sigstore is one: its keys are keys', async () => {
+  const { certificateAuthorities, tlogs, ctlogs } = await trustMaterial();
+  expect([certificateAuthorities.length, tlogs.length, ctlogs.length].every((count) => count > 0)).toBe(true);
+  for (const { publicKey } of [...tlogs, ...ctlogs])
+    expect(createPublicKey(publicKey.export({ format: 'pem', type: 'spki' })).type).toBe('public');
+});
