@@ -10,8 +10,8 @@ const suite = 'trixie';
 // wasmtime and its kin ask for a Rust newer than that of any stable Debian.
 const newer = { suite: 'trixie-backports', picks: (name: string): boolean => /^(rustc|cargo|libstd-rust-)/.test(name) };
 const gcc = 'gcc-14';
-/** What static programs are linked with; crun wants libcap, json-c and seccomp, runc and youki seccomp. */
-const libraries = ['libc6-dev', 'linux-libc-dev', 'libgcc-s1', 'libseccomp-dev', 'libcap-dev', 'libjson-c-dev'];
+/** What static programs are linked with; crun wants libcap, yajl (json-c since 1.22) and seccomp, runc and youki seccomp. */
+const libraries = ['libc6-dev', 'linux-libc-dev', 'libgcc-s1', 'libseccomp-dev', 'libcap-dev', 'libjson-c-dev', 'libyajl-dev'];
 
 const suites: Readonly<Record<Arch, Suites>> = {
   'x86-64': await readSuites('x86-64', suite, newer),

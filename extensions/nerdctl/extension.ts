@@ -14,7 +14,10 @@ export default defineExtension({
       'nerdctl',
       v.version,
       nerdctl.asset('nerdctl-{version}-linux-{arch}.tar.gz'),
-      go(module, 'cmd/nerdctl', { stamps: { [`${module}/pkg/version.Version`]: 'v{version}' } }),
+      go(module, 'cmd/nerdctl', {
+        without: ['cmd/nerdctl/helpers/testing.go', 'cmd/nerdctl/helpers/testing_linux.go'],
+        stamps: { [`${module}/pkg/version.Version`]: 'v{version}' },
+      }),
     ),
     cniPlugins(v.cni),
   ],

@@ -119,6 +119,7 @@ export function dockerEngine(v: DockerVersions): Component[] {
         archive,
         go(cli, 'cmd/docker', {
           version: `${v.version}+incompatible`,
+          language: 'go1.26',
           stamps: { [`${cli}/cli/version.Version`]: '{version}', [`${cli}/cli/version.PlatformName`]: 'Docker Engine - Community' },
         }),
       ),

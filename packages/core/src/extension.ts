@@ -82,6 +82,10 @@ export interface GoOrigin {
   readonly stamps?: Readonly<Record<string, string>>;
   /** Names for programs whose main package is called otherwise: package folder to program. */
   readonly rename?: Readonly<Record<string, string>>;
+  /** Go's language version for a module that has no go.mod to say it, such as `go1.26`. */
+  readonly language?: string;
+  /** Files of the module that are left out: helpers of its tests that upstream keeps beside its programs. */
+  readonly without?: readonly string[];
   /** The module's version, where it is not the component's. */
   readonly version?: string;
   /** True for programs that are partly C: linked statically by the pinned C compiler, against libraries of its sysroot. */

@@ -1,9 +1,9 @@
-import { mkdir, readdir, rename } from 'node:fs/promises';
+import { copyFile, cp, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { archWords } from '../arch.ts';
 import { UserError } from '../errors.ts';
 import type { Component, GoOrigin } from '../extension.ts';
-import { goSumDigest, mainPackages, openGo, programName, wrapperDir } from '../gomodule.ts';
+import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../gomodule.ts';
 import { digestOf, hashFile } from '../store.ts';
 import type { Arch } from '../types.ts';
 import type { OriginContext, OriginResult } from './origin.ts';
@@ -28,6 +28,16 @@ function stampsOf(origin: GoOrigin, component: Component, arch: Arch): Record<st
       value.replaceAll(/\{(\w+)\}/g, (whole, word: string) => words[word] ?? whole),
     ]),
   );
+}
+
+/** A copy of the wrapper whose module is a copy too, without some files. Its path is relative, so that it says nothing of this machine. */
+async function copyWithout(go: GoCommand, wrapper: string, module: string, without: readonly string[], dest: string): Promise<string> {
+  const copy = join(dest, 'module');
+  await cp(await go.offline(['list', '-m', '-f', '{{.Dir}}', module], { cwd: wrapper }), copy, { recursive: true });
+  for (const path of without) await rm(join(copy, path));
+  for (const name of ['go.mod', 'go.sum']) await copyFile(join(wrapper, name), join(dest, name));
+  await go.offline(['mod', 'edit', '-replace', `${module}=./module`], { cwd: dest });
+  return dest;
 }
 
 /**
@@ -63,10 +73,16 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
     goMod: await hashFile(join(wrapper, 'go.mod')),
     packages: origin.packages.join(' '),
     tags: tags.join(','),
-    ldflags: ['-s', '-w', '-buildid=', ...linking, ...Object.entries(stamps).map(([variable, value]) => `-X ${variable}=${value}`)].join(
-      ' ',
-    ),
+    ldflags: [
+      '-s',
+      '-w',
+      '-buildid=',
+      ...linking,
+      ...Object.entries(stamps).map(([variable, value]) => `-X ${value.includes(' ') ? `'${variable}=${value}'` : `${variable}=${value}`}`),
+    ].join(' '),
     cgo: c === undefined ? '0' : '1',
+    ...(origin.language === undefined ? {} : { gcflags: `${origin.module}/...=-lang=${origin.language}` }),
+    ...(origin.without === undefined ? {} : { without: origin.without.join(' ') }),
   };
   const started = Date.now();
   const key = digestOf({
@@ -86,12 +102,15 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
     report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch} with Go ${go.record.version}` });
     const out = join(fresh, 'files');
     await mkdir(out);
+    const cwd =
+      origin.without === undefined ? wrapper : await copyWithout(go, wrapper, origin.module, origin.without, join(fresh, 'source'));
     await go.offline(
       [
         'build',
         '-v',
         '-trimpath',
         '-buildvcs=false',
+        ...(parameters.gcflags === undefined ? [] : ['-gcflags', parameters.gcflags]),
         '-tags',
         tags.join(','),
         '-ldflags',
@@ -101,7 +120,7 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
         ...packages,
       ],
       {
-        cwd: wrapper,
+        cwd,
         env: {
           GOOS: 'linux',
           GOARCH: archWords(arch).go,
@@ -114,6 +133,7 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
         ...(signal === undefined ? {} : { signal }),
       },
     );
+    if (cwd !== wrapper) await rm(cwd, { recursive: true });
     for (const path of packages) {
       const short = path.slice(origin.module.length + 1);
       const name = origin.rename?.[short];

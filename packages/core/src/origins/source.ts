@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { lutimes, mkdir, readdir, readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { archWords } from '../arch.ts';
@@ -48,6 +48,8 @@ export async function buildSource(origin: SourceOrigin, context: OriginContext):
       await unpack(file, path.split('/').at(-1) ?? '', join(temp, 'source'), { decompressor: (kind) => tools.command(kind) });
       const [top = '', ...others] = await readdir(join(temp, 'source'));
       if (others.length > 0) throw new UserError('the source archive has more than one folder', { where: path });
+      // All of one age: make must not take generated files for older than what they were made of.
+      for (const path of await readdir(join(temp, 'source'), { recursive: true })) await lutimes(join(temp, 'source', path), 1, 1);
       const out = join(fresh, 'files');
       await mkdir(out);
       report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch}` });
