@@ -10,11 +10,7 @@ export default defineExtension({
     {
       name: 'podman-static',
       version: v.version,
-      origins: [
-        podman.asset('podman-linux-{arch}.tar.gz', {
-          signature: { kind: 'pgp', signature: '{url}.asc', fingerprint: '0CCF102C4F95D89E583FF1D4F8B5AF50344BB503', key: 'podman-static.asc' },
-        }),
-      ],
+      origins: [podman.asset('podman-linux-{arch}.tar.gz', { checksum: 'github' })],
       // Its helpers stay in a folder of their own: docker, containerd and crun bring other versions of the same programs.
       places: [
         { from: 'usr/local/bin/podman', to: 'usr/bin/' },
