@@ -11,7 +11,7 @@ export default defineExtension({
     {
       name: 'gvisor',
       version: v.version,
-      origins: [gvisor.asset('gvisor-{machine}.tar.bz2')],
+      origins: [gvisor.asset('gvisor-{machine}.tar.bz2', { checksum: 'SHA512SUMS' })],
       // runsc starts its sidecars from beside itself, and their set changes between releases.
       places: [{ from: '**', to: 'usr/lib/gvisor/' }],
       noSource: 'its sidecars are built by Bazel only; the Go module has runsc without them',

@@ -1,8 +1,27 @@
 // Components that several extensions ship, each from one lock, so that the same path has the same bytes in all of them.
 import { join } from 'node:path';
-import { binary, github, go, programs, release, source, type Component, type VersionSource } from '@flatcar/core';
+import {
+  binary,
+  github,
+  go,
+  programs,
+  release,
+  source,
+  type Component,
+  type PgpSignature,
+  type SigstoreSignature,
+  type VersionSource,
+} from '@flatcar/core';
 
 const lock = (name: string): string => join(import.meta.dirname, '..', 'locks', name);
+
+/** Signed without keys by a workflow of GitHub's runners. */
+const byWorkflow = (identity: string, bundle: string): SigstoreSignature => ({
+  kind: 'sigstore',
+  issuer: 'https://token.actions.githubusercontent.com',
+  identity,
+  bundle,
+});
 
 /** containerd's own releases; its live branches are kept. */
 export const containerdReleases = github('containerd/containerd', '2 minors');
@@ -20,7 +39,10 @@ export function containerd(version: string): Component {
       'containerd',
       version,
       names,
-      containerdReleases.asset('containerd-static-{version}-linux-{arch}.tar.gz'),
+      containerdReleases.asset('containerd-static-{version}-linux-{arch}.tar.gz', {
+        checksum: '{url}.sha256sum',
+        signature: byWorkflow('https://github.com/containerd/containerd/.github/workflows/release.yml@refs/tags/*', 'github'),
+      }),
       // Without btrfs: its snapshotter wants C headers, and Flatcar has no such file system.
       go(
         module,
@@ -35,13 +57,30 @@ export function containerd(version: string): Component {
   };
 }
 
+/** runc's maintainers, by the keyring in its repository: Aleksa Sarai, Kir Kolyshkin, Akihiro Suda. */
+const runcKeys: PgpSignature = {
+  kind: 'pgp',
+  keys: 'runc.keyring',
+  fingerprints: [
+    'C9C370B246B09F6DBCFC744C34401015D1D2D386',
+    'C2428CD75720FACDCF76B6EA17DE5ECB75A1100E',
+    'C020EA876CE4E06C7AB95AEF49524C6F9F638F1A',
+  ],
+};
+
 /** The OCI runtime of containerd and docker. */
 export function runc(version: string): Component {
   return {
     name: 'runc',
     version,
     origins: [
-      runcReleases.asset('runc.{arch}'),
+      runcReleases.asset('runc.{arch}', {
+        checksum: 'runc.sha256sum',
+        signature: [
+          { ...runcKeys, of: 'checksum' },
+          { ...runcKeys, url: '{url}.asc' },
+        ],
+      }),
       go('github.com/opencontainers/runc', '', { tags: ['seccomp'], cgo: true, stamps: { 'main.version': '{version}' } }),
     ],
     places: [{ from: 'runc', to: 'usr/bin/' }],
@@ -85,13 +124,16 @@ export const containerdService = ownFiles('containerd-service');
 /** Docker's own releases: an index page of archives, without checksum or signature. */
 export const dockerReleases: VersionSource = {
   kind: 'page',
-  at: 'https://download.docker.com/linux/static/stable/x86_64/',
+  at: 'https://download.docker.com/linux/static/stable/{machine}/',
   keep: 'newest',
+  tagPrefix: 'docker-',
 };
 /** Docker's daemon as a Go module. Its beta tags are those of Docker's releases: 2.0.0-beta.24 is 29.8.1. */
 export const mobyReleases: VersionSource = { kind: 'go', at: 'github.com/moby/moby/v2', keep: 'newest' };
 export const buildxReleases = github('docker/buildx');
 export const composeReleases = github('docker/compose');
+/** Docker builds its command line plugins by this workflow. */
+const dockerBuilder = byWorkflow('https://github.com/docker/github-builder/.github/workflows/bake.yml@*', '{url}.sigstore.json');
 /** docker-init. */
 export const tiniReleases = github('krallin/tini');
 
@@ -139,7 +181,7 @@ export function dockerEngine(v: DockerVersions): Component[] {
       name: 'docker-buildx',
       version: v.buildx,
       origins: [
-        buildxReleases.asset('buildx-v{version}.linux-{arch}'),
+        buildxReleases.asset('buildx-v{version}.linux-{arch}', { checksum: 'checksums.txt', signature: dockerBuilder }),
         go('github.com/docker/buildx', 'cmd/buildx', {
           rename: { 'cmd/buildx': 'docker-buildx' },
           stamps: { 'github.com/docker/buildx/version.Version': 'v{version}' },
@@ -152,7 +194,7 @@ export function dockerEngine(v: DockerVersions): Component[] {
       name: 'docker-compose',
       version: v.compose,
       origins: [
-        composeReleases.asset('docker-compose-linux-{machine}'),
+        composeReleases.asset('docker-compose-linux-{machine}', { checksum: '{url}.sha256', signature: dockerBuilder }),
         go('github.com/docker/compose/v5', 'cmd', {
           rename: { cmd: 'docker-compose' },
           stamps: { 'github.com/docker/compose/v5/internal.Version': 'v{version}' },
@@ -164,7 +206,10 @@ export function dockerEngine(v: DockerVersions): Component[] {
     {
       name: 'tini',
       version: v.tini,
-      origins: [tiniReleases.asset('tini-static-{arch}'), source('pool/main/t/tini/tini_{version}.orig.tar.gz', 'build.sh')],
+      origins: [
+        tiniReleases.asset('tini-static-{arch}', { checksum: '{url}.sha256sum' }),
+        source('pool/main/t/tini/tini_{version}.orig.tar.gz', 'build.sh'),
+      ],
       places: [{ from: 'tini', to: 'usr/bin/docker-init' }],
       lock: lock('tini'),
     },
