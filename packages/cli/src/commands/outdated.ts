@@ -46,13 +46,13 @@ export function addOutdated(root: Command, signal: AbortSignal): void {
       done();
       show(outdated, flags.json, text);
       if (outdated.errors.length === 0) return;
-      const errors = outdated.errors.map(
-        ({ extension, of, source, error, next }) =>
-          new UserError(`${extension}${of === 'version' ? '' : ` (${of})`}: ${error}`, {
-            where: source,
-            ...(next === undefined ? {} : { next }),
-          }),
-      );
-      throw new UserErrors(`${errors.length} version sources could not be asked`, errors);
+      // One host that does not answer fails many sources: it is told once.
+      const alike = Map.groupBy(outdated.errors, ({ error, next }) => JSON.stringify([error, next]));
+      const errors = [...alike.values()].map((group) => {
+        const [first] = group;
+        const where = group.map(({ extension, of, source }) => `${extension}${of === 'version' ? '' : ` (${of})`}: ${source}`).join(', ');
+        return new UserError(first?.error ?? '', { where, ...(first?.next === undefined ? {} : { next: first.next }) });
+      });
+      throw new UserErrors(`${outdated.errors.length} version sources could not be asked`, errors);
     });
 }

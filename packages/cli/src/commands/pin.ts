@@ -1,7 +1,8 @@
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { findExtensions, loadDefinition, newestFirst, PLAIN_VERSION, readPins, UserError, type Extension } from '@flatcar/core';
 import type { PinResult, UpstreamContext } from '@flatcar/upstream';
-import type { Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { mirrorOption, REPOSITORY } from '../options.ts';
 import { reporter, show, table } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
@@ -15,17 +16,14 @@ interface Flags {
 }
 
 /** Collects `name=value`, which may be given several times. */
-const pairs =
-  (option: string) =>
-  (text: string, before: Readonly<Record<string, string>>): Record<string, string> => {
-    const [, name, value] = /^([^=]+)=(.+)$/.exec(text) ?? [];
-    if (name === undefined || value === undefined) throw new UserError(`${option} wants name=value, not '${text}'`);
-    return { ...before, [name]: value };
-  };
+function pair(text: string, before: Readonly<Record<string, string>>): Record<string, string> {
+  const [, name, value] = /^([^=]+)=(.+)$/.exec(text) ?? [];
+  if (name === undefined || value === undefined) throw new InvalidArgumentError('It is not name=value.');
+  return { ...before, [name]: value };
+}
 
 /** `EXT@1.37.1` is that version; `EXT@1.37` and `EXT` the newest pinned one; an extension without pins gets upstream's newest. */
 async function versionOf(extension: Extension, dir: string, word: string | undefined, context: UpstreamContext): Promise<string> {
-  const { readFile } = await import('node:fs/promises');
   const { keptVersions } = await import('@flatcar/upstream');
   const where = join(dir, 'pins.json');
   const text = await readFile(where, 'utf8').catch(() => '{}');
@@ -55,8 +53,8 @@ export function addPin(root: Command, signal: AbortSignal): void {
     .command('pin')
     .description('download everything of a version for both architectures, check all that upstream publishes, and write the lock')
     .argument('<extension>', 'NAME, or NAME@VERSION')
-    .option('--coupled <name=version>', 'version of a coupled component; may be given several times', pairs('--coupled'), {})
-    .option('--license <name=spdx>', 'licence of a component; may be given several times', pairs('--license'), {})
+    .option('--coupled <name=version>', 'version of a coupled component; may be given several times', pair, {})
+    .option('--license <name=spdx>', 'licence of a component; may be given several times', pair, {})
     .option('--revision', 'raise the revision: other bytes or coupled versions under a version that is pinned')
     .addOption(mirrorOption())
     .option('--json', 'print JSON')
