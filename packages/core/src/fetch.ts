@@ -176,7 +176,7 @@ async function attempt(url: string, part: string, pin: Wanted, options: FetchOpt
   }
   const start = resumed ? have : 0;
   const length = headers['content-length'] === undefined ? undefined : start + Number(headers['content-length']);
-  const total = length ?? pin.size;
+  const total = pin.size ?? length;
   const counter = meter(start, total, { ...options, name: pin.url, limit: pin.size });
   try {
     await pipeline(
@@ -196,7 +196,12 @@ async function attempt(url: string, part: string, pin: Wanted, options: FetchOpt
       });
     throw new Again(`the connection broke after ${counter.received()} bytes: ${messageOf(cause)}`, { cause });
   }
-  if (total !== undefined && counter.received() < total) throw new Again(`only ${counter.received()} of ${total} bytes came`);
+  // The server ended the body in good order, so it is no failure of the network that another origin could stand in for.
+  if (total !== undefined && counter.received() < total)
+    throw new UserError(`the server sent ${counter.received()} bytes where ${total} are pinned`, {
+      where: url,
+      next: 'check the pin and the URL; nothing was kept',
+    });
 }
 
 /** Attempts until the part is whole, by its length. */

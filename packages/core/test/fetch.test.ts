@@ -1,0 +1,262 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import type { ServerResponse } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { UserError } from '../src/errors.ts';
+import { AnswerError, fetchBlob, mirrored, UnreachableError, type FetchOptions } from '../src/fetch.ts';
+import { openStore, type Store } from '../src/store.ts';
+import type { Event } from '../src/types.ts';
+import { send, serve, type Answer, type TestServer } from './helpers/server.ts';
+
+const body = randomBytes(300_000);
+const sha256 = createHash('sha256').update(body).digest('hex');
+const quick: FetchOptions = { pause: 5, attempts: 4 };
+
+let dir: string;
+let store: Store;
+let server: TestServer | undefined;
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'fetch-test-'));
+  store = openStore(join(dir, 'store'));
+});
+afterEach(async () => {
+  await server?.close();
+  server = undefined;
+  await rm(dir, { recursive: true, force: true });
+});
+
+/** Serves `/file` and fetches it. */
+async function fetchFrom(
+  answer: Answer | Buffer,
+  options: FetchOptions = {},
+  pin: { sha256?: string; size?: number } = {},
+): Promise<string> {
+  server = await serve({ '/file': answer });
+  return fetchBlob(store, { url: `${server.url}/file`, sha256, ...pin }, { ...quick, ...options });
+}
+const failure = (promise: Promise<unknown>): Promise<Error> =>
+  promise.then(
+    () => {
+      throw new Error('it succeeded');
+    },
+    (error: unknown) => error as Error,
+  );
+/** Everything that the store holds besides locks. */
+async function kept(): Promise<string[]> {
+  const all = await readdir(store.root, { recursive: true, withFileTypes: true });
+  return all
+    .filter((entry) => entry.isFile() && !entry.name.endsWith('.lock') && !entry.parentPath.includes('/locks'))
+    .map(({ name }) => name);
+}
+
+test('a file is fetched once, whoever asks for it again', async () => {
+  const path = await fetchFrom(body);
+  expect(await readFile(path)).toEqual(body);
+  expect(await fetchBlob(store, { url: `${server?.url}/file`, sha256 })).toBe(path);
+  expect(server?.asked).toHaveLength(1);
+});
+
+test('two that want the same at once fetch it once', async () => {
+  server = await serve({ '/file': (request, response) => setTimeout(() => send(request, response, body), 50) });
+  const pin = { url: `${server.url}/file`, sha256 };
+  const [one, two] = await Promise.all([fetchBlob(store, pin), fetchBlob(openStore(store.root), pin)]);
+  expect(one).toBe(two);
+  expect(server.asked).toHaveLength(1);
+});
+
+test('a wrong digest keeps nothing, and is nothing to fall back on', async () => {
+  const error = await failure(fetchFrom(Buffer.from('something else')));
+  expect(error).toBeInstanceOf(UserError);
+  expect(error).not.toBeInstanceOf(UnreachableError);
+  expect(error.message).toContain(`sha256 ${sha256} is pinned`);
+  expect(server?.asked).toHaveLength(1);
+  expect(await kept()).toEqual([]);
+});
+
+test.each([404, 403, 410])('%d is the answer, not a failure of the network: no retry', async (status) => {
+  const error = await failure(fetchFrom((_, response) => response.writeHead(status).end()));
+  expect(error).toBeInstanceOf(AnswerError);
+  expect(error).not.toBeInstanceOf(UnreachableError);
+  expect(server?.asked).toHaveLength(1);
+});
+
+test('429 is asked again when the server said', async () => {
+  const times: number[] = [];
+  await fetchFrom((request, response, count) => {
+    times.push(Date.now());
+    if (count === 1) response.writeHead(429, { 'retry-after': '1' }).end();
+    else send(request, response, body);
+  });
+  expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(900);
+});
+
+test('500 is tried again', async () => {
+  await fetchFrom((request, response, count) => (count < 3 ? response.writeHead(500).end() : send(request, response, body)));
+  expect(server?.asked).toHaveLength(3);
+});
+
+test('a server that only says 503 has answered: no origin falls back', async () => {
+  const error = await failure(fetchFrom((_, response) => response.writeHead(503).end()));
+  expect(error).toBeInstanceOf(AnswerError);
+  expect(error.message).toContain('503');
+  expect(server?.asked).toHaveLength(quick.attempts ?? 0);
+});
+
+test('a redirect is followed', async () => {
+  server = await serve({ '/old': (_, response) => response.writeHead(302, { location: '/new' }).end(), '/new': body });
+  await fetchBlob(store, { url: `${server.url}/old`, sha256 });
+  expect(server.asked).toEqual(['GET /old', 'GET /new']);
+});
+
+test('redirects without end are refused', async () => {
+  const error = await failure(fetchFrom((_, response) => response.writeHead(302, { location: '/file' }).end()));
+  expect(error.message).toMatch(/302|redirect/i);
+  expect(await kept()).toEqual([]);
+});
+
+test('a broken connection is resumed, and no byte is fetched twice', async () => {
+  const cut = 100_000;
+  await fetchFrom((request, response, count) => {
+    if (count > 1) return send(request, response, body);
+    response.writeHead(200, { 'content-length': body.length });
+    response.write(body.subarray(0, cut), () => setTimeout(() => response.destroy(), 50));
+  });
+  expect(server?.asked).toEqual(['GET /file', `GET /file bytes=${cut}-`]);
+});
+
+test('a server that ignores Range sends all again, and the file is right', async () => {
+  const path = await fetchFrom((_, response, count) => {
+    response.writeHead(200, { 'content-length': body.length });
+    if (count > 1) response.end(body);
+    else response.write(body.subarray(0, 1000), () => setTimeout(() => response.destroy(), 50));
+  });
+  expect(await readFile(path)).toEqual(body);
+});
+
+test('a server that lies about the range is found out by the digest', async () => {
+  const error = await failure(
+    fetchFrom((_, response, count) => {
+      if (count > 1) {
+        response.writeHead(206, { 'content-range': `bytes 1000-${body.length - 1}/${body.length}` }).end(body.subarray(0, -1000));
+        return;
+      }
+      response.writeHead(200, { 'content-length': body.length });
+      response.write(body.subarray(0, 1000), () => setTimeout(() => response.destroy(), 50));
+    }),
+  );
+  expect(error.message).toContain('wrong digest');
+  expect(await kept()).toEqual([]);
+});
+
+test('a body that is cut off for good is resumed as often as allowed, then the host counts as unreachable', async () => {
+  const error = await failure(
+    fetchFrom((_, response) => {
+      response.writeHead(200, { 'content-length': body.length });
+      response.write('x', () => setTimeout(() => response.destroy(), 5));
+    }),
+  );
+  expect(error).toBeInstanceOf(UnreachableError);
+});
+
+test.each([
+  ['with a length', (_: unknown, response: ServerResponse) => void response.end(body.subarray(0, 5000))],
+  ['in chunks', (_: unknown, response: ServerResponse) => void response.write(body.subarray(0, 5000), () => response.end())],
+])('a body that ends in good order but short is no failure of the network (%s)', async (_, answer) => {
+  const error = await failure(fetchFrom(answer, {}, { size: body.length }));
+  expect(error).not.toBeInstanceOf(UnreachableError);
+  expect(error.message).toContain(`5000 bytes where ${body.length} are pinned`);
+  expect(await kept()).toEqual([]);
+});
+
+test('more bytes than pinned are not even read', async () => {
+  let sent = 0;
+  const error = await failure(
+    fetchFrom(
+      (_, response) => {
+        const more = (): void => {
+          while (!response.destroyed && sent < 200 << 20) {
+            sent += 1 << 20;
+            if (!response.write(Buffer.alloc(1 << 20))) return void response.once('drain', more);
+          }
+          response.end();
+        };
+        more();
+      },
+      {},
+      { size: 1000 },
+    ),
+  );
+  expect(error.message).toContain('more than the pinned 1000 bytes');
+  expect(sent).toBeLessThan(50 << 20);
+  expect(await kept()).toEqual([]);
+});
+
+test('a slow drip is given up', async () => {
+  const error = await failure(
+    fetchFrom(
+      (_, response) => {
+        response.writeHead(200, { 'content-length': body.length });
+        const timer = setInterval(() => response.write('x'), 20);
+        response.once('close', () => clearInterval(timer));
+      },
+      { attempts: 1, slowest: { bytesPerSecond: 10_000, window: 200 } },
+    ),
+  );
+  expect(error).toBeInstanceOf(UnreachableError);
+  expect(error.message).toContain('slower than');
+});
+
+test('a closed port is unreachable, and is not asked for every file', async () => {
+  server = await serve({});
+  const { url } = server;
+  await server.close();
+  server = undefined;
+  const one = await failure(fetchBlob(store, { url: `${url}/a`, sha256 }, quick));
+  const before = Date.now();
+  const two = await failure(fetchBlob(store, { url: `${url}/b`, sha256: sha256.replace(/^./, '0') }, { pause: 5000 }));
+  expect([one, two].every((error) => error instanceof UnreachableError)).toBe(true);
+  expect(Date.now() - before).toBeLessThan(1000);
+});
+
+test('a mirror stands in for every host', async () => {
+  server = await serve({ '/dl.example.org/v1/tool?x=1': body });
+  await fetchBlob(store, { url: 'https://dl.example.org/v1/tool?x=1', sha256 }, { mirror: `${server.url}/` });
+  expect(server.asked).toEqual(['GET /dl.example.org/v1/tool?x=1']);
+  expect(mirrored('https://dl.example.org/a', undefined)).toBe('https://dl.example.org/a');
+});
+
+test('a damaged blob is noticed and fetched again', async () => {
+  const path = await fetchFrom(body);
+  await writeFile(path, 'damaged', { flag: 'r+' }).catch(async () => {
+    await rm(path);
+    await writeFile(path, 'damaged');
+  });
+  expect(await readFile(await fetchBlob(openStore(store.root), { url: `${server?.url}/file`, sha256 }))).toEqual(body);
+  expect(server?.asked).toHaveLength(2);
+});
+
+test('a signal stops it, and what came is resumed the next time', async () => {
+  const stop = new AbortController();
+  const half = body.length / 2;
+  const error = await failure(
+    fetchFrom(
+      (request, response, count) => {
+        if (count > 1) return send(request, response, body);
+        response.writeHead(200, { 'content-length': body.length });
+        response.write(body.subarray(0, half), () => setTimeout(() => stop.abort(), 100));
+      },
+      { signal: stop.signal },
+    ),
+  );
+  expect(error.name).toBe('AbortError');
+  await fetchBlob(store, { url: `${server?.url}/file`, sha256 });
+  expect(server?.asked).toEqual(['GET /file', `GET /file bytes=${half}-`]);
+});
+
+test('progress is told with its total', async () => {
+  const events: Event[] = [];
+  await fetchFrom(body, { report: (event) => void events.push(event) });
+  expect(events).toContainEqual(expect.objectContaining({ type: 'progress', total: body.length }));
+});
