@@ -1,5 +1,5 @@
 import { mkdir, readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { interceptors, request } from 'undici';
 import { archWords } from './arch.ts';
@@ -48,6 +48,8 @@ export interface Archive {
    * the suite's current version, with a notice and a status that no published image may have. Wrong bytes are an error.
    */
   fetch(pin: DebianPackage, at: { suite: string; snapshot: string; arch: Arch }): Promise<FetchedPackage>;
+  /** Digest and size of a file of a source package, by its path below the mirror: from the first of the suites that has it. */
+  sourceFile(path: string, suites: readonly string[]): Promise<{ sha256: string; size: number; suite: string } | undefined>;
   /** Fetches a pinned file of a source package by its path below the mirror. */
   fetchSource(pin: { path: string; sha256: string; size?: number }): Promise<string>;
 }
@@ -213,6 +215,18 @@ export function parsePackages(text: string): IndexedPackage[] {
   });
 }
 
+/** What a Sources index says of a file (Directory, Checksums-Sha256). */
+export function sourceFileIn(text: string, path: string): { sha256: string; size: number } | undefined {
+  const [folder, name] = [dirname(path), basename(path)];
+  // The index has tens of thousands of entries: only those of this folder are read.
+  for (const entry of text.split('\n\n').filter((one) => `${one}\n`.includes(`\nDirectory: ${folder}\n`))) {
+    const sums = paragraphs(`${entry}\n`)[0]?.get('Checksums-Sha256') ?? '';
+    const [, sha256, size] = [...sums.matchAll(/^ ([0-9a-f]{64}) (\d+) (\S+)$/gm)].find((sum) => sum[3] === name) ?? [];
+    if (sha256 !== undefined) return { sha256, size: Number(size) };
+  }
+  return undefined;
+}
+
 /** Packages and all that they depend on, the first alternative that exists each time; in the order in which they are found. */
 export function resolveClosure(packages: readonly IndexedPackage[], roots: readonly string[]): IndexedPackage[] {
   const known = new Map(packages.flatMap((one) => one.provides.map((name): [string, IndexedPackage] => [name, one])));
@@ -234,26 +248,34 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
   const indexes = new Map<string, ReturnType<Archive['packages']>>();
   const mirrorUrl = async (): Promise<string> => (options.mirror === undefined ? debianMirror() : trim(options.mirror));
 
-  async function readIndex(suite: string, component: string, arch: Arch): Promise<{ date: Date; packages: IndexedPackage[] }> {
+  /** One index of a suite, such as `main/source/Sources`. */
+  async function readIndex(suite: string, name: string): Promise<{ date: Date; text: string }> {
     const base = `${await mirrorUrl()}/dists/${suite}`;
     const release = await readInRelease(`${base}/InRelease`, suite, options, report);
-    const folder = `${component}/binary-${archWords(arch).debian}`;
     const sums = [...(release.get('SHA256') ?? '').matchAll(/^ ([0-9a-f]{64}) +(\d+) (\S+)$/gm)];
     // Node reads gzip; some suites have xz only.
-    const [, sha256, size, path] =
-      ['gz', 'xz'].map((kind) => sums.find((sum) => sum[3] === `${folder}/Packages.${kind}`)).find(Boolean) ?? [];
-    if (sha256 === undefined) throw new UserError(`the index of ${suite} lists no ${folder}/Packages`, { where: base });
+    const [, sha256, size, path] = ['gz', 'xz'].map((kind) => sums.find((sum) => sum[3] === `${name}.${kind}`)).find(Boolean) ?? [];
+    if (sha256 === undefined) throw new UserError(`the index of ${suite} lists no ${name}`, { where: base });
     // By its digest, so that an index and a list of different days are never mixed.
-    const file = await fetchBlob(store, { url: `${base}/${folder}/by-hash/SHA256/${sha256}`, sha256, size: Number(size) }, { report });
+    const file = await fetchBlob(
+      store,
+      { url: `${base}/${dirname(name)}/by-hash/SHA256/${sha256}`, sha256, size: Number(size) },
+      { report },
+    );
     const text = path?.endsWith('.gz')
       ? gunzipSync(await readFile(file)).toString()
       : await exec('xz', ['-dc'], { input: await readFile(file), next: 'install xz-utils' });
-    return { date: new Date(release.get('Date') ?? Number.NaN), packages: parsePackages(text) };
+    return { date: new Date(release.get('Date') ?? Number.NaN), text };
+  }
+
+  async function readPackages(suite: string, component: string, arch: Arch): Promise<{ date: Date; packages: IndexedPackage[] }> {
+    const { date, text } = await readIndex(suite, `${component}/binary-${archWords(arch).debian}/Packages`);
+    return { date, packages: parsePackages(text) };
   }
 
   const packages: Archive['packages'] = (suite, component, arch) => {
     const key = `${suite} ${component} ${arch}`;
-    const reading = indexes.get(key) ?? readIndex(suite, component, arch);
+    const reading = indexes.get(key) ?? readPackages(suite, component, arch);
     indexes.set(key, reading);
     reading.catch(() => indexes.delete(key));
     return reading;
@@ -261,6 +283,15 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
 
   return {
     packages,
+    async sourceFile(path, suites) {
+      const [, component = 'main'] = path.split('/');
+      for (const suite of suites) {
+        const { text } = await readIndex(suite, `${component}/source/Sources`);
+        const found = sourceFileIn(text, path);
+        if (found !== undefined) return { ...found, suite };
+      }
+      return undefined;
+    },
     async fetchSource({ path, ...pin }) {
       const there = await store.blob(pin.sha256);
       if (there !== undefined) return there;

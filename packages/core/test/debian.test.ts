@@ -199,6 +199,25 @@ test('an expired index is a notice', async () => {
   expect(notices()).toEqual([`${base}/debian/dists/test/InRelease expired on Sat, 28 Nov 2020 09:15:44 UTC; the mirror may be stale`]);
 });
 
+test('a file of a source package is found in the first suite that has it, by the signed index', async () => {
+  const sum = (name: string): string => ` ${sha256(name)} ${name.length} ${name}`;
+  const entry = (name: string, folder: string): string =>
+    `Package: ${name}\nFiles:\n d41d8cd98f00b204e9800998ecf8427e 5 ${name}.orig.tar.gz\nChecksums-Sha256:\n${sum(`${name}.dsc`)}\n${sum(`${name}.orig.tar.gz`)}\nDirectory: ${folder}\n\n`;
+  const list = gzipSync(entry('tool', 'pool/main/t/tool2') + entry('tool', 'pool/main/t/tool') + entry('other', 'pool/main/o/other'));
+  for (const [suite, index] of Object.entries({ empty: gzipSync(''), test: list })) {
+    const text = `Codename: ${suite}\nSHA256:\n ${sha256(index)} ${index.length} main/source/Sources.gz\n`;
+    const message = await openpgp.createCleartextMessage({ text });
+    served.set(`/debian/dists/${suite}/InRelease`, await openpgp.sign({ message, signingKeys: signing }));
+    served.set(`/debian/dists/${suite}/main/source/by-hash/SHA256/${sha256(index)}`, index);
+  }
+  expect(await open().sourceFile('pool/main/t/tool/tool.orig.tar.gz', ['empty', 'test'])).toEqual({
+    sha256: sha256('tool.orig.tar.gz'),
+    size: 16,
+    suite: 'test',
+  });
+  expect(await open().sourceFile('pool/main/t/tool/tool_2.orig.tar.gz', ['empty', 'test'])).toBeUndefined();
+});
+
 test('the index is read once for many packages', async () => {
   await serveSuite();
   const archive = open();

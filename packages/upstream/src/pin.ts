@@ -1,16 +1,17 @@
 import { copyFile, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import {
+  AnswerError,
   ARCHES,
   cargoHomeOf,
   debianMirror,
   downloadCrate,
-  fetchNew,
   fillWords,
   goSumDigest,
   locatorOf,
   mainPackages,
   newestFirst,
+  openArchive,
   openCargo,
   openGo,
   pinGo,
@@ -36,6 +37,9 @@ import { keptVersions } from './versions.ts';
 
 type Bytes = PinnedVersion['bytes'][string];
 
+/** Where sources are looked for, one after another. */
+const SOURCE_SUITES = ['sid', 'trixie'];
+
 /** What is to be pinned. */
 export interface PinRequest {
   /** Folder of the extension. */
@@ -47,7 +51,7 @@ export interface PinRequest {
   readonly coupled?: Readonly<Record<string, string>>;
   /** SPDX expressions by component; those that are pinned, else what GitHub says, unless said. */
   readonly licenses?: Readonly<Record<string, string>>;
-  /** Raises the revision, which other bytes under a pinned version need. */
+  /** Raises the revision: for other packaging, bytes or coupled versions under a version that is pinned. */
   readonly revision?: boolean;
 }
 
@@ -231,8 +235,22 @@ async function pinOne(wanted: Wanted, temp: string, again: boolean, wrappers: Wr
       return { sha256, size, proof: 'crates registry index' };
     }
     case 'source': {
-      const { sha256, size } = await fetchNew(store, `${await debianMirror()}/${locator.replace(/^debian:/, '')}`, context);
-      return { sha256, size, proof: FIRST_DOWNLOAD };
+      const archive = openArchive(store, context.report);
+      const path = locator.replace(/^debian:/, '');
+      const found = await archive.sourceFile(path, SOURCE_SUITES);
+      if (found === undefined)
+        throw new UserError(`Debian's ${SOURCE_SUITES.join(' and ')} have no ${path}`, {
+          where: await debianMirror(),
+          next: 'pin a version that Debian has, and look for its path on the mirror',
+        });
+      const { sha256, size } = found;
+      await archive.fetchSource({ path, sha256, size }).catch((error: unknown) => {
+        // The archive keeps an index for a while longer than what it lists.
+        const isGone = error instanceof UserError && error.cause instanceof AnswerError;
+        if (!isGone || lock.pins[lock.version]?.bytes[locator]?.sha256 !== sha256) throw error;
+        context.report({ type: 'notice', text: `${locator}: ${error.message}, but its index still has the digest that is pinned` });
+      });
+      return { sha256, size, proof: 'Debian archive index, signed by the archive key' };
     }
     case 'files':
       throw new Error('files of this repository are not pinned');
@@ -317,11 +335,10 @@ function entryOf(
 ): Written {
   const before = lock.pins[lock.version];
   const bytes = Object.fromEntries(lines.map((line) => [line.locator, line.bytes]));
-  const changed = before !== undefined && !(same(before.with, versions) && lines.every((line) => before.bytes[line.locator]?.sha256 === line.bytes.sha256)); // prettier-ignore
   // Of a lock that is shared, the rest may be of other extensions.
   const others = <T>(map: Readonly<Record<string, T>> | undefined, own: Readonly<Record<string, T>>): Record<string, T> => ({ ...(lock.shared ? map : {}), ...own }); // prettier-ignore
   return {
-    revision: (before?.revision ?? 0) + (request.revision === true && changed && !lock.shared ? 1 : 0),
+    revision: before === undefined ? 0 : before.revision + (request.revision === true && !lock.shared ? 1 : 0),
     ...(Object.keys(versions).length === 0 ? {} : { with: { ...versions } }),
     licenses: others(before?.licenses, found),
     bytes: others(before?.bytes, bytes),
@@ -354,6 +371,11 @@ async function place({ from, to }: Wrapper): Promise<void> {
  * A pin whose host cannot be reached stays as it is, with a notice. All errors are shown together.
  */
 export async function pinVersion(request: PinRequest, context: UpstreamContext): Promise<PinResult> {
+  // Locks may be shared, and are read before they are written.
+  return context.store.lock('pin', () => pinAlone(request, context), context.signal);
+}
+
+async function pinAlone(request: PinRequest, context: UpstreamContext): Promise<PinResult> {
   const { extension, version, dir } = request;
   const own = await openLock(dir, version, false);
   const before = own.pins[version];
@@ -392,6 +414,11 @@ export async function pinVersion(request: PinRequest, context: UpstreamContext):
       if (!lock.shared) ({ revision } = entry);
       const text = textOf(lock, lock.version, entry);
       if (text === lock.text) continue;
+      if (lock.shared && lines.some((line) => line.lock === lock && line.change === 'other'))
+        context.report({
+          type: 'notice',
+          text: `${lock.file} is shared: the other extensions that read it need a higher revision as well`,
+        });
       await mkdir(lock.dir, { recursive: true });
       await writeAtomic(lock.file, text);
       written.push(lock.file);

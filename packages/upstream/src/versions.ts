@@ -20,7 +20,7 @@ async function gitlab({ at, tagPrefix }: VersionSource, context: UpstreamContext
   const { origin, pathname } = new URL(at, 'https://gitlab.com/');
   const token = process.env['GITLAB_TOKEN'];
   const headers: Record<string, string> =
-    token !== undefined && token !== '' && context.mirror === undefined ? { 'private-token': token } : {};
+    token !== undefined && token !== '' && context.mirror === undefined ? { authorization: `Bearer ${token}` } : {};
   const project = `${origin}/api/v4/projects/${encodeURIComponent(pathname.replaceAll(/^\/|\/$/g, ''))}`;
   const releases = await askPages(`${project}/releases?per_page=100`, GitlabRelease, context, headers);
   if (releases.length > 0) return fromTags(releases.filter((one) => !one.upcoming_release).map((one) => one.tag_name), tagPrefix); // prettier-ignore

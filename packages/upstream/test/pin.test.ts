@@ -129,13 +129,14 @@ describe('writes nothing', () => {
 });
 
 describe('what is pinned already', () => {
-  test('other bytes take a higher revision, the same do not', async () => {
-    await pin('1.2.3');
+  test('other bytes or packaging take a higher revision', async () => {
     expect((await pin('1.2.3', { revision: true })).revision).toBe(0);
+    expect((await pin('1.2.3')).revision).toBe(0);
+    expect((await pin('1.2.3', { revision: true })).revision).toBe(1);
     publish('1.2.3', 'replaced');
     const result = await pin('1.2.3', { revision: true });
-    expect(result).toMatchObject({ revision: 1, lines: [{ change: 'other' }, { change: 'other' }] });
-    expect(readPins(await readFile(file, 'utf8'), file)['1.2.3']).toMatchObject({ revision: 1, bytes: { [locator('1.2.3', 'amd64')]: { sha256: sha('replaced amd64') } } }); // prettier-ignore
+    expect(result).toMatchObject({ revision: 2, lines: [{ change: 'other' }, { change: 'other' }] });
+    expect(readPins(await readFile(file, 'utf8'), file)['1.2.3']).toMatchObject({ revision: 2, bytes: { [locator('1.2.3', 'amd64')]: { sha256: sha('replaced amd64') } } }); // prettier-ignore
   });
   test('stays as it is while its host cannot be reached, and that is said', async () => {
     await pin('1.2.3');
@@ -197,4 +198,10 @@ test('a lock that is shared is written by the version of its component, and keep
   expect(Object.keys(pins)).toEqual(['2.0.0']);
   expect(pins['2.0.0']).toMatchObject({ licenses: { a: 'MIT', b: 'MIT' } });
   expect(readPins(await readFile(file, 'utf8'), file)['7.0']?.bytes).toEqual({});
+});
+
+test('two at once do not lose what the other wrote', async () => {
+  publish('2.0.0');
+  await Promise.all([pin('1.2.3'), pin('2.0.0')]);
+  expect(Object.keys(readPins(await readFile(file, 'utf8'), file))).toEqual(['2.0.0', '1.2.3']);
 });

@@ -97,6 +97,19 @@ describe('GitHub', () => {
     expect(await listVersions({ kind: 'github', at: 'example/tool', keep: 'newest' }, direct)).toEqual(['2.0.0']);
     expect(world.asked[1]?.headers.authorization).toBe('Bearer secret');
   });
+  test('a token does not follow to another host', async () => {
+    vi.stubEnv('GITHUB_TOKEN', 'secret');
+    vi.stubEnv('GITHUB_API_URL', `${world.mirror}/api`);
+    world.served
+      .set('api/repos/example/tool/releases?per_page=100', {
+        status: 302,
+        headers: { location: `${world.mirror.replace('127.0.0.1', 'localhost')}/else` },
+      })
+      .set('else', json([release('v1.0.0')]));
+    const { mirror: _, ...direct } = world.context();
+    expect(await listVersions({ kind: 'github', at: 'example/tool', keep: 'newest' }, direct)).toEqual(['1.0.0']);
+    expect(world.asked.map(({ headers }) => headers.authorization)).toEqual(['Bearer secret', undefined]);
+  });
   test('a host that does not answer', async () => {
     const context = { ...world.context(), mirror: 'http://127.0.0.1:9' };
     await expect(listVersions({ kind: 'github', at: 'example/tool', keep: 'newest' }, context)).rejects.toThrow(UnreachableError);

@@ -67,13 +67,14 @@ export function addList(root: Command): void {
     .action(async (flags: { json?: boolean }) => {
       show(await rows(), flags.json, (all) =>
         table([
-          ['extension', 'version', 'component', 'version', 'origins', 'verified by'],
+          ['extension', 'version', 'component', 'version', 'origins', 'pinned', 'hash', 'signed', 'verified by'],
           ...all.map((row) => [
             row.extension,
             row.version,
             row.component,
             row.componentVersion,
             row.fromSource ? row.origins.join(', ') : `${row.origins.join(', ')} (no source route)`,
+            ...[row.pinned, row.hashPublished, row.signatureChecked].map((one) => (one ? 'yes' : 'no')),
             row.verified.join('; '),
           ]),
         ]),

@@ -55,7 +55,7 @@ export function addPin(root: Command, signal: AbortSignal): void {
     .argument('<extension>', 'NAME, or NAME@VERSION')
     .option('--coupled <name=version>', 'version of a coupled component; may be given several times', pair, {})
     .option('--license <name=spdx>', 'licence of a component; may be given several times', pair, {})
-    .option('--revision', 'raise the revision: other bytes or coupled versions under a version that is pinned')
+    .option('--revision', 'raise the revision: other packaging, bytes or coupled versions under a version that is pinned')
     .addOption(mirrorOption())
     .option('--json', 'print JSON')
     .addHelpText(
