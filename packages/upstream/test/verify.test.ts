@@ -158,6 +158,14 @@ describe('a PGP signature of the file', () => {
     const options = { signature: pgp({ keys: 'expired.asc', fingerprints: [expired.getFingerprint()] }) };
     await expect(verify(options)).rejects.toThrow(/expired on \d{4}-\d\d-\d\d/);
   });
+  test('a subkey of the pinned key, which is told by the pinned one', async () => {
+    const withSubkey = await newKey({ subkeys: [{ sign: true }] });
+    await keyFile('subkey.asc', withSubkey);
+    const { subkeys } = withSubkey;
+    world.served.set(`${FILE}.asc`, await detached(content, withSubkey, { signingKeyIDs: [subkeys[0]?.getKeyID()] }));
+    const { proof } = await verify({ signature: pgp({ keys: 'subkey.asc', fingerprints: [withSubkey.getFingerprint()] }) });
+    expect(proof).toBe(`signed by PGP 0x${withSubkey.getFingerprint().toUpperCase()}`);
+  });
   test('a revoked key', async () => {
     await writeFile(join(world.dir, 'revoked.asc'), revoked.armor());
     world.served.set(`${FILE}.asc`, await detached(content));
@@ -227,6 +235,9 @@ describe('signed checksums', () => {
         ],
       });
       expect(file.proof).toBe(`sha256 list, signed by PGP 0x${fingerprint}; signed by PGP 0x${fingerprint}`);
+      // Collisions of SHA-1 can be made: what is signed by it may be something else.
+      world.served.set(`${FILE}.sig`, gpg('--digest-algo', 'SHA1', '--detach-sign', '--output', '-', join(home, 'in', 'file')));
+      await expect(verify({ signature: { ...by, url: '{url}.sig' } })).rejects.toThrow(/hash algorithm/i);
     } finally {
       execFileSync('gpgconf', ['--homedir', home, '--kill', 'all']);
       await rm(home, { recursive: true, force: true });
