@@ -47,6 +47,8 @@ export interface BuildOptions {
   readonly targets: readonly Target[];
   readonly profile: Profile;
   readonly origin: OriginChoice;
+  /** Names of components: the image has no others, besides the files of this repository, and is not publishable. */
+  readonly only?: readonly string[];
   /** Folder that gets `payload/` and one folder per target. */
   readonly out: string;
   readonly store: Store;
@@ -108,6 +110,24 @@ async function ownFiles({ dir, extension }: LoadedExtension, version: string, pi
   );
   const places = [{ from: '**', to: '' }];
   return exists ? [{ component: { name: extension.name, version, origins: [{ kind: 'files', dir: 'files' }], places }, dir, pin }] : [];
+}
+
+/** The components that `only` names, and those that are files of this repository; what is left out is told. */
+function pickComponents(
+  all: readonly PinnedComponent[],
+  { only, report }: Pick<BuildOptions, 'only' | 'report'>,
+  { name }: LoadedExtension['extension'],
+): readonly PinnedComponent[] {
+  if (only === undefined) return all;
+  const upstream = all
+    .filter(({ component }) => component.origins.some(({ kind }) => kind !== 'files'))
+    .map(({ component }) => component.name);
+  const unknown = only.find((wanted) => !upstream.includes(wanted));
+  if (unknown !== undefined || only.length === 0)
+    throw new UserError(`${name} has no component '${unknown ?? ''}'`, { next: `its components: ${upstream.join(', ')}` });
+  const missing = upstream.filter((one) => !only.includes(one));
+  report({ type: 'notice', text: `${name} WITHOUT ${missing.join(', ')}, as --only asks. This image is not for publishing.` });
+  return all.filter(({ component }) => !missing.includes(component.name));
 }
 
 /** A component's record. Its licence is in its pins; our own files are under the repository's. */
@@ -176,7 +196,8 @@ async function makePayloads(
 ): Promise<{ payload: Payload; file: string }[]> {
   const { extension } = loaded;
   const { store, tools, report, arch, profile } = options;
-  const { pin, components } = await componentsOf(loaded, options.version);
+  const { pin, components: all } = await componentsOf(loaded, options.version);
+  const components = pickComponents(all, options, extension);
   const version = imageVersion(options.version, pin.revision);
   const context = {
     arch,
@@ -216,6 +237,7 @@ async function makePayloads(
         format,
         profile,
         components: builtComponents,
+        ...(options.only === undefined ? {} : { partial: true }),
         preferred: resolved.map(({ preferred }) => preferred),
         places: resolved.map(({ component }) => component.places),
         tools: records,
@@ -247,7 +269,10 @@ async function makePayloads(
           needs,
           components: builtComponents,
           tools: records,
-          publishable: resolved.every(({ preferred }) => preferred) && records.every(({ status }) => status === 'pinned'),
+          publishable:
+            options.only === undefined &&
+            resolved.every(({ preferred }) => preferred) &&
+            records.every(({ status }) => status === 'pinned'),
           modules,
           waived: extension.waive,
         };
@@ -286,7 +311,7 @@ export async function bindTargets(
   payload: Payload,
   file: string,
   targets: readonly Target[],
-  options: Omit<BuildOptions, 'version' | 'arch' | 'targets' | 'profile' | 'origin' | 'mirror'>,
+  options: Omit<BuildOptions, 'version' | 'arch' | 'targets' | 'profile' | 'origin' | 'only' | 'mirror'>,
 ): Promise<Image[]> {
   const { out, tools, store, report, sign, gitCommit } = options;
   const jobs = targets.map((target) => ({

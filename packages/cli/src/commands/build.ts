@@ -19,6 +19,7 @@ import { readable, reporter, show, table } from '../terminal.ts';
 interface Flags extends BuildFlags {
   readonly out?: string;
   readonly pins?: string;
+  readonly only?: string;
   readonly key?: string;
   readonly certificate?: string;
   readonly json?: boolean;
@@ -48,6 +49,7 @@ export function addBuild(root: Command, signal: AbortSignal): void {
     .option('--out <dir>', "where images go: <dir>/<extension>/<target>/ (default: the extension's dist/, which is emptied first)")
     .option('--key <file>', 'PEM key that signs the roothash of disk images')
     .option('--certificate <file>', 'PEM certificate of --key')
+    .option('--only <list>', 'components, comma-separated: an image without the others, to try things; never publishable')
     .option('--pins <file>', 'another pins.json, for tests')
     .option('--json', 'print what was made as JSON')
     .addHelpText(
@@ -56,7 +58,8 @@ export function addBuild(root: Command, signal: AbortSignal): void {
 Examples:
   flatcar-ext build kubernetes
   flatcar-ext build kubernetes@1.36 --release stable,beta --arch x86-64,arm64
-  flatcar-ext build kubernetes --origin release --profile release --out images`,
+  flatcar-ext build kubernetes --origin release --profile release --out images
+  flatcar-ext build wasm-shims --only wasmtime,containerd-shim-wasmtime-v1`,
     )
     .action(async (names: string[], flags: Flags) => {
       if ((flags.key === undefined) !== (flags.certificate === undefined)) throw new UserError('--key and --certificate go together');
@@ -85,6 +88,7 @@ Examples:
               tools,
               report,
               signal,
+              ...(flags.only === undefined ? {} : { only: flags.only.split(',').map((name) => name.trim()) }),
               ...(flags.mirror === undefined ? {} : { mirror: flags.mirror }),
               ...(flags.key === undefined || flags.certificate === undefined
                 ? {}

@@ -1,0 +1,99 @@
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { binary, defineExtension, release, type LoadedExtension } from '../src/extension.ts';
+import { buildExtension } from '../src/pipeline.ts';
+import { readPins } from '../src/pins.ts';
+import { openStore } from '../src/store.ts';
+import { openTools } from '../src/tools.ts';
+import type { Payload } from '../src/types.ts';
+
+const script = (name: string): string => `#!/bin/sh\necho ${name}\n`;
+const url = (name: string): string => `https://example.org/1.0/${name}`;
+const tools = openTools(openStore());
+
+let dir: string;
+let loaded: LoadedExtension;
+let served: string[];
+let notices: string[];
+const server = createServer((request, response) => {
+  const name = request.url?.split('/').at(-1) ?? '';
+  response.writeHead(served.includes(name) ? 200 : 404).end(served.includes(name) ? script(name) : '');
+});
+
+beforeAll(async () => {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  dir = await mkdtemp(join(tmpdir(), 'only-test-'));
+  await mkdir(join(dir, 'files/usr/share/pair'), { recursive: true });
+  await writeFile(join(dir, 'files/usr/share/pair/own'), 'ours\n');
+  const extension = defineExtension({
+    name: 'pair',
+    summary: 'two programs',
+    versions: { kind: 'date', at: '', keep: 'newest' },
+    components: ({ version }) => ['first', 'second'].map((name) => binary(name, version, release(url(name)))),
+  });
+  const bytes = ['first', 'second'].map((name) => [
+    url(name),
+    { sha256: createHash('sha256').update(script(name)).digest('hex'), proof: 'none' },
+  ]);
+  const pins = { '1.0': { licenses: { first: 'MIT', second: 'MIT' }, bytes: Object.fromEntries(bytes) as object } };
+  loaded = { dir, extension, pins: readPins(JSON.stringify(pins), 'pins.json') };
+});
+beforeEach(() => {
+  served = ['first'];
+  notices = [];
+});
+afterAll(async () => {
+  server.close();
+  await rm(dir, { recursive: true, force: true });
+});
+
+async function build(only?: string[]): Promise<Payload> {
+  const { payloads } = await buildExtension(loaded, {
+    version: '1.0',
+    arch: 'x86-64',
+    targets: ['portable'],
+    profile: 'fast',
+    origin: 'release',
+    out: join(dir, 'out'),
+    store: openStore(join(dir, 'store')),
+    tools,
+    report: (event) => (event.type === 'notice' ? notices.push(event.text) : undefined),
+    mirror: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    ...(only === undefined ? {} : { only }),
+  });
+  const [payload] = payloads;
+  if (payload === undefined) throw new Error('no payload');
+  return payload;
+}
+const files = ({ tree }: Payload): string[] => tree.entries.filter(({ type }) => type === 'file').map(({ path }) => path);
+
+test('a component that cannot be had fails the build; without it the rest is built, loudly and never publishable', async () => {
+  await expect(build()).rejects.toMatchObject({ where: expect.stringContaining('second') as string });
+  const part = await build(['first']);
+  expect(files(part)).toEqual(expect.arrayContaining(['usr/bin/first', 'usr/share/pair/own']));
+  expect(files(part)).not.toContain('usr/bin/second');
+  expect(part).toMatchObject({ version: '1.0', publishable: false });
+  expect(notices.join()).toMatch(/WITHOUT second.*not for publishing/);
+
+  served = ['first', 'second'];
+  const whole = await build();
+  expect(files(whole)).toEqual(expect.arrayContaining(['usr/bin/first', 'usr/bin/second']));
+  expect(whole.publishable).toBe(true);
+  // All of them by name is still not what a build without the option gives.
+  const named = await build(['first', 'second']);
+  expect(named.publishable).toBe(false);
+  expect(new Set([part.key, whole.key, named.key]).size).toBe(3);
+});
+
+test('a name that is no component is refused with those that are', async () => {
+  await expect(build(['third'])).rejects.toMatchObject({
+    message: "pair has no component 'third'",
+    next: 'its components: first, second',
+  });
+  await expect(build([])).rejects.toThrow('pair has no component');
+});
