@@ -10,7 +10,7 @@ export interface Published {
 }
 
 const HASH = '[0-9a-fA-F]{128}|[0-9a-fA-F]{64}';
-/** sha256sum(1): hash, blank, blank or `*`, name; `\` before the hash when the name is escaped. */
+/** sha256sum(1): hash, blank, blank or `*`, name. Names with line ends, which it writes otherwise, are passed over. */
 const GNU = new RegExp(`^(${HASH})[ \\t]+\\*?(\\S.*)$`);
 /** shasum --tag and the BSDs. */
 const BSD = new RegExp(`^SHA(?:256|512) ?\\((.+)\\) ?= ?(${HASH})$`);

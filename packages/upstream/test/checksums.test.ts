@@ -1,3 +1,4 @@
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { checksumOf, readChecksums } from '../src/checksums.ts';
 import { FIRST_DOWNLOAD, formatProof, readProof } from '../src/proof.ts';
@@ -30,6 +31,26 @@ describe('the forms that upstreams publish', () => {
   test('names with blanks', () => {
     expect(readChecksums(`${one}  a tool.tgz`)).toEqual([{ hash: one, file: 'a tool.tgz' }]);
   });
+});
+
+test('whatever the names and forms, each file has its own hash, and no other has one', () => {
+  const name = fc.stringMatching(/^[A-Za-z0-9_][A-Za-z0-9_.+ -]*[A-Za-z0-9_]$/);
+  const line = fc.constantFrom<(hash: string, file: string) => string>(
+    (hash, file) => `${hash}  ${file}`,
+    (hash, file) => `${hash} *${file}`,
+    (hash, file) => `${hash}  ./${file}`,
+    (hash, file) => `SHA${hash.length * 4} (${file}) = ${hash}`,
+  );
+  const entry = fc.record({ file: name, line, algorithm: fc.constantFrom('sha256', 'sha512') });
+  fc.assert(
+    fc.property(fc.uniqueArray(entry, { selector: ({ file }) => file, minLength: 1 }), name, (entries, other) => {
+      const text = entries.map(({ file, line: form, algorithm }) => form(sha(file, algorithm), file)).join('\n');
+      for (const { file, algorithm } of entries)
+        expect(checksumOf(text, file, 'sums')).toEqual({ algorithm, hash: sha(file, algorithm), form: 'list' });
+      fc.pre(entries.every(({ file }) => file !== other));
+      expect(() => checksumOf(text, other, 'sums')).toThrow(/no entry/);
+    }),
+  );
 });
 
 describe('refused', () => {
