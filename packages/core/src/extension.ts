@@ -103,6 +103,8 @@ export interface CargoOrigin {
   readonly defaultFeatures?: boolean;
   /** Environment of the build; `{sysroot}` and `{triplet}` are filled in. */
   readonly env?: Readonly<Record<string, string>>;
+  /** True for crates that compile protocol buffers while they are built. */
+  readonly protoc?: boolean;
 }
 
 /** A C program out of a source package of Debian, compiled by a shell script of the extension. */

@@ -1,11 +1,12 @@
-import { copyFile, cp, glob, mkdir, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { copyFile, cp, glob, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { archWords, hostArch } from '../arch.ts';
 import { messageOf, UserError } from '../errors.ts';
 import { exec, networkEnv, type ExecOptions } from '../exec.ts';
 import type { CargoOrigin, Component } from '../extension.ts';
 import { UnreachableError } from '../fetch.ts';
 import { digestOf, hashFile, type Store } from '../store.ts';
+import type { Tools } from '../tools.ts';
 import { readTree } from '../tree.ts';
 import type { Arch, Material } from '../types.ts';
 import { unpack } from '../unpack.ts';
@@ -151,6 +152,14 @@ function environment(origin: CargoOrigin, sysroot: string, arch: Arch): Record<s
   );
 }
 
+/** The pinned compiler of protocol buffers as one program, and the definitions that others import; for prost-build. */
+async function protocIn(dir: string, tools: Tools): Promise<Record<string, string>> {
+  const { command, args } = await tools.command('protoc');
+  const PROTOC = join(dir, 'protoc');
+  await writeFile(PROTOC, `#!/bin/sh\nexec ${[command, ...args].map((word) => `'${word}'`).join(' ')} "$@"\n`, { mode: 0o755 });
+  return { PROTOC, PROTOC_INCLUDE: join(dirname(args.at(-1) ?? ''), '../include') };
+}
+
 /** A cargo home of its own for the store: registry index and downloaded crates. */
 export const cargoHomeOf = (store: Store): string => join(store.root, 'cargo');
 
@@ -161,6 +170,7 @@ export const cargoHomeOf = (store: Store): string => join(store.root, 'cargo');
 export async function buildCargo(origin: CargoOrigin, context: OriginContext): Promise<OriginResult> {
   const { component, arch, store, toolchains, report, signal } = context;
   const [rust, c, own] = [await toolchains.rust(), await toolchains.c(arch), await toolchains.c(hostArch())];
+  const protoc = origin.protoc === true ? await context.tools.record('protoc') : [];
   const cargo = await openCargo(rust.bin, cargoHomeOf(store), {
     path: `${rust.bin}:${c.bin}:/usr/bin:/bin`,
     ...(signal === undefined ? {} : { signal }),
@@ -168,7 +178,7 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
   const cargoHome = cargo.home;
 
   const crate = await openCrate(origin, context, cargo);
-  const tools = [...new Map([...rust.records, ...c.records, ...own.records].map((record) => [record.sha256, record])).values()];
+  const tools = [...new Map([...rust.records, ...c.records, ...own.records, ...protoc].map((record) => [record.sha256, record])).values()];
   const parameters = {
     programs: origin.programs.join(' '),
     features: (origin.features ?? []).join(','),
@@ -230,6 +240,7 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
             PKG_CONFIG: join(c.bin, 'pkg-config'),
             PKG_CONFIG_ALLOW_CROSS: '1',
             SOURCE_DATE_EPOCH: '1',
+            ...(origin.protoc === true ? await protocIn(temp, context.tools) : {}),
             ...environment(origin, c.sysroot, arch),
           },
         },

@@ -1,0 +1,49 @@
+import { containerdConf } from '@flatcar/components';
+import { binary, cargo, defineExtension, github } from '@flatcar/core';
+
+/** The shims of containerd's runwasi, each with tags and an archive of its own. */
+const runwasi = (engine: string): ReturnType<typeof github> =>
+  github('containerd/runwasi', 'newest', { tagPrefix: `containerd-shim-${engine}/v` });
+const shimOf = (engine: string): string => `containerd-shim-${engine}-{machine}-linux-musl.tar.gz`;
+
+const wasmtimeShim = runwasi('wasmtime');
+const wasmedgeShim = runwasi('wasmedge');
+const spinShim = github('spinframework/containerd-shim-spin');
+const wasmtime = github('bytecodealliance/wasmtime');
+
+// What upstream's own program has besides takes three times as long to compile: serve, HTTP, TLS, WASI 0.3, and tools for the
+// development of Wasmtime. wasi-nn would load libraries of the host, which a static program cannot.
+const features = [
+  'run compile config completion wasi-config wasi-keyvalue component-model threads',
+  'gc gc-copying gc-drc gc-null cranelift parallel-compilation pooling-allocator cache',
+  'wat logging backtrace addr2line demangle coredump debug-builtins',
+].flatMap((line) => line.split(' '));
+
+export default defineExtension({
+  name: 'wasm-shims',
+  summary: 'WebAssembly runtimes of containerd: wasmtime, wasmedge and spin, and the wasmtime command',
+  versions: { kind: 'date', at: '', keep: 'newest' },
+  coupled: { 'wasmtime-shim': wasmtimeShim, 'wasmedge-shim': wasmedgeShim, 'spin-shim': spinShim, wasmtime },
+  components: (v) => [
+    binary(
+      'containerd-shim-wasmtime-v1',
+      v['wasmtime-shim'],
+      wasmtimeShim.asset(shimOf('wasmtime')),
+      cargo('./shim-wasmtime', ['containerd-shim-wasmtime-v1'], {
+        protoc: true,
+        env: { LIBSECCOMP_LINK_TYPE: 'static', LIBSECCOMP_LIB_PATH: '{sysroot}/usr/lib/{triplet}' },
+      }),
+    ),
+    {
+      ...binary('containerd-shim-wasmedge-v1', v['wasmedge-shim'], wasmedgeShim.asset(shimOf('wasmedge'))),
+      noSource: 'its crate is in no registry, and WasmEdge itself is C++ out of a git repository',
+    },
+    {
+      ...binary('containerd-shim-spin-v2', v['spin-shim'], spinShim.asset('containerd-shim-spin-v2-linux-{machine}.tar.gz')),
+      noSource: 'it is built from git repositories of Spin, which are in no registry',
+    },
+    // Upstream's own is linked to the host's glibc, which a portable image must not need; ours is static.
+    binary('wasmtime', v.wasmtime, cargo('wasmtime-cli', ['wasmtime'], { defaultFeatures: false, features })),
+    containerdConf,
+  ],
+});
