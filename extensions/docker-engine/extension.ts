@@ -8,5 +8,6 @@ export default defineExtension({
   coupled: { moby: mobyReleases, buildx: buildxReleases, compose: composeReleases, tini: tiniReleases },
   components: dockerEngine,
   start: ['docker.socket'],
+  replaces: ['docker', 'dockerd', 'docker-proxy', 'docker-init'].map((name) => `usr/bin/${name}`),
   conflicts: ['docker'],
 });

@@ -28,5 +28,8 @@ export default defineExtension({
   },
   components: (v) => [...dockerEngine(v), containerd(v.containerd), runc(v.runc), containerdService, containerdConf],
   start: ['docker.socket', 'containerd.service'],
+  replaces: ['containerd', 'containerd-shim-runc-v2', 'ctr', 'runc', 'docker', 'dockerd', 'docker-proxy', 'docker-init'].map(
+    (name) => `usr/bin/${name}`,
+  ),
   conflicts: ['containerd', 'docker-engine'],
 });

@@ -43,4 +43,6 @@ export default defineExtension({
   ],
   // Not kubelet.service itself: it would fail every ten seconds until kubeadm has run.
   start: ['kubelet.path'],
+  // Flatcar has one of its own, which is older than the cluster as a rule.
+  replaces: ['usr/bin/crictl'],
 });

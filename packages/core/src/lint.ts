@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readContent, unpackImage } from './bind.ts';
 import { UserError } from './errors.ts';
@@ -6,18 +6,19 @@ import type { Extension } from './extension.ts';
 import { releaseFilePath } from './names.ts';
 import { elvesOf } from './needs.ts';
 import { STRICT_XATTR } from './release-file.ts';
+import { hostFiles } from './rules/host.ts';
 import { layout } from './rules/layout.ts';
 import { programs } from './rules/programs.ts';
 import { releaseFile } from './rules/release-file.ts';
 import type { LintContext, Rule } from './rules/rule.ts';
 import { units } from './rules/units.ts';
-import { readTree } from './tree.ts';
+import { conflictsBetween, readTree } from './tree.ts';
 import type { Store } from './store.ts';
 import type { Tools } from './tools.ts';
 import type { Arch, Finding, Format, ImageEntry, Target, Tree } from './types.ts';
 
 /** All rules by their id. */
-export const RULES: Readonly<Record<string, Rule>> = { ...layout, ...programs, ...units, ...releaseFile };
+export const RULES: Readonly<Record<string, Rule>> = { ...layout, ...hostFiles, ...programs, ...units, ...releaseFile };
 
 /** What is to be linted, and what its definition says of it. */
 export interface LintSubject {
@@ -109,18 +110,49 @@ export async function lintTree(tree: Tree, subject: LintSubject): Promise<Findin
   return run(await contextOf(tree, entries, subject), subject.definition?.waive ?? {});
 }
 
+/** What a payload or a manifest says of an image that others stand beside. */
+export interface Neighbour {
+  readonly name: string;
+  /** Extensions that it cannot be merged with, by its definition. */
+  readonly conflicts: readonly string[];
+  readonly entries: Tree['entries'];
+}
+
+/**
+ * Finds images that bring different files under one path, and so cannot be merged together, without saying so in both
+ * definitions: systemd would take one of them, by the order of their names.
+ */
+export function lintNeighbours(images: readonly Neighbour[]): Finding[] {
+  return images.flatMap((one, index) =>
+    images.slice(index + 1).flatMap((other): Finding[] => {
+      if (one.name === other.name || (one.conflicts.includes(other.name) && other.conflicts.includes(one.name))) return [];
+      const paths = conflictsBetween(one.entries, other.entries).filter((path) => !path.includes('/extension-release.d/'));
+      return paths.map((path) => ({
+        rule: 'collision',
+        level: 'error',
+        what: `'${one.name}' and '${other.name}' bring different files under this path`,
+        path,
+        fix: "take both from one shared component, or list each other under 'conflicts' in both extension.ts",
+      }));
+    }),
+  );
+}
+
 /** Lints a finished image by its own bytes: metadata as the file system has it, files unpacked into a temporary folder. */
 export async function lintImage(
   image: string,
   format: Format,
   subject: LintSubject,
   context: { tools: Tools; store: Store },
-): Promise<Finding[]> {
+): Promise<{ findings: Finding[]; tree: Tree }> {
   const { entries } = await readContent(image, format, subject.arch);
   return context.store.withTemp(async (temp) => {
     const dir = join(temp, 'content');
     await unpackImage(context.tools, image, format, subject.arch, dir);
+    // No tree holds device nodes and their like: the entries tell of them.
+    for (const { type, path } of entries) if (!['file', 'dir', 'link'].includes(type)) await rm(join(dir, path), { force: true });
     const tree = await readTree(dir, new Map());
-    return run(await contextOf(tree, entries, subject, (await stat(image)).size), subject.definition?.waive ?? {});
+    const found = run(await contextOf(tree, entries, subject, (await stat(image)).size), subject.definition?.waive ?? {});
+    return { findings: found, tree };
   });
 }

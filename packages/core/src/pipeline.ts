@@ -37,7 +37,7 @@ import type {
 import { writeStartDropins } from './units.ts';
 
 /** Raised when the same inputs are to give other bytes: it is part of every payload's key. */
-const PAYLOAD_FORMAT = 2;
+const PAYLOAD_FORMAT = 3;
 
 /** One build: one extension version for one architecture, bound to any number of targets. */
 export interface BuildOptions {
@@ -232,6 +232,8 @@ async function makePayloads(
         summary: extension.summary,
         start: extension.start,
         waive: extension.waive,
+        replaces: extension.replaces,
+        conflicts: extension.conflicts,
         version,
         arch,
         format,
@@ -275,6 +277,8 @@ async function makePayloads(
             records.every(({ status }) => status === 'pinned'),
           modules,
           waived: extension.waive,
+          replaces: extension.replaces,
+          conflicts: extension.conflicts,
         };
         await writeAtomic(join(dir, 'payload.json'), `${JSON.stringify(payload, undefined, 2)}\n`);
       });

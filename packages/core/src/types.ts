@@ -181,6 +181,9 @@ export interface Payload {
   /** Go modules and the like that were found inside the binaries, for the SBOM. */
   readonly modules: readonly EmbeddedModule[];
   readonly waived: Readonly<Record<string, string>>;
+  /** Host paths that it shadows on purpose, and extensions that it cannot be merged with. */
+  readonly replaces: readonly string[];
+  readonly conflicts: readonly string[];
 }
 
 /** A library found compiled into a binary (Go's build info, cargo-auditable). */

@@ -1,4 +1,5 @@
 import { parseUnit } from '../units.ts';
+import { HOST_PROGRAMS, HOST_USERS } from './host.ts';
 import type { Hit, LintContext, Rule } from './rule.ts';
 
 const UNIT = /^usr\/lib\/systemd\/(?:system|user)\/(.+\.(?:service|socket|timer|path|mount|target|slice)(?:\.d\/[^/]+)?)$/;
@@ -15,22 +16,18 @@ const settings = (context: LintContext): Setting[] =>
     .filter(([path]) => UNIT.test(path))
     .flatMap(([path, text]) => parseUnit(text).map((setting) => ({ path, ...setting })));
 
-/** Programs that units may call and that every Flatcar has (baselayout, systemd, kmod and coreutils in flatcar/scripts' base packages). */
-const ON_HOST =
-  /^\/(?:usr\/)?(?:bin\/(?:sh|bash|true|false|env|mkdir|rm|ln|cp|mv|chmod|chown|cat|echo|touch|test|sleep|kill|modprobe|systemctl|systemd-tmpfiles|systemd-sysusers|udevadm)|lib\/systemd\/systemd-(?:sysctl|modules-load))$/;
-
 /** Units, and what stands around them. */
 export const units: Readonly<Record<string, Rule>> = {
   'exec-path': {
     level: 'error',
     reason: 'a unit whose program is elsewhere fails with status 203/EXEC; the predecessor shipped several',
-    fix: "correct the path: programs of the image are in /usr/bin; Flatcar's own are listed in rules/units.ts",
+    fix: "correct the path: programs of the image are in /usr/bin; Flatcar's own are listed in data/flatcar-host.json",
     check: (context) => {
       const there = new Set(context.entries.map(({ path }) => `/${path}`));
       return settings(context).flatMap(({ path, section, key, value }) => {
         if (section !== 'Service' || !/^Exec(?:Start|Stop|Reload|Condition)(?:Pre|Post)?$/.test(key)) return [];
         const program = /^[@\-:+!|]*(\S+)/.exec(value)?.[1];
-        if (program === undefined || there.has(program) || ON_HOST.test(program)) return [];
+        if (program === undefined || there.has(program) || HOST_PROGRAMS.has(program)) return [];
         return [{ what: `${key}= runs '${program}', which is neither in the image nor known on Flatcar`, path }];
       });
     },
@@ -52,7 +49,9 @@ export const units: Readonly<Record<string, Rule>> = {
       return all.flatMap(({ path, section, key, value }) =>
         section === 'Service' &&
         (key === 'User' || key === 'Group') &&
-        !['root', '0', 'nobody', ''].includes(value) &&
+        value !== '' &&
+        value !== '0' &&
+        !HOST_USERS.has(value) &&
         !declared.has(value) &&
         !dynamic.has(path)
           ? [{ what: `${key}=${value} is created nowhere in the image`, path }]

@@ -33,6 +33,10 @@ export const ManifestSchema = v.strictObject({
   /** False where an origin or a tool was not the declared one. */
   publishable: v.boolean(),
   waived: v.record(v.string(), v.string()),
+  /** Paths of the host that it hides on purpose. */
+  replaces: v.array(v.string()),
+  /** Extensions that it cannot be merged with. */
+  conflicts: v.array(v.string()),
 });
 
 export type Manifest = v.InferOutput<typeof ManifestSchema>;
@@ -40,7 +44,7 @@ export type Manifest = v.InferOutput<typeof ManifestSchema>;
 /** The manifest of an image, for clients. */
 export function manifestOf(image: Image, payload: Payload): Manifest {
   const { extension, version, arch, format, target, file, sha256, sha512, size, roothash, signed } = image;
-  const { summary, kind, profile, needs, components, key, publishable, waived } = payload;
+  const { summary, kind, profile, needs, components, key, publishable, waived, replaces, conflicts } = payload;
   return {
     schema: 1,
     name: extension,
@@ -62,5 +66,7 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
     payload: key,
     publishable,
     waived: { ...waived },
+    replaces: [...replaces],
+    conflicts: [...conflicts],
   };
 }

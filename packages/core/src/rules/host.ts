@@ -1,0 +1,43 @@
+import host from '../data/flatcar-host.json' with { type: 'json' };
+import type { Rule } from './rule.ts';
+
+/** Programs that every Flatcar has, as a unit may call them. */
+export const HOST_PROGRAMS: ReadonlySet<string> = new Set([
+  ...['/bin/', '/usr/bin/'].flatMap((folder) => host.bin.map((name) => folder + name)),
+  ...['/bin/', '/usr/bin/', '/sbin/', '/usr/sbin/'].flatMap((folder) => host.sbin.map((name) => folder + name)),
+  ...host.paths,
+]);
+
+/** Users and groups that every Flatcar has. */
+export const HOST_USERS: ReadonlySet<string> = new Set([...host.users, ...host.groups]);
+
+/** Files of the host and of its built-in extensions, as paths in an image. */
+const HOST_FILES: ReadonlySet<string> = new Set([
+  ...[...host.bin, ...host.sbin, ...host.sysexts].map((name) => `usr/bin/${name}`),
+  ...host.libraryFolders.flatMap((folder) => host.libraries.map((name) => `${folder}/${name}`)),
+  ...host.files.map((path) => path.slice(1)),
+]);
+
+/** What an image does to the files of its host; data/flatcar-host.json says where those are known from. */
+export const hostFiles: Readonly<Record<string, Rule>> = {
+  'shadows-host': {
+    level: 'error',
+    reason: "a file of an image hides the host's of the same path, for all programs of the host",
+    fix: "put it below usr/lib/<extension>/, or list the path under 'replaces' in extension.ts when that is what the extension is for",
+    check: ({ entries, replaces }) =>
+      entries
+        .filter(({ type, path }) => type !== 'dir' && HOST_FILES.has(path) && !replaces.includes(path))
+        .map(({ path }) => ({ what: "hides a file of Flatcar's", path })),
+  },
+  'replaces-nothing': {
+    level: 'warning',
+    reason: "'replaces' that names what the image does not hold hides the next mistake",
+    fix: "take the path out of 'replaces' in extension.ts",
+    check: ({ entries, replaces }) => {
+      const there = new Set(entries.map(({ path }) => path));
+      return replaces
+        .filter((path) => !there.has(path))
+        .map((path) => ({ what: `'replaces' names '${path}', which is not in the image`, path }));
+    },
+  },
+};

@@ -1,0 +1,59 @@
+import { chmod, cp, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { releaseFilePath } from '../../src/names.ts';
+import { releaseFileBlock } from '../../src/release-file.ts';
+import type { Tools } from '../../src/tools.ts';
+import type { Arch, Target } from '../../src/types.ts';
+
+/** What a test image holds, as a whole or beside the usual. */
+export interface ImageContent {
+  /** Path to text, or to a file to copy. */
+  readonly files?: Readonly<Record<string, string | { copy: string }>>;
+  readonly modes?: Readonly<Record<string, number>>;
+  readonly links?: Readonly<Record<string, string>>;
+  /** Pseudo file definitions of mksquashfs: devices, owners and attributes, without root. */
+  readonly pseudo?: readonly string[];
+  /** Text of the release file instead of the right one; null for none. */
+  readonly releaseFile?: string | null;
+  /** False leaves its attribute away. */
+  readonly strict?: boolean;
+}
+
+/** Makes a real squashfs image by the pinned mksquashfs, as wrong as it is asked for. */
+export async function makeImage(
+  tools: Tools,
+  dir: string,
+  content: ImageContent,
+  about: { name: string; arch: Arch; target: Target } = { name: 'demo', arch: 'x86-64', target: 'portable' },
+): Promise<string> {
+  const tree = join(dir, 'tree');
+  await rm(tree, { recursive: true, force: true });
+  await mkdir(tree, { recursive: true });
+  const put = async (path: string, what: string | Buffer | { copy: string }): Promise<void> => {
+    await mkdir(dirname(join(tree, path)), { recursive: true });
+    if (typeof what === 'string' || Buffer.isBuffer(what)) await writeFile(join(tree, path), what);
+    else await cp(what.copy, join(tree, path));
+  };
+  for (const [path, what] of Object.entries(content.files ?? { 'usr/share/demo/file': 'text' })) await put(path, what);
+  for (const [path, target] of Object.entries(content.links ?? {})) {
+    await mkdir(dirname(join(tree, path)), { recursive: true });
+    await symlink(target, join(tree, path));
+  }
+  const releaseFile = releaseFilePath(about.name, 'sysext');
+  const block = releaseFileBlock({
+    name: about.name,
+    kind: 'sysext',
+    version: '1.0',
+    arch: about.arch,
+    target: about.target,
+    reload: false,
+  });
+  if (content.releaseFile !== null) await put(releaseFile, content.releaseFile?.padEnd(4096, '\n') ?? block);
+  for (const [path, mode] of Object.entries(content.modes ?? {})) await chmod(join(tree, path), mode);
+  const out = join(dir, 'image.raw');
+  await rm(out, { force: true });
+  const strict = content.strict !== false && content.releaseFile !== null ? [`${releaseFile} x user.extension-release.strict=false`] : [];
+  const pseudo = [...strict, ...(content.pseudo ?? [])].flatMap((line) => ['-p', line]);
+  await tools.run('mksquashfs', [tree, out, '-noappend', '-no-progress', '-quiet', '-all-time', '0', '-comp', 'zstd', '-Xcompression-level', '1', ...(content.pseudo?.some((line) => / [mM] /.test(line)) === true ? [] : ['-all-root']), ...pseudo]); // prettier-ignore
+  return out;
+}
