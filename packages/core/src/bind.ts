@@ -87,6 +87,8 @@ export async function readBack(file: string, payload: Payload, target: Target): 
       next: 'build it again; if it stays so, run flatcar-ext cache verify',
     });
   };
+  const { size } = await stat(file);
+  if (payload.format === 'squashfs' && size !== payload.size) wrong(`it is ${size} bytes long, the payload ${payload.size}`);
   const path = releaseFilePath(payload.extension, payload.kind);
   const expected = payload.tree.entries.map(describe);
   const found = new Set(entries.map(describe));

@@ -172,10 +172,10 @@ async function stageTree(
     dir,
   );
   await writeStartDropins(dir, extension.name, extension.start);
-  await normalise(dir);
   // systemd must read units again after a merge that brings any (EXTENSION_RELOAD_MANAGER=).
   const reload = extension.start.length > 0 || [...owners.keys()].some((path) => path.startsWith('usr/lib/systemd/'));
   await stageReleaseFile(dir, { name: extension.name, kind: 'sysext', version, arch, target: 'portable', reload });
+  await normalise(dir);
   const tree = await readTree(dir, owners);
   judge(
     await lintTree(tree, { name: extension.name, kind: 'sysext', arch, definition: extension }),

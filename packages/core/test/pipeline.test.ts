@@ -1,0 +1,341 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { cp, mkdir, mkdtemp, open, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { bindMany, readBack, readContent } from '../src/bind.ts';
+import { makeDdi, readPartitions, verifyVerity } from '../src/ddi.ts';
+import { exec } from '../src/exec.ts';
+import { binary, defineExtension, release, type LoadedExtension } from '../src/extension.ts';
+import { buildExtension, type BuildOptions, type BuildResult } from '../src/pipeline.ts';
+import { ManifestSchema } from '../src/sidecars/manifest.ts';
+import { sidecarPaths } from '../src/sidecars/index.ts';
+import { openStore } from '../src/store.ts';
+import { openTools } from '../src/tools.ts';
+import type { Image, Payload, Target } from '../src/types.ts';
+import * as v from 'valibot';
+import { serve, type TestServer } from './helpers/server.ts';
+import { targetOf } from './helpers/targets.ts';
+
+// A small extension from a mirror of its own: two programs of upstream's, a unit, a link.
+const tools = openTools(openStore());
+const program = Buffer.from(`#!/bin/sh\n# ${'pad '.repeat(20_000)}\necho 1.0\n`);
+const url = (name: string, arch: string): string => `https://dl.example.org/v1.0/${name}-${arch}`;
+const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
+const bound = targetOf('4593.2.5');
+const older = targetOf('4081.3.10');
+const ddi = targetOf('4790.0.0');
+
+let dir: string;
+let server: TestServer;
+let loaded: LoadedExtension;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'pipeline-test-'));
+  const files: Record<string, Buffer> = {};
+  const bytes: Record<string, { sha256: string; proof: string }> = {};
+  for (const name of ['one', 'two']) {
+    for (const arch of ['amd64', 'arm64']) {
+      const body = Buffer.concat([program, Buffer.from(`# ${name} ${arch}\n`)]);
+      files[new URL(url(name, arch)).href.replace('https:/', '')] = body;
+      bytes[url(name, arch)] = { sha256: sha256(body), proof: 'a fixture' };
+    }
+  }
+  server = await serve(files);
+  const extension = join(dir, 'extension');
+  await mkdir(join(extension, 'files/usr/lib/systemd/system'), { recursive: true });
+  await writeFile(
+    join(extension, 'files/usr/lib/systemd/system/one.service'),
+    '[Service]\nExecStart=/usr/bin/one\n[Install]\nWantedBy=multi-user.target\n',
+  );
+  loaded = {
+    dir: extension,
+    extension: defineExtension({
+      name: 'demo',
+      summary: 'two programs',
+      versions: { kind: 'date', at: '', keep: 'newest' },
+      components: (versions) =>
+        ['one', 'two'].map((name) => binary(name, versions.version, release(`https://dl.example.org/v{version}/${name}-{arch}`))),
+      start: ['one.service'],
+    }),
+    pins: { '1.0': { revision: 2, with: {}, licenses: { one: 'MIT', two: 'Apache-2.0 AND MIT' }, bytes } },
+  };
+});
+afterAll(async () => {
+  await server.close();
+  await rm(dir, { recursive: true, force: true });
+});
+
+let runs = 0;
+async function build(targets: readonly Target[], options: Partial<BuildOptions> = {}): Promise<BuildResult> {
+  runs += 1;
+  return buildExtension(loaded, {
+    version: '1.0', arch: 'x86-64', targets, profile: 'fast', origin: 'release', out: join(dir, `out${runs}`),
+    store: openStore(join(dir, 'store')), tools, report: () => undefined, mirror: server.url, ...options,
+  }); // prettier-ignore
+}
+const digests = ({ images }: BuildResult): string[] => images.map((image) => `${image.target} ${image.arch} ${image.sha256}`);
+const only = <T>([first]: readonly T[]): T => {
+  if (first === undefined) throw new Error('there is none');
+  return first;
+};
+
+test('a build gives an image for each target, with all its sidecars, and the sums check', async () => {
+  const { images, payloads } = await build(['portable', bound, ddi]);
+  expect(images.map(({ target, format }) => [target, format])).toEqual([
+    ['portable', 'squashfs'],
+    ['4593.2.5', 'squashfs'],
+    ['4790.0.0', 'ddi'],
+  ]);
+  expect(payloads.map(({ format }) => format)).toEqual(['squashfs', 'ddi']);
+  for (const image of images) {
+    expect(sha256(await readFile(image.file))).toBe(image.sha256);
+    const folder = join(image.file, '..');
+    execFileSync('sha256sum', ['--check', '--strict', '--quiet', 'SHA256SUMS'], { cwd: folder });
+    expect(v.parse(ManifestSchema, JSON.parse(await readFile(sidecarPaths(image.file).manifest, 'utf8')))).toMatchObject({
+      name: 'demo',
+      version: '1.0-2',
+      target: image.target,
+      sha256: image.sha256,
+      publishable: true,
+    });
+  }
+});
+
+test('the bill of materials names every component with version, licence and digest', async () => {
+  const { images } = await build(['portable']);
+  const sbom = JSON.parse(await readFile(sidecarPaths(only(images).file).sbom, 'utf8')) as { spdxVersion: string; packages: { name: string; versionInfo?: string; licenseDeclared?: string; checksums?: { checksumValue: string }[] }[] }; // prettier-ignore
+  expect(sbom.spdxVersion).toBe('SPDX-2.3');
+  const two = sbom.packages.find(({ name }) => name === 'two');
+  expect(two).toMatchObject({ versionInfo: '1.0', licenseDeclared: 'Apache-2.0 AND MIT' });
+  expect(two?.checksums?.[0]?.checksumValue).toBe(loaded.pins['1.0']?.bytes[url('two', 'amd64')]?.sha256);
+});
+
+test('the build record names origins, pins and tools, and nothing of this machine', async () => {
+  const { images } = await build(['portable'], { gitCommit: 'a'.repeat(40) });
+  const text = await readFile(sidecarPaths(only(images).file).provenance, 'utf8');
+  const statement = JSON.parse(text) as { _type: string; predicateType: string; subject: { digest: { sha256: string } }[] };
+  expect(statement).toMatchObject({ _type: 'https://in-toto.io/Statement/v1', predicateType: 'https://slsa.dev/provenance/v1' });
+  expect(only(statement.subject).digest.sha256).toBe(only(images).sha256);
+  for (const word of [url('one', 'amd64'), 'squashfs-tools', 'a'.repeat(40)]) expect(text).toContain(word);
+  for (const word of [dir, tmpdir(), server.url, process.env['HOME'] ?? '/root', process.cwd()]) expect(text).not.toContain(word);
+});
+
+test('an image bound to a release differs from the portable one in one block of 4096 bytes', async () => {
+  const { images, payloads } = await build(['portable', bound]);
+  const [portable, other] = await Promise.all(images.map(({ file }) => readFile(file)));
+  const offset = only(payloads).releaseFileOffset;
+  expect(portable?.length).toBe(other?.length);
+  expect(portable?.subarray(0, offset).equals(other?.subarray(0, offset) ?? Buffer.alloc(0))).toBe(true);
+  expect(portable?.subarray(offset + 4096).equals(other?.subarray(offset + 4096) ?? Buffer.alloc(0))).toBe(true);
+  const block = other?.subarray(offset, offset + 4096).toString();
+  expect(block?.trimEnd().split('\n')).toEqual([
+    'ID=flatcar', 'VERSION_ID=4593.2.5', 'ARCHITECTURE=x86-64', 'SYSEXT_ID=demo', 'SYSEXT_VERSION_ID=1.0-2', 'EXTENSION_RELOAD_MANAGER=1',
+  ]); // prettier-ignore
+});
+
+describe('same inputs, same bytes', () => {
+  test('on two runs, in two stores and folders, under another umask, time zone and locale', async () => {
+    const first = await build(['portable', bound, ddi]);
+    const before = process.umask(0o077);
+    const kept = { TZ: process.env['TZ'], LC_ALL: process.env['LC_ALL'] };
+    Object.assign(process.env, { TZ: 'Pacific/Kiritimati', LC_ALL: 'tr_TR.UTF-8', SOURCE_DATE_EPOCH: '1' });
+    try {
+      const moved = join(dir, 'another place', 'extension');
+      await cp(loaded.dir, moved, { recursive: true });
+      const was = loaded;
+      loaded = { ...was, dir: moved };
+      try {
+        const second = await build(['portable', bound, ddi], { store: openStore(join(dir, 'other store')) });
+        expect(digests(second)).toEqual(digests(first));
+      } finally {
+        loaded = was;
+      }
+    } finally {
+      process.umask(before);
+      delete process.env['SOURCE_DATE_EPOCH'];
+      for (const [key, value] of Object.entries(kept)) value === undefined ? delete process.env[key] : (process.env[key] = value);
+    }
+  });
+
+  test('of the other architecture and profile too, and these differ', async () => {
+    const seen = new Set<string>();
+    for (const arch of ['x86-64', 'arm64'] as const) {
+      for (const profile of ['fast', 'release'] as const) {
+        const [one, two] = [
+          await build(['portable', ddi], { arch, profile }),
+          await build(['portable', ddi], { arch, profile, store: openStore(join(dir, `store ${arch} ${profile}`)) }),
+        ];
+        expect(digests(two)).toEqual(digests(one));
+        for (const image of one.images) seen.add(image.sha256);
+      }
+    }
+    expect(seen.size).toBe(8);
+  });
+
+  test('a second build fetches nothing and packs nothing', async () => {
+    await build(['portable']);
+    const asked = server.asked.length;
+    const steps: string[] = [];
+    await build(['portable'], { report: (event) => void (event.type === 'step' && steps.push(event.text)) });
+    expect(server.asked).toHaveLength(asked);
+    expect(steps.filter((step) => /packing|staging|fetching/.test(step))).toEqual([]);
+  });
+});
+
+describe('reading back refuses', () => {
+  let payload: Payload;
+  let image: Image;
+  let copy: string;
+  beforeAll(async () => {
+    const built = await build([bound]);
+    payload = only(built.payloads);
+    image = only(built.images);
+    copy = join(dir, 'damaged.raw');
+  });
+  const damage = async (how: (file: string) => Promise<unknown>): Promise<Error> => {
+    await cp(image.file, copy, { force: true });
+    await how(copy);
+    return readBack(copy, payload, bound).then(
+      () => new Error('it was accepted'),
+      (error: unknown) => error as Error,
+    );
+  };
+  const write =
+    (offset: number, data: string | Buffer) =>
+    async (file: string): Promise<void> => {
+      const handle = await open(file, 'r+');
+      await handle.write(Buffer.from(data), 0, data.length, offset);
+      await handle.close();
+    };
+
+  test('nothing of a good image', async () => {
+    await expect(readBack(image.file, payload, bound)).resolves.toBeUndefined();
+  });
+  test('another release', async () => {
+    await expect(readBack(image.file, payload, older)).rejects.toThrow(/release file has another text/);
+  });
+  test('one flipped byte of the release file', async () => {
+    expect((await damage(write(payload.releaseFileOffset + 20, '9'))).message).toMatch(/release file has another text/);
+  });
+  test('a cut', async () => {
+    expect((await damage(async (file) => truncate(file, Math.floor((await stat(file)).size * 0.6)))).message).not.toBe('it was accepted');
+  });
+  test.each([
+    ['an inode table outside of the file', 64, Buffer.alloc(8, 0x7f)],
+    ['a directory table outside of the file', 72, Buffer.alloc(8, 0x7f)],
+    ['another compression', 20, Buffer.from([9, 0])],
+    ['no magic', 0, Buffer.from('nope')],
+  ])('a superblock with %s', async (_, offset, bytes) => {
+    const error = await damage(write(offset, bytes));
+    expect(error.message).not.toBe('it was accepted');
+    expect(error.name).toMatch(/UserError|Error/);
+  });
+  test('metadata that is noise, whatever the noise', async () => {
+    const { size } = await stat(image.file);
+    for (let seed = 0; seed < 40; seed += 1) {
+      const at = 96 + Math.floor((((seed * 2_654_435_761) % 2 ** 32) / 2 ** 32) * (size - 200));
+      const noise = createHash('sha256').update(String(seed)).digest();
+      // Data blocks are checked when a payload is packed, metadata each time: either it is refused, or no metadata was hit.
+      const error = await damage(write(at, noise));
+      if (error.message === 'it was accepted')
+        expect((await readContent(copy, 'squashfs', 'x86-64')).entries).toHaveLength(payload.tree.entries.length);
+    }
+  });
+});
+
+describe('binding', () => {
+  test('needs the payload and its record only, writes each image whole, and leaves nothing else', async () => {
+    const { payloads, images } = await build(['portable']);
+    const out = join(dir, 'bound');
+    await mkdir(out);
+    const jobs = [bound, older].map((target) => ({ target, out: join(out, `${target.number}.raw`) }));
+    const made = await bindMany(only(payloads), only(images).file, jobs, { tools, store: openStore(join(dir, 'store')) });
+    expect((await readdir(out)).toSorted()).toEqual(['4081.3.10.raw', '4593.2.5.raw']);
+    expect(new Set(made.map((image) => image.sha256)).size).toBe(2);
+  });
+  test('to a release of the other format is refused with what to do', async () => {
+    const { payloads, images } = await build(['portable']);
+    const job = [{ target: ddi, out: join(dir, 'never.raw') }];
+    await expect(bindMany(only(payloads), only(images).file, job, { tools, store: openStore(join(dir, 'store')) })).rejects.toThrow(
+      /takes ddi images/,
+    );
+  });
+  test('of a payload that was damaged since leaves no image', async () => {
+    const { payloads, images } = await build(['portable']);
+    const file = join(dir, 'cut.raw');
+    await cp(only(images).file, file);
+    await truncate(file, only(payloads).releaseFileOffset - 100);
+    const out = join(dir, 'nothing');
+    await mkdir(out);
+    await expect(bindMany(only(payloads), file, [{ target: bound, out: join(out, 'a.raw') }], { tools, store: openStore(join(dir, 'store')) })).rejects.toThrow(); // prettier-ignore
+    expect(await readdir(out)).toEqual([]);
+  });
+});
+
+describe('disk images', () => {
+  let image: Image;
+  let keys: { key: string; certificate: string };
+  beforeAll(async () => {
+    keys = { key: join(dir, 'key.pem'), certificate: join(dir, 'certificate.pem') };
+    await exec('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=test', '-days', '2', '-keyout', keys.key, '-out', keys.certificate], { next: 'install openssl' }); // prettier-ignore
+    image = only((await build([ddi])).images);
+  });
+
+  test('have the roothash that dm-verity computes, by our own reckoning too', async () => {
+    expect(image.roothash).toMatch(/^[0-9a-f]{64}$/);
+    expect(await verifyVerity(image.file, 'x86-64')).toBe(image.roothash);
+    expect(image.signed).toBe(false);
+  });
+
+  test('with one flipped byte are found out', async () => {
+    const copy = join(dir, 'flipped.raw');
+    await cp(image.file, copy);
+    const [root] = await readPartitions(copy);
+    const at = (root?.offset ?? 0) + 5000;
+    const handle = await open(copy, 'r+');
+    const byte = Buffer.alloc(1);
+    await handle.read(byte, 0, 1, at);
+    await handle.write(Buffer.from([byte.readUInt8(0) ^ 1]), 0, 1, at);
+    await handle.close();
+    await expect(verifyVerity(copy, 'x86-64')).rejects.toThrow(/damaged/);
+  });
+
+  test('are signed when a key is given: the same bytes twice, and openssl takes the signature', async () => {
+    const [one, two] = [await build([ddi], { sign: keys }), await build([ddi], { sign: keys })];
+    expect(digests(one)).toEqual(digests(two));
+    const signed = only(one.images);
+    expect(signed).toMatchObject({ signed: true, roothash: image.roothash });
+    // The signature partition is JSON: rootHash, certificateFingerprint, signature as DER in base64 (UAPI.2).
+    const bytes = await readFile(signed.file);
+    const at = bytes.lastIndexOf('{"rootHash"');
+    const json = JSON.parse(bytes.subarray(at, bytes.indexOf(0, at)).toString()) as { rootHash: string; signature: string };
+    expect(json.rootHash).toBe(signed.roothash);
+    const [signature, content] = [join(dir, 'signature.der'), join(dir, 'roothash')];
+    await writeFile(signature, Buffer.from(json.signature, 'base64'));
+    const verify = (text: string): string => {
+      execFileSync('sh', ['-c', `printf %s "$0" > "$1"`, text, content]);
+      return execFileSync('openssl', ['cms', '-verify', '-inform', 'DER', '-in', signature, '-content', content, '-binary', '-certfile', keys.certificate, '-nointern', '-noverify'], { stdio: ['ignore', 'pipe', 'pipe'] }).toString(); // prettier-ignore
+    };
+    expect(verify(json.rootHash)).toBe(json.rootHash);
+    expect(() => verify('0'.repeat(64))).toThrow();
+  });
+
+  test('with a key that cannot be read are not made', async () => {
+    await expect(build([ddi], { sign: { ...keys, key: join(dir, 'no.pem') } })).rejects.toThrow(/key or certificate cannot be read/);
+  });
+
+  test('of hostile size claims are refused by the reader', async () => {
+    const copy = join(dir, 'table.raw');
+    await cp(image.file, copy);
+    const handle = await open(copy, 'r+');
+    await handle.write(Buffer.from([0xff, 0xff, 0xff, 0xff]), 0, 4, 512 + 80);
+    await handle.close();
+    await expect(verifyVerity(copy, 'x86-64')).rejects.toThrow(/damaged/);
+  });
+
+  test('cannot be made of what is no file', async () => {
+    await expect(makeDdi(tools, join(dir, 'nothing'), { arch: 'x86-64', seed: 'x' }, join(dir, 'x.raw'))).rejects.toThrow();
+  });
+});
