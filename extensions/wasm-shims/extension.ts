@@ -11,8 +11,8 @@ const wasmedgeShim = runwasi('wasmedge');
 const spinShim = github('spinframework/containerd-shim-spin');
 const wasmtime = github('bytecodealliance/wasmtime');
 
-// What upstream's own program has besides takes three times as long to compile: serve, HTTP, TLS, WASI 0.3, and tools for the
-// development of Wasmtime. wasi-nn would load libraries of the host, which a static program cannot.
+// Upstream's own program has more: serve, HTTP, TLS and WASI 0.3, which a third of the time to compile would go to, and tools
+// for the development of Wasmtime. wasi-nn would load libraries of the host, which a static program cannot.
 const features = [
   'run compile config completion wasi-config wasi-keyvalue component-model threads',
   'gc gc-copying gc-drc gc-null cranelift parallel-compilation pooling-allocator cache',

@@ -25,14 +25,25 @@ async function make(origin: Origin, context: OriginContext): Promise<OriginResul
       return buildRelease(origin, context);
     case 'go':
       // A compiler takes all cores and gigabytes: one at a time, whatever else builds on this machine.
-      return context.store.lock('compile', () => buildGo(origin, context));
+      return context.store.lock('compile', () => buildGo(origin, context), context.signal);
     case 'cargo':
-      return context.store.lock('compile', () => buildCargo(origin, context));
+      return context.store.lock('compile', () => buildCargo(origin, context), context.signal);
     case 'source':
       return buildSource(origin, context);
     case 'files':
       return buildFiles(origin, context);
   }
+}
+
+/** Why nothing is compiled any more: another component cannot be had. */
+const GIVEN_UP = new Error('given up: another component failed');
+
+/** Compiles until `failed`, and then throws GIVEN_UP. */
+async function compile(origin: Origin, context: OriginContext, failed: AbortSignal): Promise<OriginResult> {
+  const signal = context.signal === undefined ? failed : AbortSignal.any([context.signal, failed]);
+  return make(origin, { ...context, signal }).catch((error: unknown) => {
+    throw failed.aborted ? GIVEN_UP : error;
+  });
 }
 
 /** The key that an origin's bytes have in pins.json; undefined for what this repository ships itself. */
@@ -56,17 +67,25 @@ function sourceOf(component: Component): Origin | undefined {
 }
 
 /**
- * Makes the files of all components, downloads side by side. All errors are shown together.
- * See resolveComponent for what `choice` means.
+ * Makes the files of all components, downloads side by side. All errors are shown together; nothing is compiled for a
+ * build that has failed. See resolveComponent for what `choice` means.
  */
 export async function resolveComponents(
   components: readonly PinnedComponent[],
   context: Omit<OriginContext, keyof PinnedComponent>,
   choice: OriginChoice,
 ): Promise<ResolvedComponent[]> {
-  const settled = await Promise.allSettled(components.map((pinned) => resolveComponent({ ...context, ...pinned }, choice)));
+  const failed = new AbortController();
+  const settled = await Promise.allSettled(
+    components.map((pinned) =>
+      resolveComponent({ ...context, ...pinned }, choice, failed.signal).catch((error: unknown) => {
+        failed.abort(GIVEN_UP);
+        throw error;
+      }),
+    ),
+  );
   context.signal?.throwIfAborted();
-  const errors = settled.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
+  const errors = settled.flatMap((one) => (one.status === 'rejected' && one.reason !== GIVEN_UP ? [one.reason as unknown] : []));
   const [first] = errors;
   if (errors.length === 1 || errors.some((error) => !(error instanceof UserError))) throw first;
   if (errors.length > 1) throw new UserErrors(`${errors.length} components could not be made`, errors as UserError[]);
@@ -77,8 +96,9 @@ export async function resolveComponents(
  * Makes a component's files from one origin.
  * `release` takes the origin that the definition prefers; `source` the first that compiles; `auto` is `release`,
  * and a source origin only when upstream's host cannot be reached. Neither a wrong digest nor a missing file ever falls back.
+ * Compiling ends when `failed` does.
  */
-async function resolveComponent(context: OriginContext, choice: OriginChoice): Promise<ResolvedComponent> {
+async function resolveComponent(context: OriginContext, choice: OriginChoice, failed: AbortSignal): Promise<ResolvedComponent> {
   const { component, dir, pin, report } = context;
   const [first] = component.origins;
   if (first === undefined) throw new UserError(`component '${component.name}' has no origin`, { where: dir });
@@ -88,7 +108,7 @@ async function resolveComponent(context: OriginContext, choice: OriginChoice): P
     dir,
     pin,
     origin,
-    result: await make(origin, context),
+    result: SOURCE_ORIGINS.has(origin.kind) ? await compile(origin, context, failed) : await make(origin, context),
     preferred: origin === first,
   });
 
@@ -108,7 +128,16 @@ async function resolveComponent(context: OriginContext, choice: OriginChoice): P
   try {
     return await done(first);
   } catch (error) {
-    if (choice !== 'auto' || source === undefined || source === first || !(error instanceof UnreachableError)) throw error;
+    if (choice !== 'auto' || source === first || !(error instanceof UnreachableError)) throw error;
+    if (source === undefined)
+      throw new UserError(
+        `${describe(component)}: ${error.message}, and it cannot be built from source${component.noSource === undefined ? '' : `: ${component.noSource}`}`,
+        {
+          ...(error.where === undefined ? {} : { where: error.where }),
+          next: `${error.next ?? 'check the network'}; or build the others alone (--only)`,
+          cause: error,
+        },
+      );
     report({
       type: 'notice',
       text: `${describe(component)}: ${error.message}; BUILDING FROM SOURCE (${source.kind}) INSTEAD. This image is not for publishing; --origin release forbids the fallback.`,

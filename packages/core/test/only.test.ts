@@ -5,8 +5,9 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { binary, defineExtension, release, type LoadedExtension } from '../src/extension.ts';
-import { buildExtension } from '../src/pipeline.ts';
+import { binary, cargo, defineExtension, release, type LoadedExtension } from '../src/extension.ts';
+import { openLock } from '../src/locks.ts';
+import { buildExtension, type BuildOptions } from '../src/pipeline.ts';
 import { readPins } from '../src/pins.ts';
 import { openStore } from '../src/store.ts';
 import { openTools } from '../src/tools.ts';
@@ -36,7 +37,7 @@ beforeAll(async () => {
     versions: { kind: 'date', at: '', keep: 'newest' },
     components: ({ version }) => ['first', 'second'].map((name) => binary(name, version, release(url(name)))),
   });
-  const bytes = ['first', 'second'].map((name) => [
+  const bytes = ['first', 'second', 'absent'].map((name) => [
     url(name),
     { sha256: createHash('sha256').update(script(name)).digest('hex'), proof: 'none' },
   ]);
@@ -52,20 +53,20 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
+const options = (): BuildOptions => ({
+  version: '1.0',
+  arch: 'x86-64',
+  targets: ['portable'],
+  profile: 'fast',
+  origin: 'release',
+  out: join(dir, 'out'),
+  store: openStore(join(dir, 'store')),
+  tools,
+  report: (event) => (event.type === 'notice' ? notices.push(event.text) : undefined),
+  mirror: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+});
 async function build(only?: string[]): Promise<Payload> {
-  const { payloads } = await buildExtension(loaded, {
-    version: '1.0',
-    arch: 'x86-64',
-    targets: ['portable'],
-    profile: 'fast',
-    origin: 'release',
-    out: join(dir, 'out'),
-    store: openStore(join(dir, 'store')),
-    tools,
-    report: (event) => (event.type === 'notice' ? notices.push(event.text) : undefined),
-    mirror: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    ...(only === undefined ? {} : { only }),
-  });
+  const { payloads } = await buildExtension(loaded, { ...options(), ...(only === undefined ? {} : { only }) });
   const [payload] = payloads;
   if (payload === undefined) throw new Error('no payload');
   return payload;
@@ -88,6 +89,30 @@ test('a component that cannot be had fails the build; without it the rest is bui
   const named = await build(['first', 'second']);
   expect(named.publishable).toBe(false);
   expect(new Set([part.key, whole.key, named.key]).size).toBe(3);
+});
+
+test('a host that cannot be reached is told with what has no source route, and nothing is compiled for the rest', async () => {
+  const extension = defineExtension({
+    name: 'pair',
+    summary: 'two programs',
+    versions: { kind: 'date', at: '', keep: 'newest' },
+    components: ({ version }) => [
+      binary('compiled', version, cargo('./crate', ['compiled'])),
+      { ...binary('absent', version, release(url('absent'))), noSource: 'it grows on trees' },
+    ],
+  });
+  // Whoever compiles now waits: the build must not.
+  const lock = openLock(join(dir, 'store/locks/compile'));
+  expect(lock.tryTake(false)).toBe(true);
+  try {
+    const building = buildExtension({ ...loaded, extension }, { ...options(), origin: 'auto', mirror: 'http://127.0.0.1:1' });
+    await expect(building).rejects.toMatchObject({
+      message: expect.stringMatching(/^absent 1\.0: .* cannot be reached: .*cannot be built from source: it grows on trees$/) as string,
+      next: expect.stringContaining('--only') as string,
+    });
+  } finally {
+    lock.close();
+  }
 });
 
 test('a name that is no component is refused with those that are', async () => {

@@ -27,6 +27,8 @@ export interface ExtensionTest {
   readonly units?: readonly string[];
   /** Paths that must be there after systemd-tmpfiles has run. */
   readonly paths?: readonly string[];
+  /** Components that this is about, where others can only be had from upstream; all unless said. */
+  readonly only?: readonly string[];
   /** More to look at in the merged host. */
   readonly also?: (host: Host, arch: Arch) => Promise<void>;
 }
@@ -37,8 +39,8 @@ const merged = (link: string): string => `Using extensions '${link.replace(/\.ra
 const built = new Map<string, Promise<readonly Image[]>>();
 
 /** Images of an extension's newest version, from the store where they were built before. */
-export function buildImages(dir: string, arch: Arch, targets: readonly Target[]): Promise<readonly Image[]> {
-  const key = `${dir} ${arch} ${targets.map(targetName).join(',')}`;
+export function buildImages(dir: string, arch: Arch, targets: readonly Target[], only?: readonly string[]): Promise<readonly Image[]> {
+  const key = `${dir} ${arch} ${targets.map(targetName).join(',')} ${only?.join(',') ?? ''}`;
   const there = built.get(key);
   if (there !== undefined) return there;
   const making = (async () => {
@@ -59,6 +61,7 @@ export function buildImages(dir: string, arch: Arch, targets: readonly Target[])
       store,
       tools: openTools(store, report),
       report,
+      ...(only === undefined ? {} : { only }),
     });
     return images;
   })();
@@ -84,7 +87,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
         const policy = target !== 'portable' && target.format === 'ddi' ? WITHOUT_VERITY : undefined;
         const options = { force, ...(policy === undefined ? {} : { policy }) };
         mergeTest(`${targetName(target)}: merges, and its programs run`, async () => {
-          const image = (await buildImages(dir, arch, targets)).find((one) => one.target === targetName(target));
+          const image = (await buildImages(dir, arch, targets, about.only)).find((one) => one.target === targetName(target));
           if (image === undefined) throw new Error('the build made no such image');
           const link = linkName(image.extension, target);
           await withHost({ release: bound.number }, async (host) => {
@@ -101,7 +104,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
         });
         if (target === 'portable' || force) continue;
         mergeTest(`${targetName(target)}: is ignored on ${other}`, async () => {
-          const image = (await buildImages(dir, arch, targets)).find((one) => one.target === targetName(target));
+          const image = (await buildImages(dir, arch, targets, about.only)).find((one) => one.target === targetName(target));
           if (image === undefined) throw new Error('the build made no such image');
           await withHost({ release: other }, async (host) => {
             const link = linkName(image.extension, target);
@@ -117,7 +120,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
       }
       if (force) return;
       mergeTest(`${bound.number} and ${previous.number} side by side: the one for the running release merges`, async () => {
-        const images = await buildImages(dir, arch, targets);
+        const images = await buildImages(dir, arch, targets, about.only);
         await withHost({ release: bound.number }, async (host) => {
           for (const release of [bound, previous]) {
             const image = images.find((one) => one.target === release.number);
