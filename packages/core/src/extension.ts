@@ -183,6 +183,8 @@ export interface LoadedExtension {
   readonly dir: string;
   readonly extension: Extension;
   readonly pins: Pins;
+  /** True where another pins file stands in, for the locks of shared components too: fixtures bring all their pins themselves. */
+  readonly fixture: boolean;
 }
 
 // systemd's image names, and what Flatcar manages or deletes by itself (flatcar-postinst, initrd).
@@ -285,7 +287,8 @@ export async function loadDefinition(dir: string): Promise<Extension> {
 /** Loads `extension.ts` and `pins.json` (or another pins file) from a folder. */
 export async function loadExtension(dir: string, pinsFile?: string): Promise<LoadedExtension> {
   const path = resolve(dir);
-  return { dir: path, extension: await loadDefinition(path), pins: await loadPins(pinsFile ?? join(path, 'pins.json')) };
+  const pins = await loadPins(pinsFile ?? join(path, 'pins.json'));
+  return { dir: path, extension: await loadDefinition(path), pins, fixture: pinsFile !== undefined };
 }
 
 /** A component with the lock that pins it. */
@@ -324,7 +327,7 @@ export async function componentsOf(
     const { lock, origins } = component;
     if (lock === undefined) return { component, dir, pin };
     // What only this repository ships needs no pins.
-    if (origins.every(({ kind }) => kind === 'files')) return { component, dir: lock, pin };
+    if (loaded.fixture || origins.every(({ kind }) => kind === 'files')) return { component, dir: lock, pin };
     const where = join(lock, 'pins.json');
     return { component, dir: lock, pin: pinOf(await loadPins(where), component.version, component.name, where) };
   });

@@ -42,7 +42,7 @@ beforeAll(async () => {
     { sha256: createHash('sha256').update(script(name)).digest('hex'), proof: 'none' },
   ]);
   const pins = { '1.0': { licenses: { first: 'MIT', second: 'MIT' }, bytes: Object.fromEntries(bytes) as object } };
-  loaded = { dir, extension, pins: readPins(JSON.stringify(pins), 'pins.json') };
+  loaded = { dir, extension, fixture: false, pins: readPins(JSON.stringify(pins), 'pins.json') };
 });
 beforeEach(() => {
   served = ['first'];

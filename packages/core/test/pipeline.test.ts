@@ -51,6 +51,7 @@ beforeAll(async () => {
   );
   loaded = {
     dir: extension,
+    fixture: false,
     extension: defineExtension({
       name: 'demo',
       summary: 'two programs',

@@ -184,6 +184,7 @@ describe('outdated', () => {
     dir: world.dir,
     extension: extensionOf([], { name, versions: { kind: 'github', at: `example/${name}`, keep }, coupled: { runc: { kind: 'github', at: 'example/runc', keep: 'newest' } } }), // prettier-ignore
     pins: pins as never,
+    fixture: false,
   });
   const answers = (name: string, ...tags: string[]): unknown =>
     world.served.set(`api.github.com/repos/example/${name}/releases?per_page=100`, json(tags.map((tag) => release(tag))));

@@ -50,7 +50,7 @@ export function addBuild(root: Command, signal: AbortSignal): void {
     .option('--key <file>', 'PEM key that signs the roothash of disk images')
     .option('--certificate <file>', 'PEM certificate of --key')
     .option('--only <list>', 'components, comma-separated: an image without the others, to try things; never publishable')
-    .option('--pins <file>', 'another pins.json, for tests')
+    .option('--pins <file>', 'another pins.json, with the pins of shared components too; for tests')
     .option('--json', 'print what was made as JSON')
     .addHelpText(
       'after',

@@ -11,7 +11,10 @@ const positive = (text: string | undefined, option: string): number | undefined 
 
 /** `cache`: the store of downloads, tools and results. */
 export function addCache(root: Command): void {
-  const command = root.command('cache').description('the store of downloads, tools and build results');
+  const command = root
+    .command('cache')
+    .description('the store of downloads, tools and build results')
+    .addHelpText('after', '\nExamples:\n  flatcar-ext cache\n  flatcar-ext cache prune --older-than 30\n  flatcar-ext cache verify');
   command
     .command('stats', { isDefault: true })
     .description('what is in it')

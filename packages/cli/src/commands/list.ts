@@ -73,7 +73,9 @@ export function addList(root: Command): void {
             row.version,
             row.component,
             row.componentVersion,
-            row.fromSource ? row.origins.join(', ') : `${row.origins.join(', ')} (no source route)`,
+            row.fromSource || row.origins.every((kind) => kind === 'files')
+              ? row.origins.join(', ')
+              : `${row.origins.join(', ')} (no source route)`,
             ...[row.pinned, row.hashPublished, row.signatureChecked].map((one) => (one ? 'yes' : 'no')),
             row.verified.join('; '),
           ]),

@@ -10,7 +10,7 @@ import type { Tools } from '../tools.ts';
 import { readTree } from '../tree.ts';
 import type { Arch, Material } from '../types.ts';
 import { unpack } from '../unpack.ts';
-import type { OriginContext, OriginResult } from './origin.ts';
+import { pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
 const BUILD_FORMAT = 1;
@@ -104,7 +104,7 @@ async function openCrate(
   context: OriginContext,
   cargo: Cargo,
 ): Promise<{ material: Material; copyTo(dir: string): Promise<void> }> {
-  const { component, pin, store, dir, report } = context;
+  const { component, store, dir, report } = context;
   const locator = cargoLocator(origin, component);
   if (locator === undefined) {
     const folder = join(dir, origin.crate);
@@ -114,12 +114,7 @@ async function openCrate(
       copyTo: (to) => cp(folder, to, { recursive: true }),
     };
   }
-  const pinned = pin.bytes[locator];
-  if (pinned === undefined)
-    throw new UserError(`${component.name} ${component.version} has no pin for its source`, {
-      where: locator,
-      next: 'run flatcar-ext pin',
-    });
+  const pinned = pinnedBytes(context, locator);
   const { sha256, proof } = pinned;
   const file = `${origin.crate}-${component.version}.crate`;
   let crate = await store.blob(sha256);
@@ -169,6 +164,8 @@ export const cargoHomeOf = (store: Store): string => join(store.root, 'cargo');
  */
 export async function buildCargo(origin: CargoOrigin, context: OriginContext): Promise<OriginResult> {
   const { component, arch, store, toolchains, report, signal } = context;
+  const locator = cargoLocator(origin, component);
+  if (locator !== undefined) pinnedBytes(context, locator);
   const [rust, c, own] = [await toolchains.rust(), await toolchains.c(arch), await toolchains.c(hostArch())];
   const protoc = origin.protoc === true ? await context.tools.record('protoc') : [];
   const cargo = await openCargo(rust.bin, cargoHomeOf(store), {

@@ -6,7 +6,7 @@ import type { Component, GoOrigin } from '../extension.ts';
 import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../gomodule.ts';
 import { digestOf, hashFile } from '../store.ts';
 import type { Arch } from '../types.ts';
-import type { OriginContext, OriginResult } from './origin.ts';
+import { pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
 const BUILD_FORMAT = 1;
@@ -45,16 +45,11 @@ async function copyWithout(go: GoCommand, wrapper: string, module: string, witho
  * bytes on every run. Modules are fetched and checked against go.sum first; the compiler then runs without network.
  */
 export async function buildGo(origin: GoOrigin, context: OriginContext): Promise<OriginResult> {
-  const { component, arch, pin, store, tools, toolchains, report, signal } = context;
+  const { component, arch, store, tools, toolchains, report, signal } = context;
   const locator = goLocator(origin, component);
   const wrapper = wrapperDir(context.dir, origin.module, moduleVersion(origin, component));
   const sum = await goSumDigest(wrapper);
-  const pinned = pin.bytes[locator];
-  if (pinned === undefined)
-    throw new UserError(`${component.name} ${component.version} has no pin for its source`, {
-      where: locator,
-      next: 'run flatcar-ext pin',
-    });
+  const pinned = pinnedBytes(context, locator);
   if (pinned.sha256 !== sum)
     throw new UserError(`wrong digest: go.sum is pinned as ${pinned.sha256}, and is ${sum}`, {
       where: wrapper,

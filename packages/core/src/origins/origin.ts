@@ -1,4 +1,6 @@
+import { UserError } from '../errors.ts';
 import type { PinnedComponent } from '../extension.ts';
+import type { PinnedVersion } from '../pins.ts';
 import type { Store } from '../store.ts';
 import type { Tools } from '../tools.ts';
 import type { Toolchains } from '../toolchains.ts';
@@ -23,4 +25,14 @@ export interface OriginResult {
   /** What else decided the bytes; part of the payload's key. */
   readonly parameters: Readonly<Record<string, string>>;
   readonly tools: readonly ToolRecord[];
+}
+
+/** What pins.json says of an origin's bytes; asked before anything is fetched, a compiler included. */
+export function pinnedBytes({ component, pin }: PinnedComponent, locator: string): PinnedVersion['bytes'][string] {
+  const pinned = pin.bytes[locator];
+  if (pinned !== undefined) return pinned;
+  throw new UserError(`${component.name} ${component.version} has no pin for this origin`, {
+    where: locator,
+    next: 'run flatcar-ext pin; nothing is fetched without a digest',
+  });
 }

@@ -6,7 +6,7 @@ import { fetchBlob } from '../fetch.ts';
 import { digestOf } from '../store.ts';
 import type { Arch } from '../types.ts';
 import { archiveKind, unpack } from '../unpack.ts';
-import type { OriginContext, OriginResult } from './origin.ts';
+import { pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
 
 /** Raised when the same archive is to give other files. */
 const UNPACK_FORMAT = 1;
@@ -42,15 +42,9 @@ export function releaseLocator(origin: ReleaseOrigin, component: Component, arch
 
 /** Upstream's own file: fetched by its pin, unpacked once. A raw binary is called as its component. */
 export async function buildRelease(origin: ReleaseOrigin, context: OriginContext): Promise<OriginResult> {
-  const { component, arch, pin, store, tools, report, mirror, signal } = context;
+  const { component, arch, store, tools, report, mirror, signal } = context;
   const url = releaseLocator(origin, component, arch);
-  const bytes = pin.bytes[url];
-  if (bytes === undefined) {
-    throw new UserError(`${component.name} ${component.version} is not pinned for ${arch}`, {
-      where: url,
-      next: 'run flatcar-ext pin; nothing is fetched without a digest',
-    });
-  }
+  const bytes = pinnedBytes(context, url);
   const blob = await fetchBlob(
     store,
     { url, sha256: bytes.sha256, ...(bytes.size === undefined ? {} : { size: bytes.size }) },

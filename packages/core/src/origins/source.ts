@@ -8,7 +8,7 @@ import { exec } from '../exec.ts';
 import type { Component, SourceOrigin } from '../extension.ts';
 import { digestOf } from '../store.ts';
 import { unpack } from '../unpack.ts';
-import type { OriginContext, OriginResult } from './origin.ts';
+import { pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
 const BUILD_FORMAT = 1;
@@ -26,15 +26,10 @@ export function sourceLocator(origin: SourceOrigin, component: Component): strin
  * CC, AR, PKG_CONFIG and a PATH that begins with the pinned compiler, HOST (GNU triplet of the target), VERSION and JOBS.
  */
 export async function buildSource(origin: SourceOrigin, context: OriginContext): Promise<OriginResult> {
-  const { component, dir, arch, pin, store, tools, toolchains, report, signal } = context;
+  const { component, dir, arch, store, tools, toolchains, report, signal } = context;
   const path = pathOf(origin, component);
   const locator = sourceLocator(origin, component);
-  const pinned = pin.bytes[locator];
-  if (pinned === undefined)
-    throw new UserError(`${component.name} ${component.version} has no pin for its source`, {
-      where: locator,
-      next: 'run flatcar-ext pin',
-    });
+  const pinned = pinnedBytes(context, locator);
   const { sha256, proof, size } = pinned;
   const script = join(dir, origin.script);
   const text = await readFile(script, 'utf8').catch((cause: unknown) => {
