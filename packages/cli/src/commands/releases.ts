@@ -22,7 +22,9 @@ const text = (releases: readonly Release[]): string =>
 
 /** `releases`: the catalogue of Flatcar releases, and its refresh. */
 export function addReleases(root: Command): void {
-  const command = root.command('releases').description('the Flatcar releases that images are bound to')
+  const command = root
+    .command('releases')
+    .description('the Flatcar releases that images are bound to')
     .addHelpText('after', '\nExamples:\n  flatcar-ext releases\n  flatcar-ext releases update');
   command
     .command('list', { isDefault: true })
