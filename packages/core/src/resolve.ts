@@ -24,10 +24,9 @@ async function make(origin: Origin, context: OriginContext): Promise<OriginResul
     case 'release':
       return buildRelease(origin, context);
     case 'go':
-      // A compiler takes all cores and gigabytes: one at a time, whatever else builds on this machine.
-      return context.store.lock('compile', () => buildGo(origin, context), context.signal);
+      return buildGo(origin, context);
     case 'cargo':
-      return context.store.lock('compile', () => buildCargo(origin, context), context.signal);
+      return buildCargo(origin, context);
     case 'source':
       return buildSource(origin, context);
     case 'files':

@@ -9,7 +9,9 @@ import { binary, cargo, defineExtension, release, type LoadedExtension } from '.
 import { openLock } from '../src/locks.ts';
 import { buildExtension, type BuildOptions } from '../src/pipeline.ts';
 import { readPins } from '../src/pins.ts';
+import { resolveComponents } from '../src/resolve.ts';
 import { openStore } from '../src/store.ts';
+import { openToolchains } from '../src/toolchains.ts';
 import { openTools } from '../src/tools.ts';
 import type { Payload } from '../src/types.ts';
 
@@ -92,20 +94,22 @@ test('a component that cannot be had fails the build; without it the rest is bui
 });
 
 test('a host that cannot be reached is told with what has no source route, and nothing is compiled for the rest', async () => {
-  const extension = defineExtension({
-    name: 'pair',
-    summary: 'two programs',
-    versions: { kind: 'date', at: '', keep: 'newest' },
-    components: ({ version }) => [
-      binary('compiled', version, cargo('./crate', ['compiled'])),
-      { ...binary('absent', version, release(url('absent'))), noSource: 'it grows on trees' },
-    ],
-  });
+  await mkdir(join(dir, 'crate'));
+  const components = [
+    binary('compiled', '1.0', cargo('./crate', ['compiled'])),
+    { ...binary('absent', '1.0', release(url('absent'))), noSource: 'it grows on trees' },
+  ];
+  const [pin] = Object.values(loaded.pins);
+  if (pin === undefined) throw new Error('no pin');
   // Whoever compiles now waits: the build must not.
   const lock = openLock(join(dir, 'store/locks/compile'));
   expect(lock.tryTake(false)).toBe(true);
   try {
-    const building = buildExtension({ ...loaded, extension }, { ...options(), origin: 'auto', mirror: 'http://127.0.0.1:1' });
+    const building = resolveComponents(
+      components.map((component) => ({ component, dir, pin })),
+      { ...options(), toolchains: openToolchains(openStore()), mirror: 'http://127.0.0.1:1' },
+      'auto',
+    );
     await expect(building).rejects.toMatchObject({
       message: expect.stringMatching(/^absent 1\.0: .* cannot be reached: .*cannot be built from source: it grows on trees$/) as string,
       next: expect.stringContaining('--only') as string,

@@ -10,7 +10,7 @@ import type { Tools } from '../tools.ts';
 import { readTree } from '../tree.ts';
 import type { Arch, Material } from '../types.ts';
 import { unpack } from '../unpack.ts';
-import { pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
+import { compileOnce, pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
 const BUILD_FORMAT = 1;
@@ -185,7 +185,7 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
   const key = digestOf({ number: BUILD_FORMAT, crate: crate.material.sha256, arch, parameters, tools: tools.map(({ sha256 }) => sha256) });
   const target = `${archWords(arch).machine}-unknown-linux-gnu`;
   const started = Date.now();
-  const { dir, cached } = await store.result('cargo-build', key, (fresh) =>
+  const { dir, cached } = await compileOnce(context, 'cargo-build', key, (fresh) =>
     store.withTemp(async (temp) => {
       const source = join(temp, 'source');
       await crate.copyTo(source);

@@ -6,7 +6,7 @@ import type { Component, GoOrigin } from '../extension.ts';
 import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../gomodule.ts';
 import { digestOf, hashFile } from '../store.ts';
 import type { Arch } from '../types.ts';
-import { pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
+import { compileOnce, pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
 const BUILD_FORMAT = 1;
@@ -89,7 +89,7 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
     rename: origin.rename,
     ...(c === undefined ? {} : { c: c.records.map(({ sha256 }) => sha256) }),
   });
-  const { dir, cached } = await store.result('go-build', key, async (fresh) => {
+  const { dir, cached } = await compileOnce(context, 'go-build', key, async (fresh) => {
     report({ type: 'step', text: `fetching the modules of ${component.name} ${component.version}` });
     await go.online(['mod', 'download'], { cwd: wrapper, ...(signal === undefined ? {} : { signal }) });
     await go.offline(['mod', 'verify'], { cwd: wrapper, next: 'the module cache in the store is damaged: run flatcar-ext cache prune' });

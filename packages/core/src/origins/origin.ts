@@ -36,3 +36,16 @@ export function pinnedBytes({ component, pin }: PinnedComponent, locator: string
     next: 'run flatcar-ext pin; nothing is fetched without a digest',
   });
 }
+
+/**
+ * A result of the store that a compiler makes. It takes all cores and gigabytes: one at a time, whatever else builds on
+ * this machine. What the store has waits for nobody.
+ */
+export function compileOnce(
+  { store, signal }: Pick<OriginContext, 'store' | 'signal'>,
+  kind: string,
+  key: string,
+  make: (fresh: string) => Promise<void>,
+): Promise<{ dir: string; cached: boolean }> {
+  return store.result(kind, key, (fresh) => store.lock('compile', () => make(fresh), signal));
+}
