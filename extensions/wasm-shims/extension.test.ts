@@ -62,7 +62,7 @@ echo "ended with $code"
 mergeTest('containerd runs a WebAssembly container, the handlers of absent shims notwithstanding', async () => {
   const images = await Promise.all([
     buildImages(join(import.meta.dirname, '../containerd'), hostArch(), ['portable']),
-    buildImages(import.meta.dirname, hostArch(), ['portable'], only),
+    buildImages(import.meta.dirname, hostArch(), ['portable'], { only }),
   ]);
   await withHost({ release: stable.number }, async (host) => {
     for (const image of images.flat()) await host.install(image.file, linkName(image.extension, 'portable'));

@@ -13,6 +13,7 @@ import {
   targetName,
   type Arch,
   type Image,
+  type OriginChoice,
   type Target,
 } from '@flatcar/core';
 import { describe, expect } from 'vitest';
@@ -29,6 +30,10 @@ export interface ExtensionTest {
   readonly paths?: readonly string[];
   /** Components that this is about, where others can only be had from upstream; all unless said. */
   readonly only?: readonly string[];
+  /** Version that this is about; the newest unless said. */
+  readonly version?: string;
+  /** Where its components come from; `auto` unless said. */
+  readonly origin?: OriginChoice;
   /** More to look at in the merged host. */
   readonly also?: (host: Host, arch: Arch) => Promise<void>;
 }
@@ -38,14 +43,19 @@ const merged = (link: string): string => `Using extensions '${link.replace(/\.ra
 
 const built = new Map<string, Promise<readonly Image[]>>();
 
-/** Images of an extension's newest version, from the store where they were built before. */
-export function buildImages(dir: string, arch: Arch, targets: readonly Target[], only?: readonly string[]): Promise<readonly Image[]> {
-  const key = `${dir} ${arch} ${targets.map(targetName).join(',')} ${only?.join(',') ?? ''}`;
+/** Images of an extension, from the store where they were built before. */
+export function buildImages(
+  dir: string,
+  arch: Arch,
+  targets: readonly Target[],
+  { only, version: wanted, origin = 'auto' }: Pick<ExtensionTest, 'only' | 'version' | 'origin'> = {},
+): Promise<readonly Image[]> {
+  const key = `${dir} ${arch} ${targets.map(targetName).join(',')} ${only?.join(',') ?? ''} ${wanted ?? ''} ${origin}`;
   const there = built.get(key);
   if (there !== undefined) return there;
   const making = (async () => {
     const loaded = await loadExtension(dir);
-    const [version = ''] = newestFirst(Object.keys(loaded.pins));
+    const version = wanted ?? newestFirst(Object.keys(loaded.pins))[0] ?? '';
     const store = openStore();
     const report = (event: { type: string; text?: string }): void => {
       if (event.type === 'step') console.error(event.text);
@@ -56,7 +66,7 @@ export function buildImages(dir: string, arch: Arch, targets: readonly Target[],
       arch,
       targets,
       profile: 'fast',
-      origin: 'auto',
+      origin,
       out,
       store,
       tools: openTools(store, report),
@@ -87,7 +97,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
         const policy = target !== 'portable' && target.format === 'ddi' ? WITHOUT_VERITY : undefined;
         const options = { force, ...(policy === undefined ? {} : { policy }) };
         mergeTest(`${targetName(target)}: merges, and its programs run`, async () => {
-          const image = (await buildImages(dir, arch, targets, about.only)).find((one) => one.target === targetName(target));
+          const image = (await buildImages(dir, arch, targets, about)).find((one) => one.target === targetName(target));
           if (image === undefined) throw new Error('the build made no such image');
           const link = linkName(image.extension, target);
           await withHost({ release: bound.number }, async (host) => {
@@ -104,7 +114,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
         });
         if (target === 'portable' || force) continue;
         mergeTest(`${targetName(target)}: is ignored on ${other}`, async () => {
-          const image = (await buildImages(dir, arch, targets, about.only)).find((one) => one.target === targetName(target));
+          const image = (await buildImages(dir, arch, targets, about)).find((one) => one.target === targetName(target));
           if (image === undefined) throw new Error('the build made no such image');
           await withHost({ release: other }, async (host) => {
             const link = linkName(image.extension, target);
@@ -120,7 +130,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
       }
       if (force) return;
       mergeTest(`${bound.number} and ${previous.number} side by side: the one for the running release merges`, async () => {
-        const images = await buildImages(dir, arch, targets, about.only);
+        const images = await buildImages(dir, arch, targets, about);
         await withHost({ release: bound.number }, async (host) => {
           for (const release of [bound, previous]) {
             const image = images.find((one) => one.target === release.number);

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { access, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { access, copyFile, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { exec, openStore, openTools, type Arch } from '@flatcar/core';
 import { execa } from 'execa';
@@ -15,6 +15,10 @@ export interface Host {
   unmerge(): Promise<string>;
   /** Runs a program of the merged tree and gives all it says; programs for another architecture run by qemu-user. */
   run(command: readonly string[], options?: { arch?: Arch; env?: Readonly<Record<string, string>> }): Promise<string>;
+  /** Copies a file of the merged tree to this machine. */
+  copyOut(path: string, to: string): Promise<void>;
+  /** Copies a file of this machine onto the host. */
+  copyIn(from: string, path: string): Promise<void>;
   /** True when a path is there, links followed. */
   exists(path: string): Promise<boolean>;
   /** Makes the host another release, as an update and a reboot would. */
@@ -37,6 +41,7 @@ const osRelease = (release: string): string =>
   ].join('\n');
 
 // A private copy of the mounts, shared within itself: systemd-sysext merges in a namespace of its own and moves the result here.
+// Only what the root stands on is not shared, or pivot_root, and with it every container runtime, refuses (pivot_root(2)).
 const SETUP = `
 set -e
 mount --make-rprivate /
@@ -47,6 +52,7 @@ mount -t proc proc "$1/root/proc"
 mount --rbind /sys "$1/root/sys"
 mount --rbind /dev "$1/root/dev"
 mount --make-rshared /
+mount --make-private "$1"
 mount -t tmpfs tmpfs "$1/root/run"
 mount --make-shared "$1/root/run"
 echo ready
@@ -118,6 +124,8 @@ function hostIn(pid: string, root: string): Host {
       const start = native ? [program] : [await emulatorFor(arch, inside), program.includes('/') ? program : `/usr/bin/${program}`];
       return say(['env', ...Object.entries(env).map(([key, value]) => `${key}=${value}`), ...start, ...args]);
     },
+    copyOut: (path, to) => copyFile(join(inside, path), to),
+    copyIn: (from, path) => copyFile(from, join(inside, path)),
     exists: (path) =>
       enter(['chroot', root, 'test', '-e', path]).then(
         () => true,

@@ -3,3 +3,4 @@ export { afterAll, beforeAll, describe, expect, test } from 'vitest';
 export { mergeTest } from './levels.ts';
 export { withHost, type Host } from './host.ts';
 export { buildImages, testExtension, type ExtensionTest } from './extension.ts';
+export { writeContainer, type TestContainer } from './oci.ts';
