@@ -1,0 +1,57 @@
+import { archWords, imageBase, targetName, type Arch, type Target } from '@flatcar/core';
+
+/**
+ * Where things stand in the published tree. Paths are relative to its root.
+ *
+ *   index.json, index.json.gpg               what there is; the signature stands for everything below
+ *   <name>/index-<sha256>.json               one extension's images; index.json lists it by that digest
+ *   <name>/portable/, <name>/<release>/      images with their sidecars, SHA256SUMS, SHA256SUMS.gpg
+ *   <name>/transfer/<kind>/<channel>.conf    transfer files for systemd-sysupdate, and the same as .transfer
+ *   <board>/<release>/flatcar-<name>.raw|gz  the official layout, with sums of its own
+ *   keys/import-pubring.gpg, keys/…          public keys
+ */
+export const INDEX = 'index.json';
+export const SUMS = 'SHA256SUMS';
+/** Appended to a signed file's name (systemd-sysupdate asks for SHA256SUMS.gpg). */
+export const SIGNATURE = '.gpg';
+
+/** Public keys: OpenPGP keys as one binary keyring, roothash certificate, update payload key. */
+export const KEYS = { keyring: 'keys/import-pubring.gpg', certificate: 'keys/roothash.crt', update: 'keys/update-payload-key.pub.pem' };
+
+/** Folder of an extension's images for one target, given by its name (`targetName`). */
+export function targetFolder(name: string, target: string): string {
+  return `${name}/${target}`;
+}
+
+/** Path of an image. */
+export function imagePath(name: string, version: string, target: Target, arch: Arch): string {
+  return `${targetFolder(name, targetName(target))}/${imageBase(name, version, target, arch)}.raw`;
+}
+
+/** Path of an extension's index. */
+export function extensionIndexPath(name: string, sha256: string): string {
+  return `${name}/index-${sha256}.json`;
+}
+
+/** Path of the list of update packages. */
+export function packagesPath(sha256: string): string {
+  return `packages-${sha256}.json`;
+}
+
+/** Folder of the official layout for a release (flatcar-postinst: `<base>/<board>/<version>/flatcar-<name>.gz`). */
+export function officialFolder(release: string, arch: Arch): string {
+  return `${archWords(arch).board}/${release}`;
+}
+
+/** File name in the official layout, without its suffix. */
+export function officialBase(name: string): string {
+  return `flatcar-${name}`;
+}
+
+/** What a transfer file follows: the newest version, the newest of a branch (`1.36`), or one version. */
+export type Channel = { readonly kind: 'latest' } | { readonly kind: 'branch' | 'pinned'; readonly version: string };
+
+/** Folder and file name (without suffix) of a transfer file: `portable` images, or those bound to the running `release`. */
+export function transferPath(name: string, kind: 'portable' | 'release', channel: Channel): string {
+  return `${name}/transfer/${kind}/${channel.kind === 'latest' ? 'latest' : channel.version}`;
+}
