@@ -42,7 +42,8 @@ function pattern({ name, kind, channel, release }: TransferOptions): string {
 export function transferText(options: TransferOptions): string {
   const { name, kind, baseUrl, release, instances = 2 } = options;
   const url = baseUrl.replace(/\/+$/, '');
-  if (!/^https?:\/\/[^\s]+$/.test(url)) throw new UserError(`'${baseUrl}' is no http(s) URL`, { next: 'give the URL of the published tree' });
+  if (!/^https?:\/\/[^\s]+$/.test(url))
+    throw new UserError(`'${baseUrl}' is no http(s) URL`, { next: 'give the URL of the published tree' });
   const names = pattern(options);
   const target = kind === 'portable' ? 'portable' : (release ?? '%w');
   const link = kind === 'portable' ? name : `${name}-${release ?? '%w'}`;
