@@ -26,6 +26,11 @@ const wanted: Readonly<Record<string, Wanted>> = Object.fromEntries([
   bin('xz', ['xz-utils']),
   bin('bzip2', ['bzip2']),
   bin('qemu-aarch64', ['qemu-user']),
+  // Machines of the tests, with their firmware.
+  bin('qemu-system-x86_64', ['qemu-system-x86', 'qemu-system-data', 'seabios', 'ipxe-qemu']),
+  bin('qemu-system-aarch64', ['qemu-system-arm', 'qemu-system-data', 'ipxe-qemu', 'qemu-efi-aarch64']),
+  bin('qemu-img', ['qemu-utils']),
+  ['mkfs.ext4', { program: 'usr/sbin/mke2fs', packages: ['e2fsprogs'] }],
   ['go', { program: 'usr/lib/go-1.24/bin/go', packages: ['golang-1.24-go', 'golang-1.24-src'] }],
 ]);
 
