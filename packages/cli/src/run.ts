@@ -5,10 +5,12 @@ import { addBuild } from './commands/build.ts';
 import { addCache } from './commands/cache.ts';
 import { addDiff } from './commands/diff.ts';
 import { addInspect } from './commands/inspect.ts';
+import { addKeys } from './commands/keys.ts';
 import { addLint } from './commands/lint.ts';
 import { addList } from './commands/list.ts';
 import { addOutdated } from './commands/outdated.ts';
 import { addPin } from './commands/pin.ts';
+import { addPublish } from './commands/publish.ts';
 import { addReleases } from './commands/releases.ts';
 import { addVerify } from './commands/verify.ts';
 import { paint } from './terminal.ts';
@@ -31,7 +33,21 @@ Environment:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
     );
-  for (const add of [addBuild, addBind, addList, addReleases, addLint, addInspect, addDiff, addVerify, addPin, addOutdated, addCache])
+  for (const add of [
+    addBuild,
+    addBind,
+    addList,
+    addReleases,
+    addLint,
+    addInspect,
+    addDiff,
+    addVerify,
+    addPin,
+    addOutdated,
+    addPublish,
+    addKeys,
+    addCache,
+  ])
     add(root, signal);
   // Set on all of them: errors come here instead of ending the process, so that clean-up runs.
   const quiet = (command: Command): void => {

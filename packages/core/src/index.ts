@@ -8,6 +8,8 @@ export * from './extension.ts';
 export * from './versions.ts';
 export * from './releases.ts';
 export { exec, networkEnv, type ExecOptions } from './exec.ts';
+export { withLock } from './locks.ts';
+export { mapParallel } from './parallel.ts';
 export { cacheRoot, digestOf, hashFile, openStore, writeAtomic, type Store, type StoreStats } from './store.ts';
 export { AnswerError, dispatcher, fetchBlob, fetchNew, mirrored, UnreachableError, type FetchOptions } from './fetch.ts';
 export { goSumDigest, mainPackages, openGo, pinGo, wrapperDir, type GoCommand } from './gomodule.ts';

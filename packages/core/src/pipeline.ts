@@ -225,6 +225,11 @@ async function makePayloads(
         await Promise.all((format === 'squashfs' ? ['mksquashfs'] : ['mkfs.erofs', 'systemd-repart']).map((tool) => tools.record(tool)))
       ).flat();
       const records = [...new Map([...componentTools, ...packTools].map((record) => [`${record.name} ${record.sha256}`, record])).values()];
+      const withheld = [
+        ...(loaded.fixture ? ['made with the pins of a fixture'] : []),
+        ...(options.only === undefined ? [] : ['made without some of its components (--only)']),
+        ...records.filter(({ status }) => status !== 'pinned').map(({ name, status }) => `made with ${name}, ${status}`),
+      ];
       const key = digestOf({
         step: 'payload',
         number: PAYLOAD_FORMAT,
@@ -239,7 +244,7 @@ async function makePayloads(
         format,
         profile,
         components: builtComponents,
-        ...(options.only === undefined ? {} : { partial: true }),
+        ...(withheld.length === 0 ? {} : { withheld }),
         preferred: resolved.map(({ preferred }) => preferred),
         places: resolved.map(({ component }) => component.places),
         tools: records,
@@ -271,10 +276,8 @@ async function makePayloads(
           needs,
           components: builtComponents,
           tools: records,
-          publishable:
-            options.only === undefined &&
-            resolved.every(({ preferred }) => preferred) &&
-            records.every(({ status }) => status === 'pinned'),
+          publishable: withheld.length === 0 && resolved.every(({ preferred }) => preferred),
+          withheld,
           modules,
           waived: extension.waive,
           replaces: extension.replaces,
@@ -282,7 +285,11 @@ async function makePayloads(
         };
         await writeAtomic(join(dir, 'payload.json'), `${JSON.stringify(payload, undefined, 2)}\n`);
       });
-      const payload = JSON.parse(await readFile(join(made.dir, 'payload.json'), 'utf8')) as Payload;
+      // A record of before `withheld` had nothing of the kind: the key says so.
+      const payload: Payload = {
+        withheld,
+        ...(JSON.parse(await readFile(join(made.dir, 'payload.json'), 'utf8')) as Omit<Payload, 'withheld'>),
+      };
       payloads.push({ payload, file: join(made.dir, payload.file) });
     }
     return payloads;

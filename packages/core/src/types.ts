@@ -178,6 +178,8 @@ export interface Payload {
   readonly tools: readonly ToolRecord[];
   /** False after any fallback: an origin that the definition does not prefer, or a tool that is not the pinned one. */
   readonly publishable: boolean;
+  /** Why no publisher may take it, whatever origins are declared: pins of a fixture, missing components, a tool that is not the pinned one. */
+  readonly withheld: readonly string[];
   /** Go modules and the like that were found inside the binaries, for the SBOM. */
   readonly modules: readonly EmbeddedModule[];
   readonly waived: Readonly<Record<string, string>>;

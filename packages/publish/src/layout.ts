@@ -1,4 +1,4 @@
-import { archWords, imageBase, targetName, type Arch, type Target } from '@flatcar/core';
+import { ARCHES, archWords, imageBase, targetName, type Arch, type Target } from '@flatcar/core';
 
 /**
  * Where things stand in the published tree. Paths are relative to its root.
@@ -6,6 +6,7 @@ import { archWords, imageBase, targetName, type Arch, type Target } from '@flatc
  *   index.json, index.json.gpg               what there is; the signature stands for everything below
  *   <name>/index-<sha256>.json               one extension's images; index.json lists it by that digest
  *   <name>/portable/, <name>/<release>/      images with their sidecars, SHA256SUMS, SHA256SUMS.gpg
+ *   <name>/payload/<key>.json                records of payloads: with one, an image is bound to one more release
  *   <name>/transfer/<kind>/<channel>.conf    transfer files for systemd-sysupdate, and the same as .transfer
  *   <board>/<release>/flatcar-<name>.raw|gz  the official layout, with sums of its own
  *   keys/import-pubring.gpg, keys/…          public keys
@@ -33,6 +34,11 @@ export function extensionIndexPath(name: string, sha256: string): string {
   return `${name}/index-${sha256}.json`;
 }
 
+/** Path of a payload's record. */
+export function payloadPath(name: string, key: string): string {
+  return `${name}/payload/${key}.json`;
+}
+
 /** Path of the list of update packages. */
 export function packagesPath(sha256: string): string {
   return `packages-${sha256}.json`;
@@ -55,3 +61,6 @@ export type Channel = { readonly kind: 'latest' } | { readonly kind: 'branch' | 
 export function transferPath(name: string, kind: 'portable' | 'release', channel: Channel): string {
   return `${name}/transfer/${kind}/${channel.kind === 'latest' ? 'latest' : channel.version}`;
 }
+
+/** Names that extensions cannot have, because the tree has them: they would share a folder. */
+export const RESERVED: ReadonlySet<string> = new Set(['keys', ...ARCHES.map((arch) => archWords(arch).board)]);

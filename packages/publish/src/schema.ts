@@ -55,8 +55,8 @@ export const VersionSchema = v.strictObject({
   components: v.array(v.strictObject({ name: v.string(), version: v.string(), license: v.string(), origin: v.string() })),
   replaces: v.array(v.string()),
   conflicts: v.array(v.string()),
-  /** Digests of the payloads that the images were bound from: `<architecture> <format>` to key. */
-  payloads: v.record(v.string(), hex(64)),
+  /** What the images were bound from: `<architecture> <format>` to the payload's key and the digest of its published record. */
+  payloads: v.record(v.string(), v.strictObject({ key: hex(64), record: hex(64) })),
   /** Why it must not be used any more; `by` is the version that takes its place. */
   withdrawn: v.optional(v.strictObject({ reason: v.string(), by: v.string() })),
   /** Sorted by target, architecture. */
@@ -96,12 +96,16 @@ export const IndexSchema = v.strictObject({
   schema: v.literal(SCHEMA),
   /** Grows with every publish: a reader that has seen a higher one is being shown an old tree. */
   serial: count,
+  /** URL of the tree, as its transfer files have it. */
+  baseUrl: v.pipe(v.string(), v.url()),
   /** Whose components' origins are accepted: those that definitions prefer, or these kinds. */
   origins: v.union([v.literal('preferred'), v.array(v.string())]),
   /** Sorted by name. Files are named by their digest, so that an old index keeps reading what it lists. */
   extensions: v.array(v.strictObject({ name: Name, summary: v.string(), newest: v.string(), ...FileSchema.entries })),
   /** Packages of the official layout, in a file of their own. */
   packages: FileSchema,
+  /** Files that the index before this one listed, and this one does not: kept for whoever still reads that, gone with the next publish. */
+  superseded: v.array(Path),
 });
 
 /** The file that `packages` names. */
@@ -140,5 +144,8 @@ export const parseExtensionIndex = (text: string, where: string): ExtensionIndex
 /** Reads the list of update packages, whose digest is the caller's to check before. */
 export const parsePackages = (text: string, where: string): Packages => parse(PackagesSchema, text, where);
 
-/** How an index stands in its file. */
-export const indexText = (index: Index | ExtensionIndex | Packages): string => `${JSON.stringify(index)}\n`;
+/** How an index stands in its file: fields in the order of its schema, however it was put together. */
+export const indexText = (index: Index): string => `${JSON.stringify(v.parse(IndexSchema, index))}\n`;
+export const extensionIndexText = (index: ExtensionIndex): string => `${JSON.stringify(v.parse(ExtensionIndexSchema, index))}\n`;
+export const packagesText = (packages: readonly UpdatePackage[]): string =>
+  `${JSON.stringify(v.parse(PackagesSchema, { schema: SCHEMA, packages }))}\n`;

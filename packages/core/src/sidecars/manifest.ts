@@ -10,6 +10,9 @@ export const ManifestSchema = v.strictObject({
   kind: v.picklist(['sysext', 'confext']),
   summary: v.string(),
   version: v.string(),
+  /** Upstream's version, and how often packaging was changed under it. */
+  upstream: v.string(),
+  revision: v.number(),
   /** `portable` or a Flatcar release. */
   target: v.string(),
   architecture: v.picklist(['x86-64', 'arm64']),
@@ -32,6 +35,8 @@ export const ManifestSchema = v.strictObject({
   payload: digest(64),
   /** False where an origin or a tool was not the declared one. */
   publishable: v.boolean(),
+  /** Why no publisher may take it, whatever origins are declared. */
+  withheld: v.array(v.string()),
   waived: v.record(v.string(), v.string()),
   /** Paths of the host that it hides on purpose. */
   replaces: v.array(v.string()),
@@ -44,13 +49,16 @@ export type Manifest = v.InferOutput<typeof ManifestSchema>;
 /** The manifest of an image, for clients. */
 export function manifestOf(image: Image, payload: Payload): Manifest {
   const { extension, version, arch, format, target, file, sha256, sha512, size, roothash, signed } = image;
-  const { summary, kind, profile, needs, components, key, publishable, waived, replaces, conflicts } = payload;
+  const { summary, kind, profile, upstream, revision, needs, components, key, publishable, withheld, waived, replaces, conflicts } =
+    payload;
   return {
     schema: 1,
     name: extension,
     kind,
     summary,
     version,
+    upstream,
+    revision,
     target,
     architecture: arch,
     format,
@@ -65,6 +73,7 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
     components: components.map(({ name, version: its, license, origin }) => ({ name, version: its, license, origin })),
     payload: key,
     publishable,
+    withheld: [...withheld],
     waived: { ...waived },
     replaces: [...replaces],
     conflicts: [...conflicts],

@@ -1,0 +1,47 @@
+import { UserError } from '@flatcar/core';
+import type { Source } from './state.ts';
+
+/** Whoever changed what we were about to replace; the whole step is done again on what is there now. */
+export class ConflictError extends UserError {
+  constructor(where: string) {
+    super('another publisher changed this at the same time', { where, next: 'run publish again' });
+    this.name = 'ConflictError';
+  }
+}
+
+/** A published name has other bytes already. */
+export class TakenError extends UserError {
+  constructor(where: string, what: string) {
+    super(`${what} is published with other bytes, and a published name never changes its bytes`, {
+      where,
+      next: 'raise the revision in pins.json and build it again',
+    });
+    this.name = 'TakenError';
+  }
+}
+
+export interface FileAbout {
+  readonly size: number;
+  /** Hex. */
+  readonly sha256: string;
+}
+
+/** A place that holds a published tree. Paths are relative to its root. */
+export interface Destination extends Source {
+  /**
+   * Runs a publish: `staging` is an empty or left-over folder to put files into by their digest. Where the place can lock, others wait;
+   * where it cannot, `replace` tells by a ConflictError.
+   */
+  publish<T>(fn: (staging: string) => Promise<T>): Promise<T>;
+  /** Makes a staged file appear under a name for good. The same bytes again are fine; other bytes are a TakenError. */
+  put(path: string, file: string, about: FileAbout): Promise<void>;
+  /** The same for a file that no index lists yet: what an unfinished publish left under the name is replaced. */
+  putOver(path: string, file: string, about: FileAbout): Promise<void>;
+  /**
+   * Replaces files of one folder that belong together (sums and their signature, in this order): in one step where the place can,
+   * elsewhere one after the other, and only if they are still as this publish read them.
+   */
+  replace(folder: string, files: ReadonlyMap<string, Buffer>): Promise<void>;
+  /** Takes files away; those that are not there are none to worry about. */
+  remove(paths: readonly string[]): Promise<void>;
+}

@@ -1,0 +1,104 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { ManifestSchema, sidecarPaths, UserError, UserErrors, type Manifest, type Payload } from '@flatcar/core';
+import * as v from 'valibot';
+import { RESERVED } from './layout.ts';
+import type { Index } from './schema.ts';
+
+/** An image to publish, with what stands beside it. */
+export interface Input {
+  /** Path of the .raw. */
+  readonly file: string;
+  readonly manifest: Manifest;
+  readonly sidecars: { readonly manifest: string; readonly sbom: string; readonly provenance: string };
+}
+
+/** What the given folders hold. */
+export interface Inputs {
+  readonly images: readonly Input[];
+  /** Payload records by key. */
+  readonly payloads: ReadonlyMap<string, Payload>;
+}
+
+/** Whose components' origins a publisher accepts: those that definitions prefer, or these kinds. */
+export type DeclaredOrigins = Index['origins'];
+
+async function readInput(file: string): Promise<Input> {
+  const sidecars = sidecarPaths(file);
+  const where = sidecars.manifest;
+  const text = await readFile(where, 'utf8').catch((cause: unknown) => {
+    throw new UserError('the image has no manifest beside it', {
+      where,
+      next: 'keep an image and its sidecars together, or build it again',
+      cause,
+    });
+  });
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new UserError('the manifest is not JSON', { where, cause });
+  }
+  const parsed = v.safeParse(ManifestSchema, json);
+  if (!parsed.success) {
+    const [issue] = parsed.issues;
+    throw new UserError(`the manifest has another shape: ${v.getDotPath(issue) ?? 'file'}: ${issue.message}`, {
+      where,
+      next: 'build the image again',
+    });
+  }
+  if (parsed.output.file !== basename(file)) throw new UserError(`the manifest is for '${parsed.output.file}'`, { where });
+  return { file, manifest: parsed.output, sidecars };
+}
+
+/** Images (*.raw) and payload records (*.payload.json) in the given files and folders. */
+export async function readInputs(paths: readonly string[]): Promise<Inputs> {
+  const files: string[] = [];
+  for (const path of paths) {
+    const info = await stat(path).catch((cause: unknown) => {
+      throw new UserError('there is no such image or folder', { where: path, cause });
+    });
+    if (info.isDirectory()) files.push(...(await readdir(path, { recursive: true })).map((name) => join(resolve(path), name)));
+    else files.push(resolve(path));
+  }
+  const unique = [...new Set(files)].toSorted();
+  const images = await Promise.all(unique.filter((file) => file.endsWith('.raw')).map(readInput));
+  const payloads = new Map<string, Payload>();
+  for (const file of unique.filter((one) => one.endsWith('.payload.json'))) {
+    const payload = JSON.parse(await readFile(file, 'utf8')) as Payload;
+    if (typeof payload.key !== 'string') throw new UserError('this is no payload record', { where: file });
+    payloads.set(payload.key, payload);
+  }
+  return { images, payloads };
+}
+
+/** Why an image cannot be published; empty when it can. */
+function objections({ manifest }: Input, origins: DeclaredOrigins): string[] {
+  const { name, profile, publishable, withheld, components } = manifest;
+  const reasons = [...withheld];
+  if (RESERVED.has(name)) reasons.push(`the name '${name}' is a folder of the tree itself`);
+  if (profile !== 'release') reasons.push(`it was packed with the profile '${profile}', and 'release' is what is published`);
+  if (origins === 'preferred') {
+    if (!publishable && withheld.length === 0)
+      reasons.push(
+        `a component comes from an origin that its definition does not prefer (${components.map((one) => `${one.name}: ${one.origin}`).join(', ')})`,
+      );
+  } else {
+    const other = components.filter(({ origin }) => origin !== 'files' && !origins.includes(origin));
+    if (other.length > 0)
+      reasons.push(
+        `${other.map((one) => `${one.name} comes from '${one.origin}'`).join(', ')}, and this tree declares ${origins.join(', ')}`,
+      );
+  }
+  return reasons;
+}
+
+/** Refuses, all at once, what must not be published. */
+export function checkInputs({ images }: Inputs, origins: DeclaredOrigins): void {
+  const errors = images.flatMap((input) =>
+    objections(input, origins).map((reason) => new UserError(`not for publishing: ${reason}`, { where: input.file })),
+  );
+  const [first] = errors;
+  if (first === undefined) return;
+  throw errors.length === 1 ? first : new UserErrors(`${errors.length} objections; nothing was published`, errors);
+}

@@ -1,0 +1,107 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { link, mkdir, open, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { hashFile, UserError, withLock } from '@flatcar/core';
+import { TakenError, type Destination, type FileAbout } from './destination.ts';
+
+const LOCK = '.publish.lock';
+const STAGING = '.staging';
+/** Link to the folder that holds what is served now of the files that belong together. */
+const CURRENT = '.current';
+
+const isMissing = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');
+const missing = (error: unknown): undefined => {
+  if (isMissing(error)) return undefined;
+  throw error;
+};
+
+async function fsync(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Makes `path` a link to `target`, whatever it was, in one step. */
+async function linkTo(target: string, path: string): Promise<void> {
+  if ((await readlink(path).catch(() => undefined)) === target) return;
+  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  await symlink(target, temporary);
+  await rename(temporary, path);
+}
+
+/**
+ * A folder of this machine, which any web server can serve. Sums and signature are links through `.current` into a folder that holds
+ * both, so that one rename switches both; images are hard links to what was staged, so that a name appears with all its bytes or not at all.
+ */
+export function localDestination(dir: string): Destination {
+  const root = resolve(dir);
+  const at = (path: string): string => join(root, path);
+  return {
+    where: root,
+    async publish(fn) {
+      await mkdir(root, { recursive: true }).catch((cause: unknown) => {
+        throw new UserError('the folder cannot be made', { where: root, cause });
+      });
+      return withLock(at(LOCK), async () => {
+        await mkdir(at(STAGING), { recursive: true });
+        const result = await fn(at(STAGING));
+        // Left only by a publish that failed or was killed, for the next to go on from.
+        await rm(at(STAGING), { recursive: true, force: true });
+        return result;
+      });
+    },
+    read: (path) => readFile(at(path)).catch(missing),
+    async put(path, file, { size, sha256 }: FileAbout) {
+      const target = at(path);
+      await mkdir(dirname(target), { recursive: true });
+      try {
+        await link(file, target);
+        await fsync(dirname(target));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+        if ((await stat(target)).size !== size || (await hashFile(target)) !== sha256) throw new TakenError(target, path);
+      }
+    },
+    async putOver(path, file) {
+      const target = at(path);
+      await mkdir(dirname(target), { recursive: true });
+      const temporary = `${target}.${randomBytes(6).toString('hex')}.tmp`;
+      await link(file, temporary);
+      await rename(temporary, target);
+      // rename(2) does nothing where both are the same file already.
+      await rm(temporary, { force: true });
+      await fsync(dirname(target));
+    },
+    async replace(folder, files) {
+      const hash = createHash('sha256');
+      for (const [name, bytes] of files) hash.update(`${name} ${bytes.length}\n`).update(bytes);
+      const set = `.set-${hash.digest('hex').slice(0, 32)}`;
+      const [base, made] = [at(folder), join(at(folder), set)];
+      const fresh = `${made}.${randomBytes(6).toString('hex')}.tmp`;
+      await mkdir(fresh, { recursive: true });
+      for (const [name, bytes] of files) {
+        await writeFile(join(fresh, name), bytes);
+        await fsync(join(fresh, name));
+      }
+      await fsync(fresh);
+      // The same set may be there already, whole: its name is its content.
+      await rename(fresh, made).catch(async (error: unknown) => {
+        if (!['ENOTEMPTY', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+        await rm(fresh, { recursive: true });
+      });
+      await linkTo(set, join(base, CURRENT));
+      // Only for the first time, and the signature first: who sees sums must find it.
+      for (const name of [...files.keys()].toReversed()) await linkTo(`${CURRENT}/${name}`, join(base, name));
+      await fsync(base);
+      for (const name of await readdir(base)) {
+        if (name !== set && /^\.set-|\.tmp$/.test(name)) await rm(join(base, name), { recursive: true, force: true });
+      }
+    },
+    async remove(paths) {
+      for (const path of paths) await rm(at(path), { force: true });
+    },
+  };
+}

@@ -1,0 +1,99 @@
+import { UserError } from '@flatcar/core';
+import type { PrivateKey, PublicKey } from 'openpgp';
+
+const openpgp = (): Promise<typeof import('openpgp')> => import('openpgp');
+
+/** Every armored block of a text that may hold several. */
+const blocks = (text: string, kind: 'PRIVATE' | 'PUBLIC'): string[] =>
+  text.match(new RegExp(`-----BEGIN PGP ${kind} KEY BLOCK-----[^]*?-----END PGP ${kind} KEY BLOCK-----`, 'g')) ?? [];
+
+/** Reads armored private keys; `where` is named in errors, the key never is. */
+export async function readPrivateKeys(text: string, where: string): Promise<PrivateKey[]> {
+  const { readPrivateKeys: read } = await openpgp();
+  const found: PrivateKey[] = [];
+  for (const armoredKeys of blocks(text, 'PRIVATE')) {
+    const keys = await read({ armoredKeys }).catch(() => {
+      throw new UserError('this is no OpenPGP private key', { where });
+    });
+    found.push(...keys);
+  }
+  if (found.length === 0)
+    throw new UserError('there is no armored OpenPGP private key here', { where, next: 'flatcar-ext keys init makes one' });
+  if (found.some((key) => !key.isDecrypted()))
+    throw new UserError('the OpenPGP key is locked by a passphrase, and nobody can be asked for it', {
+      where,
+      next: 'export it without one',
+    });
+  return found;
+}
+
+/** Reads armored public keys. */
+export async function readPublicKeys(text: string, where: string): Promise<PublicKey[]> {
+  const { readKeys } = await openpgp();
+  try {
+    return (await Promise.all(blocks(text, 'PUBLIC').map((armoredKeys) => readKeys({ armoredKeys })))).flat();
+  } catch (cause) {
+    throw new UserError('this is no OpenPGP public key', { where, cause });
+  }
+}
+
+/** Reads a binary keyring such as import-pubring.gpg. */
+export async function readKeyring(bytes: Buffer, where: string): Promise<PublicKey[]> {
+  const { readKeys } = await openpgp();
+  try {
+    return await readKeys({ binaryKeys: bytes });
+  } catch (cause) {
+    throw new UserError('this is no OpenPGP keyring', { where, cause });
+  }
+}
+
+/** A keyring as gpg and systemd read it: binary public keys one after the other, each once. */
+export function keyringOf(keys: readonly PublicKey[]): Buffer {
+  const unique = new Map(keys.map((key) => [key.getFingerprint(), key]));
+  return Buffer.concat([...unique.values()].map((key) => Buffer.from(key.write())));
+}
+
+/**
+ * A new key for signing. Version 4 and the old form of Ed25519: gpg 2.2, which nodes have, knows no other elliptic curve that
+ * OpenPGP.js makes ("Invalid public key algorithm").
+ */
+export async function generateKey(name: string): Promise<{ privateKey: string; publicKey: string }> {
+  const { generateKey: generate } = await openpgp();
+  const { privateKey, publicKey } = await generate({
+    type: 'ecc',
+    curve: 'ed25519Legacy',
+    userIDs: [{ name }],
+    format: 'armored',
+  });
+  return { privateKey, publicKey };
+}
+
+/** A detached binary signature by each of the keys, one after the other. */
+export async function signDetached(bytes: Buffer, keys: readonly PrivateKey[]): Promise<Buffer> {
+  const { createMessage, sign } = await openpgp();
+  const message = await createMessage({ binary: new Uint8Array(bytes) });
+  const signature = await sign({ message, signingKeys: [...keys], detached: true, format: 'binary' });
+  return Buffer.from(signature);
+}
+
+/** Fingerprints of the given keys by which a detached signature is good. */
+export async function goodSignatures(bytes: Buffer, signature: Buffer, keys: readonly PublicKey[]): Promise<Set<string>> {
+  const { createMessage, readSignature, verify } = await openpgp();
+  const good = new Set<string>();
+  try {
+    const message = await createMessage({ binary: new Uint8Array(bytes) });
+    const parsed = await readSignature({ binarySignature: new Uint8Array(signature) });
+    const { signatures } = await verify({ message, signature: parsed, verificationKeys: [...keys] });
+    for (const { keyID, verified } of signatures) {
+      const isGood = await verified.then(
+        () => true,
+        () => false,
+      );
+      const key = keys.find((one) => one.getKeys(keyID).length > 0);
+      if (isGood && key !== undefined) good.add(key.getFingerprint());
+    }
+  } catch {
+    // Not a signature at all: nothing is good.
+  }
+  return good;
+}

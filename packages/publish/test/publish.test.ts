@@ -1,0 +1,201 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { hashFile, parseSums, selectTargets, UserError, UserErrors, type Target } from '@flatcar/core';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import {
+  initKeys,
+  loadKeys,
+  localDestination,
+  publish,
+  readPublished,
+  type PublishKeys,
+  type PublishOptions,
+  type PublishResult,
+} from '../src/index.ts';
+import { buildDemo } from './helpers/demo.ts';
+
+const [stable, older, beta] = selectTargets('4593.2.5,4593.2.4,beta') as [Target, Target, Target];
+const baseUrl = 'https://extensions.example.org';
+let dir: string;
+let keys: PublishKeys;
+let tree: string;
+let trees = 0;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'publish-'));
+  await initKeys(join(dir, 'keys'));
+  keys = await loadKeys(join(dir, 'keys'), {});
+  await buildDemo(join(dir, 'one'), { version: '1.0.0', targets: ['portable', stable, beta], arches: ['x86-64', 'arm64'] });
+  await buildDemo(join(dir, 'two'), { version: '1.0.1', targets: ['portable', stable] });
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+beforeEach(() => {
+  trees += 1;
+  tree = join(dir, `tree${trees}`);
+});
+
+const into = (options: Partial<PublishOptions> & { paths: readonly string[] }): Promise<PublishResult> =>
+  publish({ destination: localDestination(tree), keys, baseUrl, ...options });
+const one = (): string => join(dir, 'one');
+const two = (): string => join(dir, 'two');
+
+/** Checks a folder as a node does: gpgv with the published keyring, then sha256sum. */
+function checkFolder(folder: string): string[] {
+  execFileSync('gpgv', ['--quiet', '--keyring', join(tree, 'keys/import-pubring.gpg'), 'SHA256SUMS.gpg', 'SHA256SUMS'], { cwd: join(tree, folder), stdio: 'pipe' }); // prettier-ignore
+  execFileSync('sha256sum', ['--check', '--strict', '--quiet', 'SHA256SUMS'], { cwd: join(tree, folder), stdio: 'pipe' });
+  return execFileSync('cut', ['-c67-', 'SHA256SUMS'], { cwd: join(tree, folder), encoding: 'utf8' })
+    .trim()
+    .split('\n');
+}
+
+/** Names and contents of what is served. */
+async function snapshot(): Promise<Map<string, string>> {
+  const entries = await readdir(tree, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+  const served = files.filter((file) => !/\/\.(?:staging\/|publish)/.test(file)).toSorted();
+  return new Map(await Promise.all(served.map(async (file): Promise<[string, string]> => [file, await hashFile(file)])));
+}
+
+const refusal = async (promise: Promise<unknown>): Promise<string> =>
+  promise.then(
+    () => 'was not refused',
+    (error: unknown) =>
+      error instanceof UserErrors
+        ? error.errors.map(({ message }) => message).join('\n')
+        : error instanceof UserError
+          ? `${error.message}; ${error.next}`
+          : String(error),
+  );
+
+test('a tree has images, signed sums, sidecars, transfer files, the official layout and a signed index', async () => {
+  const result = await into({ paths: [one()] });
+  expect(result).toMatchObject({ serial: 1, unchanged: 0 });
+  expect(result.added).toHaveLength(6);
+  expect(checkFolder('demo/portable')).toEqual(['demo-1.0.0-arm64.raw', 'demo-1.0.0-x86-64.raw']);
+  expect(checkFolder('demo/4593.2.5')).toEqual(['demo-1.0.0-4593.2.5-arm64.raw', 'demo-1.0.0-4593.2.5-x86-64.raw']);
+  expect(checkFolder('amd64-usr/4593.2.5')).toEqual(['flatcar-demo.gz', 'flatcar-demo.raw']);
+  for (const suffix of ['manifest.json', 'spdx.json', 'provenance.json'])
+    expect(existsSync(join(tree, `demo/portable/demo-1.0.0-x86-64.${suffix}`))).toBe(true);
+  execFileSync('gpgv', ['--quiet', '--keyring', 'keys/import-pubring.gpg', 'index.json.gpg', 'index.json'], { cwd: tree, stdio: 'pipe' });
+
+  const published = await readPublished(localDestination(tree), keys.trusted);
+  expect(published.index).toMatchObject({ serial: 1, baseUrl, origins: 'preferred', extensions: [{ name: 'demo', newest: '1.0.0' }] });
+  const index = await published.extension('demo');
+  expect(index?.versions.map(({ version, images }) => [version, images.length])).toEqual([['1.0.0', 6]]);
+  expect(index?.versions[0]?.images.map(({ target, architecture }) => `${target} ${architecture}`)).toEqual([
+    'portable arm64', 'portable x86-64', '4593.2.5 arm64', '4593.2.5 x86-64', `${(beta as { number: string }).number} arm64`, `${(beta as { number: string }).number} x86-64`,
+  ]); // prettier-ignore
+  expect(await published.packages()).toHaveLength(4);
+
+  const transfer = join(tree, 'demo/transfer/release');
+  expect((await readdir(transfer)).filter((name) => !name.startsWith('.')).toSorted()).toEqual(['1.0.0.conf', '1.0.0.transfer', '1.0.conf', '1.0.transfer', '1.conf', '1.transfer', 'latest.conf', 'latest.transfer']); // prettier-ignore
+  expect(await readFile(join(transfer, 'latest.conf'), 'utf8')).toContain(`Path=${baseUrl}/demo/%w/\nMatchPattern=demo-@v-%w-%a.raw\n`);
+  expect(await readFile(join(transfer, 'latest.conf'))).toEqual(await readFile(join(transfer, 'latest.transfer')));
+});
+
+test('what is published already is left alone, and the tree does not change', async () => {
+  await into({ paths: [one()] });
+  const before = await snapshot();
+  expect(await into({ paths: [one()] })).toEqual({ where: tree, serial: 1, added: [], unchanged: 6, signed: [] });
+  expect(await snapshot()).toEqual(before);
+});
+
+test('another version joins, and old ones stay', async () => {
+  await into({ paths: [one()] });
+  expect(await into({ paths: [two()] })).toMatchObject({ serial: 2, signed: ['demo/4593.2.5', 'demo/portable'] });
+  expect(checkFolder('demo/4593.2.5')).toEqual([
+    'demo-1.0.0-4593.2.5-arm64.raw',
+    'demo-1.0.0-4593.2.5-x86-64.raw',
+    'demo-1.0.1-4593.2.5-x86-64.raw',
+  ]);
+  // The official name keeps its bytes for the life of the release.
+  expect(await readFile(join(tree, 'amd64-usr/4593.2.5/flatcar-demo.raw'))).toEqual(
+    await readFile(join(tree, 'demo/4593.2.5/demo-1.0.0-4593.2.5-x86-64.raw')),
+  );
+});
+
+test('other bytes under a published name are refused, and nothing changes', async () => {
+  await into({ paths: [one()] });
+  const before = await snapshot();
+  await buildDemo(join(dir, 'other'), { version: '1.0.0', targets: ['portable'], says: 'something else' });
+  expect(await refusal(into({ paths: [join(dir, 'other')] }))).toMatch(/published with other bytes.*raise the revision/);
+  // One more release for a published version must come from the same payload.
+  await buildDemo(join(dir, 'other2'), { version: '1.0.0', targets: [older], says: 'something else' });
+  expect(await refusal(into({ paths: [join(dir, 'other2')] }))).toMatch(
+    /demo 1.0.0 for x86-64 is published with other bytes.*raise the revision/,
+  );
+  expect(await snapshot()).toEqual(before);
+  await buildDemo(join(dir, 'raised'), { version: '1.0.0', revision: 1, targets: ['portable'], says: 'something else' });
+  expect(await into({ paths: [join(dir, 'raised')] })).toMatchObject({ serial: 2, added: ['demo/portable/demo-1.0.0-1-x86-64.raw'] });
+});
+
+test('images of fixtures, of other origins and of the fast profile are refused, all at once, and a tree keeps what it declares', async () => {
+  await buildDemo(join(dir, 'bad'), { version: '1.0.0', targets: ['portable'], fixture: true });
+  await buildDemo(join(dir, 'bad'), { name: 'quick', version: '1.0.0', targets: ['portable'], profile: 'fast' });
+  expect(await refusal(into({ paths: [join(dir, 'bad')] }))).toBe(
+    "not for publishing: made with the pins of a fixture\nnot for publishing: it was packed with the profile 'fast', and 'release' is what is published",
+  );
+  expect(existsSync(join(tree, 'index.json'))).toBe(false);
+  expect(await refusal(into({ paths: [one()], origins: ['go', 'cargo'] }))).toContain(
+    "demo comes from 'release', and this tree declares go, cargo",
+  );
+  expect(await into({ paths: [one()], origins: ['go', 'release'] })).toMatchObject({ serial: 1 });
+  expect(await refusal(into({ paths: [two()], origins: 'preferred' }))).toContain('this tree declares the origins go,release');
+  expect(await into({ paths: [two()] })).toMatchObject({ serial: 2 });
+  // No declaration makes a fixture publishable.
+  expect(await refusal(into({ paths: [join(dir, 'bad/demo')] }))).toContain('made with the pins of a fixture');
+});
+
+test('a damaged image, foreign evidence and a missing payload record promote nothing', async () => {
+  await into({ paths: [one()] });
+  const before = await snapshot();
+  const spoil = async (name: string, how: (folder: string) => Promise<void>): Promise<string> => {
+    const copy = join(dir, name);
+    await cp(two(), copy, { recursive: true });
+    await how(join(copy, 'demo'));
+    return refusal(into({ paths: [copy] }));
+  };
+  const image = 'portable/demo-1.0.1-x86-64';
+  expect(
+    await spoil('spoilt1', async (folder) => {
+      const bytes = await readFile(join(folder, `${image}.raw`));
+      bytes[bytes.length - 5000] = (bytes[bytes.length - 5000] ?? 0) ^ 1;
+      await writeFile(join(folder, `${image}.raw`), bytes);
+    }),
+  ).toContain('its sha256 is');
+  expect(
+    await spoil('spoilt2', (folder) => cp(join(one(), 'demo/portable/demo-1.0.0-x86-64.spdx.json'), join(folder, `${image}.spdx.json`))),
+  ).toContain('it is the SBOM of another image');
+  expect(await spoil('spoilt3', (folder) => rm(join(folder, `${image}.provenance.json`)))).toContain('a sidecar of the image is missing');
+  expect(await spoil('spoilt4', (folder) => rm(join(folder, 'payload'), { recursive: true }))).toContain('the record of the payload');
+  expect(await snapshot()).toEqual(before);
+});
+
+test('two at once: both are published', async () => {
+  await Promise.all([into({ paths: [one()] }), into({ paths: [two()] })]);
+  expect(checkFolder('demo/portable')).toEqual(['demo-1.0.0-arm64.raw', 'demo-1.0.0-x86-64.raw', 'demo-1.0.1-x86-64.raw']);
+  const published = await readPublished(localDestination(tree), keys.trusted);
+  expect((await published.extension('demo'))?.versions.map(({ version }) => version)).toEqual(['1.0.1', '1.0.0']);
+});
+
+test('a tree signed by somebody else is not touched', async () => {
+  await into({ paths: [one()] });
+  await initKeys(join(dir, 'others'));
+  const others = await loadKeys(join(dir, 'others'), {});
+  expect(await refusal(into({ paths: [two()], keys: others }))).toContain('the index has no good signature by a known key');
+});
+
+test('sums and signature switch by one rename', async () => {
+  await into({ paths: [one()] });
+  const folder = join(tree, 'demo/portable');
+  const sums = parseSums(await readFile(join(folder, 'SHA256SUMS'), 'utf8'), folder);
+  expect(sums.size).toBe(2);
+  for (const name of ['SHA256SUMS', 'SHA256SUMS.gpg'])
+    expect(execFileSync('readlink', [name], { cwd: folder, encoding: 'utf8' })).toBe(`.current/${name}\n`);
+  await mkdir(join(folder, '.set-x'));
+  await into({ paths: [two()] });
+  expect((await readdir(folder)).filter((name) => name.startsWith('.set-'))).toHaveLength(1);
+});
