@@ -4,7 +4,8 @@ import { debianMirror, digestOf, exec, type Store } from '@flatcar/core';
 
 /** Debian 13: systemd 257, as Flatcar stable has it. */
 const SUITE = 'trixie';
-const PACKAGES = ['systemd', 'kmod', 'procps', 'dbus'];
+// With systemd-sysupdate (in systemd-container) and what it checks signatures by.
+const PACKAGES = ['systemd', 'systemd-container', 'kmod', 'procps', 'dbus', 'gpg'];
 
 async function installed(program: string): Promise<boolean> {
   const found = await Promise.all(

@@ -1,4 +1,4 @@
-import { ARCHES, componentsOf, findExtensions, loadExtension, locatorOf, newestFirst, SOURCE_ORIGINS } from '@flatcar/core';
+import { ARCHES, type Component, componentsOf, findExtensions, loadExtension, locatorOf, newestFirst, SOURCE_ORIGINS } from '@flatcar/core';
 import { readProof } from '@flatcar/upstream/proof';
 import type { Command } from 'commander';
 import { REPOSITORY } from '../options.ts';
@@ -30,12 +30,15 @@ async function rows(): Promise<Row[]> {
   for (const dir of await findExtensions(REPOSITORY)) {
     const loaded = await loadExtension(dir);
     for (const version of newestFirst(Object.keys(loaded.pins))) {
-      for (const { component, pin } of (await componentsOf(loaded, version)).components) {
+      const { pin: lock, components } = await componentsOf(loaded, version);
+      // An extension that has nothing of anybody else's is its own files.
+      const own: Component = { name: loaded.extension.name, version, origins: [{ kind: 'files', dir: 'files' }], places: [] };
+      for (const { component, pin } of components.length > 0 ? components : [{ component: own, pin: lock }]) {
         const { name, version: its, origins } = component;
         const locators = origins.flatMap((origin) => ARCHES.map((arch) => locatorOf(origin, component, arch) ?? ''));
         const proofs = locators.flatMap((locator) => pin.bytes[locator]?.proof ?? []);
-        const own = origins.filter(({ kind }) => kind === 'release');
-        const checked = (own.length > 0 ? own : origins).flatMap((origin) =>
+        const upstreams = origins.filter(({ kind }) => kind === 'release');
+        const checked = (upstreams.length > 0 ? upstreams : origins).flatMap((origin) =>
           ARCHES.map((arch) => readProof(pin.bytes[locatorOf(origin, component, arch) ?? '']?.proof ?? '')),
         );
         found.push({
