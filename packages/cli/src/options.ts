@@ -13,7 +13,7 @@ import {
   type OriginChoice,
   type Profile,
 } from '@flatcar/core';
-import { Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 
 /** The folder of the repository that this command belongs to. */
 export const REPOSITORY = resolve(import.meta.dirname, '../../..');
@@ -39,6 +39,13 @@ export const mirrorOption = (): Option =>
   new Option('--mirror <url>', 'stands in for all upstream hosts: https://host/path is fetched as <url>/host/path').env(
     'FLATCAR_EXT_MIRROR',
   );
+
+/** Collects `name=value`, which may be given several times. */
+export function pair(text: string, before: Readonly<Record<string, string>>): Record<string, string> {
+  const [, name, value] = /^([^=]+)=(.+)$/.exec(text) ?? [];
+  if (name === undefined || value === undefined) throw new InvalidArgumentError('It is not name=value.');
+  return { ...before, [name]: value };
+}
 
 /** What these options give. */
 export interface BuildFlags {

@@ -8,6 +8,7 @@ import { addInspect } from './commands/inspect.ts';
 import { addKeys } from './commands/keys.ts';
 import { addLint } from './commands/lint.ts';
 import { addList } from './commands/list.ts';
+import { addNew } from './commands/new.ts';
 import { addOutdated } from './commands/outdated.ts';
 import { addPin } from './commands/pin.ts';
 import { addPublish } from './commands/publish.ts';
@@ -46,6 +47,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
     addOutdated,
     addPublish,
     addKeys,
+    addNew,
     addCache,
   ])
     add(root, signal);

@@ -1,7 +1,7 @@
 import { UserError } from '@flatcar/core';
 import * as v from 'valibot';
 import { once, type UpstreamContext } from './context.ts';
-import { askJson, nextPage } from './http.ts';
+import { askJson, askText, nextPage } from './http.ts';
 
 /** GitHub's API, or what GitHub's own runners name instead. */
 const api = (): string => (process.env['GITHUB_API_URL'] || 'https://api.github.com').replace(/\/+$/, '');
@@ -115,6 +115,21 @@ export async function attestationsOf(fileUrl: string, sha256: string, context: U
   const { attestations } = shaped(Attestations, json, url);
   if (attestations.length === 0) throw new UserError('GitHub has no attestation of this file', { where: url });
   return attestations.map(({ bundle }) => JSON.stringify(bundle)).join('\n');
+}
+
+/** A release as the API has it: the newest, or that of a tag. Its shape is checked by readListing. */
+export async function releaseOf(repo: string, tag: string | undefined, context: UpstreamContext): Promise<string> {
+  const which = tag === undefined ? 'latest' : `tags/${encodeURIComponent(tag)}`;
+  return askText(`${api()}/repos/${repo}/releases/${which}`, { ...context, headers: headers(context) });
+}
+
+const Repository = v.object({ description: v.nullish(v.string()) });
+
+/** What a project says of itself in a line. */
+export async function descriptionOf(repo: string, context: UpstreamContext): Promise<string | undefined> {
+  const url = `${api()}/repos/${repo}`;
+  const { json } = await askJson(url, { ...context, headers: headers(context) });
+  return shaped(Repository, json, url).description ?? undefined;
 }
 
 const License = v.object({ license: v.object({ spdx_id: v.string() }) });

@@ -145,6 +145,26 @@ export function verifyBundles(text: string, artifact: Artifact, signer: Signer, 
   throw problems[0];
 }
 
+/** Who signed a file, by the first good bundle of a text; for proposing whom a definition should ask for, never for checking it. */
+export function signerOf(text: string, artifact: Artifact, trust: TrustMaterial, where: string): Signer {
+  const lines = text.trim().split('\n');
+  const several = lines.length > 1 && lines.every((line) => line.trim() === '' || (line.startsWith('{') && line.trimEnd().endsWith('}')));
+  const problems: unknown[] = [];
+  for (const one of several ? lines : [text]) {
+    try {
+      const bundle = readBundle(one, artifact.sha256, where);
+      const { identity } = new Verifier(trust).verify(toSignedEntity(bundle, artifact.bytes));
+      if (bundle.content.$case === 'dsseEnvelope') assertSubject(bundle.content.dsseEnvelope.payload, artifact.sha256, where);
+      if (identity?.subjectAlternativeName === undefined || identity.extensions?.issuer === undefined)
+        throw new UserError('the certificate names nobody', { where });
+      return { issuer: identity.extensions.issuer, identity: identity.subjectAlternativeName };
+    } catch (error) {
+      problems.push(error);
+    }
+  }
+  throw new UserError(`the sigstore bundle is not good: ${messageOf(problems[0])}`, { where, cause: problems[0] });
+}
+
 /**
  * Checks a signature and a certificate that came as two files. The certificate was good for minutes only, so the log must say when
  * it saw the signature: it is asked for its entry. Throws UnreachableError when it cannot be.

@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { findExtensions, loadDefinition, newestFirst, PLAIN_VERSION, readPins, UserError, type Extension } from '@flatcar/core';
 import type { PinResult, UpstreamContext } from '@flatcar/upstream';
-import { InvalidArgumentError, type Command } from 'commander';
-import { mirrorOption, REPOSITORY } from '../options.ts';
+import type { Command } from 'commander';
+import { mirrorOption, pair, REPOSITORY } from '../options.ts';
 import { reporter, show, table } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
 
@@ -13,13 +13,6 @@ interface Flags {
   readonly revision?: boolean;
   readonly mirror?: string;
   readonly json?: boolean;
-}
-
-/** Collects `name=value`, which may be given several times. */
-function pair(text: string, before: Readonly<Record<string, string>>): Record<string, string> {
-  const [, name, value] = /^([^=]+)=(.+)$/.exec(text) ?? [];
-  if (name === undefined || value === undefined) throw new InvalidArgumentError('It is not name=value.');
-  return { ...before, [name]: value };
 }
 
 /** `EXT@1.37.1` is that version; `EXT@1.37` and `EXT` the newest pinned one; an extension without pins gets upstream's newest. */

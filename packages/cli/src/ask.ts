@@ -1,0 +1,47 @@
+import { UserError } from '@flatcar/core';
+import type { Ask } from '@flatcar/upstream';
+
+/** Answers out of flags and proposals, for scripts: what nothing is proposed for must be said. */
+const unattended: Ask = {
+  text: async (question, flag, proposed) => {
+    if (proposed !== undefined && proposed !== '') return proposed;
+    throw new UserError(`not known: ${question}`, { next: `say ${flag}` });
+  },
+  choose: async (_, options) => {
+    const [first] = options;
+    if (first === undefined) throw new Error('nothing to choose from');
+    return first.value;
+  },
+  note: (text) => console.error(`      NOTICE ${text}`),
+};
+
+/** Questions on a terminal, with what was found as the default answer. */
+async function attended(): Promise<Ask> {
+  const clack = await import('@clack/prompts');
+  const cancelled = (): never => {
+    throw new UserError('cancelled; nothing was written');
+  };
+  return {
+    text: async (question, _flag, proposed) => {
+      const given = await clack.text({
+        message: question,
+        ...(proposed === undefined ? {} : { initialValue: proposed }),
+        validate: (value) => ((value ?? '').trim() === '' ? 'It cannot be empty.' : undefined),
+      });
+      return clack.isCancel(given) ? cancelled() : given.trim();
+    },
+    choose: async (question, options) => {
+      const index = await clack.select({ message: question, options: options.map(({ label }, value) => ({ value, label })) });
+      const chosen = clack.isCancel(index) ? cancelled() : options[index];
+      if (chosen === undefined) throw new Error('no such option');
+      return chosen.value;
+    },
+    note: (text) => clack.log.info(text),
+  };
+}
+
+/** Asks a person when one is there and `--yes` was not said. */
+export async function openAsk(yes: boolean | undefined): Promise<{ ask: Ask; isAttended: boolean }> {
+  const isAttended = yes !== true && process.stdin.isTTY && process.stderr.isTTY && process.env['CI'] === undefined;
+  return { ask: isAttended ? await attended() : unattended, isAttended };
+}

@@ -1,0 +1,271 @@
+import {
+  AnswerError,
+  fetchNew,
+  fillWords,
+  PLAIN_VERSION,
+  UnreachableError,
+  UserError,
+  archWords,
+  ARCHES,
+  type Arch,
+  type ArchWords,
+} from '@flatcar/core';
+import type { UpstreamContext } from './context.ts';
+import { descriptionOf, licenseOf, releaseOf } from './github.ts';
+import { inspectCargo, inspectFile, inspectGo, oneLine, type Source } from './inspect.ts';
+import { generalizeUrl, proposeAssets, readListing, splitTag, type AssetProposal, type Listing } from './propose.ts';
+import type { Plan } from './scaffold.ts';
+import { proposeSignatures } from './signers.ts';
+import { listVersions } from './versions.ts';
+
+/** What is said about a new extension; the rest is found out, or asked for. */
+export interface NewRequest {
+  readonly name: string;
+  readonly github?: string;
+  /** Text of a saved answer of GitHub's API, where it was saved. */
+  readonly listing?: { readonly text: string; readonly where: string };
+  readonly url?: string;
+  readonly asset?: string;
+  readonly checksum?: string;
+  readonly arch?: ArchWords;
+  readonly tagPrefix?: string;
+  readonly go?: string;
+  readonly packages?: readonly string[];
+  readonly stamps?: Readonly<Record<string, string>>;
+  readonly tags?: readonly string[];
+  readonly cargo?: string;
+  readonly features?: readonly string[];
+  readonly debian?: readonly string[];
+  readonly suite: string;
+  readonly programs?: readonly string[];
+  readonly version?: string;
+  readonly license?: string;
+  readonly summary?: string;
+  readonly keep: string;
+  readonly unit?: { readonly exec: string; readonly condition?: string };
+  /** True where upstream's bytes are known from elsewhere: nothing is downloaded to look into it. */
+  readonly known: boolean;
+}
+
+/** How what is not known is asked for: on a terminal of a person, in scripts by taking what was proposed. */
+export interface Ask {
+  /** `flag` says it without being asked. */
+  text(question: string, flag: string, proposed?: string): Promise<string>;
+  choose<T>(question: string, options: readonly { readonly value: T; readonly label: string }[]): Promise<T>;
+  /** Tells what was found. */
+  note(text: string): void;
+}
+
+/** No answer from upstream is no reason to stop where everything was said. */
+async function optional<T>(asked: Promise<T>): Promise<T | undefined> {
+  return asked.catch((error: unknown) => {
+    if (error instanceof UnreachableError || error instanceof AnswerError) return undefined;
+    throw error;
+  });
+}
+
+async function listingOf(request: NewRequest, context: UpstreamContext): Promise<Listing | undefined> {
+  const { github, listing, version, tagPrefix = 'v', asset, url } = request;
+  if (listing !== undefined) return readListing(listing.text, listing.where);
+  if (github === undefined || asset !== undefined || url !== undefined) return undefined;
+  const text = await releaseOf(github, version === undefined ? undefined : `${tagPrefix}${version}`, context).catch((error: unknown) => {
+    if (!(error instanceof UnreachableError)) throw error;
+    if (request.go !== undefined || request.cargo !== undefined) return undefined; // there is another origin
+    throw new UserError(error.message, {
+      where: `https://github.com/${github}/releases`,
+      next: 'save the answer of GitHub’s API elsewhere and give it as --listing FILE, or say --asset PATTERN and --version',
+      cause: error,
+    });
+  });
+  return text === undefined ? undefined : readListing(text, `https://github.com/${github}/releases`);
+}
+
+async function newestOf(request: NewRequest, listing: Listing | undefined, context: UpstreamContext): Promise<string> {
+  const { version, go, cargo, debian, suite, github, tagPrefix } = request;
+  if (version !== undefined) {
+    if (!PLAIN_VERSION.test(version))
+      throw new UserError(`'${version}' is no version to ship`, { next: 'write it without v; pre-releases are not shipped' });
+    return version;
+  }
+  if (listing !== undefined) return splitTag(listing.tag_name).version;
+  const source =
+    go !== undefined
+      ? { kind: 'go' as const, at: go, keep: 'newest' }
+      : cargo !== undefined
+        ? { kind: 'crates' as const, at: cargo, keep: 'newest' }
+        : debian !== undefined
+          ? { kind: 'debian' as const, at: `${suite}/main/${debian[0] ?? ''}`, keep: 'newest' }
+          : github === undefined
+            ? undefined
+            : { kind: 'github' as const, at: github, keep: 'newest', ...(tagPrefix === undefined ? {} : { tagPrefix }) };
+  if (source === undefined) throw new UserError('the version is not known', { next: 'say --version' });
+  const [newest] = await listVersions(source, context);
+  if (newest === undefined) throw new UserError('upstream lists no version', { where: source.at, next: 'say --version' });
+  return newest;
+}
+
+interface FileFound {
+  readonly file: NonNullable<Plan['file']>;
+  readonly programs?: readonly string[];
+  readonly license?: string;
+}
+
+const urlOf = (pattern: string, github: string | undefined, prefix: string): string =>
+  /^https?:/.test(pattern) ? pattern : `https://github.com/${github ?? ''}/releases/download/${prefix}{version}/${pattern}`;
+
+/** Upstream's own file: as said, or as its list of assets proposes. */
+async function fileOf(
+  request: NewRequest,
+  listing: Listing | undefined,
+  version: string,
+  prefix: string,
+  ask: Ask,
+  context: UpstreamContext,
+): Promise<FileFound | undefined> {
+  const { name, url, asset, github, checksum, arch } = request;
+  let proposal: Omit<AssetProposal, 'files'> | undefined;
+  const said = url === undefined ? asset : generalizeUrl(url, version);
+  if (said !== undefined)
+    proposal = {
+      asset: said,
+      checksum: checksum ?? (asset === undefined ? 'none' : 'github'),
+      signatures: [],
+      ...(arch === undefined ? {} : { arch }),
+    };
+  else if (listing !== undefined) {
+    const proposals = proposeAssets(listing, name);
+    const [first] = proposals;
+    if (first === undefined) {
+      if (request.go === undefined && request.cargo === undefined)
+        throw new UserError(`the release ${listing.tag_name} has no Linux programs for both architectures`, {
+          where: `https://github.com/${github ?? ''}/releases`,
+          next: `it has ${
+            listing.assets
+              .map((one) => one.name)
+              .slice(0, 12)
+              .join(', ') || 'no files'
+          }; say --asset and --arch-words, or --go or --cargo`,
+        });
+      ask.note('upstream has no Linux programs for both architectures: only the source is an origin');
+      return undefined;
+    }
+    proposal =
+      proposals.length === 1
+        ? first
+        : await ask.choose(
+            'Which files?',
+            proposals.map((value) => ({ value, label: `${value.files['x86-64']} (checked by: ${value.checksum})` })),
+          );
+    if (checksum !== undefined) proposal = { ...proposal, checksum };
+  }
+  if (proposal === undefined) return undefined;
+  const base: NonNullable<Plan['file']> = {
+    pattern: proposal.asset,
+    checksum: proposal.checksum,
+    signatures: [],
+    ...(proposal.arch === undefined ? {} : { arch: proposal.arch }),
+  };
+  if (request.known) return { file: base };
+  // Looking into both architectures' files shows that they have the same programs; what upstream publishes is checked when they are pinned.
+  const looked = await Promise.all(
+    ARCHES.map(async (one: Arch) => {
+      const words = { version, arch: proposal.arch?.[one] ?? archWords(one).go, machine: archWords(one).machine };
+      const at = fillWords(urlOf(proposal.asset, github, prefix), words);
+      const fetched = await fetchNew(context.store, at, context);
+      const fileName = decodeURIComponent(new URL(at).pathname.split('/').at(-1) ?? '');
+      return { at, fetched, layout: await inspectFile(fetched.path, fileName, request.programs?.[0] ?? name, one, context) };
+    }),
+  ).catch((error: unknown) => {
+    if (error instanceof UnreachableError)
+      throw new UserError(`the file cannot be looked at: ${error.message}`, {
+        ...(error.where === undefined ? {} : { where: error.where }),
+        next: 'where its digests are known from elsewhere: --sha256 x86-64=HASH --sha256 arm64=HASH --proof WHERE-FROM',
+        cause: error,
+      });
+    throw error;
+  });
+  const [x86, arm] = looked;
+  if (x86 === undefined || arm === undefined) throw new Error('two architectures');
+  const differing = x86.layout.programs.filter((one) => !arm.layout.programs.includes(one));
+  if (differing.length > 0) ask.note(`only one architecture has ${differing.join(', ')}`);
+  if (x86.layout.dynamic.length > 0)
+    ask.note(`${x86.layout.dynamic.join(', ')}: needs libraries of the host; lint will say whether portable images can have it`);
+  const checksumUrl = ['github', 'none'].includes(base.checksum)
+    ? undefined
+    : new URL(
+        fillWords(base.checksum, { url: x86.at, file: x86.at.split('/').at(-1) ?? '', version, arch: 'amd64', machine: 'x86_64' }),
+        x86.at,
+      ).href;
+  const { signatures, notes } = await proposeSignatures(
+    { ...proposal, files: { 'x86-64': '', arm64: '' } },
+    { url: x86.at, path: x86.fetched.path, sha256: x86.fetched.sha256 },
+    checksumUrl,
+    context,
+  );
+  notes.forEach((note) => ask.note(note));
+  return {
+    file: { ...base, signatures },
+    programs: x86.layout.programs.filter((one) => arm.layout.programs.includes(one)),
+    ...(x86.layout.license === undefined ? {} : { license: x86.layout.license }),
+  };
+}
+
+/** Of several programs those that belong to the extension by their name, else all. */
+function pick(programs: readonly string[], name: string): readonly string[] {
+  const own = programs.filter((one) => one.replaceAll('_', '-') === name);
+  return own.length > 0 ? own : programs;
+}
+
+/** Finds out, proposes and asks for everything that a new extension is written from. Writes nothing. */
+export async function planNew(request: NewRequest, ask: Ask, context: UpstreamContext): Promise<Plan> {
+  const { name, github, go, cargo, debian } = request;
+  const listing = await listingOf(request, context);
+  const version = await newestOf(request, listing, context);
+  const prefix = request.tagPrefix ?? (listing === undefined ? 'v' : splitTag(listing.tag_name).prefix);
+  const found = await fileOf(request, listing, version, prefix, ask, context);
+  if (found === undefined && go === undefined && cargo === undefined && debian === undefined)
+    throw new UserError('nothing says where the files come from', { next: 'say --github, --url, --go, --cargo or --debian' });
+  const source: Source | undefined =
+    go !== undefined
+      ? await inspectGo(go, version, context)
+      : cargo !== undefined
+        ? await inspectCargo(cargo, version, context)
+        : undefined;
+
+  const candidates = found?.programs ?? source?.programs ?? debian ?? [];
+  const programs = request.programs ?? (candidates.length === 0 ? [name] : pick(candidates, name));
+  const packages =
+    request.packages ??
+    programs.map((program) => {
+      const index = source?.programs.indexOf(program) ?? -1;
+      return source?.packages[index] ?? (source?.packages.length === 1 ? source.packages[0] : undefined) ?? '';
+    });
+  if (go !== undefined && packages.includes(''))
+    throw new UserError(`the module ${go} has no main package for ${programs.filter((_, index) => packages[index] === '').join(', ')}`, {
+      next: `say --package; it has ${source?.packages.join(', ') || 'none at the usual places'}`,
+    });
+  const licenseFound =
+    request.license ?? found?.license ?? source?.license ?? (github === undefined ? undefined : await optional(licenseOf(github, context)));
+  const described =
+    request.summary ?? source?.summary ?? (github === undefined ? undefined : await optional(descriptionOf(github, context)));
+  return {
+    name,
+    version,
+    keep: request.keep,
+    programs,
+    summary:
+      request.summary ??
+      (await ask.text('What is it, in one line?', '--summary', described === undefined ? undefined : oneLine(described))),
+    // Debian's licences are read out of its packages when they are pinned.
+    license:
+      debian !== undefined
+        ? (request.license ?? '')
+        : (request.license ?? (await ask.text('Its licence, as SPDX?', '--license', licenseFound))),
+    ...(github === undefined ? {} : { github: { repo: github, tagPrefix: prefix } }),
+    ...(found === undefined ? {} : { file: found.file }),
+    ...(go === undefined ? {} : { go: { module: go, packages, stamps: request.stamps ?? source?.stamps ?? {}, tags: request.tags ?? [] } }),
+    ...(cargo === undefined ? {} : { cargo: { crate: cargo, features: request.features ?? [] } }),
+    ...(debian === undefined ? {} : { debian: { packages: debian, suite: request.suite, programs } }),
+    ...(request.unit === undefined ? {} : { unit: request.unit }),
+  };
+}
