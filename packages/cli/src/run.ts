@@ -2,8 +2,10 @@ import { messageOf, UserError, UserErrors } from '@flatcar/core';
 import { Command, CommanderError } from 'commander';
 import { addBind } from './commands/bind.ts';
 import { addBuild } from './commands/build.ts';
+import { addBump } from './commands/bump.ts';
 import { addCache } from './commands/cache.ts';
 import { addDiff } from './commands/diff.ts';
+import { addDocs } from './commands/docs.ts';
 import { addInspect } from './commands/inspect.ts';
 import { addKeys } from './commands/keys.ts';
 import { addLint } from './commands/lint.ts';
@@ -48,6 +50,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
     addPublish,
     addKeys,
     addNew,
+    addBump,
+    addDocs,
     addCache,
   ])
     add(root, signal);

@@ -79,7 +79,7 @@ describe('outdated', () => {
     for (const { newest } of crictl) expect([undefined, '1.36.0']).toContain(newest);
     expect(rows.filter(({ of }) => of === 'cni').every(({ outdated }) => !outdated)).toBe(true);
     expect((await run('outdated', 'kubernetes')).out).toMatch(
-      /kubernetes +- +9\.1\.0 +outdated +kubernetes https:\/\/dl\.k8s\.io\/release/,
+      /kubernetes +- +9\.1\.0 +- +outdated +kubernetes https:\/\/dl\.k8s\.io\/release/,
     );
   });
   test('what fails is told beside what does not, and ends with 1', async () => {

@@ -49,20 +49,38 @@ export async function askPages<T extends v.GenericSchema>(
   return found;
 }
 
-const Release = v.object({ tag_name: v.string(), draft: v.boolean(), prerelease: v.boolean() });
+const Release = v.object({
+  tag_name: v.string(),
+  draft: v.boolean(),
+  prerelease: v.boolean(),
+  published_at: v.nullish(v.string()),
+});
 const Ref = v.object({ ref: v.string() });
 
+/** A tag, and when it was published, where that is known. */
+export interface Tag {
+  readonly name: string;
+  /** As upstream writes it, ISO 8601. */
+  readonly date?: string;
+}
+
+export const tagOf = (name: string, date: string | null | undefined): Tag => ({
+  name,
+  ...(date === undefined || date === null ? {} : { date }),
+});
+
 /** Tags of all published releases of a project; of all its tags when it makes no releases. */
-export async function githubTags(repo: string, prefix: string, context: UpstreamContext): Promise<string[]> {
+export async function githubTags(repo: string, prefix: string, context: UpstreamContext): Promise<Tag[]> {
   const releases = await askPages(`${api()}/repos/${repo}/releases?per_page=100`, Release, context, headers(context));
-  if (releases.length > 0) return releases.filter(({ draft, prerelease }) => !draft && !prerelease).map((one) => one.tag_name);
+  if (releases.length > 0)
+    return releases.filter(({ draft, prerelease }) => !draft && !prerelease).map((one) => tagOf(one.tag_name, one.published_at));
   const refs = await askPages(
     `${api()}/repos/${repo}/git/matching-refs/tags/${prefix.split('/').map(encodeURIComponent).join('/')}?per_page=100`,
     Ref,
     context,
     headers(context),
   );
-  return refs.map(({ ref }) => ref.replace(/^refs\/tags\//, ''));
+  return refs.map(({ ref }) => tagOf(ref.replace(/^refs\/tags\//, ''), undefined));
 }
 
 /** Owner, project, tag and name in the URL of a release asset. */

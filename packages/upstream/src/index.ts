@@ -14,3 +14,5 @@ export { scaffold, type Plan, type Probe, type ScaffoldFile } from './scaffold.t
 export { proposeSignatures } from './signers.ts';
 export { planNew, type Ask, type NewRequest } from './plan.ts';
 export { addChangelogEntry, type ChangelogEntry } from './changelog.ts';
+export { applyBump, bumpTo, findBumps, type Bump, type BumpResult } from './bump.ts';
+export { findUnused, pruneLock, type Unused } from './prune.ts';

@@ -1,6 +1,6 @@
 import { messageOf, newestFirst, UserError, type LoadedExtension, type VersionSource } from '@flatcar/core';
 import type { UpstreamContext } from './context.ts';
-import { keptVersions, listVersions } from './versions.ts';
+import { keptVersions, listVersions, releaseDate } from './versions.ts';
 
 /** What upstream offers in one branch that is kept, and what is pinned of it. */
 export interface OutdatedRow {
@@ -14,6 +14,8 @@ export interface OutdatedRow {
   /** Newest that upstream offers; absent when only pre-releases are. */
   readonly newest?: string;
   readonly outdated: boolean;
+  /** When the newest came out, as an ISO date, where upstream says so. */
+  readonly released?: string;
   /** Such as `github k0sproject/k0s`. */
   readonly source: string;
 }
@@ -37,19 +39,24 @@ export interface Outdated {
 const sourceOf = ({ kind, at }: VersionSource): string => `${kind} ${at}`;
 
 /** How many numbers of a version tell the branch, by policy: `1.36` for minors, `29` for majors, none for `newest`. */
-const branchParts = (policy: string): number => (policy.endsWith('minors') ? 2 : policy.endsWith('branches') ? 1 : 0);
-const branchOf = (version: string, parts: number): string => version.split('.').slice(0, parts).join('.');
+export const branchParts = (policy: string): number => (policy.endsWith('minors') ? 2 : policy.endsWith('branches') ? 1 : 0);
+/** The branch of a version. */
+export const branchOf = (version: string, parts: number): string => version.split('.').slice(0, parts).join('.');
 
-function row(
+async function row(
   of: { extension: string; of: string; source: string; lead?: string },
   current: string | undefined,
   newest: string | undefined,
-): OutdatedRow {
+  source: VersionSource,
+  context: UpstreamContext,
+): Promise<OutdatedRow> {
+  const released = newest === undefined ? undefined : await releaseDate(source, newest, context);
   return {
     ...of,
     ...(current === undefined ? {} : { current }),
     ...(newest === undefined ? {} : { newest }),
     outdated: newest !== undefined && newest !== current,
+    ...(released === undefined ? {} : { released }),
   };
 }
 
@@ -59,13 +66,15 @@ async function ofLead({ extension, pins }: LoadedExtension, context: UpstreamCon
   const pinned = newestFirst(Object.keys(pins));
   const parts = branchParts(source.keep);
   const kept = await keptVersions(source, context);
-  if (kept.length === 0) return [row(about, pinned[0], undefined)];
-  return kept.map((newest) => {
-    const current = pinned.find((one) => branchOf(one, parts) === branchOf(newest, parts));
-    // Nobody is asked to go back: a channel may lag behind what is pinned already.
-    const isBehind = current !== undefined && newestFirst([current, newest])[0] === current;
-    return row(about, current, isBehind ? current : newest);
-  });
+  if (kept.length === 0) return [await row(about, pinned[0], undefined, source, context)];
+  return Promise.all(
+    kept.map(async (newest) => {
+      const current = pinned.find((one) => branchOf(one, parts) === branchOf(newest, parts));
+      // Nobody is asked to go back: a channel may lag behind what is pinned already.
+      const isBehind = current !== undefined && newestFirst([current, newest])[0] === current;
+      return row(about, current, isBehind ? current : newest, source, context);
+    }),
+  );
 }
 
 async function ofCoupled(
@@ -80,7 +89,7 @@ async function ofCoupled(
       const [newest] = await keptVersions(source, context, lead);
       const current = pins[lead]?.with[of];
       const isBehind = current !== undefined && newest !== undefined && newestFirst([current, newest])[0] === current;
-      return row({ extension: extension.name, of, lead, source: sourceOf(source) }, current, isBehind ? current : newest);
+      return row({ extension: extension.name, of, lead, source: sourceOf(source) }, current, isBehind ? current : newest, source, context);
     }),
   );
 }

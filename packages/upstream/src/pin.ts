@@ -53,6 +53,8 @@ export interface PinRequest {
   readonly licenses?: Readonly<Record<string, string>>;
   /** Raises the revision: for other packaging, bytes or coupled versions under a version that is pinned. */
   readonly revision?: boolean;
+  /** Bytes that the lock has pinned, under this version or another, stay as they are: only what changed is asked for. */
+  readonly carry?: boolean;
 }
 
 /** What became of one set of bytes. */
@@ -61,8 +63,8 @@ export interface PinnedLine {
   readonly component: string;
   readonly sha256: string;
   readonly proof: string;
-  /** `kept`: its host cannot be reached, and the pin stands as it was. */
-  readonly change: 'new' | 'same' | 'other' | 'kept';
+  /** `kept`: its host cannot be reached, and the pin stands as it was; `carried`: as another version has it. */
+  readonly change: 'new' | 'same' | 'other' | 'kept' | 'carried';
 }
 
 /** What was pinned. */
@@ -260,12 +262,15 @@ async function pinOne(wanted: Wanted, temp: string, again: boolean, wrappers: Wr
 /** Asks for one set of bytes and compares it with the pin that is there. */
 async function settle(
   wanted: Wanted,
-  revision: boolean,
+  { revision = false, carry = false }: PinRequest,
   pin: () => Promise<Bytes>,
   context: UpstreamContext,
 ): Promise<PinnedLine & { bytes: Bytes }> {
   const { locator, component, lock } = wanted;
   const before = lock.pins[lock.version]?.bytes[locator];
+  const carried = carry ? Object.values(lock.pins).find(({ bytes }) => bytes[locator] !== undefined)?.bytes[locator] : undefined;
+  if (carried !== undefined)
+    return { locator, component: component.name, sha256: carried.sha256, proof: carried.proof, change: 'carried', bytes: carried };
   let bytes: Bytes;
   try {
     bytes = await pin();
@@ -391,12 +396,7 @@ async function pinAlone(request: PinRequest, context: UpstreamContext): Promise<
     const jobs = locks.flatMap((lock) =>
       wantedOf(lock).map(async (wanted) => ({
         lock,
-        ...(await settle(
-          wanted,
-          request.revision === true,
-          () => pinOne(wanted, temp, request.revision === true, wrappers, context),
-          context,
-        )),
+        ...(await settle(wanted, request, () => pinOne(wanted, temp, request.revision === true, wrappers, context), context)),
       })),
     );
     const lines = await settled(jobs, 'things could not be pinned');

@@ -3,66 +3,90 @@ import { exec, keep, networkEnv, newestFirst, openArchive, PLAIN_VERSION, UserEr
 import * as v from 'valibot';
 import { once, type UpstreamContext } from './context.ts';
 import { crateVersions } from './cargo.ts';
-import { askPages, githubTags, shaped } from './github.ts';
-import { askJson, askText } from './http.ts';
+import { askPages, githubTags, shaped, tagOf, type Tag } from './github.ts';
+import { ask, askJson, askText } from './http.ts';
 
 const MACHINES = ['x86_64', 'aarch64'];
 
-/** Versions in the tags of a source: those with its prefix and nothing but a plain version behind it. */
-function fromTags(tags: readonly string[], prefix = 'v'): string[] {
-  return tags.filter((tag) => tag.startsWith(prefix)).map((tag) => tag.slice(prefix.length));
+/** A version that upstream lists, and when it came out, where the list says so. */
+export interface Listed {
+  readonly version: string;
+  /** As upstream writes it, ISO 8601. */
+  readonly date?: string;
 }
 
-const GitlabRelease = v.object({ tag_name: v.string(), upcoming_release: v.optional(v.boolean(), false) });
+const listed = (version: string, date?: string | null): Listed => ({ version, ...(date === undefined || date === null ? {} : { date }) });
+
+/** Versions in the tags of a source: those with its prefix and nothing but a plain version behind it. */
+function fromTags(tags: readonly Tag[], prefix = 'v'): Listed[] {
+  return tags.filter(({ name }) => name.startsWith(prefix)).map(({ name, date }) => listed(name.slice(prefix.length), date));
+}
+const fromNames = (names: readonly string[], prefix = 'v'): Listed[] => fromTags(names.map((name) => ({ name })), prefix); // prettier-ignore
+
+const GitlabRelease = v.object({
+  tag_name: v.string(),
+  upcoming_release: v.optional(v.boolean(), false),
+  released_at: v.nullish(v.string()),
+});
 
 /** `group/project` at gitlab.com, or a URL of a project elsewhere. */
-async function gitlab({ at, tagPrefix }: VersionSource, context: UpstreamContext): Promise<string[]> {
+async function gitlab({ at, tagPrefix }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
   const { origin, pathname } = new URL(at, 'https://gitlab.com/');
   const token = process.env['GITLAB_TOKEN'];
   const headers: Record<string, string> =
     token !== undefined && token !== '' && context.mirror === undefined ? { authorization: `Bearer ${token}` } : {};
   const project = `${origin}/api/v4/projects/${encodeURIComponent(pathname.replaceAll(/^\/|\/$/g, ''))}`;
   const releases = await askPages(`${project}/releases?per_page=100`, GitlabRelease, context, headers);
-  if (releases.length > 0) return fromTags(releases.filter((one) => !one.upcoming_release).map((one) => one.tag_name), tagPrefix); // prettier-ignore
+  if (releases.length > 0) return fromTags(releases.filter((one) => !one.upcoming_release).map((one) => tagOf(one.tag_name, one.released_at)), tagPrefix); // prettier-ignore
   const tags = await askPages(`${project}/repository/tags?per_page=100`, v.object({ name: v.string() }), context, headers);
-  return fromTags(tags.map(({ name }) => name), tagPrefix); // prettier-ignore
+  return fromTags(tags, tagPrefix);
 }
 
 /** Kubernetes' channels: `stable.txt` names the newest version, `stable-1.36.txt` the newest of a minor. */
-async function kubernetes({ at, keep: policy }: VersionSource, context: UpstreamContext): Promise<string[]> {
-  const channel = async (name: string): Promise<string> => {
+async function kubernetes({ at, keep: policy }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
+  const channel = async (name: string): Promise<Listed> => {
     const url = `${at}/${name}.txt`;
-    const text = (await askText(url, context)).trim();
+    const { bytes, headers } = await ask(url, context);
+    const text = bytes.toString('utf8').trim();
     const version = /^v(\d+\.\d+\.\d+)$/.exec(text)?.[1];
     if (version === undefined)
       throw new UserError(`the channel names no version: '${text.slice(0, 40)}'`, { where: url, next: 'check the URL in the definition' });
-    return version;
+    const changed = headers['last-modified'];
+    return listed(version, typeof changed === 'string' && !Number.isNaN(Date.parse(changed)) ? new Date(changed).toISOString() : undefined);
   };
   const newest = await channel('stable');
-  const [major = '', minor = ''] = newest.split('.');
+  const [major = '', minor = ''] = newest.version.split('.');
   const count = Number(/^(\d+) minors$/.exec(policy)?.[1] ?? 1);
   const older = Array.from({ length: count - 1 }, (_, index) => Number(minor) - 1 - index).filter((one) => one >= 0);
   return [newest, ...(await Promise.all(older.map((one) => channel(`stable-${major}.${one}`))))];
 }
 
 /** Links of an index page such as `docker-29.8.2.tgz`; `{machine}` in the URL stands for both, and only what both have counts. */
-async function page({ at, tagPrefix = 'v' }: VersionSource, context: UpstreamContext): Promise<string[]> {
+async function page({ at, tagPrefix = 'v' }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
   const urls = at.includes('{machine}') ? MACHINES.map((machine) => at.replaceAll('{machine}', machine)) : [at];
   const lists = await Promise.all(
     urls.map(async (url) => {
       const html = await askText(url, context);
-      const names = [...html.matchAll(/\bhref\s*=\s*["']?([^"'\s>]+)/gi)].map(([, href = '']) => decodeURIComponent(href.split('/').findLast((part) => part !== '') ?? '')); // prettier-ignore
-      if (names.length === 0) throw new UserError('the page has no links', { where: url, next: 'check the URL in the definition' });
-      return fromTags(names, tagPrefix).map((name) => name.replace(/\.(?:tgz|zip|tar(?:\.\w+)?|tar\.zstd)$/, ''));
+      // Indexes of files have a date behind each link.
+      const links = [...html.matchAll(/\bhref\s*=\s*["']?([^"'\s>]+)["']?[^>]*>(?:[^<]*<\/a>\s*(\d{4}-\d{2}-\d{2})?)?/gi)].map(([, href = '', date]) => tagOf(decodeURIComponent(href.split('/').findLast((part) => part !== '') ?? ''), date)); // prettier-ignore
+      if (links.length === 0) throw new UserError('the page has no links', { where: url, next: 'check the URL in the definition' });
+      return fromTags(links, tagPrefix).map(({ version, date }) => listed(version.replace(/\.(?:tgz|zip|tar(?:\.\w+)?|tar\.zstd)$/, ''), date)); // prettier-ignore
     }),
   );
-  return (lists[0] ?? []).filter((version) => lists.every((list) => list.includes(version)));
+  return (lists[0] ?? []).filter(({ version }) => lists.every((list) => list.some((one) => one.version === version)));
 }
 
-/** A module's tags, from the proxy that the user's Go is configured for. */
-async function goModule({ at }: VersionSource, { store, tools, signal }: UpstreamContext): Promise<string[]> {
+/** What `go list -m -json` says of a module. */
+interface GoModule {
+  readonly Version?: string;
+  readonly Versions?: readonly string[];
+  readonly Time?: string;
+}
+
+/** Asks about a module at a version (`latest` for the list). */
+async function goList(query: string, args: readonly string[], { store, tools, signal }: UpstreamContext): Promise<GoModule> {
   const settings = Object.entries(process.env).flatMap(([key, value]) => (key.startsWith('GO') && key !== 'GOFLAGS' && value !== undefined ? [[key, value]] : [])); // prettier-ignore
-  const said = await exec(await tools.bootstrapGo(), ['list', '-m', '-versions', '-json', `${at}@latest`], {
+  const said = await exec(await tools.bootstrapGo(), ['list', '-m', ...args, '-json', query], {
     cwd: '/',
     env: {
       ...networkEnv(),
@@ -74,37 +98,44 @@ async function goModule({ at }: VersionSource, { store, tools, signal }: Upstrea
     next: 'check the module in the definition, and the proxy (GOPROXY)',
     ...(signal === undefined ? {} : { signal }),
   });
-  const { Version, Versions = [] } = JSON.parse(said) as { Version?: string; Versions?: string[] };
-  return fromTags([...Versions, ...(Version === undefined ? [] : [Version])]).map((version) => version.replace(/\+incompatible$/, ''));
+  return JSON.parse(said) as GoModule;
+}
+
+/** A module's tags, from the proxy that the user's Go is configured for. */
+async function goModule({ at }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
+  const { Version, Versions = [] } = await goList(`${at}@latest`, ['-versions'], context);
+  return fromNames([...Versions, ...(Version === undefined ? [] : [Version])]).map(({ version }) =>
+    listed(version.replace(/\+incompatible$/, '')),
+  );
 }
 
 /** `trixie/main/tini`: the version of a package in a suite, without epoch, Debian's revision and marks of a repacked source. */
-async function debian({ at }: VersionSource, { store, report }: UpstreamContext): Promise<string[]> {
+async function debian({ at }: VersionSource, { store, report }: UpstreamContext): Promise<Listed[]> {
   const [suite, component, name, ...more] = at.split('/');
   if (suite === undefined || component === undefined || name === undefined || more.length > 0)
     throw new UserError('a Debian version source is suite/component/package', { where: at, next: 'such as trixie/main/tini' });
   const { packages } = await openArchive(store, report).packages(suite, component, 'x86-64');
   const found = packages.filter((one) => one.name === name);
   if (found.length === 0) throw new UserError(`${suite} has no package ${name}`, { where: at, next: 'check the version source' });
-  return found.map(({ version }) => version.replace(/^\d+:/, '').replace(/-[^-]*$/, '').replace(/[+~](?:dfsg|ds|repack).*$/, '')); // prettier-ignore
+  return found.map(({ version }) => listed(version.replace(/^\d+:/, '').replace(/-[^-]*$/, '').replace(/[+~](?:dfsg|ds|repack).*$/, ''))); // prettier-ignore
 }
 
 /**
  * A JSON document and, behind `#`, the keys down to what has the versions: the keys of an object (`…/index.json#versions`, as
  * HashiCorp has them), a list of texts or of objects with `version`, or one text.
  */
-async function json({ at, tagPrefix = '' }: VersionSource, context: UpstreamContext): Promise<string[]> {
+async function json({ at, tagPrefix = '' }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
   const [url = '', path = ''] = at.split('#');
   const Value = v.union([v.string(), v.array(v.union([v.string(), v.object({ version: v.string() })])), v.record(v.string(), v.unknown())]);
   let value = (await askJson(url, context)).json;
   for (const key of path.split('.').filter((one) => one !== '')) value = (value as Record<string, unknown> | null)?.[key];
   const found = shaped(Value, value, at);
-  if (typeof found === 'string') return fromTags([found], tagPrefix);
+  if (typeof found === 'string') return fromNames([found], tagPrefix);
   const names = Array.isArray(found) ? found.map((one) => (typeof one === 'string' ? one : one.version)) : Object.keys(found);
-  return fromTags(names, tagPrefix);
+  return fromNames(names, tagPrefix);
 }
 
-function list(source: VersionSource, context: UpstreamContext): Promise<string[]> {
+function list(source: VersionSource, context: UpstreamContext): Promise<readonly Listed[]> {
   switch (source.kind) {
     case 'github':
       return githubTags(source.at, source.tagPrefix ?? 'v', context).then((tags) => fromTags(tags, source.tagPrefix));
@@ -127,20 +158,35 @@ function list(source: VersionSource, context: UpstreamContext): Promise<string[]
   }
 }
 
+async function listAll(source: VersionSource, context: UpstreamContext): Promise<readonly Listed[]> {
+  return once(context, `versions ${JSON.stringify({ ...source, keep: source.kind === 'kubernetes' ? source.keep : '' })}`, async () => {
+    const all = await list(source, context);
+    if (!all.some(({ version }) => /^\d/.test(version)) && source.kind !== 'date')
+      throw new UserError('upstream lists no version', {
+        where: `${source.kind} ${source.at}`,
+        next: 'check the version source (`tagPrefix`) in the definition',
+      });
+    return all.filter(({ version }) => PLAIN_VERSION.test(version));
+  });
+}
+
 /**
  * All versions that upstream offers, newest first, pre-releases never: none where there are only those, and by `date`.
  * An error of upstream is an error, and so is a list in which nothing has the tag prefix.
  */
 export async function listVersions(source: VersionSource, context: UpstreamContext): Promise<string[]> {
-  return once(context, `versions ${JSON.stringify(source)}`, async () => {
-    const listed = [...new Set(await list(source, context))];
-    if (!listed.some((version) => /^\d/.test(version)) && source.kind !== 'date')
-      throw new UserError('upstream lists no version', {
-        where: `${source.kind} ${source.at}`,
-        next: 'check the version source (`tagPrefix`) in the definition',
-      });
-    return newestFirst(listed.filter((version) => PLAIN_VERSION.test(version)));
-  });
+  return newestFirst([...new Set((await listAll(source, context)).map(({ version }) => version))]);
+}
+
+/** When a version came out, as an ISO date; undefined where upstream's list does not say. */
+export async function releaseDate(source: VersionSource, version: string, context: UpstreamContext): Promise<string | undefined> {
+  const found = (await listAll(source, context)).find((one) => one.version === version);
+  const date =
+    found?.date ??
+    (source.kind === 'go'
+      ? (await once(context, `date ${source.at} ${version}`, () => goList(`${source.at}@v${version}`, [], context))).Time
+      : undefined);
+  return date === undefined || Number.isNaN(Date.parse(date)) ? undefined : new Date(date).toISOString().slice(0, 10);
 }
 
 /** The versions of a source that its policy keeps, newest first. */

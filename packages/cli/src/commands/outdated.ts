@@ -14,16 +14,24 @@ async function chosen(names: readonly string[]): Promise<LoadedExtension[]> {
   return Promise.all(dirs.filter((dir) => names.length === 0 || names.includes(nameOf(dir))).map((dir) => loadExtension(dir)));
 }
 
+/** Days since a date: how long the newest has been there to be taken. */
+function age(released: string | undefined): string {
+  if (released === undefined) return '-';
+  const days = Math.max(Math.floor((Date.now() - Date.parse(released)) / 86_400_000), 0);
+  return `${days} day${days === 1 ? '' : 's'}`;
+}
+
 function text({ rows }: Outdated): string {
-  const lines = rows.map(({ extension, of, lead, current, newest, outdated, source }) => [
+  const lines = rows.map(({ extension, of, lead, current, newest, outdated, released, source }) => [
     extension,
     of === 'version' ? '' : `${of} (with ${lead})`,
     current ?? '-',
     newest ?? '-',
+    age(released),
     outdated ? 'outdated' : '',
     source,
   ]);
-  return table([['extension', 'coupled', 'current', 'newest', 'state', 'source'], ...lines]);
+  return table([['extension', 'coupled', 'current', 'newest', 'age', 'state', 'source'], ...lines]);
 }
 
 /** `outdated`: what is pinned against what upstream offers. */
@@ -36,7 +44,7 @@ export function addOutdated(root: Command, signal: AbortSignal): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nGITHUB_TOKEN and GITLAB_TOKEN raise the limits of those hosts. Ends with 1 when something could not be asked.\n\nExamples:\n  flatcar-ext outdated\n  flatcar-ext outdated kubernetes --json',
+      '\nThe age is that of the newest version, where upstream says when it came out.\nGITHUB_TOKEN and GITLAB_TOKEN raise the limits of those hosts. Ends with 1 when something could not be asked.\n\nExamples:\n  flatcar-ext outdated\n  flatcar-ext outdated kubernetes --json',
     )
     .action(async (names: string[], flags: { mirror?: string; json?: boolean }) => {
       const { findOutdated } = await import('@flatcar/upstream');

@@ -1,0 +1,161 @@
+import { copyFile, mkdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { findExtensions, hostArch, imageVersion, loadExtension, messageOf, UserError, UserErrors, type Report } from '@flatcar/core';
+import type { Bump, BumpResult, UpstreamContext } from '@flatcar/upstream';
+import type { Command } from 'commander';
+import { differenceText, type Difference } from '../difference.ts';
+import { mirrorOption, REPOSITORY } from '../options.ts';
+import { writeReadme } from '../readme.ts';
+import { reporter, show, table } from '../terminal.ts';
+import { upstreamContext } from '../upstream.ts';
+
+interface Flags {
+  readonly all?: boolean;
+  readonly dryRun?: boolean;
+  readonly diff: boolean;
+  readonly keepOld?: boolean;
+  readonly mirror?: string;
+  readonly json?: boolean;
+}
+
+/** A bump, done or (with --dry-run) only found, and what it changes inside the image. */
+type Done = (Bump | BumpResult) & {
+  readonly difference?: Difference;
+  /** Why there is none. */
+  readonly noDifference?: string;
+};
+
+/** The portable image of a version for this machine's architecture, kept in a folder. */
+async function imageOf(dir: string, version: string, to: string, context: UpstreamContext, report: Report): Promise<string> {
+  const { buildExtension, sidecarPaths } = await import('@flatcar/core');
+  return context.store.withTemp(async (temp) => {
+    const { images } = await buildExtension(await loadExtension(dir), {
+      version,
+      arch: hostArch(),
+      targets: ['portable'],
+      profile: 'fast',
+      origin: 'auto',
+      out: temp,
+      store: context.store,
+      tools: context.tools,
+      report,
+      ...(context.mirror === undefined ? {} : { mirror: context.mirror }),
+      ...(context.signal === undefined ? {} : { signal: context.signal }),
+    });
+    const [image] = images;
+    if (image === undefined) throw new Error('the build made no image');
+    await mkdir(to, { recursive: true });
+    const kept = join(to, basename(image.file));
+    await copyFile(image.file, kept);
+    await copyFile(sidecarPaths(image.file).manifest, sidecarPaths(kept).manifest);
+    return kept;
+  });
+}
+
+/** Applies one bump, with the image before and after it side by side. */
+async function bumpOne(
+  dir: string,
+  bump: Bump,
+  keep: readonly string[],
+  flags: Flags,
+  context: UpstreamContext,
+  report: Report,
+): Promise<Done> {
+  const { applyBump } = await import('@flatcar/upstream');
+  return context.store.withTemp(async (temp): Promise<Done> => {
+    const { from } = bump;
+    let before: string | undefined;
+    let noDifference = flags.diff ? (from === undefined ? 'nothing of this branch was pinned before' : undefined) : 'not asked for';
+    if (noDifference === undefined && from !== undefined) {
+      // An image that cannot be made any more is no reason to stay on it.
+      before = await imageOf(dir, from, join(temp, 'before'), context, report).catch((error: unknown) => {
+        if (!(error instanceof UserError)) throw error;
+        noDifference = `${from} could not be built: ${error.message}`;
+        return undefined;
+      });
+    }
+    const result = await applyBump(dir, bump, { keep, keepOld: flags.keepOld === true }, context);
+    await writeReadme(dir);
+    if (before === undefined) return { ...result, ...(noDifference === undefined ? {} : { noDifference }) };
+    try {
+      const { differenceOf } = await import('../difference.ts');
+      return { ...result, difference: await differenceOf(before, await imageOf(dir, bump.version, join(temp, 'after'), context, report)) };
+    } catch (error) {
+      if (!(error instanceof UserError) || context.signal?.aborted === true) throw error;
+      return { ...result, noDifference: `${bump.version} could not be built: ${error.message}` };
+    }
+  });
+}
+
+function text(done: readonly Done[]): string {
+  if (done.length === 0) return 'everything is up to date';
+  return done
+    .map((one) => {
+      if (!('pinned' in one)) return `${one.extension} ${one.from ?? '(new branch)'} → ${one.version}${Object.entries(one.coupled).map(([name, version]) => `, ${name} ${version}`).join('')}`; // prettier-ignore
+      const { pinned, changes, dropped, written, difference, noDifference } = one;
+      const rows = pinned.lines.map(({ component, change, locator, proof }) => [component, change, locator, proof]);
+      return [
+        `${one.extension} ${one.from ?? '(new branch)'} → ${imageVersion(one.version, pinned.revision)}`,
+        ...changes.map((change) => `  ${change}`),
+        table([['component', 'pin', 'what', 'checked by'], ...rows]),
+        ...(dropped.length === 0 ? [] : [`not kept any more: ${dropped.join(', ')}`]),
+        ...written.map((file) => `wrote ${file.replace(`${REPOSITORY}/`, '')}`),
+        '',
+        difference === undefined ? `what changes in the image: not shown (${noDifference ?? ''})` : differenceText(difference),
+      ].join('\n');
+    })
+    .join('\n\n');
+}
+
+/** `bump`: newer versions, pinned. */
+export function addBump(root: Command, signal: AbortSignal): void {
+  root
+    .command('bump')
+    .description('pin newer versions for both architectures, checked by all that upstream offers, with what is coupled to them')
+    .argument('[extensions...]', 'NAME (the newest in each kept branch), or NAME@VERSION')
+    .option('--all', 'all extensions that are outdated')
+    .option('--dry-run', 'say what would be bumped')
+    .option('--no-diff', 'do not build images to show what changes inside')
+    .option('--keep-old', 'leave versions in pins.json that are not kept any more')
+    .addOption(mirrorOption())
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+What a version shares with one that is pinned is not asked for again. Writes pins.json, CHANGELOG.md and README.md of the extension.
+An extension that fails does not hold back the others; nothing of it is written.
+
+Examples:
+  flatcar-ext bump kubernetes
+  flatcar-ext bump kubernetes@1.36.5
+  flatcar-ext bump --all --dry-run`,
+    )
+    .action(async (names: string[], flags: Flags) => {
+      if (names.length > 0 === (flags.all === true))
+        throw new UserError('say which extensions, or --all', { next: 'flatcar-ext outdated shows them' });
+      const { bumpTo, findBumps } = await import('@flatcar/upstream');
+      const dirs = await findExtensions(REPOSITORY);
+      const wanted = flags.all === true ? dirs.map((dir) => basename(dir)) : names;
+      const { report, done } = await reporter();
+      const context = await upstreamContext(report, signal, flags.mirror);
+      const made: Done[] = [];
+      const failures: UserError[] = [];
+      for (const word of wanted) {
+        const [name = '', version] = word.split('@');
+        try {
+          const dir = dirs.find((one) => basename(one) === name);
+          if (dir === undefined)
+            throw new UserError(`there is no extension '${name}'`, { next: `there are: ${dirs.map((one) => basename(one)).join(', ')}` });
+          const loaded = await loadExtension(dir);
+          const { bumps, keep } = version === undefined ? await findBumps(loaded, context) : bumpTo(loaded, version);
+          for (const bump of bumps) made.push(flags.dryRun === true ? bump : await bumpOne(dir, bump, [...keep, ...bumps.map((one) => one.from ?? '').filter((from) => from !== bump.from)], flags, context, report)); // prettier-ignore
+        } catch (error) {
+          if (signal.aborted || !(error instanceof UserError) || wanted.length === 1) throw error;
+          failures.push(new UserError(`${name}: ${messageOf(error)}`, { ...(error.where === undefined ? {} : { where: error.where }), ...(error.next === undefined ? {} : { next: error.next }), cause: error })); // prettier-ignore
+        }
+      }
+      done();
+      show(made, flags.json, text);
+      if (failures.length > 0) throw new UserErrors(`${failures.length} of ${wanted.length} extensions could not be bumped`, failures);
+    });
+}

@@ -1,0 +1,92 @@
+import { glob, readFile } from 'node:fs/promises';
+import { basename, join, relative } from 'node:path';
+import { findExtensions, loadExtension, newestFirst, UserError, writeAtomic } from '@flatcar/core';
+import type { Command } from 'commander';
+import { knownImage } from '../image.ts';
+import { REPOSITORY } from '../options.ts';
+import { readmeText, rootReadmeText, sizesTable } from '../readme.ts';
+import { readable, show } from '../terminal.ts';
+
+interface Flags {
+  readonly check?: boolean;
+  readonly sizes?: boolean;
+  readonly json?: boolean;
+}
+
+/** A README that is written, or that is not as it must be. */
+interface Page {
+  readonly file: string;
+  readonly before: string | undefined;
+  readonly after: string;
+}
+
+/** The sizes of the release images in an extension's dist/, as a table; nothing where there are none. */
+async function measured(dir: string, version: string): Promise<string | undefined> {
+  const files = (await Array.fromAsync(glob('dist/*/*.raw', { cwd: dir }))).toSorted();
+  const rows: string[][] = [];
+  for (const file of files) {
+    const { manifest } = await knownImage(join(dir, file));
+    // Only what was packed for publishing has the size that users will see.
+    if (manifest.profile !== 'release' || !(manifest.version === version || manifest.version.startsWith(`${version}-`))) continue;
+    rows.push([manifest.version, manifest.target, manifest.architecture, readable(manifest.size)]);
+  }
+  return rows.length === 0 ? undefined : sizesTable(rows);
+}
+
+async function pagesOf(names: readonly string[], withSizes: boolean): Promise<Page[]> {
+  const dirs = await findExtensions(REPOSITORY);
+  const unknown = names.find((name) => !dirs.some((dir) => basename(dir) === name));
+  if (unknown !== undefined)
+    throw new UserError(`there is no extension '${unknown}'`, {
+      where: REPOSITORY,
+      next: `there are: ${dirs.map((dir) => basename(dir)).join(', ')}`,
+    });
+  const chosen = dirs.filter((dir) => names.length === 0 || names.includes(basename(dir)));
+  const pages = await Promise.all(
+    chosen.map(async (dir) => {
+      const file = join(dir, 'README.md');
+      const before = await readFile(file, 'utf8').catch(() => undefined);
+      const loaded = await loadExtension(dir);
+      const sizes = withSizes ? await measured(dir, newestFirst(Object.keys(loaded.pins))[0] ?? '') : undefined;
+      return { file, before, after: await readmeText(loaded, before, sizes) };
+    }),
+  );
+  const root = join(REPOSITORY, 'README.md');
+  const before = await readFile(root, 'utf8');
+  return [...pages, { file: root, before, after: await rootReadmeText(before, dirs, root) }];
+}
+
+/** `docs`: the generated parts of READMEs. */
+export function addDocs(root: Command): void {
+  root
+    .command('docs')
+    .description("write the generated parts of the extensions' READMEs and of the root README")
+    .argument('[extensions...]', 'names; all unless said')
+    .option('--check', 'write nothing; fail where something is not current')
+    .option('--sizes', 'with images of the profile release in dist/: their sizes too, which --check leaves as they are')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+Everything but sizes is derived from extension.ts, pins.json and files/, so that --check needs no images.
+
+Examples:
+  flatcar-ext docs
+  flatcar-ext docs --check
+  flatcar-ext build helm --profile release --arch x86-64,arm64 && flatcar-ext docs helm --sizes`,
+    )
+    .action(async (names: string[], flags: Flags) => {
+      const pages = (await pagesOf(names, flags.sizes === true)).filter(({ before, after }) => before !== after);
+      const files = pages.map(({ file }) => relative(REPOSITORY, file));
+      if (flags.check !== true) for (const { file, after } of pages) await writeAtomic(file, after);
+      show({ current: files.length === 0, files }, flags.json, () =>
+        files.length === 0
+          ? 'all are current'
+          : files.map((file) => `${flags.check === true ? 'not current:' : 'wrote'} ${file}`).join('\n'),
+      );
+      if (flags.check === true && files.length > 0)
+        throw new UserError(`${files.length} README${files.length === 1 ? ' is' : 's are'} not current`, {
+          next: 'flatcar-ext docs writes them; commit that',
+        });
+    });
+}
