@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { UserError } from './errors.ts';
+import { messageOf, UserError } from './errors.ts';
 import { readPins, type Pins, type PinnedVersion } from './pins.ts';
 import type { OriginKind } from './types.ts';
 
@@ -274,10 +274,23 @@ export function github(
 /** The origins that compile. */
 export const SOURCE_ORIGINS: ReadonlySet<OriginKind> = new Set(['go', 'cargo', 'debian', 'source']);
 
-/** Loads `extension.ts` from a folder. */
+/** The line of a file that a stack goes through first, or that a syntax error is on. */
+function stackPlace(error: unknown, file: string): string {
+  const stack = error instanceof Error ? (error.stack ?? '') : '';
+  const at = stack.indexOf(file);
+  const line = at === -1 ? undefined : /^:(\d+)/.exec(stack.slice(at + file.length).replace(/^\?[^:]*/, ''))?.[1];
+  return line === undefined ? file : `${file}:${line}`;
+}
+
+/** Loads `extension.ts` from a folder. Whatever is wrong with it is told with its file and line. */
 export async function loadDefinition(dir: string): Promise<Extension> {
   const file = join(resolve(dir), 'extension.ts');
-  const loaded = (await import(pathToFileURL(file).href)) as { default?: Extension };
+  const loaded = await (import(pathToFileURL(file).href) as Promise<{ default?: Extension }>).catch((cause: unknown) => {
+    const where = stackPlace(cause, file);
+    if (cause instanceof UserError)
+      throw new UserError(cause.message, { where: cause.where ?? where, ...(cause.next === undefined ? {} : { next: cause.next }), cause });
+    throw new UserError(`extension.ts cannot be loaded: ${messageOf(cause)}`, { where, next: 'tsc -p . says more', cause });
+  });
   if (loaded.default === undefined) {
     throw new UserError('extension.ts exports no default', { where: file, next: 'write `export default defineExtension({ … })`' });
   }

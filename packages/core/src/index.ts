@@ -29,6 +29,7 @@ export { lintImage, lintNeighbours, lintTree, type Neighbour, RULES, ruleOf } fr
 export { ManifestSchema, type Manifest } from './sidecars/manifest.ts';
 export { formatSums, parseSums } from './sidecars/sums.ts';
 export { sidecarPaths } from './sidecars/index.ts';
+export { lineOf, lineOfKeys, placeOf } from './locate.ts';
 export { locatorOf } from './resolve.ts';
 export { openToolchains, type Toolchains } from './toolchains.ts';
 export { bindTargets, buildExtension, findExtensions, type BuildOptions, type BuildResult } from './pipeline.ts';

@@ -1,5 +1,6 @@
 import * as v from 'valibot';
-import { UserError } from './errors.ts';
+import { messageOf, UserError } from './errors.ts';
+import { lineOfKeys } from './locate.ts';
 import { PLAIN_VERSION } from './versions.ts';
 
 const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'must be 64 lowercase hex digits'));
@@ -36,13 +37,24 @@ export function readPins(text: string, where: string): Pins {
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    throw new UserError('pins.json is not JSON', { where, cause, next: 'restore it from git or run flatcar-ext pin' });
+    // V8 says where: `… in JSON at position 12 (line 2 column 3)`.
+    const line = /\(line (\d+) column/.exec(messageOf(cause))?.[1];
+    throw new UserError(`pins.json is not JSON: ${messageOf(cause)}`, {
+      where: line === undefined ? where : `${where}:${line}`,
+      cause,
+      next: 'restore it from git or run flatcar-ext pin',
+    });
   }
   const { $schema: _, ...versions } = v.parse(PinsSchema, json);
   const parsed = v.safeParse(v.record(Version, PinnedVersionSchema), versions);
   if (!parsed.success) {
-    const issues = parsed.issues.map((issue) => `  ${v.getDotPath(issue) ?? 'file'}: ${issue.message}`);
-    throw new UserError(`pins.json is wrong:\n${issues.join('\n')}`, { where });
+    const issues = parsed.issues.map((issue) => {
+      const keys = (issue.path ?? []).map(({ key }) => String(key));
+      return { line: lineOfKeys(text, keys), what: `${v.getDotPath(issue) ?? 'file'}: ${issue.message}` };
+    });
+    throw new UserError(`pins.json is wrong:\n${issues.map(({ line, what }) => `  line ${line}: ${what}`).join('\n')}`, {
+      where: `${where}:${issues[0]?.line ?? 1}`,
+    });
   }
   return parsed.output;
 }

@@ -7,6 +7,7 @@ import { packErofs } from './erofs.ts';
 import { UserError, UserErrors } from './errors.ts';
 import { componentsOf, type LoadedExtension, type PinnedComponent } from './extension.ts';
 import { lintTree } from './lint.ts';
+import { placeOf } from './locate.ts';
 import { imageBase, imageVersion, targetName } from './names.ts';
 import { fits, measureNeeds } from './needs.ts';
 import type { PinnedVersion } from './pins.ts';
@@ -86,8 +87,13 @@ export async function findExtensions(repo: string): Promise<string[]> {
   return dirs.flat();
 }
 
-/** Throws all errors together, each with its fix; reports the warnings. */
-function judge(findings: readonly Finding[], what: string, report: Report): void {
+/** Throws all errors together, each with its fix and, by `place`, file and line to mend; reports the warnings. */
+async function judge(
+  findings: readonly Finding[],
+  what: string,
+  report: Report,
+  place?: (finding: Finding) => Promise<string>,
+): Promise<void> {
   for (const { rule, what: text, fix } of findings.filter(({ level }) => level === 'warning')) {
     report({ type: 'notice', text: `${what}: ${text} [${rule}]; ${fix}` });
   }
@@ -95,9 +101,17 @@ function judge(findings: readonly Finding[], what: string, report: Report): void
   if (errors.length === 0) return;
   throw new UserErrors(
     `${what}: lint found ${errors.length} error${errors.length === 1 ? '' : 's'}`,
-    errors.map(
-      ({ rule, what: text, path, fix }) =>
-        new UserError(`${text} [${rule}]`, { ...(path === undefined ? {} : { where: path }), next: fix }),
+    await Promise.all(
+      errors.map(async (finding) => {
+        const { rule, what: text, path, fix } = finding;
+        const where = await place?.(finding);
+        // Both are told: the path in the image, and the place in the repository.
+        const inImage = path === undefined || where === undefined || where.includes(path) ? '' : `${path}: `;
+        return new UserError(`${inImage}${text} [${rule}]`, {
+          ...((where ?? path) === undefined ? {} : { where: where ?? path ?? '' }),
+          next: fix,
+        });
+      }),
     ),
   );
 }
@@ -177,10 +191,11 @@ async function stageTree(
   await stageReleaseFile(dir, { name: extension.name, kind: 'sysext', version, arch, target: 'portable', reload });
   await normalise(dir);
   const tree = await readTree(dir, owners);
-  judge(
+  await judge(
     await lintTree(tree, { name: extension.name, kind: 'sysext', arch, definition: extension }),
     `${extension.name} ${version} ${arch}`,
     report,
+    (finding) => placeOf(finding, loaded.dir, resolved, owners),
   );
   return { tree, reload, needs: await measureNeeds(tree, arch), modules: await embeddedModules(tree) };
 }
@@ -330,7 +345,7 @@ export async function bindTargets(
     out: join(out, targetName(target), `${imageBase(payload.extension, payload.version, target, payload.arch)}.raw`),
   }));
   for (const { target } of jobs)
-    judge(fits(payload.needs, target), `${payload.extension} ${payload.version} on ${targetName(target)}`, report);
+    await judge(fits(payload.needs, target), `${payload.extension} ${payload.version} on ${targetName(target)}`, report);
   await Promise.all(jobs.map(({ out: path }) => mkdir(dirname(path), { recursive: true })));
   report({
     type: 'step',

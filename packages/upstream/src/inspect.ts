@@ -7,6 +7,7 @@ import {
   cargoHomeOf,
   downloadCrate,
   openCargo,
+  messageOf,
   openGo,
   programName,
   readElf,
@@ -61,7 +62,7 @@ async function licenseIn(dir: string): Promise<string | undefined> {
 
 /** A template of goreleaser, a Makefile's or a shell's variable that stands for the version; `v` in front where it counts. */
 const VERSION_WORD =
-  /^['"]?(v?)(?:\{\{ *\.(?:Version|Tag|Env\.VERSION) *\}\}|\$[({]?(?:BUILD_|RELEASE_|GIT_|IMAGE_)?(?:VERSION|TAG|BUILD_NUMBER)[)}]?)/;
+  /^['"]?(v?)(?:\{\{ *\.(?:Version|Tag) *\}\}|\$[({]?(?:(?:BUILD|RELEASE|GIT|IMAGE|BINARY|APP|PKG|CLI)_)?(?:VERSION|TAG)[)}]?)['"]?\)?$/;
 
 /** The `-X` stamps of versions in upstream's own build files. */
 async function stampsIn(dir: string, module: string): Promise<Record<string, string>> {
@@ -89,7 +90,17 @@ async function stampsIn(dir: string, module: string): Promise<Record<string, str
 export async function inspectGo(module: string, version: string, context: UpstreamContext): Promise<Source> {
   const { store, tools, report } = context;
   const go = await once(context, 'go', () => openGo(store, tools, report));
-  const said = await go.online(['mod', 'download', '-json', `${module}@v${version}`], { cwd: '/', env: { GOFLAGS: '-modcacherw' } });
+  const said = await go
+    .online(['mod', 'download', '-json', `${module}@v${version}`], { cwd: '/', env: { GOFLAGS: '-modcacherw' } })
+    .catch((error: unknown) => {
+      const needed = /requires go (?:>=|\\u003e=) ([\d.]+)/.exec(messageOf(error))?.[1];
+      if (needed === undefined) throw error;
+      throw new UserError(`${module} ${version} needs Go ${needed}, and the pinned compiler is ${go.record.version}`, {
+        where: 'packages/core/src/data/go-toolchain.json',
+        next: 'say an older --version, or pin a newer compiler',
+        cause: error,
+      });
+    });
   const { Dir: dir } = JSON.parse(said) as { Dir: string };
   const folders = ['.', ...(await Array.fromAsync(glob('{cmd,cmd/*,app,main,cli}/', { cwd: dir })))]
     .map((one) => one.replace(/\/$/, ''))

@@ -62,7 +62,7 @@ export function readListing(text: string, where: string): Listing {
 /** `kustomize/v5.8.0` is version 5.8.0 behind the prefix `kustomize/v`. */
 export function splitTag(tag: string): { prefix: string; version: string } {
   const [, prefix = '', version = ''] = /^(.*?)(\d+(?:\.\d+)*)$/.exec(tag) ?? [];
-  if (!PLAIN_VERSION.test(version))
+  if (!PLAIN_VERSION.test(version) || /\d\.\d|(?:^|[^a-z])(?:alpha|beta|rc|pre|preview|nightly|dev)[.-]?$/i.test(prefix))
     throw new UserError(`the tag '${tag}' does not end in a plain version`, {
       next: 'pre-releases are not shipped; say --version and --tag-prefix',
     });
@@ -130,7 +130,8 @@ function checksumOf(files: Readonly<Record<Arch, string>>, { assets }: Listing, 
   const lists = [...names].filter((one) =>
     /(?:^|[._-])(?:checksums?|sha(?:sums?)?(?:256|512)(?:sums?)?|shasums?)(?:[._-]?(?:sha)?(?:256|512))?(?:\.txt|\.sums?)?$/i.test(one),
   );
-  const [list] = lists.toSorted((a, b) => Number(!/256/.test(a)) - Number(!/256/.test(b)) || a.length - b.length);
+  const general = lists.filter((one) => !OTHER_SYSTEMS.test(one) && one.match(TOKEN) === null);
+  const [list] = general.toSorted((a, b) => Number(!/256/.test(a)) - Number(!/256/.test(b)) || a.length - b.length);
   if (list !== undefined) return generalize(list);
   const known = ARCHES.every((arch) =>
     assets.some(({ name, digest }) => name === files[arch] && /^sha256:[0-9a-f]{64}$/.test(digest ?? '')),
