@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { addBind } from './commands/bind.ts';
 import { addBuild } from './commands/build.ts';
 import { addBump } from './commands/bump.ts';
+import { addButane } from './commands/butane.ts';
 import { addCache } from './commands/cache.ts';
 import { addDiff } from './commands/diff.ts';
 import { addDocs } from './commands/docs.ts';
@@ -48,6 +49,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
     addPin,
     addOutdated,
     addPublish,
+    addButane,
     addKeys,
     addNew,
     addBump,

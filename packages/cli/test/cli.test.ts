@@ -11,7 +11,22 @@ import { cacheRoot } from '@flatcar/core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
 const bin = resolve(import.meta.dirname, '../bin/flatcar-ext');
-const COMMANDS = ['build', 'bind', 'list', 'releases', 'lint', 'explain', 'inspect', 'diff', 'verify', 'pin', 'outdated', 'cache'];
+const COMMANDS = [
+  'build',
+  'bind',
+  'list',
+  'releases',
+  'lint',
+  'explain',
+  'inspect',
+  'diff',
+  'verify',
+  'pin',
+  'outdated',
+  'cache',
+  'butane',
+  'ignition',
+];
 
 /** vitest asks its children for colours. */
 const { FORCE_COLOR: _, ...plainEnv } = process.env;

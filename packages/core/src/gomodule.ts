@@ -213,3 +213,28 @@ export async function goSumDigest(wrapper: string): Promise<string> {
     throw new UserError('the wrapper module is missing', { where: wrapper, next: 'run flatcar-ext pin', cause });
   });
 }
+
+/**
+ * A program that this repository itself uses in lint and tests: the one `tool` of a wrapper module (go.mod, go.sum), compiled for this
+ * machine and kept in the store. Gives its path.
+ */
+export async function goProgram(
+  wrapper: string,
+  { store, tools, report = () => undefined, ldflags = '' }: { store: Store; tools: Tools; report?: Report; ldflags?: string },
+): Promise<string> {
+  const go = await openGo(store, tools, report);
+  const digests = await Promise.all(['go.mod', 'go.sum'].map((name) => hashFile(join(wrapper, name))));
+  const key = digestOf({ number: 1, digests, go: go.record.sha256, ldflags });
+  const { dir } = await store.result('go-program', key, async (fresh) => {
+    const mod = JSON.parse(await go.offline(['mod', 'edit', '-json'], { cwd: wrapper })) as GoMod;
+    const [tool] = mod.Tool ?? [];
+    if (tool === undefined) throw new UserError('the wrapper module has no tool', { where: join(wrapper, 'go.mod') });
+    report({ type: 'step', text: `compiling ${tool.Path}` });
+    await go.online(['mod', 'download'], { cwd: wrapper });
+    await go.offline(['build', '-trimpath', '-buildvcs=false', '-ldflags', ldflags, '-o', join(fresh, 'program'), tool.Path], {
+      cwd: wrapper,
+      env: { CGO_ENABLED: '0' },
+    });
+  });
+  return join(dir, 'program');
+}

@@ -12,7 +12,7 @@ export { withLock } from './locks.ts';
 export { mapParallel } from './parallel.ts';
 export { cacheRoot, digestOf, hashFile, openStore, writeAtomic, type Store, type StoreStats } from './store.ts';
 export { AnswerError, dispatcher, fetchBlob, fetchNew, mirrored, UnreachableError, type FetchOptions } from './fetch.ts';
-export { goSumDigest, mainPackages, openGo, pinGo, programName, wrapperDir, type GoCommand } from './gomodule.ts';
+export { goProgram, goSumDigest, mainPackages, openGo, pinGo, programName, wrapperDir, type GoCommand } from './gomodule.ts';
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';
 export { fillWords, releaseWords } from './origins/release.ts';
 export { archiveKind, unpack } from './unpack.ts';

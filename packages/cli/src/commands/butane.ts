@@ -1,0 +1,112 @@
+import { readFile } from 'node:fs/promises';
+import { hostArch, parseArch, selectTargets, UserError } from '@flatcar/core';
+import type { NodeResult, Source } from '@flatcar/publish';
+import { Argument, Option, type Command } from 'commander';
+import { releaseOption } from '../options.ts';
+
+interface Flags {
+  readonly release: string;
+  readonly baseUrl: string;
+  readonly arch?: string;
+  readonly from?: string;
+  readonly keyring?: string;
+  readonly minimal?: boolean;
+  readonly stager: boolean;
+}
+
+async function sourceOf(where: string): Promise<Source> {
+  const { httpSource, localDestination } = await import('@flatcar/publish');
+  return /^https?:\/\//.test(where) ? httpSource(where) : localDestination(where);
+}
+
+/** The config, from the published index alone. */
+async function configOf(words: readonly string[], flags: Flags): Promise<NodeResult & { serial: number }> {
+  const { KEYS, nodeConfig, parseWanted, readKeyring, readPublished } = await import('@flatcar/publish');
+  if (!/^https?:\/\/[^\s]+$/.test(flags.baseUrl))
+    throw new UserError(`'${flags.baseUrl}' is no http(s) URL`, {
+      next: 'give the URL under which nodes see the published tree; --from reads it elsewhere',
+    });
+  const wanted = words.map(parseWanted);
+  const source = await sourceOf(flags.from ?? flags.baseUrl);
+  const where = flags.keyring ?? `${source.where}/${KEYS.keyring}`;
+  const keyring =
+    flags.keyring === undefined
+      ? await source.read(KEYS.keyring)
+      : await readFile(flags.keyring).catch((cause: unknown) => {
+          throw new UserError('cannot read the keyring', { where, cause });
+        });
+  if (keyring === undefined)
+    throw new UserError('there is no published tree: it has no keyring', { where, next: 'check --base-url or --from' });
+  const published = await readPublished(source, await readKeyring(keyring, where));
+  if (published.index === undefined) throw new UserError('there is no published tree: it has no index', { where: source.where });
+  const result = await nodeConfig(
+    {
+      wanted,
+      targets: selectTargets(flags.release),
+      arch: flags.arch === undefined ? hostArch() : parseArch(flags.arch),
+      baseUrl: flags.baseUrl,
+      minimal: flags.minimal === true,
+      stager: flags.stager,
+    },
+    (name) => published.extension(name),
+    keyring,
+  );
+  const notices =
+    flags.keyring === undefined
+      ? [...result.notices, `the keyring is the tree's own, which nobody vouches for; name one that you know with --keyring`]
+      : result.notices;
+  return { ...result, notices, serial: published.index.serial };
+}
+
+/** `butane` and `ignition`: what puts published extensions on a node at its first boot. */
+export function addButane(root: Command): void {
+  const forms = [
+    ['butane', 'print a Butane config that puts published extensions on a node'],
+    ['ignition', 'print the same as an Ignition config'],
+  ] as const;
+  for (const [form, description] of forms) {
+    root
+      .command(form)
+      .description(description)
+      .addArgument(
+        new Argument(
+          '<extensions...>',
+          'kubernetes: its newest version; kubernetes@1.36: follows that branch; kubernetes@1.36.4: stays there',
+        ),
+      )
+      .addOption(releaseOption().makeOptionMandatory())
+      .addOption(
+        new Option('--base-url <url>', 'URL under which nodes see the published tree').env('FLATCAR_EXT_BASE_URL').makeOptionMandatory(),
+      )
+      .option('--arch <arch>', "the node's architecture: x86-64 or arm64; this machine's unless said")
+      .option('--from <dir|url>', 'read the tree here instead of at --base-url')
+      .option('--keyring <file>', 'binary OpenPGP keyring that the index must be signed by, and that the node gets')
+      .option('--minimal', 'images and links only: nothing is updated, and the next release has no images')
+      .option('--no-stager', 'do not add extension-stager to extensions that are bound to releases')
+      .addHelpText(
+        'after',
+        `
+The config holds: each image by URL and sha512, one link per release in /etc/extensions, a transfer file for systemd-sysupdate, the keyring by
+which it verifies, and extension-stager, which updates images and has the next release's before the node boots into it. Where the stager is not
+published or not wanted, a timer per extension updates it. Flatcar's own docker and containerd are turned off where an extension takes their place.
+
+Examples:
+  flatcar-ext ${form} kubernetes@1.36 debug-tools --release 4593.2.5 --base-url https://extensions.example.org
+  flatcar-ext ${form} docker --release stable --arch arm64 --base-url https://extensions.example.org --keyring keys.gpg --minimal
+  flatcar-ext ${form} kubernetes --release 4593.2.5,4757.2.0 --base-url https://extensions.example.org --from /srv/extensions`,
+      )
+      .action(async (words: string[], flags: Flags) => {
+        const { butaneText, ignitionConfig } = await import('@flatcar/publish');
+        const { config, notices, serial } = await configOf(words, flags);
+        for (const notice of notices) console.error(`note: ${notice}`);
+        process.stdout.write(
+          form === 'butane'
+            ? await butaneText(
+                config,
+                `${words.join(', ')} for Flatcar ${flags.release}, by flatcar-ext butane from index ${serial} of ${flags.baseUrl}`,
+              )
+            : `${JSON.stringify(ignitionConfig(config), undefined, 2)}\n`,
+        );
+      });
+  }
+}

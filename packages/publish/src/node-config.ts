@@ -1,0 +1,283 @@
+import { compareVersions, linkName, targetName, UserError, UserErrors, type Arch, type Target } from '@flatcar/core';
+import type { Channel } from './layout.ts';
+import type { ExtensionIndex, PublishedImage, PublishedVersion } from './schema.ts';
+import { nodeFolder, transferText } from './transfer.ts';
+
+/** Keeps images up to date and stages the next release's; a part of this repository. */
+export const STAGER = 'extension-stager';
+
+/**
+ * Extensions that Flatcar has built in, with a program by which an extension that takes their place is known.
+ * Turned off by a link to /dev/null (flatcar.org, system extensions).
+ */
+const BUILT_IN = { 'containerd-flatcar': 'usr/bin/containerd', 'docker-flatcar': 'usr/bin/dockerd' };
+
+/** First systemd whose transfer files are called `.transfer`; older ones read `.conf` only, and newer ones still take it. */
+const TRANSFER_SINCE = '257';
+
+/** An extension as somebody asks for it: `kubernetes`, `kubernetes@1.36` or `kubernetes@1.36.4`. */
+export interface Wanted {
+  readonly name: string;
+  readonly version?: string;
+}
+
+/** Reads `EXT[@VERSION]`. */
+export function parseWanted(word: string): Wanted {
+  const match = /^([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?:@([0-9][0-9A-Za-z.+-]*))?$/.exec(word);
+  if (match?.[1] === undefined)
+    throw new UserError(`'${word}' names no extension`, { next: 'write for example kubernetes, kubernetes@1.36 or kubernetes@1.36.4' });
+  return match[2] === undefined ? { name: match[1] } : { name: match[1], version: match[2] };
+}
+
+/** One extension for one node: a version, what it follows from there, and the image for each target. */
+interface Chosen {
+  readonly name: string;
+  readonly channel: Channel;
+  readonly version: PublishedVersion;
+  readonly images: readonly { readonly target: Target; readonly image: PublishedImage }[];
+}
+
+const matching = (version: PublishedVersion, wanted: string | undefined): boolean =>
+  wanted === undefined || version.version === wanted || version.upstream === wanted || version.upstream.startsWith(`${wanted}.`);
+
+/** The newest version that is not withdrawn and has an image for each target. */
+function choose({ name, versions }: ExtensionIndex, { version: wanted }: Wanted, targets: readonly Target[], arch: Arch): Chosen {
+  const candidates = versions.filter((version) => version.withdrawn === undefined && matching(version, wanted));
+  const imageOf = (version: PublishedVersion, target: Target): PublishedImage | undefined =>
+    version.images.find((image) => image.target === targetName(target) && image.architecture === arch);
+  for (const version of candidates) {
+    const images = targets.flatMap((target) => {
+      const image = imageOf(version, target);
+      return image === undefined ? [] : [{ target, image }];
+    });
+    if (images.length < targets.length) continue;
+    // What was asked for by its whole number stays there; less than that is a branch to follow.
+    const whole = wanted === version.version || wanted === version.upstream;
+    const channel: Channel =
+      wanted === undefined
+        ? { kind: 'latest' }
+        : whole
+          ? { kind: 'pinned', version: version.version }
+          : { kind: 'branch', version: wanted };
+    return { name, channel, version, images };
+  }
+  if (candidates.length === 0) {
+    throw new UserError(`${name} ${wanted ?? ''} is not published`, {
+      next: `there are: ${versions.filter(({ withdrawn }) => withdrawn === undefined).map(({ version }) => version).join(', ')}`, // prettier-ignore
+    });
+  }
+  const there = [...new Set(candidates.flatMap(({ images }) => images.filter(({ architecture }) => architecture === arch).map(({ target }) => target)))]; // prettier-ignore
+  throw new UserError(`no ${name} ${wanted ?? ''} has an image for ${targets.map(targetName).join(' and ')} on ${arch}`, {
+    next: there.length === 0 ? `there is none for ${arch}` : `there are images for: ${there.toSorted().join(', ')}`,
+  });
+}
+
+/** A file with its text, or one that the node fetches and checks by its hash. */
+export interface NodeFile {
+  readonly path: string;
+  readonly contents: { readonly text: string } | { readonly base64: string } | { readonly source: string; readonly sha512: string };
+}
+
+/** What a node gets at its first boot; Butane and Ignition are two ways to write it down. */
+export interface NodeConfig {
+  readonly files: readonly NodeFile[];
+  readonly links: readonly { readonly path: string; readonly target: string }[];
+  readonly units: readonly { readonly name: string; readonly enabled?: true; readonly contents?: string }[];
+}
+
+export interface NodeOptions {
+  readonly wanted: readonly Wanted[];
+  readonly targets: readonly Target[];
+  readonly arch: Arch;
+  /** URL under which nodes see the tree. */
+  readonly baseUrl: string;
+  /** Only images and their links: nothing is ever updated. */
+  readonly minimal: boolean;
+  /** False leaves the stager out where it would be added. */
+  readonly stager: boolean;
+}
+
+export interface NodeResult {
+  readonly config: NodeConfig;
+  /** What whoever asked should know. */
+  readonly notices: readonly string[];
+}
+
+const UPDATE_SERVICE = `[Unit]
+Description=Newer images of extension %i
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+ExecStartPre=/bin/sh -c 'readlink /etc/extensions/%i*.raw >/run/extension-update-%i || true'
+ExecStart=/usr/lib/systemd/systemd-sysupdate -C %i update
+# A newer image is merged at the next boot; those who plan reboots look for this file.
+ExecStartPost=/bin/sh -c 'readlink /etc/extensions/%i*.raw | cmp -s - /run/extension-update-%i || touch /run/reboot-required'
+`;
+const UPDATE_TIMER = `[Unit]
+Description=Looks for newer images of extension %i
+
+[Timer]
+OnBootSec=15min
+OnCalendar=daily
+RandomizedDelaySec=4h
+Persistent=yes
+
+[Install]
+WantedBy=timers.target
+`;
+
+function filesOf({ name, channel, images }: Chosen, { baseUrl, targets, minimal }: NodeOptions): Pick<NodeConfig, 'files' | 'links'> {
+  const url = baseUrl.replace(/\/+$/, '');
+  const bound = images.some(({ target }) => target !== 'portable');
+  const placed = images.map(({ target, image }) => {
+    const path = `${nodeFolder(name)}/${image.path.split('/').at(-1)}`;
+    return {
+      file: { path, contents: { source: `${url}/${image.path}`, sha512: image.sha512 } },
+      link: { path: `/etc/extensions/${linkName(name, target)}`, target: path },
+    };
+  });
+  const old = targets.some((target) => target !== 'portable' && compareVersions(target.systemd, TRANSFER_SINCE) < 0);
+  const transfer = {
+    path: `/etc/sysupdate.${name}.d/${name}.${old ? 'conf' : 'transfer'}`,
+    contents: { text: transferText({ name, kind: bound ? 'release' : 'portable', channel, baseUrl }) },
+  };
+  return { files: [...placed.map(({ file }) => file), ...(minimal ? [] : [transfer])], links: placed.map(({ link }) => link) };
+}
+
+/**
+ * What a node needs to have these extensions on these releases: images by their hashes, a link per release, and unless `minimal`,
+ * what keeps them up to date. `extension` reads the published index of one; `keyring` is what sums are signed by. All that is wrong is told at once.
+ */
+export async function nodeConfig(
+  options: NodeOptions,
+  extension: (name: string) => Promise<ExtensionIndex | undefined>,
+  keyring: Buffer,
+): Promise<NodeResult> {
+  const { wanted, targets, arch, minimal } = options;
+  const twice = wanted.find(({ name }, index) => wanted.findIndex((one) => one.name === name) !== index);
+  if (twice !== undefined) throw new UserError(`${twice.name} is named twice`, { next: 'a node has one version of an extension' });
+  if (targets.includes('portable') && targets.length > 1)
+    throw new UserError('portable images fit every release: give either portable or releases');
+  const notices: string[] = [];
+  const settled = await Promise.allSettled(
+    wanted.map(async (one) => {
+      const index = await extension(one.name);
+      if (index === undefined)
+        throw new UserError(`${one.name} is not published`, { next: 'flatcar-ext list shows what this repository has' });
+      return choose(index, one, one.name === STAGER && hasPortable(index, arch) ? ['portable'] : targets, arch);
+    }),
+  );
+  const errors = settled.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
+  const [first] = errors;
+  if (first !== undefined) {
+    const told = errors.filter((error) => error instanceof UserError);
+    throw errors.length === 1 || told.length < errors.length ? first : new UserErrors(`${errors.length} extensions cannot be had`, told);
+  }
+  const chosen = settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  for (const { name, version } of chosen) {
+    const other = version.conflicts.find((one) => chosen.some((that) => that.name === one));
+    if (other !== undefined) throw new UserError(`${name} and ${other} cannot be merged together`, { next: 'leave one of them out' });
+  }
+
+  const isBound = !targets.includes('portable');
+  let staged = chosen.some(({ name }) => name === STAGER);
+  if (isBound && !minimal && options.stager && !staged) {
+    const index = await extension(STAGER);
+    if (index !== undefined && hasPortable(index, arch)) {
+      chosen.push(choose(index, { name: STAGER }, ['portable'], arch));
+      staged = true;
+    }
+  }
+  if (isBound && !staged)
+    notices.push(
+      `without ${STAGER} nobody fetches the images for the next release before the node boots into it: its extensions are gone then until they are fetched`,
+    );
+
+  const parts = chosen.map((one) => filesOf(one, options));
+  const disabled = Object.entries(BUILT_IN).flatMap(([name, program]) =>
+    chosen.some(({ version }) => version.replaces.includes(program)) ? [{ path: `/etc/extensions/${name}.raw`, target: '/dev/null' }] : [],
+  );
+  // systemd from 258 on asks for .pgp first.
+  const keys = minimal
+    ? { files: [], links: [] }
+    : {
+        files: [{ path: '/etc/systemd/import-pubring.gpg', contents: { base64: keyring.toString('base64') } }],
+        links: [{ path: '/etc/systemd/import-pubring.pgp', target: 'import-pubring.gpg' }],
+      };
+  const units =
+    minimal || staged
+      ? []
+      : [
+          { name: 'extension-update@.service', contents: UPDATE_SERVICE },
+          { name: 'extension-update@.timer', contents: UPDATE_TIMER },
+          ...chosen.map(({ name }) => ({ name: `extension-update@${name}.timer`, enabled: true as const })),
+        ];
+  return {
+    config: {
+      files: [...parts.flatMap(({ files }) => files), ...keys.files],
+      links: [...parts.flatMap(({ links }) => links), ...disabled, ...keys.links],
+      units,
+    },
+    notices,
+  };
+}
+
+/** A portable stager does for all releases: it is there before the next one's images are. */
+const hasPortable = ({ versions }: ExtensionIndex, arch: Arch): boolean =>
+  versions.some(
+    ({ withdrawn, images }) =>
+      withdrawn === undefined && images.some(({ target, architecture }) => target === 'portable' && architecture === arch),
+  );
+
+const MODE = 0o644;
+
+/** The config as Butane has it, variant flatcar 1.1.0 (Ignition 3.4.0, which every release of the catalogue reads). */
+export async function butaneText({ files, links, units }: NodeConfig, comment: string): Promise<string> {
+  const { Document, visit } = await import('yaml');
+  const document = new Document({
+    variant: 'flatcar',
+    version: '1.1.0',
+    storage: {
+      files: files.map(({ path, contents }) => ({
+        path,
+        mode: MODE,
+        contents:
+          'text' in contents
+            ? { inline: contents.text }
+            : 'base64' in contents
+              ? { source: `data:;base64,${contents.base64}` }
+              : { source: contents.source, verification: { hash: `sha512-${contents.sha512}` } },
+      })),
+      links: links.map(({ path, target }) => ({ path, target, overwrite: true, hard: false })),
+    },
+    ...(units.length === 0 ? {} : { systemd: { units } }),
+  });
+  visit(document, {
+    Pair(_, { key, value }) {
+      if ((key as { value?: unknown }).value === 'mode') (value as { format?: string }).format = 'OCT';
+    },
+  });
+  document.commentBefore = ` ${comment}`;
+  // YAML 1.2 writes 0o644, which Butane's reader does not know.
+  return document.toString({ lineWidth: 0 }).replaceAll(/^( *(?:- )?mode: )0o(\d+)$/gm, '$10$2');
+}
+
+/** The config as Ignition 3.4.0 has it; what Butane would make of `butaneText`. */
+export function ignitionConfig({ files, links, units }: NodeConfig): object {
+  const source = ({ contents }: NodeFile): object =>
+    'text' in contents
+      ? { source: `data:,${encodeURIComponent(contents.text)}` }
+      : 'base64' in contents
+        ? { source: `data:;base64,${contents.base64}` }
+        : { source: contents.source, verification: { hash: `sha512-${contents.sha512}` } };
+  return {
+    ignition: { version: '3.4.0' },
+    storage: {
+      files: files.map((file) => ({ path: file.path, mode: MODE, contents: source(file) })),
+      links: links.map(({ path, target }) => ({ path, target, overwrite: true, hard: false })),
+    },
+    ...(units.length === 0 ? {} : { systemd: { units } }),
+  };
+}
