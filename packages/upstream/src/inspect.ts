@@ -33,21 +33,22 @@ export interface Source {
 
 /** Beginnings that tell the licences apart that programs usually have. */
 const LICENSES: readonly (readonly [RegExp, string])[] = [
-  [/Apache License\s+Version 2\.0/, 'Apache-2.0'],
+  [/Apache License,? Version 2\.0/, 'Apache-2.0'],
   [/Mozilla Public License,? [Vv]ersion 2\.0/, 'MPL-2.0'],
-  [/GNU AFFERO GENERAL PUBLIC LICENSE\s+Version 3/, 'AGPL-3.0-only'],
-  [/GNU LESSER GENERAL PUBLIC LICENSE\s+Version 3/, 'LGPL-3.0-only'],
-  [/GNU GENERAL PUBLIC LICENSE\s+Version 3/, 'GPL-3.0-only'],
-  [/GNU GENERAL PUBLIC LICENSE\s+Version 2/, 'GPL-2.0-only'],
+  [/GNU AFFERO GENERAL PUBLIC LICENSE Version 3/, 'AGPL-3.0-only'],
+  [/GNU LESSER GENERAL PUBLIC LICENSE Version 3/, 'LGPL-3.0-only'],
+  [/GNU GENERAL PUBLIC LICENSE Version 3/, 'GPL-3.0-only'],
+  [/GNU GENERAL PUBLIC LICENSE Version 2/, 'GPL-2.0-only'],
   [/Permission to use, copy, modify, and(?:\/or)? distribute this software for any/, 'ISC'],
   [/Redistribution and use in source and binary forms[\s\S]*Neither the name/, 'BSD-3-Clause'],
   [/Redistribution and use in source and binary forms/, 'BSD-2-Clause'],
-  [/Permission is hereby granted, free of charge, to any person obtaining a\s+copy/, 'MIT'],
+  [/Permission is hereby granted, free of charge, to any person obtaining a copy/, 'MIT'],
 ];
 
 /** SPDX id of a licence text; undefined for what is not among the usual. A person confirms it. */
 export function recognizeLicense(text: string): string | undefined {
-  return LICENSES.find(([pattern]) => pattern.test(text))?.[1];
+  const words = text.replaceAll(/\s+/g, ' '); // lines are broken differently everywhere
+  return LICENSES.find(([pattern]) => pattern.test(words))?.[1];
 }
 
 async function licenseIn(dir: string): Promise<string | undefined> {
