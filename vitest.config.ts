@@ -24,6 +24,10 @@ export default defineConfig({
           fileParallelism: false,
         },
       },
+      // The command blocks of the documentation, in a copy of the repository.
+      {
+        test: { name: 'docs', include: ['docs/*.test.ts'], pool: 'forks', testTimeout: 1_800_000, hookTimeout: 300_000 },
+      },
     ],
   },
 });
