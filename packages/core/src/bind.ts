@@ -143,9 +143,10 @@ export async function checkContent(tools: Tools, store: Store, file: string, for
 const temporaryFor = (out: string): string => join(dirname(out), `.${process.pid}-${randomBytes(4).toString('hex')}.tmp`);
 
 function imageOf(payload: Payload, job: BindJob, size: number, digests: Digests): Image {
-  const { extension, version, arch, format, key } = payload;
+  const { extension, kind, version, arch, format, key } = payload;
   return {
     extension,
+    kind,
     version,
     arch,
     format,

@@ -156,6 +156,8 @@ export interface ExtensionDefinition<Coupled extends string = string> {
   readonly name: string;
   /** One line, no full stop. */
   readonly summary: string;
+  /** What it is merged over: /usr (`sysext`, unless said) or /etc (`confext`). */
+  readonly kind?: 'sysext' | 'confext';
   readonly versions: VersionSource;
   /** Components with versions of their own. */
   readonly coupled?: Readonly<Record<Coupled, VersionSource>>;
@@ -205,6 +207,7 @@ export function defineExtension<Coupled extends string = never>(definition: Exte
     throw new UserError(`extension '${name}' needs a summary of one line`);
   }
   return {
+    kind: 'sysext',
     start: [],
     promises: [],
     replaces: [],

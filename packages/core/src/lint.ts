@@ -37,7 +37,7 @@ export function ruleOf(id: string): Rule {
   return rule;
 }
 
-const TEXTS = /^usr\/lib\/(?:systemd\/(?:system|user)|tmpfiles\.d|sysusers\.d)\//;
+const TEXTS = /^(?:usr\/lib|etc)\/(?:systemd\/(?:system|user)|tmpfiles\.d|sysusers\.d)\//;
 
 async function contextOf(tree: Tree, entries: readonly ImageEntry[], subject: LintSubject, size?: number): Promise<LintContext> {
   const texts = new Map<string, string>();

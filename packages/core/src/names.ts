@@ -24,6 +24,11 @@ export function linkName(name: string, target: Target): string {
   return target === 'portable' ? `${name}.raw` : `${name}-${target.number}.raw`;
 }
 
+/** Folder of the links that systemd looks at (systemd-sysext(8)); /etc itself is no place for what is merged over it. */
+export function linkFolder(kind: 'sysext' | 'confext'): string {
+  return kind === 'sysext' ? '/etc/extensions' : '/var/lib/confexts';
+}
+
 /** Path of the release file inside an image (UAPI.4). */
 export function releaseFilePath(name: string, kind: 'sysext' | 'confext'): string {
   return kind === 'sysext' ? `usr/lib/extension-release.d/extension-release.${name}` : `etc/extension-release.d/extension-release.${name}`;

@@ -185,14 +185,14 @@ async function stageTree(
     resolved.map(({ component, result }) => ({ component: component.name, dir: result.dir, places: component.places })),
     dir,
   );
-  await writeStartDropins(dir, extension.name, extension.start);
+  await writeStartDropins(dir, extension);
   // systemd must read units again after a merge that brings any (EXTENSION_RELOAD_MANAGER=).
-  const reload = extension.start.length > 0 || [...owners.keys()].some((path) => path.startsWith('usr/lib/systemd/'));
-  await stageReleaseFile(dir, { name: extension.name, kind: 'sysext', version, arch, target: 'portable', reload });
+  const reload = extension.start.length > 0 || [...owners.keys()].some((path) => /^(?:usr\/lib|etc)\/systemd\//.test(path));
+  await stageReleaseFile(dir, { name: extension.name, kind: extension.kind, version, arch, target: 'portable', reload });
   await normalise(dir);
   const tree = await readTree(dir, owners);
   await judge(
-    await lintTree(tree, { name: extension.name, kind: 'sysext', arch, definition: extension }),
+    await lintTree(tree, { name: extension.name, kind: extension.kind, arch, definition: extension }),
     `${extension.name} ${version} ${arch}`,
     report,
     (finding) => placeOf(finding, loaded.dir, resolved, owners),
@@ -249,6 +249,7 @@ async function makePayloads(
         step: 'payload',
         number: PAYLOAD_FORMAT,
         name: extension.name,
+        ...(extension.kind === 'sysext' ? {} : { kind: extension.kind }),
         summary: extension.summary,
         start: extension.start,
         waive: extension.waive,
@@ -269,13 +270,13 @@ async function makePayloads(
         report({ type: 'step', text: `packing ${extension.name} ${version} for ${arch} (${format}, ${profile})` });
         const file = join(dir, `payload.${format}`);
         const pack = format === 'squashfs' ? packSquashfs : packErofs;
-        const { releaseFileOffset } = await pack(tools, tree, { name: extension.name, kind: 'sysext', profile }, file);
+        const { releaseFileOffset } = await pack(tools, tree, { name: extension.name, kind: extension.kind, profile }, file);
         await checkContent(tools, store, file, format, tree);
         const payload: Payload = {
           key,
           extension: extension.name,
           summary: extension.summary,
-          kind: 'sysext',
+          kind: extension.kind,
           version,
           upstream: options.version,
           revision: pin.revision,

@@ -201,6 +201,7 @@ export interface EmbeddedModule {
 /** A finished image. */
 export interface Image {
   readonly extension: string;
+  readonly kind: 'sysext' | 'confext';
   readonly version: string;
   readonly arch: Arch;
   readonly format: Format;

@@ -1,6 +1,7 @@
 import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from './errors.ts';
+import type { Extension } from './extension.ts';
 
 /** A unit file's settings in order: section, key, value; continuation lines joined, comments left out (systemd.syntax(7)). */
 export function parseUnit(text: string): { section: string; key: string; value: string }[] {
@@ -34,8 +35,9 @@ function targetOf(unit: string, text: string): string {
  * Makes units run as soon as the image is merged: an `Upholds=` drop-in for each, since `.wants` links are not looked at
  * on a live merge (systemd.unit(5): Upholds= is re-evaluated after daemon-reload).
  */
-export async function writeStartDropins(dir: string, extension: string, start: readonly string[]): Promise<void> {
-  const units = join(dir, 'usr/lib/systemd/system');
+export async function writeStartDropins(dir: string, { name, kind, start }: Pick<Extension, 'name' | 'kind' | 'start'>): Promise<void> {
+  const folder = kind === 'sysext' ? 'usr/lib/systemd/system' : 'etc/systemd/system';
+  const units = join(dir, folder);
   for (const unit of start) {
     const file = join(units, unit);
     if (
@@ -45,12 +47,12 @@ export async function writeStartDropins(dir: string, extension: string, start: r
       ))
     ) {
       throw new UserError(`'${unit}' is to be started, but the image has no such unit`, {
-        where: `usr/lib/systemd/system/${unit}`,
+        where: `${folder}/${unit}`,
         next: "ship it in files/, or correct 'start' in extension.ts",
       });
     }
-    const folder = join(units, `${targetOf(unit, await readFile(file, 'utf8'))}.d`);
-    await mkdir(folder, { recursive: true });
-    await writeFile(join(folder, `10-${extension}-${unit.replaceAll('.', '-')}.conf`), `[Unit]\nUpholds=${unit}\n`);
+    const dropins = join(units, `${targetOf(unit, await readFile(file, 'utf8'))}.d`);
+    await mkdir(dropins, { recursive: true });
+    await writeFile(join(dropins, `10-${name}-${unit.replaceAll('.', '-')}.conf`), `[Unit]\nUpholds=${unit}\n`);
   }
 }

@@ -176,7 +176,7 @@ async function stageOfficial(
 }
 
 /** Transfer files of an extension: for portable and for bound images, each in every channel. */
-export function transferFiles({ name, versions }: ExtensionIndex, baseUrl: string): Map<string, Buffer> {
+export function transferFiles({ name, kind: merges, versions }: ExtensionIndex, baseUrl: string): Map<string, Buffer> {
   const listed = versions.filter(({ withdrawn }) => withdrawn === undefined);
   const files = new Map<string, Buffer>();
   for (const kind of ['portable', 'release'] as const) {
@@ -194,7 +194,7 @@ export function transferFiles({ name, versions }: ExtensionIndex, baseUrl: strin
       ...having.filter(({ version }) => !branches.includes(version)).map(({ version }): Channel => ({ kind: 'pinned', version })),
     ];
     for (const channel of channels) {
-      const text = Buffer.from(transferText({ name, kind, channel, baseUrl }));
+      const text = Buffer.from(transferText({ name, kind, channel, merges, baseUrl }));
       for (const suffix of TRANSFER_SUFFIXES) files.set(`${transferPath(name, kind, channel)}${suffix}`, text);
     }
   }

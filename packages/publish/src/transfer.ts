@@ -1,4 +1,4 @@
-import { UserError } from '@flatcar/core';
+import { linkFolder, UserError } from '@flatcar/core';
 import type { Channel } from './layout.ts';
 
 /** Suffixes under which a transfer file is read: systemd up to 256 takes `.conf`, newer ones `.transfer` (sysupdate.d(5)). */
@@ -10,6 +10,8 @@ export interface TransferOptions {
   /** `release` takes images bound to the release that runs the update (`%w`), `portable` those for any. */
   readonly kind: 'portable' | 'release';
   readonly channel: Channel;
+  /** What the image is merged as, which decides where it is linked; `sysext` unless said. */
+  readonly merges?: 'sysext' | 'confext';
   /** URL of the published tree. */
   readonly baseUrl: string;
   /** Stands for `%w`: a release other than the running one, to have its image before it is booted. */
@@ -60,7 +62,7 @@ export function transferText(options: TransferOptions): string {
     'Type=regular-file',
     `Path=${nodeFolder(name)}`,
     `MatchPattern=${names}`,
-    `CurrentSymlink=/etc/extensions/${link}.raw`,
+    `CurrentSymlink=${linkFolder(options.merges ?? 'sysext')}/${link}.raw`,
     'Mode=0644',
     `InstancesMax=${instances}`,
     '',

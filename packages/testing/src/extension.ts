@@ -16,12 +16,15 @@ import {
   type OriginChoice,
   type Target,
 } from '@flatcar/core';
-import { describe, expect } from 'vitest';
+import { expect } from 'vitest';
 import { WITHOUT_VERITY, withHost, type Host } from './host.ts';
-import { mergeTest } from './levels.ts';
+import { describe, isCollected, mergeTest } from './levels.ts';
+import type { MachineTest } from './machine/extensions.ts';
 
 /** What an extension's own test says of it; everything else is the same for all. */
 export interface ExtensionTest {
+  /** What the extension is; `sysext` unless said. */
+  readonly kind?: 'sysext' | 'confext';
   /** Commands that must work once the image is merged; `version` in what they say is the pinned version, so that a bump changes no test. */
   readonly commands: readonly {
     readonly run: readonly string[];
@@ -38,6 +41,8 @@ export interface ExtensionTest {
   readonly version?: string;
   /** Where its components come from; `auto` unless said. */
   readonly origin?: OriginChoice;
+  /** What only a booted machine shows; the commands run there too. */
+  readonly machine?: MachineTest;
   /** More to look at in the merged host. */
   readonly also?: (host: Host, arch: Arch) => Promise<void>;
 }
@@ -92,11 +97,13 @@ export function buildImages(
  * merge where they must, are ignored where they must not, and the programs run out of them.
  */
 export function testExtension(dir: string, about: ExtensionTest): void {
+  if (isCollected({ dir, about })) return;
   const bound = channelHead('stable');
   const other = '4081.3.10';
   const ddi = channelHead('beta');
   const previous = catalogue().filter(({ channel }) => channel === 'stable')[1] ?? ddi;
   const targets: readonly Target[] = ['portable', bound, previous, ddi];
+  const kind = about.kind ?? 'sysext';
   for (const arch of ARCHES) {
     describe(arch, () => {
       // Another architecture's image merges only by force: that it is refused is a test of its own.
@@ -108,7 +115,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
           const image = (await buildImages(dir, arch, targets, about)).find((one) => one.target === targetName(target));
           if (image === undefined) throw new Error('the build made no such image');
           const link = linkName(image.extension, target);
-          await withHost({ release: bound.number }, async (host) => {
+          await withHost({ release: bound.number, kind }, async (host) => {
             await host.setRelease(target === 'portable' ? bound.number : target.number);
             await host.install(image.file, link);
             if (force) expect(await host.merge({ ...options, force: false })).toMatch(/no suitable extensions found|ignored|incompatible/i);
@@ -125,7 +132,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
         mergeTest(`${targetName(target)}: is ignored on ${other}`, async () => {
           const image = (await buildImages(dir, arch, targets, about)).find((one) => one.target === targetName(target));
           if (image === undefined) throw new Error('the build made no such image');
-          await withHost({ release: other }, async (host) => {
+          await withHost({ release: other, kind }, async (host) => {
             const link = linkName(image.extension, target);
             await host.setRelease(other);
             await host.install(image.file, link);
@@ -140,7 +147,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
       if (force) return;
       mergeTest(`${bound.number} and ${previous.number} side by side: the one for the running release merges`, async () => {
         const images = await buildImages(dir, arch, targets, about);
-        await withHost({ release: bound.number }, async (host) => {
+        await withHost({ release: bound.number, kind }, async (host) => {
           for (const release of [bound, previous]) {
             const image = images.find((one) => one.target === release.number);
             if (image === undefined) throw new Error('the build made no such image');

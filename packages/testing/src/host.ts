@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { access, copyFile, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { exec, openStore, openTools, type Arch } from '@flatcar/core';
+import { exec, linkFolder, openStore, openTools, type Arch } from '@flatcar/core';
 import { execa } from 'execa';
-import { debianRoot } from './root.ts';
+import { debianRoot, osRelease } from './root.ts';
 
 /** A Debian that calls itself a Flatcar release, in a mount namespace of its own. */
 export interface Host {
-  /** Puts an image on the host and links to it from /etc/extensions, as nodes have it. */
+  /** Puts an image on the host and links to it where systemd looks for it, as nodes have it. */
   install(image: string, link: string): Promise<void>;
   /** Merges all that is linked; gives what systemd-sysext says. Its exit code lies, so its words are what counts. */
   merge(options?: { force?: boolean; policy?: string }): Promise<string>;
@@ -28,18 +28,6 @@ export interface Host {
 /** Where the kernel has no device mapper a disk image cannot be set up with verity: its data is merged as it is. */
 export const WITHOUT_VERITY = 'root=unprotected+absent:usr=absent';
 
-/** os-release as Flatcar has it (flatcar/scripts, build_library/set_lsb_release); SYSEXT_LEVEL is the trap of rule 3. */
-const osRelease = (release: string): string =>
-  [
-    'NAME="Flatcar Container Linux by Kinvolk"',
-    'ID=flatcar',
-    'ID_LIKE=coreos',
-    `VERSION=${release}`,
-    `VERSION_ID=${release}`,
-    'SYSEXT_LEVEL=1.0',
-    '',
-  ].join('\n');
-
 // A private copy of the mounts, shared within itself: systemd-sysext merges in a namespace of its own and moves the result here.
 // Only what the root stands on is not shared, or pivot_root, and with it every container runtime, refuses (pivot_root(2)).
 const SETUP = `
@@ -59,8 +47,11 @@ echo ready
 exec cat
 `;
 
-/** Starts such a host, and takes every mount away afterwards, whatever happened. */
-export async function withHost(options: { release: string }, use: (host: Host) => Promise<void>): Promise<void> {
+/** Starts such a host, and takes every mount away afterwards, whatever happened. It merges sysexts unless `kind` says confexts. */
+export async function withHost(
+  options: { release: string; kind?: 'sysext' | 'confext' },
+  use: (host: Host) => Promise<void>,
+): Promise<void> {
   const store = openStore();
   const lower = await debianRoot(store);
   await store.withTemp(async (work) => {
@@ -76,7 +67,7 @@ export async function withHost(options: { release: string }, use: (host: Host) =
       });
       const { pid } = anchor;
       if (pid === undefined) throw new Error('unshare did not start');
-      await use(hostIn(String(pid), join(work, 'root')));
+      await use(hostIn(String(pid), join(work, 'root'), options.kind ?? 'sysext'));
     } finally {
       anchor.stdin.end();
       await anchor;
@@ -84,7 +75,7 @@ export async function withHost(options: { release: string }, use: (host: Host) =
   });
 }
 
-function hostIn(pid: string, root: string): Host {
+function hostIn(pid: string, root: string, kind: 'sysext' | 'confext'): Host {
   const inside = `/proc/${pid}/root${root}`;
   const enter = (command: readonly string[]): Promise<string> => exec('nsenter', ['--target', pid, '--mount', '--', ...command]);
   /** Runs in the root and gives both outputs, whatever the exit code. */
@@ -102,21 +93,21 @@ function hostIn(pid: string, root: string): Host {
       const name = `${randomBytes(3).toString('hex')}-${basename(image)}`;
       const folder = '/opt/extensions';
       await mkdir(join(inside, folder), { recursive: true });
-      await mkdir(join(inside, 'etc/extensions'), { recursive: true });
+      await mkdir(join(inside, linkFolder(kind)), { recursive: true });
       await writeFile(join(inside, folder, name), '');
       await enter(['mount', '--bind', image, join(root, folder, name)]);
-      await rm(join(inside, 'etc/extensions', link), { force: true });
-      await symlink(`${folder}/${name}`, join(inside, 'etc/extensions', link));
+      await rm(join(inside, linkFolder(kind), link), { force: true });
+      await symlink(`${folder}/${name}`, join(inside, linkFolder(kind), link));
     },
     merge: ({ force = false, policy } = {}) =>
       say([
-        'systemd-sysext',
+        `systemd-${kind}`,
         'refresh',
         '--no-reload',
         ...(force ? ['--force'] : []),
         ...(policy === undefined ? [] : [`--image-policy=${policy}`]),
       ]),
-    unmerge: () => say(['systemd-sysext', 'unmerge', '--no-reload']),
+    unmerge: () => say([`systemd-${kind}`, 'unmerge', '--no-reload']),
     async run(command, { arch, env = {} } = {}) {
       const native = arch === undefined || arch === (process.arch === 'arm64' ? 'arm64' : 'x86-64');
       const [program = '', ...args] = command;
@@ -132,6 +123,7 @@ function hostIn(pid: string, root: string): Host {
         () => false,
       ),
     async setRelease(release) {
+      if (kind === 'confext') await host.unmerge(); // os-release is in /etc here
       await rm(join(inside, 'etc/os-release'), { force: true });
       await writeFile(join(inside, 'etc/os-release'), osRelease(release));
     },

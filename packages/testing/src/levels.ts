@@ -1,18 +1,56 @@
-import { test } from 'vitest';
+import * as vitest from 'vitest';
 
 const isRoot = process.getuid?.() === 0;
 
-/**
- * A test that merges images, which takes root. Without root it is skipped, and its name says why; CI has root,
- * so there its absence is a failure.
- */
-export function mergeTest(name: string, run: () => Promise<void>): void {
+/** Definitions of extensions' tests, while they are read instead of run. */
+let collected: object[] | undefined;
+
+/** Reads what an extension's test file defines instead of running it: its machine tests share a machine with those of others. */
+export async function collect<T extends object>(load: () => Promise<unknown>): Promise<T[]> {
+  const found: object[] = [];
+  collected = found;
+  try {
+    await load();
+  } finally {
+    collected = undefined;
+  }
+  return found as T[];
+}
+
+/** Takes a definition while definitions are collected, and says so. */
+export function isCollected(definition: object): boolean {
+  collected?.push(definition);
+  return collected !== undefined;
+}
+
+/** A word of vitest that does nothing while definitions are collected. */
+const unlessCollecting = <T extends object>(word: T): T =>
+  new Proxy(word, {
+    apply: (call, self, args) => (collected === undefined ? (Reflect.apply(call as () => unknown, self, args) as unknown) : undefined),
+  });
+
+export const describe = unlessCollecting(vitest.describe);
+export const test = unlessCollecting(vitest.test);
+export const beforeAll = unlessCollecting(vitest.beforeAll);
+export const beforeEach = unlessCollecting(vitest.beforeEach);
+export const afterAll = unlessCollecting(vitest.afterAll);
+export const afterEach = unlessCollecting(vitest.afterEach);
+
+/** Registers a test that takes root. Without root it is skipped, and its name says why; CI has root, so there its absence is a failure. */
+function rootTest(what: string, name: string, run: () => Promise<void>): void {
+  if (collected !== undefined) return;
   if (isRoot || process.env['CI'] !== undefined) {
-    test(name, async () => {
-      if (!isRoot) throw new Error('merge tests need root, and CI must have it');
+    vitest.test(name, async () => {
+      if (!isRoot) throw new Error(`${what} tests need root, and CI must have it`);
       await run();
     });
   } else {
-    test.skip(`${name} (skipped: merge tests need root)`, run);
+    vitest.test.skip(`${name} (skipped: ${what} tests need root)`, run);
   }
 }
+
+/** A test that merges images, which takes root. */
+export const mergeTest = (name: string, run: () => Promise<void>): void => rootTest('merge', name, run);
+
+/** A test that boots a machine: making its operating system takes root. */
+export const machineTest = (name: string, run: () => Promise<void>): void => rootTest('machine', name, run);

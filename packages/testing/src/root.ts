@@ -20,9 +20,9 @@ async function installed(program: string): Promise<boolean> {
 }
 
 /** Installs mmdebstrap where it is missing; says so. */
-async function ensureMmdebstrap(): Promise<void> {
+export async function ensureMmdebstrap(): Promise<void> {
   if (await installed('mmdebstrap')) return;
-  console.error('installing mmdebstrap, which makes the root of the merge tests');
+  console.error('installing mmdebstrap, which makes the Debian that the tests stand on');
   await exec('apt-get', ['update', '-qq']);
   await exec('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'mmdebstrap'], { env: { DEBIAN_FRONTEND: 'noninteractive' } });
 }
@@ -44,3 +44,15 @@ export async function debianRoot(store: Store): Promise<string> {
   });
   return join(dir, 'root');
 }
+
+/** os-release as Flatcar has it (flatcar/scripts, build_library/set_lsb_release); SYSEXT_LEVEL is the trap of rule 3. */
+export const osRelease = (release: string): string =>
+  [
+    'NAME="Flatcar Container Linux by Kinvolk"',
+    'ID=flatcar',
+    'ID_LIKE=coreos',
+    `VERSION=${release}`,
+    `VERSION_ID=${release}`,
+    'SYSEXT_LEVEL=1.0',
+    '',
+  ].join('\n');

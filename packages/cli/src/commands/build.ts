@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
-import { linkName, selectTargets, UserError, UserErrors, type Image, type Target } from '@flatcar/core';
+import { linkFolder, linkName, selectTargets, UserError, UserErrors, type Image, type Target } from '@flatcar/core';
 import type { Command } from 'commander';
 import {
   arches,
@@ -30,8 +30,8 @@ function howToUse(image: Image, target: Target): string {
   const file = image.file.split('/').at(-1);
   return [
     `To use ${file}: copy it to the node as /opt/extensions/${image.extension}/${file}, then`,
-    `  ln -s /opt/extensions/${image.extension}/${file} /etc/extensions/${linkName(image.extension, target)}`,
-    '  systemctl restart systemd-sysext',
+    `  ln -s /opt/extensions/${image.extension}/${file} ${linkFolder(image.kind)}/${linkName(image.extension, target)}`,
+    `  systemctl restart systemd-${image.kind}`,
   ].join('\n');
 }
 

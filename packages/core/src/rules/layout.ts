@@ -11,8 +11,9 @@ const hits = (context: LintContext, wrong: (entry: LintContext['entries'][number
 export const layout: Readonly<Record<string, Rule>> = {
   'outside-usr': {
     level: 'error',
-    reason: 'a sysext may hold /usr only: /opt in it makes all of /opt read-only, and anything else is not merged',
-    fix: 'put it below usr/ and link to it by tmpfiles (L+), or copy it by tmpfiles (C)',
+    reason:
+      'a sysext may hold /usr only, a confext /etc only: /opt in a sysext makes all of /opt read-only, and anything else is not merged',
+    fix: 'put it below usr/ (of a confext: etc/) and link to it by tmpfiles (L+), or copy it by tmpfiles (C)',
     check: (context) => {
       const root = context.kind === 'sysext' ? 'usr' : 'etc';
       return hits(context, ({ path }) => (below(path, root) ? undefined : `'${path}' is outside ${root}/`));

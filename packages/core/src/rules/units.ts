@@ -2,7 +2,8 @@ import { parseUnit } from '../units.ts';
 import { HOST_PROGRAMS, HOST_USERS } from './host.ts';
 import type { Hit, LintContext, Rule } from './rule.ts';
 
-const UNIT = /^usr\/lib\/systemd\/(?:system|user)\/(.+\.(?:service|socket|timer|path|mount|target|slice)(?:\.d\/[^/]+)?)$/;
+// Of confexts too, which have them below etc/.
+const UNIT = /^(?:usr\/lib|etc)\/systemd\/(?:system|user)\/(.+\.(?:service|socket|timer|path|mount|target|slice)(?:\.d\/[^/]+)?)$/;
 
 interface Setting {
   readonly path: string;
@@ -66,7 +67,8 @@ export const units: Readonly<Record<string, Rule>> = {
     check: ({ entries }) =>
       entries
         .filter(
-          ({ type, path }) => type === 'file' && /^usr\/lib\/systemd\/(?:system|user)\/[^/]+\.d\//.test(path) && !path.endsWith('.conf'),
+          ({ type, path }) =>
+            type === 'file' && /^(?:usr\/lib|etc)\/systemd\/(?:system|user)\/[^/]+\.d\//.test(path) && !path.endsWith('.conf'),
         )
         .map(({ path }): Hit => ({ what: 'a drop-in that systemd does not read', path })),
   },
@@ -76,7 +78,7 @@ export const units: Readonly<Record<string, Rule>> = {
     fix: "name the unit under 'start' in extension.ts: it gets an Upholds= drop-in",
     check: ({ entries }) =>
       entries
-        .filter(({ path }) => /^usr\/lib\/systemd\/(?:system|user)\/[^/]+\.(?:wants|requires)\/./.test(path))
+        .filter(({ path }) => /^(?:usr\/lib|etc)\/systemd\/(?:system|user)\/[^/]+\.(?:wants|requires)\/./.test(path))
         .map(({ path }): Hit => ({ what: 'a link that starts nothing on a live merge', path })),
   },
   'unit-mode': {

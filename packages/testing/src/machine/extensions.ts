@@ -1,0 +1,129 @@
+import { basename, join, resolve } from 'node:path';
+import { findExtensions, loadExtension, UserError, type Arch, type Release } from '@flatcar/core';
+import { expect } from 'vitest';
+import { buildImages, type ExtensionTest } from '../extension.ts';
+import { afterAll, collect, describe, machineTest } from '../levels.ts';
+import { explained, withMachine, type Machine } from './machine.ts';
+
+/** What an extension's test says of a booted machine; its commands run there too. */
+export interface MachineTest {
+  /** Units that are active soon after the boot. */
+  readonly active?: readonly string[];
+  /** Bash scripts that must succeed soon after the boot, and what they say. */
+  readonly answers?: readonly { readonly run: string; readonly says: RegExp }[];
+  /** TCP ports on which something listens. */
+  readonly ports?: readonly number[];
+  /** Extensions that it needs beside it. */
+  readonly beside?: readonly string[];
+  /** MiB that it needs; 2048 unless said. */
+  readonly memory?: number;
+  /** More to look at. */
+  readonly also?: (machine: Machine) => Promise<void>;
+}
+
+/** Which machines are booted. */
+export interface Selection {
+  /** Names; all unless said. */
+  readonly extensions?: readonly string[];
+  readonly releases: readonly Release[];
+  readonly arches: readonly Arch[];
+}
+
+/** An extension's definition for a machine. */
+interface Tested {
+  readonly name: string;
+  readonly dir: string;
+  readonly about: ExtensionTest;
+  readonly conflicts: readonly string[];
+}
+
+const REPOSITORY = resolve(import.meta.dirname, '../../../..');
+
+async function readTested(dir: string): Promise<Tested[]> {
+  const found = await collect<{ dir: string; about: ExtensionTest }>(() => import(join(dir, 'extension.test.ts')));
+  const { extension } = await loadExtension(dir);
+  return found.map(({ about }) => ({ name: basename(dir), dir, about, conflicts: extension.conflicts }));
+}
+
+/** Extensions that can be merged together, in as few groups as a greedy division gives; what one needs beside it comes along. */
+export function groupsOf<T extends { name: string; conflicts: readonly string[]; beside: readonly string[] }>(all: readonly T[]): T[][] {
+  const groups: T[][] = [];
+  const clash = (a: T, b: T): boolean => a.name !== b.name && (a.conflicts.includes(b.name) || b.conflicts.includes(a.name));
+  for (const one of all.toSorted((a, b) => b.beside.length - a.beside.length)) {
+    const needed = [one, ...one.beside.map((name) => all.find((other) => other.name === name)).filter((other) => other !== undefined)];
+    const group = groups.find((members) => needed.every((two) => members.every((member) => !clash(two, member))));
+    const into = group ?? [];
+    for (const two of needed) if (!into.includes(two)) into.push(two);
+    if (group === undefined) groups.push(into);
+  }
+  return groups;
+}
+
+/** The shell word of an argument. */
+const quote = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
+
+/** What every extension is looked at for: it is merged, its programs run, its units are active. */
+async function look(machine: Machine, { about, name }: Tested): Promise<void> {
+  const { kind = 'sysext', commands, machine: more = {} } = about;
+  expect(await machine.run(`systemd-${kind} status --no-pager --no-legend`)).toContain(name);
+  for (const { run, env = {}, says } of commands)
+    expect(
+      (await machine.ask(['env', ...Object.entries(env).map(([key, value]) => quote(`${key}=${value}`)), ...run.map(quote)].join(' ')))
+        .said,
+    ).toMatch(says);
+  for (const path of about.paths ?? []) await machine.run(`test -e ${quote(path)}`);
+  for (const unit of more.active ?? [])
+    await machine.until(`systemctl is-active ${quote(unit)} || { systemctl status --no-pager ${quote(unit)}; false; }`);
+  for (const port of more.ports ?? []) await machine.until(`ss --tcp --listening --numeric --no-header 'sport = :${port}' | grep .`);
+  for (const { run, says } of more.answers ?? []) expect(await machine.until(run)).toMatch(says);
+  await more.also?.(machine);
+}
+
+/** One machine with all images of a group, and a test for each of them. */
+function describeGroup(group: readonly Tested[], release: Release, arch: Arch): void {
+  const up = Promise.withResolvers<Machine>();
+  const over = Promise.withResolvers<void>();
+  up.promise.catch(() => undefined); // told by each test
+  let running: Promise<void> | undefined;
+  const start = (): Promise<Machine> => {
+    running ??= (async () => {
+      const images = (await Promise.all(group.map(({ dir, about }) => buildImages(dir, arch, [release], about)))).flat();
+      const memory = Math.max(...group.map(({ about }) => about.machine?.memory ?? 2048));
+      await withMachine({ release, arch, memory, images: images.map((image) => ({ image })) }, async (machine) => {
+        up.resolve(machine);
+        await over.promise;
+      });
+    })().catch((error: unknown) => up.reject(error));
+    return up.promise;
+  };
+  afterAll(async () => {
+    over.resolve();
+    await running;
+  });
+  for (const one of group)
+    machineTest(one.name, async () => {
+      const machine = await start();
+      await explained(machine, () => look(machine, one));
+    });
+}
+
+/** Registers the machine tests of extensions: one boot for each group of those that can be merged together, release and architecture. */
+export async function describeMachines({ extensions, releases, arches }: Selection): Promise<void> {
+  const dirs = new Map((await findExtensions(REPOSITORY)).map((dir) => [basename(dir), dir]));
+  const names = [...(extensions ?? dirs.keys())];
+  const tested: (Tested & { beside: readonly string[] })[] = [];
+  for (const name of names) {
+    const dir = dirs.get(name);
+    if (dir === undefined) throw new UserError(`there is no extension '${name}'`, { next: `there are: ${[...dirs.keys()].join(', ')}` });
+    const [one] = await readTested(dir);
+    if (one === undefined)
+      throw new UserError(`'${name}' has no test that calls testExtension()`, { where: join(dir, 'extension.test.ts') });
+    const beside = one.about.machine?.beside ?? [];
+    tested.push({ ...one, beside });
+    names.push(...beside.filter((other) => !names.includes(other)));
+  }
+  for (const arch of arches)
+    for (const release of releases)
+      for (const group of groupsOf(tested))
+        describe(`${release.number} ${arch}: ${group.map(({ name }) => name).join(', ')}`, () => describeGroup(group, release, arch));
+}

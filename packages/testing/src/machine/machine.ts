@@ -1,0 +1,294 @@
+import { copyFile, link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  cacheRoot,
+  hostArch,
+  linkFolder,
+  linkName,
+  openStore,
+  openTools,
+  selectTargets,
+  type Arch,
+  type Image,
+  type Release,
+} from '@flatcar/core';
+import { standIn, usrOf, type OperatingSystem } from './os.ts';
+import { acceleratorFor, consoleOf, startQemu, type Qemu } from './qemu.ts';
+import { writeSeed, type Seed } from './seed.ts';
+import { shellOver, type Answer, type Shell } from './shell.ts';
+
+/** An image, and the name under which it is linked on the node; its own unless said. */
+export interface Delivered {
+  readonly image: Image;
+  readonly link?: string;
+}
+
+/** What a machine starts with. */
+export interface MachineOptions {
+  /** Which Flatcar it is. */
+  readonly release: Release;
+  readonly arch?: Arch;
+  readonly images?: readonly Delivered[];
+  readonly seed?: Seed;
+  /** MiB; 2048 unless said. */
+  readonly memory?: number;
+  /** A network of its own, on which this machine is 10.0.2.2; none unless said. */
+  readonly network?: boolean;
+}
+
+/** A running machine. */
+export interface Machine {
+  readonly release: Release;
+  readonly arch: Arch;
+  /** Runs a bash script as root and gives all it says; an exit code other than 0 is an error. */
+  run(script: string, timeout?: number): Promise<string>;
+  /** Runs a bash script, whatever its exit code. */
+  ask(script: string, timeout?: number): Promise<Answer>;
+  /** Repeats a script until it succeeds; gives what it said then. */
+  until(script: string, timeout?: number): Promise<string>;
+  /** Copies a file of this machine to a path in it. */
+  copyIn(from: string, path: string): Promise<void>;
+  /** Reboots, as `systemctl reboot` does. */
+  reboot(): Promise<void>;
+  /** Shuts it down and starts it with another /usr, as an update of the OS or its rollback does. */
+  bootInto(release: Release): Promise<void>;
+  /** What the kernel and systemd wrote to the serial console. */
+  serial(): Promise<string>;
+}
+
+/** Folder of images on a node, and the names of their links. */
+export const imagePath = ({ image }: Delivered): string => `/opt/extensions/${image.extension}/${basename(image.file)}`;
+export const linkPath = ({ image, link: name }: Delivered): string => {
+  const [target = 'portable'] = selectTargets(image.target);
+  return `${linkFolder(image.kind)}/${name ?? linkName(image.extension, target)}`;
+};
+
+/** Times in milliseconds; without KVM a busy host may take many minutes for a boot, and a test must not judge that. */
+const BOOT = 900_000;
+const COMMAND = 300_000;
+
+/** Words on the console after which no boot succeeds. */
+const LOST = /Kernel panic|You are in emergency mode|Cannot open access to console|Failed to start initrd-switch-root/;
+
+const AGENT = '/opt/test-agent/agent';
+
+/** Images, as a node gets them by Ignition: files below /opt/extensions and links in /etc, and the tests' shell. */
+async function seedOf({ images = [], seed = {} }: MachineOptions): Promise<Seed> {
+  const guest = (name: string): Promise<string> => readFile(join(import.meta.dirname, 'guest', name), 'utf8');
+  return {
+    files: { [AGENT]: await guest('agent'), '/etc/systemd/system/test-agent.service': await guest('agent.service'), ...seed.files },
+    copies: { ...Object.fromEntries(images.map((one) => [imagePath(one), one.image.file])), ...seed.copies },
+    links: {
+      '/etc/systemd/system/multi-user.target.wants/test-agent.service': '/etc/systemd/system/test-agent.service',
+      ...Object.fromEntries(images.map((one) => [linkPath(one), imagePath(one)])),
+      ...seed.links,
+    },
+  };
+}
+
+/** The end of a log, with what repeats the least worth left out. */
+const tail = (text: string, lines: number): string => text.trimEnd().split('\n').slice(-lines).join('\n');
+
+/** Where logs of failed machines are kept. */
+const logFolder = (): string => join(cacheRoot(), 'machine-logs');
+
+/**
+ * Boots a machine, and takes it down whatever happens. When `use` fails, the journal, systemd-sysext's status and the
+ * serial log are kept in the cache folder, and their ends are part of the error.
+ */
+export async function withMachine(options: MachineOptions, use: (machine: Machine) => Promise<void>): Promise<void> {
+  const { arch = hostArch(), memory = 2048, network = false } = options;
+  const store = openStore();
+  const tools = openTools(store);
+  const os: OperatingSystem = await standIn(store, tools, options.release.era, arch);
+  const accelerator = await acceleratorFor(store, tools, arch, os.kernel);
+  await store.withTemp(async (temp) => {
+    const at = (name: string): string => join(temp, name);
+    await mkdir(at('share'));
+    await writeSeed(store, await seedOf(options), at('seed'));
+    await tools.run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', os.root, '-F', 'qcow2', at('root')]);
+    const usrs = new Map<string, string>();
+    let release = options.release;
+    let running: { shell: Shell; qemu: Qemu } | undefined;
+
+    async function start(): Promise<void> {
+      let usr = usrs.get(release.number);
+      if (usr === undefined) {
+        usr = at(`usr-${release.number}`);
+        await usrOf(os, release.number, usr);
+        usrs.set(release.number, usr);
+      }
+      const disk = (name: string, file: string, format: string, more = ''): string[] => [
+        '-drive', `if=none,id=${name},file=${file},format=${format}${more}`,
+        '-device', `virtio-blk-pci,drive=${name},serial=${name}`,
+      ]; // prettier-ignore
+      const kernelLine = [
+        `console=${consoleOf(arch)}`, 'root=/dev/disk/by-id/virtio-root', 'rw', 'rootfstype=ext4',
+        'mount.usr=/dev/disk/by-id/virtio-usr', 'mount.usrfstype=erofs', 'mount.usrflags=ro',
+        'panic=30', 'rd.shell=0', 'SYSTEMD_SULOGIN_FORCE=1', 'systemd.firstboot=no', 'loglevel=4',
+      ]; // prettier-ignore
+      const qemu = await startQemu(tools, {
+        arch, accelerator, memory, cpus: 2,
+        args: [
+          '-kernel', os.kernel, '-initrd', os.initrd, '-append', kernelLine.join(' '),
+          ...disk('usr', usr, 'raw', ',readonly=on'),
+          ...disk('root', at('root'), 'qcow2', ',cache=unsafe'),
+          ...disk('seed', at('seed'), 'raw', ',readonly=on'),
+          '-chardev', `file,id=serial,path=${at('serial')},append=on`, '-serial', 'chardev:serial',
+          '-chardev', 'stdio,id=shell,signal=off', '-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=shell,name=shell',
+          '-virtfs', `local,path=${at('share')},mount_tag=share,security_model=none,readonly=on`,
+          '-device', 'virtio-rng-pci',
+          ...(network ? ['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net'] : ['-nic', 'none']),
+        ],
+      }); // prettier-ignore
+      running = { shell: shellOver(qemu.input, qemu.output), qemu };
+      await ready();
+    }
+
+    /** Waits for the agent; QEMU's own end and a boot that can no longer succeed end the wait early. */
+    async function ready(): Promise<void> {
+      if (running === undefined) throw new Error('the machine is off');
+      const { shell, qemu } = running;
+      const before = serialSeen;
+      const over = new AbortController();
+      const ended = qemu.ended.then((words): never => {
+        throw new Error(words);
+      });
+      const lost = async (): Promise<never> => {
+        for (;;) {
+          await sleep(2000, undefined, { signal: over.signal });
+          const found = LOST.exec((await serial()).slice(before));
+          if (found !== null) throw new Error(`the machine does not come up: ${found[0]}`);
+        }
+      };
+      const losing = lost();
+      for (const one of [ended, losing]) one.catch(() => undefined); // only the first to end counts
+      try {
+        await Promise.race([shell.ready(BOOT), ended, losing]);
+        serialSeen = (await serial()).length;
+      } finally {
+        over.abort();
+      }
+    }
+    let serialSeen = 0;
+    const serial = async (): Promise<string> => (await readFile(at('serial'), 'utf8').catch(() => '')).replaceAll('\r', '');
+
+    async function stop(clean: boolean): Promise<void> {
+      if (running === undefined) return;
+      const { qemu, shell } = running;
+      running = undefined;
+      if (clean) {
+        shell.run('systemctl poweroff', COMMAND).catch(() => undefined);
+        const late = setTimeout(() => qemu.kill(), COMMAND);
+        await qemu.ended;
+        clearTimeout(late);
+      } else qemu.kill();
+      await qemu.ended;
+    }
+
+    const ask = async (script: string, timeout = COMMAND): Promise<Answer> => {
+      if (running === undefined) throw new Error('the machine is off');
+      const { shell, qemu } = running;
+      const lost = qemu.ended.then((words): never => {
+        throw new Error(`${words}, while the machine ran: ${script}`);
+      });
+      lost.catch(() => undefined);
+      return Promise.race([shell.run(script, timeout), lost]);
+    };
+    const machine: Machine = {
+      get release() {
+        return release;
+      },
+      arch,
+      ask,
+      async run(script, timeout) {
+        const { code, said } = await ask(script, timeout);
+        if (code !== 0) throw new Error(`exit code ${code} of: ${script}\n${tail(said, 40)}`);
+        return said;
+      },
+      async until(script, timeout = COMMAND) {
+        const end = Date.now() + timeout;
+        for (;;) {
+          const { code, said } = await ask(script);
+          if (code === 0) return said;
+          if (Date.now() > end) throw new Error(`not within ${timeout / 1000} s (exit code ${code}): ${script}\n${tail(said, 40)}`);
+          await sleep(500);
+        }
+      },
+      async copyIn(from, path) {
+        const name = `${Date.now()}-${basename(from)}`;
+        await link(from, at(`share/${name}`)).catch(() => copyFile(from, at(`share/${name}`)));
+        const mount =
+          'mkdir -p /run/share; mountpoint -q /run/share || mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,ro share /run/share';
+        await machine.run(`set -e; ${mount}; mkdir -p "$(dirname '${path}')"; cp --no-preserve=mode '/run/share/${name}' '${path}'`);
+        await rm(at(`share/${name}`));
+      },
+      async reboot() {
+        if (running === undefined) throw new Error('the machine is off');
+        running.shell.run('systemctl reboot', COMMAND).catch(() => undefined);
+        await ready();
+      },
+      async bootInto(next) {
+        if (next.era !== release.era)
+          throw new Error(`the stand-in of ${release.number} cannot become ${next.number}, which merges elsewhere`);
+        await stop(true);
+        release = next;
+        await start();
+      },
+      serial,
+    };
+    try {
+      await explained(machine, async () => {
+        await start();
+        await use(machine);
+      });
+    } finally {
+      await stop(false);
+    }
+  });
+}
+
+/** An error that already tells what the machine's logs say. */
+class MachineError extends Error {}
+
+/** Does something with a machine; when that fails, the logs are kept and their ends are part of the error. */
+export async function explained(machine: Machine, use: () => Promise<void>): Promise<void> {
+  try {
+    await use();
+  } catch (error) {
+    if (error instanceof MachineError) throw error;
+    const what = await autopsy(machine).catch((cause: unknown) => `no more could be learnt: ${String(cause)}`);
+    throw new MachineError(`${error instanceof Error ? error.message : String(error)}\n${what}`, { cause: error });
+  }
+}
+
+/** Keeps the logs of a failed machine, and gives their ends. */
+async function autopsy(machine: Machine): Promise<string> {
+  const folder = join(logFolder(), new Date().toISOString().replaceAll(/[:.]/g, '-'));
+  await mkdir(folder, { recursive: true });
+  const parts: string[] = [];
+  for (const [name, script] of [
+    ['journal', 'journalctl --boot --no-pager --output=short-monotonic'],
+    ['status', 'systemd-sysext status --no-pager; systemd-confext status --no-pager; systemctl --failed --no-pager'],
+  ] as const) {
+    const said = await machine
+      .ask(script, 60_000)
+      .then(({ said: text }) => text)
+      .catch(() => undefined);
+    if (said === undefined) continue;
+    await writeFile(join(folder, name), said);
+    parts.push(`--- ${name}\n${name === 'journal' ? tail(warnings(said), 25) : tail(said, 25)}`);
+  }
+  const log = await machine.serial();
+  await writeFile(join(folder, 'serial'), log);
+  if (parts.length === 0) parts.push(`--- serial\n${tail(log, 40)}`);
+  return [...parts, `whole logs: ${folder}`].join('\n');
+}
+
+/** Lines of a journal that tell of trouble. */
+const warnings = (journal: string): string =>
+  journal
+    .split('\n')
+    .filter((line) => /fail|error|denied|refus|incompatible|ignor|warn/i.test(line))
+    .join('\n');

@@ -1,0 +1,37 @@
+import { link, mkdir, symlink, writeFile, copyFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { exec, type Store } from '@flatcar/core';
+
+/** What a node gets on its first boot, besides the OS: Ignition's files and links. */
+export interface Seed {
+  /** Path on the node to the text of the file. */
+  readonly files?: Readonly<Record<string, string>>;
+  /** Path on the node to a file of this machine. */
+  readonly copies?: Readonly<Record<string, string>>;
+  /** Path on the node to the target of a link. */
+  readonly links?: Readonly<Record<string, string>>;
+}
+
+/** Programs by their place; everything else is 0644. */
+const modeOf = (path: string, text: string): number => (text.startsWith('#!') || path.includes('/bin/') ? 0o755 : 0o644);
+
+/** Writes a seed as the tar that the stand-in's initrd unpacks over the root on the first boot. */
+export async function writeSeed(store: Store, seed: Seed, out: string): Promise<void> {
+  await store.withTemp(async (temp) => {
+    const paths: string[] = [];
+    const place = async (path: string, put: (to: string) => Promise<void>): Promise<void> => {
+      const to = join(temp, path);
+      await mkdir(dirname(to), { recursive: true });
+      await put(to);
+      paths.push(path.replace(/^\/+/, ''));
+    };
+    for (const [path, text] of Object.entries(seed.files ?? {}))
+      await place(path, (to) => writeFile(to, text, { mode: modeOf(path, text) }));
+    for (const [path, from] of Object.entries(seed.copies ?? {})) await place(path, (to) => link(from, to).catch(() => copyFile(from, to))); // the store may be on another disk
+    for (const [path, target] of Object.entries(seed.links ?? {})) await place(path, (to) => symlink(target, to));
+    // Files only: the folders on the node keep their modes.
+    await exec('tar', ['--create', `--file=${out}`, `--directory=${temp}`, '--owner=0', '--group=0', '--hard-dereference', '--null', '--files-from=-'], {
+      input: paths.map((path) => `${path}\0`).join(''),
+    }); // prettier-ignore
+  });
+}

@@ -1,0 +1,21 @@
+// Boots machines with the extensions that FLATCAR_EXT_MACHINES names; `npm test` boots one, with kubernetes on stable.
+import { hostArch, parseArch, selectTargets } from '@flatcar/core';
+import { describeMachines } from '../src/index.ts';
+
+/** As `flatcar-ext test` writes it. */
+interface Wanted {
+  readonly extensions?: readonly string[];
+  readonly releases?: readonly string[];
+  readonly arches?: readonly string[];
+}
+const {
+  extensions,
+  releases = ['stable'],
+  arches = [hostArch()],
+} = JSON.parse(process.env['FLATCAR_EXT_MACHINES'] ?? '{"extensions":["kubernetes"]}') as Wanted;
+
+await describeMachines({
+  ...(extensions === undefined ? {} : { extensions }),
+  releases: releases.flatMap((one) => selectTargets(one)).filter((one) => one !== 'portable'),
+  arches: arches.map(parseArch),
+});
