@@ -28,6 +28,24 @@ export default defineConfig({
       {
         test: { name: 'docs', include: ['docs/*.test.ts'], pool: 'forks', testTimeout: 1_800_000, hookTimeout: 300_000 },
       },
+      // Only when asked for, until a boot is known to fit into everybody's `npm test`.
+      ...(process.env['FLATCAR_EXT_MACHINES'] === undefined
+        ? []
+        : [
+            {
+              test: {
+                name: 'machine',
+                include: [
+                  process.env['FLATCAR_EXT_MACHINES'] === 'all'
+                    ? 'packages/testing/test/**/*.machine.test.ts'
+                    : 'packages/testing/test/extensions.machine.test.ts',
+                ],
+                pool: 'forks' as const,
+                testTimeout: 3_600_000,
+                hookTimeout: 3_600_000,
+              },
+            },
+          ]),
     ],
   },
 });
