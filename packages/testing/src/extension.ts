@@ -48,7 +48,7 @@ export interface ExtensionTest {
 }
 
 /** A version as a word of its own: 1.2.3 is not in 11.2.3, nor in 1.2.30. */
-const versionPattern = (imageVersion: string): RegExp =>
+export const versionPattern = (imageVersion: string): RegExp =>
   new RegExp(`(?<![\\d.])${imageVersion.replace(/-\d+$/, '').replaceAll('.', String.raw`\.`)}(?!\\d|\\.\\d)`);
 
 /** What systemd-sysext says of the one image that it merges; from systemd 257 on the file's suffix follows. */

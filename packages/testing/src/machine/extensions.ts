@@ -1,7 +1,7 @@
 import { basename, join, resolve } from 'node:path';
 import { findExtensions, loadExtension, UserError, type Arch, type Release } from '@flatcar/core';
 import { expect } from 'vitest';
-import { buildImages, type ExtensionTest } from '../extension.ts';
+import { buildImages, versionPattern, type ExtensionTest } from '../extension.ts';
 import { afterAll, collect, describe, machineTest } from '../levels.ts';
 import { explained, withMachine, type Machine } from './machine.ts';
 
@@ -63,14 +63,14 @@ export function groupsOf<T extends { name: string; conflicts: readonly string[];
 const quote = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
 
 /** What every extension is looked at for: it is merged, its programs run, its units are active. */
-async function look(machine: Machine, { about, name }: Tested): Promise<void> {
+async function look(machine: Machine, { about, name }: Tested, version: string): Promise<void> {
   const { kind = 'sysext', commands, machine: more = {} } = about;
   expect(await machine.run(`systemd-${kind} status --no-pager --no-legend`)).toContain(name);
   for (const { run, env = {}, says } of commands)
     expect(
       (await machine.ask(['env', ...Object.entries(env).map(([key, value]) => quote(`${key}=${value}`)), ...run.map(quote)].join(' ')))
         .said,
-    ).toMatch(says);
+    ).toMatch(says === 'version' ? versionPattern(version) : says);
   for (const path of about.paths ?? []) await machine.run(`test -e ${quote(path)}`);
   for (const unit of more.active ?? [])
     await machine.until(`systemctl is-active ${quote(unit)} || { systemctl status --no-pager ${quote(unit)}; false; }`);
@@ -85,9 +85,11 @@ function describeGroup(group: readonly Tested[], release: Release, arch: Arch): 
   const over = Promise.withResolvers<void>();
   up.promise.catch(() => undefined); // told by each test
   let running: Promise<void> | undefined;
+  const versions = new Map<string, string>();
   const start = (): Promise<Machine> => {
     running ??= (async () => {
       const images = (await Promise.all(group.map(({ dir, about }) => buildImages(dir, arch, [release], about)))).flat();
+      for (const { extension, version } of images) versions.set(extension, version);
       const memory = Math.max(...group.map(({ about }) => about.machine?.memory ?? 2048));
       await withMachine({ release, arch, memory, images: images.map((image) => ({ image })) }, async (machine) => {
         up.resolve(machine);
@@ -103,7 +105,7 @@ function describeGroup(group: readonly Tested[], release: Release, arch: Arch): 
   for (const one of group)
     machineTest(one.name, async () => {
       const machine = await start();
-      await explained(machine, () => look(machine, one));
+      await explained(machine, () => look(machine, one, versions.get(one.name) ?? ''));
     });
 }
 
