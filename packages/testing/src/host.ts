@@ -3,7 +3,7 @@ import { access, copyFile, mkdir, readFile, rm, symlink, writeFile } from 'node:
 import { basename, join } from 'node:path';
 import { exec, linkFolder, openStore, openTools, type Arch } from '@flatcar/core';
 import { execa } from 'execa';
-import { debianRoot, osRelease } from './root.ts';
+import { debianRoot, osRelease, type RootOptions } from './root.ts';
 
 /** A Debian that calls itself a Flatcar release, in a mount namespace of its own. */
 export interface Host {
@@ -19,6 +19,8 @@ export interface Host {
   copyOut(path: string, to: string): Promise<void>;
   /** Copies a file of this machine onto the host. */
   copyIn(from: string, path: string): Promise<void>;
+  /** Shows a folder of this machine on the host. */
+  share(from: string, path: string): Promise<void>;
   /** True when a path is there, links followed. */
   exists(path: string): Promise<boolean>;
   /** Makes the host another release, as an update and a reboot would. */
@@ -49,11 +51,11 @@ exec cat
 
 /** Starts such a host, and takes every mount away afterwards, whatever happened. It merges sysexts unless `kind` says confexts. */
 export async function withHost(
-  options: { release: string; kind?: 'sysext' | 'confext' },
+  options: { release: string; kind?: 'sysext' | 'confext'; root?: RootOptions },
   use: (host: Host) => Promise<void>,
 ): Promise<void> {
   const store = openStore();
-  const lower = await debianRoot(store);
+  const lower = await debianRoot(store, options.root);
   await store.withTemp(async (work) => {
     // `cat` ends when this process does, and with it the namespace and all its mounts.
     const anchor = execa('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', SETUP, 'sh', work, lower], {
@@ -117,6 +119,10 @@ function hostIn(pid: string, root: string, kind: 'sysext' | 'confext'): Host {
     },
     copyOut: (path, to) => copyFile(join(inside, path), to),
     copyIn: (from, path) => copyFile(from, join(inside, path)),
+    async share(from, path) {
+      await mkdir(join(inside, path), { recursive: true });
+      await enter(['mount', '--bind', from, join(root, path)]);
+    },
     exists: (path) =>
       enter(['chroot', root, 'test', '-e', path]).then(
         () => true,

@@ -6,3 +6,5 @@ export { buildImages, testExtension, type ExtensionTest } from './extension.ts';
 export { writeContainer, type TestContainer } from './oci.ts';
 export { imagePath, linkPath, withMachine, type Delivered, type Machine, type MachineOptions } from './machine/machine.ts';
 export { describeMachines, type MachineTest, type Selection } from './machine/extensions.ts';
+export { NGINX_ROOT, withNginx } from './nginx.ts';
+export { debianRoot, type RootOptions } from './root.ts';

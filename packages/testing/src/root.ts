@@ -27,19 +27,32 @@ export async function ensureMmdebstrap(): Promise<void> {
   await exec('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'mmdebstrap'], { env: { DEBIAN_FRONTEND: 'noninteractive' } });
 }
 
-/** A small Debian root, made once and kept in the store; nothing ever writes into it. */
-export async function debianRoot(store: Store): Promise<string> {
-  const { dir } = await store.result('test-root', digestOf({ number: 1, suite: SUITE, packages: PACKAGES }), async (fresh) => {
+/** What a root is made of. */
+export interface RootOptions {
+  /** Debian's suite; `<suite>-backports` takes from there what it has. */
+  readonly suite?: string;
+  readonly packages?: readonly string[];
+}
+
+/** A small Debian root, made once and kept in the store; nothing ever writes into it. Debian 13 unless another suite is named. */
+export async function debianRoot(store: Store, { suite = SUITE, packages = PACKAGES }: RootOptions = {}): Promise<string> {
+  const { dir } = await store.result('test-root', digestOf({ number: 1, suite, packages }), async (fresh) => {
     await ensureMmdebstrap();
-    console.error(`making a ${SUITE} root for the merge tests (about a minute)`);
+    console.error(`making a ${suite} root for the merge tests (about a minute)`);
+    const mirror = await debianMirror();
+    const base = suite.replace(/-backports$/, '');
     await exec('mmdebstrap', [
       '--quiet',
       '--mode=root',
       '--variant=minbase',
-      `--include=${PACKAGES.join(',')}`,
-      SUITE,
+      `--include=${packages.join(',')}`,
+      // A mirror of unstable may be some days behind.
+      ...(suite === 'sid' ? ['--aptopt=Acquire::Check-Valid-Until "false"'] : []),
+      ...(base === suite ? [] : [`--aptopt=APT::Default-Release "${suite}"`]),
+      base,
       join(fresh, 'root'),
-      await debianMirror(),
+      mirror,
+      ...(base === suite ? [] : [`deb ${mirror} ${suite} main`]),
     ]);
   });
   return join(dir, 'root');
