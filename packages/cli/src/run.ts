@@ -12,11 +12,14 @@ import { addKeys } from './commands/keys.ts';
 import { addLint } from './commands/lint.ts';
 import { addList } from './commands/list.ts';
 import { addNew } from './commands/new.ts';
+import { addMirror } from './commands/mirror.ts';
 import { addOutdated } from './commands/outdated.ts';
 import { addPin } from './commands/pin.ts';
+import { addPlan } from './commands/plan.ts';
 import { addPublish } from './commands/publish.ts';
 import { addReleases } from './commands/releases.ts';
 import { addVerify } from './commands/verify.ts';
+import { addWithdraw } from './commands/withdraw.ts';
 import { paint } from './terminal.ts';
 
 /** Exit codes, the same for every command. */
@@ -48,8 +51,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
     addVerify,
     addPin,
     addOutdated,
+    addPlan,
     addPublish,
     addButane,
+    addWithdraw,
+    addMirror,
     addKeys,
     addNew,
     addBump,

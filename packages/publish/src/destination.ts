@@ -1,5 +1,6 @@
-import { UserError } from '@flatcar/core';
+import { UserError, type Report, type Store } from '@flatcar/core';
 import type { Source } from './state.ts';
+import type { Tree } from './tree.ts';
 
 /** Whoever changed what we were about to replace; the whole step is done again on what is there now. */
 export class ConflictError extends UserError {
@@ -42,6 +43,8 @@ export interface Destination extends Source {
    * elsewhere one after the other, and only if they are still as this publish read them.
    */
   replace(folder: string, files: ReadonlyMap<string, Buffer>): Promise<void>;
+  /** The same place to read large files from. */
+  tree(store: Store, report?: Report): Tree;
   /** Takes files away; those that are not there are none to worry about. */
   remove(paths: readonly string[]): Promise<void>;
 }

@@ -1,9 +1,13 @@
 import { dispatcher, messageOf, UserError } from '@flatcar/core';
-import { request } from 'undici';
+import { interceptors, request, type Dispatcher } from 'undici';
 import type { Source } from './state.ts';
 
 /** No index or key is longer; a server that sends more is not read to its end. */
 const LIMIT = 256 * 2 ** 20;
+
+/** Buckets and redirectors send clients elsewhere, and servers fail for a moment. */
+const again = (): Dispatcher =>
+  dispatcher().compose(interceptors.redirect({ maxRedirections: 5 }), interceptors.retry({ maxRetries: 3, throwOnError: false }));
 
 /** A published tree on a web server, given by the URL of its root. */
 export function httpSource(baseUrl: string): Source {
@@ -15,7 +19,7 @@ export function httpSource(baseUrl: string): Source {
     async read(path) {
       const url = `${where}/${path}`;
       try {
-        const { statusCode, body } = await request(url, { dispatcher: dispatcher(), signal: AbortSignal.timeout(60_000) });
+        const { statusCode, body } = await request(url, { dispatcher: again(), signal: AbortSignal.timeout(60_000) });
         if (statusCode === 404 || statusCode === 403 || statusCode === 410) {
           await body.dump();
           return undefined; // buckets that may not be listed say 403 for what is not there

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { link, mkdir, open, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { hashFile, UserError, withLock } from '@flatcar/core';
+import { openTree } from './tree.ts';
 import { TakenError, type Destination, type FileAbout } from './destination.ts';
 
 const LOCK = '.publish.lock';
@@ -100,6 +101,7 @@ export function localDestination(dir: string): Destination {
         if (name !== set && /^\.set-|\.tmp$/.test(name)) await rm(join(base, name), { recursive: true, force: true });
       }
     },
+    tree: (store, report) => openTree(root, store, report),
     async remove(paths) {
       for (const path of paths) await rm(at(path), { force: true });
     },

@@ -1,11 +1,16 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { formatOf, selectTargets, targetName, UserError, type Image, type Payload } from '@flatcar/core';
+import { formatOf, selectTargets, targetName, UserError, type Image, type Payload, type Target } from '@flatcar/core';
 import type { Command } from 'commander';
-import { gitCommit, releaseOption } from '../options.ts';
+import { archOption, arches, gitCommit, releaseOption } from '../options.ts';
+import { keyringOption, keysOption, signKeys, trustedKeys } from '../published.ts';
 import { readable, reporter, show, table } from '../terminal.ts';
 
 interface Flags {
+  readonly published?: string;
+  readonly keyring?: string;
+  readonly keys?: string;
+  readonly arch?: string;
   readonly release: string;
   readonly out: string;
   readonly key?: string;
@@ -34,21 +39,74 @@ async function recordsIn(paths: readonly string[]): Promise<string[]> {
   return found.toSorted();
 }
 
+/** A payload and its file. */
+interface Ready {
+  readonly payload: Payload;
+  readonly file: string;
+}
+
+/** Payloads that stand in folders, each checked against its record. */
+async function* built(paths: readonly string[], targets: readonly Target[]): AsyncGenerator<Ready> {
+  const { hashFile } = await import('@flatcar/core');
+  for (const record of await recordsIn(paths)) {
+    const payload = JSON.parse(await readFile(record, 'utf8')) as Payload;
+    if (!targets.some((target) => formatOf(target) === payload.format)) continue;
+    const file = join(dirname(record), payload.file);
+    if ((await hashFile(file)) !== payload.sha256)
+      throw new UserError('the payload is not the one of its record', { where: file, next: 'build it again' });
+    yield { payload, file };
+  }
+}
+
+/** Payloads of a published tree, out of an image of each: nothing is built. */
+async function* restored(names: readonly string[], flags: Flags, targets: readonly Target[], temp: string): AsyncGenerator<Ready> {
+  const { ARCHES, openStore } = await import('@flatcar/core');
+  const { openTree, readPublished, restorePayload } = await import('@flatcar/publish');
+  const tree = openTree(flags.published ?? '', openStore());
+  const published = await readPublished(tree, await trustedKeys(flags));
+  const formats = new Set(targets.map(formatOf));
+  for (const word of names) {
+    const [name = '', version] = word.split('@');
+    const index = await published.extension(name);
+    const found = index?.versions.find((one) => (version === undefined ? one.withdrawn === undefined : one.version === version));
+    if (index === undefined || found === undefined) throw new UserError(`${word} is not published`, { where: tree.where });
+    for (const arch of flags.arch === undefined ? ARCHES : arches(flags.arch)) {
+      for (const format of formats) {
+        if (found.payloads[`${arch} ${format}`] === undefined) continue;
+        yield restorePayload(tree, index, { version: found.version, arch, format }, temp);
+      }
+    }
+  }
+}
+
 /** `bind`: images of payloads that are there, without any extension's code. */
 export function addBind(root: Command, signal: AbortSignal): void {
   root
     .command('bind')
     .description('bind payloads to Flatcar releases')
-    .argument('<payloads...>', 'payload records (*.payload.json) or folders that hold them')
+    .argument(
+      '<payloads...>',
+      'payload records (*.payload.json) or folders that hold them; with --published, extensions: kubernetes@1.37.0',
+    )
     .addOption(releaseOption().makeOptionMandatory())
     .requiredOption('--out <dir>', 'where images go: <dir>/<extension>/<target>/')
+    .option('--published <where>', 'take the payloads from a published tree, a folder or a URL: nothing is built')
+    .addOption(archOption())
+    .addOption(keyringOption())
     .option('--key <file>', 'PEM key that signs the roothash of disk images')
     .option('--certificate <file>', 'PEM certificate of --key')
+    .addOption(keysOption())
     .option('--json', 'print what was made as JSON')
-    .addHelpText('after', '\nExamples:\n  flatcar-ext bind extensions/kubernetes/dist --release 4593.2.4,4593.2.5 --out images')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  flatcar-ext bind extensions/kubernetes/dist --release 4593.2.4,4593.2.5 --out images
+  flatcar-ext bind kubernetes containerd --published https://extensions.example.org --keyring publisher.gpg --release stable --out images`,
+    )
     .action(async (paths: string[], flags: Flags) => {
-      if ((flags.key === undefined) !== (flags.certificate === undefined)) throw new UserError('--key and --certificate go together');
-      const { bindTargets, hashFile, openStore, openTools } = await import('@flatcar/core');
+      const sign = await signKeys(flags);
+      const { bindTargets, openStore, openTools } = await import('@flatcar/core');
       const targets = selectTargets(flags.release);
       const { report, done } = await reporter();
       const store = openStore();
@@ -56,29 +114,26 @@ export function addBind(root: Command, signal: AbortSignal): void {
       const commit = await gitCommit();
       const images: Image[] = [];
       const bound = new Set<string>();
-      for (const record of await recordsIn(paths)) {
-        signal.throwIfAborted();
-        const payload = JSON.parse(await readFile(record, 'utf8')) as Payload;
-        const file = join(dirname(record), payload.file);
-        const fitting = targets.filter((target) => formatOf(target) === payload.format);
-        if (fitting.length === 0) continue;
-        if ((await hashFile(file)) !== payload.sha256)
-          throw new UserError('the payload is not the one of its record', { where: file, next: 'build it again' });
-        images.push(
-          ...(await bindTargets(payload, file, fitting, {
-            out: resolve(flags.out, payload.extension),
-            store,
-            tools,
-            report,
-            signal,
-            ...(flags.key === undefined || flags.certificate === undefined
-              ? {}
-              : { sign: { key: flags.key, certificate: flags.certificate } }),
-            ...(commit === undefined ? {} : { gitCommit: commit }),
-          })),
-        );
-        for (const target of fitting) bound.add(targetName(target));
-      }
+      await store.withTemp(async (temp) => {
+        for await (const { payload, file } of flags.published === undefined
+          ? built(paths, targets)
+          : restored(paths, flags, targets, temp)) {
+          signal.throwIfAborted();
+          const fitting = targets.filter((target) => formatOf(target) === payload.format);
+          images.push(
+            ...(await bindTargets(payload, file, fitting, {
+              out: resolve(flags.out, payload.extension),
+              store,
+              tools,
+              report,
+              signal,
+              ...(sign === undefined ? {} : { sign }),
+              ...(commit === undefined ? {} : { gitCommit: commit }),
+            })),
+          );
+          for (const target of fitting) bound.add(targetName(target));
+        }
+      });
       done();
       const missing = targets.map(targetName).filter((name) => !bound.has(name));
       if (missing.length > 0)

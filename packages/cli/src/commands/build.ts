@@ -14,6 +14,7 @@ import {
   REPOSITORY,
   type BuildFlags,
 } from '../options.ts';
+import { keysOption, signKeys } from '../published.ts';
 import { readable, reporter, show, table } from '../terminal.ts';
 
 interface Flags extends BuildFlags {
@@ -22,6 +23,7 @@ interface Flags extends BuildFlags {
   readonly only?: string;
   readonly key?: string;
   readonly certificate?: string;
+  readonly keys?: string;
   readonly json?: boolean;
 }
 
@@ -49,6 +51,7 @@ export function addBuild(root: Command, signal: AbortSignal): void {
     .option('--out <dir>', "where images go: <dir>/<extension>/<target>/ (default: the extension's dist/, which is emptied first)")
     .option('--key <file>', 'PEM key that signs the roothash of disk images')
     .option('--certificate <file>', 'PEM certificate of --key')
+    .addOption(keysOption())
     .option('--only <list>', 'components, comma-separated: an image without the others, to try things; never publishable')
     .option('--pins <file>', 'another pins.json, with the pins of shared components too; for tests')
     .option('--json', 'print what was made as JSON')
@@ -62,7 +65,7 @@ Examples:
   flatcar-ext build wasm-shims --only wasmtime,containerd-shim-wasmtime-v1`,
     )
     .action(async (names: string[], flags: Flags) => {
-      if ((flags.key === undefined) !== (flags.certificate === undefined)) throw new UserError('--key and --certificate go together');
+      const sign = await signKeys(flags);
       const { buildExtension, openStore, openTools } = await import('@flatcar/core');
       const targets = selectTargets(flags.release ?? '');
       const chosen = await chooseExtensions(names, flags.pins);
@@ -90,9 +93,7 @@ Examples:
               signal,
               ...(flags.only === undefined ? {} : { only: flags.only.split(',').map((name) => name.trim()) }),
               ...(flags.mirror === undefined ? {} : { mirror: flags.mirror }),
-              ...(flags.key === undefined || flags.certificate === undefined
-                ? {}
-                : { sign: { key: flags.key, certificate: flags.certificate } }),
+              ...(sign === undefined ? {} : { sign }),
               ...(commit === undefined ? {} : { gitCommit: commit }),
             });
             images.push(...made.images);

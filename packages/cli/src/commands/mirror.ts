@@ -1,0 +1,73 @@
+import { catalogue, selectTargets, targetName, UserError } from '@flatcar/core';
+import type { Command } from 'commander';
+import { archOption, arches, releaseOption } from '../options.ts';
+import { baseUrlOption, keyringOption, keysOption, trustedKeys } from '../published.ts';
+import { readable, reporter, show } from '../terminal.ts';
+
+interface Flags {
+  readonly keys?: string;
+  readonly keyring?: string;
+  readonly baseUrl?: string;
+  readonly extension?: string;
+  readonly release?: string;
+  readonly arch?: string;
+  readonly json?: boolean;
+}
+
+const list = (text: string): string[] => text.split(',').map((one) => one.trim()).filter(Boolean); // prettier-ignore
+
+/** Targets by their names: releases that the catalogue does not know may be published all the same. */
+function targetNames(text: string): string[] {
+  return list(text).flatMap((word) =>
+    /^\d+\.\d+\.\d+$/.test(word) && !catalogue().some(({ number }) => number === word) ? [word] : selectTargets(word).map(targetName),
+  );
+}
+
+/** `mirror`: a copy of a published tree for places without a network. */
+export function addMirror(root: Command, signal: AbortSignal): void {
+  root
+    .command('mirror')
+    .description('copy chosen extensions, releases and architectures of a published tree, checked on the way')
+    .argument('<from>', 'the published tree: a URL or a folder')
+    .argument('<dir>', 'folder that becomes the mirror')
+    .option('--extension <list>', 'names, comma-separated; all unless said')
+    .addOption(releaseOption())
+    .addOption(archOption())
+    .addOption(baseUrlOption())
+    .addOption(keyringOption())
+    .addOption(keysOption())
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+Sums, index and their signatures are the publisher's own, so nodes keep the publisher's keyring; only the transfer files are written anew, for
+the URL of the mirror. Running it again fetches what is new.
+
+Examples:
+  flatcar-ext mirror https://extensions.example.org /srv/mirror --keyring publisher.gpg --base-url http://mirror.lan \\
+    --extension kubernetes,containerd --release portable,stable --arch x86-64`,
+    )
+    .action(async (from: string, dir: string, flags: Flags) => {
+      if (flags.baseUrl === undefined)
+        throw new UserError('the URL of the mirror is not known', { next: 'give it by --base-url: it stands in the transfer files' });
+      const { openStore } = await import('@flatcar/core');
+      const { localDestination, mirror, openTree } = await import('@flatcar/publish');
+      const { report, done } = await reporter();
+      const result = await mirror({
+        tree: openTree(from, openStore(), report),
+        destination: localDestination(dir),
+        keys: await trustedKeys(flags),
+        baseUrl: flags.baseUrl,
+        ...(flags.extension === undefined ? {} : { extensions: list(flags.extension) }),
+        ...(flags.release === undefined ? {} : { targets: targetNames(flags.release) }),
+        ...(flags.arch === undefined ? {} : { arches: arches(flags.arch) }),
+        report,
+        signal,
+      }).finally(done);
+      show(
+        result,
+        flags.json,
+        ({ images, bytes, serial, where }) => `${images.length} images (${readable(bytes)}) of index ${serial} are in ${where}`,
+      );
+    });
+}

@@ -1,0 +1,87 @@
+import { catalogue, findExtensions, loadExtension, selectTargets, UserError } from '@flatcar/core';
+import type { PlannedExtension, ReleasePlan } from '@flatcar/publish';
+import type { Command } from 'commander';
+import { archOption, arches, releaseOption, REPOSITORY } from '../options.ts';
+import { keyringOption, keysOption, trustedKeys } from '../published.ts';
+import { show, table } from '../terminal.ts';
+
+interface Flags {
+  readonly published?: string;
+  readonly keys?: string;
+  readonly keyring?: string;
+  readonly release?: string;
+  readonly arch?: string;
+  readonly matrix?: boolean;
+  readonly json?: boolean;
+}
+
+async function planned(names: readonly string[]): Promise<PlannedExtension[]> {
+  const dirs = await findExtensions(REPOSITORY);
+  const nameOf = (dir: string): string => dir.split('/').at(-1) ?? '';
+  const unknown = names.find((name) => !dirs.some((dir) => nameOf(dir) === name));
+  if (unknown !== undefined)
+    throw new UserError(`there is no extension '${unknown}'`, { where: REPOSITORY, next: `there are: ${dirs.map(nameOf).join(', ')}` });
+  const chosen = dirs.filter((dir) => names.length === 0 || names.includes(nameOf(dir)));
+  const loaded = await Promise.all(chosen.map((dir) => loadExtension(dir)));
+  // An extension of date (`versions: date`) keeps its newest lock, as all do whose policy says so.
+  return loaded.map(({ extension, pins }) => ({ name: extension.name, pins, keep: extension.versions.keep }));
+}
+
+function text({ images, payloads, skipped, targets, serial }: ReleasePlan): string {
+  if (images.length === 0) return `nothing is missing: everything is published for ${targets.join(', ')} (index ${serial})`;
+  const missing = new Set(payloads.map((one) => `${one.extension} ${one.version} ${one.architecture} ${one.format}`));
+  return [
+    table([
+      ['extension', 'version', 'arch', 'format', 'payload', 'targets'],
+      ...images.map((one) => [
+        one.extension,
+        one.version,
+        one.architecture,
+        one.format,
+        missing.has(`${one.extension} ${one.version} ${one.architecture} ${one.format}`) ? 'build' : 'published',
+        one.targets.join(', '),
+      ]),
+    ]),
+    '',
+    `${payloads.length} payloads to build, ${images.reduce((sum, one) => sum + one.targets.length, 0)} images to bind (index ${serial})`,
+    ...skipped.map((one) => `not made: ${one.extension} ${one.version} ${one.architecture} for ${one.target}: ${one.why}`),
+  ].join('\n');
+}
+
+/** `plan`: what is to be built and bound so that everything is published. */
+export function addPlan(root: Command): void {
+  root
+    .command('plan')
+    .description('compute what is not published yet: payloads to build, and targets to bind')
+    .argument('[extensions...]', 'names; all unless said')
+    .option('--published <where>', 'the published tree: a folder or a URL; an empty one unless said')
+    .addOption(keysOption())
+    .addOption(keyringOption())
+    .addOption(releaseOption())
+    .addOption(archOption())
+    .option('--matrix', 'print a GitHub matrix: a job for each extension, architecture and set of targets')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+Decided by the lock files, the release catalogue and the published index alone; the same three give the same plan. Targets are portable and the
+newest release of every channel (of LTS: of each supported major), on both architectures, unless --release and --arch say otherwise.
+
+Examples:
+  flatcar-ext plan
+  flatcar-ext plan --published https://extensions.example.org --keyring publisher.gpg
+  echo "matrix=$(flatcar-ext plan --published /srv/extensions --keys ~/keys --matrix)" >> "$GITHUB_OUTPUT"`,
+    )
+    .action(async (names: string[], flags: Flags) => {
+      const { ARCHES, openStore } = await import('@flatcar/core');
+      const { matrixOf, openTree, plan, readPublished, supportedTargets } = await import('@flatcar/publish');
+      const published =
+        flags.published === undefined
+          ? { index: undefined, extension: async () => undefined, packages: async () => [] }
+          : await readPublished(openTree(flags.published, openStore()), await trustedKeys(flags));
+      const targets = flags.release === undefined ? supportedTargets(catalogue()) : selectTargets(flags.release);
+      const result = await plan(await planned(names), targets, published, flags.arch === undefined ? ARCHES : arches(flags.arch));
+      if (flags.matrix === true) console.log(JSON.stringify(matrixOf(result)));
+      else show(result, flags.json, text);
+    });
+}

@@ -1,0 +1,63 @@
+import { UserError } from '@flatcar/core';
+import type { Command } from 'commander';
+import { keysOption, openDestination } from '../published.ts';
+import { reporter, show } from '../terminal.ts';
+
+interface Flags {
+  readonly to: string;
+  readonly keys?: string;
+  readonly content: string;
+  readonly reason: string;
+  readonly json?: boolean;
+}
+
+/** `withdraw`: a published version that must not be used any more. */
+export function addWithdraw(root: Command, signal: AbortSignal): void {
+  root
+    .command('withdraw')
+    .description('withdraw a published version: a higher revision with the content of another takes its place')
+    .argument('<extension@version>', 'what must not be used any more, as it is published: kubernetes@1.36.5')
+    .requiredOption('--content <version>', 'published version whose content takes its place')
+    .requiredOption('--reason <text>', 'why; it stands in the index')
+    .requiredOption('--to <where>', 'the published tree: a folder, or s3://bucket/prefix')
+    .addOption(keysOption())
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+Nodes stay on what they have when a version merely disappears. So 1.36.5 is followed by 1.36.5-1, which has the content of 1.36.4, for every
+target and architecture; 1.36.5 leaves all sums, and the index says why. Nothing is built: images are bound from what is published.
+
+Examples:
+  flatcar-ext withdraw kubernetes@1.36.5 --content 1.36.4 --reason 'kubelet leaks memory' --to /srv/extensions --keys ~/keys`,
+    )
+    .action(async (what: string, flags: Flags) => {
+      const [name = '', version] = what.split('@');
+      if (version === undefined) throw new UserError(`'${what}' names no version`, { next: 'write it as kubernetes@1.36.5' });
+      const { openStore } = await import('@flatcar/core');
+      const { loadKeys, roothashKeys, withdraw } = await import('@flatcar/publish');
+      const { report, done } = await reporter();
+      const store = openStore();
+      const sign = flags.keys === undefined ? undefined : await roothashKeys(flags.keys);
+      const destination = await openDestination(flags.to);
+      const result = await withdraw({
+        name,
+        version,
+        content: flags.content,
+        reason: flags.reason,
+        tree: destination.tree(store, report),
+        destination,
+        keys: await loadKeys(flags.keys),
+        ...(sign === undefined ? {} : { sign }),
+        store,
+        report,
+        signal,
+      }).finally(done);
+      show(result, flags.json, ({ added, serial, version: replacement }) =>
+        [
+          ...added.map((path) => `published ${path}`),
+          `${name} ${version} is withdrawn, ${replacement} takes its place (index ${serial})`,
+        ].join('\n'),
+      );
+    });
+}

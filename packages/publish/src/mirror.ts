@@ -1,0 +1,138 @@
+import { constants } from 'node:fs';
+import { copyFile, writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { parseSums, sidecarPaths, UserError, type Arch, type Report } from '@flatcar/core';
+import type { PublicKey } from 'openpgp';
+import type { Destination } from './destination.ts';
+import { INDEX, KEYS, payloadPath, SIGNATURE, SUMS, targetFolder } from './layout.ts';
+import { goodSignatures } from './pgp.ts';
+import { transferFiles } from './publish.ts';
+import { readPublished, sha256Of } from './state.ts';
+import type { Tree } from './tree.ts';
+
+export interface MirrorOptions {
+  readonly tree: Tree;
+  readonly destination: Destination;
+  /** Whose signature the tree must have. */
+  readonly keys: readonly PublicKey[];
+  /** URL of the mirror, for its transfer files. */
+  readonly baseUrl: string;
+  /** Names; all unless said. */
+  readonly extensions?: readonly string[];
+  /** `portable` and release numbers; all unless said. */
+  readonly targets?: readonly string[];
+  readonly arches?: readonly Arch[];
+  readonly report?: Report;
+  readonly signal?: AbortSignal;
+}
+
+export interface MirrorResult {
+  readonly where: string;
+  readonly serial: number;
+  /** Paths of images; those that were there before are among them. */
+  readonly images: readonly string[];
+  readonly bytes: number;
+}
+
+/**
+ * Copies chosen parts of a published tree, for places without a network. Everything is checked on the way: the index by its signature,
+ * everything else by the digests in it, and sums by theirs. Sums, index and signatures are the publisher's own: a mirror has no key. Only
+ * transfer files are written anew, because the URL stands in them. Images come before sums, the index last, as in a publish.
+ */
+export async function mirror(options: MirrorOptions): Promise<MirrorResult> {
+  const { tree, destination, keys, baseUrl, report = () => undefined, signal } = options;
+  const published = await readPublished(tree, keys);
+  const { index } = published;
+  if (index === undefined) throw new UserError('nothing is published here', { where: tree.where });
+  const names = options.extensions ?? index.extensions.map(({ name }) => name);
+  const unknown = names.find((name) => !index.extensions.some((one) => one.name === name));
+  if (unknown !== undefined)
+    throw new UserError(`'${unknown}' is not published here`, {
+      where: tree.where,
+      next: `there are: ${index.extensions.map(({ name }) => name).join(', ')}`,
+    });
+
+  const needed = async (path: string): Promise<Buffer> => {
+    const bytes = await tree.read(path);
+    if (bytes === undefined) throw new UserError('the tree lacks a file that belongs to it', { where: `${tree.where}/${path}` });
+    return bytes;
+  };
+  /** A file with its signature, checked. */
+  const signedPair = async (path: string): Promise<Map<string, Buffer>> => {
+    const [bytes, signature] = [await needed(path), await needed(`${path}${SIGNATURE}`)];
+    if ((await goodSignatures(bytes, signature, keys)).size === 0)
+      throw new UserError('the file has no good signature by a known key', {
+        where: `${tree.where}/${path}`,
+        next: 'while the tree is being published, try again',
+      });
+    return new Map([[basename(path), bytes], [`${basename(path)}${SIGNATURE}`, signature]]); // prettier-ignore
+  };
+
+  return destination.publish(async (staging) => {
+    const copied: string[] = [];
+    let total = 0;
+    const stage = async (path: string, sha256: string): Promise<void> => {
+      const bytes = await needed(path);
+      if (sha256Of(bytes) !== sha256)
+        throw new UserError('the file is not the one that the signed index lists', { where: `${tree.where}/${path}` });
+      const file = `${staging}/${sha256}`;
+      await writeFile(file, bytes);
+      await destination.putOver(path, file, { size: bytes.length, sha256 });
+    };
+    const sums = new Map<string, Map<string, Buffer>>();
+    for (const name of names) {
+      const extension = await published.extension(name);
+      if (extension === undefined) continue;
+      for (const { images, payloads } of extension.versions) {
+        const chosen = images.filter(
+          ({ target, architecture }) =>
+            (options.targets === undefined || options.targets.includes(target)) &&
+            (options.arches === undefined || options.arches.includes(architecture)),
+        );
+        for (const image of chosen) {
+          signal?.throwIfAborted();
+          report({ type: 'step', text: `copying ${image.path}` });
+          const staged = `${staging}/${image.sha256}`;
+          // Into the staging folder first: a link to a file of another tree would share its fate.
+          await copyFile(await tree.file(image.path, image), staged, constants.COPYFILE_FICLONE);
+          const sidecars = sidecarPaths(image.path);
+          for (const [path, sha256] of [[sidecars.manifest, image.manifest], [sidecars.sbom, image.sbom], [sidecars.provenance, image.provenance]] as const) await stage(path, sha256); // prettier-ignore
+          const payload = payloads[`${image.architecture} ${image.format}`];
+          if (payload !== undefined) await stage(payloadPath(name, payload.key), payload.record);
+          await destination.put(image.path, staged, image);
+          copied.push(image.path);
+          total += image.size;
+          const folder = targetFolder(name, image.target);
+          if (!sums.has(folder)) sums.set(folder, await signedPair(`${folder}/${SUMS}`));
+        }
+      }
+      // Sums that say otherwise than the index are not taken: both are signed, one of them may be old.
+      for (const [folder, files] of sums) {
+        const listed = parseSums(files.get(SUMS)?.toString() ?? '', `${tree.where}/${folder}/${SUMS}`);
+        for (const { images, withdrawn } of extension.versions)
+          for (const image of images)
+            if (withdrawn === undefined && targetFolder(name, image.target) === folder && listed.get(basename(image.path)) !== image.sha256)
+              throw new UserError('sums and index do not agree', {
+                where: `${tree.where}/${folder}`,
+                next: 'try again, the tree may just be changing',
+              });
+      }
+      for (const [folder, files] of sums) await destination.replace(folder, files);
+      sums.clear();
+      const folders = Map.groupBy(transferFiles(extension, baseUrl), ([path]) => path.replace(/\/[^/]+$/, ''));
+      for (const [folder, files] of folders)
+        await destination.replace(folder, new Map(files.map(([path, bytes]) => [basename(path), bytes])));
+      const listed = index.extensions.find((one) => one.name === name);
+      if (listed !== undefined) await stage(listed.path, listed.sha256);
+    }
+    await stage(index.packages.path, index.packages.sha256);
+    const keyFiles = new Map<string, Buffer>();
+    for (const path of Object.values(KEYS)) {
+      const bytes = await tree.read(path);
+      if (bytes !== undefined) keyFiles.set(basename(path), bytes);
+    }
+    if (keyFiles.size > 0) await destination.replace('keys', keyFiles);
+    await destination.replace('', await signedPair(INDEX));
+    return { where: destination.where, serial: index.serial, images: copied, bytes: total };
+  });
+}

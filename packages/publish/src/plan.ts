@@ -1,0 +1,189 @@
+import {
+  ARCHES, compareVersions, fits, formatOf, imageVersion, keep, targetName, type Arch, type Format, type Needs, type Pins, type Release, type Target,
+} from '@flatcar/core'; // prettier-ignore
+import type { ExtensionIndex, PublishedVersion } from './schema.ts';
+import type { Published } from './state.ts';
+
+/** An extension of the repository, as far as planning needs it. */
+export interface PlannedExtension {
+  readonly name: string;
+  readonly pins: Pins;
+  /** Policy of its versions, such as `3 minors`; see keep() of core. */
+  readonly keep: string;
+}
+
+/** A payload that is not published. */
+export interface MissingPayload {
+  readonly extension: string;
+  /** Image version, and what it is made of. */
+  readonly version: string;
+  readonly upstream: string;
+  readonly revision: number;
+  readonly architecture: Arch;
+  readonly format: Format;
+}
+
+/** Images that are not published, of one version and architecture. */
+export interface MissingImages {
+  readonly extension: string;
+  readonly version: string;
+  readonly architecture: Arch;
+  readonly format: Format;
+  readonly targets: readonly string[];
+  /** `build`: its payload is to be built first; `published`: it is bound from the one that is published. */
+  readonly from: 'build' | 'published';
+}
+
+/** A published image that is not made for a target, and why. */
+export interface Skipped {
+  readonly extension: string;
+  readonly version: string;
+  readonly architecture: Arch;
+  readonly target: string;
+  readonly why: string;
+}
+
+export interface ReleasePlan {
+  /** Of the index that this was computed from; 0 for an empty tree. */
+  readonly serial: number;
+  readonly targets: readonly string[];
+  readonly payloads: readonly MissingPayload[];
+  readonly images: readonly MissingImages[];
+  readonly skipped: readonly Skipped[];
+}
+
+/** The targets that are published for: any, and the newest release of each channel (of LTS: of each supported major). */
+export function supportedTargets(releases: readonly Release[]): Target[] {
+  const heads = new Map<string, Release>();
+  for (const release of releases) {
+    const line = release.channel === 'lts' ? `lts ${release.number.split('.')[0] ?? ''}` : release.channel;
+    const head = heads.get(line);
+    if (head === undefined || compareVersions(release.number, head.number) > 0) heads.set(line, release);
+  }
+  return ['portable', ...[...heads.values()].toSorted((a, b) => compareVersions(b.number, a.number))];
+}
+
+interface Wanted {
+  readonly version: string;
+  readonly upstream: string;
+  readonly revision: number;
+  readonly published: PublishedVersion | undefined;
+}
+
+/** A published version, or what took its place when it was withdrawn. */
+function successor(byVersion: ReadonlyMap<string, PublishedVersion>, version: string): PublishedVersion | undefined {
+  const found = byVersion.get(version);
+  return found?.withdrawn === undefined ? found : (successor(byVersion, found.withdrawn.by) ?? found);
+}
+
+const pick = ({ version, upstream, revision }: PublishedVersion): Omit<Wanted, 'published'> => ({ version, upstream, revision });
+
+/** The versions that are offered: those of the lock that its policy keeps, and in place of a withdrawn one what follows it. */
+function wantedVersions({ pins, keep: policy }: PlannedExtension, index: ExtensionIndex | undefined): Wanted[] {
+  const byVersion = new Map((index?.versions ?? []).map((one) => [one.version, one]));
+  const wanted = new Map<string, Wanted>();
+  for (const upstream of keep(policy, Object.keys(pins))) {
+    const revision = pins[upstream]?.revision ?? 0;
+    const version = imageVersion(upstream, revision);
+    const published = successor(byVersion, version);
+    wanted.set(
+      published?.version ?? version,
+      published === undefined ? { version, upstream, revision, published } : { ...pick(published), published },
+    );
+  }
+  return [...wanted.values()].toSorted((a, b) => compareVersions(b.version, a.version));
+}
+
+/**
+ * What is to be built and bound so that every kept version of every extension is published for all targets. Decided by the lock files, the
+ * release catalogue and the index alone: the same three give the same plan, and nothing else is asked. What is published is never built again.
+ */
+export async function plan(
+  extensions: readonly PlannedExtension[],
+  targets: readonly Target[],
+  published: Published,
+  arches: readonly Arch[] = ARCHES,
+): Promise<ReleasePlan> {
+  const payloads: MissingPayload[] = [];
+  const images: MissingImages[] = [];
+  const skipped: Skipped[] = [];
+  const formats = [...new Set(targets.map(formatOf))];
+  for (const extension of extensions.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
+    const { name } = extension;
+    // One index at a time: memory is bounded by the largest extension's, not by all.
+    const index = await published.extension(name);
+    for (const { version, upstream, revision, published: there } of wantedVersions(extension, index)) {
+      for (const architecture of arches) {
+        const has = new Set(there?.images.filter((one) => one.architecture === architecture).map(({ target }) => target));
+        const needs = there?.needs[architecture];
+        for (const format of formats) {
+          const wanted = targets.filter(
+            (target) =>
+              formatOf(target) === format &&
+              !has.has(targetName(target)) &&
+              (target === 'portable' || target.arches.includes(architecture)) &&
+              // A name that was withdrawn and has no successor gets no more images.
+              there?.withdrawn === undefined,
+          );
+          const fitting = wanted.filter((target) => {
+            const [first] = needs === undefined ? [] : fits(needs as Needs, target).filter(({ level }) => level === 'error');
+            if (first !== undefined) skipped.push({ extension: name, version, architecture, target: targetName(target), why: first.what });
+            return first === undefined;
+          });
+          if (fitting.length === 0) continue;
+          const isPublished = there?.payloads[`${architecture} ${format}`] !== undefined;
+          if (!isPublished) payloads.push({ extension: name, version, upstream, revision, architecture, format });
+          images.push({
+            extension: name,
+            version,
+            architecture,
+            format,
+            targets: fitting.map(targetName),
+            from: isPublished ? 'published' : 'build',
+          });
+        }
+      }
+    }
+  }
+  return { serial: published.index?.serial ?? 0, targets: targets.map(targetName), payloads, images, skipped };
+}
+
+/** A job: versions of one extension on one architecture that lack the same targets, so that none holds back another. Values are arguments. */
+export interface Job {
+  readonly extension: string;
+  readonly architecture: Arch;
+  /** `build` or `bind --published`. */
+  readonly from: MissingImages['from'];
+  /** `kubernetes@1.37.0 kubernetes@1.36.4`: upstream versions where they are built, image versions where they are bound. */
+  readonly versions: string;
+  /** For `--release`: `portable,4593.2.5`. */
+  readonly targets: string;
+}
+
+/** A GitHub matrix holds no more jobs. */
+export const MATRIX_LIMIT = 256;
+
+/** The plan as a GitHub matrix (`strategy.matrix`); what is beyond its limit is left for the next run. */
+export function matrixOf({ images, payloads }: ReleasePlan): { include: Job[] } {
+  const argument = ({ extension, version, from }: MissingImages): string =>
+    from === 'published'
+      ? `${extension}@${version}`
+      : `${extension}@${payloads.find((one) => one.extension === extension && one.version === version)?.upstream ?? version}`;
+  // A version's targets of both formats together, then versions that lack the same.
+  const versions = Map.groupBy(images, (one) => JSON.stringify([one.extension, one.architecture, one.from, argument(one)]));
+  const whole = [...versions.entries()].map(([key, group]) => {
+    const [extension, architecture, from, what] = JSON.parse(key) as [string, Arch, MissingImages['from'], string];
+    return { extension, architecture, from, what, targets: group.flatMap(({ targets }) => targets).join(',') };
+  });
+  const jobs = Map.groupBy(whole, ({ extension, architecture, from, targets }) => JSON.stringify([extension, architecture, from, targets]));
+  const include = [...jobs.values()].flatMap((group): Job[] =>
+    group.slice(0, 1).map(({ extension, architecture, from, targets }) => ({
+      extension,
+      architecture,
+      from,
+      versions: group.map(({ what }) => what).join(' '),
+      targets,
+    })),
+  );
+  return { include: include.slice(0, MATRIX_LIMIT) };
+}
