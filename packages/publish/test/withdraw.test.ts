@@ -1,0 +1,150 @@
+import { execFileSync } from 'node:child_process';
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { bindTargets, hashFile, openStore, openTools, selectTargets, unpackImage, type Release, type Target } from '@flatcar/core';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import {
+  initKeys,
+  loadKeys,
+  localDestination,
+  mirror,
+  openTree,
+  publish,
+  readPublished,
+  restorePayload,
+  withdraw,
+  type PublishKeys,
+} from '../src/index.ts';
+import { buildDemo } from './helpers/demo.ts';
+
+const store = openStore();
+const [stable, older, beta] = selectTargets('4593.2.5,4593.2.4,beta') as [Release, Release, Release];
+const targets: Target[] = ['portable', stable, beta];
+let dir: string;
+let tree: string;
+let keys: PublishKeys;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'withdraw-'));
+  tree = join(dir, 'tree');
+  await initKeys(join(dir, 'keys'));
+  keys = await loadKeys(join(dir, 'keys'), {});
+  for (const [name, version] of [
+    ['demo', '1.0.0'],
+    ['demo', '1.0.1'],
+    ['other', '3.0'],
+  ] as const)
+    // prettier-ignore
+    await buildDemo(join(dir, `${name}-${version}`), { name, version, targets });
+  await publish({ paths: ['demo-1.0.0', 'demo-1.0.1', 'other-3.0'].map((name) => join(dir, name)), destination: localDestination(tree), keys, baseUrl: 'https://one.example.org' }); // prettier-ignore
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+const sumsIn = async (root: string, folder: string): Promise<string[]> => {
+  execFileSync('gpgv', ['--quiet', '--keyring', join(root, 'keys/import-pubring.gpg'), 'SHA256SUMS.gpg', 'SHA256SUMS'], { cwd: join(root, folder), stdio: 'pipe' }); // prettier-ignore
+  execFileSync('sha256sum', ['--check', '--strict', '--quiet', '--ignore-missing', 'SHA256SUMS'], {
+    cwd: join(root, folder),
+    stdio: 'pipe',
+  });
+  return (await readFile(join(root, folder, 'SHA256SUMS'), 'utf8')).trim().split('\n').map((line) => line.slice(66)); // prettier-ignore
+};
+
+test('one more release is bound from the published tree, with the same bytes as from the build', async () => {
+  const published = await readPublished(openTree(tree, store), keys.trusted);
+  const index = await published.extension('demo');
+  if (index === undefined) throw new Error('demo is published');
+  const [beta2] = selectTargets('alpha') as [Release];
+  for (const [target, format] of [
+    [older, 'squashfs'],
+    [beta2, 'ddi'],
+  ] as const) {
+    // prettier-ignore
+    const { payload, file } = await restorePayload(openTree(tree, store), index, { version: '1.0.1', arch: 'x86-64', format }, dir);
+    const [image] = await bindTargets(payload, file, [target], {
+      out: join(dir, 'bound'),
+      store,
+      tools: openTools(store),
+      report: () => undefined,
+    });
+    const [built] = await buildDemo(join(dir, 'again'), { version: '1.0.1', targets: [target] });
+    expect(image?.sha256).toBe(built?.images[0]?.sha256);
+    const result = await publish({ paths: [join(dir, 'bound')], destination: localDestination(tree), keys });
+    expect(result.added.at(-1)).toBe(`demo/${target.number}/demo-1.0.1-${target.number}-x86-64.raw`);
+  }
+});
+
+test('a mirror has what was asked for, checked, and its own URL in transfer files; running it again adds what is new', async () => {
+  const to = join(dir, 'mirror');
+  const copy = (): ReturnType<typeof mirror> =>
+    mirror({
+      tree: openTree(tree, store),
+      destination: localDestination(to),
+      keys: keys.trusted,
+      baseUrl: 'http://mirror.lan',
+      extensions: ['demo'],
+      targets: [stable.number],
+    });
+  expect((await copy()).images).toHaveLength(2);
+  expect(await sumsIn(to, `demo/${stable.number}`)).toEqual(['demo-1.0.0-4593.2.5-x86-64.raw', 'demo-1.0.1-4593.2.5-x86-64.raw']);
+  expect(await readFile(join(to, 'demo/transfer/release/latest.conf'), 'utf8')).toContain('Path=http://mirror.lan/demo/%w/');
+  expect((await readdir(to)).filter((name) => !name.startsWith('.'))).not.toContain('other');
+  // The index is the publisher's own, and whoever has the keyring can read the mirror as the tree.
+  const published = await readPublished(openTree(to, store), keys.trusted);
+  expect((await published.extension('demo'))?.versions.map(({ version }) => version)).toEqual(['1.0.1', '1.0.0']);
+  const before = await hashFile(join(to, 'index.json'));
+  await copy();
+  expect(await hashFile(join(to, 'index.json'))).toBe(before);
+});
+
+test('a mirror refuses a tampered image, a tampered index and a foreign key, and leaves nothing listed', async () => {
+  const to = join(dir, 'mirror2');
+  const copyOf = (from: string, trusted = keys.trusted): Promise<unknown> =>
+    mirror({
+      tree: openTree(from, store),
+      destination: localDestination(to),
+      keys: trusted,
+      baseUrl: 'http://mirror.lan',
+      extensions: ['demo'],
+      targets: [stable.number],
+    });
+  const bad = join(dir, 'bad');
+  await cp(tree, bad, { recursive: true, verbatimSymlinks: true });
+  const image = join(bad, `demo/${stable.number}/demo-1.0.1-4593.2.5-x86-64.raw`);
+  const bytes = await readFile(image);
+  bytes[5000] = (bytes[5000] ?? 0) ^ 1;
+  await rm(image);
+  await writeFile(image, bytes);
+  await expect(copyOf(bad)).rejects.toThrow('not the one that the signed index lists');
+  await initKeys(join(dir, 'foreign'));
+  await expect(copyOf(tree, (await loadKeys(join(dir, 'foreign'), {})).trusted)).rejects.toThrow('no good signature');
+  const index = await readFile(join(bad, 'index.json'), 'utf8');
+  await rm(join(bad, 'index.json'));
+  await writeFile(join(bad, 'index.json'), index.replace('"serial":', '"serial":1'));
+  await expect(copyOf(bad)).rejects.toThrow('no good signature');
+  expect((await readdir(to)).filter((name) => name.startsWith('index'))).toEqual([]);
+});
+
+test('a withdrawn version is followed by a higher revision with the content of another, for every target', async () => {
+  const destination = localDestination(tree);
+  const ask = { name: 'demo', reason: 'it eats data', tree: destination.tree(store), destination, keys, store, report: () => undefined };
+  await expect(withdraw({ ...ask, version: '9.9', content: '1.0.0' })).rejects.toThrow('demo 9.9 is not published');
+  await expect(withdraw({ ...ask, version: '1.0.1', content: '1.0.1' })).rejects.toThrow('cannot take its place');
+  const result = await withdraw({ ...ask, version: '1.0.1', content: '1.0.0' });
+  expect(result.version).toBe('1.0.1-1');
+  expect(await sumsIn(tree, `demo/${stable.number}`)).toEqual(['demo-1.0.0-4593.2.5-x86-64.raw', 'demo-1.0.1-1-4593.2.5-x86-64.raw']);
+  expect(await sumsIn(tree, `demo/${beta.number}`)).toEqual([
+    `demo-1.0.0-${beta.number}-x86-64.raw`,
+    `demo-1.0.1-1-${beta.number}-x86-64.raw`,
+  ]);
+  const published = await readPublished(destination, keys.trusted);
+  expect(published.index?.extensions.find(({ name }) => name === 'demo')?.newest).toBe('1.0.1-1');
+  const index = await published.extension('demo');
+  expect(index?.versions.find(({ version }) => version === '1.0.1')?.withdrawn).toEqual({ reason: 'it eats data', by: '1.0.1-1' });
+  // The old content under the new name.
+  const out = join(dir, 'unpacked');
+  await unpackImage(openTools(store), join(tree, `demo/${stable.number}/demo-1.0.1-1-4593.2.5-x86-64.raw`), 'squashfs', 'x86-64', out);
+  expect(await readFile(join(out, 'usr/bin/demo'), 'utf8')).toContain('demo 1.0.0');
+  expect(await readFile(join(out, 'usr/lib/extension-release.d/extension-release.demo'), 'utf8')).toContain('SYSEXT_VERSION_ID=1.0.1-1');
+  await expect(withdraw({ ...ask, version: '1.0.1', content: '1.0.0' })).rejects.toThrow('is withdrawn already');
+});
