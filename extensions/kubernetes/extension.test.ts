@@ -1,4 +1,4 @@
-import { testExtension } from '@flatcar/testing';
+import { testExtension, testUpstream } from '@flatcar/testing';
 
 testExtension(import.meta.dirname, {
   commands: [
@@ -14,4 +14,8 @@ testExtension(import.meta.dirname, {
   ],
   units: ['kubelet.service', 'kubelet.path'],
   paths: ['/opt/cni/bin/bridge', '/opt/cni/bin/vrf', '/etc/kubernetes/manifests', '/var/lib/kubelet/volume-plugins'],
+});
+
+testUpstream(import.meta.dirname, {
+  programs: ['/usr/bin/kubelet', '/usr/bin/kubeadm', '/usr/bin/kubectl', '/usr/bin/crictl', '/usr/lib/cni/bridge'],
 });

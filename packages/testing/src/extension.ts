@@ -18,7 +18,7 @@ import {
 } from '@flatcar/core';
 import { expect } from 'vitest';
 import { WITHOUT_VERITY, withHost, type Host } from './host.ts';
-import { describe, isCollected, mergeTest } from './levels.ts';
+import { isCollected, mergeTest } from './levels.ts';
 import type { MachineTest } from './machine/extensions.ts';
 
 /** What an extension's own test says of it; everything else is the same for all. */
@@ -93,79 +93,72 @@ export function buildImages(
 }
 
 /**
- * The merge tests of an extension: on both architectures its portable, its release-bound squashfs and its disk image
- * merge where they must, are ignored where they must not, and the programs run out of them.
+ * The merge tests of an extension, one host for each architecture: its portable, its release-bound squashfs and its disk image
+ * merge where they must, are ignored where they must not, the one for the running release merges among several, and the
+ * programs run out of them.
  */
 export function testExtension(dir: string, about: ExtensionTest): void {
   if (isCollected({ dir, about })) return;
+  const kind = about.kind ?? 'sysext';
   const bound = channelHead('stable');
   const other = '4081.3.10';
   const ddi = channelHead('beta');
   const previous = catalogue().filter(({ channel }) => channel === 'stable')[1] ?? ddi;
   const targets: readonly Target[] = ['portable', bound, previous, ddi];
-  const kind = about.kind ?? 'sysext';
   for (const arch of ARCHES) {
-    describe(arch, () => {
-      // Another architecture's image merges only by force: that it is refused is a test of its own.
-      const force = arch !== hostArch();
-      for (const target of ['portable', bound, ddi] as const) {
-        const policy = target !== 'portable' && target.format === 'ddi' ? WITHOUT_VERITY : undefined;
-        const options = { force, ...(policy === undefined ? {} : { policy }) };
-        mergeTest(`${targetName(target)}: merges, and its programs run`, async () => {
-          const image = (await buildImages(dir, arch, targets, about)).find((one) => one.target === targetName(target));
-          if (image === undefined) throw new Error('the build made no such image');
-          const link = linkName(image.extension, target);
-          await withHost({ release: bound.number, kind }, async (host) => {
-            await host.setRelease(target === 'portable' ? bound.number : target.number);
-            await host.install(image.file, link);
-            if (force) expect(await host.merge({ ...options, force: false })).toMatch(/no suitable extensions found|ignored|incompatible/i);
-            expect(await host.merge(options)).toContain(merged(link));
-            for (const { run, env = {}, says } of about.commands)
-              expect(await host.run(run, { arch, env })).toMatch(says === 'version' ? versionPattern(image.version) : says);
-            for (const unit of about.units ?? []) expect(await host.run(['systemd-analyze', 'verify', '--man=no', unit])).toBe('');
-            await host.run(['systemd-tmpfiles', '--create']);
-            for (const path of about.paths ?? []) expect(await host.exists(path), path).toBe(true);
-            await about.also?.(host, arch);
-          });
-        });
-        if (target === 'portable' || force) continue;
-        mergeTest(`${targetName(target)}: is ignored on ${other}`, async () => {
-          const image = (await buildImages(dir, arch, targets, about)).find((one) => one.target === targetName(target));
-          if (image === undefined) throw new Error('the build made no such image');
-          await withHost({ release: other, kind }, async (host) => {
-            const link = linkName(image.extension, target);
+    // Another architecture's image merges only by force: that it is refused is asserted beside.
+    const force = arch !== hostArch();
+    mergeTest(`${arch}: merges where it must and nowhere else, and its programs run`, async () => {
+      const images = await buildImages(dir, arch, targets, about);
+      const imageFor = (target: Target): { file: string; link: string } => {
+        const image = images.find((one) => one.target === targetName(target));
+        if (image === undefined) throw new Error(`the build made no image for ${targetName(target)}`);
+        return { file: image.file, link: linkName(image.extension, target) };
+      };
+      await withHost({ release: bound.number, kind }, async (host) => {
+        for (const target of ['portable', bound, ddi] as const) {
+          const what = targetName(target);
+          const policy = target !== 'portable' && target.format === 'ddi' ? WITHOUT_VERITY : undefined;
+          const options = { force, ...(policy === undefined ? {} : { policy }) };
+          const { file, link } = imageFor(target);
+          await host.setRelease(target === 'portable' ? bound.number : target.number);
+          await host.install(file, link);
+          if (force)
+            expect(await host.merge({ ...options, force: false }), what).toMatch(/no suitable extensions found|ignored|incompatible/i);
+          expect(await host.merge(options), what).toContain(merged(link));
+          // A bound squashfs is the portable one but for its release file.
+          if (target !== bound) await runPrograms(host, arch, images[0]?.version ?? '', about);
+          if (target !== 'portable' && !force) {
             await host.setRelease(other);
-            await host.install(image.file, link);
-            const said = await host.merge(options);
-            expect(said).not.toContain('Using extensions');
+            expect(await host.merge(options), `${what} on ${other}`).not.toContain('Using extensions');
             // The same image at its own number: the refusal was about the release and nothing else.
             await host.setRelease(target.number);
-            expect(await host.merge(options)).toContain(merged(link));
-          });
-        });
-      }
-      if (force) return;
-      mergeTest(`${bound.number} and ${previous.number} side by side: the one for the running release merges`, async () => {
-        const images = await buildImages(dir, arch, targets, about);
-        await withHost({ release: bound.number, kind }, async (host) => {
-          for (const release of [bound, previous]) {
-            const image = images.find((one) => one.target === release.number);
-            if (image === undefined) throw new Error('the build made no such image');
-            await host.install(image.file, linkName(image.extension, release));
+            expect(await host.merge(options), what).toContain(merged(link));
           }
-          for (const [release, other] of [
-            [bound, previous],
-            [previous, bound],
-            [bound, previous],
-          ] as const) {
-            await host.setRelease(release.number);
-            const said = await host.merge();
-            const [name = ''] = images.map(({ extension }) => extension);
-            expect(said).toContain(merged(linkName(name, release)));
-            expect(said.split('\n').find((line) => line.startsWith('Using'))).not.toContain(other.number);
-          }
-        });
+          await host.remove(link);
+        }
+        if (force) return;
+        for (const release of [bound, previous]) await host.install(imageFor(release).file, imageFor(release).link);
+        for (const [release, absent] of [
+          [bound, previous],
+          [previous, bound],
+          [bound, previous],
+        ] as const) {
+          await host.setRelease(release.number);
+          const said = await host.merge();
+          expect(said, 'side by side').toContain(merged(imageFor(release).link));
+          expect(said.split('\n').find((line) => line.startsWith('Using'))).not.toContain(absent.number);
+        }
       });
     });
   }
+}
+
+/** Runs what a test says of the programs, units and paths of a merged extension. */
+async function runPrograms(host: Host, arch: Arch, version: string, about: ExtensionTest): Promise<void> {
+  for (const { run, env = {}, says } of about.commands) expect(await host.run(run, { arch, env }), run.join(' ')).toMatch(says === 'version' ? versionPattern(version) : says);
+  for (const unit of about.units ?? []) expect(await host.run(['systemd-analyze', 'verify', '--man=no', unit]), unit).toBe('');
+  await host.run(['systemd-tmpfiles', '--create']);
+  for (const path of about.paths ?? []) expect(await host.exists(path), path).toBe(true);
+  await about.also?.(host, arch);
 }

@@ -9,6 +9,8 @@ import { debianRoot, osRelease, type RootOptions } from './root.ts';
 export interface Host {
   /** Puts an image on the host and links to it where systemd looks for it, as nodes have it. */
   install(image: string, link: string): Promise<void>;
+  /** Takes a link away again. */
+  remove(link: string): Promise<void>;
   /** Merges all that is linked; gives what systemd-sysext says. Its exit code lies, so its words are what counts. */
   merge(options?: { force?: boolean; policy?: string }): Promise<string>;
   /** Takes the merge back; gives what systemd-sysext says. */
@@ -69,7 +71,9 @@ export async function withHost(
       });
       const { pid } = anchor;
       if (pid === undefined) throw new Error('unshare did not start');
-      await use(hostIn(String(pid), join(work, 'root'), options.kind ?? 'sysext'));
+      const host = hostIn(String(pid), join(work, 'root'), options.kind ?? 'sysext');
+      await host.setRelease(options.release);
+      await use(host);
     } finally {
       anchor.stdin.end();
       await anchor;
@@ -101,6 +105,7 @@ function hostIn(pid: string, root: string, kind: 'sysext' | 'confext'): Host {
       await rm(join(inside, linkFolder(kind), link), { force: true });
       await symlink(`${folder}/${name}`, join(inside, linkFolder(kind), link));
     },
+    remove: (link) => rm(join(inside, linkFolder(kind), link)),
     merge: ({ force = false, policy } = {}) =>
       say([
         `systemd-${kind}`,

@@ -36,21 +36,27 @@ export const beforeEach = unlessCollecting(vitest.beforeEach);
 export const afterAll = unlessCollecting(vitest.afterAll);
 export const afterEach = unlessCollecting(vitest.afterEach);
 
+/** Ends a test that cannot run on this machine, and says why. */
+export type Skip = (why: string) => never;
+
 /** Registers a test that takes root. Without root it is skipped, and its name says why; CI has root, so there its absence is a failure. */
-function rootTest(what: string, name: string, run: () => Promise<void>): void {
+function rootTest(what: string, name: string, run: (skip: Skip) => Promise<void>): void {
   if (collected !== undefined) return;
   if (isRoot || process.env['CI'] !== undefined) {
-    vitest.test(name, async () => {
+    vitest.test(name, async ({ skip }) => {
       if (!isRoot) throw new Error(`${what} tests need root, and CI must have it`);
-      await run();
+      await run((why) => {
+        console.error(`skipped: ${name}: ${why}`);
+        return skip(why);
+      });
     });
   } else {
-    vitest.test.skip(`${name} (skipped: ${what} tests need root)`, run);
+    vitest.test.skip(`${name} (skipped: ${what} tests need root)`, () => undefined);
   }
 }
 
-/** A test that merges images, which takes root. */
-export const mergeTest = (name: string, run: () => Promise<void>): void => rootTest('merge', name, run);
+/** A test that merges images, which takes root. What else it finds missing, it skips by `skip`, with the reason. */
+export const mergeTest = (name: string, run: (skip: Skip) => Promise<void>): void => rootTest('merge', name, run);
 
 /** A test that boots a machine: making its operating system takes root. */
 export const machineTest = (name: string, run: () => Promise<void>): void => rootTest('machine', name, run);

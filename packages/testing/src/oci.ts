@@ -7,8 +7,10 @@ import { archWords, exec, openStore, type Arch } from '@flatcar/core';
 export interface TestContainer {
   /** `demo.example/name:latest` or so: no registry is asked. */
   readonly name: string;
-  /** Static program on this machine; it becomes `/program`. */
+  /** Static program, or WebAssembly module, on this machine. */
   readonly program: string;
+  /** What it is called in the image's root; `program` unless said. */
+  readonly as?: string;
   readonly args: readonly string[];
   readonly arch: Arch;
 }
@@ -17,8 +19,9 @@ export interface TestContainer {
 export async function writeContainer(container: TestContainer, out: string): Promise<void> {
   await openStore().withTemp(async (temp) => {
     const layer = join(temp, 'layer');
+    const name = container.as ?? 'program';
     await mkdir(join(layer, 'tmp'), { recursive: true });
-    await copyFile(container.program, join(layer, 'program'));
+    await copyFile(container.program, join(layer, name));
     const image = join(temp, 'image');
     await mkdir(image);
     await exec('tar', ['--owner=0', '--group=0', '-C', layer, '-cf', join(image, 'layer.tar'), '.']);
@@ -28,7 +31,7 @@ export async function writeContainer(container: TestContainer, out: string): Pro
     const config = {
       architecture: archWords(container.arch).go,
       os: 'linux',
-      config: { Entrypoint: ['/program', ...container.args] },
+      config: { Entrypoint: [`/${name}`, ...container.args] },
       rootfs: { type: 'layers', diff_ids: [`sha256:${digest}`] },
     };
     await writeFile(join(image, 'config.json'), JSON.stringify(config));

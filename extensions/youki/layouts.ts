@@ -1,0 +1,3 @@
+import type { Layouts } from '@flatcar/testing';
+
+export default [[/^youki-/, ['youki', 'README.md', 'LICENSE']]] satisfies Layouts;

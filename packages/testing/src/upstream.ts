@@ -1,0 +1,198 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { chmod, glob, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { basename, dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import {
+  ARCHES,
+  buildExtension,
+  channelHead,
+  componentsOf,
+  exec,
+  hostArch,
+  linkName,
+  loadExtension,
+  locatorOf,
+  newestFirst,
+  openStore,
+  openTools,
+  type Arch,
+  type BuildResult,
+  type Component,
+  type Pins,
+  type Store,
+} from '@flatcar/core';
+import { expect } from 'vitest';
+import { withHost, type Host } from './host.ts';
+import { describe, mergeTest } from './levels.ts';
+
+/**
+ * What upstream's archives hold, by a pattern of their file names: the default of an extension's `layouts.ts`. A raw file needs
+ * none; of an archive without one, only what the definition takes out of it is known.
+ */
+export type Layouts = readonly (readonly [name: RegExp, members: readonly string[]])[];
+
+/** What is said of an extension whose upstreams cannot be reached from here, with archives of the layout that theirs have. */
+export interface UpstreamTest {
+  readonly version?: string;
+  /** Programs that must come out of the merged image. */
+  readonly programs: readonly string[];
+  readonly paths?: readonly string[];
+  readonly also?: (host: Host) => Promise<void>;
+}
+
+const COMPRESS: Readonly<Record<string, readonly [string, readonly string[]]>> = {
+  bz2: ['bzip2', []],
+  xz: ['xz', []],
+  gz: ['gzip', ['-n']],
+  tgz: ['gzip', ['-n']],
+  zst: ['zstd', ['--rm']],
+  zstd: ['zstd', ['--rm']],
+};
+
+/** What stands in for a program of upstream's: it says which one it is, and where from. */
+const program = (name: string, url: string): string => `#!/bin/sh\necho ${name} of upstream, ${url} "$@"\n`;
+
+async function layoutsOf(dir: string): Promise<Layouts> {
+  const [file] = await Array.fromAsync(glob('layouts.ts', { cwd: dir }));
+  if (file === undefined) return [];
+  return ((await import(pathToFileURL(join(dir, file)).href)) as { default: Layouts }).default;
+}
+
+/** Writes a file as upstream publishes it: an archive of the kind that its name says, or a raw program. */
+async function writeUpstream(file: string, url: string, takers: readonly Component[], layouts: Layouts): Promise<void> {
+  const name = basename(file);
+  const [, suffix] = /\.(?:tar\.)?(gz|tgz|bz2|xz|zstd?)$/.exec(name) ?? [];
+  await mkdir(dirname(file), { recursive: true });
+  if (suffix === undefined) return writeFile(file, program(takers[0]?.name ?? name, url));
+  const known = layouts.find(([pattern]) => pattern.test(name));
+  const members = known?.[1] ?? takers.flatMap(({ places }) => places.map(({ from }) => from.replaceAll('*', 'any')));
+  const tree = `${file}.d`;
+  for (const member of members) {
+    const path = join(tree, member);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, program(basename(member), url));
+    await chmod(path, 0o755);
+  }
+  const [command = '', args = []] = COMPRESS[suffix] ?? [];
+  await exec('tar', ['--sort=name', '--owner=0', '--group=0', '--mtime=@1', '-cf', `${file}.tar`, '-C', tree, ...members]);
+  const made = suffix === 'tgz' ? 'gz' : suffix === 'zstd' ? 'zst' : suffix;
+  await exec(command, [...args, `${file}.tar`]);
+  await rename(`${file}.tar.${made}`, file);
+}
+
+/** Serves, in place of every upstream host, files of the names and layouts that an extension's pins speak of; and builds from it. */
+export interface Upstream {
+  /** Builds from the served files only; pins of its own stand in for the digests of the real ones. */
+  build(dir: string, version: string, arch: Arch): Promise<BuildResult>;
+}
+
+/** Gives such an upstream, and closes it afterwards. */
+export async function withUpstream(use: (upstream: Upstream, store: Store) => Promise<void>): Promise<void> {
+  const store = openStore();
+  await store.withTemp(async (temp) => {
+    const root = join(temp, 'hosts');
+    const server = createServer((request, response) => {
+      createReadStream(join(root, decodeURIComponent(request.url ?? '')))
+        .on('error', () => response.writeHead(404).end())
+        .pipe(response);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const mirror = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const digests = new Map<string, string>();
+
+    /** Pins with all that the locks of shared components have, and the digests of the files that are served. */
+    async function fixturePins(dir: string, version: string, arch: Arch): Promise<string> {
+      const layouts = await layoutsOf(dir);
+      const { pin, components } = await componentsOf(await loadExtension(dir), version);
+      const bytes: Record<string, Pins[string]['bytes'][string]> = {};
+      const licenses: Record<string, string> = {};
+      for (const { component, pin: own } of components) {
+        Object.assign(licenses, own.licenses);
+        for (const origin of component.origins) {
+          const locator = locatorOf(origin, component, arch);
+          const pinned = own.bytes[locator ?? ''];
+          if (locator === undefined || pinned === undefined) continue;
+          bytes[locator] = pinned;
+          if (origin.kind !== 'release') continue;
+          let sha256 = digests.get(locator);
+          if (sha256 === undefined) {
+            const file = join(root, decodeURIComponent(locator.slice('https:/'.length)));
+            const takers = components.filter((one) => one.component.origins.some((its) => locatorOf(its, one.component, arch) === locator));
+            await writeUpstream(
+              file,
+              locator,
+              takers.map((one) => one.component),
+              layouts,
+            );
+            sha256 = createHash('sha256')
+              .update(await readFile(file))
+              .digest('hex');
+            digests.set(locator, sha256);
+          }
+          bytes[locator] = { sha256, proof: 'a fixture' };
+        }
+      }
+      const file = join(temp, `${basename(dir)}-${version}-${arch}.json`);
+      await writeFile(file, JSON.stringify({ [version]: { ...pin, licenses, bytes } }));
+      return file;
+    }
+
+    try {
+      await use(
+        {
+          async build(dir, version, arch) {
+            const pins = await fixturePins(dir, version, arch);
+            return buildExtension(await loadExtension(dir, pins), {
+              version,
+              arch,
+              targets: ['portable'],
+              profile: 'fast',
+              origin: 'release',
+              out: join(temp, 'out', basename(dir), version),
+              store,
+              tools: openTools(store),
+              report: () => undefined,
+              mirror,
+            });
+          },
+        },
+        store,
+      );
+    } finally {
+      server.close();
+      await rm(root, { recursive: true, force: true });
+    }
+  });
+}
+
+/** Tests an extension's `release` route end to end, on both architectures: fetch, verify, unpack, stage, pack, merge, run. */
+export function testUpstream(dir: string, about: UpstreamTest): void {
+  describe("upstream's own files", () => {
+    mergeTest('are fetched, checked, unpacked and merged', () =>
+      withUpstream(async (upstream) => {
+        const version = about.version ?? newestFirst(Object.keys((await loadExtension(dir)).pins))[0] ?? '';
+        for (const arch of ARCHES) {
+          const { images, payloads } = await upstream.build(dir, version, arch);
+          // Nothing but the pins tells it from what is published.
+          expect(payloads.map(({ withheld }) => withheld)).toEqual([['made with the pins of a fixture']]);
+          const files = payloads.flatMap(({ tree }) => tree.entries.filter(({ type }) => type !== 'dir').map(({ path }) => path));
+          expect(files).toEqual(expect.arrayContaining(about.programs.map((path) => path.slice(1))));
+          if (arch !== hostArch()) continue;
+          await withHost({ release: channelHead('stable').number }, async (host) => {
+            const [image] = images;
+            if (image === undefined) throw new Error('the build made no image');
+            await host.install(image.file, linkName(image.extension, 'portable'));
+            expect(await host.merge()).toContain(`Using extensions '${image.extension}`);
+            for (const path of about.programs) expect(await host.run([path]), path).toMatch(/ of upstream/);
+            await host.run(['systemd-tmpfiles', '--create']);
+            for (const path of about.paths ?? []) expect(await host.exists(path), path).toBe(true);
+            await about.also?.(host);
+          });
+        }
+      }),
+    );
+  });
+}
