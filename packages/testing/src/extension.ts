@@ -156,7 +156,8 @@ export function testExtension(dir: string, about: ExtensionTest): void {
 
 /** Runs what a test says of the programs, units and paths of a merged extension. */
 async function runPrograms(host: Host, arch: Arch, version: string, about: ExtensionTest): Promise<void> {
-  for (const { run, env = {}, says } of about.commands) expect(await host.run(run, { arch, env }), run.join(' ')).toMatch(says === 'version' ? versionPattern(version) : says);
+  for (const { run, env = {}, says } of about.commands)
+    expect(await host.run(run, { arch, env }), run.join(' ')).toMatch(says === 'version' ? versionPattern(version) : says);
   for (const unit of about.units ?? []) expect(await host.run(['systemd-analyze', 'verify', '--man=no', unit]), unit).toBe('');
   await host.run(['systemd-tmpfiles', '--create']);
   for (const path of about.paths ?? []) expect(await host.exists(path), path).toBe(true);
