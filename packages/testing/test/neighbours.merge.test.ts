@@ -11,12 +11,16 @@ const REPOSITORY = join(import.meta.dirname, '../../..');
 // one shared component, and all that do not conflict merge at once.
 mergeTest('no extension of this repository collides with another, and all merge together', () =>
   withUpstream(async (upstream) => {
-    const made: { neighbour: Neighbour; file: string }[] = [];
+    const made: { neighbour: Neighbour; file: string; kind: 'sysext' | 'confext' }[] = [];
     for (const dir of await findExtensions(REPOSITORY)) {
       const { extension, pins } = await loadExtension(dir);
       const { images, payloads } = await upstream.build(dir, newestFirst(Object.keys(pins))[0] ?? '', hostArch());
       const entries = payloads[0]?.tree.entries ?? [];
-      made.push({ neighbour: { name: extension.name, conflicts: extension.conflicts, entries }, file: images[0]?.file ?? '' });
+      made.push({
+        neighbour: { name: extension.name, conflicts: extension.conflicts, entries },
+        file: images[0]?.file ?? '',
+        kind: extension.kind,
+      });
     }
     const neighbours = made.map(({ neighbour }) => neighbour);
     expect(lintNeighbours(neighbours)).toEqual([]);
@@ -29,7 +33,8 @@ mergeTest('no extension of this repository collides with another, and all merge 
     expect(collisions.map(({ what }) => what).join('\n')).toMatch(/'containerd' and 'docker' bring different files/);
 
     const together: typeof made = [];
-    for (const one of made) if (!together.some(({ neighbour }) => neighbour.conflicts.includes(one.neighbour.name))) together.push(one);
+    for (const one of made.filter(({ kind }) => kind === 'sysext'))
+      if (!together.some(({ neighbour }) => neighbour.conflicts.includes(one.neighbour.name))) together.push(one);
     await withHost({ release: channelHead('stable').number }, async (host) => {
       for (const { neighbour, file } of together) await host.install(file, linkName(neighbour.name, 'portable'));
       const said = await host.merge();
