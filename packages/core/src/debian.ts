@@ -30,6 +30,14 @@ export interface IndexedPackage extends DebianPackage {
   readonly provides: readonly string[];
 }
 
+/** A binary package, as an extension pins it. */
+export interface PinnedPackage {
+  /** Path below the mirror; security updates are below `pool/updates/`, on a mirror of their own. */
+  readonly path: string;
+  readonly sha256: string;
+  readonly size?: number;
+}
+
 /** A package's bytes. */
 export interface FetchedPackage {
   readonly file: string;
@@ -48,6 +56,13 @@ export interface Archive {
    * the suite's current version, with a notice and a status that no published image may have. Wrong bytes are an error.
    */
   fetch(pin: DebianPackage, at: { suite: string; snapshot: string; arch: Arch }): Promise<FetchedPackage>;
+  /** The newest packages of a suite with its updates and security updates, and a timestamp at which a snapshot archive has them. */
+  newest(suite: string, arch: Arch): Promise<{ snapshot: string; packages: readonly IndexedPackage[] }>;
+  /**
+   * Fetches a pinned package by its path: from the mirror, else from the snapshot archive. Nothing stands in for what is gone:
+   * the error names its replacement, and `repin`, the command that takes that.
+   */
+  fetchPackage(pin: PinnedPackage, at: { suite: string; snapshot?: string; arch: Arch; repin: string }): Promise<string>;
   /** Digest and size of a file of a source package, by its path below the mirror: from the first of the suites that has it. */
   sourceFile(path: string, suites: readonly string[]): Promise<{ sha256: string; size: number; suite: string } | undefined>;
   /** Fetches a pinned file of a source package by its path below the mirror. */
@@ -65,6 +80,9 @@ export interface ArchiveOptions {
 }
 
 const trim = (url: string): string => url.replace(/\/+$/, '');
+/** Security updates have an archive of their own beside Debian's, on mirrors as on the snapshot archive: `/debian-security`. */
+const beside = (url: string, isSecurity: boolean): string => (isSecurity ? `${url}-security` : url);
+const isGone = (error: unknown): boolean => error instanceof AnswerError && [404, 410].includes(error.status);
 const textOf = (path: string): Promise<string> => readFile(path, 'utf8').catch(() => '');
 
 /** Reads paragraphs of `Key: value`, where folded lines begin with a space (deb822(5)). */
@@ -227,6 +245,35 @@ export function sourceFileIn(text: string, path: string): { sha256: string; size
   return undefined;
 }
 
+/** One part of a version as numbers and texts: letters sort before other signs, and `~` before the end. */
+function compareParts(a: string, b: string): number {
+  const weight = (sign: string | undefined): number =>
+    sign === undefined ? 0 : sign === '~' ? -1 : /[a-z]/i.test(sign) ? sign.charCodeAt(0) : sign.charCodeAt(0) + 256;
+  // Texts stand at even places, as a version may begin with either.
+  const [x, y] = [a, b].map((text): string[] => [...(/^\d/.test(text) ? [''] : []), ...(text.match(/\d+|\D+/g) ?? [])]);
+  for (let index = 0; index < Math.max(x?.length ?? 0, y?.length ?? 0); index += 1) {
+    const [one, other] = [x?.[index] ?? '', y?.[index] ?? ''];
+    if (index % 2 === 1) {
+      const difference = BigInt(one || 0) - BigInt(other || 0);
+      if (difference !== 0n) return difference > 0n ? 1 : -1;
+      continue;
+    }
+    for (let at = 0; at < Math.max(one.length, other.length); at += 1) {
+      const difference = weight(one[at]) - weight(other[at]);
+      if (difference !== 0) return difference;
+    }
+  }
+  return 0;
+}
+
+/** Orders two versions as dpkg does: epoch, upstream's version, Debian's revision (deb-version(7)). */
+export function compareDebianVersions(a: string, b: string): number {
+  const [x, y] = [a, b].map((text) => /^(?:(\d+):)?(.*?)(?:-([^-]*))?$/.exec(text) ?? []);
+  return (
+    compareParts(x?.[1] ?? '0', y?.[1] ?? '0') || compareParts(x?.[2] ?? '', y?.[2] ?? '') || compareParts(x?.[3] ?? '0', y?.[3] ?? '0')
+  );
+}
+
 /** Packages and all that they depend on, the first alternative that exists each time; in the order in which they are found. */
 export function resolveClosure(packages: readonly IndexedPackage[], roots: readonly string[]): IndexedPackage[] {
   const known = new Map(packages.flatMap((one) => one.provides.map((name): [string, IndexedPackage] => [name, one])));
@@ -250,7 +297,7 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
 
   /** One index of a suite, such as `main/source/Sources`. */
   async function readIndex(suite: string, name: string): Promise<{ date: Date; text: string }> {
-    const base = `${await mirrorUrl()}/dists/${suite}`;
+    const base = `${beside(await mirrorUrl(), suite.endsWith('-security'))}/dists/${suite}`;
     const release = await readInRelease(`${base}/InRelease`, suite, options, report);
     const sums = [...(release.get('SHA256') ?? '').matchAll(/^ ([0-9a-f]{64}) +(\d+) (\S+)$/gm)];
     // Node reads gzip; some suites have xz only.
@@ -281,8 +328,52 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
     return reading;
   };
 
+  const newest: Archive['newest'] = async (suite, arch) => {
+    const found = new Map<string, IndexedPackage>();
+    let date = new Date(0);
+    for (const one of [suite, `${suite}-updates`, `${suite}-security`]) {
+      const index = await packages(one, 'main', arch).catch((error: unknown) => {
+        if (one === suite || !isGone(error)) throw error;
+        report({ type: 'notice', text: `this mirror has no ${one}: ${(error as AnswerError).where ?? ''}` });
+      });
+      if (index === undefined) continue;
+      if (index.date > date) ({ date } = index);
+      for (const fresh of index.packages) {
+        const there = found.get(fresh.name);
+        if (there === undefined || compareDebianVersions(fresh.version, there.version) > 0) found.set(fresh.name, fresh);
+      }
+    }
+    return { snapshot: snapshotStamp(date), packages: [...found.values()] };
+  };
+
   return {
     packages,
+    newest,
+    async fetchPackage({ path, ...pin }, { suite, snapshot, arch, repin }) {
+      const there = await store.blob(pin.sha256);
+      if (there !== undefined) return there;
+      const mirror = await mirrorUrl();
+      const isSecurity = path.startsWith('pool/updates/');
+      const snapshots = options.snapshot ?? snapshotOf(mirror);
+      const bases = [beside(mirror, isSecurity), ...(snapshot === undefined ? [] : [`${beside(snapshots, isSecurity)}/${snapshot}`])];
+      for (const [index, base] of bases.entries()) {
+        try {
+          return await fetchBlob(store, { url: `${base}/${path}`, ...pin }, { report, attempts: 3 });
+        } catch (error) {
+          // Whatever keeps the snapshot archive from answering comes to the same; wrong bytes do not.
+          if (!(index === 0 ? isGone(error) : error instanceof AnswerError || error instanceof UnreachableError)) throw error;
+        }
+      }
+      const [name = '', version = ''] = basename(path, '.deb').split('_');
+      const current = (await newest(suite, arch)).packages.find((one) => one.name === name);
+      throw new UserError(
+        `${name} ${decodeURIComponent(version)} has left the Debian archive; ${current === undefined ? `${suite} has no ${name} any more` : `${suite} has ${current.version} now`}`,
+        {
+          where: `${bases[0]}/${path}`,
+          next: `take that: ${repin}; or set FLATCAR_EXT_DEBIAN_SNAPSHOT to a snapshot archive that can be reached`,
+        },
+      );
+    },
     async sourceFile(path, suites) {
       const [, component = 'main'] = path.split('/');
       for (const suite of suites) {
@@ -341,6 +432,12 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
       return { file: await from(mirror, current), package: { name, version, path, sha256, size }, status };
     },
   };
+}
+
+/** Fields of a package's control file (deb-control(5)). */
+export async function packageFields(file: string, fields: readonly string[]): Promise<Record<string, string>> {
+  const text = await exec('dpkg-deb', ['--field', file, ...fields], { next: 'install dpkg' });
+  return Object.fromEntries(paragraphs(fields.length === 1 ? `${fields[0]}: ${text}` : text)[0] ?? []);
 }
 
 /**

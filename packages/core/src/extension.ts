@@ -116,14 +116,40 @@ export interface SourceOrigin {
   readonly script: string;
 }
 
+/**
+ * Programs out of Debian's packages, with their own C library and all libraries that they need in `usr/lib/<component>/`, so that
+ * they run on any host; relocate.ts says how. Paths and globs are those in the packages, without a leading slash; `{triplet}`
+ * and `{machine}` are filled in, `dir/**` is all below a folder, a leading `!` takes files out again. What Debian has below `usr/lib/{triplet}/` comes
+ * to `usr/lib/<component>/`, and programs look for it there.
+ */
+export interface DebianOrigin {
+  readonly kind: 'debian';
+  /** Binary packages that the files below are in; what those depend on need not be said. */
+  readonly packages: readonly string[];
+  /** Such as `trixie`; its security updates are taken with it. */
+  readonly suite: string;
+  /** Names (globs) in Debian's `bin` and `sbin`: they come to `usr/bin`. */
+  readonly programs: readonly string[];
+  /** Other names for programs, such as `vim.basic` to `vim`. */
+  readonly rename?: Readonly<Record<string, string>>;
+  /** Shared objects that are loaded by name at run time: sonames, or globs of paths. */
+  readonly dlopen?: readonly string[];
+  /** Globs of what programs look for under paths that are compiled in: it keeps its place. */
+  readonly data?: readonly string[];
+  /** Globs of what finds its files relative to itself: `usr/x` comes to `usr/lib/<component>/x`. */
+  readonly beside?: readonly string[];
+  /** Globs of what the host's own programs load (NSS and PAM modules): it runs on the host's libraries, from `usr/lib64`. */
+  readonly host?: readonly string[];
+}
+
 /** Files that the extension ships itself, in its folder `files/`. */
 export interface FilesOrigin {
   readonly kind: 'files';
-  /** Folder below the extension. */
+  /** Folder below the extension; `{arch}` (amd64, arm64) is filled in. */
   readonly dir: string;
 }
 
-export type Origin = ReleaseOrigin | GoOrigin | CargoOrigin | SourceOrigin | FilesOrigin;
+export type Origin = ReleaseOrigin | GoOrigin | CargoOrigin | DebianOrigin | SourceOrigin | FilesOrigin;
 
 /** Where a file of an origin goes. */
 export interface Place {
@@ -255,6 +281,19 @@ export function cargo(
 /** A C program out of a Debian source package. */
 export function source(path: string, script: string): SourceOrigin {
   return { kind: 'source', path, script };
+}
+
+/** Programs out of Debian's packages: `debian(['strace', 'gdb'], { programs: ['strace', 'gdb'] })`. */
+export function debian(
+  packages: readonly string[],
+  files: Omit<DebianOrigin, 'kind' | 'packages' | 'suite'> & { suite?: string },
+): DebianOrigin {
+  return { kind: 'debian', packages, suite: 'trixie', ...files };
+}
+
+/** A component that is nothing but files out of Debian's packages, each where the origin puts it. */
+export function packaged(name: string, version: string, origin: DebianOrigin): Component {
+  return { name, version, origins: [origin], places: [{ from: '**', to: '' }] };
 }
 
 /** A GitHub project: a version source that also makes the URLs of its release assets, whose digests GitHub knows unless said otherwise. */

@@ -16,7 +16,8 @@ export { goProgram, goSumDigest, mainPackages, openGo, pinGo, programName, wrapp
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';
 export { fillWords, releaseWords } from './origins/release.ts';
 export { archiveKind, unpack } from './unpack.ts';
-export { debianMirror, openArchive, type DebianPackage } from './debian.ts';
+export { compareDebianVersions, debianMirror, openArchive, type Archive, type DebianPackage } from './debian.ts';
+export { isPackageLocator, resolvePackages } from './origins/debian.ts';
 export { openTools, type Tools } from './tools.ts';
 export { fits } from './needs.ts';
 export { readElf, type Elf } from './elf.ts';

@@ -6,6 +6,7 @@ import type { Extension } from './extension.ts';
 import { releaseFilePath } from './names.ts';
 import { elvesOf } from './needs.ts';
 import { STRICT_XATTR } from './release-file.ts';
+import { hostPathsOf } from './relocate.ts';
 import { hostFiles } from './rules/host.ts';
 import { layout } from './rules/layout.ts';
 import { programs } from './rules/programs.ts';
@@ -46,13 +47,18 @@ async function contextOf(tree: Tree, entries: readonly ImageEntry[], subject: Li
   }
   const { name, kind, arch, target, definition } = subject;
   const file = releaseFilePath(name, kind);
+  const elves = await elvesOf(tree);
+  const loaders = new Map<string, readonly string[]>();
+  for (const [path, { soname }] of elves)
+    if (soname?.startsWith('ld-linux-') === true) loaders.set(path, hostPathsOf(await readFile(join(tree.dir, path)), arch));
   return {
     name,
     kind,
     arch,
     ...(target === undefined ? {} : { target }),
     entries,
-    elves: await elvesOf(tree),
+    elves,
+    loaders,
     texts,
     releaseFile: tree.entries.some(({ path }) => path === file) ? await readFile(join(tree.dir, file), 'utf8') : undefined,
     ...(size === undefined ? {} : { size }),

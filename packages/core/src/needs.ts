@@ -28,6 +28,13 @@ export function usesHostLibc(elf: Elf, arch: Arch): boolean {
   return elf.interpreter !== undefined && [`/${loader}`, `/usr/${loader}`].includes(elf.interpreter);
 }
 
+/** True for what runs on the host's C library: a program that starts by the host's loader, or a module that such a program loads. */
+export function runsOnHost(path: string, elf: Elf, arch: Arch, inTree: (path: string) => boolean): boolean {
+  if (elf.interpreter !== undefined) return usesHostLibc(elf, arch);
+  const isModule = elf.type === 'shared' && elf.needed.includes('libc.so.6');
+  return isModule && !runpathFolders(path, elf).some((folder) => inTree(`${folder}/libc.so.6`));
+}
+
 // First systemd that knows a unit setting (systemd.unit(5), NEWS). The others used here are older than any Flatcar.
 const SETTING_SINCE: Readonly<Record<string, string>> = { Upholds: '249', RestartSteps: '254', ImagePolicy: '254', MemoryZSwapMax: '253' };
 /** systemd-sysext with `ID=_any` and links of other names (flatcar/coreos-overlay PR 2373, NEWS 252). */
@@ -57,9 +64,7 @@ export async function measureNeeds(tree: Tree, arch: Arch): Promise<Needs> {
     for (const soname of elf.needed) {
       if (!folders.some((folder) => inTree.has(`${folder}/${soname}`))) libraries.add(soname);
     }
-    const onHost =
-      usesHostLibc(elf, arch) ||
-      (elf.type === 'shared' && elf.interpreter === undefined && elf.needed.includes('libc.so.6') && libraries.has('libc.so.6'));
+    const onHost = runsOnHost(path, elf, arch, (one) => inTree.has(one));
     if (onHost && elf.glibc !== undefined && (glibc === undefined || compareVersions(elf.glibc, glibc) > 0)) glibc = elf.glibc;
   }
   const kernel = tree.entries.map(({ path }) => /^usr\/lib\/modules\/([^/]+)\//.exec(path)?.[1]).find((found) => found !== undefined);

@@ -18,6 +18,8 @@ const PinnedVersionSchema = v.strictObject({
   with: v.optional(v.record(v.string(), v.string()), {}),
   /** SPDX expression of each component. */
   licenses: v.record(v.string(), v.string()),
+  /** Timestamp at which a snapshot archive has all Debian packages of this version, such as `20261121T091544Z`. */
+  snapshot: v.optional(v.pipe(v.string(), v.regex(/^\d{8}T\d{6}Z$/, 'must be a timestamp such as 20261121T091544Z'))),
   bytes: v.record(v.string(), PinnedBytes),
 });
 

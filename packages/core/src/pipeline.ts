@@ -197,7 +197,20 @@ async function stageTree(
     report,
     (finding) => placeOf(finding, loaded.dir, resolved, owners),
   );
-  return { tree, reload, needs: await measureNeeds(tree, arch), modules: await embeddedModules(tree) };
+  const modules = [...packagesIn(tree, resolved), ...(await embeddedModules(tree))];
+  return { tree, reload, needs: await measureNeeds(tree, arch), modules };
+}
+
+/** The packages of a distribution that files of the tree come from; components may have some in common. */
+function packagesIn(tree: Tree, resolved: readonly ResolvedComponent[]): EmbeddedModule[] {
+  const there = new Set(tree.entries.map(({ path }) => path));
+  const found = new Map<string, EmbeddedModule>();
+  for (const one of resolved.flatMap(({ result }) => result.packages ?? [])) {
+    const key = `${one.name}@${one.version}`;
+    const paths = [...(found.get(key)?.paths ?? []), ...one.paths.filter((path) => there.has(path))];
+    if (paths.length > 0) found.set(key, { ...one, paths });
+  }
+  return [...found.entries()].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, module]) => module);
 }
 
 /**

@@ -2,6 +2,7 @@ import { SOURCE_ORIGINS, type Component, type Origin, type PinnedComponent } fro
 import { UnreachableError } from './fetch.ts';
 import { UserError, UserErrors } from './errors.ts';
 import { buildCargo, cargoLocator } from './origins/cargo.ts';
+import { buildDebian } from './origins/debian.ts';
 import { buildFiles } from './origins/files.ts';
 import { buildGo, goLocator } from './origins/go.ts';
 import type { OriginContext, OriginResult } from './origins/origin.ts';
@@ -27,6 +28,8 @@ async function make(origin: Origin, context: OriginContext): Promise<OriginResul
       return buildGo(origin, context);
     case 'cargo':
       return buildCargo(origin, context);
+    case 'debian':
+      return buildDebian(origin, context);
     case 'source':
       return buildSource(origin, context);
     case 'files':
@@ -45,7 +48,7 @@ async function compile(origin: Origin, context: OriginContext, failed: AbortSign
   });
 }
 
-/** The key that an origin's bytes have in pins.json; undefined for what this repository ships itself. */
+/** The key that an origin's bytes have in pins.json; undefined for what has none of its own. */
 export function locatorOf(origin: Origin, component: Component, arch: Arch): string | undefined {
   switch (origin.kind) {
     case 'release':
@@ -56,6 +59,7 @@ export function locatorOf(origin: Origin, component: Component, arch: Arch): str
       return cargoLocator(origin, component);
     case 'source':
       return sourceLocator(origin, component);
+    case 'debian': // one for each package: origins/debian.ts
     case 'files':
       return undefined;
   }

@@ -47,7 +47,7 @@ export type Target = 'portable' | Release;
 
 /** One set of bytes from outside, as an entry of pins.json says it, resolved for a component. */
 export interface Material {
-  /** A URL, or `go:<module>@<version>`, or `files:`. */
+  /** A URL, or `go:<module>@<version>`, `debian:<path below the mirror>`, or `files:`. */
   readonly locator: string;
   /** Lowercase hex. */
   readonly sha256: string;
@@ -188,7 +188,7 @@ export interface Payload {
   readonly conflicts: readonly string[];
 }
 
-/** A library found compiled into a binary (Go's build info, cargo-auditable). */
+/** A library found compiled into a binary (Go's build info), or a package of Debian that files come from. */
 export interface EmbeddedModule {
   /** `golang`, `cargo`, `deb`: the type of the package URL. */
   readonly type: string;
@@ -196,6 +196,8 @@ export interface EmbeddedModule {
   readonly version: string;
   /** Paths of the binaries that hold it. */
   readonly paths: readonly string[];
+  /** Of packages: what their copyright file says, as an SPDX expression or as its own text. */
+  readonly license?: { readonly expression: string } | { readonly text: string };
 }
 
 /** A finished image. */

@@ -237,7 +237,7 @@ describe.each(fixtures.map((fixture) => ({ ...fixture, title: [fixture.rule, fix
 );
 
 test('an image of 2 GiB is too large, one byte less is not', () => {
-  const context = { name: 'demo', kind: 'sysext', arch: host, entries: [], elves: new Map(), texts: new Map(), releaseFile: undefined, promises: [], replaces: [] } as const; // prettier-ignore
+  const context = { name: 'demo', kind: 'sysext', arch: host, entries: [], elves: new Map(), loaders: new Map(), texts: new Map(), releaseFile: undefined, promises: [], replaces: [] } as const; // prettier-ignore
   expect(ruleOf('size').check({ ...context, size: 2 ** 31 })).toHaveLength(1);
   expect(ruleOf('size').check({ ...context, size: 2 ** 31 - 1 })).toEqual([]);
 });

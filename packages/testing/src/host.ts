@@ -89,6 +89,7 @@ function hostIn(pid: string, root: string, kind: 'sysext' | 'confext'): Host {
     const { all } = await execa('nsenter', ['--target', pid, '--mount', '--', 'chroot', root, ...command], {
       all: true,
       reject: false,
+      stdin: 'ignore', // what asks for more must not wait for it
       env: { LC_ALL: 'C', SYSTEMD_LOG_LEVEL: 'info' },
     });
     return all;

@@ -1,5 +1,5 @@
 import { copyFile, mkdir, readFile, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import {
   AnswerError,
   ARCHES,
@@ -8,6 +8,7 @@ import {
   downloadCrate,
   fillWords,
   goSumDigest,
+  isPackageLocator,
   locatorOf,
   mainPackages,
   newestFirst,
@@ -16,6 +17,7 @@ import {
   openGo,
   pinGo,
   readPins,
+  resolvePackages,
   UnreachableError,
   UserError,
   UserErrors,
@@ -23,6 +25,7 @@ import {
   writeAtomic,
   type Arch,
   type Component,
+  type DebianOrigin,
   type Extension,
   type GoOrigin,
   type Origin,
@@ -254,9 +257,69 @@ async function pinOne(wanted: Wanted, temp: string, again: boolean, wrappers: Wr
       });
       return { sha256, size, proof: 'Debian archive index, signed by the archive key' };
     }
+    case 'debian':
+      throw new Error('packages are pinned together: pinPackages');
     case 'files':
       throw new Error('files of this repository are not pinned');
   }
+}
+
+/** What a component's packages are now, for one architecture; asked for once. */
+function packagesNow(origin: DebianOrigin, component: Component, arch: Arch, context: UpstreamContext): ReturnType<typeof resolvePackages> {
+  const { store, report } = context;
+  return once(context, `packages ${component.name} ${component.version} ${arch}`, async () => {
+    const archive = await once(context, 'archive', () => Promise.resolve(openArchive(store, report)));
+    report({ type: 'step', text: `resolving the packages of ${component.name} for ${arch}` });
+    return resolvePackages(origin, component, arch, { store, archive });
+  });
+}
+
+type Line = PinnedLine & { bytes: Bytes };
+
+/** The packages of a lock's component, with all that they need: those of both architectures together, as `all` belongs to both. */
+async function pinPackages(lock: Lock, revision: boolean, context: UpstreamContext): Promise<{ lines: Line[]; snapshot?: string }> {
+  const found = lock.components.flatMap((component) =>
+    component.origins.flatMap((origin) => (origin.kind === 'debian' ? [{ component, origin }] : [])),
+  );
+  const [first, second] = found;
+  if (first === undefined) return { lines: [] };
+  if (second !== undefined)
+    throw new UserError(`both '${first.component.name}' and '${second.component.name}' are made of packages`, {
+      where: lock.file,
+      next: 'give one of them a lock of its own, or make them one component',
+    });
+  const { component, origin } = first;
+  const pinned = lock.pins[lock.version];
+  const before = new Map(Object.entries(pinned?.bytes ?? {}).filter(([locator]) => isPackageLocator(locator)));
+  const line = (locator: string, bytes: Bytes, change: PinnedLine['change']): Line => {
+    const { sha256, proof } = bytes;
+    return { locator, component: component.name, sha256, proof, change, bytes };
+  };
+  const kept = pinned?.snapshot === undefined ? {} : { snapshot: pinned.snapshot };
+  let snapshot = '';
+  const bytes = new Map<string, Bytes>();
+  try {
+    for (const arch of ARCHES) {
+      const now = await packagesNow(origin, component, arch, context);
+      if (now.snapshot > snapshot) ({ snapshot } = now);
+      for (const { locator, sha256, size, proof } of now.packages) bytes.set(locator, { sha256, size, proof });
+    }
+  } catch (error) {
+    if (!(error instanceof UnreachableError) || before.size === 0) throw error;
+    context.report({ type: 'notice', text: `${component.name}: ${error.message}; its packages stay as they were, UNCHECKED` });
+    return { lines: [...before].map(([locator, one]) => line(locator, one, 'kept')), ...kept };
+  }
+  const fresh = [...bytes.keys()].filter((locator) => before.get(locator)?.sha256 !== bytes.get(locator)?.sha256);
+  const gone = [...before.keys()].filter((locator) => !bytes.has(locator));
+  if (before.size > 0 && fresh.length + gone.length > 0 && !revision)
+    throw new UserError(
+      `${component.name} ${component.version} is pinned with other packages; the archive has ${fresh.map((one) => basename(one, '.deb')).join(', ') || 'fewer'} now`,
+      { where: lock.file, next: '--revision pins these under a higher revision' },
+    );
+  const lines = [...bytes].map(([locator, one]) =>
+    line(locator, one, fresh.includes(locator) ? (before.size > 0 ? 'other' : 'new') : 'same'),
+  );
+  return { lines, ...(fresh.length + gone.length === 0 ? kept : { snapshot }) };
 }
 
 /** Asks for one set of bytes and compares it with the pin that is there. */
@@ -302,12 +365,28 @@ async function licenses(lock: Lock, request: PinRequest, context: UpstreamContex
     const given = request.licenses?.[name] ?? known.find((one) => one[name] !== undefined)?.[name];
     if (given !== undefined) return [name, given];
     const repo = origins.map((one) => (one.kind === 'release' ? /^https:\/\/github\.com\/([^/]+\/[^/]+)\//.exec(one.url)?.[1] : undefined)).find((one) => one !== undefined); // prettier-ignore
-    const found = repo === undefined ? undefined : await once(context, `license ${repo}`, () => licenseOf(repo, context));
+    const packaged = origins.find((one) => one.kind === 'debian');
+    const found =
+      packaged !== undefined
+        ? await licenseOfPackages(packaged, lock.components.find((one) => one.name === name), context)
+        : repo === undefined ? undefined : await once(context, `license ${repo}`, () => licenseOf(repo, context)); // prettier-ignore
     if (found === undefined)
       throw new UserError(`the licence of ${name} is not known`, { where: lock.file, next: `say it: --license ${name}=SPDX-EXPRESSION` });
     return [name, found];
   });
   return Object.fromEntries(await Promise.all(entries));
+}
+
+/** Licences of the packages that a definition names, where their copyright files tell them in a machine's words. */
+async function licenseOfPackages(
+  origin: DebianOrigin,
+  component: Component | undefined,
+  context: UpstreamContext,
+): Promise<string | undefined> {
+  if (component === undefined) return undefined;
+  const { licenses: found } = await packagesNow(origin, component, 'x86-64', context);
+  const parts = new Set(found.flatMap((one) => one.split(' AND ')));
+  return parts.size === 0 ? undefined : [...parts].toSorted().join(' AND ');
 }
 
 /** All errors together; what is no UserError at once. */
@@ -337,8 +416,11 @@ function entryOf(
   versions: Readonly<Record<string, string>>,
   lines: readonly { locator: string; bytes: Bytes }[],
   found: Readonly<Record<string, string>>,
+  snapshot: string | undefined,
 ): Written {
-  const before = lock.pins[lock.version];
+  const pinned = lock.pins[lock.version];
+  // Packages are pinned anew all together.
+  const before = pinned === undefined ? undefined : { ...pinned, bytes: Object.fromEntries(Object.entries(pinned.bytes).filter(([locator]) => !isPackageLocator(locator))) }; // prettier-ignore
   const bytes = Object.fromEntries(lines.map((line) => [line.locator, line.bytes]));
   // Of a lock that is shared, the rest may be of other extensions.
   const others = <T>(map: Readonly<Record<string, T>> | undefined, own: Readonly<Record<string, T>>): Record<string, T> => ({ ...(lock.shared ? map : {}), ...own }); // prettier-ignore
@@ -346,6 +428,7 @@ function entryOf(
     revision: before === undefined ? 0 : before.revision + (request.revision === true && !lock.shared ? 1 : 0),
     ...(Object.keys(versions).length === 0 ? {} : { with: { ...versions } }),
     licenses: others(before?.licenses, found),
+    ...(snapshot === undefined ? {} : { snapshot }),
     bytes: others(before?.bytes, bytes),
   };
 }
@@ -399,7 +482,11 @@ async function pinAlone(request: PinRequest, context: UpstreamContext): Promise<
         ...(await settle(wanted, request, () => pinOne(wanted, temp, request.revision === true, wrappers, context), context)),
       })),
     );
-    const lines = await settled(jobs, 'things could not be pinned');
+    const packages = settled(locks.map((lock) => pinPackages(lock, request.revision === true, context)), 'locks of packages could not be pinned'); // prettier-ignore
+    packages.catch(() => undefined); // awaited below, after what is told first
+    const single = await settled(jobs, 'things could not be pinned');
+    const ofPackages = await packages;
+    const lines = [...single, ...locks.flatMap((lock, index) => (ofPackages[index]?.lines ?? []).map((line) => ({ lock, ...line })))];
     const found = await settled(locks.map((lock) => licenses(lock, request, context)), 'licences are not known'); // prettier-ignore
     const written: string[] = [];
     for (const { from, to } of wrappers) {
@@ -410,7 +497,7 @@ async function pinAlone(request: PinRequest, context: UpstreamContext): Promise<
     }
     let revision = 0;
     for (const [index, lock] of locks.entries()) {
-      const entry = entryOf(lock, request, lock.shared ? {} : versions, lines.filter((line) => line.lock === lock), found[index] ?? {}); // prettier-ignore
+      const entry = entryOf(lock, request, lock.shared ? {} : versions, lines.filter((line) => line.lock === lock), found[index] ?? {}, ofPackages[index]?.snapshot); // prettier-ignore
       if (!lock.shared) ({ revision } = entry);
       const text = textOf(lock, lock.version, entry);
       if (text === lock.text) continue;

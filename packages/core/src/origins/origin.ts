@@ -4,7 +4,7 @@ import type { PinnedVersion } from '../pins.ts';
 import type { Store } from '../store.ts';
 import type { Tools } from '../tools.ts';
 import type { Toolchains } from '../toolchains.ts';
-import type { Arch, Material, Report, ToolRecord } from '../types.ts';
+import type { Arch, EmbeddedModule, Material, Report, ToolRecord } from '../types.ts';
 
 /** What every origin is given. */
 export interface OriginContext extends PinnedComponent {
@@ -25,6 +25,8 @@ export interface OriginResult {
   /** What else decided the bytes; part of the payload's key. */
   readonly parameters: Readonly<Record<string, string>>;
   readonly tools: readonly ToolRecord[];
+  /** Packages that its files come from, by path in the origin's folder. */
+  readonly packages?: readonly EmbeddedModule[];
 }
 
 /** What pins.json says of an origin's bytes; asked before anything is fetched, a compiler included. */

@@ -1,5 +1,6 @@
+import { dirname } from 'node:path';
 import { archWords } from '../arch.ts';
-import { runpathFolders, usesHostLibc } from '../needs.ts';
+import { runpathFolders, runsOnHost, usesHostLibc } from '../needs.ts';
 import { compareVersions } from '../versions.ts';
 import type { Hit, LintContext, Rule } from './rule.ts';
 
@@ -8,6 +9,9 @@ const perElf = (context: LintContext, wrong: (path: string, elf: Parameters<type
     const what = wrong(path, elf);
     return what === undefined ? [] : [{ what, path }];
   });
+
+/** Folders of the image that have a C library of their own: all that is linked to it must find everything there. */
+const ownFolders = (context: LintContext): Set<string> => new Set([...context.loaders.keys()].map((path) => dirname(path)));
 
 /** What programs ask of the system that runs them. */
 export const programs: Readonly<Record<string, Rule>> = {
@@ -51,9 +55,55 @@ export const programs: Readonly<Record<string, Rule>> = {
     check: (context) =>
       context.target !== 'portable'
         ? []
-        : perElf(context, (_, elf) =>
-            usesHostLibc(elf, context.arch) ? `runs on the host's C library (GLIBC_${elf.glibc ?? '?'})` : undefined,
+        : perElf(context, (path, elf) =>
+            runsOnHost(path, elf, context.arch, (one) => context.entries.some((entry) => entry.path === one))
+              ? `runs on the host's C library (GLIBC_${elf.glibc ?? '?'})`
+              : undefined,
           ),
+  },
+  'foreign-library': {
+    level: 'error',
+    reason: "a program with a C library of its own must not load the host's libraries, which are made for another",
+    fix: 'ship the library under usr/lib/<extension>/ and name its folder in RUNPATH; the origin debian does both',
+    check: (context) => {
+      const own = ownFolders(context);
+      const there = new Set(context.entries.map((entry) => entry.path));
+      return [...context.elves].flatMap(([path, elf]) => {
+        const folders = runpathFolders(path, elf);
+        const isRelocated =
+          own.has(dirname(elf.interpreter?.slice(1) ?? '')) || own.has(dirname(path)) || folders.some((folder) => own.has(folder));
+        if (!isRelocated) return [];
+        return elf.needed
+          .filter((soname) => !folders.some((folder) => there.has(`${folder}/${soname}`)))
+          .map((soname): Hit => ({
+            what: `needs ${soname}, which none of the folders that it searches has (${elf.runpath.join(':') || 'no RUNPATH'})`,
+            path,
+          }));
+      });
+    },
+  },
+  'host-loader': {
+    level: 'error',
+    reason: "a loader of an image that reads the host's ld.so.cache or folders finds the host's libraries for what is loaded by name",
+    fix: 'edit the paths in the loader, as the origin debian does (relocate.ts)',
+    check: (context) =>
+      [...context.loaders]
+        .filter(([, paths]) => paths.length > 0)
+        .map(([path, paths]): Hit => ({ what: `this loader reads the host's ${paths.join(', ')}`, path })),
+  },
+  'build-path': {
+    level: 'error',
+    reason: 'a path of the machine that built it leads nowhere on a node, or to whatever somebody puts there',
+    fix: 'set interpreter and RUNPATH below /usr; link by soname, not by path',
+    check: (context) =>
+      perElf(context, (_, { interpreter = '/usr', runpath, needed }) => {
+        const wrong = [
+          ...[interpreter].filter((one) => !/^\/(?:usr|lib|lib64)(?:\/|$)/.test(one)),
+          ...runpath.filter((one) => !/^(?:\/usr(?:\/|$)|\$\{?ORIGIN\}?)/.test(one)),
+          ...needed.filter((one) => one.includes('/')),
+        ];
+        return wrong.length === 0 ? undefined : `names ${wrong.map((one) => `'${one}'`).join(', ')}`;
+      }),
   },
   glibc: {
     level: 'error',
@@ -62,8 +112,11 @@ export const programs: Readonly<Record<string, Rule>> = {
     check: (context) => {
       const { target } = context;
       if (target === undefined || target === 'portable') return [];
-      return perElf(context, (_, elf) =>
-        usesHostLibc(elf, context.arch) && elf.glibc !== undefined && compareVersions(elf.glibc, target.glibc) > 0
+      const there = new Set(context.entries.map((entry) => entry.path));
+      return perElf(context, (path, elf) =>
+        runsOnHost(path, elf, context.arch, (one) => there.has(one)) &&
+        elf.glibc !== undefined &&
+        compareVersions(elf.glibc, target.glibc) > 0
           ? `needs GLIBC_${elf.glibc}; Flatcar ${target.number} has ${target.glibc}`
           : undefined,
       );

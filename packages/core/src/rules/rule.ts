@@ -11,6 +11,8 @@ export interface LintContext {
   readonly entries: readonly ImageEntry[];
   /** ELF files by path. */
   readonly elves: ReadonlyMap<string, Elf>;
+  /** Dynamic loaders by path, with what they would read of the host. */
+  readonly loaders: ReadonlyMap<string, readonly string[]>;
   /** Texts of units, drop-ins, tmpfiles and sysusers by path. */
   readonly texts: ReadonlyMap<string, string>;
   /** Text of the release file, undefined when there is none. */

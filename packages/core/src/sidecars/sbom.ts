@@ -50,7 +50,12 @@ function componentPackage(component: BuiltComponent, files: readonly string[]): 
   };
 }
 
-function modulePackage({ type, name, version, paths }: EmbeddedModule): object {
+/** Of packages whose copyright file is no SPDX expression: the id that stands for its text. */
+const licenseRef = ({ name, version }: EmbeddedModule): string => `LicenseRef-${`${name}-${version}`.replaceAll(/[^A-Za-z0-9.-]/g, '-')}`;
+
+function modulePackage(module: EmbeddedModule): object {
+  const { type, name, version, paths, license: found } = module;
+  const declared = found === undefined ? 'NOASSERTION' : 'expression' in found ? found.expression : licenseRef(module);
   return {
     SPDXID: spdxId(`Module-${type}-${name}-${version}`),
     name,
@@ -58,9 +63,9 @@ function modulePackage({ type, name, version, paths }: EmbeddedModule): object {
     downloadLocation: 'NOASSERTION',
     filesAnalyzed: false,
     licenseConcluded: 'NOASSERTION',
-    licenseDeclared: 'NOASSERTION',
+    licenseDeclared: declared,
     copyrightText: 'NOASSERTION',
-    comment: `compiled into ${paths.join(' ')}`,
+    comment: `${type === 'deb' ? 'its files:' : 'compiled into'} ${paths.join(' ')}`,
     externalRefs: [{ referenceCategory: 'PACKAGE-MANAGER', referenceType: 'purl', referenceLocator: purl(type, name, version) }],
   };
 }
@@ -114,6 +119,15 @@ export function sbomOf(image: Image, payload: Payload): object {
       ...components.map((component) => componentPackage(component, filesOf(component.name))),
       ...modules.map(modulePackage),
     ],
+    ...(modules.some(({ license: found }) => found !== undefined && 'text' in found)
+      ? {
+          hasExtractedLicensingInfos: modules.flatMap((module) =>
+            module.license !== undefined && 'text' in module.license
+              ? [{ licenseId: licenseRef(module), extractedText: module.license.text, name: `copyright file of ${module.name}` }]
+              : [],
+          ),
+        }
+      : {}),
     relationships: [
       relation('SPDXRef-DOCUMENT', 'DESCRIBES', root),
       ...components.map(({ name }) => relation(root, 'CONTAINS', spdxId(`Component-${name}`))),

@@ -1,0 +1,71 @@
+import parseExpression from 'spdx-expression-parse';
+
+// Names of licences in Debian's copyright files that SPDX calls otherwise (copyright-format 1.0, 7.1); versions follow.
+const NAMES: Readonly<Record<string, string>> = {
+  expat: 'MIT',
+  mit: 'MIT',
+  x11: 'X11',
+  isc: 'ISC',
+  zlib: 'Zlib',
+  curl: 'curl',
+  'apache-2': 'Apache-2.0',
+  'apache-2.0': 'Apache-2.0',
+  'artistic-2.0': 'Artistic-2.0',
+  'bsd-2-clause': 'BSD-2-Clause',
+  'bsd-3-clause': 'BSD-3-Clause',
+  'bsd-4-clause': 'BSD-4-Clause',
+  'bsd-4-clause-uc': 'BSD-4-Clause-UC',
+  'boost-1.0': 'BSL-1.0',
+  'bsl-1.0': 'BSL-1.0',
+  'cc0-1.0': 'CC0-1.0',
+  'mpl-2.0': 'MPL-2.0',
+  openssl: 'OpenSSL',
+  'psf-2': 'PSF-2.0',
+  unicode: 'Unicode-DFS-2016',
+  '0bsd': '0BSD',
+};
+
+/** `GPL-2+` is `GPL-2.0-or-later` in SPDX, `LGPL-2.1` is `LGPL-2.1-only`; undefined for what is no licence of SPDX. */
+function spdxOf(name: string): string | undefined {
+  const known = NAMES[name.toLowerCase()];
+  if (known !== undefined) return known;
+  const gnu = /^(A?GPL|LGPL|GFDL)-(\d)(?:\.(\d))?(\+|-or-later|-only)?$/i.exec(name);
+  if (gnu === null) return undefined;
+  const [, family = '', major = '', minor = '0', more] = gnu;
+  return `${family.toUpperCase()}-${major}.${minor}-${more === '+' || more === '-or-later' ? 'or-later' : 'only'}`;
+}
+
+/** A short name with `and`, `or`, commas and `with … exception`, as an expression; undefined when any part is not known. */
+function expressionOf(name: string): string | undefined {
+  const exception = /\s+with\s+.*$/i;
+  if (exception.test(name)) return undefined;
+  const parts = name.split(/\s*,?\s+(and\/or|and|or)\s+|\s*,\s+/i).filter((part) => part !== undefined && part !== '');
+  const words = parts.map((part) => (/^and$/i.test(part) ? 'AND' : /^(?:or|and\/or)$/i.test(part) ? 'OR' : spdxOf(part)));
+  if (words.includes(undefined)) return undefined;
+  const text = words.join(' ');
+  return / OR /.test(text) ? `(${text})` : text;
+}
+
+/**
+ * What a copyright file of a package says: an SPDX expression over the licences of all files but Debian's packaging, where the file
+ * is machine-readable (copyright-format 1.0) and SPDX knows them all, else its own text.
+ */
+export function readCopyright(text: string): { readonly expression: string } | { readonly text: string } {
+  if (!/^Format(?:-Specification)?:\s*http/m.test(text)) return { text };
+  const expressions = new Set<string>();
+  for (const paragraph of text.split(/\n(?:[ \t]*\n)+/)) {
+    const files = /^Files:[ \t]*(.*(?:\n[ \t].*)*)/m.exec(paragraph)?.[1];
+    const license = /^License:[ \t]*(.+)$/m.exec(paragraph)?.[1]?.trim();
+    if (files === undefined || files.split(/\s+/).every((one) => one === '' || one.startsWith('debian/'))) continue;
+    const expression = license === undefined ? undefined : expressionOf(license);
+    if (expression === undefined) return { text };
+    expressions.add(expression);
+  }
+  const expression = [...expressions].toSorted().join(' AND ');
+  try {
+    parseExpression(expression);
+    return { expression };
+  } catch {
+    return { text };
+  }
+}

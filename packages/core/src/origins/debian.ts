@@ -1,0 +1,176 @@
+import { readFile, readlink, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { archWords } from '../arch.ts';
+import { readCopyright } from '../copyright.ts';
+import { openArchive, packageFields, resolveClosure, unpackPackage, type Archive, type PinnedPackage } from '../debian.ts';
+import { UserError } from '../errors.ts';
+import type { Component, DebianOrigin } from '../extension.ts';
+import { mapParallel } from '../parallel.ts';
+import type { PinnedVersion } from '../pins.ts';
+import { chooseFiles, writeRelocated, type ChosenFile } from '../relocate.ts';
+import { digestOf, type Store } from '../store.ts';
+import type { Arch, EmbeddedModule, Material } from '../types.ts';
+import type { OriginContext, OriginResult } from './origin.ts';
+
+/** Raised when the same inputs are to give other bytes. */
+const BUILD_FORMAT = 1;
+
+/** The key of a package's pin: its path below the mirror, which has name, version and architecture. */
+export function packageLocator({ path }: Pick<PinnedPackage, 'path'>): string {
+  return `debian:${path}`;
+}
+
+/** True for the pin of a binary package; sources of the same archive are pinned under `debian:` too. */
+export function isPackageLocator(locator: string): boolean {
+  return /^debian:pool\/.+\.deb$/.test(locator);
+}
+
+/** What a lock pins of packages for an architecture; all of them belong to its one component of this origin. */
+function pinnedPackages(pin: PinnedVersion, arch: Arch): Material[] {
+  const ending = new RegExp(`_(?:${archWords(arch).debian}|all)\\.deb$`);
+  return Object.entries(pin.bytes)
+    .filter(([locator]) => isPackageLocator(locator) && ending.test(locator))
+    .map(([locator, { sha256, size, proof }]) => ({ locator, sha256, proof, ...(size === undefined ? {} : { size }) }));
+}
+
+interface Unpacked {
+  readonly name: string;
+  readonly dir: string;
+  readonly file: string;
+  readonly locator: string;
+}
+
+/** Fetches and unpacks packages, each into a folder of its own. */
+async function unpackAll<T extends { readonly locator: string }>(
+  packages: readonly T[],
+  fetch: (one: T) => Promise<string>,
+  temp: string,
+): Promise<Unpacked[]> {
+  return mapParallel(
+    packages,
+    async (one) => {
+      const file = await fetch(one);
+      const [name = ''] = basename(one.locator).split('_');
+      const dir = join(temp, name);
+      await unpackPackage(file, dir);
+      return { name, dir, file, locator: one.locator };
+    },
+    4,
+  );
+}
+
+/** What the packages are of which an image has files. */
+async function describePackages(unpacked: readonly Unpacked[], chosen: readonly ChosenFile[]): Promise<EmbeddedModule[]> {
+  const used = unpacked.filter(({ name }) => chosen.some((file) => file.package === name));
+  return mapParallel(used, async ({ name, dir, file }) => {
+    const { Version: version = '' } = await packageFields(file, ['Version']);
+    // The folder may be a link to that of another package of the same source.
+    const owner = await readlink(join(dir, 'usr/share/doc', name)).then((target) => basename(target), () => name); // prettier-ignore
+    const doc = join(unpacked.find((one) => one.name === owner)?.dir ?? dir, 'usr/share/doc', owner, 'copyright');
+    const text = await readFile(doc, 'utf8').catch(() => undefined);
+    return {
+      type: 'deb',
+      name: `debian/${name}`,
+      version,
+      paths: chosen.filter((one) => one.package === name).map(({ to }) => to),
+      ...(text === undefined ? {} : { license: readCopyright(text) }),
+    };
+  });
+}
+
+/** What one component's packages are now: found by its definition, out of the archive's signed index. */
+export async function resolvePackages(
+  origin: DebianOrigin,
+  component: Component,
+  arch: Arch,
+  { store, archive }: { store: Store; archive: Archive },
+): Promise<{ snapshot: string; packages: readonly Material[]; licenses: readonly string[] }> {
+  const { snapshot, packages } = await archive.newest(origin.suite, arch);
+  const wanted = resolveClosure(packages, origin.packages).map(({ path, sha256, size }) => ({
+    locator: `debian:${path}`,
+    path,
+    sha256,
+    size,
+  }));
+  return store.withTemp(async (temp) => {
+    const repin = 'run this again';
+    const unpacked = await unpackAll(wanted, (one) => archive.fetchPackage(one, { suite: origin.suite, snapshot, arch, repin }), temp);
+    const chosen = await chooseFiles(unpacked, origin, component.name, arch);
+    const used = new Set(chosen.map((file) => file.package));
+    const own = (await describePackages(unpacked, chosen)).filter(({ name }) => origin.packages.includes(basename(name)));
+    return {
+      snapshot,
+      packages: wanted
+        .filter((_, index) => used.has(unpacked[index]?.name ?? ''))
+        .map(({ locator, sha256, size }) => ({ locator, sha256, size, proof: 'Debian archive index, signed by the archive key' })),
+      licenses: own.flatMap(({ license }) => (license !== undefined && 'expression' in license ? [license.expression] : [])),
+    };
+  });
+}
+
+interface Record {
+  readonly packages: readonly EmbeddedModule[];
+  readonly materials: readonly Material[];
+}
+
+/**
+ * Programs out of Debian's packages, relocated: fetched by their pins, unpacked and edited without root, the same bytes on every
+ * run and for either architecture. Which packages are needed was found when they were pinned.
+ */
+export async function buildDebian(origin: DebianOrigin, context: OriginContext): Promise<OriginResult> {
+  const { component, dir, pin, arch, store, tools, report } = context;
+  const pinned = pinnedPackages(pin, arch);
+  if (pinned.length === 0)
+    throw new UserError(`${component.name} ${component.version} has no pinned packages for ${arch}`, {
+      where: dir,
+      next: 'run flatcar-ext pin; nothing is fetched without a digest',
+    });
+  const patchelf = await tools.record('patchelf');
+  const key = digestOf({
+    number: BUILD_FORMAT,
+    name: component.name,
+    origin,
+    arch,
+    packages: pinned.map(({ sha256 }) => sha256).toSorted(),
+    tools: patchelf.map(({ sha256 }) => sha256),
+  });
+  const result = await store.result('debian', key, (fresh) =>
+    store.withTemp(async (temp) => {
+      const archive = openArchive(store, report);
+      const extension = component.lock === undefined ? basename(dir) : 'of each extension that has it';
+      const at = {
+        suite: origin.suite,
+        arch,
+        repin: `flatcar-ext pin ${extension} --revision`,
+        ...(pin.snapshot === undefined ? {} : { snapshot: pin.snapshot }),
+      };
+      report({ type: 'step', text: `fetching ${pinned.length} packages of ${component.name} ${component.version} for ${arch}` });
+      const unpacked = await unpackAll(
+        pinned,
+        ({ locator, sha256, size }) =>
+          archive.fetchPackage({ path: locator.slice('debian:'.length), sha256, ...(size === undefined ? {} : { size }) }, at),
+        temp,
+      );
+      report({ type: 'step', text: `relocating ${component.name} ${component.version} for ${arch}` });
+      const chosen = await chooseFiles(unpacked, origin, component.name, arch);
+      await writeRelocated(chosen, join(fresh, 'files'), component.name, arch, tools);
+      const used = new Set(chosen.map((file) => file.package));
+      const record: Record = {
+        packages: await describePackages(unpacked, chosen),
+        materials: pinned.filter((_, index) => used.has(unpacked[index]?.name ?? '')),
+      };
+      await writeFile(join(fresh, 'record.json'), JSON.stringify(record));
+    }),
+  );
+  const { packages, materials } = JSON.parse(await readFile(join(result.dir, 'record.json'), 'utf8')) as Record;
+  const { kind: _, packages: asked, ...parameters } = origin;
+  return {
+    dir: join(result.dir, 'files'),
+    materials,
+    parameters: Object.fromEntries(
+      Object.entries({ packages: asked, ...parameters }).map(([name, value]) => [name, JSON.stringify(value)]),
+    ),
+    tools: patchelf,
+    packages,
+  };
+}
