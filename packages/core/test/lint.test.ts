@@ -1,9 +1,11 @@
 import { chmod, copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { hostArch } from '../src/arch.ts';
+import { archWords, hostArch } from '../src/arch.ts';
+import { debian } from '../src/extension.ts';
 import { lintImage, lintNeighbours, lintTree, ruleOf, RULES, type LintSubject } from '../src/lint.ts';
+import { chooseFiles, writeRelocated } from '../src/relocate.ts';
 import { openStore } from '../src/store.ts';
 import { openTools } from '../src/tools.ts';
 import type { Arch, Finding, Target, TreeEntry } from '../src/types.ts';
@@ -23,6 +25,9 @@ let program: string;
 /** The same with a loader, or a search path, that exist on the build machine only. */
 let foreignLoader: string;
 let foreignPath: string;
+/** Paths of a program and its libraries that are relocated, below `relocated/`; and a loader as it is. */
+let relocated: string[];
+let hostLoader: string;
 /** A real static one. */
 let staticProgram: string;
 
@@ -37,8 +42,20 @@ beforeAll(async () => {
   }
   await tools.run('patchelf', ['--set-interpreter', '/home/builder/lib/ld.so', foreignLoader]);
   await tools.run('patchelf', ['--set-rpath', '/home/builder/lib', foreignPath]);
+  // The same program, relocated.
+  const root = program.slice(0, -'/usr/bin/patchelf'.length);
+  const files = await chooseFiles([{ name: 'all', dir: root }], debian(['all'], { programs: ['patchelf'] }), 'demo', host);
+  await writeRelocated(files, join(dir, 'relocated'), 'demo', host, tools);
+  relocated = files.filter(({ link }) => link === undefined).map(({ to }) => to);
+  hostLoader = join(root, 'usr/lib', archWords(host).triplet, basename(archWords(host).loader));
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
+
+/** A relocated program with its libraries, but for those that `without` picks. */
+const relocatedImage = (without: (path: string) => boolean = () => false): ImageContent => ({
+  files: Object.fromEntries(relocated.filter((path) => !without(path)).map((path) => [path, { copy: join(dir, 'relocated', path) }])),
+});
+const loaderPath = `usr/lib/demo/${basename(archWords(host).loader)}`;
 
 /** An image that breaks one rule, and its twin that does not. */
 interface Fixture {
@@ -126,6 +143,19 @@ const fixtures: readonly Fixture[] = [
     bad: () => ({ files: { 'usr/bin/demo': { copy: foreignPath } } }),
     good: () => ({ files: { 'usr/bin/demo': { copy: program } } }),
     target: release,
+  },
+  {
+    rule: 'build-path',
+    case: 'loader',
+    bad: () => ({ files: { 'usr/bin/demo': { copy: foreignLoader } } }),
+    good: relocatedImage,
+  },
+  { rule: 'build-path', case: 'folder', bad: () => ({ files: { 'usr/bin/demo': { copy: foreignPath } } }), good: relocatedImage },
+  { rule: 'foreign-library', bad: () => relocatedImage((path) => path.endsWith('/libstdc++.so.6')), good: relocatedImage },
+  {
+    rule: 'host-loader',
+    bad: () => ({ files: { ...relocatedImage().files, [loaderPath]: { copy: hostLoader } } }),
+    good: relocatedImage,
   },
   {
     rule: 'portable-dynamic',

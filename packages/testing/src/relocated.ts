@@ -1,8 +1,8 @@
 import { ARCHES, channelHead, hostArch, linkName, type Arch, type Target } from '@flatcar/core';
-import { describe, expect } from 'vitest';
+import { expect } from 'vitest';
 import { buildImages, type ExtensionTest } from './extension.ts';
 import { withHost, type Host } from './host.ts';
-import { mergeTest } from './levels.ts';
+import { describe, mergeTest } from './levels.ts';
 
 /** Where a trace is written, a file per process. */
 const TRACE = '/run/trace';
