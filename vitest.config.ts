@@ -12,6 +12,7 @@ export default defineConfig({
           pool: 'forks',
           isolate: false,
           testTimeout: 60_000,
+          hookTimeout: 120_000,
         },
       },
       {
