@@ -29,6 +29,8 @@ export interface FileAbout {
 
 /** A place that holds a published tree. Paths are relative to its root. */
 export interface Destination extends Source {
+  /** True where `publish` keeps others out; elsewhere what is there and not listed may be that of one who is at work. */
+  readonly locks: boolean;
   /**
    * Runs a publish: `staging` is an empty or left-over folder to put files into by their digest. Where the place can lock, others wait;
    * where it cannot, `replace` tells by a ConflictError.

@@ -42,6 +42,7 @@ export function localDestination(dir: string): Destination {
   const at = (path: string): string => join(root, path);
   return {
     where: root,
+    locks: true,
     async publish(fn) {
       await mkdir(root, { recursive: true }).catch((cause: unknown) => {
         throw new UserError('the folder cannot be made', { where: root, cause });

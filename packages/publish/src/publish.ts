@@ -2,6 +2,7 @@ import { copyFile, open, rename, stat, writeFile } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { compareVersions, formatSums, hashFile, mapParallel, parseSums, UserError, type Payload, type Report } from '@flatcar/core';
 import { checkEvidence, checkImage, checkUpdate } from './check.ts';
 import { payloadDigests, writePayload } from './crau.ts';
@@ -234,7 +235,8 @@ async function signedByUs(destination: Destination, path: string, keys: PublishK
 
 /**
  * The sums of a folder: what the index lists, and what a publish that has not got as far as the index entered there before.
- * `gone` names what must not be listed any more.
+ * `gone` names what must not be listed any more. `isFixed`: a name that is listed has its bytes for good; in the official layout only the
+ * index decides that.
  */
 async function sumsOf(
   destination: Destination,
@@ -242,6 +244,7 @@ async function sumsOf(
   listed: readonly { path: string; sha256: string }[],
   gone: ReadonlySet<string>,
   keys: PublishKeys,
+  isFixed: boolean,
 ): Promise<string> {
   const path = `${folder}/${SUMS}`;
   const [bytes, signature] = [await destination.read(path), await destination.read(`${path}${SIGNATURE}`)];
@@ -250,11 +253,22 @@ async function sumsOf(
   for (const { path: file, sha256 } of listed) {
     const name = basename(file);
     const before = sums.get(name);
-    if (before !== undefined && before !== sha256) throw new TakenError(`${destination.where}/${path}`, file);
+    if (isFixed && before !== undefined && before !== sha256) throw new TakenError(`${destination.where}/${path}`, file);
     sums.set(name, sha256);
   }
   for (const name of gone) sums.delete(name);
   return formatSums(sums);
+}
+
+/**
+ * A file of the official layout that no index lists yet. Its name has no version: what stands there may be another version's, of a publish
+ * that died (then it is replaced) or, where nobody is kept out, of one at work (then it is waited for).
+ */
+async function putOfficial(destination: Destination, file: Staged): Promise<void> {
+  if (destination.locks) return destination.putOver(file.path, file.from, file);
+  await destination.put(file.path, file.from, file).catch((error: unknown) => {
+    throw error instanceof TakenError ? new ConflictError(`${destination.where}/${file.path}`) : error;
+  });
 }
 
 /** Everything that is to appear, staged and checked. */
@@ -338,24 +352,25 @@ async function signSums(
   touched: ReadonlySet<string>,
 ): Promise<Map<string, Map<string, Buffer>>> {
   const { destination, keys } = options;
-  const folders = new Map<string, { listed: { path: string; sha256: string }[]; gone: Set<string> }>();
+  const folders = new Map<string, { listed: { path: string; sha256: string }[]; gone: Set<string>; isFixed: boolean }>();
   for (const index of extensions.values()) {
     const gone = new Set(
       index.versions.filter(({ withdrawn }) => withdrawn !== undefined).flatMap(({ images }) => images.map(({ path }) => basename(path))),
     );
-    for (const [folder, listed] of foldersOf(index)) folders.set(folder, { listed, gone });
+    for (const [folder, listed] of foldersOf(index)) folders.set(folder, { listed, gone, isFixed: true });
   }
   const boards = new Set(official.map(({ entry }) => entry.path.replace(/\/[^/]+$/, '')));
   for (const folder of touched.has('*') ? new Set(packages.map(({ path }) => path.replace(/\/[^/]+$/, ''))) : boards)
     folders.set(folder, {
       listed: packages.filter(({ path }) => path.startsWith(`${folder}/`)).flatMap((one) => [one.image, one]),
       gone: new Set(),
+      isFixed: false,
     });
   const result = new Map<string, Map<string, Buffer>>();
   await mapParallel(
     [...folders],
-    async ([folder, { listed, gone }]) => {
-      const text = await sumsOf(destination, folder, listed, gone, keys);
+    async ([folder, { listed, gone, isFixed }]) => {
+      const text = await sumsOf(destination, folder, listed, gone, keys, isFixed);
       const same = (await destination.read(`${folder}/${SUMS}`))?.toString() === text;
       if (same && (await signedByUs(destination, `${folder}/${SUMS}`, keys))) return;
       result.set(folder, await signed(SUMS, text, keys));
@@ -441,7 +456,7 @@ async function publishOnce(
     },
     4,
   );
-  for (const { files } of plan.official) for (const file of files) await destination.put(file.path, file.from, file);
+  for (const { files } of plan.official) for (const file of files) await putOfficial(destination, file);
   await replaceChanged(destination, 'keys', publicKeyFiles(keys));
   for (const [folder, files] of sums) await destination.replace(folder, files);
   for (const extension of whole.extensions.values()) {
@@ -491,6 +506,7 @@ export async function publish(options: PublishOptions): Promise<PublishResult> {
     } catch (error) {
       if (!(error instanceof ConflictError) || attempt === ATTEMPTS) throw error;
       options.report?.({ type: 'notice', text: `${error.message}: beginning anew` });
+      await sleep(attempt * 1000, undefined, options.signal === undefined ? {} : { signal: options.signal });
     }
   }
 }

@@ -118,6 +118,7 @@ export function s3Destination(where: string, env: Environment = process.env, sto
 
   return {
     where,
+    locks: false,
     publish: (fn) =>
       store.withTemp(async (temp) => {
         tags.clear();
