@@ -1,4 +1,4 @@
-import { compareVersions, linkName, targetName, UserError, UserErrors, type Arch, type Target } from '@flatcar/core';
+import { compareVersions, linkFolder, linkName, targetName, UserError, UserErrors, type Arch, type Target } from '@flatcar/core';
 import type { Channel } from './layout.ts';
 import type { ExtensionIndex, PublishedImage, PublishedVersion } from './schema.ts';
 import { nodeFolder, transferText } from './transfer.ts';
@@ -32,6 +32,7 @@ export function parseWanted(word: string): Wanted {
 /** One extension for one node: a version, what it follows from there, and the image for each target. */
 interface Chosen {
   readonly name: string;
+  readonly kind: 'sysext' | 'confext';
   readonly channel: Channel;
   readonly version: PublishedVersion;
   readonly images: readonly { readonly target: Target; readonly image: PublishedImage }[];
@@ -41,7 +42,7 @@ const matching = (version: PublishedVersion, wanted: string | undefined): boolea
   wanted === undefined || version.version === wanted || version.upstream === wanted || version.upstream.startsWith(`${wanted}.`);
 
 /** The newest version that is not withdrawn and has an image for each target. */
-function choose({ name, versions }: ExtensionIndex, { version: wanted }: Wanted, targets: readonly Target[], arch: Arch): Chosen {
+function choose({ name, kind, versions }: ExtensionIndex, { version: wanted }: Wanted, targets: readonly Target[], arch: Arch): Chosen {
   const candidates = versions.filter((version) => version.withdrawn === undefined && matching(version, wanted));
   const imageOf = (version: PublishedVersion, target: Target): PublishedImage | undefined =>
     version.images.find((image) => image.target === targetName(target) && image.architecture === arch);
@@ -59,7 +60,7 @@ function choose({ name, versions }: ExtensionIndex, { version: wanted }: Wanted,
         : whole
           ? { kind: 'pinned', version: version.version }
           : { kind: 'branch', version: wanted };
-    return { name, channel, version, images };
+    return { name, kind, channel, version, images };
   }
   if (candidates.length === 0) {
     throw new UserError(`${name} ${wanted ?? ''} is not published`, {
@@ -110,10 +111,10 @@ After=network-online.target
 
 [Service]
 Type=oneshot
-ExecStartPre=/bin/sh -c 'readlink /etc/extensions/%i*.raw >/run/extension-update-%i || true'
+ExecStartPre=/bin/sh -c 'readlink /etc/extensions/%i*.raw /var/lib/confexts/%i*.raw >/run/extension-update-%i || true'
 ExecStart=/usr/lib/systemd/systemd-sysupdate -C %i update
 # A newer image is merged at the next boot; those who plan reboots look for this file.
-ExecStartPost=/bin/sh -c 'readlink /etc/extensions/%i*.raw | cmp -s - /run/extension-update-%i || touch /run/reboot-required'
+ExecStartPost=/bin/sh -c 'readlink /etc/extensions/%i*.raw /var/lib/confexts/%i*.raw | cmp -s - /run/extension-update-%i || touch /run/reboot-required'
 `;
 const UPDATE_TIMER = `[Unit]
 Description=Looks for newer images of extension %i
@@ -128,20 +129,23 @@ Persistent=yes
 WantedBy=timers.target
 `;
 
-function filesOf({ name, channel, images }: Chosen, { baseUrl, targets, minimal }: NodeOptions): Pick<NodeConfig, 'files' | 'links'> {
+function filesOf(
+  { name, kind: merges, channel, images }: Chosen,
+  { baseUrl, targets, minimal }: NodeOptions,
+): Pick<NodeConfig, 'files' | 'links'> {
   const url = baseUrl.replace(/\/+$/, '');
   const bound = images.some(({ target }) => target !== 'portable');
   const placed = images.map(({ target, image }) => {
     const path = `${nodeFolder(name)}/${image.path.split('/').at(-1)}`;
     return {
       file: { path, contents: { source: `${url}/${image.path}`, sha512: image.sha512 } },
-      link: { path: `/etc/extensions/${linkName(name, target)}`, target: path },
+      link: { path: `${linkFolder(merges)}/${linkName(name, target)}`, target: path },
     };
   });
   const old = targets.some((target) => target !== 'portable' && compareVersions(target.systemd, TRANSFER_SINCE) < 0);
   const transfer = {
     path: `/etc/sysupdate.${name}.d/${name}.${old ? 'conf' : 'transfer'}`,
-    contents: { text: transferText({ name, kind: bound ? 'release' : 'portable', channel, baseUrl }) },
+    contents: { text: transferText({ name, kind: bound ? 'release' : 'portable', channel, merges, baseUrl }) },
   };
   return { files: [...placed.map(({ file }) => file), ...(minimal ? [] : [transfer])], links: placed.map(({ link }) => link) };
 }
