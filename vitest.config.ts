@@ -37,8 +37,8 @@ export default defineConfig({
               test: {
                 name: 'machine',
                 include: [
-                  process.env['FLATCAR_EXT_MACHINES'] === 'all'
-                    ? 'packages/testing/test/**/*.machine.test.ts'
+                  !process.env['FLATCAR_EXT_MACHINES'].includes('"extensions"')
+                    ? 'packages/*/test/**/*.machine.test.ts'
                     : 'packages/testing/test/extensions.machine.test.ts',
                 ],
                 pool: 'forks' as const,

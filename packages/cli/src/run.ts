@@ -18,6 +18,7 @@ import { addPin } from './commands/pin.ts';
 import { addPlan } from './commands/plan.ts';
 import { addPublish } from './commands/publish.ts';
 import { addReleases } from './commands/releases.ts';
+import { addTest } from './commands/test.ts';
 import { addVerify } from './commands/verify.ts';
 import { addWithdraw } from './commands/withdraw.ts';
 import { paint } from './terminal.ts';
@@ -49,6 +50,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
     addInspect,
     addDiff,
     addVerify,
+    addTest,
     addPin,
     addOutdated,
     addPlan,

@@ -21,6 +21,7 @@ const COMMANDS = [
   'inspect',
   'diff',
   'verify',
+  'test',
   'pin',
   'outdated',
   'cache',

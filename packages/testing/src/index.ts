@@ -11,3 +11,4 @@ export { debianRoot, type RootOptions } from './root.ts';
 export { HELLO, runContainers, WAT, whyNoContainers, type ContainerHost, type ContainerRun } from './containers.ts';
 export { testUpstream, withUpstream, type Layouts, type Upstream, type UpstreamTest } from './upstream.ts';
 export { expectOwnObjects, hostLibraries, testRelocated, traced, type RelocatedTest } from './relocated.ts';
+export { sharedMachine } from './machine/shared.ts';

@@ -2,8 +2,9 @@ import { basename, join, resolve } from 'node:path';
 import { findExtensions, loadExtension, UserError, type Arch, type Release } from '@flatcar/core';
 import { expect } from 'vitest';
 import { buildImages, versionPattern, type ExtensionTest } from '../extension.ts';
-import { afterAll, collect, describe, machineTest } from '../levels.ts';
-import { explained, withMachine, type Machine } from './machine.ts';
+import { collect, describe } from '../levels.ts';
+import type { Machine } from './machine.ts';
+import { sharedMachine } from './shared.ts';
 
 /** What an extension's test says of a booted machine; its commands run there too. */
 export interface MachineTest {
@@ -81,32 +82,14 @@ async function look(machine: Machine, { about, name }: Tested, version: string):
 
 /** One machine with all images of a group, and a test for each of them. */
 function describeGroup(group: readonly Tested[], release: Release, arch: Arch): void {
-  const up = Promise.withResolvers<Machine>();
-  const over = Promise.withResolvers<void>();
-  up.promise.catch(() => undefined); // told by each test
-  let running: Promise<void> | undefined;
   const versions = new Map<string, string>();
-  const start = (): Promise<Machine> => {
-    running ??= (async () => {
-      const images = (await Promise.all(group.map(({ dir, about }) => buildImages(dir, arch, [release], about)))).flat();
-      for (const { extension, version } of images) versions.set(extension, version);
-      const memory = Math.max(...group.map(({ about }) => about.machine?.memory ?? 2048));
-      await withMachine({ release, arch, memory, images: images.map((image) => ({ image })) }, async (machine) => {
-        up.resolve(machine);
-        await over.promise;
-      });
-    })().catch((error: unknown) => up.reject(error));
-    return up.promise;
-  };
-  afterAll(async () => {
-    over.resolve();
-    await running;
+  const inMachine = sharedMachine(async () => {
+    const images = (await Promise.all(group.map(({ dir, about }) => buildImages(dir, arch, [release], about)))).flat();
+    for (const { extension, version } of images) versions.set(extension, version);
+    const memory = Math.max(...group.map(({ about }) => about.machine?.memory ?? 2048));
+    return { release, arch, memory, images: images.map((image) => ({ image })) };
   });
-  for (const one of group)
-    machineTest(one.name, async () => {
-      const machine = await start();
-      await explained(machine, () => look(machine, one, versions.get(one.name) ?? ''));
-    });
+  for (const one of group) inMachine(one.name, (machine) => look(machine, one, versions.get(one.name) ?? ''));
 }
 
 /** Registers the machine tests of extensions: one boot for each group of those that can be merged together, release and architecture. */

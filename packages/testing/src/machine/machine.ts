@@ -13,6 +13,7 @@ import {
   type Image,
   type Release,
 } from '@flatcar/core';
+import { initrdFor } from './initrd.ts';
 import { standIn, usrOf, type OperatingSystem } from './os.ts';
 import { acceleratorFor, consoleOf, startQemu, type Qemu } from './qemu.ts';
 import { writeSeed, type Seed } from './seed.ts';
@@ -106,6 +107,7 @@ export async function withMachine(options: MachineOptions, use: (machine: Machin
   await store.withTemp(async (temp) => {
     const at = (name: string): string => join(temp, name);
     await mkdir(at('share'));
+    await writeFile(at('initrd'), await initrdFor(options.release.era, os.initrd));
     await writeSeed(store, await seedOf(options), at('seed'));
     await tools.run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', os.root, '-F', 'qcow2', at('root')]);
     const usrs = new Map<string, string>();
@@ -131,7 +133,7 @@ export async function withMachine(options: MachineOptions, use: (machine: Machin
       const qemu = await startQemu(tools, {
         arch, accelerator, memory, cpus: 2,
         args: [
-          '-kernel', os.kernel, '-initrd', os.initrd, '-append', kernelLine.join(' '),
+          '-kernel', os.kernel, '-initrd', at('initrd'), '-append', kernelLine.join(' '),
           ...disk('usr', usr, 'raw', ',readonly=on'),
           ...disk('root', at('root'), 'qcow2', ',cache=unsafe'),
           ...disk('seed', at('seed'), 'raw', ',readonly=on'),

@@ -1,22 +1,12 @@
-import { copyFile, cp, mkdir, open, readdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  archWords,
-  debianMirror,
-  digestOf,
-  exec,
-  readErofs,
-  readTree,
-  type Arch,
-  type Release,
-  type Store,
-  type Tools,
-} from '@flatcar/core';
+import { archWords, debianMirror, digestOf, exec, readErofs, type Arch, type Release, type Store, type Tools } from '@flatcar/core';
 import { ensureMmdebstrap, osRelease } from '../root.ts';
 
 /** An operating system as a machine starts it: kernel and initrd beside the disks, so that no boot loader is needed. */
 export interface OperatingSystem {
   readonly kernel: string;
+  /** The distribution's; initrd.ts adds what makes it ours. */
   readonly initrd: string;
   /** Read-only /usr: an erofs whose os-release is a block of its own. */
   readonly usr: string;
@@ -68,16 +58,15 @@ const guest = (name: string): string => join(import.meta.dirname, 'guest', name)
 export async function standIn(store: Store, tools: Tools, era: Release['era'], arch: Arch): Promise<OperatingSystem> {
   const suite = SUITES[era];
   const packages = [...PACKAGES, `linux-image-${archWords(arch).debian}`];
-  const initrd = await readTree(guest('initrd'), new Map());
-  const inputs = { number: NUMBER, suite, arch, packages, dracut: DRACUT, etc: ETC, initrd: initrd.digest };
+  const dracut = await readFile(guest('dracut/module-setup.sh'), 'utf8');
+  const inputs = { number: NUMBER, suite, arch, packages, dracut: [DRACUT, dracut], etc: ETC };
   const { dir } = await store.result('stand-in', digestOf(inputs), async (fresh) => {
     await ensureMmdebstrap();
     console.error(`making the stand-in for Flatcar out of ${suite} for ${arch} (minutes)`);
     await store.withTemp(async (temp) => {
       const root = join(temp, 'root');
       const hooks = join(temp, 'dracut');
-      await cp(guest('initrd'), join(hooks, '99stand-in'), { recursive: true });
-      if (era === 'final') for (const name of ['merge', 'merge.service']) await rm(join(hooks, '99stand-in', name));
+      await cp(guest('dracut'), join(hooks, '99stand-in'), { recursive: true });
       await writeFile(join(hooks, 'stand-in.conf'), DRACUT);
       await exec('mmdebstrap', [
         '--quiet', '--mode=root', '--variant=minbase', `--architectures=${archWords(arch).debian}`,

@@ -1,0 +1,74 @@
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { selectTargets, targetName, UserError } from '@flatcar/core';
+import type { Command } from 'commander';
+import { arches, archOption, chooseExtensions, releaseOption, REPOSITORY } from '../options.ts';
+
+interface Flags {
+  readonly release?: string;
+  readonly arch?: string;
+  readonly all?: boolean;
+  readonly json?: boolean;
+}
+
+/** Which machines the tests boot; all extensions and the tests of systemd's own behaviour when none is named. */
+interface Wanted {
+  readonly extensions: readonly string[] | undefined;
+  readonly releases: readonly string[];
+  readonly arches: readonly string[];
+}
+
+/** Runs the machine project of vitest, whose output is this command's. */
+async function runMachines(wanted: Wanted, json: boolean, signal: AbortSignal): Promise<void> {
+  const child = spawn(join(REPOSITORY, 'scripts/run'), ['vitest', 'run', '--project', 'machine', '--reporter', json ? 'json' : 'verbose'], {
+    cwd: REPOSITORY,
+    stdio: 'inherit',
+    env: { ...process.env, FLATCAR_EXT_MACHINES: JSON.stringify(wanted) },
+  });
+  const stop = (): void => void child.kill('SIGINT');
+  signal.addEventListener('abort', stop);
+  const { promise, resolve, reject } = Promise.withResolvers<number | null>();
+  child.on('error', reject).on('close', resolve);
+  const code = await promise;
+  signal.removeEventListener('abort', stop);
+  if (code !== 0 && !signal.aborted)
+    throw new UserError('machine tests failed', { next: "each failure above ends with where the machine's whole logs are" });
+}
+
+/** `test`: boots machines with extensions merged and sees the software work. */
+export function addTest(root: Command, signal: AbortSignal): void {
+  root
+    .command('test')
+    .description('boot machines with extensions merged, and see their units and programs work')
+    .argument('[extensions...]', 'names (default: the extension of this folder)')
+    .addOption(releaseOption())
+    .addOption(archOption())
+    .option('--all', 'all extensions, and the tests of what systemd does with images')
+    .option('--json', "print vitest's JSON")
+    .addHelpText(
+      'after',
+      `
+Extensions that can be merged together share a machine, one for each release (stable unless said; with --all stable and beta) and architecture. It is QEMU, with KVM where a guest really boots on it,
+and an operating system that stands in for Flatcar: Debian 13 up to 4593, where systemd merges in the final system, Debian unstable from 4628 on, where the
+initrd does. Both are made when first needed, which takes root and a few minutes, and are kept in the store.
+What is looked at stands in each extension's extension.test.ts; logs of a failed machine are kept in the cache folder.
+
+Examples:
+  flatcar-ext test kubernetes
+  flatcar-ext test kubernetes containerd --release stable,beta
+  flatcar-ext test hardening --release 4757.1.0 --arch arm64
+  flatcar-ext test --all`,
+    )
+    .action(async (names: string[], flags: Flags) => {
+      if (flags.all === true && names.length > 0) throw new UserError('--all takes no names');
+      const versioned = names.find((name) => name.includes('@'));
+      if (versioned !== undefined)
+        throw new UserError(`'${versioned}' names a version`, { next: 'machines run the newest, or the one that extension.test.ts says' });
+      const releases = selectTargets(flags.release ?? (flags.all === true ? 'stable,beta' : 'stable'))
+        .filter((target) => target !== 'portable')
+        .map(targetName);
+      if (releases.length === 0) throw new UserError('a machine runs a release', { next: 'give --release a channel or a number' });
+      const extensions = flags.all === true ? undefined : (await chooseExtensions(names)).map(({ loaded }) => loaded.extension.name);
+      await runMachines({ extensions, releases, arches: arches(flags.arch) }, flags.json === true, signal);
+    });
+}

@@ -1,0 +1,97 @@
+import { copyFile, open, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Image, Release } from '@flatcar/core';
+import { expect, type Machine } from '../../src/index.ts';
+import { demoImages, newKeys } from './demo.ts';
+
+const STRICT = 'root=signed+absent:usr=signed+absent';
+const LAX = 'root=verity+signed+absent:usr=verity+signed+absent';
+
+/** A copy with one byte of its data flipped, in the block of which `find` is part. */
+async function flipped(file: string, find: string, out: string): Promise<string> {
+  await copyFile(file, out);
+  const data = await readFile(out);
+  const at = data.indexOf(find);
+  if (at === -1) throw new Error(`'${find}' is not in ${file}`);
+  const handle = await open(out, 'r+');
+  try {
+    await handle.write(Buffer.from([(data[at] ?? 0) ^ 1]), 0, 1, at);
+  } finally {
+    await handle.close();
+  }
+  return out;
+}
+
+/** Disk images of each kind that a policy tells apart, for the release that a machine runs. */
+export async function policyImages(
+  folder: string,
+  release: Release,
+): Promise<{ certificate: string; files: Readonly<Record<string, string>> }> {
+  const [ours, theirs] = [await newKeys(folder, 'ours'), await newKeys(folder, 'theirs')];
+  const one = async (name: string, sign?: typeof ours, target: Release | 'portable' = release): Promise<string> =>
+    ((await demoImages(folder, [target], { name, ...(sign === undefined ? {} : { sign }) }))[0] as Image).file;
+  const good = await one('good', ours);
+  return {
+    certificate: ours.certificate,
+    files: {
+      good,
+      unsigned: await one('unsigned'), // the same partitions but for the signature's
+      foreign: await one('foreign', theirs),
+      bare: await one('bare', undefined, 'portable'), // a squashfs: no verity at all
+      flipped: await flipped(await one('flipped', ours), 'VERSION_ID=', join(folder, 'flipped.raw')),
+    },
+  };
+}
+
+/** Asks `systemd-sysext refresh` under each policy, one image at a time; the good one is the control that the others were refused for what they are. */
+export async function imagePolicies(machine: Machine, release: Release, folder: string): Promise<void> {
+  const { certificate, files } = await policyImages(folder, release);
+  await machine.copyIn(certificate, '/etc/verity.d/ours.crt');
+  await machine.run('mkdir -p /root/links && mv /etc/extensions/* /root/links/ && systemd-sysext unmerge');
+  const merges = async (name: string, policy: string): Promise<boolean> => {
+    await machine.run(
+      `rm -f /etc/extensions/* && ln -s /opt/extensions/policy/${name}.raw /etc/extensions/ && { systemd-sysext unmerge || true; }`,
+    );
+    const { said } = await machine.ask(`systemd-sysext refresh --image-policy='${policy}'`);
+    const { code } = await machine.ask(`test -e /usr/bin/${name}`);
+    if (code !== 0) expect(said, name).not.toContain('Merged extensions');
+    return code === 0;
+  };
+  for (const [name, file] of Object.entries(files)) await machine.copyIn(file, `/opt/extensions/policy/${name}.raw`);
+  const found: Record<string, string> = {};
+  for (const name of Object.keys(files)) found[name] = `strict=${await merges(name, STRICT)} lax=${await merges(name, LAX)}`;
+  expect(found).toEqual({
+    good: 'strict=true lax=true',
+    unsigned: 'strict=false lax=true',
+    foreign: 'strict=false lax=true', // `verity+signed` are alternatives: without a known key it is an image with verity
+    bare: 'strict=false lax=false',
+    flipped: 'strict=false lax=false',
+  });
+  await machine.run('rm /etc/extensions/* && mv /root/links/* /etc/extensions/ && systemd-sysext refresh');
+}
+
+/** The script that tries every mode of `--mutable=`. */
+export const MODES_SCRIPT = join(import.meta.dirname, '../guest/mutable.sh');
+
+/** What it finds, by what stands in /var/lib/extensions.mutable before the merge (systemd-sysext(8), docs/mutable-overlays.md). */
+export const EXPECTED_MODES: Readonly<Record<'folder' | 'absent' | 'link', string>> = {
+  folder: `no merged=yes kept=no written=no persists=no clean=yes
+auto merged=yes kept=yes written=yes persists=yes clean=yes
+yes merged=yes kept=yes written=yes persists=yes clean=yes
+import merged=yes kept=yes written=no persists=no clean=yes
+ephemeral merged=yes kept=no written=yes persists=no clean=yes
+ephemeral-import merged=yes kept=yes written=yes persists=no clean=yes`,
+  absent: `no merged=yes kept=no written=no persists=no clean=yes
+auto merged=yes kept=no written=no persists=no clean=yes
+yes merged=yes kept=no written=yes persists=yes clean=yes
+import merged=yes kept=no written=no persists=no clean=yes
+ephemeral merged=yes kept=no written=yes persists=no clean=yes
+ephemeral-import merged=yes kept=no written=yes persists=no clean=yes`,
+  // The hierarchy as its own upper layer, as Flatcar has it for /etc: importing it is refused.
+  link: `no merged=yes kept=no written=no persists=no clean=yes
+auto merged=yes kept=no written=yes persists=yes clean=yes
+yes merged=yes kept=no written=yes persists=yes clean=yes
+import merged=no kept=no written=yes persists=yes clean=yes
+ephemeral merged=yes kept=no written=yes persists=no clean=yes
+ephemeral-import merged=no kept=no written=yes persists=yes clean=yes`,
+};
