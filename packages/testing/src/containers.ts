@@ -1,6 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { exec, openStore, openToolchains, type Arch } from '@flatcar/core';
+import { expect } from 'vitest';
+import { quote, type Machine } from './machine/machine.ts';
 import { writeContainer } from './oci.ts';
 
 /** Where containers run: a host of the merge tests, or a booted machine. */
@@ -157,4 +159,19 @@ export async function runContainers(host: ContainerHost, how: ContainerRun): Pro
     }),
   );
   return { answers, log };
+}
+
+/** Runs containers in a booted machine, whose own containerd does it, and expects what each must say. */
+export async function expectContainers(machine: Machine, how: Omit<ContainerRun, 'arch' | 'start'>): Promise<void> {
+  await machine.until('ctr version');
+  const host: ContainerHost = {
+    run: async (command) => (await machine.ask(command.map(quote).join(' '))).said,
+    copyIn: (from, path) => machine.copyIn(from, path),
+  };
+  const { answers, log } = await runContainers(host, { ...how, arch: machine.arch, start: false });
+  for (const [name, said] of Object.entries(answers)) {
+    if (name !== 'docker --init') expect(said, log).toContain(name === 'wasmtime' ? HELLO.wasm : HELLO.program);
+    expect(said, log).toContain(`ends with ${HELLO.ends}`);
+  }
+  expect(Object.keys(answers)).toEqual(expect.arrayContaining([...(how.ctr ?? []), ...(how.docker === true ? ['docker'] : []), ...(how.nerdctl === true ? ['nerdctl'] : [])])); // prettier-ignore
 }

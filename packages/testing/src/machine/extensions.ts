@@ -1,9 +1,10 @@
+import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { findExtensions, loadExtension, UserError, type Arch, type Release } from '@flatcar/core';
 import { expect } from 'vitest';
 import { buildImages, versionPattern, type ExtensionTest } from '../extension.ts';
 import { collect, describe } from '../levels.ts';
-import type { Machine } from './machine.ts';
+import { quote, type Machine } from './machine.ts';
 import { sharedMachine } from './shared.ts';
 
 /** What an extension's test says of a booted machine; its commands run there too. */
@@ -40,10 +41,14 @@ interface Tested {
 
 const REPOSITORY = resolve(import.meta.dirname, '../../../..');
 
-async function readTested(dir: string): Promise<Tested[]> {
-  const found = await collect<{ dir: string; about: ExtensionTest }>(() => import(join(dir, 'extension.test.ts')));
+async function readTested(dir: string): Promise<Tested> {
+  const files = (await readdir(dir)).filter((name) => name.endsWith('.test.ts'));
+  const found: { about: ExtensionTest }[] = [];
+  for (const file of files) found.push(...(await collect<{ about: ExtensionTest }>(() => import(join(dir, file)))));
   const { extension } = await loadExtension(dir);
-  return found.map(({ about }) => ({ name: basename(dir), dir, about, conflicts: extension.conflicts }));
+  // What no test says more of is still booted and must be merged.
+  const [about = { kind: extension.kind, commands: [] }] = found.map((one) => one.about);
+  return { name: basename(dir), dir, about, conflicts: extension.conflicts };
 }
 
 /** Extensions that can be merged together, in as few groups as a greedy division gives; what one needs beside it comes along. */
@@ -59,9 +64,6 @@ export function groupsOf<T extends { name: string; conflicts: readonly string[];
   }
   return groups;
 }
-
-/** The shell word of an argument. */
-const quote = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
 
 /** What every extension is looked at for: it is merged, its programs run, its units are active. */
 async function look(machine: Machine, { about, name }: Tested, version: string): Promise<void> {
@@ -100,9 +102,7 @@ export async function describeMachines({ extensions, releases, arches }: Selecti
   for (const name of names) {
     const dir = dirs.get(name);
     if (dir === undefined) throw new UserError(`there is no extension '${name}'`, { next: `there are: ${[...dirs.keys()].join(', ')}` });
-    const [one] = await readTested(dir);
-    if (one === undefined)
-      throw new UserError(`'${name}' has no test that calls testExtension()`, { where: join(dir, 'extension.test.ts') });
+    const one = await readTested(dir);
     const beside = one.about.machine?.beside ?? [];
     tested.push({ ...one, beside });
     names.push(...beside.filter((other) => !names.includes(other)));

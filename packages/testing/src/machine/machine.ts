@@ -38,6 +38,9 @@ export interface MachineOptions {
   readonly network?: boolean;
 }
 
+/** The shell word of an argument. */
+export const quote = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
+
 /** A running machine. */
 export interface Machine {
   readonly release: Release;

@@ -1,6 +1,18 @@
 import { copyFile, cp, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { archWords, debianMirror, digestOf, exec, readErofs, type Arch, type Release, type Store, type Tools } from '@flatcar/core';
+import {
+  archWords,
+  debianMirror,
+  digestOf,
+  exec,
+  hostArch,
+  readErofs,
+  UserError,
+  type Arch,
+  type Release,
+  type Store,
+  type Tools,
+} from '@flatcar/core';
 import { ensureMmdebstrap, osRelease } from '../root.ts';
 
 /** An operating system as a machine starts it: kernel and initrd beside the disks, so that no boot loader is needed. */
@@ -61,6 +73,7 @@ export async function standIn(store: Store, tools: Tools, era: Release['era'], a
   const dracut = await readFile(guest('dracut/module-setup.sh'), 'utf8');
   const inputs = { number: NUMBER, suite, arch, packages, dracut: [DRACUT, dracut], etc: ETC };
   const { dir } = await store.result('stand-in', digestOf(inputs), async (fresh) => {
+    await ensureForeign(arch);
     await ensureMmdebstrap();
     console.error(`making the stand-in for Flatcar out of ${suite} for ${arch} (minutes)`);
     await store.withTemp(async (temp) => {
@@ -92,6 +105,18 @@ export async function standIn(store: Store, tools: Tools, era: Release['era'], a
   const osReleaseOffset = (await readErofs(usr)).plainBlock('lib/os-release');
   if (osReleaseOffset === undefined) throw new Error(`os-release is no block of its own in ${usr}`);
   return { kernel: join(dir, 'kernel'), initrd: join(dir, 'initrd'), usr, osReleaseOffset, root: join(dir, 'root.qcow2') };
+}
+
+/** Debian's packages set themselves up by their own programs, which the kernel must be able to start. */
+async function ensureForeign(arch: Arch): Promise<void> {
+  if (arch === hostArch()) return;
+  const where = `/proc/sys/fs/binfmt_misc/qemu-${archWords(arch).machine}`;
+  const registered = await readFile(where, 'utf8').catch(() => '');
+  if (registered.startsWith('enabled')) return;
+  throw new UserError(`a Debian for ${arch} is made by programs of its own, and this host's kernel starts none of them`, {
+    where,
+    next: `install qemu-user-static and binfmt-support, or run this on ${arch}`,
+  });
 }
 
 /** Turns an unpacked Debian into kernel, initrd, a read-only /usr and a root. */
