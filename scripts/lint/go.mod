@@ -1,3 +1,4 @@
+// The linter of GitHub workflows that scripts/lint.ts runs.
 module wrapper
 
 go 1.26
