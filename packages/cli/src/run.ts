@@ -5,6 +5,7 @@ import { addBuild } from './commands/build.ts';
 import { addBump } from './commands/bump.ts';
 import { addButane } from './commands/butane.ts';
 import { addCache } from './commands/cache.ts';
+import { addCi } from './commands/ci.ts';
 import { addDiff } from './commands/diff.ts';
 import { addDocs } from './commands/docs.ts';
 import { addInspect } from './commands/inspect.ts';
@@ -63,6 +64,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
     addBump,
     addDocs,
     addCache,
+    addCi,
   ])
     add(root, signal);
   // Set on all of them: errors come here instead of ending the process, so that clean-up runs.

@@ -27,6 +27,7 @@ const COMMANDS = [
   'cache',
   'butane',
   'ignition',
+  'ci',
 ];
 
 /** vitest asks its children for colours. */
