@@ -1,0 +1,15 @@
+import { binary, defineExtension, go } from '@flatcar/core';
+
+export default defineExtension({
+  name: 'node-exporter',
+  summary: "Prometheus' exporter of machine metrics",
+  versions: { kind: 'go', at: 'github.com/prometheus/node_exporter', keep: 'newest' },
+  components: ({ version }) => [
+    binary(
+      'node_exporter',
+      version,
+      go('github.com/prometheus/node_exporter', '.', { stamps: { 'github.com/prometheus/common/version.Version': '{version}' } }),
+    ),
+  ],
+  start: ['node-exporter.service'],
+});
