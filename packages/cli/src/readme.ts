@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import {
   ARCHES,
   componentsOf,
+  findExtensions,
   imageBase,
   imageVersion,
   linkFolder,
@@ -211,4 +212,12 @@ export async function rootReadmeText(before: string, dirs: readonly string[], wh
     throw new UserError('the README has no place for the table of extensions', { where, next: `add the two lines: ${BEGIN} and ${END}` });
   const table = await extensionsTable(dirs);
   return before.replace(old, () => table);
+}
+
+/** Brings the root README's table up to date. */
+export async function writeRootReadme(repository: string): Promise<void> {
+  const file = join(repository, 'README.md');
+  const before = await readFile(file, 'utf8');
+  const after = await rootReadmeText(before, await findExtensions(repository), file);
+  if (after !== before) await writeAtomic(file, after);
 }

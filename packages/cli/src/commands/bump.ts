@@ -5,7 +5,7 @@ import type { Bump, BumpResult, UpstreamContext } from '@flatcar/upstream';
 import type { Command } from 'commander';
 import { differenceText, type Difference } from '../difference.ts';
 import { mirrorOption, REPOSITORY } from '../options.ts';
-import { writeReadme } from '../readme.ts';
+import { writeReadme, writeRootReadme } from '../readme.ts';
 import { reporter, show, table } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
 
@@ -76,6 +76,7 @@ async function bumpOne(
     }
     const result = await applyBump(dir, bump, { keep, keepOld: flags.keepOld === true }, context);
     await writeReadme(dir);
+    await writeRootReadme(REPOSITORY);
     if (before === undefined) return { ...result, ...(noDifference === undefined ? {} : { noDifference }) };
     try {
       const { differenceOf } = await import('../difference.ts');

@@ -20,7 +20,7 @@ import type { NewRequest, Plan, Probe, UpstreamContext } from '@flatcar/upstream
 import type { Command } from 'commander';
 import { openAsk } from '../ask.ts';
 import { mirrorOption, pair, REPOSITORY } from '../options.ts';
-import { writeReadme } from '../readme.ts';
+import { writeReadme, writeRootReadme } from '../readme.ts';
 import { reporter, show } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
 
@@ -235,6 +235,7 @@ async function make(plan: Plan, flags: Flags, context: UpstreamContext, report: 
     );
     await writeReadme(aside);
     await rename(aside, dir);
+    await writeRootReadme(REPOSITORY);
   } finally {
     await rm(aside, { recursive: true, force: true });
   }
@@ -268,7 +269,7 @@ const text = ({ extension, version, files, lines, seconds, built }: Made): strin
     'Next:',
     `  flatcar-ext build ${extension} --arch x86-64,arm64`,
     `  npx vitest run --project merge extensions/${extension}      merges it (needs root)`,
-    `  git add extensions/${extension} package-lock.json && git commit -m 'Add ${extension}'`,
+    `  git add extensions/${extension} package-lock.json README.md && git commit -m 'Add ${extension}'`,
   ].join('\n');
 
 const collect = (one: string, before: string[] | undefined): string[] => [...(before ?? []), one];
@@ -313,7 +314,7 @@ export function addNew(root: Command, signal: AbortSignal): void {
     .addHelpText(
       'after',
       `
-On a terminal it asks for what it cannot find out. It writes extensions/NAME/ as a whole or not at all, and its entry in package-lock.json.
+On a terminal it asks for what it cannot find out. It writes extensions/NAME/ as a whole or not at all, its entry in package-lock.json, and its line in README.md.
 
 Examples:
   flatcar-ext new k9s --github derailed/k9s
