@@ -1,0 +1,9 @@
+import { cniPlugins, cniReleases } from '@flatcar/components';
+import { defineExtension } from '@flatcar/core';
+
+export default defineExtension({
+  name: 'cni-plugins',
+  summary: 'the CNI reference plugins, for container runtimes that bring none',
+  versions: cniReleases,
+  components: ({ version }) => [cniPlugins(version)],
+});
