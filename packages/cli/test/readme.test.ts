@@ -1,0 +1,108 @@
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { loadExtension, type LoadedExtension } from '@flatcar/core';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { extensionsTable, readmeText, rootReadmeText, sizesTable, writeReadme } from '../src/readme.ts';
+import { lintSource } from '../src/source-lint.ts';
+
+const CORE = pathToFileURL(join(import.meta.dirname, '../../core/src/index.ts')).href;
+const DEFINITION = `import { binary, defineExtension, release } from '${CORE}';
+
+export default defineExtension({
+  name: 'tool',
+  summary: 'a tool | with a bar',
+  versions: { kind: 'github', at: 'example/tool', keep: 'newest' },
+  components: ({ version }) => [binary('tool', version, release('https://example.org/{version}/tool-{arch}'))],
+  start: ['tool.service'],
+});
+`;
+const bytes = (version: string): Record<string, object> =>
+  Object.fromEntries(
+    ['amd64', 'arm64'].map((arch) => [`https://example.org/${version}/tool-${arch}`, { sha256: 'a'.repeat(64), proof: 'sha256 file' }]),
+  );
+const pins = (...versions: readonly string[]): Record<string, object> =>
+  Object.fromEntries(versions.map((version) => [version, { revision: 0, licenses: { tool: 'MIT' }, bytes: bytes(version) }]));
+
+let dir: string;
+const load = (): Promise<LoadedExtension> => loadExtension(dir);
+const writePins = (value: object): Promise<void> => writeFile(join(dir, 'pins.json'), `${JSON.stringify(value, undefined, 2)}\n`);
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'tool-'));
+  await writeFile(join(dir, 'extension.ts'), DEFINITION);
+  await writeFile(join(dir, 'extension.test.ts'), '');
+  await writePins(pins('1.2.3'));
+  await mkdir(join(dir, 'files/usr/lib/systemd/system'), { recursive: true });
+  await writeFile(join(dir, 'files/usr/lib/systemd/system/tool.service'), '[Service]\nExecStart=/usr/bin/tool\n', { mode: 0o644 });
+});
+afterEach(() => rm(dir, { recursive: true, force: true }));
+
+test('a README is made from data: versions, proofs, units, Butane', async () => {
+  const text = await readmeText(await load(), undefined);
+  expect(text).toContain('# tool\n\nA tool | with a bar.\n');
+  expect(text).toContain("| 1.2.3 | tool | 1.2.3 | MIT | upstream's file | upstream's file: sha256 file |");
+  expect(text).toContain('| `tool.service` | yes |');
+  expect(text).toContain('path: /opt/extensions/tool/tool-1.2.3-x86-64.raw');
+});
+
+test('what people wrote stays, before and behind the generated part', async () => {
+  const first = await readmeText(await load(), '# tool\n\nMy words.\n');
+  const edited = `${first}\n## Notes\n\nMore of mine.\n`;
+  await writePins(pins('1.2.4', '1.2.3'));
+  const second = await readmeText(await load(), edited);
+  expect(second).toMatch(/^# tool\n\nMy words\.\n/);
+  expect(second).toMatch(/\n## Notes\n\nMore of mine\.\n$/);
+  expect(second).toContain('| 1.2.4 | tool |');
+  expect(await readmeText(await load(), second)).toBe(second);
+});
+
+test('sizes stay as they were measured until they are measured again', async () => {
+  const measured = await readmeText(await load(), undefined, sizesTable([['1.2.3', 'portable', 'x86-64', '4.0 MiB']]));
+  expect(await readmeText(await load(), measured)).toBe(measured);
+  const again = await readmeText(await load(), measured, sizesTable([['1.2.3', 'portable', 'x86-64', '5.0 MiB']]));
+  expect(again).toContain('5.0 MiB');
+  expect(again).not.toContain('4.0 MiB');
+});
+
+test('half of the two lines is told, not guessed', async () => {
+  const text = (await readmeText(await load(), undefined)).replace('<!-- end of the generated part -->', '');
+  await expect(readmeText(await load(), text)).rejects.toThrow(/one of the two lines/);
+});
+
+test('the table of the root README comes from the tree', async () => {
+  const table = await extensionsTable([dir]);
+  expect(table).toContain(String.raw`| [tool](extensions/tool/README.md) | a tool \| with a bar | 1.2.3 |`);
+  expect(await rootReadmeText(`before\n${table}\nafter\n`, [dir], 'README.md')).toBe(`before\n${table}\nafter\n`);
+  await expect(rootReadmeText('nothing', [dir], 'README.md')).rejects.toThrow(/no place/);
+});
+
+test('lint of a folder names file and line, and mends what it can', async () => {
+  await writePins({ '1.2.3': { revision: 0, licenses: { tool: 'MIT', old: 'MIT' }, bytes: { ...bytes('1.2.3'), 'https://example.org/old': { sha256: 'b'.repeat(64), proof: 'x' } } } }); // prettier-ignore
+  const unit = join(dir, 'files/usr/lib/systemd/system/tool.service');
+  await writeFile(unit, '[Service]\nExecStart=/usr/bin/tool\n');
+  const { chmod } = await import('node:fs/promises');
+  await chmod(unit, 0o755);
+  const findings = await lintSource(await load());
+  expect(findings.map(({ rule }) => rule).toSorted()).toEqual([
+    'file-mode',
+    ...Array.from({ length: 6 }, () => 'package'),
+    'readme',
+    'unused-pin',
+    'unused-pin',
+  ]);
+  const lines = (await readFile(join(dir, 'pins.json'), 'utf8')).split('\n');
+  const [, line] = /:(\d+)$/.exec(findings.find(({ what }) => what.includes('example.org/old'))?.where ?? '') ?? [];
+  expect(lines[Number(line) - 1]).toContain('https://example.org/old');
+  for (const { mend } of findings) await mend?.();
+  expect(await lintSource(await load())).toEqual([]);
+  expect((await stat(unit)).mode & 0o777).toBe(0o644);
+});
+
+test('a missing pin is an error where nothing else can be built, and never mended by a guess', async () => {
+  await writeReadme(dir);
+  await writePins({ '1.2.3': { revision: 0, licenses: { tool: 'MIT' }, bytes: {} } });
+  const missing = (await lintSource(await load())).filter(({ rule }) => rule === 'missing-pin');
+  expect(missing.map(({ level, mend }) => [level, mend])).toEqual([['error', undefined], ['error', undefined]]); // prettier-ignore
+});
