@@ -1,0 +1,9 @@
+import { debian, defineExtension, packaged } from '@flatcar/core';
+
+export default defineExtension({
+  name: 'nebula',
+  summary: 'nebula, an overlay network with certificates of its own',
+  versions: { kind: 'debian', at: 'trixie/main/nebula', keep: 'newest' },
+  components: ({ version }) => [packaged('nebula', version, debian(['nebula'], { programs: ['nebula', 'nebula-cert'] }))],
+  start: ['nebula.service'],
+});
