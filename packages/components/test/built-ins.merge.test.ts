@@ -62,6 +62,9 @@ describe("Flatcar's built-in docker and containerd", () => {
         for (const name of ['docker.service', 'docker.socket', 'containerd.service'])
           expect(await unitOf(host, name)).not.toContain('of Flatcar');
 
+        // /opt is the host's own.
+        expect(await host.run(['touch', '/opt/writable'])).toBe('');
+
         // Only docker, by docker-engine: containerd and runc stay Flatcar's.
         await host.run(['rm', '/etc/extensions/docker.raw']);
         await enable(host, 'containerd-flatcar');
