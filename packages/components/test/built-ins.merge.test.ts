@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { channelHead, hostArch, linkName, loadExtension, newestFirst, openStore, type Release } from '@flatcar/core';
-import { describe, expect, mergeTest, withHost, withUpstream, type Host, type Upstream } from '@flatcar/testing';
-import { CONTAINERD_FLATCAR, DOCKER_FLATCAR, packBuiltIn, withContainerd17, type BuiltIn } from './flatcar.ts';
+import { buildImages, describe, expect, mergeTest, withHost, withUpstream, type Host, type Upstream } from '@flatcar/testing';
+import { CONFIG, CONTAINERD_FLATCAR, DOCKER_FLATCAR, packBuiltIn, withContainerd17, type BuiltIn } from './flatcar.ts';
 
 const EXTENSIONS = join(import.meta.dirname, '../../../extensions');
 const stable = channelHead('stable');
@@ -149,6 +149,31 @@ describe("containerd's configuration", () => {
           expect(handlers(await dump(host))).toEqual(expect.arrayContaining([...ALL, 'mine']));
         }),
       ),
+    ),
+  );
+
+  mergeTest("of containerd 2, our own and Flatcar's alike: drop-ins are imported and merge with each other", () =>
+    withUpstream((upstream) =>
+      withHost({ release: stable.number }, async (host) => {
+        const [image] = await buildImages(join(EXTENSIONS, 'containerd'), hostArch(), ['portable']);
+        await host.install(image?.file ?? '', linkName('containerd', 'portable'));
+        for (const name of RUNTIMES) await installUpstream(host, upstream, name);
+        expect(await merged(host)).toEqual(['containerd', ...RUNTIMES]);
+        await host.run(['mkdir', '-p', '/etc/containerd/conf.d']);
+        for (const original of ['ours', 'of Flatcar']) {
+          if (original === 'of Flatcar') await host.run(['sh', '-c', `cat >/etc/containerd/config.toml <<'END'\n${CONFIG}END`]);
+          await host.run(['/usr/lib/containerd-conf/make-config']);
+          expect(await host.run(['cat', '/run/containerd-conf/config.toml'])).toMatch(/^imports = /m);
+          const config = await dump(host);
+          expect(handlers(config), original).toEqual(expect.arrayContaining(ALL));
+          expect(config).toMatch(/enable_selinux = true/);
+          expect(sectionOf(config, 'crun')).toMatch(/BinaryName = ['"]\/usr\/bin\/crun['"]/);
+          expect(sectionOf(config, 'youki')).toMatch(/BinaryName = ['"]\/usr\/bin\/youki['"]/);
+          expect(sectionOf(config, 'runc')).toMatch(/SystemdCgroup = true/);
+        }
+        await host.run(['sh', '-c', 'printf \'version = 2\\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.mine]\\n  runtime_type = "io.containerd.mine.v1"\\n\' >/etc/containerd/conf.d/mine.toml']); // prettier-ignore
+        expect(handlers(await dump(host))).toEqual(expect.arrayContaining([...ALL, 'mine']));
+      }),
     ),
   );
 });

@@ -60,18 +60,20 @@ export const WAT = `(module
 
 // What systemd would do is done here, and undone at the end: nothing outlives the script.
 const START = `
-mkdir -p /run/log /run/state
+mkdir -p /run/state
+# Of a machine that has both kinds of cgroups crun takes the older kind only if it does not see the newer.
+[ ! -e /sys/fs/cgroup/unified ] || umount /sys/fs/cgroup/unified
 pids=
 /usr/lib/containerd-conf/make-config
-containerd --config /run/containerd-conf/config.toml --root /run/state/containerd >/run/log/containerd 2>&1 &
+containerd --config /run/containerd-conf/config.toml --root /run/state/containerd >/run/test-log/containerd 2>&1 &
 pids=$!
 trap 'kill $pids; wait' EXIT
-wait_for() { for _ in $(seq 600); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done; echo "no answer to $*"; tail -n 30 /run/log/*; exit 1; }
+wait_for() { for _ in $(seq 600); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done; echo "no answer to $*"; tail -n 30 /run/test-log/*; exit 1; }
 wait_for ctr version
 `;
 const START_DOCKER = `
 dockerd --host unix:///run/docker.sock --containerd /run/containerd/containerd.sock --data-root /run/state/docker --exec-root /run/state/docker-exec \\
-  --pidfile /run/state/docker.pid --bridge none --iptables=false --ip6tables=false --group root >/run/log/dockerd 2>&1 &
+  --pidfile /run/state/docker.pid --bridge none --iptables=false --ip6tables=false --group root >/run/test-log/dockerd 2>&1 &
 pids="$! $pids"
 wait_for docker version
 `;
@@ -80,9 +82,10 @@ wait_for docker version
 const PROBE = `
 set -e
 groups=/sys/fs/cgroup
-[ -e $groups/cgroup.controllers ] || groups=$groups/devices
-mkdir $groups/flatcar-ext-probe-$$ && rmdir $groups/flatcar-ext-probe-$$
-unshare --mount --pid --ipc --uts --fork sh -c 'mkdir -p /run/probe && mount -t tmpfs tmpfs /run/probe && mkdir /run/probe/old && cd /run/probe && pivot_root . old'
+[ -e $groups/cgroup.controllers ] || groups=$groups/cpu
+mkdir -p /run/probe $groups/flatcar-ext-probe-$$
+rmdir $groups/flatcar-ext-probe-$$
+unshare --mount --pid --ipc --uts --fork sh -c 'mount -t tmpfs tmpfs /run/probe && mkdir /run/probe/old && cd /run/probe && pivot_root . old'
 echo containers can run
 `;
 
@@ -97,6 +100,7 @@ function scriptOf({ ctr = [], docker = false, nerdctl = false, start }: Containe
   const answer = (name: string, command: string): string => `echo "== ${name}"; code=0; ${command} 2>&1 || code=$?; echo "ends with $code"`;
   return [
     'set -eu',
+    'mkdir -p /run/test-log && rm -f /run/test-log/*',
     ...(start ? [START, ...(docker ? [START_DOCKER] : [])] : []),
     ...(ctr.length > 0 ? ['ctr images import /run/test-images/hello.tar >/dev/null'] : []),
     ...(ctr.includes('wasmtime') ? ['ctr images import /run/test-images/wasm.tar >/dev/null'] : []),
@@ -118,7 +122,7 @@ function scriptOf({ ctr = [], docker = false, nerdctl = false, start }: Containe
         ]
       : []),
     // Where something failed, why.
-    ...(start ? ['tail -n 40 /run/log/* >&2'] : []),
+    'tail -n 40 /run/test-log/* >&2',
   ].join('\n');
 }
 
@@ -155,7 +159,9 @@ export async function runContainers(host: ContainerHost, how: ContainerRun): Pro
     parts.map((part) => {
       const [name = '', ...lines] = part.split('\n');
       const end = lines.findIndex((line) => line.startsWith('ends with '));
-      return [name, lines.slice(0, end + 1).join('\n')];
+      // Without what the commands log by the way.
+      const said = lines.slice(0, end + 1).filter((line) => !/^time="[^"]*" level=/.test(line));
+      return [name, said.join('\n')];
     }),
   );
   return { answers, log };

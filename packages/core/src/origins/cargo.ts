@@ -184,8 +184,7 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
   };
   const key = digestOf({ number: BUILD_FORMAT, crate: crate.material.sha256, arch, parameters, tools: tools.map(({ sha256 }) => sha256) });
   const target = `${archWords(arch).machine}-unknown-linux-gnu`;
-  const started = Date.now();
-  const { dir, cached } = await compileOnce(context, 'cargo-build', key, (fresh) =>
+  const { dir } = await compileOnce(context, 'cargo-build', key, (fresh) =>
     store.withTemp(async (temp) => {
       const source = join(temp, 'source');
       await crate.copyTo(source);
@@ -247,6 +246,5 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
         await copyFile(join(temp, 'target', target, 'release', program), join(fresh, 'files', program));
     }),
   );
-  if (!cached) report({ type: 'step', text: `compiled ${component.name} for ${arch} in ${Math.round((Date.now() - started) / 1000)} s` });
   return { dir: join(dir, 'files'), materials: [crate.material], parameters, tools };
 }

@@ -79,7 +79,6 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
     ...(origin.language === undefined ? {} : { gcflags: `${origin.module}/...=-lang=${origin.language}` }),
     ...(origin.without === undefined ? {} : { without: origin.without.join(' ') }),
   };
-  const started = Date.now();
   const key = digestOf({
     number: BUILD_FORMAT,
     locator,
@@ -89,7 +88,7 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
     rename: origin.rename,
     ...(c === undefined ? {} : { c: c.records.map(({ sha256 }) => sha256) }),
   });
-  const { dir, cached } = await compileOnce(context, 'go-build', key, async (fresh) => {
+  const { dir } = await compileOnce(context, 'go-build', key, async (fresh) => {
     report({ type: 'step', text: `fetching the modules of ${component.name} ${component.version}` });
     await go.online(['mod', 'download'], { cwd: wrapper, ...(signal === undefined ? {} : { signal }) });
     await go.offline(['mod', 'verify'], { cwd: wrapper, next: 'the module cache in the store is damaged: run flatcar-ext cache prune' });
@@ -136,7 +135,6 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
     }
     if ((await readdir(out)).length === 0) throw new UserError(`${component.name}: the compiler made nothing`, { where: wrapper });
   });
-  if (!cached) report({ type: 'step', text: `compiled ${component.name} for ${arch} in ${Math.round((Date.now() - started) / 1000)} s` });
   return {
     dir: join(dir, 'files'),
     materials: [{ locator, sha256: sum, proof: pinned.proof }],

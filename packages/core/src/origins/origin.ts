@@ -41,13 +41,23 @@ export function pinnedBytes({ component, pin }: PinnedComponent, locator: string
 
 /**
  * A result of the store that a compiler makes. It takes all cores and gigabytes: one at a time, whatever else builds on
- * this machine. What the store has waits for nobody.
+ * this machine. What the store has waits for nobody. Reports the time that it took, without the wait.
  */
 export function compileOnce(
-  { store, signal }: Pick<OriginContext, 'store' | 'signal'>,
+  { component, arch, store, report, signal }: Pick<OriginContext, 'component' | 'arch' | 'store' | 'report' | 'signal'>,
   kind: string,
   key: string,
   make: (fresh: string) => Promise<void>,
 ): Promise<{ dir: string; cached: boolean }> {
-  return store.result(kind, key, (fresh) => store.lock('compile', () => make(fresh), signal));
+  const what = `${component.name} for ${arch}`;
+  return store.result(kind, key, async (fresh) => {
+    const waiting = setTimeout(() => report({ type: 'step', text: `${what} waits: another build on this machine compiles` }), 1000);
+    const compile = async (): Promise<void> => {
+      clearTimeout(waiting);
+      const started = Date.now();
+      await make(fresh);
+      report({ type: 'step', text: `compiled ${what} in ${Math.round((Date.now() - started) / 1000)} s` });
+    };
+    await store.lock('compile', compile, signal).finally(() => clearTimeout(waiting));
+  });
 }
