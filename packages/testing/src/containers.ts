@@ -60,7 +60,7 @@ export const WAT = `(module
 
 // What systemd would do is done here, and undone at the end: nothing outlives the script.
 const START = `
-mkdir -p /run/state
+mkdir -p /run/state /run/test-log
 # Of a machine that has both kinds of cgroups crun takes the older kind only if it does not see the newer.
 [ ! -e /sys/fs/cgroup/unified ] || umount /sys/fs/cgroup/unified
 pids=
@@ -100,7 +100,6 @@ function scriptOf({ ctr = [], docker = false, nerdctl = false, start }: Containe
   const answer = (name: string, command: string): string => `echo "== ${name}"; code=0; ${command} 2>&1 || code=$?; echo "ends with $code"`;
   return [
     'set -eu',
-    'mkdir -p /run/test-log && rm -f /run/test-log/*',
     ...(start ? [START, ...(docker ? [START_DOCKER] : [])] : []),
     ...(ctr.length > 0 ? ['ctr images import /run/test-images/hello.tar >/dev/null'] : []),
     ...(ctr.includes('wasmtime') ? ['ctr images import /run/test-images/wasm.tar >/dev/null'] : []),
@@ -122,7 +121,7 @@ function scriptOf({ ctr = [], docker = false, nerdctl = false, start }: Containe
         ]
       : []),
     // Where something failed, why.
-    'tail -n 40 /run/test-log/* >&2',
+    ...(start ? ['tail -n 40 /run/test-log/* >&2'] : []),
   ].join('\n');
 }
 

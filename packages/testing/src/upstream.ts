@@ -111,12 +111,10 @@ export async function withUpstream(use: (upstream: Upstream, store: Store) => Pr
       const licenses: Record<string, string> = {};
       for (const { component, pin: own } of components) {
         Object.assign(licenses, own.licenses);
+        for (const [locator, pinned] of Object.entries(own.bytes)) bytes[locator] ??= pinned;
         for (const origin of component.origins) {
           const locator = locatorOf(origin, component, arch);
-          const pinned = own.bytes[locator ?? ''];
-          if (locator === undefined || pinned === undefined) continue;
-          bytes[locator] = pinned;
-          if (origin.kind !== 'release') continue;
+          if (origin.kind !== 'release' || locator === undefined || own.bytes[locator] === undefined) continue;
           let sha256 = digests.get(locator);
           if (sha256 === undefined) {
             const file = join(root, decodeURIComponent(locator.slice('https:/'.length)));
