@@ -58,7 +58,9 @@ describe(`${release.number}, merged in the initrd`, () => {
     await machine.run('systemd-sysext refresh && good');
   });
 
-  inMachine('image policies: signed takes ours and nothing else', (machine) => imagePolicies(machine, release, folder));
+  inMachine('image policies: signed takes ours and nothing else', (machine) =>
+    imagePolicies(machine, release, folder, { foreignIsVerity: true }),
+  );
 
   inMachine('every mode of --mutable= writes where it should, persists or vanishes, and is cleanly unmerged', async (machine) => {
     await machine.copyIn(MODES_SCRIPT, '/root/modes.sh');

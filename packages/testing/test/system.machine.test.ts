@@ -37,9 +37,6 @@ describe(`${bound.number}, merged in the final system`, () => {
     expect(await machine.run(STATUS)).not.toContain(previous.number);
     expect(await machine.run('demo')).toBe('demo 1.0.0');
     await machine.until('systemctl is-active demo.service');
-    expect(await machine.run('journalctl --boot --unit=systemd-sysext --no-pager')).toMatch(
-      new RegExp(`demo-${previous.number}.*(incompatible|ignor)`, 'i'),
-    );
     expect((await machine.ask('touch /usr/x')).said).toContain('Read-only file system');
   });
 
@@ -62,7 +59,7 @@ describe(`${bound.number}, merged in the final system`, () => {
     await machine.run('ln -s /opt/extensions/broken/broken.raw /etc/extensions/broken.raw');
     const { code, said } = await machine.ask('systemd-sysext refresh');
     expect(code, said).not.toBe(0);
-    expect(said).toContain('broken.raw');
+    expect(said).toContain('Failed to read metadata for image broken');
     expect(await machine.run('demo')).toBe('demo 2.0.0');
     await machine.run('rm /etc/extensions/broken.raw && systemd-sysext refresh');
     expect(await machine.run('demo')).toBe('demo 2.0.0');
@@ -90,7 +87,7 @@ describe(`${bound.number}, merged in the final system`, () => {
   });
 
   inMachine('image policies: signed takes ours and nothing else', async (machine) => {
-    await imagePolicies(machine, { ...bound, format: 'ddi' }, folder);
+    await imagePolicies(machine, { ...bound, format: 'ddi' }, folder, { foreignIsVerity: false });
   });
 
   inMachine('a reboot keeps the merge', async (machine) => {

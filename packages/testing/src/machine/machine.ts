@@ -73,7 +73,8 @@ const BOOT = 900_000;
 const COMMAND = 300_000;
 
 /** Words on the console after which no boot succeeds. */
-const LOST = /Kernel panic|You are in emergency mode|Cannot open access to console|Failed to start initrd-switch-root/;
+const LOST =
+  /Kernel panic|You are in emergency mode|Boot has failed|Emergency Mode|Cannot open access to console|Failed to start initrd-switch-root/;
 
 const AGENT = '/opt/test-agent/agent';
 
@@ -132,6 +133,8 @@ export async function withMachine(options: MachineOptions, use: (machine: Machin
         `console=${consoleOf(arch)}`, 'root=/dev/disk/by-id/virtio-root', 'rw', 'rootfstype=ext4',
         'mount.usr=/dev/disk/by-id/virtio-usr', 'mount.usrfstype=erofs', 'mount.usrflags=ro',
         'panic=30', 'rd.shell=0', 'SYSTEMD_SULOGIN_FORCE=1', 'systemd.firstboot=no', 'loglevel=4',
+        // A host may be slow, and a test must not judge that.
+        'systemd.default_device_timeout_sec=900', 'systemd.default_timeout_start_sec=900',
       ]; // prettier-ignore
       const qemu = await startQemu(tools, {
         arch, accelerator, memory, cpus: 2,

@@ -11,7 +11,7 @@ for mode in no auto yes import ephemeral ephemeral-import; do
     link) ln -s "$hierarchy" "$upper" ;;
   esac
   "systemd-$kind" merge --mutable=$mode --no-reload >/dev/null 2>&1
-  merged=$(yes_no mountpoint -q "$hierarchy")
+  merged=$(findmnt -rn -t overlay | grep -q "^$hierarchy " && echo yes || echo no)
   shown=$(yes_no test -e "$hierarchy/kept")
   written=$(yes_no sh -c "echo $mode >$hierarchy/written")
   "systemd-$kind" unmerge --no-reload >/dev/null 2>&1
