@@ -72,6 +72,9 @@ export const linkPath = ({ image, link: name }: Delivered): string => {
 const BOOT = 900_000;
 const COMMAND = 300_000;
 
+/** How QEMU's last words begin when it was ended by a signal. */
+const CRASHED = 'QEMU ended (killed)';
+
 /** Words on the console after which no boot succeeds. */
 const LOST =
   /Kernel panic|You are in emergency mode|Boot has failed|Emergency Mode|Cannot open access to console|Failed to start initrd-switch-root/;
@@ -152,6 +155,16 @@ export async function withMachine(options: MachineOptions, use: (machine: Machin
       }); // prettier-ignore
       running = { shell: shellOver(qemu.input, qemu.output), qemu };
       await ready();
+    }
+
+    /** QEMU's translator has been seen to abort on busy hosts; that says nothing of what is tested, so the machine is started once more, and it is told. */
+    async function startAgain(): Promise<void> {
+      await start().catch(async (error: unknown) => {
+        if (!(error instanceof Error) || !error.message.startsWith(CRASHED)) throw error;
+        console.error(`${error.message}\nQEMU itself crashed: the machine is started once more`);
+        running = undefined;
+        await start();
+      });
     }
 
     /** Waits for the agent; QEMU's own end and a boot that can no longer succeed end the wait early. */
@@ -242,13 +255,13 @@ export async function withMachine(options: MachineOptions, use: (machine: Machin
           throw new Error(`the stand-in of ${release.number} cannot become ${next.number}, which merges elsewhere`);
         await stop(true);
         release = next;
-        await start();
+        await startAgain();
       },
       serial,
     };
     try {
       await explained(machine, async () => {
-        await start();
+        await startAgain();
         await use(machine);
       });
     } finally {
