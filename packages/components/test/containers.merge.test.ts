@@ -10,6 +10,8 @@ const ended = `ends with ${HELLO.ends}`;
 const built = {
   containerd: {},
   crun: { version: '1.21', origin: 'source' },
+  docker: {},
+  kubernetes: {},
   'wasm-shims': { only: ['containerd-shim-wasmtime-v1', 'wasmtime'] },
 } as const;
 
@@ -40,4 +42,8 @@ function merging(names: readonly (keyof typeof built)[], how: Omit<Parameters<ty
 mergeTest(
   'containerd runs containers by runc, crun and a WebAssembly shim',
   merging(['containerd', 'crun', 'wasm-shims'], { ctr: ['runc', 'crun', 'wasmtime'] }),
+);
+mergeTest(
+  'docker, wasm-shims, crun and kubernetes in one merge: dockerd and its containerd run containers',
+  merging(['crun', 'docker', 'kubernetes', 'wasm-shims'], { ctr: ['runc', 'crun', 'wasmtime'], docker: true }),
 );
