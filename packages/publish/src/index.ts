@@ -18,3 +18,4 @@ export * from './plan.ts';
 export { restorePayload } from './restore.ts';
 export { withdraw, type WithdrawOptions } from './withdraw.ts';
 export { mirror, type MirrorOptions, type MirrorResult } from './mirror.ts';
+export { pushOci, tagOf, type OciOptions, type OciResult } from './oci.ts';

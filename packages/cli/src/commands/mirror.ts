@@ -29,7 +29,7 @@ export function addMirror(root: Command, signal: AbortSignal): void {
     .command('mirror')
     .description('copy chosen extensions, releases and architectures of a published tree, checked on the way')
     .argument('<from>', 'the published tree: a URL or a folder')
-    .argument('<dir>', 'folder that becomes the mirror')
+    .argument('<to>', 'folder that becomes the mirror, or oci://registry/repository')
     .option('--extension <list>', 'names, comma-separated; all unless said')
     .addOption(releaseOption())
     .addOption(archOption())
@@ -43,27 +43,34 @@ export function addMirror(root: Command, signal: AbortSignal): void {
 Sums, index and their signatures are the publisher's own, so nodes keep the publisher's keyring; only the transfer files are written anew, for
 the URL of the mirror. Running it again fetches what is new.
 
+In a registry each image is an artifact <repository>/<extension>:<version>-<target>-<architecture> with its SBOM and its provenance as
+referrers; OCI_USERNAME and OCI_PASSWORD are its credentials.
+
 Examples:
   flatcar-ext mirror https://extensions.example.org /srv/mirror --keyring publisher.gpg --base-url http://mirror.lan \\
-    --extension kubernetes,containerd --release portable,stable --arch x86-64`,
+    --extension kubernetes,containerd --release portable,stable --arch x86-64
+  flatcar-ext mirror /srv/extensions oci://registry.example.org/flatcar/extensions --keys ~/keys`,
     )
-    .action(async (from: string, dir: string, flags: Flags) => {
-      if (flags.baseUrl === undefined)
+    .action(async (from: string, to: string, flags: Flags) => {
+      const isRegistry = to.startsWith('oci://');
+      if (flags.baseUrl === undefined && !isRegistry)
         throw new UserError('the URL of the mirror is not known', { next: 'give it by --base-url: it stands in the transfer files' });
       const { openStore } = await import('@flatcar/core');
-      const { localDestination, mirror, openTree } = await import('@flatcar/publish');
+      const { localDestination, mirror, openTree, pushOci } = await import('@flatcar/publish');
       const { report, done } = await reporter();
-      const result = await mirror({
+      const chosen = {
         tree: openTree(from, openStore(), report),
-        destination: localDestination(dir),
         keys: await trustedKeys(flags),
-        baseUrl: flags.baseUrl,
         ...(flags.extension === undefined ? {} : { extensions: list(flags.extension) }),
         ...(flags.release === undefined ? {} : { targets: targetNames(flags.release) }),
         ...(flags.arch === undefined ? {} : { arches: arches(flags.arch) }),
         report,
         signal,
-      }).finally(done);
+      };
+      const copied = isRegistry
+        ? pushOci({ ...chosen, to: to.slice('oci://'.length) })
+        : mirror({ ...chosen, destination: localDestination(to), baseUrl: flags.baseUrl ?? '' });
+      const result = await copied.finally(done);
       show(
         result,
         flags.json,
