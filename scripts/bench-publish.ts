@@ -116,8 +116,9 @@ await store.withTemp(async (temp) => {
   say('publish of 1,000 images');
   const many = join(temp, 'many');
   await mkdir(join(temp, 'files/usr/share/tiny'), { recursive: true });
-  const targets = catalogue().slice(0, 20);
-  for (let index = 0; index < 25; index += 1) {
+  // Disk images take systemd-repart a third of a second each, which is not what is measured here.
+  const targets: Target[] = ['portable', ...catalogue().filter(({ format }) => format === 'squashfs')];
+  for (let index = 0; index < 1000 / targets.length / ARCHES.length; index += 1) {
     const version = `1.${index}.0`;
     await writeFile(join(temp, 'files/usr/share/tiny/version'), version);
     for (const arch of ARCHES)

@@ -13,10 +13,14 @@ export const baseUrlOption = (): Option =>
     'FLATCAR_EXT_BASE_URL',
   );
 
-/** The place that `--to` names. */
-export async function openDestination(where: string): Promise<Destination> {
-  const { localDestination, s3Destination } = await import('@flatcar/publish');
-  return where.startsWith('s3://') ? s3Destination(where) : localDestination(where);
+/** The place that `--to` names; with `--assets`, images go into releases of a GitHub repository. */
+export async function openDestination(where: string, assets?: string): Promise<Destination> {
+  const { githubDestination, localDestination, s3Destination } = await import('@flatcar/publish');
+  const place = where.startsWith('s3://') ? s3Destination(where) : localDestination(where);
+  if (assets === undefined) return place;
+  if (!assets.startsWith('github:'))
+    throw new UserError(`'${assets}' is no place for assets`, { next: 'write it as github:owner/repository' });
+  return githubDestination(place, assets.slice('github:'.length));
 }
 
 /** Whose signatures are taken: `--keyring`, else the set of `--keys`. */

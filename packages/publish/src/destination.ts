@@ -40,9 +40,11 @@ export interface Destination extends Source {
   put(path: string, file: string, about: FileAbout): Promise<void>;
   /** The same for a file that no index lists yet: what an unfinished publish left under the name is replaced. */
   putOver(path: string, file: string, about: FileAbout): Promise<void>;
+  /** Where files of `put` do not appear one by one: makes them appear. Called before anything points to them. */
+  settle?(): Promise<void>;
   /**
    * Replaces files of one folder that belong together (sums and their signature, in this order): in one step where the place can,
-   * elsewhere one after the other, and only if they are still as this publish read them.
+   * elsewhere one after the other, and only if they are still as this publish read them. The files of a folder are always the same ones.
    */
   replace(folder: string, files: ReadonlyMap<string, Buffer>): Promise<void>;
   /** The same place to read large files from. */

@@ -8,6 +8,7 @@ export * from './keys.ts';
 export { httpSource } from './http.ts';
 export * from './node-config.ts';
 export { localDestination } from './local.ts';
+export { githubDestination } from './github.ts';
 export { s3Destination } from './s3.ts';
 export { checkPayload, writePayload, type PayloadDigests } from './crau.ts';
 export { goodSignatures, keyringOf, readKeyring, readPublicKeys } from './pgp.ts';

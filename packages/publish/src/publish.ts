@@ -457,6 +457,7 @@ async function publishOnce(
     4,
   );
   for (const { files } of plan.official) for (const file of files) await putOfficial(destination, file);
+  await destination.settle?.();
   await replaceChanged(destination, 'keys', publicKeyFiles(keys));
   for (const [folder, files] of sums) await destination.replace(folder, files);
   for (const extension of whole.extensions.values()) {

@@ -4,6 +4,7 @@ import { reporter, show } from '../terminal.ts';
 
 interface Flags {
   readonly to: string;
+  readonly assets?: string;
   readonly keys?: string;
   readonly baseUrl?: string;
   readonly origins?: string;
@@ -17,6 +18,10 @@ export function addPublish(root: Command, signal: AbortSignal): void {
     .description('publish images into a tree that any web server can serve, with signed sums and index')
     .argument('[dirs...]', 'folders that build and bind wrote; none: sign what is published anew after a change of keys or URL')
     .requiredOption('--to <where>', 'folder, or s3://bucket/prefix (AWS_* variables; AWS_ENDPOINT_URL for other services)')
+    .option(
+      '--assets <where>',
+      'put images into releases of a repository, github:owner/name (GITHUB_TOKEN), with redirects to them in the tree',
+    )
     .addOption(keysOption())
     .addOption(baseUrlOption())
     .option(
@@ -47,7 +52,7 @@ Examples:
       const { report, done } = await reporter();
       const result = await publish({
         paths: dirs,
-        destination: await openDestination(flags.to),
+        destination: await openDestination(flags.to, flags.assets),
         keys: await loadKeys(flags.keys),
         ...(flags.baseUrl === undefined ? {} : { baseUrl: flags.baseUrl }),
         ...(flags.origins === undefined

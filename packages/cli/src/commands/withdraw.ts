@@ -5,6 +5,7 @@ import { reporter, show } from '../terminal.ts';
 
 interface Flags {
   readonly to: string;
+  readonly assets?: string;
   readonly keys?: string;
   readonly content: string;
   readonly reason: string;
@@ -20,6 +21,10 @@ export function addWithdraw(root: Command, signal: AbortSignal): void {
     .requiredOption('--content <version>', 'published version whose content takes its place')
     .requiredOption('--reason <text>', 'why; it stands in the index')
     .requiredOption('--to <where>', 'the published tree: a folder, or s3://bucket/prefix')
+    .option(
+      '--assets <where>',
+      'put images into releases of a repository, github:owner/name (GITHUB_TOKEN), with redirects to them in the tree',
+    )
     .addOption(keysOption())
     .option('--json', 'print JSON')
     .addHelpText(
@@ -39,7 +44,7 @@ Examples:
       const { report, done } = await reporter();
       const store = openStore();
       const sign = flags.keys === undefined ? undefined : await roothashKeys(flags.keys);
-      const destination = await openDestination(flags.to);
+      const destination = await openDestination(flags.to, flags.assets);
       const result = await withdraw({
         name,
         version,

@@ -1,0 +1,182 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { dispatcher, fetchBlob, messageOf, UserError } from '@flatcar/core';
+import { request, type Dispatcher } from 'undici';
+import { TakenError, type Destination, type FileAbout } from './destination.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+type Body = Exclude<Dispatcher.DispatchOptions['body'], undefined>;
+
+/** Where an image of the tree really is. */
+interface Redirect {
+  readonly url: string;
+  readonly sha256: string;
+}
+const MAP = 'redirects/map.json';
+/** What goes into releases: everything else is small, and is asked for as it is. */
+const isAsset = (path: string): boolean => /\.(?:raw|gz)$/.test(path);
+/** GitHub keeps no more assets in a release. */
+const ASSETS = 1000;
+
+interface Release {
+  readonly id: number;
+  readonly tag_name: string;
+  readonly draft: boolean;
+  readonly upload_url: string;
+  readonly assets: readonly { readonly name: string; readonly digest: string | null; readonly browser_download_url: string }[];
+}
+
+/** For nginx: `map $uri $image { include redirects/nginx.conf; }`, and in the server `if ($image) { return 302 $image; }`. */
+const nginxMap = (map: Readonly<Record<string, Redirect>>): string =>
+  Object.entries(map)
+    .map(([path, { url }]) => `/${path} ${url};\n`)
+    .join('');
+
+/**
+ * Images as assets of a GitHub repository's releases; all else (sums, index, transfer files) goes to another place, such as a folder that
+ * becomes Pages, with a map of redirects from the images' paths to the assets: systemd-sysupdate looks for images in the folder of their
+ * sums, and follows redirects. Each publish is one release: a draft until all assets are there, for good from then on (immutable releases).
+ */
+export function githubDestination(inner: Destination, repository: string, env: Environment = process.env): Destination {
+  if (!/^[\w.-]+\/[\w.-]+$/.test(repository)) throw new UserError(`'${repository}' is no repository`, { next: 'write it as owner/name' });
+  const token = env['GITHUB_TOKEN'];
+  if (!token) throw new UserError('no token for GitHub', { where: repository, next: 'set GITHUB_TOKEN to one with contents: write' });
+  const api = (env['GITHUB_API_URL'] ?? 'https://api.github.com').replace(/\/+$/, '');
+  const where = `github:${repository} and ${inner.where}`;
+  /** Files of the publish under way, by path. */
+  const waiting = new Map<string, FileAbout & { file: string }>();
+
+  async function call<T>(
+    method: Dispatcher.HttpMethod,
+    url: string,
+    wanted: readonly number[],
+    body?: () => Body,
+    headers: Record<string, string> = {},
+  ): Promise<T> {
+    const response = await request(url.startsWith('http') ? url : `${api}${url}`, {
+      method,
+      headers: {
+        authorization: `Bearer ${token}`,
+        accept: 'application/vnd.github+json',
+        'x-github-api-version': '2022-11-28',
+        'user-agent': 'flatcar-ext',
+        ...headers,
+      },
+      ...(body === undefined ? {} : { body: body() }),
+      dispatcher: dispatcher(),
+      headersTimeout: 300_000,
+    }).catch((cause: unknown) => {
+      throw new UserError(`GitHub cannot be reached: ${messageOf(cause)}`, { where: url, cause });
+    });
+    const text = await response.body.text();
+    if (wanted.includes(response.statusCode)) return (text === '' ? undefined : JSON.parse(text)) as T;
+    const said = /"message":\s*"([^"]*)"/.exec(text)?.[1];
+    throw new UserError(`GitHub answered ${response.statusCode}${said === undefined ? '' : `: ${said}`}`, {
+      where: `${method} ${url}`,
+      next: response.statusCode === 403 || response.statusCode === 401 ? 'the token needs contents: write' : 'try again later',
+    });
+  }
+  const json =
+    (value: unknown): (() => Body) =>
+    () =>
+      JSON.stringify(value);
+
+  async function readMap(): Promise<Record<string, Redirect>> {
+    const bytes = await inner.read(MAP);
+    return bytes === undefined ? {} : (JSON.parse(bytes.toString()) as Record<string, Redirect>);
+  }
+
+  /** Releases of a tag; drafts are found in the list only. */
+  async function releasesOf(tag: string): Promise<Release[]> {
+    const found: Release[] = [];
+    for (let page = 1; ; page += 1) {
+      const some = await call<Release[]>('GET', `/repos/${repository}/releases?per_page=100&page=${page}`, [200]);
+      found.push(...some.filter((one) => one.tag_name === tag));
+      // Ours is among the newest or it is not there.
+      if (some.length < 100 || found.length > 0 || page === 3) return found;
+    }
+  }
+
+  /** One release with these files as assets, named by their digests: the official layout's images are those of the folders. */
+  async function release(files: ReadonlyMap<string, FileAbout & { file: string }>): Promise<Release> {
+    const nameOf = (path: string): string => path.split('/').join('_');
+    const list = [...files].map(([path, { sha256 }]) => `${sha256} ${path}`).toSorted().join('\n'); // prettier-ignore
+    // Decided by what is in it: a publish that died after it finds it again.
+    const tag = `images-${createHash('sha256').update(list).digest('hex').slice(0, 16)}`;
+    for (const there of await releasesOf(tag)) {
+      if (!there.draft) return there;
+      await call('DELETE', `/repos/${repository}/releases/${there.id}`, [204]);
+    }
+    const draft = await call<Release>('POST', `/repos/${repository}/releases`, [201], json({ tag_name: tag, name: tag, draft: true, body: `${files.size} images; use them through the published tree` })); // prettier-ignore
+    const upload = draft.upload_url.replace(/\{.*$/, '');
+    for (const [path, { file, size, sha256 }] of files) {
+      const headers = { 'content-type': 'application/octet-stream', 'content-length': String(size) };
+      const asset = await call<{ digest: string | null }>(
+        'POST',
+        `${upload}?name=${encodeURIComponent(nameOf(path))}`,
+        [201],
+        () => createReadStream(file),
+        headers,
+      );
+      if (asset.digest != null && asset.digest !== `sha256:${sha256}`)
+        throw new UserError('GitHub has received other bytes than were sent', { where: path, next: 'run publish again' });
+    }
+    return call<Release>('PATCH', `/repos/${repository}/releases/${draft.id}`, [200], json({ draft: false }));
+  }
+
+  return {
+    where,
+    locks: inner.locks,
+    publish: (fn) =>
+      inner.publish((staging) => {
+        waiting.clear();
+        return fn(staging);
+      }),
+    read: (path) => inner.read(path),
+    async put(path, file, about) {
+      if (!isAsset(path)) return inner.put(path, file, about);
+      const there = (await readMap())[path];
+      if (there !== undefined && there.sha256 !== about.sha256) throw new TakenError(there.url, path);
+      if (there === undefined) waiting.set(path, { ...about, file });
+    },
+    async putOver(path, file, about) {
+      if (!isAsset(path)) return inner.putOver(path, file, about);
+      waiting.set(path, { ...about, file });
+    },
+    async settle() {
+      if (waiting.size === 0) return;
+      const map = await readMap();
+      // The same bytes under two paths are one asset.
+      const byDigest = new Map([...waiting].toReversed().map(([path, one]) => [one.sha256, path])); // prettier-ignore
+      const known = new Map(Object.values(map).map((one) => [one.sha256, one.url]));
+      const fresh = [...waiting].filter(([path, { sha256 }]) => !known.has(sha256) && byDigest.get(sha256) === path);
+      for (let at = 0; at < fresh.length; at += ASSETS) {
+        const files = new Map(fresh.slice(at, at + ASSETS));
+        const made = await release(files);
+        for (const [path, { sha256 }] of files) {
+          const name = path.split('/').join('_');
+          const asset = made.assets.find((one) => one.name === name);
+          if (asset === undefined)
+            throw new UserError('the release lacks an asset that was sent', { where: `${repository} ${made.tag_name}: ${name}` });
+          known.set(sha256, asset.browser_download_url);
+        }
+      }
+      for (const [path, { sha256 }] of waiting) map[path] = { url: known.get(sha256) ?? '', sha256 };
+      const sorted = Object.fromEntries(Object.entries(map).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+      const files = new Map([['nginx.conf', Buffer.from(nginxMap(sorted))], ['map.json', Buffer.from(`${JSON.stringify(sorted, undefined, 1)}\n`)]]); // prettier-ignore
+      await inner.replace('redirects', files);
+      waiting.clear();
+    },
+    replace: (folder, files) => inner.replace(folder, files),
+    remove: (paths) => inner.remove(paths),
+    tree: (store, report) => ({
+      where,
+      read: (path) => inner.read(path),
+      async file(path, { size, sha256 }) {
+        const there = isAsset(path) ? (await readMap())[path] : undefined;
+        if (there === undefined) return inner.tree(store, report).file(path, { size, sha256 });
+        return fetchBlob(store, { url: there.url, sha256, size }, report === undefined ? {} : { report });
+      },
+    }),
+  };
+}
