@@ -1,7 +1,7 @@
 // npm run bench:publish: what publishing costs, in seconds and as ratios of one run: plan on a large index, a publish of many images, and one
 // more release for an extension (bind, read back, sign, index) against packing it again.
 import { createHash } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
@@ -94,6 +94,12 @@ const tiny = (dir: string, version: string): LoadedExtension => ({
   }),
 });
 
+/** The portable image in a build's folder. */
+async function portableOf(dir: string): Promise<string> {
+  const [file] = (await readdir(join(dir, 'portable'))).filter((one) => one.endsWith('.raw'));
+  return join(dir, 'portable', file ?? '');
+}
+
 await store.withTemp(async (temp) => {
   await initKeys(join(temp, 'keys'));
   const keys = await loadKeys(join(temp, 'keys'), {});
@@ -158,6 +164,13 @@ await store.withTemp(async (temp) => {
     for (const pack of [packSquashfs, packErofs])
       packing += await seconds(() => pack(tools, tree, { name, kind: 'sysext', profile: 'release' }, join(temp, 'packed')));
   }
+  say('xz, which transfers could take');
+  const plain = join(temp, 'plain.raw');
+  await copyFile(await portableOf(join(out, name)), plain);
+  const xz = await seconds(() => tools.run('xz', ['--keep', '--threads=2', plain]));
+  result['image as .raw.xz / .raw, size'] = { value: (await stat(`${plain}.xz`)).size / (await stat(plain)).size };
+  result['seconds of xz for one image'] = { value: xz };
+
   const tree = join(temp, 'one');
   const place = localDestination(tree);
   await publish({ paths: [out], destination: place, keys, baseUrl: 'https://one.example.org', origins: [...origins] });
