@@ -1,4 +1,4 @@
-import { testExtension, testUpstream } from '@flatcar/testing';
+import { expectContainers, testExtension, testUpstream } from '@flatcar/testing';
 
 testExtension(import.meta.dirname, {
   commands: [
@@ -10,6 +10,7 @@ testExtension(import.meta.dirname, {
   ],
   units: ['containerd.service'],
   paths: ['/usr/share/containerd/config.toml', '/usr/lib/containerd-conf/make-config'],
+  machine: { active: ['containerd.service'], also: (machine) => expectContainers(machine, { ctr: ['runc'] }) },
 });
 
 testUpstream(import.meta.dirname, {

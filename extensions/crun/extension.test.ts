@@ -1,4 +1,4 @@
-import { testExtension, testUpstream } from '@flatcar/testing';
+import { expectContainers, testExtension, testUpstream } from '@flatcar/testing';
 
 // Compiled here is the version that Debian's stable release keeps the source of; sources of its development branch are gone
 // from the archive with their next upload.
@@ -7,6 +7,7 @@ testExtension(import.meta.dirname, {
   origin: 'source',
   commands: [{ run: ['crun', '--version'], says: /^crun version 1\.21\n[^]*\+SECCOMP/ }],
   paths: ['/usr/share/containerd/conf.d/50-crun.toml', '/usr/lib/containerd-conf/make-config'],
+  machine: { beside: ['containerd'], also: (machine) => expectContainers(machine, { ctr: ['crun'] }) },
 });
 
 testUpstream(import.meta.dirname, { programs: ['/usr/bin/crun'] });

@@ -15,6 +15,7 @@ const next = channelHead('beta');
 
 testExtension(import.meta.dirname, {
   commands: [],
+  machine: { active: ['extension-stager-update.timer'], answers: [{ run: 'extension-stager --help', says: /^usage: extension-stager/ }] },
   units: ['extension-stager.service', 'extension-stager-update.service', 'extension-stager-update.timer'],
   // A script of the image, by the host's own shell on both architectures.
   also: async (host) => expect(await host.run(['extension-stager', '--help'])).toMatch(/^usage: extension-stager/),

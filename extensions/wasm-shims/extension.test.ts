@@ -1,10 +1,11 @@
-import { expect, testExtension, testUpstream, WAT, type Host } from '@flatcar/testing';
+import { expectContainers, expect, testExtension, testUpstream, WAT, type Host } from '@flatcar/testing';
 
 const writeModule = (host: Host): Promise<string> => host.run(['sh', '-c', `cat >/run/hello.wat <<'END'\n${WAT}END`]);
 
 testExtension(import.meta.dirname, {
   // What can be built from package registries; upstream's own files of the others are tested below.
   only: ['containerd-shim-wasmtime-v1', 'wasmtime'],
+  machine: { beside: ['containerd'], also: (machine) => expectContainers(machine, { ctr: ['wasmtime'] }) },
   commands: [
     { run: ['containerd-shim-wasmtime-v1', '-v'], says: /Runtime: wasmtime\n +Version: 0\.6\.1/ },
     { run: ['wasmtime', '--version'], says: /^wasmtime 49\.0\.2/ },
