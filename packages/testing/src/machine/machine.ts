@@ -69,7 +69,7 @@ export const linkPath = ({ image, link: name }: Delivered): string => {
 };
 
 /** Times in milliseconds; without KVM a busy host may take many minutes for a boot, and a test must not judge that. */
-const BOOT = 900_000;
+const BOOT = 2_700_000;
 const COMMAND = 300_000;
 
 /** How QEMU's last words begin when it was ended by a signal. */
