@@ -72,9 +72,10 @@ async function unitsOf({ dir, extension }: LoadedExtension, components: readonly
 }
 
 function butane({ extension }: LoadedExtension, version: string): string {
-  const { name } = extension;
+  const { name, bound } = extension;
   // Portable: what names a release would have to be written anew with each of them.
-  const file = `${imageBase(name, version, 'portable', 'x86-64')}.raw`;
+  const [target, link] = bound ? ['RELEASE', `${name}-RELEASE.raw`] : ['portable', linkName(name, 'portable')];
+  const file = `${imageBase(name, version, 'portable', 'x86-64').replace(/-x86-64$/, bound ? '-RELEASE-x86-64' : '-x86-64')}.raw`;
   return [
     '```yaml',
     'variant: flatcar',
@@ -83,9 +84,9 @@ function butane({ extension }: LoadedExtension, version: string): string {
     '  files:',
     `    - path: /opt/extensions/${name}/${file}`,
     '      contents:',
-    `        source: ${HOST}/${name}/portable/${file}`,
+    `        source: ${HOST}/${name}/${target}/${file}`,
     '  links:',
-    `    - path: ${linkFolder(extension.kind)}/${linkName(name, 'portable')}`,
+    `    - path: ${linkFolder(extension.kind)}/${link}`,
     `      target: /opt/extensions/${name}/${file}`,
     '      hard: false',
     '```',

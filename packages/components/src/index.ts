@@ -13,6 +13,8 @@ import {
   type VersionSource,
 } from '@flatcar/core';
 
+export * from './hypervisor.ts';
+
 const lock = (name: string): string => join(import.meta.dirname, '..', 'locks', name);
 
 /** Signed without keys by a workflow of GitHub's runners. */

@@ -193,6 +193,8 @@ export interface ExtensionDefinition<Coupled extends string = string> {
   readonly start?: readonly string[];
   /** Paths that the image must hold, besides the places of its components. */
   readonly promises?: readonly string[];
+  /** True for what runs on a release's own libraries: images are bound to releases, and none is portable. */
+  readonly bound?: boolean;
   /** Host paths that are shadowed on purpose. */
   readonly replaces?: readonly string[];
   /** Extensions that cannot be merged beside this one. */
@@ -236,6 +238,7 @@ export function defineExtension<Coupled extends string = never>(definition: Exte
     kind: 'sysext',
     start: [],
     promises: [],
+    bound: false,
     replaces: [],
     conflicts: [],
     waive: {},

@@ -372,7 +372,11 @@ export async function bindTargets(
 
 /** Builds one extension version for one architecture: payloads, then an image per target. */
 export async function buildExtension(loaded: LoadedExtension, options: BuildOptions): Promise<BuildResult> {
-  const formats = [...new Set(options.targets.map(formatOf))];
+  const { name, bound: isBound } = loaded.extension;
+  const targets = options.targets.filter((target) => !isBound || target !== 'portable');
+  if (targets.length === 0)
+    throw new UserError(`${name} runs on libraries of one Flatcar release: no portable image is made of it`, { next: 'name a release' });
+  const formats = [...new Set(targets.map(formatOf))];
   const made = await makePayloads(loaded, formats, options);
   const images: Image[] = [];
   for (const { payload, file } of made) {
@@ -380,7 +384,7 @@ export async function buildExtension(loaded: LoadedExtension, options: BuildOpti
     const bound = await bindTargets(
       payload,
       file,
-      options.targets.filter((target) => formatOf(target) === payload.format),
+      targets.filter((target) => formatOf(target) === payload.format),
       options,
     );
     images.push(...bound);

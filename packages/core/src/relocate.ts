@@ -25,6 +25,8 @@ export interface ChosenFile {
   readonly package: string;
   /** Path in the component: `usr/bin/gdb`. */
   readonly to: string;
+  /** Package of the link that led to it, where that is another one. */
+  readonly through?: string;
   /** On disk; of links the target instead. */
   readonly from?: string;
   readonly link?: string;
@@ -112,9 +114,14 @@ export async function chooseFiles(
   const chosen = new Map<string, ChosenFile>();
   /** ELF files that are relocated, by their place, with where they come from. */
   const elves = new Map<string, { found: Found; elf: Elf }>();
-  const add = async (found: Found, to: string, relocate = true): Promise<void> => {
+  const add = async (
+    found: Found,
+    to: string,
+    { relocate = true, through }: { relocate?: boolean; through?: Found } = {},
+  ): Promise<void> => {
     if (chosen.has(to)) return;
-    chosen.set(to, { package: found.package, to, from: found.full });
+    const link = through === undefined || through.package === found.package ? {} : { through: through.package };
+    chosen.set(to, { package: found.package, ...link, to, from: found.full });
     const elf = relocate ? await readElf(found.full) : undefined;
     if (elf !== undefined && (elf.interpreter !== undefined || elf.needed.length > 0)) elves.set(to, { found, elf });
   };
@@ -130,7 +137,7 @@ export async function chooseFiles(
       throw new UserError(`'${basename(one.path)}' is a link to '${one.link}', which no package has`, {
         next: 'name the program that it stands for',
       });
-    if (one.link === undefined || dirname(real.path) !== 'usr/bin') await add(real, `usr/bin/${renamed(one.path)}`);
+    if (one.link === undefined || dirname(real.path) !== 'usr/bin') await add(real, `usr/bin/${renamed(one.path)}`, { through: one });
     else {
       await add(real, `usr/bin/${renamed(real.path)}`);
       addLink(one, `usr/bin/${renamed(one.path)}`, renamed(real.path));
@@ -142,18 +149,19 @@ export async function chooseFiles(
   const moved = select(index, origin.beside ?? [], arch).map((found): [Found, string] => [found, folder + found.path.slice('usr'.length)]);
   for (const [found, to] of [...kept, ...moved]) {
     const target = found.link === undefined ? undefined : targetOf(found);
-    const same = [...kept, ...moved].find(([one]) => one.path === target);
+    const same = [...kept, ...moved].find(([one]) => one.path === target)?.[1];
     const real = resolveLinks(index, found);
+    const there = same ?? [...chosen.values()].find((one) => real !== undefined && one.from === real.full)?.to;
     if (real === undefined) {
       if (found.link?.startsWith('/etc/alternatives/') === true) continue; // what Debian's administrator may choose
       addLink(found, to, found.link ?? '');
     } else if (found.link === undefined) await add(found, to);
-    else if (same !== undefined) addLink(found, to, relative(dirname(to), same[1]));
-    else await add(real, to);
+    else if (there !== undefined) addLink(found, to, relative(dirname(to), there));
+    else await add(real, to, { through: found });
   }
   for (const found of select(index, origin.host ?? [], arch)) {
     const to = found.path.startsWith(`${libraries}/`) ? HOST_LIBRARIES + found.path.slice(libraries.length) : found.path;
-    if (found.link === undefined) await add(found, to, false);
+    if (found.link === undefined) await add(found, to, { relocate: false });
     else addLink(found, to, found.link);
   }
 
@@ -182,7 +190,7 @@ export async function chooseFiles(
     const taken = chosen.get(to);
     if (taken !== undefined && taken.from !== found.full)
       throw new UserError(`${by} needs ${soname} from ${found.package}; another ${soname} comes from ${taken.package}`);
-    await add(found, to, soname !== loaderName);
+    await add(found, to, { relocate: soname !== loaderName });
     return dirname(to);
   };
 

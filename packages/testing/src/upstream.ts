@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { chmod, glob, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, glob, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { basename, dirname, join } from 'node:path';
@@ -29,7 +29,7 @@ import { withHost, type Host } from './host.ts';
 import { describe, mergeTest } from './levels.ts';
 
 /**
- * What upstream's archives hold, by a pattern of their file names: the default of an extension's `layouts.ts`. A raw file needs
+ * What upstream's archives hold (`a -> b` is a link), by a pattern of their file names: the default of an extension's `layouts.ts`. A raw file needs
  * none; of an archive without one, only what the definition takes out of it is known.
  */
 export type Layouts = readonly (readonly [name: RegExp, members: readonly string[]])[];
@@ -71,13 +71,28 @@ async function writeUpstream(file: string, url: string, takers: readonly Compone
   const members = known?.[1] ?? takers.flatMap(({ places }) => places.map(({ from }) => from.replaceAll('*', 'any')));
   const tree = `${file}.d`;
   for (const member of members) {
-    const path = join(tree, member);
+    const [name = '', target] = member.split(' -> ');
+    const path = join(tree, name);
     await mkdir(dirname(path), { recursive: true });
+    if (target !== undefined) {
+      await symlink(target, path);
+      continue;
+    }
     await writeFile(path, program(basename(member), url));
     await chmod(path, 0o755);
   }
   const [command = '', args = []] = COMPRESS[suffix] ?? [];
-  await exec('tar', ['--sort=name', '--owner=0', '--group=0', '--mtime=@1', '-cf', `${file}.tar`, '-C', tree, ...members]);
+  await exec('tar', [
+    '--sort=name',
+    '--owner=0',
+    '--group=0',
+    '--mtime=@1',
+    '-cf',
+    `${file}.tar`,
+    '-C',
+    tree,
+    ...members.map((member) => member.split(' -> ')[0] ?? ''),
+  ]);
   const made = suffix === 'tgz' ? 'gz' : suffix === 'zstd' ? 'zst' : suffix;
   await exec(command, [...args, `${file}.tar`]);
   await rename(`${file}.tar.${made}`, file);

@@ -96,7 +96,7 @@ export async function resolvePackages(
     const repin = 'run this again';
     const unpacked = await unpackAll(wanted, (one) => archive.fetchPackage(one, { suite: origin.suite, snapshot, arch, repin }), temp);
     const chosen = await chooseFiles(unpacked, origin, component.name, arch);
-    const used = new Set(chosen.map((file) => file.package));
+    const used = new Set(chosen.flatMap((file) => [file.package, file.through ?? file.package]));
     const own = (await describePackages(unpacked, chosen)).filter(({ name }) => origin.packages.includes(basename(name)));
     return {
       snapshot,
@@ -154,7 +154,7 @@ export async function buildDebian(origin: DebianOrigin, context: OriginContext):
       report({ type: 'step', text: `relocating ${component.name} ${component.version} for ${arch}` });
       const chosen = await chooseFiles(unpacked, origin, component.name, arch);
       await writeRelocated(chosen, join(fresh, 'files'), component.name, arch, tools);
-      const used = new Set(chosen.map((file) => file.package));
+      const used = new Set(chosen.flatMap((file) => [file.package, file.through ?? file.package]));
       const record: Record = {
         packages: await describePackages(unpacked, chosen),
         materials: pinned.filter((_, index) => used.has(unpacked[index]?.name ?? '')),

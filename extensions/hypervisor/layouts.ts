@@ -1,0 +1,3 @@
+import { kataLayouts } from '@flatcar/components/layouts';
+
+export default kataLayouts;
