@@ -1,10 +1,10 @@
 // npm run bench: speed and size as ratios, measured in one run on the kubernetes payload. --full adds a build from nothing.
 import { spawn } from 'node:child_process';
-import { mkdir, readFile, rm, stat, symlink } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
-  bindMany, buildExtension, catalogue, hostArch, loadExtension, newestFirst, openStore, openTools, packErofs, packSquashfs, readTree, stageReleaseFile, unpackImage,
+  bindMany, buildExtension, catalogue, componentsOf, debianMirror, exec, hostArch, loadExtension, newestFirst, openStore, openTools, packErofs, packSquashfs, readTree, stageReleaseFile, unpackImage,
   type Payload, type Profile, type Release, type Tree,
 } from '@flatcar/core'; // prettier-ignore
 
@@ -144,7 +144,61 @@ async function main(): Promise<Record<string, { value: number; aim?: string }>> 
   });
 }
 
-const result = await main();
+const installed = (program: string): Promise<boolean> =>
+  exec('sh', ['-c', `command -v ${program}`]).then(
+    () => true,
+    () => false,
+  );
+
+/** Programs on libraries of their own, beside what mkosi makes of the same packages: a sysext with all that they depend on. */
+async function relocated(): Promise<Record<string, { value: number; aim?: string }>> {
+  const loaded = await loadExtension(join(repository, 'extensions/hypervisor-qemu'));
+  const { components } = await componentsOf(loaded, newestFirst(Object.keys(loaded.pins))[0] ?? '');
+  const origin = components[0]?.component.origins[0];
+  if (origin?.kind !== 'debian') throw new Error('hypervisor-qemu is not made of packages');
+  return store.withTemp(async (temp) => {
+    const build = async (root: string): Promise<Measured & { bytes: number }> => {
+      const own = openStore(root);
+      const started = performance.now();
+      const { images } = await buildExtension(loaded, {
+        version: newestFirst(Object.keys(loaded.pins))[0] ?? '', arch: hostArch(), targets: ['portable'], profile: 'release', origin: 'auto', out: join(temp, 'qemu'), store: own,
+        tools: openTools(own), report: (event) => event.type === 'step' && !event.text.startsWith('fetching') && say(event.text),
+      }); // prettier-ignore
+      return { seconds: (performance.now() - started) / 1000, bytes: images[0]?.size ?? 0 };
+    };
+    // A store of its own, with the downloads and tools of the other: what is measured is the work.
+    const root = join(temp, 'store');
+    await mkdir(join(root, 'results'), { recursive: true });
+    for (const shared of ['blobs', 'results/tools']) await symlink(join(store.root, shared), join(root, shared));
+    say('hypervisor-qemu from its packages');
+    const ours = await build(root);
+    const rows = {
+      'hypervisor-qemu, MiB': { value: ours.bytes / 2 ** 20 },
+      'hypervisor-qemu from its packages, seconds': { value: ours.seconds },
+    };
+    if (!(await installed('mkosi'))) {
+      say('skipped: hypervisor-qemu beside mkosi, which is not installed (apt-get install mkosi)');
+      return rows;
+    }
+    say('the same packages by mkosi');
+    const folder = join(temp, 'mkosi');
+    await mkdir(folder);
+    const config = ['[Distribution]', 'Distribution=debian', `Release=${origin.suite}`, `Mirror=${await debianMirror()}`, '[Output]', 'Format=directory', '[Content]', `Packages=${origin.packages.join(' ')}`, 'WithDocs=no', '']; // prettier-ignore
+    await writeFile(join(folder, 'mkosi.conf'), config.join('\n'));
+    const mkosi = await measure('mkosi', ['--directory', folder, '--force', '--output-dir', join(temp, 'mkosi-out'), 'build']);
+    const { command, args } = await tools.command('mksquashfs');
+    const out = join(temp, 'mkosi.raw');
+    const made = (await readdir(join(temp, 'mkosi-out'))).find((name) => !name.startsWith('.')) ?? '';
+    const packed = await measure(command, [...args, join(temp, 'mkosi-out', made, 'usr'), out, '-noappend', '-no-progress', '-quiet', '-comp', 'zstd', '-Xcompression-level', '22']); // prettier-ignore
+    return {
+      ...rows,
+      "hypervisor-qemu / mkosi's /usr of the same packages, size": { value: ours.bytes / (await stat(out)).size },
+      'hypervisor-qemu from its packages / mkosi, wall time': { value: ours.seconds / (mkosi.seconds + packed.seconds) },
+    };
+  });
+}
+
+const result = { ...(await main()), ...(await relocated()) };
 if (values.json === true) console.log(JSON.stringify(result, undefined, 2));
 else
   for (const [name, { value, aim }] of Object.entries(result))

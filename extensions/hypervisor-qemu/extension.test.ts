@@ -64,7 +64,7 @@ testExtension(import.meta.dirname, {
 testRelocated(import.meta.dirname, {
   folder,
   commands: [
-    { run: ['qemu-system-x86_64', '-device', 'help'], says: /virtio-gpu-pci[^]*virtio-net-pci/ },
+    { run: ['qemu-system-x86_64', '-device', 'help'], says: /virtio-net-pci[^]*virtio-gpu-pci/ },
     { run: ['qemu-system-aarch64', '-machine', 'help'], says: /^virt-10\.0 /m },
     { run: ['qemu-system-x86_64', '-accel', 'help'], says: /tcg/ },
     { run: ['qemu-io', '--version'], says: /^qemu-io version 10/ },

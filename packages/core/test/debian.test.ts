@@ -130,6 +130,47 @@ test('a snapshot archive that is not there does not stop a build', async () => {
   expect((await archive.fetch(pin, at)).package.version).toBe('1.0-2');
 });
 
+const repin = 'flatcar-ext pin tool --revision';
+
+test("of an extension's packages nothing stands in for what has left the archive: the error names the replacement and the command", async () => {
+  await serveSuite();
+  const error: unknown = await open().fetchPackage(pin, { ...at, repin }).catch((cause: unknown) => cause); // prettier-ignore
+  expect(error).toBeInstanceOf(UserError);
+  expect(error).toMatchObject({
+    message: 'tool 1.0-1 has left the Debian archive; test has 1.0-2 now',
+    where: `${base}/debian/${pin.path}`,
+    next: expect.stringContaining(repin) as string,
+  });
+  expect(asked).not.toContain(`/debian/${current}`);
+  // The positive control: the same from a snapshot archive.
+  served.set(`/snapshot/20261121T091544Z/${pin.path}`, PINNED);
+  expect(await readFile(await open().fetchPackage(pin, { ...at, repin }), 'utf8')).toBe(PINNED);
+});
+
+test('security updates are newer, and come from their own archive', async () => {
+  await serveSuite();
+  expect((await open().newest('test', 'x86-64')).packages.map(({ version }) => version)).toEqual(['1.0-2']);
+  expect(notices()).toEqual(
+    ['test-updates', 'test-security'].map((suite) => expect.stringContaining(`this mirror has no ${suite}`) as string),
+  );
+
+  const update = { path: 'pool/updates/main/t/tool/tool_1.0-2+deb1u1_amd64.deb', sha256: sha256('an update'), size: 'an update'.length };
+  const list = gzipSync(
+    `Package: tool\nVersion: 1.0-2+deb1u1\nFilename: ${update.path}\nSize: ${update.size}\nSHA256: ${update.sha256}\n\n`,
+  );
+  const text = `Codename: test-security\nDate: Sun, 22 Nov 2026 00:00:00 UTC\nSHA256:\n ${sha256(list)} ${list.length} main/binary-amd64/Packages.gz\n`;
+  served.set(
+    '/debian-security/dists/test-security/InRelease',
+    await openpgp.sign({ message: await openpgp.createCleartextMessage({ text }), signingKeys: signing }),
+  );
+  served.set(`/debian-security/dists/test-security/main/binary-amd64/by-hash/SHA256/${sha256(list)}`, list);
+  served.set(`/debian-security/${update.path}`, 'an update');
+  const { packages, snapshot } = await open().newest('test', 'x86-64');
+  expect(packages.map(({ version }) => version)).toEqual(['1.0-2+deb1u1']);
+  expect(snapshot).toBe('20261122T000000Z');
+  expect(await readFile(await open().fetchPackage(update, { ...at, repin }), 'utf8')).toBe('an update');
+});
+
 test('a damaged package is refused and nothing else is tried', async () => {
   served.set(`/debian/${pin.path}`, PINNED.replace('pinned', 'hacked'));
   served.set(`/snapshot/20261121T091544Z/${pin.path}`, PINNED);
