@@ -46,7 +46,7 @@ async function runForeign(host: Host): Promise<void> {
     expect(await host.run(['cat', entry])).toMatch(new RegExp(`^enabled\ninterpreter ${interpreter}\nflags: \\w*F`));
     expect(await host.run(['/run/foreign'])).toBe(MESSAGE.trim());
     // In a root without any emulator, as a container has it: the kernel opened it when it was registered.
-    expect(await host.run(['sh', '-c', 'mkdir /run/empty && cp /run/foreign /run/empty && chroot /run/empty /foreign'])).toBe(
+    expect(await host.run(['sh', '-c', 'mkdir -p /run/empty && cp /run/foreign /run/empty && chroot /run/empty /foreign'])).toBe(
       MESSAGE.trim(),
     );
   } finally {
