@@ -68,7 +68,7 @@ testRelocated(import.meta.dirname, {
     { run: ['qemu-system-aarch64', '-machine', 'help'], says: /^virt-10\.0 /m },
     { run: ['qemu-system-x86_64', '-accel', 'help'], says: /tcg/ },
     { run: ['qemu-io', '--version'], says: /^qemu-io version 10/ },
-    { run: ['qemu-nbd', '--version'], says: /^qemu-nbd 10/ },
+    { run: ['qemu-nbd', '--version'], says: /\bqemu-nbd 10/ },
     { run: ['qemu-storage-daemon', '--version'], says: /^qemu-storage-daemon version 10/ },
     { run: ['/usr/libexec/virtiofsd', '--version'], says: /^virtiofsd 1\.13/ },
     { run: ['qemu-img', 'create', '-f', 'qcow2', '/run/disk.qcow2', '8M'], says: /^Formatting '\/run\/disk\.qcow2', fmt=qcow2/ },
