@@ -77,20 +77,9 @@ async function requestOf(name: string, flags: Flags): Promise<NewRequest> {
       next: 'such as --arch-words x64,arm64; leave one empty where a name has none: ,-arm64',
     });
   if (condition !== undefined && unit === undefined) throw new UserError('--condition is about the unit', { next: 'say --unit as well' });
-  const simple = [
-    'github',
-    'url',
-    'asset',
-    'checksum',
-    'tagPrefix',
-    'go',
-    'cargo',
-    'debian',
-    'version',
-    'license',
-    'summary',
-    'mirror',
-  ] as const;
+  const simple = ['github', 'url', 'asset', 'checksum', 'tagPrefix', 'go', 'cargo', 'debian', 'version', 'summary', 'mirror'] as const;
+  // As `pin` takes it, with the component's name, does too.
+  const license = flags.license?.replace(/^[\w.-]+=/, '');
   return {
     name,
     ...Object.fromEntries(simple.flatMap((key) => (flags[key] === undefined ? [] : [[key, flags[key]]]))),
@@ -104,6 +93,7 @@ async function requestOf(name: string, flags: Flags): Promise<NewRequest> {
     ...(unit === undefined
       ? {}
       : { unit: { exec: unit.startsWith('/') ? unit : `/usr/bin/${unit}`, ...(condition === undefined ? {} : { condition }) } }),
+    ...(license === undefined ? {} : { license }),
     suite: flags.suite,
     keep: flags.keep,
     known: Object.keys(flags.sha256).length > 0,
