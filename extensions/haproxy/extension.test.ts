@@ -1,0 +1,6 @@
+import { testExtension } from '@flatcar/testing';
+
+testExtension(import.meta.dirname, {
+  commands: [{ run: ['haproxy', '--version'], says: 'version' }],
+  units: ['haproxy.service'],
+});
