@@ -1,0 +1,8 @@
+import { debian, defineExtension, packaged } from '@flatcar/core';
+
+export default defineExtension({
+  name: 'restic',
+  summary: 'restic, encrypted backups that are deduplicated',
+  versions: { kind: 'debian', at: 'trixie/main/restic', keep: 'newest' },
+  components: ({ version }) => [packaged('restic', version, debian(['restic'], { programs: ['restic'] }))],
+});
