@@ -1,0 +1,5 @@
+import { testExtension } from '@flatcar/testing';
+
+testExtension(import.meta.dirname, {
+  commands: [{ run: ['rg', '--version'], says: 'version' }],
+});
