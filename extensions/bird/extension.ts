@@ -1,0 +1,9 @@
+import { debian, defineExtension, packaged } from '@flatcar/core';
+
+export default defineExtension({
+  name: 'bird',
+  summary: 'bird, routing by BGP, OSPF, Babel and RIP',
+  versions: { kind: 'debian', at: 'trixie/main/bird2', keep: 'newest' },
+  components: ({ version }) => [packaged('bird', version, debian(['bird2'], { programs: ['bird', 'birdc'] }))],
+  start: ['bird.service'],
+});
