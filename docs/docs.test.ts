@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { access, copyFile, glob, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { access, cp, glob, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -82,7 +82,7 @@ describe('command blocks work, page after page, in a fresh copy of the repositor
     for (const file of stdout.split('\0').filter((one) => one !== '')) {
       await mkdir(dirname(join(copy, file)), { recursive: true });
       // Deleted files are listed until they are committed.
-      await copyFile(join(REPOSITORY, file), join(copy, file)).catch((error: NodeJS.ErrnoException) => {
+      await cp(join(REPOSITORY, file), join(copy, file), { verbatimSymlinks: true }).catch((error: NodeJS.ErrnoException) => {
         if (error.code !== 'ENOENT') throw error;
       });
     }

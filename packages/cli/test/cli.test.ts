@@ -164,7 +164,7 @@ test('--debug shows where an error came from', async () => {
 test.each([[['list', '--json']], [['releases', '--json']], [['explain', '--json']], [['cache', 'stats', '--json']]])(
   '%s prints one JSON value and nothing else',
   async (args) => {
-    const { code, out, err } = await flatcarExt(args);
+    const { code, out, err } = await flatcarExt(args, { FLATCAR_EXT_CACHE: join(dir, 'cache') });
     expect(code, err).toBe(0);
     expect(JSON.parse(out)).toBeTypeOf('object');
   },
