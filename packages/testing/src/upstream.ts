@@ -157,11 +157,11 @@ export async function withUpstream(use: (upstream: Upstream, store: Store) => Pr
       await use(
         {
           async build(dir, version, arch) {
-            const pins = await fixturePins(dir, version, arch);
-            return buildExtension(await loadExtension(dir, pins), {
+            const loaded = await loadExtension(dir, await fixturePins(dir, version, arch));
+            return buildExtension(loaded, {
               version,
               arch,
-              targets: ['portable'],
+              targets: [loaded.extension.bound ? channelHead('stable') : 'portable'],
               profile: 'fast',
               origin: 'release',
               out: join(temp, 'out', basename(dir), version),
