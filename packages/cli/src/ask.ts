@@ -16,7 +16,7 @@ const unattended: Ask = {
 };
 
 /** Questions on a terminal, with what was found as the default answer. */
-async function attended(): Promise<Ask> {
+async function attended(signal: AbortSignal): Promise<Ask> {
   const clack = await import('@clack/prompts');
   const cancelled = (): never => {
     throw new UserError('cancelled; nothing was written');
@@ -25,13 +25,14 @@ async function attended(): Promise<Ask> {
     text: async (question, _flag, proposed) => {
       const given = await clack.text({
         message: question,
+        signal, // an interrupt before the terminal is clack's
         ...(proposed === undefined ? {} : { initialValue: proposed }),
         validate: (value) => ((value ?? '').trim() === '' ? 'It cannot be empty.' : undefined),
       });
       return clack.isCancel(given) ? cancelled() : given.trim();
     },
     choose: async (question, options) => {
-      const index = await clack.select({ message: question, options: options.map(({ label }, value) => ({ value, label })) });
+      const index = await clack.select({ message: question, signal, options: options.map(({ label }, value) => ({ value, label })) });
       const chosen = clack.isCancel(index) ? cancelled() : options[index];
       if (chosen === undefined) throw new Error('no such option');
       return chosen.value;
@@ -41,7 +42,7 @@ async function attended(): Promise<Ask> {
 }
 
 /** Asks a person when one is there and `--yes` was not said. */
-export async function openAsk(yes: boolean | undefined): Promise<{ ask: Ask; isAttended: boolean }> {
+export async function openAsk(yes: boolean | undefined, signal: AbortSignal): Promise<{ ask: Ask; isAttended: boolean }> {
   const isAttended = yes !== true && process.stdin.isTTY && process.stderr.isTTY && process.env['CI'] === undefined;
-  return { ask: isAttended ? await attended() : unattended, isAttended };
+  return { ask: isAttended ? await attended(signal) : unattended, isAttended };
 }

@@ -54,6 +54,8 @@ export interface PinRequest {
   readonly coupled?: Readonly<Record<string, string>>;
   /** SPDX expressions by component; those that are pinned, else what GitHub says, unless said. */
   readonly licenses?: Readonly<Record<string, string>>;
+  /** Asks a person for a component's licence that neither is known nor could be found; without it that is an error. */
+  readonly askLicense?: (component: string) => Promise<string>;
   /** Raises the revision: for other packaging, bytes or coupled versions under a version that is pinned. */
   readonly revision?: boolean;
   /** Bytes that the lock has pinned, under this version or another, stay as they are: only what changed is asked for. */
@@ -370,6 +372,7 @@ async function licenses(lock: Lock, request: PinRequest, context: UpstreamContex
       packaged !== undefined
         ? await licenseOfPackages(packaged, lock.components.find((one) => one.name === name), context)
         : repo === undefined ? undefined : await once(context, `license ${repo}`, () => licenseOf(repo, context)); // prettier-ignore
+    if (found === undefined && request.askLicense !== undefined) return [name, await request.askLicense(name)];
     if (found === undefined)
       throw new UserError(`the licence of ${name} is not known`, { where: lock.file, next: `say it: --license ${name}=SPDX-EXPRESSION` });
     return [name, found];

@@ -233,7 +233,13 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
         : undefined;
 
   const candidates = found?.programs ?? source?.programs ?? debian ?? [];
-  const programs = request.programs ?? (candidates.length === 0 ? [name] : pick(candidates, name));
+  const proposed = candidates.length === 0 ? [name] : pick(candidates, name);
+  // What a package of Debian holds is not known before it is resolved: often, but not always, a program of its name.
+  const programs =
+    request.programs ??
+    (debian === undefined
+      ? proposed
+      : (await ask.text('Which programs?', '--program', proposed.join(' '))).split(/[\s,]+/).filter(Boolean));
   const packages =
     request.packages ??
     programs.map((program) => {

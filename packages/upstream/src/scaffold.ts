@@ -164,13 +164,16 @@ export function unitText({ summary, unit }: Plan): string {
 /** What an extension's test runs, and what it must say. */
 export interface Probe {
   readonly run: readonly string[];
-  /** `version`: the pinned version; else a pattern. */
+  /** `version`: the pinned version; else words that are in what it says. */
   readonly says: string;
 }
 
-/** extension.test.ts, before oxfmt. */
-export function testText({ name, unit }: Plan, probes: readonly Probe[]): string {
-  const commands = probes.map(({ run, says }) => `    { run: ${code(run)}, says: ${says === 'version' ? "'version'" : `/${says}/`} },`);
+const pattern = (words: string): string => `/${words.replaceAll(/[\\^$.*+?()[\]{}|/]/g, String.raw`\$&`)}/`;
+
+/** extension.test.ts, before oxfmt. Of programs that no probe runs it asks only that they are there. */
+export function testText({ name, programs, unit }: Plan, probes: readonly Probe[]): string {
+  const commands = probes.map(({ run, says }) => `    { run: ${code(run)}, says: ${says === 'version' ? "'version'" : pattern(says)} },`);
+  const silent = programs.filter((program) => probes.every(({ run }) => run[0] !== program)).map((program) => `/usr/bin/${program}`);
   return [
     "import { testExtension } from '@flatcar/testing';",
     '',
@@ -179,6 +182,12 @@ export function testText({ name, unit }: Plan, probes: readonly Probe[]): string
     ...commands,
     '  ],',
     ...(unit === undefined ? [] : [`  units: [${code(`${name}.service`)}],`]),
+    ...(silent.length === 0
+      ? []
+      : [
+          '  // Not run yet: `new` found no command by which they say what they are. Write one into `commands`.',
+          `  paths: ${code(silent)},`,
+        ]),
     '});',
     '',
   ].join('\n');

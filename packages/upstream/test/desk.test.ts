@@ -8,7 +8,7 @@ import { addChangelogEntry } from '../src/changelog.ts';
 import { recognizeLicense } from '../src/inspect.ts';
 import { planNew, type Ask, type NewRequest } from '../src/plan.ts';
 import { findUnused, pruneLock } from '../src/prune.ts';
-import { definitionText, scaffold, type Plan } from '../src/scaffold.ts';
+import { definitionText, scaffold, testText, type Plan } from '../src/scaffold.ts';
 import { pinVersion } from '../src/pin.ts';
 import { openWorld, sha, type World } from './world.ts';
 
@@ -159,6 +159,12 @@ describe('the package that is written', () => {
     expect(written.map(({ path }) => path)).toContain('files/usr/lib/systemd/system/tool.service');
     expect(written.find(({ path }) => path === 'extension.ts')?.text).toContain(`start: ['tool.service']`);
     expect(written.find(({ path }) => path.endsWith('.service'))?.text).toMatch(/^ConditionPathExists=\/etc\/tool\.conf$/m);
+  });
+  test('a program that no command was found for is looked for; what help says is taken as it stands', () => {
+    const text = testText({ ...PLAN, programs: ['tool', 'toold'] }, [{ run: ['tool', '--help'], says: 'Usage (short): [-a|-b]' }]);
+    expect(text).toContain(String.raw`{ run: ['tool', '--help'], says: /Usage \(short\): \[-a\|-b\]/ }`);
+    expect(text).toContain(`paths: ['/usr/bin/toold']`);
+    expect(testText(PLAN, [{ run: ['tool', '--version'], says: 'version' }])).not.toContain('paths');
   });
   test('two origins stand in the order in which they are preferred', () => {
     const text = definitionText({

@@ -138,7 +138,23 @@ async function writeKnown(dir: string, extension: Extension, version: string, fl
   await writeFile(join(dir, 'pins.json'), JSON.stringify({ [version]: { revision: 0, licenses: {}, bytes } }, undefined, 2));
 }
 
-/** How a program says its version, tried on the built image in a namespace of its own: no network, no other files. */
+/** Commands that a program is tried with, until one says its version. */
+const ASKING = [['--version'], ['version'], ['-version'], ['-V'], ['-v']];
+/** And if none does: until one prints its help, and calls that no error. */
+const HELPING = [['--help'], ['help'], ['-h']];
+
+/**
+ * A line of a program's help that only the program prints: without its name, which a loader's errors have too and which depends on how it
+ * was started, and without digits, which may be of a version.
+ */
+function helpLine(help: string, program: string): string | undefined {
+  return help
+    .split('\n')
+    .map((line) => line.trim())
+    .find((line) => line.length <= 80 && /[a-z]{2,}\W+[a-z]{2,}/i.test(line) && !/[\d/]/.test(line) && !line.includes(program));
+}
+
+/** How programs say their version, or print help, tried on the built image in a namespace of its own: no network, no other files. */
 async function probe(dir: string, plan: Plan, context: UpstreamContext, report: Report): Promise<Probe[]> {
   const { buildExtension, catalogue, unpackImage } = await import('@flatcar/core');
   const arch = hostArch();
@@ -161,8 +177,8 @@ async function probe(dir: string, plan: Plan, context: UpstreamContext, report: 
     if (image === undefined) throw new Error('the build made no image');
     await unpackImage(context.tools, image.file, 'squashfs', arch, root);
     return plan.programs.flatMap((program): Probe[] => {
-      for (const args of [['--version'], ['version'], ['-version'], ['-V']]) {
-        const { stdout, stderr } = spawnSync(
+      const run = (args: readonly string[]): { status: number | null; said: string } => {
+        const { status, stdout, stderr } = spawnSync(
           'unshare',
           ['--map-root-user', '--mount', '--net', '--pid', '--fork', '--kill-child', 'chroot', root, `/usr/bin/${program}`, ...args],
           {
@@ -172,8 +188,15 @@ async function probe(dir: string, plan: Plan, context: UpstreamContext, report: 
             env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin', HOME: '/', LC_ALL: 'C' },
           },
         );
-        if (new RegExp(`(?<![\\d.])${plan.version.replaceAll('.', String.raw`\.`)}(?![\\d.])`).test(`${stdout}${stderr}`))
-          return [{ run: [program, ...args], says: 'version' }];
+        return { status, said: `${stdout}${stderr}` };
+      };
+      const version = new RegExp(`(?<![\\d.])${plan.version.replaceAll('.', String.raw`\.`)}(?!\\d|\\.\\d)`);
+      const asking = ASKING.find((args) => version.test(run(args).said));
+      if (asking !== undefined) return [{ run: [program, ...asking], says: 'version' }];
+      for (const args of HELPING) {
+        const { status, said } = run(args);
+        const says = status === 0 ? helpLine(said, program) : undefined;
+        if (says !== undefined) return [{ run: [program, ...args], says }];
       }
       return [];
     });
@@ -193,7 +216,13 @@ async function writePackage(dir: string, plan: Plan, probes: readonly Probe[]): 
 }
 
 /** Writes, pins and tries the package in a folder aside; it comes to extensions/ as a whole or not at all. */
-async function make(plan: Plan, flags: Flags, context: UpstreamContext, report: Report): Promise<Omit<Made, 'seconds'>> {
+async function make(
+  plan: Plan,
+  flags: Flags,
+  askLicense: ((component: string) => Promise<string>) | undefined,
+  context: UpstreamContext,
+  report: Report,
+): Promise<Omit<Made, 'seconds'>> {
   const { addChangelogEntry, pinVersion } = await import('@flatcar/upstream');
   const aside = join(REPOSITORY, 'dist', 'new', `${plan.name}-${process.pid}`);
   const dir = join(REPOSITORY, 'extensions', plan.name);
@@ -209,15 +238,23 @@ async function make(plan: Plan, flags: Flags, context: UpstreamContext, report: 
       plan.license === ''
         ? {}
         : Object.fromEntries(extension.components({ version: plan.version }).map(({ name }) => [name, plan.license]));
-    const pinned = await pinVersion({ dir: aside, extension, version: plan.version, licenses }, context);
+    const asked = askLicense === undefined ? {} : { askLicense };
+    const pinned = await pinVersion({ dir: aside, extension, version: plan.version, licenses, ...asked }, context);
     if (flags.build) {
       const probes = await probe(aside, plan, context, report);
-      if (probes.length === 0)
+      await writePackage(aside, plan, probes);
+      for (const program of plan.programs) {
+        const found = probes.find(({ run }) => run[0] === program);
+        if (found?.says === 'version') continue;
         report({
           type: 'notice',
-          text: `no way was found in which ${plan.programs.join(', ')} says its version: write one into extension.test.ts`,
+          text: `${program} does not say ${plan.version} when it is asked for its version: ${
+            found === undefined
+              ? `the test only looks whether it is there; write a command into extension.test.ts, such as { run: ['${program}', 'ARGUMENT'], says: /WORDS/ }`
+              : `the test looks for a line of '${found.run.join(' ')}'`
+          }`,
         });
-      else await writePackage(aside, plan, probes);
+      }
     }
     await writeFile(
       join(aside, 'CHANGELOG.md'),
@@ -255,7 +292,10 @@ const text = ({ extension, version, files, lines, seconds, built }: Made): strin
     `${extension} ${version}: ${lines} lines of definition, ${seconds} s`,
     ...files.map((file) => `  ${file}`),
     '',
-    ...(built ? ['It was built and linted for this machine’s architecture.', ''] : []),
+    built
+      ? 'It was built and linted for this machine’s architecture.'
+      : 'It was not built: whether its programs know --version, as extension.test.ts says, was not tried.',
+    '',
     'Next:',
     `  flatcar-ext build ${extension} --arch x86-64,arm64`,
     `  npx vitest run --project merge extensions/${extension}      merges it (needs root)`,
@@ -318,7 +358,7 @@ Examples:
       const started = Date.now();
       await assertFree(name);
       const { planNew } = await import('@flatcar/upstream');
-      const { ask, isAttended } = await openAsk(flags.yes);
+      const { ask, isAttended } = await openAsk(flags.yes, signal);
       const { report, done } = await reporter();
       const context = await upstreamContext(report, signal, flags.mirror);
       const hasOrigin = [flags.github, flags.url, flags.go, flags.cargo, flags.debian].some((one) => one !== undefined);
@@ -344,7 +384,11 @@ Examples:
         given = { ...flags, [kind]: kind === 'debian' ? answer.split(/[\s,]+/) : answer };
       }
       const plan = await planNew(await requestOf(name, given), ask, context);
-      const made = await make(plan, given, context, report);
+      const askLicense = async (component: string): Promise<string> => {
+        done(); // no moving line beside a question
+        return ask.text(`The licence of ${component}, as SPDX?`, '--license');
+      };
+      const made = await make(plan, given, isAttended ? askLicense : undefined, context, report);
       done();
       show({ ...made, seconds: Math.round((Date.now() - started) / 1000) }, flags.json, text);
     });
