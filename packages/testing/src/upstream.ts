@@ -100,8 +100,11 @@ async function writeUpstream(file: string, url: string, takers: readonly Compone
 
 /** Serves, in place of every upstream host, files of the names and layouts that an extension's pins speak of; and builds from it. */
 export interface Upstream {
-  /** Builds from the served files only; pins of its own stand in for the digests of the real ones. */
-  build(dir: string, version: string, arch: Arch): Promise<BuildResult>;
+  /**
+   * Builds from the served files only; pins of its own stand in for the digests of the real ones. `standIns` are the URLs of
+   * upstream's that a served file stands in for.
+   */
+  build(dir: string, version: string, arch: Arch): Promise<BuildResult & { readonly standIns: readonly string[] }>;
 }
 
 /** Gives such an upstream, and closes it afterwards. */
@@ -119,11 +122,12 @@ export async function withUpstream(use: (upstream: Upstream, store: Store) => Pr
     const digests = new Map<string, string>();
 
     /** Pins with all that the locks of shared components have, and the digests of the files that are served. */
-    async function fixturePins(dir: string, version: string, arch: Arch): Promise<string> {
+    async function fixturePins(dir: string, version: string, arch: Arch): Promise<{ file: string; standIns: string[] }> {
       const layouts = await layoutsOf(dir);
       const { pin, components } = await componentsOf(await loadExtension(dir), version);
       const bytes: Record<string, Pins[string]['bytes'][string]> = {};
       const licenses: Record<string, string> = {};
+      const standIns: string[] = [];
       for (const { component, pin: own } of components) {
         Object.assign(licenses, own.licenses);
         for (const [locator, pinned] of Object.entries(own.bytes)) bytes[locator] ??= pinned;
@@ -146,19 +150,21 @@ export async function withUpstream(use: (upstream: Upstream, store: Store) => Pr
             digests.set(locator, sha256);
           }
           bytes[locator] = { sha256, proof: 'a fixture' };
+          if (!standIns.includes(locator)) standIns.push(locator);
         }
       }
       const file = join(temp, `${basename(dir)}-${version}-${arch}.json`);
       await writeFile(file, JSON.stringify({ [version]: { ...pin, licenses, bytes } }));
-      return file;
+      return { file, standIns };
     }
 
     try {
       await use(
         {
           async build(dir, version, arch) {
-            const loaded = await loadExtension(dir, await fixturePins(dir, version, arch));
-            return buildExtension(loaded, {
+            const { file, standIns } = await fixturePins(dir, version, arch);
+            const loaded = await loadExtension(dir, file);
+            const built = await buildExtension(loaded, {
               version,
               arch,
               targets: [loaded.extension.bound ? channelHead('stable') : 'portable'],
@@ -170,6 +176,7 @@ export async function withUpstream(use: (upstream: Upstream, store: Store) => Pr
               report: () => undefined,
               mirror,
             });
+            return { ...built, standIns };
           },
         },
         store,
@@ -181,14 +188,20 @@ export async function withUpstream(use: (upstream: Upstream, store: Store) => Pr
   });
 }
 
-/** Tests an extension's `release` route end to end, on both architectures: fetch, verify, unpack, stage, pack, merge, run. */
+/**
+ * Tests an extension's `release` route end to end, on both architectures: fetch, verify, unpack, stage, pack, merge, run. What
+ * upstream publishes is stood in for, as its hosts cannot be reached from where only package registries are: the test's name says
+ * so, and its output says for which URLs.
+ */
 export function testUpstream(dir: string, about: UpstreamTest): void {
-  describe("upstream's own files", () => {
+  describe("files of upstream's names and layouts (fixtures, not upstream's own)", () => {
     mergeTest('are fetched, checked, unpacked and merged', () =>
       withUpstream(async (upstream) => {
         const version = about.version ?? newestFirst(Object.keys((await loadExtension(dir)).pins))[0] ?? '';
         for (const arch of ARCHES) {
-          const { images, payloads } = await upstream.build(dir, version, arch);
+          const { images, payloads, standIns } = await upstream.build(dir, version, arch);
+          for (const url of standIns) console.error(`fixture: ${basename(dir)} ${arch}: a file of this test's own stands in for ${url}`);
+          expect(standIns.length).toBeGreaterThan(0);
           // Nothing but the pins tells it from what is published.
           expect(payloads.map(({ withheld }) => withheld)).toEqual([['made with the pins of a fixture']]);
           const files = payloads.flatMap(({ tree }) => tree.entries.filter(({ type }) => type !== 'dir').map(({ path }) => path));
