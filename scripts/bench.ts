@@ -193,13 +193,14 @@ async function relocated(): Promise<Record<string, { value: number; aim?: string
     say('the same packages by mkosi');
     const folder = join(temp, 'mkosi');
     await mkdir(folder);
-    const config = ['[Distribution]', 'Distribution=debian', `Release=${origin.suite}`, `Mirror=${await debianMirror()}`, '[Output]', 'Format=directory', '[Content]', `Packages=${origin.packages.join(' ')}`, 'WithDocs=no', '']; // prettier-ignore
+    // Documentation goes when it is packed: mkosi 14 removes it in a container, which needs systemd to run.
+    const config = ['[Distribution]', 'Distribution=debian', `Release=${origin.suite}`, `Mirror=${await debianMirror()}`, '[Output]', 'Format=directory', '[Content]', `Packages=${origin.packages.join(' ')}`, 'WithDocs=yes', '']; // prettier-ignore
     await writeFile(join(folder, 'mkosi.conf'), config.join('\n'));
     const mkosi = await measure('mkosi', ['--directory', folder, '--force', '--output-dir', join(temp, 'mkosi-out'), 'build']);
     const { command, args } = await tools.command('mksquashfs');
     const out = join(temp, 'mkosi.raw');
     const made = (await readdir(join(temp, 'mkosi-out'))).find((name) => !name.startsWith('.')) ?? '';
-    const packed = await measure(command, [...args, join(temp, 'mkosi-out', made, 'usr'), out, '-noappend', '-no-progress', '-quiet', '-comp', 'zstd', '-Xcompression-level', '22']); // prettier-ignore
+    const packed = await measure(command, [...args, join(temp, 'mkosi-out', made, 'usr'), out, '-noappend', '-no-progress', '-quiet', '-comp', 'zstd', '-Xcompression-level', '22', '-e', 'share/doc', 'share/man', 'share/info', 'share/locale']); // prettier-ignore
     return {
       ...rows,
       "hypervisor-qemu / mkosi's /usr of the same packages, size": { value: ours.bytes / (await stat(out)).size },

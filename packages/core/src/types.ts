@@ -194,6 +194,8 @@ export interface EmbeddedModule {
   readonly type: string;
   readonly name: string;
   readonly version: string;
+  /** Qualifiers of the package URL: for Debian's packages `arch` and `distro` (purl-spec, deb). */
+  readonly qualifiers?: Readonly<Record<string, string>>;
   /** Paths of the binaries that hold it. */
   readonly paths: readonly string[];
   /** Of packages: what their copyright file says, as an SPDX expression or as its own text. */

@@ -1,5 +1,5 @@
 import { readFile, readlink, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { archWords } from '../arch.ts';
 import { readCopyright } from '../copyright.ts';
 import { openArchive, packageFields, resolveClosure, unpackPackage, type Archive, type PinnedPackage } from '../debian.ts';
@@ -12,8 +12,8 @@ import { digestOf, type Store } from '../store.ts';
 import type { Arch, EmbeddedModule, Material } from '../types.ts';
 import type { OriginContext, OriginResult } from './origin.ts';
 
-/** Raised when the same inputs are to give other bytes. */
-const BUILD_FORMAT = 1;
+/** Raised when the same inputs are to give other bytes, or another record of them. */
+const BUILD_FORMAT = 2;
 
 /** The key of a package's pin: its path below the mirror, which has name, version and architecture. */
 export function packageLocator({ path }: Pick<PinnedPackage, 'path'>): string {
@@ -59,19 +59,46 @@ async function unpackAll<T extends { readonly locator: string }>(
   );
 }
 
+/**
+ * The package that has the copyright file of another: the folder in usr/share/doc, or the file in it, may be a link to that of
+ * another package of the same source (Debian policy 12.5), which may be one too.
+ */
+async function copyrightOwner(name: string, unpacked: readonly Unpacked[]): Promise<string> {
+  const seen = new Set<string>();
+  let at = name;
+  while (!seen.has(at)) {
+    seen.add(at);
+    const doc = join(unpacked.find((one) => one.name === at)?.dir ?? '', 'usr/share/doc', at);
+    const folder = await readlink(doc).catch(() => undefined);
+    const file = await readlink(join(doc, 'copyright')).catch(() => undefined);
+    at = folder === undefined ? (file === undefined ? at : basename(dirname(file))) : basename(folder);
+  }
+  return at;
+}
+
+/** Names of the packages that an image needs: those of its files, of links on the way to them, and of their copyright files. */
+async function usedPackages(unpacked: readonly Unpacked[], chosen: readonly ChosenFile[]): Promise<Set<string>> {
+  const owners = await Promise.all([...new Set(chosen.map((file) => file.package))].map((name) => copyrightOwner(name, unpacked)));
+  return new Set([...chosen.flatMap((file) => [file.package, file.through ?? file.package]), ...owners]);
+}
+
 /** What the packages are of which an image has files. */
-async function describePackages(unpacked: readonly Unpacked[], chosen: readonly ChosenFile[]): Promise<EmbeddedModule[]> {
+async function describePackages(
+  unpacked: readonly Unpacked[],
+  chosen: readonly ChosenFile[],
+  suite: string,
+): Promise<EmbeddedModule[]> {
   const used = unpacked.filter(({ name }) => chosen.some((file) => file.package === name));
   return mapParallel(used, async ({ name, dir, file }) => {
-    const { Version: version = '' } = await packageFields(file, ['Version']);
-    // The folder may be a link to that of another package of the same source.
-    const owner = await readlink(join(dir, 'usr/share/doc', name)).then((target) => basename(target), () => name); // prettier-ignore
+    const { Version: version = '', Architecture: arch = '' } = await packageFields(file, ['Version', 'Architecture']);
+    const owner = await copyrightOwner(name, unpacked);
     const doc = join(unpacked.find((one) => one.name === owner)?.dir ?? dir, 'usr/share/doc', owner, 'copyright');
     const text = await readFile(doc, 'utf8').catch(() => undefined);
     return {
       type: 'deb',
       name: `debian/${name}`,
       version,
+      qualifiers: { arch, distro: suite },
       paths: chosen.filter((one) => one.package === name).map(({ to }) => to),
       ...(text === undefined ? {} : { license: readCopyright(text) }),
     };
@@ -96,8 +123,8 @@ export async function resolvePackages(
     const repin = 'run this again';
     const unpacked = await unpackAll(wanted, (one) => archive.fetchPackage(one, { suite: origin.suite, snapshot, arch, repin }), temp);
     const chosen = await chooseFiles(unpacked, origin, component.name, arch);
-    const used = new Set(chosen.flatMap((file) => [file.package, file.through ?? file.package]));
-    const own = (await describePackages(unpacked, chosen)).filter(({ name }) => origin.packages.includes(basename(name)));
+    const used = await usedPackages(unpacked, chosen);
+    const own = (await describePackages(unpacked, chosen, origin.suite)).filter(({ name }) => origin.packages.includes(basename(name)));
     return {
       snapshot,
       packages: wanted
@@ -154,9 +181,9 @@ export async function buildDebian(origin: DebianOrigin, context: OriginContext):
       report({ type: 'step', text: `relocating ${component.name} ${component.version} for ${arch}` });
       const chosen = await chooseFiles(unpacked, origin, component.name, arch);
       await writeRelocated(chosen, join(fresh, 'files'), component.name, arch, tools);
-      const used = new Set(chosen.flatMap((file) => [file.package, file.through ?? file.package]));
+      const used = await usedPackages(unpacked, chosen);
       const record: Record = {
-        packages: await describePackages(unpacked, chosen),
+        packages: await describePackages(unpacked, chosen, origin.suite),
         materials: pinned.filter((_, index) => used.has(unpacked[index]?.name ?? '')),
       };
       await writeFile(join(fresh, 'record.json'), JSON.stringify(record));
@@ -168,7 +195,7 @@ export async function buildDebian(origin: DebianOrigin, context: OriginContext):
     dir: join(result.dir, 'files'),
     materials,
     parameters: Object.fromEntries(
-      Object.entries({ packages: asked, ...parameters }).map(([name, value]) => [name, JSON.stringify(value)]),
+      Object.entries({ number: BUILD_FORMAT, packages: asked, ...parameters }).map(([name, value]) => [name, JSON.stringify(value)]),
     ),
     tools: patchelf,
     packages,

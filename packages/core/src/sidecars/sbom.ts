@@ -6,7 +6,7 @@ import type { BuiltComponent, EmbeddedModule, Image, Payload } from '../types.ts
 /** SPDX ids take letters, digits, `.` and `-` (SPDX 2.3, 3.2). */
 const spdxId = (text: string): string => `SPDXRef-${text.replaceAll(/[^A-Za-z0-9.-]/g, '-')}`;
 
-const purl = (type: string, name: string, version: string, qualifiers?: Record<string, string>): string => {
+const purl = (type: string, name: string, version: string, qualifiers?: Readonly<Record<string, string>>): string => {
   const at = name.lastIndexOf('/');
   return new PackageURL(type, at === -1 ? undefined : name.slice(0, at), name.slice(at + 1), version, qualifiers, undefined).toString();
 };
@@ -25,26 +25,46 @@ function license(expression: string, component: string): string {
 
 const locator = (url: string): string => (/^https?:/.test(url) ? url : 'NOASSERTION');
 
-function componentPackage(component: BuiltComponent, files: readonly string[]): object {
-  const { name, version, origin, materials } = component;
-  const [material] = materials;
-  const expression = license(component.license, name);
+/** Several licences that all hold, in one expression. */
+const allOf = (expressions: readonly string[]): string => {
+  const [first = '', ...more] = [...new Set(expressions)];
+  if (more.length === 0) return first;
+  return [first, ...more].map((one) => (/\s(?:AND|OR|WITH)\s/.test(one) ? `(${one})` : one)).join(' AND ');
+};
+
+/** Components of one name are one package: an extension's own files are called as it is, and so may be what it packages. */
+function componentPackage(components: readonly BuiltComponent[], files: readonly string[]): object {
+  const { name = '', version = '', origin } = components[0] ?? {};
+  const materials = components.flatMap((one) => one.materials);
+  const expression = allOf(components.map((one) => license(one.license, name)));
+  // The bytes of a component are known by one digest only where it is one download.
+  const download = origin === 'release' ? materials[0] : undefined;
+  const from = components.map((one) => {
+    const list = one.materials.map((material) => `${material.locator} (sha256 ${material.sha256}, ${material.proof})`);
+    return `origin: ${one.origin}; ${list.join('; ')}`;
+  });
   return {
     SPDXID: spdxId(`Component-${name}`),
     name,
     versionInfo: version,
-    downloadLocation: material === undefined ? 'NOASSERTION' : locator(material.locator),
+    downloadLocation: materials[0] === undefined ? 'NOASSERTION' : locator(materials[0].locator),
     filesAnalyzed: false,
-    licenseConcluded: expression,
+    // Packages of a distribution, with the libraries that they need, are each listed with a licence of their own.
+    licenseConcluded: origin === 'debian' ? 'NOASSERTION' : expression,
     licenseDeclared: expression,
     copyrightText: 'NOASSERTION',
-    comment: `origin: ${origin}; ${materials.map(({ locator: from, sha256, proof }) => `${from} (sha256 ${sha256}, ${proof})`).join('; ')}; files: ${files.join(' ')}`,
-    ...(material !== undefined && origin === 'release' ? { checksums: [{ algorithm: 'SHA256', checksumValue: material.sha256 }] } : {}),
+    comment: `${from.join('; ')}; files: ${files.join(' ')}`,
+    ...(download === undefined ? {} : { checksums: [{ algorithm: 'SHA256', checksumValue: download.sha256 }] }),
     externalRefs: [
       {
         referenceCategory: 'PACKAGE-MANAGER',
         referenceType: 'purl',
-        referenceLocator: purl('generic', name, version, material === undefined ? undefined : { checksum: `sha256:${material.sha256}` }),
+        referenceLocator: purl(
+          'generic',
+          name,
+          version,
+          materials[0] === undefined || origin === 'debian' ? undefined : { checksum: `sha256:${materials[0].sha256}` },
+        ),
       },
     ],
   };
@@ -54,11 +74,11 @@ function componentPackage(component: BuiltComponent, files: readonly string[]): 
 const licenseRef = ({ name, version }: EmbeddedModule): string => `LicenseRef-${`${name}-${version}`.replaceAll(/[^A-Za-z0-9.-]/g, '-')}`;
 
 function modulePackage(module: EmbeddedModule): object {
-  const { type, name, version, paths, license: found } = module;
+  const { type, name, version, paths, qualifiers, license: found } = module;
   const declared = found === undefined ? 'NOASSERTION' : 'expression' in found ? found.expression : licenseRef(module);
   return {
     SPDXID: spdxId(`Module-${type}-${name}-${version}`),
-    name,
+    name: type === 'deb' ? name.slice(name.indexOf('/') + 1) : name,
     versionInfo: version,
     downloadLocation: 'NOASSERTION',
     filesAnalyzed: false,
@@ -66,7 +86,7 @@ function modulePackage(module: EmbeddedModule): object {
     licenseDeclared: declared,
     copyrightText: 'NOASSERTION',
     comment: `${type === 'deb' ? 'its files:' : 'compiled into'} ${paths.join(' ')}`,
-    externalRefs: [{ referenceCategory: 'PACKAGE-MANAGER', referenceType: 'purl', referenceLocator: purl(type, name, version) }],
+    externalRefs: [{ referenceCategory: 'PACKAGE-MANAGER', referenceType: 'purl', referenceLocator: purl(type, name, version, qualifiers) }],
   };
 }
 
@@ -78,6 +98,7 @@ export function sbomOf(image: Image, payload: Payload): object {
   const { extension, version, arch, target, sha256, sha512, file } = image;
   const { components, modules, tree } = payload;
   const root = spdxId(`Image-${extension}`);
+  const names = [...new Set(components.map(({ name }) => name))];
   const filesOf = (name: string): string[] =>
     tree.entries.filter((entry) => entry.component === name && entry.type === 'file').map(({ path }) => path);
   const ownerOf = new Map(tree.entries.map((entry) => [entry.path, entry.component]));
@@ -106,9 +127,7 @@ export function sbomOf(image: Image, payload: Payload): object {
         downloadLocation: 'NOASSERTION',
         filesAnalyzed: false,
         licenseConcluded: 'NOASSERTION',
-        licenseDeclared: [...new Set(components.map((one) => license(one.license, one.name)))]
-          .map((one) => (/\s(?:AND|OR|WITH)\s/.test(one) ? `(${one})` : one))
-          .join(' AND '),
+        licenseDeclared: allOf(components.map((one) => license(one.license, one.name))),
         copyrightText: 'NOASSERTION',
         checksums: [
           { algorithm: 'SHA256', checksumValue: sha256 },
@@ -116,7 +135,7 @@ export function sbomOf(image: Image, payload: Payload): object {
         ],
         primaryPackagePurpose: 'OPERATING-SYSTEM',
       },
-      ...components.map((component) => componentPackage(component, filesOf(component.name))),
+      ...names.map((name) => componentPackage(components.filter((one) => one.name === name), filesOf(name))),
       ...modules.map(modulePackage),
     ],
     ...(modules.some(({ license: found }) => found !== undefined && 'text' in found)
@@ -130,7 +149,7 @@ export function sbomOf(image: Image, payload: Payload): object {
       : {}),
     relationships: [
       relation('SPDXRef-DOCUMENT', 'DESCRIBES', root),
-      ...components.map(({ name }) => relation(root, 'CONTAINS', spdxId(`Component-${name}`))),
+      ...names.map((name) => relation(root, 'CONTAINS', spdxId(`Component-${name}`))),
       ...modules.flatMap(({ type, name, version: its, paths }) =>
         [...new Set(paths.map((path) => ownerOf.get(path) ?? ''))]
           .filter(Boolean)

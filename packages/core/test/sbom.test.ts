@@ -1,0 +1,103 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import parseExpression from 'spdx-expression-parse';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openArchive } from '../src/debian.ts';
+import { exec } from '../src/exec.ts';
+import { componentsOf, loadExtension } from '../src/extension.ts';
+import { isPackageLocator } from '../src/origins/debian.ts';
+import { buildExtension, type BuildResult } from '../src/pipeline.ts';
+import { sidecarPaths } from '../src/sidecars/index.ts';
+import { openStore } from '../src/store.ts';
+import { openTools } from '../src/tools.ts';
+import type { Arch } from '../src/types.ts';
+
+/** What this test reads of an SPDX 2.3 document. */
+interface Sbom {
+  readonly packages: {
+    readonly SPDXID: string;
+    readonly name: string;
+    readonly versionInfo: string;
+    readonly licenseDeclared: string;
+    readonly externalRefs?: { readonly referenceLocator: string }[];
+  }[];
+  readonly relationships: { readonly spdxElementId: string; readonly relatedSpdxElement: string }[];
+  readonly hasExtractedLicensingInfos?: { readonly licenseId: string; readonly extractedText: string }[];
+}
+
+const store = openStore();
+let dir: string;
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'sbom-test-'));
+  await mkdir(join(dir, 'files/usr/share/ripgrep'), { recursive: true });
+  await writeFile(join(dir, 'files/usr/share/ripgrep/own'), 'ours\n');
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+// A real small image of packages, ripgrep's, with a file of the extension's own beside them.
+describe.each(['x86-64', 'arm64'] as const)('the SBOM of packages for %s', (arch: Arch) => {
+  let built: BuildResult;
+  let sbom: Sbom;
+  /** Packages by name: as they are pinned, and as dpkg says what is in them. */
+  const packages = new Map<string, { version: string; architecture: string; files: string[] }>();
+
+  beforeAll(async () => {
+    const real = await loadExtension(join(import.meta.dirname, '../../../extensions/ripgrep'));
+    const [version = ''] = Object.keys(real.pins);
+    const { pin, components } = await componentsOf(real, version);
+    const origin = components[0]?.component.origins[0];
+    if (origin?.kind !== 'debian') throw new Error('ripgrep is no longer made of packages: take another extension for this test');
+    built = await buildExtension({ ...real, dir }, {
+      version, arch, targets: ['portable'], profile: 'fast', origin: 'auto', out: join(dir, arch), store, tools: openTools(store), report: () => undefined,
+    }); // prettier-ignore
+    sbom = JSON.parse(await readFile(sidecarPaths(built.images[0]?.file ?? '').sbom, 'utf8')) as Sbom;
+    const word = arch === 'arm64' ? 'arm64' : 'amd64';
+    const archive = openArchive(store);
+    for (const [locator, { sha256, size }] of Object.entries(pin.bytes)) {
+      if (!isPackageLocator(locator) || !(locator.endsWith(`_${word}.deb`) || locator.endsWith('_all.deb'))) continue;
+      const path = locator.slice('debian:'.length);
+      const file = await archive.fetchPackage({ path, sha256, ...(size === undefined ? {} : { size }) }, { suite: origin.suite, arch, repin: '' }); // prettier-ignore
+      const [name = '', versionInfo = '', architecture = ''] = (
+        await exec('dpkg-deb', ['--showformat', '${Package} ${Version} ${Architecture}', '--show', file])
+      ).split(' ');
+      const files = (await exec('dpkg-deb', ['--contents', file])).split('\n').map((line) => basename(line.split(' -> ')[0] ?? ''));
+      packages.set(name, { version: versionInfo, architecture, files });
+    }
+  });
+
+  test('lists each package that files of the image come from, with its version and a licence that can be read', () => {
+    const entries = built.payloads[0]?.tree.entries ?? [];
+    const objects = entries.filter(({ type, path }) => type === 'file' && /^usr\/(?:bin|lib\/ripgrep)\//.test(path));
+    const owners = objects.map(({ path }) => [...packages].find(([, { files }]) => files.includes(basename(path)))?.[0] ?? `nobody has ${path}`);
+    const expected = [...new Set(owners)].toSorted();
+    expect(expected).toEqual(['libc6', 'libgcc-s1', 'libpcre2-8-0', 'ripgrep']);
+    const debs = sbom.packages.filter((one) => one.externalRefs?.[0]?.referenceLocator.startsWith('pkg:deb/debian/') === true);
+    expect(debs.map(({ name }) => name).toSorted()).toEqual(expected);
+    const texts = new Map((sbom.hasExtractedLicensingInfos ?? []).map((one) => [one.licenseId, one.extractedText]));
+    for (const { name, versionInfo, licenseDeclared, externalRefs } of debs) {
+      const { version, architecture } = packages.get(name) ?? {};
+      expect(versionInfo, name).toBe(version);
+      expect(externalRefs?.[0]?.referenceLocator).toMatch(new RegExp(`^pkg:deb/debian/${name}@.*\\?arch=${architecture}&distro=trixie$`));
+      expect(licenseDeclared, name).not.toMatch(/NOASSERTION|NONE/);
+      expect(() => parseExpression(licenseDeclared), licenseDeclared).not.toThrow();
+      if (licenseDeclared.startsWith('LicenseRef-')) expect(texts.get(licenseDeclared), licenseDeclared).toMatch(/licen[cs]e/i);
+    }
+    // Its folder of documentation is a link to that of a package that no file of the image comes from.
+    const libgcc = debs.find(({ name }) => name === 'libgcc-s1');
+    expect(texts.get(libgcc?.licenseDeclared ?? '')).toMatch(/GCC Runtime Library Exception/i);
+    expect(packages.has('gcc-14-base')).toBe(true);
+  });
+
+  test('names each thing once, and speaks of nothing that it does not have', () => {
+    const ids = sbom.packages.map(({ SPDXID }) => SPDXID);
+    expect(ids.toSorted()).toEqual([...new Set(ids)].toSorted());
+    for (const { spdxElementId, relatedSpdxElement } of sbom.relationships) {
+      expect(['SPDXRef-DOCUMENT', ...ids]).toContain(spdxElementId);
+      expect(ids).toContain(relatedSpdxElement);
+    }
+    expect(ids.filter((id) => !sbom.relationships.some((one) => one.relatedSpdxElement === id))).toEqual([]);
+    const own = sbom.packages.find(({ SPDXID }) => SPDXID === 'SPDXRef-Component-ripgrep');
+    expect(own?.licenseDeclared, "packages' licence and that of our own files").toMatch(/AND Apache-2\.0$/);
+  });
+});
