@@ -18,7 +18,7 @@ export { fillWords, releaseWords } from './origins/release.ts';
 export { archiveKind, unpack } from './unpack.ts';
 export { compareDebianVersions, debianMirror, openArchive, type Archive, type DebianPackage } from './debian.ts';
 export { isPackageLocator, resolvePackages } from './origins/debian.ts';
-export { openTools, type Tools } from './tools.ts';
+export { openTools, readToolPins, type Tools } from './tools.ts';
 export { fits } from './needs.ts';
 export { readElf, type Elf } from './elf.ts';
 export { readTree } from './tree.ts';

@@ -69,7 +69,9 @@ describe.each(['x86-64', 'arm64'] as const)('the SBOM of packages for %s', (arch
   test('lists each package that files of the image come from, with its version and a licence that can be read', () => {
     const entries = built.payloads[0]?.tree.entries ?? [];
     const objects = entries.filter(({ type, path }) => type === 'file' && /^usr\/(?:bin|lib\/ripgrep)\//.test(path));
-    const owners = objects.map(({ path }) => [...packages].find(([, { files }]) => files.includes(basename(path)))?.[0] ?? `nobody has ${path}`);
+    const owners = objects.map(
+      ({ path }) => [...packages].find(([, { files }]) => files.includes(basename(path)))?.[0] ?? `nobody has ${path}`,
+    );
     const expected = [...new Set(owners)].toSorted();
     expect(expected).toEqual(['libc6', 'libgcc-s1', 'libpcre2-8-0', 'ripgrep']);
     const debs = sbom.packages.filter((one) => one.externalRefs?.[0]?.referenceLocator.startsWith('pkg:deb/debian/') === true);

@@ -83,11 +83,7 @@ async function usedPackages(unpacked: readonly Unpacked[], chosen: readonly Chos
 }
 
 /** What the packages are of which an image has files. */
-async function describePackages(
-  unpacked: readonly Unpacked[],
-  chosen: readonly ChosenFile[],
-  suite: string,
-): Promise<EmbeddedModule[]> {
+async function describePackages(unpacked: readonly Unpacked[], chosen: readonly ChosenFile[], suite: string): Promise<EmbeddedModule[]> {
   const used = unpacked.filter(({ name }) => chosen.some((file) => file.package === name));
   return mapParallel(used, async ({ name, dir, file }) => {
     const { Version: version = '', Architecture: arch = '' } = await packageFields(file, ['Version', 'Architecture']);

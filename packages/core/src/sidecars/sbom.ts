@@ -86,7 +86,9 @@ function modulePackage(module: EmbeddedModule): object {
     licenseDeclared: declared,
     copyrightText: 'NOASSERTION',
     comment: `${type === 'deb' ? 'its files:' : 'compiled into'} ${paths.join(' ')}`,
-    externalRefs: [{ referenceCategory: 'PACKAGE-MANAGER', referenceType: 'purl', referenceLocator: purl(type, name, version, qualifiers) }],
+    externalRefs: [
+      { referenceCategory: 'PACKAGE-MANAGER', referenceType: 'purl', referenceLocator: purl(type, name, version, qualifiers) },
+    ],
   };
 }
 
@@ -135,7 +137,12 @@ export function sbomOf(image: Image, payload: Payload): object {
         ],
         primaryPackagePurpose: 'OPERATING-SYSTEM',
       },
-      ...names.map((name) => componentPackage(components.filter((one) => one.name === name), filesOf(name))),
+      ...names.map((name) =>
+        componentPackage(
+          components.filter((one) => one.name === name),
+          filesOf(name),
+        ),
+      ),
       ...modules.map(modulePackage),
     ],
     ...(modules.some(({ license: found }) => found !== undefined && 'text' in found)

@@ -1,0 +1,160 @@
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { ARCHES, archWords, debian, exec, openArchive, openStore, packaged, readPins, readToolPins, type Arch } from '@flatcar/core';
+import * as openpgp from 'openpgp';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { pinVersion, type PinRequest, type PinResult } from '../src/pin.ts';
+import { extensionOf, openWorld, sha, type World } from './world.ts';
+
+const HOST = 'deb.example.org/debian';
+const PROOF = 'Debian archive index, signed by the archive key';
+let world: World;
+let dir: string;
+let signing: openpgp.PrivateKey;
+let keyring: string;
+/** Real packages of a pinned tool, and one that only stands in the list: paragraphs of the index, by architecture. */
+const index = new Map<Arch, string[]>();
+const pool = new Map<string, Buffer>();
+const paths = new Map<Arch, string[]>();
+
+const notices = (): string[] => world.events.flatMap((event) => (event.type === 'notice' ? [event.text] : []));
+
+/** Puts a package into the archive. */
+function add(arch: Arch, name: string, version: string, path: string, bytes: Buffer, depends: string): void {
+  pool.set(path, bytes);
+  const entry = [`Package: ${name}`, `Version: ${version}`, `Filename: ${path}`, `Size: ${bytes.length}`, `SHA256: ${sha(bytes)}`, ...(depends === '' ? [] : [`Depends: ${depends}`])]; // prettier-ignore
+  index.set(arch, [...(index.get(arch) ?? []), `${entry.join('\n')}\n`]);
+}
+
+/** Serves the archive with a signed index; what is told changes it. */
+async function serveArchive(
+  about: { key?: openpgp.PrivateKey; until?: string; date?: string; tamper?: (text: string) => string } = {},
+): Promise<void> {
+  world.served.clear();
+  const lists = ARCHES.map((arch) => ({
+    folder: `main/binary-${archWords(arch).debian}`,
+    list: gzipSync((index.get(arch) ?? []).join('\n')),
+  }));
+  const sums = lists.map(({ folder, list }) => ` ${sha(list)} ${list.length} ${folder}/Packages.gz\n`).join('');
+  const until = about.until === undefined ? '' : `Valid-Until: ${about.until}\n`;
+  const text = `Origin: Test\nSuite: test\nCodename: test\nDate: ${about.date ?? 'Sat, 21 Nov 2026 09:15:44 UTC'}\n${until}SHA256:\n${sums}`;
+  const signed = await openpgp.sign({ message: await openpgp.createCleartextMessage({ text }), signingKeys: about.key ?? signing });
+  world.served.set(`${HOST}/dists/test/InRelease`, about.tamper?.(signed) ?? signed);
+  for (const { folder, list } of lists) world.served.set(`${HOST}/dists/test/${folder}/by-hash/SHA256/${sha(list)}`, list);
+  for (const [path, bytes] of pool) world.served.set(`${HOST}/${path}`, bytes);
+}
+
+function pin(more: Partial<PinRequest> = {}): Promise<PinResult> {
+  const context = world.context();
+  context.answers.set(
+    'archive',
+    Promise.resolve(openArchive(context.store, context.report, { mirror: `${world.mirror}/${HOST}`, keyring })),
+  );
+  const origin = debian(['xz-utils'], { programs: ['xz'], suite: 'test' });
+  const extension = extensionOf([], { components: (v) => [packaged('tool', v['version'] ?? '', origin)] });
+  return pinVersion({ dir, extension, version: '5.8.1', licenses: { tool: '0BSD' }, ...more }, context);
+}
+const pinned = async (): Promise<ReturnType<typeof readPins>[string]> => {
+  const found = readPins(await readFile(join(dir, 'pins.json'), 'utf8'), '')['5.8.1'];
+  if (found === undefined) throw new Error('not pinned');
+  return found;
+};
+
+beforeAll(async () => {
+  world = await openWorld();
+  dir = join(world.dir, 'tool');
+  ({ privateKey: signing } = await openpgp.generateKey({ type: 'ecc', userIDs: [{ name: 'A Test Archive' }], format: 'object' }));
+  keyring = signing.toPublic().armor();
+  const pins = await readToolPins();
+  const real = openArchive(openStore());
+  // Nothing of this one is in the image, though a package that is needed depends on it.
+  const empty = join(world.dir, 'empty');
+  await exec('mkdir', ['-p', join(empty, 'DEBIAN')]);
+  await writeFile(
+    join(empty, 'DEBIAN/control'),
+    'Package: unneeded\nVersion: 1\nArchitecture: all\nMaintainer: a test\nDescription: nothing\n',
+  );
+  await exec('dpkg-deb', ['--root-owner-group', '--build', empty, join(world.dir, 'unneeded_1_all.deb')]);
+  const unneeded = await readFile(join(world.dir, 'unneeded_1_all.deb'));
+  const depends: Readonly<Record<string, string>> = {
+    'xz-utils': 'libc6, liblzma5, unneeded',
+    liblzma5: 'libc6',
+    libc6: 'libgcc-s1',
+    'libgcc-s1': 'libc6',
+  };
+  for (const arch of ARCHES) {
+    for (const [name, needs] of Object.entries(depends)) {
+      const package_ = pins.packages[arch][name];
+      if (package_ === undefined) throw new Error(`${name} is not pinned`);
+      const { file } = await real.fetch({ name, ...package_ }, { suite: pins.suite, snapshot: pins.snapshot, arch });
+      add(arch, name, package_.version, package_.path, await readFile(file), needs);
+      paths.set(arch, [...(paths.get(arch) ?? []), package_.path]);
+    }
+    add(arch, 'unneeded', '1', 'pool/main/u/unneeded/unneeded_1_all.deb', unneeded, '');
+  }
+});
+afterAll(() => world.close());
+beforeEach(async () => {
+  world.events.length = 0;
+  await rm(dir, { recursive: true, force: true });
+});
+
+test('packages are pinned with those that their programs need, for both architectures, by the signed index', async () => {
+  await serveArchive();
+  const { written, lines } = await pin();
+  expect(written).toEqual([join(dir, 'pins.json')]);
+  const wanted = ARCHES.flatMap((arch) => paths.get(arch) ?? []);
+  expect(wanted).toHaveLength(8);
+  expect(lines.map(({ locator }) => locator).toSorted()).toEqual(wanted.map((path) => `debian:${path}`).toSorted());
+  const { bytes, snapshot } = await pinned();
+  expect(bytes).toEqual(
+    Object.fromEntries(
+      wanted.map((path) => [`debian:${path}`, { sha256: sha(pool.get(path) ?? ''), size: pool.get(path)?.length, proof: PROOF }]),
+    ),
+  );
+  expect(snapshot).toBe('20261121T091544Z');
+  // The same again is the same, and writes nothing.
+  expect((await pin()).written).toEqual([]);
+});
+
+test('an index that was changed, or that another key signed, pins nothing', async () => {
+  const other = await openpgp.generateKey({ type: 'ecc', userIDs: [{ name: 'Another' }], format: 'object' });
+  for (const about of [{ tamper: (text: string): string => text.replace('Sat, 21', 'Sun, 22') }, { key: other.privateKey }]) {
+    await serveArchive(about);
+    await expect(pin()).rejects.toThrow('the package index has no good signature');
+    await expect(readFile(join(dir, 'pins.json'))).rejects.toThrow('ENOENT');
+  }
+});
+
+test('a list of packages that is not the one of the signed index pins nothing', async () => {
+  await serveArchive();
+  const [url = '', list] = [...world.served].find(([key]) => key.includes('binary-arm64/by-hash')) ?? [];
+  const changed = Buffer.from(list as Buffer);
+  changed.writeUInt8(changed.readUInt8(20) ^ 1, 20);
+  world.served.set(url, changed);
+  await rm(join(world.dir, 'store', 'blobs'), { recursive: true, force: true });
+  await expect(pin()).rejects.toThrow('wrong digest');
+  await expect(readFile(join(dir, 'pins.json'))).rejects.toThrow('ENOENT');
+});
+
+test('an index whose time is over is a notice, and pins', async () => {
+  await serveArchive({ until: 'Sat, 28 Nov 2020 09:15:44 UTC' });
+  expect((await pin()).written).toHaveLength(1);
+  expect(notices()).toContainEqual(expect.stringContaining('InRelease expired on Sat, 28 Nov 2020 09:15:44 UTC'));
+});
+
+test('packages that changed under a pinned version need --revision', async () => {
+  await serveArchive();
+  await pin();
+  const [first = ''] = Object.keys((await pinned()).bytes);
+  const lock = JSON.parse(await readFile(join(dir, 'pins.json'), 'utf8')) as Record<string, { bytes: Record<string, { sha256: string }> }>;
+  const there = lock['5.8.1']?.bytes[first];
+  if (there !== undefined) there.sha256 = sha('what the archive had before');
+  await writeFile(join(dir, 'pins.json'), JSON.stringify(lock));
+  const refused = pin();
+  await expect(refused).rejects.toThrow('tool 5.8.1 is pinned with other packages');
+  await expect(refused).rejects.toThrow(basename(first, '.deb'));
+  expect((await pin({ revision: true })).lines.find(({ locator }) => locator === first)?.change).toBe('other');
+  expect(await pinned()).toMatchObject({ revision: 1 });
+});
