@@ -12,7 +12,11 @@ export default defineExtension({
       'youki',
       v.version,
       youki.asset('youki-{version}-{machine}-musl.tar.gz'),
-      cargo('youki', ['youki'], { env: { LIBSECCOMP_LINK_TYPE: 'static', LIBSECCOMP_LIB_PATH: '{sysroot}/usr/lib/{triplet}' } }),
+      // The crate has no default features, and without these it neither makes cgroups nor filters system calls.
+      cargo('youki', ['youki'], {
+        features: ['v1', 'v2', 'systemd', 'seccomp'],
+        env: { LIBSECCOMP_LINK_TYPE: 'static', LIBSECCOMP_LIB_PATH: '{sysroot}/usr/lib/{triplet}' },
+      }),
     ),
     containerdConf,
   ],

@@ -43,8 +43,8 @@ export interface ExtensionTest {
   readonly origin?: OriginChoice;
   /** What only a booted machine shows; the commands run there too. */
   readonly machine?: MachineTest;
-  /** More to look at in the merged host. */
-  readonly also?: (host: Host, arch: Arch) => Promise<void>;
+  /** More to look at in the merged host; `version` is the pinned one. */
+  readonly also?: (host: Host, arch: Arch, version: string) => Promise<void>;
 }
 
 /** A version as a word of its own: 1.2.3 is not in 11.2.3, nor in 1.2.30. */
@@ -161,5 +161,5 @@ async function runPrograms(host: Host, arch: Arch, version: string, about: Exten
   for (const unit of about.units ?? []) expect(await host.run(['systemd-analyze', 'verify', '--man=no', unit]), unit).toBe('');
   await host.run(['systemd-tmpfiles', '--create']);
   for (const path of about.paths ?? []) expect(await host.exists(path), path).toBe(true);
-  await about.also?.(host, arch);
+  await about.also?.(host, arch, version);
 }
