@@ -10,7 +10,7 @@ testExtension(import.meta.dirname, {
     answers: [
       { run: 'sysctl --values kernel.kptr_restrict kernel.dmesg_restrict', says: /^2\n1$/ },
       { run: 'mkdir -p /run/sshd && sshd -T', says: /^passwordauthentication no$/m },
-      { run: 'modprobe --show-depends hfsplus', says: /^install \/bin\/false/ },
+      { run: 'modprobe --show-depends hfsplus', says: /^install \/bin\/false/m },
     ],
   },
 });

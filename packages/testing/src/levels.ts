@@ -59,4 +59,4 @@ function rootTest(what: string, name: string, run: (skip: Skip) => Promise<void>
 export const mergeTest = (name: string, run: (skip: Skip) => Promise<void>): void => rootTest('merge', name, run);
 
 /** A test that boots a machine: making its operating system takes root. */
-export const machineTest = (name: string, run: () => Promise<void>): void => rootTest('machine', name, run);
+export const machineTest = (name: string, run: (skip: Skip) => Promise<void>): void => rootTest('machine', name, run);

@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { findExtensions, loadExtension, UserError, type Arch, type Release } from '@flatcar/core';
+import { findExtensions, loadExtension, UnreachableError, UserError, UserErrors, type Arch, type Image, type Release } from '@flatcar/core';
 import { expect } from 'vitest';
 import { buildImages, versionPattern, type ExtensionTest } from '../extension.ts';
 import { collect, describe } from '../levels.ts';
@@ -82,16 +82,48 @@ async function look(machine: Machine, { about, name }: Tested, version: string):
   await more.also?.(machine);
 }
 
-/** One machine with all images of a group, and a test for each of them. */
+/** Why nothing can be built of an extension here: an upstream that cannot be reached, and no source to compile. Any other error is one. */
+function withoutSource(error: unknown): string | undefined {
+  if (error instanceof UserErrors) {
+    const reasons = error.errors.map(withoutSource);
+    return reasons.includes(undefined) ? undefined : reasons.join('; ');
+  }
+  return error instanceof UserError && error.cause instanceof UnreachableError ? error.message : undefined;
+}
+
+/** The image of an extension, or why there can be none here. */
+async function imageOf({ dir, about }: Tested, release: Release, arch: Arch): Promise<Image | string> {
+  try {
+    const [image] = await buildImages(dir, arch, [release], about);
+    if (image === undefined) throw new Error('the build made no image');
+    return image;
+  } catch (error) {
+    const why = withoutSource(error);
+    if (why === undefined) throw error;
+    return why;
+  }
+}
+
+/** One machine with all images of a group that can be had, and a test for each of the group. */
 function describeGroup(group: readonly Tested[], release: Release, arch: Arch): void {
-  const versions = new Map<string, string>();
+  const images = new Map<string, Image>();
   const inMachine = sharedMachine(async () => {
-    const images = (await Promise.all(group.map(({ dir, about }) => buildImages(dir, arch, [release], about)))).flat();
-    for (const { extension, version } of images) versions.set(extension, version);
+    for (const one of group) {
+      const image = await imageOf(one, release, arch).catch(() => 'its own test tells');
+      if (typeof image !== 'string') images.set(one.name, image);
+    }
     const memory = Math.max(...group.map(({ about }) => about.machine?.memory ?? 2048));
-    return { release, arch, memory, images: images.map((image) => ({ image })) };
+    return { release, arch, memory, images: [...images.values()].map((image) => ({ image })) };
   });
-  for (const one of group) inMachine(one.name, (machine) => look(machine, one, versions.get(one.name) ?? ''));
+  for (const one of group)
+    inMachine(
+      one.name,
+      (machine) => look(machine, one, images.get(one.name)?.version ?? ''),
+      async (skip) => {
+        const image = await imageOf(one, release, arch);
+        if (typeof image === 'string') skip(image);
+      },
+    );
 }
 
 /** Registers the machine tests of extensions: one boot for each group of those that can be merged together, release and architecture. */

@@ -1,8 +1,11 @@
-import { afterAll, machineTest } from '../levels.ts';
+import { afterAll, machineTest, type Skip } from '../levels.ts';
 import { explained, withMachine, type Machine, type MachineOptions } from './machine.ts';
 
+/** A test of a shared machine; `before` may skip it, and runs while the machine need not be there. */
+export type SharedTest = (name: string, run: (machine: Machine) => Promise<void>, before?: (skip: Skip) => Promise<void>) => void;
+
 /** Tests that share a machine, which boots when the first of them needs it. */
-export function sharedMachine(prepare: () => Promise<MachineOptions>): (name: string, run: (machine: Machine) => Promise<void>) => void {
+export function sharedMachine(prepare: () => Promise<MachineOptions>): SharedTest {
   const up = Promise.withResolvers<Machine>();
   const over = Promise.withResolvers<void>();
   up.promise.catch(() => undefined); // told by each test
@@ -11,8 +14,9 @@ export function sharedMachine(prepare: () => Promise<MachineOptions>): (name: st
     over.resolve();
     await running;
   });
-  return (name, run) =>
-    machineTest(name, async () => {
+  return (name, run, before) =>
+    machineTest(name, async (skip) => {
+      await before?.(skip);
       running ??= prepare()
         .then((options) =>
           withMachine(options, async (machine) => {
