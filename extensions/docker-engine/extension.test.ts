@@ -2,12 +2,12 @@ import { expect, testExtension, testUpstream } from '@flatcar/testing';
 
 testExtension(import.meta.dirname, {
   commands: [
-    { run: ['docker', '--version'], says: /^Docker version 29\.8\.1/ },
-    { run: ['dockerd', '--version'], says: /^Docker version 29\.8\.1/ },
-    { run: ['docker-proxy', '--version'], says: /docker-proxy .*29\.8\.1/ },
-    { run: ['docker-init', '--version'], says: /^tini version 0\.19\.0/ },
-    { run: ['/usr/libexec/docker/cli-plugins/docker-buildx', 'version'], says: /buildx v0\.38\.0/ },
-    { run: ['/usr/libexec/docker/cli-plugins/docker-compose', 'version'], says: /v5\.6\.0/ },
+    { run: ['docker', '--version'], says: 'version' },
+    { run: ['dockerd', '--version'], says: 'version' },
+    { run: ['docker-proxy', '--version'], says: 'version' },
+    { run: ['docker-init', '--version'], says: { version: 'tini' } },
+    { run: ['/usr/libexec/docker/cli-plugins/docker-buildx', 'version'], says: { version: 'buildx' } },
+    { run: ['/usr/libexec/docker/cli-plugins/docker-compose', 'version'], says: { version: 'compose' } },
   ],
   units: ['docker.socket'],
   async also(host) {

@@ -10,16 +10,16 @@ import { buildImages, expect, expectOwnObjects, mergeTest, testExtension, testRe
 const folder = '/usr/lib/git';
 
 testExtension(import.meta.dirname, {
-  commands: [{ run: ['git', '--version'], says: /^git version 2\.47\.3$/ }],
+  commands: [{ run: ['git', '--version'], says: 'version' }],
   paths: ['/usr/lib/git-core/git-remote-https', '/usr/lib/git-core/ssh', '/usr/share/git-core/templates/description'],
 });
 
 testRelocated(import.meta.dirname, {
   folder,
   commands: [
-    { run: ['git', '--version'], says: /^git version 2\.47\.3$/ },
+    { run: ['git', '--version'], says: 'version' },
     { run: ['scalar', 'version'], says: /^scalar version|^git version/ },
-    { run: ['/usr/lib/git-core/ssh', '-V'], says: /^OpenSSH_10\.0p/ },
+    { run: ['/usr/lib/git-core/ssh', '-V'], says: /^OpenSSH_\d/ },
     { run: ['/usr/lib/git-core/git-remote-https'], says: /usage: git remote-curl/ },
     { run: ['git', 'init', '--quiet', '--initial-branch=main', '/run/own'], says: /^$/ },
     { run: ['git', '-C', '/run/own', 'status', '--porcelain', '--branch'], says: /^## No commits yet on main$/ },

@@ -57,8 +57,8 @@ async function runForeign(host: Host): Promise<void> {
 
 testExtension(import.meta.dirname, {
   commands: [
-    { run: ['qemu-riscv64', '--version'], says: /^qemu-riscv64 version 10\.0\.13/ },
-    { run: ['qemu-s390x', '--version'], says: /^qemu-s390x version 10\.0\.13/ },
+    { run: ['qemu-riscv64', '--version'], says: 'version' },
+    { run: ['qemu-s390x', '--version'], says: 'version' },
   ],
   units: ['qemu-binfmt.service'],
   also: async (host, arch) => {

@@ -50,8 +50,8 @@ async function startKernels(host: Host): Promise<void> {
 
 testExtension(import.meta.dirname, {
   commands: [
-    { run: ['qemu-system-x86_64', '--version'], says: /^QEMU emulator version 10\.0\.13/ },
-    { run: ['qemu-system-aarch64', '--version'], says: /^QEMU emulator version 10\.0\.13/ },
+    { run: ['qemu-system-x86_64', '--version'], says: 'version' },
+    { run: ['qemu-system-aarch64', '--version'], says: 'version' },
   ],
   paths: [
     '/usr/share/OVMF/OVMF_CODE_4M.fd',

@@ -8,8 +8,8 @@ testUpstream(import.meta.dirname, {
   paths: ['/usr/share/OVMF/OVMF_CODE_4M.fd', '/usr/lib/systemd/system/qemu-binfmt.service', '/usr/share/containerd/conf.d/50-kata.toml'],
   async also(host) {
     const { said, objects } = await traced(host, ['qemu-img', '--version'], folder);
-    expect(said).toMatch(/^qemu-img version 10\.0\.13/);
+    expect(said).toMatch(/^qemu-img version \d/);
     expectOwnObjects(objects, folder, 'qemu-img');
-    expect(await host.run(['qemu-riscv64', '--version'])).toMatch(/^qemu-riscv64 version 10\.0\.13/);
+    expect(await host.run(['qemu-riscv64', '--version'])).toMatch(/^qemu-riscv64 version \d/);
   },
 });

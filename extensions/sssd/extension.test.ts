@@ -8,7 +8,7 @@ testRelocated(import.meta.dirname, {
   folder,
   target: stable,
   commands: [
-    { run: ['sssd', '--version'], says: /^2\.10\.1/ },
+    { run: ['sssd', '--version'], says: 'version' },
     { run: ['sssctl', '--help'], says: /Usage:/ },
     { run: ['sss_cache', '--help'], says: /Usage:/ },
     { run: ['sss_ssh_authorizedkeys', '--help'], says: /Usage:/ },
@@ -74,5 +74,5 @@ mergeTest('is bound to releases, by the C library that they have', async () => {
   const images = await buildImages(import.meta.dirname, hostArch(), [oldest]);
   expect(images.map(({ target }) => target)).toEqual([oldest.number]);
   const old = { ...oldest, glibc: '2.36' };
-  await expect(buildImages(import.meta.dirname, hostArch(), [old], { version: '2.10.1' })).rejects.toThrow(/lint found|needs/);
+  await expect(buildImages(import.meta.dirname, hostArch(), [old])).rejects.toThrow(/lint found|needs/);
 });

@@ -7,8 +7,8 @@ testExtension(import.meta.dirname, {
   only: ['containerd-shim-wasmtime-v1', 'wasmtime'],
   machine: { beside: ['containerd'], also: (machine) => expectContainers(machine, { ctr: ['wasmtime'] }) },
   commands: [
-    { run: ['containerd-shim-wasmtime-v1', '-v'], says: /Runtime: wasmtime\n +Version: 0\.6\.1/ },
-    { run: ['wasmtime', '--version'], says: /^wasmtime 49\.0\.2/ },
+    { run: ['containerd-shim-wasmtime-v1', '-v'], says: { version: 'wasmtime-shim' } },
+    { run: ['wasmtime', '--version'], says: { version: 'wasmtime' } },
   ],
   paths: ['/usr/share/containerd/conf.d/50-wasm-shims.toml'],
   async also(host, arch) {

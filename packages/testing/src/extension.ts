@@ -21,16 +21,22 @@ import { WITHOUT_VERITY, withHost, type Host } from './host.ts';
 import { isCollected, mergeTest } from './levels.ts';
 import type { MachineTest } from './machine/extensions.ts';
 
+/** A command and what it must say; a version is the pinned one, the extension's or what pins.json has under that name, so that a bump changes no test. */
+export interface Command {
+  readonly run: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly says: RegExp | 'version' | { readonly version: string };
+}
+
+/** Pinned versions by name: `version` is the extension's own, the others are those of `with` in pins.json. */
+export type PinnedVersions = Readonly<Record<string, string>>;
+
 /** What an extension's own test says of it; everything else is the same for all. */
 export interface ExtensionTest {
   /** What the extension is; `sysext` unless said. */
   readonly kind?: 'sysext' | 'confext';
-  /** Commands that must work once the image is merged; `version` in what they say is the pinned version, so that a bump changes no test. */
-  readonly commands: readonly {
-    readonly run: readonly string[];
-    readonly env?: Readonly<Record<string, string>>;
-    readonly says: RegExp | 'version';
-  }[];
+  /** Commands that must work once the image is merged. */
+  readonly commands: readonly Command[];
   /** Units that `systemd-analyze verify` must find nothing wrong with. */
   readonly units?: readonly string[];
   /** Paths that must be there after systemd-tmpfiles has run. */
@@ -43,13 +49,28 @@ export interface ExtensionTest {
   readonly origin?: OriginChoice;
   /** What only a booted machine shows; the commands run there too. */
   readonly machine?: MachineTest;
-  /** More to look at in the merged host; `version` is the pinned one. */
-  readonly also?: (host: Host, arch: Arch, version: string) => Promise<void>;
+  /** More to look at in the merged host. */
+  readonly also?: (host: Host, arch: Arch, versions: PinnedVersions) => Promise<void>;
 }
 
 /** A version as a word of its own: 1.2.3 is not in 11.2.3, nor in 1.2.30. */
-export const versionPattern = (imageVersion: string): RegExp =>
-  new RegExp(`(?<![\\d.])${imageVersion.replace(/-\d+$/, '').replaceAll('.', String.raw`\.`)}(?!\\d|\\.\\d)`);
+export const versionPattern = (version = ''): RegExp => new RegExp(`(?<![\\d.])${RegExp.escape(version)}(?!\\d|\\.\\d)`);
+
+/** What a command must say. */
+export function expectedAnswer({ says }: Command, versions: PinnedVersions): RegExp {
+  if (says instanceof RegExp) return says;
+  const name = says === 'version' ? says : says.version;
+  const version = versions[name];
+  if (version === undefined) throw new Error(`pins.json has no version of '${name}': there are ${Object.keys(versions).join(', ')}`);
+  return versionPattern(version);
+}
+
+/** The versions that an extension's test is about. */
+export async function pinnedVersions(dir: string, { version: wanted }: Pick<ExtensionTest, 'version'>): Promise<PinnedVersions> {
+  const { pins } = await loadExtension(dir);
+  const version = wanted ?? newestFirst(Object.keys(pins))[0] ?? '';
+  return { ...pins[version]?.with, version };
+}
 
 /** What systemd-sysext says of the one image that it merges; from systemd 257 on the file's suffix follows. */
 const merged = (link: string): string => `Using extensions '${link.replace(/\.raw$/, '')}`;
@@ -68,7 +89,7 @@ export function buildImages(
   if (there !== undefined) return there;
   const making = (async () => {
     const loaded = await loadExtension(dir);
-    const version = wanted ?? newestFirst(Object.keys(loaded.pins))[0] ?? '';
+    const { version = '' } = await pinnedVersions(dir, wanted === undefined ? {} : { version: wanted });
     const store = openStore();
     const report = (event: { type: string; text?: string }): void => {
       if (event.type === 'step') console.error(event.text);
@@ -110,6 +131,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
     const force = arch !== hostArch();
     mergeTest(`${arch}: merges where it must and nowhere else, and its programs run`, async () => {
       const images = await buildImages(dir, arch, targets, about);
+      const versions = await pinnedVersions(dir, about);
       const imageFor = (target: Target): { file: string; link: string } => {
         const image = images.find((one) => one.target === targetName(target));
         if (image === undefined) throw new Error(`the build made no image for ${targetName(target)}`);
@@ -127,7 +149,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
             expect(await host.merge({ ...options, force: false }), what).toMatch(/no suitable extensions found|ignored|incompatible/i);
           expect(await host.merge(options), what).toContain(merged(link));
           // A bound squashfs is the portable one but for its release file.
-          if (target !== bound) await runPrograms(host, arch, images[0]?.version ?? '', about);
+          if (target !== bound) await runPrograms(host, arch, versions, about);
           if (target !== 'portable' && !force) {
             await host.setRelease(other);
             expect(await host.merge(options), `${what} on ${other}`).not.toContain('Using extensions');
@@ -155,11 +177,13 @@ export function testExtension(dir: string, about: ExtensionTest): void {
 }
 
 /** Runs what a test says of the programs, units and paths of a merged extension. */
-async function runPrograms(host: Host, arch: Arch, version: string, about: ExtensionTest): Promise<void> {
-  for (const { run, env = {}, says } of about.commands)
-    expect(await host.run(run, { arch, env }), run.join(' ')).toMatch(says === 'version' ? versionPattern(version) : says);
+async function runPrograms(host: Host, arch: Arch, versions: PinnedVersions, about: ExtensionTest): Promise<void> {
+  for (const command of about.commands) {
+    const { run, env = {} } = command;
+    expect(await host.run(run, { arch, env }), run.join(' ')).toMatch(expectedAnswer(command, versions));
+  }
   for (const unit of about.units ?? []) expect(await host.run(['systemd-analyze', 'verify', '--man=no', unit]), unit).toBe('');
   await host.run(['systemd-tmpfiles', '--create']);
   for (const path of about.paths ?? []) expect(await host.exists(path), path).toBe(true);
-  await about.also?.(host, arch, version);
+  await about.also?.(host, arch, versions);
 }

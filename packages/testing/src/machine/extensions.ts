@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { findExtensions, loadExtension, UnreachableError, UserError, UserErrors, type Arch, type Image, type Release } from '@flatcar/core';
 import { expect } from 'vitest';
-import { buildImages, versionPattern, type ExtensionTest } from '../extension.ts';
+import { buildImages, expectedAnswer, pinnedVersions, type ExtensionTest } from '../extension.ts';
 import { collect, describe } from '../levels.ts';
 import { quote, type Machine } from './machine.ts';
 import { sharedMachine } from './shared.ts';
@@ -66,14 +66,17 @@ export function groupsOf<T extends { name: string; conflicts: readonly string[];
 }
 
 /** What every extension is looked at for: it is merged, its programs run, its units are active. */
-async function look(machine: Machine, { about, name }: Tested, version: string): Promise<void> {
+async function look(machine: Machine, { about, dir, name }: Tested): Promise<void> {
   const { kind = 'sysext', commands, machine: more = {} } = about;
   expect(await machine.run(`systemd-${kind} status --no-pager --no-legend`)).toContain(name);
-  for (const { run, env = {}, says } of commands)
-    expect(
-      (await machine.ask(['env', ...Object.entries(env).map(([key, value]) => quote(`${key}=${value}`)), ...run.map(quote)].join(' ')))
-        .said,
-    ).toMatch(says === 'version' ? versionPattern(version) : says);
+  const versions = await pinnedVersions(dir, about);
+  for (const command of commands) {
+    const { run, env = {} } = command;
+    const { said } = await machine.ask(
+      ['env', ...Object.entries(env).map(([key, value]) => quote(`${key}=${value}`)), ...run.map(quote)].join(' '),
+    );
+    expect(said, run.join(' ')).toMatch(expectedAnswer(command, versions));
+  }
   for (const path of about.paths ?? []) await machine.run(`test -e ${quote(path)}`);
   for (const unit of more.active ?? [])
     await machine.until(`systemctl is-active ${quote(unit)} || { systemctl status --no-pager ${quote(unit)}; false; }`);
@@ -118,7 +121,7 @@ function describeGroup(group: readonly Tested[], release: Release, arch: Arch): 
   for (const one of group)
     inMachine(
       one.name,
-      (machine) => look(machine, one, images.get(one.name)?.version ?? ''),
+      (machine) => look(machine, one),
       async (skip) => {
         const image = await imageOf(one, release, arch);
         if (typeof image === 'string') skip(image);
