@@ -96,7 +96,7 @@ const tiny = (dir: string, version: string): LoadedExtension => ({
 
 /** The portable image in a build's folder. */
 async function portableOf(dir: string): Promise<string> {
-  const [file] = (await readdir(join(dir, 'portable'))).filter((one) => one.endsWith('.raw'));
+  const file = (await readdir(join(dir, 'portable'))).find((one) => one.endsWith('.raw'));
   return join(dir, 'portable', file ?? '');
 }
 

@@ -1,7 +1,6 @@
 import { glob, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
-  ARCHES,
   componentsOf,
   findExtensions,
   imageBase,
@@ -9,7 +8,7 @@ import {
   linkFolder,
   linkName,
   loadExtension,
-  locatorOf,
+  locatorsOf,
   newestFirst,
   UserError,
   writeAtomic,
@@ -42,10 +41,10 @@ export function markdownTable(head: readonly string[], rows: readonly (readonly 
   return [line(head), `|${head.map(() => '---').join('|')}|`, ...rows.map(line)].join('\n');
 }
 
-function verification({ component, pin }: PinnedComponent): string {
-  const proofs = component.origins.flatMap((origin) =>
-    ARCHES.flatMap((arch) => {
-      const proof = pin.bytes[locatorOf(origin, component, arch) ?? '']?.proof;
+function verification(one: PinnedComponent): string {
+  const proofs = one.component.origins.flatMap((origin) =>
+    locatorsOf(origin, one).flatMap((locator) => {
+      const proof = one.pin.bytes[locator]?.proof;
       return proof === undefined ? [] : [`${ORIGINS[origin.kind] ?? origin.kind}: ${proof}`];
     }),
   );

@@ -47,6 +47,18 @@ test('a README is made from data: versions, proofs, units, Butane', async () => 
   expect(text).toContain('path: /opt/extensions/tool/tool-1.2.3-x86-64.raw');
 });
 
+test('what packages were checked by is told of them together', async () => {
+  const packages = DEFINITION.replace('binary, defineExtension, release', 'debian, defineExtension, packaged').replace(
+    /binary\(.*\)\]/,
+    `packaged('tool', version, debian(['tool'], { programs: ['tool'] }))]`,
+  );
+  await writeFile(join(dir, 'extension.ts'), packages);
+  const proof = 'Debian archive index, signed by the archive key';
+  const lock = Object.fromEntries(['tool_1_amd64', 'tool_1_arm64', 'libc6_2_amd64'].map((name) => [`debian:pool/main/t/${name}.deb`, { sha256: 'a'.repeat(64), proof }])); // prettier-ignore
+  await writePins({ '1.2.3': { revision: 0, licenses: { tool: 'MIT' }, bytes: lock } });
+  expect(await readmeText(await load(), undefined)).toContain(`| Debian packages | Debian packages: ${proof} |`);
+});
+
 test('what people wrote stays, before and behind the generated part', async () => {
   const first = await readmeText(await load(), '# tool\n\nMy words.\n');
   const edited = `${first}\n## Notes\n\nMore of mine.\n`;

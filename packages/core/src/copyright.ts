@@ -46,17 +46,29 @@ function expressionOf(name: string): string | undefined {
   return / OR /.test(text) ? `(${text})` : text;
 }
 
+/** The licences that a machine-readable copyright file names for anything but Debian's packaging, in its own words. */
+export function licenseNames(text: string): readonly string[] {
+  const named = paragraphsOf(text).flatMap(({ license }) => (license === undefined ? [] : [license]));
+  return [...new Set(named)].toSorted();
+}
+
+/** Of each paragraph about files, but those of Debian's packaging, the short name of its licence. */
+function paragraphsOf(text: string): { readonly license: string | undefined }[] {
+  if (!/^Format(?:-Specification)?:\s*http/m.test(text)) return [];
+  return text.split(/\n(?:[ \t]*\n)+/).flatMap((paragraph) => {
+    const files = /^Files:[ \t]*(.*(?:\n[ \t].*)*)/m.exec(paragraph)?.[1];
+    if (files === undefined || files.split(/\s+/).every((one) => one === '' || one.startsWith('debian/'))) return [];
+    return [{ license: /^License:[ \t]*(.+)$/m.exec(paragraph)?.[1]?.trim() }];
+  });
+}
+
 /**
  * What a copyright file of a package says: an SPDX expression over the licences of all files but Debian's packaging, where the file
  * is machine-readable (copyright-format 1.0) and SPDX knows them all, else its own text.
  */
 export function readCopyright(text: string): { readonly expression: string } | { readonly text: string } {
-  if (!/^Format(?:-Specification)?:\s*http/m.test(text)) return { text };
   const expressions = new Set<string>();
-  for (const paragraph of text.split(/\n(?:[ \t]*\n)+/)) {
-    const files = /^Files:[ \t]*(.*(?:\n[ \t].*)*)/m.exec(paragraph)?.[1];
-    const license = /^License:[ \t]*(.+)$/m.exec(paragraph)?.[1]?.trim();
-    if (files === undefined || files.split(/\s+/).every((one) => one === '' || one.startsWith('debian/'))) continue;
+  for (const { license } of paragraphsOf(text)) {
     const expression = license === undefined ? undefined : expressionOf(license);
     if (expression === undefined) return { text };
     expressions.add(expression);

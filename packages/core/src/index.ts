@@ -16,7 +16,16 @@ export { goProgram, goSumDigest, mainPackages, openGo, pinGo, programName, wrapp
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';
 export { fillWords, releaseWords } from './origins/release.ts';
 export { archiveKind, unpack } from './unpack.ts';
-export { compareDebianVersions, debianMirror, openArchive, type Archive, type DebianPackage } from './debian.ts';
+export {
+  compareDebianVersions,
+  debianMirror,
+  openArchive,
+  packageFields,
+  resolveClosure,
+  unpackPackage,
+  type Archive,
+  type DebianPackage,
+} from './debian.ts';
 export { isPackageLocator, resolvePackages } from './origins/debian.ts';
 export { openTools, readToolPins, type Tools } from './tools.ts';
 export { fits } from './needs.ts';
@@ -32,6 +41,6 @@ export { ManifestSchema, type Manifest } from './sidecars/manifest.ts';
 export { formatSums, parseSums } from './sidecars/sums.ts';
 export { sidecarPaths } from './sidecars/index.ts';
 export { lineOf, lineOfKeys, placeOf } from './locate.ts';
-export { locatorOf } from './resolve.ts';
+export { locatorOf, locatorsOf } from './resolve.ts';
 export { openToolchains, type Toolchains } from './toolchains.ts';
 export { bindTargets, buildExtension, findExtensions, type BuildOptions, type BuildResult } from './pipeline.ts';

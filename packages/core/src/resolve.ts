@@ -1,8 +1,9 @@
+import { ARCHES } from './arch.ts';
 import { SOURCE_ORIGINS, type Component, type Origin, type PinnedComponent } from './extension.ts';
 import { UnreachableError } from './fetch.ts';
 import { UserError, UserErrors } from './errors.ts';
 import { buildCargo, cargoLocator } from './origins/cargo.ts';
-import { buildDebian } from './origins/debian.ts';
+import { buildDebian, isPackageLocator } from './origins/debian.ts';
 import { buildFiles } from './origins/files.ts';
 import { buildGo, goLocator } from './origins/go.ts';
 import type { OriginContext, OriginResult } from './origins/origin.ts';
@@ -63,6 +64,12 @@ export function locatorOf(origin: Origin, component: Component, arch: Arch): str
     case 'files':
       return undefined;
   }
+}
+
+/** All keys that an origin's bytes have in a lock's entry, of both architectures; of packages those that were found when it was pinned. */
+export function locatorsOf(origin: Origin, { component, pin }: Pick<PinnedComponent, 'component' | 'pin'>): string[] {
+  if (origin.kind === 'debian') return Object.keys(pin.bytes).filter(isPackageLocator);
+  return [...new Set(ARCHES.flatMap((arch) => locatorOf(origin, component, arch) ?? []))];
 }
 
 function sourceOf(component: Component): Origin | undefined {

@@ -12,9 +12,10 @@ import {
 } from '@flatcar/core';
 import type { UpstreamContext } from './context.ts';
 import { descriptionOf, licenseOf, releaseOf } from './github.ts';
+import { inspectDebian, serviceOf, type PackagesFound } from './inspect-debian.ts';
 import { inspectCargo, inspectFile, inspectGo, oneLine, type Source } from './inspect.ts';
 import { generalizeUrl, proposeAssets, readListing, splitTag, type AssetProposal, type Listing } from './propose.ts';
-import type { Plan } from './scaffold.ts';
+import { serviceText, type Plan } from './scaffold.ts';
 import { proposeSignatures } from './signers.ts';
 import { listVersions } from './versions.ts';
 
@@ -42,6 +43,7 @@ export interface NewRequest {
   readonly license?: string;
   readonly summary?: string;
   readonly keep: string;
+  /** A command that a service is written for, or the name of a service that Debian's packages bring. */
   readonly unit?: { readonly exec: string; readonly condition?: string };
   /** True where upstream's bytes are known from elsewhere: nothing is downloaded to look into it. */
   readonly known: boolean;
@@ -210,10 +212,40 @@ async function fileOf(
   };
 }
 
-/** Of several programs those that belong to the extension by their name, else all. */
-function pick(programs: readonly string[], name: string): readonly string[] {
-  const own = programs.filter((one) => one.replaceAll('_', '-') === name);
+/** Of several programs those that belong to the extension, or to the packages asked for, by their name, else all. */
+function pick(programs: readonly string[], name: string, packages: readonly string[] = []): readonly string[] {
+  const own = programs.filter((one) => [name, ...packages].includes(one.replaceAll('_', '-')));
   return own.length > 0 ? own : programs;
+}
+
+/** The service that is asked for: written for a command, or out of Debian's packages with the users and folders that they give it. */
+function unitOf({ name, unit }: NewRequest, summary: string, packaged: PackagesFound | undefined): Pick<Plan, 'unit' | 'files'> {
+  if (unit === undefined) return {};
+  const { exec, condition } = unit;
+  const files = [...(packaged?.settings ?? [])].map(([path, text]) => ({ path, text }));
+  if (packaged === undefined || !exec.endsWith('.service')) {
+    const command = exec.startsWith('/') ? exec : `/usr/bin/${exec}`;
+    return { unit: { name: `${name}.service`, text: serviceText(summary, { ...unit, exec: command }) }, files };
+  }
+  const text = serviceOf(packaged, exec);
+  return {
+    unit: { name: exec, text: condition === undefined ? text : text.replace('[Unit]\n', `[Unit]\nConditionPathExists=${condition}\n`) },
+    files,
+  };
+}
+
+/** What of Debian's packages does not come into an image by itself, and what a person does about it. */
+function tellOf({ name, unit, programs }: Pick<Plan, 'name' | 'unit' | 'programs'>, packaged: PackagesFound, ask: Ask): void {
+  const others = packaged.programs.filter((one) => !programs.includes(one));
+  if (others.length > 0) ask.note(`left out, unless --program names them: ${others.join(', ')}`);
+  if (unit === undefined) {
+    if (packaged.services.size > 0) ask.note(`the packages have ${[...packaged.services.keys()].join(', ')}: --unit with that name starts it with the image`); // prettier-ignore
+    return;
+  }
+  if (packaged.users.length > 0)
+    ask.note(`Debian makes users by a script, which does not run here: ${packaged.users.join('; ')}. Write files/usr/lib/sysusers.d/${name}.conf (sysusers.d(5))`); // prettier-ignore
+  if (packaged.config.length > 0)
+    ask.note(`files below /etc are left out: ${packaged.config.join(', ')}. What the service cannot be without goes to files/usr/share/${name}/etc, with a C rule of tmpfiles.d(5)`); // prettier-ignore
 }
 
 /** Finds out, proposes and asks for everything that a new extension is written from. Writes nothing. */
@@ -232,14 +264,16 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
         ? await inspectCargo(cargo, version, context)
         : undefined;
 
-  const candidates = found?.programs ?? source?.programs ?? debian ?? [];
-  const proposed = candidates.length === 0 ? [name] : pick(candidates, name);
-  // What a package of Debian holds is not known before it is resolved: often, but not always, a program of its name.
+  const packaged = debian === undefined ? undefined : await inspectDebian(debian, request.suite, context);
+
+  const candidates = found?.programs ?? source?.programs ?? packaged?.programs ?? [];
+  const proposed = candidates.length === 0 ? [name] : pick(candidates, name, debian);
+  // Packages often have more programs than an image is for.
   const programs =
     request.programs ??
-    (debian === undefined
+    (packaged === undefined || packaged.programs.length < 2
       ? proposed
-      : (await ask.text('Which programs?', '--program', proposed.join(' '))).split(/[\s,]+/).filter(Boolean));
+      : (await ask.text(`Which programs, of ${packaged.programs.join(', ')}?`, '--program', proposed.join(' '))).split(/[\s,]+/).filter(Boolean)); // prettier-ignore
   const packages =
     request.packages ??
     programs.map((program) => {
@@ -253,15 +287,19 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
   const licenseFound =
     request.license ?? found?.license ?? source?.license ?? (github === undefined ? undefined : await optional(licenseOf(github, context)));
   const described =
-    request.summary ?? source?.summary ?? (github === undefined ? undefined : await optional(descriptionOf(github, context)));
+    source?.summary ??
+    (packaged === undefined ? undefined : `${name}, ${packaged.summary}`) ??
+    (github === undefined ? undefined : await optional(descriptionOf(github, context)));
+  const summary =
+    request.summary ?? (await ask.text('What is it, in one line?', '--summary', described === undefined ? undefined : oneLine(described)));
+  const service = unitOf(request, summary, packaged);
+  if (packaged !== undefined) tellOf({ name, programs, ...service }, packaged, ask);
   return {
     name,
     version,
     keep: request.keep,
     programs,
-    summary:
-      request.summary ??
-      (await ask.text('What is it, in one line?', '--summary', described === undefined ? undefined : oneLine(described))),
+    summary,
     // Debian's licences are read out of its packages when they are pinned.
     license:
       debian !== undefined
@@ -272,6 +310,6 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
     ...(go === undefined ? {} : { go: { module: go, packages, stamps: request.stamps ?? source?.stamps ?? {}, tags: request.tags ?? [] } }),
     ...(cargo === undefined ? {} : { cargo: { crate: cargo, features: request.features ?? [] } }),
     ...(debian === undefined ? {} : { debian: { packages: debian, suite: request.suite, programs } }),
-    ...(request.unit === undefined ? {} : { unit: request.unit }),
+    ...service,
   };
 }

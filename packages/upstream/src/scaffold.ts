@@ -29,7 +29,9 @@ export interface Plan {
   readonly cargo?: { readonly crate: string; readonly features: readonly string[] };
   readonly debian?: { readonly packages: readonly string[]; readonly suite: string; readonly programs: readonly string[] };
   /** A service that starts with the image. */
-  readonly unit?: { readonly exec: string; readonly condition?: string };
+  readonly unit?: { readonly name: string; readonly text: string };
+  /** What stands in the image as it is, beside the service. */
+  readonly files?: readonly ScaffoldFile[];
 }
 
 /** A file of the new package. */
@@ -138,23 +140,23 @@ export function definitionText(plan: Plan): string {
     `  summary: ${code(summary)},`,
     `  versions: ${versionsOf(plan)},`,
     `  components: ({ version }) => [${component.text}],`,
-    ...(unit === undefined ? [] : [`  start: [${code(`${name}.service`)}],`]),
+    ...(unit === undefined ? [] : [`  start: [${code(unit.name)}],`]),
     '});',
     '',
   ].join('\n');
 }
 
 /** A service unit; what every service wants, and nothing that only some can bear. */
-export function unitText({ summary, unit }: Plan): string {
+export function serviceText(summary: string, { exec, condition }: { readonly exec: string; readonly condition?: string }): string {
   return [
     '[Unit]',
     `Description=${summary}`,
     'Wants=network-online.target',
     'After=network-online.target',
-    ...(unit?.condition === undefined ? [] : [`ConditionPathExists=${unit.condition}`]),
+    ...(condition === undefined ? [] : [`ConditionPathExists=${condition}`]),
     '',
     '[Service]',
-    `ExecStart=${unit?.exec ?? ''}`,
+    `ExecStart=${exec}`,
     'Restart=on-failure',
     'RestartSec=5',
     '',
@@ -171,7 +173,7 @@ export interface Probe {
 const pattern = (words: string): string => `/${words.replaceAll(/[\\^$.*+?()[\]{}|/]/g, String.raw`\$&`)}/`;
 
 /** extension.test.ts, before oxfmt. Of programs that no probe runs it asks only that they are there. */
-export function testText({ name, programs, unit }: Plan, probes: readonly Probe[]): string {
+export function testText({ programs, unit }: Plan, probes: readonly Probe[]): string {
   const commands = probes.map(({ run, says }) => `    { run: ${code(run)}, says: ${says === 'version' ? "'version'" : pattern(says)} },`);
   const silent = programs.filter((program) => probes.every(({ run }) => run[0] !== program)).map((program) => `/usr/bin/${program}`);
   return [
@@ -181,7 +183,7 @@ export function testText({ name, programs, unit }: Plan, probes: readonly Probe[
     '  commands: [',
     ...commands,
     '  ],',
-    ...(unit === undefined ? [] : [`  units: [${code(`${name}.service`)}],`]),
+    ...(unit === undefined ? [] : [`  units: [${code(unit.name)}],`]),
     ...(silent.length === 0
       ? []
       : [
@@ -212,11 +214,12 @@ function packageText({ name }: Plan): string {
 
 /** All files of a new package but its pins; the generated part of the README is filled in by `flatcar-ext docs`. */
 export function scaffold(plan: Plan, probes: readonly Probe[]): ScaffoldFile[] {
-  const { name, unit } = plan;
+  const { unit, files = [] } = plan;
   return [
     { path: 'extension.ts', text: definitionText(plan) },
     { path: 'extension.test.ts', text: testText(plan, probes) },
     { path: 'package.json', text: packageText(plan) },
-    ...(unit === undefined ? [] : [{ path: `files/usr/lib/systemd/system/${name}.service`, text: unitText(plan) }]),
+    ...(unit === undefined ? [] : [{ path: `files/usr/lib/systemd/system/${unit.name}`, text: unit.text }]),
+    ...files.map(({ path, text }) => ({ path: `files/${path}`, text })),
   ];
 }

@@ -8,7 +8,7 @@ import { addChangelogEntry } from '../src/changelog.ts';
 import { recognizeLicense } from '../src/inspect.ts';
 import { planNew, type Ask, type NewRequest } from '../src/plan.ts';
 import { findUnused, pruneLock } from '../src/prune.ts';
-import { definitionText, scaffold, testText, type Plan } from '../src/scaffold.ts';
+import { definitionText, scaffold, serviceText, testText, type Plan } from '../src/scaffold.ts';
 import { pinVersion } from '../src/pin.ts';
 import { openWorld, sha, type World } from './world.ts';
 
@@ -155,7 +155,8 @@ describe('the package that is written', () => {
     expect(text).toContain(`summary: 'upstream\\'s tool'`);
   });
   test('a unit has its place, its start and its test', () => {
-    const written = scaffold({ ...PLAN, unit: { exec: '/usr/bin/tool serve', condition: '/etc/tool.conf' } }, []);
+    const text = serviceText(PLAN.summary, { exec: '/usr/bin/tool serve', condition: '/etc/tool.conf' });
+    const written = scaffold({ ...PLAN, unit: { name: 'tool.service', text } }, []);
     expect(written.map(({ path }) => path)).toContain('files/usr/lib/systemd/system/tool.service');
     expect(written.find(({ path }) => path === 'extension.ts')?.text).toContain(`start: ['tool.service']`);
     expect(written.find(({ path }) => path.endsWith('.service'))?.text).toMatch(/^ConditionPathExists=\/etc\/tool\.conf$/m);

@@ -1,9 +1,11 @@
-import { readFile, rm, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { ARCHES, archWords, debian, exec, openArchive, openStore, packaged, readPins, readToolPins, type Arch } from '@flatcar/core';
 import * as openpgp from 'openpgp';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { UpstreamContext } from '../src/context.ts';
+import { planNew, type NewRequest } from '../src/plan.ts';
 import { pinVersion, type PinRequest, type PinResult } from '../src/pin.ts';
 import { extensionOf, openWorld, sha, type World } from './world.ts';
 
@@ -45,12 +47,39 @@ async function serveArchive(
   for (const [path, bytes] of pool) world.served.set(`${HOST}/${path}`, bytes);
 }
 
-function pin(more: Partial<PinRequest> = {}): Promise<PinResult> {
+/** A package with what does not come into an image by itself: a service, a user that a script makes, settings below /etc. */
+async function makeDaemon(dir: string): Promise<Buffer> {
+  const files: Readonly<Record<string, string>> = {
+    'DEBIAN/control': 'Package: daemon\nVersion: 1.2-3\nArchitecture: all\nMaintainer: a test\nDescription: server of nothing\n It is long.\n',
+    'DEBIAN/postinst': '#!/bin/sh\nif true; then\n  adduser --system \\\n    --group _daemon\nfi\n',
+    'usr/sbin/daemond': '#!/bin/sh\n',
+    'usr/bin/daemonctl': '#!/bin/sh\n',
+    'usr/lib/systemd/system/daemon.service': '[Unit]\nDescription=D\n[Service]\nExecStart=/usr/sbin/daemond -f /opt/x/sbin/y\nExecReload=/bin/kill $MAINPID\n',
+    'usr/lib/tmpfiles.d/daemon.conf': 'd /run/daemon\n',
+    'etc/daemon/main.conf': 'x\n',
+    'etc/init.d/daemon': '#!/bin/sh\n',
+    'usr/share/doc/daemon/copyright': 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: ISC\n\nFiles: m4/*\nLicense: permissive\n\nFiles: debian/*\nLicense: GPL-2+\n',
+  }; // prettier-ignore
+  for (const [path, text] of Object.entries(files)) {
+    await mkdir(dirname(join(dir, path)), { recursive: true });
+    await writeFile(join(dir, path), text, { mode: 0o755 });
+  }
+  await exec('dpkg-deb', ['--root-owner-group', '--build', dir, `${dir}.deb`]);
+  return readFile(`${dir}.deb`);
+}
+
+/** A run that asks the test's archive. */
+function contextOfArchive(): UpstreamContext {
   const context = world.context();
   context.answers.set(
     'archive',
     Promise.resolve(openArchive(context.store, context.report, { mirror: `${world.mirror}/${HOST}`, keyring })),
   );
+  return context;
+}
+
+function pin(more: Partial<PinRequest> = {}): Promise<PinResult> {
+  const context = contextOfArchive();
   const origin = debian(['xz-utils'], { programs: ['xz'], suite: 'test' });
   const extension = extensionOf([], { components: (v) => [packaged('tool', v['version'] ?? '', origin)] });
   return pinVersion({ dir, extension, version: '5.8.1', licenses: { tool: '0BSD' }, ...more }, context);
@@ -77,6 +106,7 @@ beforeAll(async () => {
   );
   await exec('dpkg-deb', ['--root-owner-group', '--build', empty, join(world.dir, 'unneeded_1_all.deb')]);
   const unneeded = await readFile(join(world.dir, 'unneeded_1_all.deb'));
+  const daemon = await makeDaemon(join(world.dir, 'daemon'));
   const depends: Readonly<Record<string, string>> = {
     'xz-utils': 'libc6, liblzma5, unneeded',
     liblzma5: 'libc6',
@@ -92,6 +122,7 @@ beforeAll(async () => {
       paths.set(arch, [...(paths.get(arch) ?? []), package_.path]);
     }
     add(arch, 'unneeded', '1', 'pool/main/u/unneeded/unneeded_1_all.deb', unneeded, '');
+    add(arch, 'daemon', '1.2-3', 'pool/main/d/daemon/daemon_1.2-3_all.deb', daemon, 'unneeded');
   }
 });
 afterAll(() => world.close());
@@ -157,4 +188,55 @@ test('packages that changed under a pinned version need --revision', async () =>
   await expect(refused).rejects.toThrow(basename(first, '.deb'));
   expect((await pin({ revision: true })).lines.find(({ locator }) => locator === first)?.change).toBe('other');
   expect(await pinned()).toMatchObject({ revision: 1 });
+});
+
+describe('a new extension out of packages', () => {
+  const plan = (more: Partial<NewRequest> = {}): { plan: ReturnType<typeof planNew>; notes: string[] } => {
+    const notes: string[] = [];
+    const ask = {
+      text: async (question: string, flag: string, proposed?: string): Promise<string> => proposed ?? Promise.reject(new Error(`${question} ${flag}`)),
+      choose: () => Promise.reject(new Error('nothing to choose')),
+      note: (text: string) => void notes.push(text),
+    }; // prettier-ignore
+    const request: NewRequest = {
+      name: 'daemon',
+      keep: 'newest',
+      suite: 'test',
+      known: false,
+      debian: ['daemon'],
+      version: '1.2',
+      ...more,
+    };
+    return { plan: planNew(request, ask, contextOfArchive()), notes };
+  };
+  beforeEach(() => serveArchive());
+
+  test('programs and summary are found, and what the packages have besides is told', async () => {
+    const { plan: made, notes } = plan();
+    expect(await made).toMatchObject({ programs: ['daemonctl', 'daemond'], summary: 'daemon, server of nothing' });
+    expect(await made).not.toHaveProperty('unit');
+    expect(notes).toEqual([expect.stringMatching(/have daemon\.service: --unit/)]);
+  });
+  test("a package's own service comes with its folders; users and /etc are told", async () => {
+    const { plan: made, notes } = plan({ programs: ['daemond'], unit: { exec: 'daemon.service', condition: '/etc/daemon/main.conf' } });
+    const { unit, files } = await made;
+    expect(unit).toEqual({
+      name: 'daemon.service',
+      text: '[Unit]\nConditionPathExists=/etc/daemon/main.conf\nDescription=D\n[Service]\nExecStart=/usr/bin/daemond -f /opt/x/sbin/y\nExecReload=/usr/bin/kill $MAINPID\n',
+    });
+    expect(files).toEqual([{ path: 'usr/lib/tmpfiles.d/daemon.conf', text: 'd /run/daemon\n' }]);
+    expect(notes).toEqual([
+      'left out, unless --program names them: daemonctl',
+      expect.stringContaining('adduser --system --group _daemon. Write files/usr/lib/sysusers.d/daemon.conf'),
+      expect.stringMatching(/files below \/etc are left out: \/etc\/daemon\/main\.conf\. /),
+    ]);
+  });
+  test('a service that is not there is told with those that are', async () => {
+    await expect(plan({ unit: { exec: 'other.service' } }).plan).rejects.toThrow('the packages have no other.service');
+  });
+  test('a licence that is not clear is told in the words of the copyright file', async () => {
+    const extension = extensionOf([], { components: (v) => [packaged('tool', v['version'] ?? '', debian(['daemon'], { programs: ['daemond'], suite: 'test' }))] }); // prettier-ignore
+    const pinning = pinVersion({ dir, extension, version: '1.2' }, contextOfArchive());
+    await expect(pinning).rejects.toThrow('the licence of tool is not known: its copyright file names ISC, permissive, not all');
+  });
 });

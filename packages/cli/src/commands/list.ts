@@ -1,4 +1,4 @@
-import { ARCHES, type Component, componentsOf, findExtensions, loadExtension, locatorOf, newestFirst, SOURCE_ORIGINS } from '@flatcar/core';
+import { type Component, componentsOf, findExtensions, loadExtension, locatorsOf, newestFirst, SOURCE_ORIGINS } from '@flatcar/core';
 import { readProof } from '@flatcar/upstream/proof';
 import type { Command } from 'commander';
 import { REPOSITORY } from '../options.ts';
@@ -33,13 +33,14 @@ async function rows(): Promise<Row[]> {
       const { pin: lock, components } = await componentsOf(loaded, version);
       // An extension that has nothing of anybody else's is its own files.
       const own: Component = { name: loaded.extension.name, version, origins: [{ kind: 'files', dir: 'files' }], places: [] };
-      for (const { component, pin } of components.length > 0 ? components : [{ component: own, pin: lock }]) {
+      for (const one of components.length > 0 ? components : [{ component: own, pin: lock }]) {
+        const { component, pin } = one;
         const { name, version: its, origins } = component;
-        const locators = origins.flatMap((origin) => ARCHES.map((arch) => locatorOf(origin, component, arch) ?? ''));
+        const locators = origins.flatMap((origin) => locatorsOf(origin, one));
         const proofs = locators.flatMap((locator) => pin.bytes[locator]?.proof ?? []);
         const upstreams = origins.filter(({ kind }) => kind === 'release');
         const checked = (upstreams.length > 0 ? upstreams : origins).flatMap((origin) =>
-          ARCHES.map((arch) => readProof(pin.bytes[locatorOf(origin, component, arch) ?? '']?.proof ?? '')),
+          locatorsOf(origin, one).map((locator) => readProof(pin.bytes[locator]?.proof ?? '')),
         );
         found.push({
           extension: loaded.extension.name,
@@ -49,9 +50,9 @@ async function rows(): Promise<Row[]> {
           origins: origins.map(({ kind }) => kind),
           fromSource: origins.some(({ kind }) => SOURCE_ORIGINS.has(kind)),
           verified: [...new Set(proofs)],
-          pinned: locators.every((locator) => locator === '' || pin.bytes[locator] !== undefined),
-          hashPublished: checked.every(({ published }) => published),
-          signatureChecked: checked.every(({ signed }) => signed),
+          pinned: locators.every((locator) => pin.bytes[locator] !== undefined),
+          hashPublished: checked.length > 0 && checked.every(({ published }) => published),
+          signatureChecked: checked.length > 0 && checked.every(({ signed }) => signed),
           ...(component.noSource === undefined ? {} : { noSource: component.noSource }),
         });
       }

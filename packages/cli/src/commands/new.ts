@@ -90,9 +90,7 @@ async function requestOf(name: string, flags: Flags): Promise<NewRequest> {
     ...(tags === undefined ? {} : { tags: words(tags) ?? [] }),
     ...(features === undefined ? {} : { features: words(features) ?? [] }),
     ...(flags.program === undefined ? {} : { programs: flags.program }),
-    ...(unit === undefined
-      ? {}
-      : { unit: { exec: unit.startsWith('/') ? unit : `/usr/bin/${unit}`, ...(condition === undefined ? {} : { condition }) } }),
+    ...(unit === undefined ? {} : { unit: { exec: unit, ...(condition === undefined ? {} : { condition }) } }),
     ...(license === undefined ? {} : { license }),
     suite: flags.suite,
     keep: flags.keep,
@@ -333,7 +331,7 @@ export function addNew(root: Command, signal: AbortSignal): void {
     .option('--keep <policy>', "versions to keep: newest, '3 minors', '2 branches'", 'newest')
     .option('--summary <text>', 'one line')
     .option('--license <spdx>', 'SPDX expression')
-    .option('--unit <command>', 'write a service that runs this and starts with the image')
+    .option('--unit <command>', "write a service that runs this and starts with the image; with --debian also the name of a package's own")
     .option('--condition <path>', 'with --unit: start it only where this file exists')
     .option('--sha256 <arch=hash>', 'digest of the file that is known from elsewhere; per architecture, with --proof', pair, {})
     .option('--proof <text>', 'with --sha256: where the digests are from')

@@ -1,7 +1,7 @@
 import { readFile, readlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { archWords } from '../arch.ts';
-import { readCopyright } from '../copyright.ts';
+import { licenseNames, readCopyright } from '../copyright.ts';
 import { openArchive, packageFields, resolveClosure, unpackPackage, type Archive, type PinnedPackage } from '../debian.ts';
 import { UserError } from '../errors.ts';
 import type { Component, DebianOrigin } from '../extension.ts';
@@ -101,13 +101,16 @@ async function describePackages(unpacked: readonly Unpacked[], chosen: readonly 
   });
 }
 
-/** What one component's packages are now: found by its definition, out of the archive's signed index. */
+/**
+ * What one component's packages are now: found by its definition, out of the archive's signed index. `licenses` are those that the
+ * copyright files of the packages it names tell as SPDX has them, `unclear` the words of the files that do not.
+ */
 export async function resolvePackages(
   origin: DebianOrigin,
   component: Component,
   arch: Arch,
   { store, archive }: { store: Store; archive: Archive },
-): Promise<{ snapshot: string; packages: readonly Material[]; licenses: readonly string[] }> {
+): Promise<{ snapshot: string; packages: readonly Material[]; licenses: readonly string[]; unclear: readonly string[] }> {
   const { snapshot, packages } = await archive.newest(origin.suite, arch);
   const wanted = resolveClosure(packages, origin.packages).map(({ path, sha256, size }) => ({
     locator: `debian:${path}`,
@@ -127,6 +130,7 @@ export async function resolvePackages(
         .filter((_, index) => used.has(unpacked[index]?.name ?? ''))
         .map(({ locator, sha256, size }) => ({ locator, sha256, size, proof: 'Debian archive index, signed by the archive key' })),
       licenses: own.flatMap(({ license }) => (license !== undefined && 'expression' in license ? [license.expression] : [])),
+      unclear: own.flatMap(({ license }) => (license !== undefined && 'text' in license ? licenseNames(license.text) : [])),
     };
   });
 }

@@ -1,0 +1,74 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isPackageLocator, newestFirst, readPins, type Component, type PinnedVersion, type Pins } from '@flatcar/core';
+import type { Bytes, PinRequest } from './request.ts';
+
+/** One lock file and the entry of it that is made: the extension's own, or one that it shares with others. */
+export interface Lock {
+  readonly dir: string;
+  readonly file: string;
+  readonly text: string | undefined;
+  readonly pins: Pins;
+  /** Key of the entry. */
+  readonly version: string;
+  readonly shared: boolean;
+  readonly components: Component[];
+}
+
+/** Opens a lock file for one version's entry; a file that is not there yet is an empty one. */
+export async function openLock(dir: string, version: string, shared: boolean): Promise<Lock> {
+  const file = join(dir, 'pins.json');
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  return { dir, file, text, pins: text === undefined ? {} : readPins(text, file), version, shared, components: [] };
+}
+
+/** The extension's own lock first, then those that it shares. */
+export async function locksOf(request: PinRequest, own: Lock, versions: Readonly<Record<string, string>>): Promise<Lock[]> {
+  const locks = [own];
+  for (const component of request.extension.components({ ...versions, version: request.version })) {
+    if (component.origins.every(({ kind }) => kind === 'files')) continue;
+    const { lock: dir, version } = component;
+    let lock = dir === undefined ? own : locks.find((one) => one.shared && one.dir === dir && one.version === version);
+    if (lock === undefined && dir !== undefined) locks.push((lock = await openLock(dir, version, true)));
+    lock?.components.push(component);
+  }
+  return locks;
+}
+
+/** An entry as it is written. */
+type Written = Omit<PinnedVersion, 'with'> & Partial<Pick<PinnedVersion, 'with'>>;
+
+/** The text of a lock file: versions newest first, what is below in the order of the definition; other versions as they were written. */
+export function textOf({ text }: Lock, version: string, entry: Written): string {
+  const { $schema, ...others } = (text === undefined ? {} : JSON.parse(text)) as Record<string, unknown>;
+  const all: Record<string, unknown> = { ...others, [version]: entry };
+  const sorted = Object.fromEntries(newestFirst(Object.keys(all)).map((key) => [key, all[key]]));
+  return `${JSON.stringify({ ...($schema === undefined ? {} : { $schema }), ...sorted }, undefined, 2)}\n`;
+}
+
+/** What is written for a version, out of all that was found. */
+export function entryOf(
+  lock: Lock,
+  request: PinRequest,
+  versions: Readonly<Record<string, string>>,
+  lines: readonly { locator: string; bytes: Bytes }[],
+  found: Readonly<Record<string, string>>,
+  snapshot: string | undefined,
+): Written {
+  const pinned = lock.pins[lock.version];
+  // Packages are pinned anew all together.
+  const before = pinned === undefined ? undefined : { ...pinned, bytes: Object.fromEntries(Object.entries(pinned.bytes).filter(([locator]) => !isPackageLocator(locator))) }; // prettier-ignore
+  const bytes = Object.fromEntries(lines.map((line) => [line.locator, line.bytes]));
+  // Of a lock that is shared, the rest may be of other extensions.
+  const others = <T>(map: Readonly<Record<string, T>> | undefined, own: Readonly<Record<string, T>>): Record<string, T> => ({ ...(lock.shared ? map : {}), ...own }); // prettier-ignore
+  return {
+    revision: before === undefined ? 0 : before.revision + (request.revision === true && !lock.shared ? 1 : 0),
+    ...(Object.keys(versions).length === 0 ? {} : { with: { ...versions } }),
+    licenses: others(before?.licenses, found),
+    ...(snapshot === undefined ? {} : { snapshot }),
+    bytes: others(before?.bytes, bytes),
+  };
+}

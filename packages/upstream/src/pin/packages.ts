@@ -1,0 +1,78 @@
+import { basename } from 'node:path';
+import {
+  ARCHES,
+  isPackageLocator,
+  openArchive,
+  resolvePackages,
+  UnreachableError,
+  UserError,
+  type Arch,
+  type Component,
+  type DebianOrigin,
+} from '@flatcar/core';
+import { once, type UpstreamContext } from '../context.ts';
+import type { Lock } from './lock.ts';
+import type { Bytes, PinnedLine } from './request.ts';
+
+/** What a component's packages are now, for one architecture; asked for once. */
+export function packagesNow(
+  origin: DebianOrigin,
+  component: Component,
+  arch: Arch,
+  context: UpstreamContext,
+): ReturnType<typeof resolvePackages> {
+  const { store, report } = context;
+  return once(context, `packages ${component.name} ${component.version} ${arch}`, async () => {
+    const archive = await once(context, 'archive', () => Promise.resolve(openArchive(store, report)));
+    report({ type: 'step', text: `resolving the packages of ${component.name} for ${arch}` });
+    return resolvePackages(origin, component, arch, { store, archive });
+  });
+}
+
+type Line = PinnedLine & { bytes: Bytes };
+
+/** The packages of a lock's component, with all that they need: those of both architectures together, as `all` belongs to both. */
+export async function pinPackages(lock: Lock, revision: boolean, context: UpstreamContext): Promise<{ lines: Line[]; snapshot?: string }> {
+  const found = lock.components.flatMap((component) =>
+    component.origins.flatMap((origin) => (origin.kind === 'debian' ? [{ component, origin }] : [])),
+  );
+  const [first, second] = found;
+  if (first === undefined) return { lines: [] };
+  if (second !== undefined)
+    throw new UserError(`both '${first.component.name}' and '${second.component.name}' are made of packages`, {
+      where: lock.file,
+      next: 'give one of them a lock of its own, or make them one component',
+    });
+  const { component, origin } = first;
+  const pinned = lock.pins[lock.version];
+  const before = new Map(Object.entries(pinned?.bytes ?? {}).filter(([locator]) => isPackageLocator(locator)));
+  const line = (locator: string, bytes: Bytes, change: PinnedLine['change']): Line => {
+    const { sha256, proof } = bytes;
+    return { locator, component: component.name, sha256, proof, change, bytes };
+  };
+  const kept = pinned?.snapshot === undefined ? {} : { snapshot: pinned.snapshot };
+  let snapshot = '';
+  const bytes = new Map<string, Bytes>();
+  try {
+    for (const arch of ARCHES) {
+      const now = await packagesNow(origin, component, arch, context);
+      if (now.snapshot > snapshot) ({ snapshot } = now);
+      for (const { locator, sha256, size, proof } of now.packages) bytes.set(locator, { sha256, size, proof });
+    }
+  } catch (error) {
+    if (!(error instanceof UnreachableError) || before.size === 0) throw error;
+    context.report({ type: 'notice', text: `${component.name}: ${error.message}; its packages stay as they were, UNCHECKED` });
+    return { lines: [...before].map(([locator, one]) => line(locator, one, 'kept')), ...kept };
+  }
+  const fresh = [...bytes.keys()].filter((locator) => before.get(locator)?.sha256 !== bytes.get(locator)?.sha256);
+  const gone = [...before.keys()].filter((locator) => !bytes.has(locator));
+  if (before.size > 0 && fresh.length + gone.length > 0 && !revision)
+    throw new UserError(
+      `${component.name} ${component.version} is pinned with other packages; the archive has ${fresh.map((one) => basename(one, '.deb')).join(', ') || 'fewer'} now`,
+      { where: lock.file, next: '--revision pins these under a higher revision' },
+    );
+  const lines = [...bytes].map(([locator, one]) =>
+    line(locator, one, fresh.includes(locator) ? (before.size > 0 ? 'other' : 'new') : 'same'),
+  );
+  return { lines, ...(fresh.length + gone.length === 0 ? kept : { snapshot }) };
+}
