@@ -84,7 +84,7 @@ export function buildImages(
   targets: readonly Target[],
   { only, version: wanted, origin = 'auto' }: Pick<ExtensionTest, 'only' | 'version' | 'origin'> = {},
 ): Promise<readonly Image[]> {
-  const key = `${dir} ${arch} ${targets.map(targetName).join(',')} ${only?.join(',') ?? ''} ${wanted ?? ''} ${origin}`;
+  const key = `${dir} ${arch} ${JSON.stringify(targets)} ${only?.join(',') ?? ''} ${wanted ?? ''} ${origin}`;
   const there = built.get(key);
   if (there !== undefined) return there;
   const making = (async () => {
