@@ -6,7 +6,8 @@ import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EnvHttpProxyAgent, interceptors, request, type Dispatcher } from 'undici';
 import { messageOf, UserError } from './errors.ts';
-import { digestOf, hashFile, type Store } from './store.ts';
+import { hashFile } from './files.ts';
+import { digestOf, type Store } from './store.ts';
 import type { Report } from './types.ts';
 
 /** A host that cannot be reached: DNS, refused, time-outs, TLS, resets. The only error that `--origin auto` may fall back on. */

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { access, copyFile, mkdir, readdir, readFile, rename, stat } from 'node:fs/promises';
+import { access, copyFile, mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { bindMany, checkContent, formatOf, type SignKeys } from './bind.ts';
 import { embeddedModules } from './buildinfo.ts';
@@ -16,7 +16,8 @@ import { resolveComponents, type ResolvedComponent } from './resolve.ts';
 import { writeSidecars } from './sidecars/index.ts';
 import { packSquashfs } from './squashfs.ts';
 import { stage } from './stage.ts';
-import { digestOf, hashFile, writeAtomic, type Store } from './store.ts';
+import { hashFile, replaceFile, writeAtomic } from './files.ts';
+import { digestOf, type Store } from './store.ts';
 import { openToolchains } from './toolchains.ts';
 import type { Tools } from './tools.ts';
 import { normalise, readTree } from './tree.ts';
@@ -332,11 +333,7 @@ async function exportPayload(payload: Payload, file: string, out: string, images
   const base = imageBase(payload.extension, payload.version, 'portable', payload.arch);
   const portable = images.find(({ target, arch }) => target === 'portable' && arch === payload.arch && payload.format === 'squashfs');
   const target = portable?.file ?? join(dir, `${base}.${payload.format}`);
-  if (portable === undefined) {
-    const temporary = `${target}.${process.pid}.tmp`;
-    await copyFile(file, temporary, constants.COPYFILE_FICLONE);
-    await rename(temporary, target);
-  }
+  if (portable === undefined) await replaceFile(target, (temporary) => copyFile(file, temporary, constants.COPYFILE_FICLONE));
   await writeAtomic(
     join(dir, `${base}.${payload.format}.payload.json`),
     `${JSON.stringify({ ...payload, file: relative(dir, target) }, undefined, 2)}\n`,

@@ -1,10 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream, lstatSync, readdirSync, readlinkSync } from 'node:fs';
-import { chmod, copyFile, lstat, mkdir, open, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
+import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
+import { chmod, copyFile, lstat, mkdir, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { UserError } from './errors.ts';
+import { fsync, hashFile, writeAtomic } from './files.ts';
 import { heldLocks, openLock, take, withLock, type LockFile } from './locks.ts';
 import { mapParallel } from './parallel.ts';
 
@@ -27,43 +27,6 @@ export function digestOf(value: unknown): string {
   });
   if (canonical === undefined) throw new TypeError('undefined has no digest');
   return createHash('sha256').update(canonical).digest('hex');
-}
-
-/** Digest of a file's content, hex. */
-export async function hashFile(path: string, algorithm = 'sha256'): Promise<string> {
-  const hash = createHash(algorithm);
-  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
-  return hash.digest('hex');
-}
-
-async function fsync(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-const randomName = (): string => randomBytes(8).toString('hex');
-
-/** Writes a file so that after a crash it has its old or its new content, whole. */
-export async function writeAtomic(path: string, data: string | Buffer): Promise<void> {
-  const temporary = `${path}.${randomName()}.tmp`;
-  try {
-    const handle = await open(temporary, 'wx');
-    try {
-      await handle.writeFile(data);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
-  await fsync(dirname(path));
 }
 
 /** Removes a tree, also one with folders that its owner may not write to (Go's module cache). */
@@ -180,6 +143,8 @@ function checked(pattern: RegExp, text: string): string {
   if (!pattern.test(text)) throw new Error(`'${text}' is no name for an entry of the store`);
   return text;
 }
+
+const randomName = (): string => randomBytes(8).toString('hex');
 
 const missing = (error: unknown): undefined => {
   if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;

@@ -1,7 +1,8 @@
 import { chmod, lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from './errors.ts';
-import { digestOf, hashFile } from './store.ts';
+import { hashFile } from './files.ts';
+import { digestOf } from './store.ts';
 import type { Tree, TreeEntry } from './types.ts';
 
 const byPath = (a: { path: string }, b: { path: string }): number => (a.path < b.path ? -1 : 1);

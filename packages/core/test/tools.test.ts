@@ -8,7 +8,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import { ARCHES, hostArch } from '../src/arch.ts';
 import { openArchive } from '../src/debian.ts';
 import { exec } from '../src/exec.ts';
-import { hashFile, openStore } from '../src/store.ts';
+import { hashFile } from '../src/files.ts';
+import { openStore } from '../src/store.ts';
 import { openTools, readToolPins, type ToolPins } from '../src/tools.ts';
 
 const tools = openTools(openStore());

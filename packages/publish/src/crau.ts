@@ -1,5 +1,4 @@
 import { constants, createHash, createPublicKey, privateEncrypt, publicDecrypt, type KeyObject } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { open, readFile, stat, type FileHandle } from 'node:fs/promises';
 import { UserError } from '@flatcar/core';
 import protobuf, { type Type } from 'protobufjs';
@@ -232,15 +231,3 @@ export async function checkPayload(file: string, keys: readonly KeyObject[]): Pr
 }
 
 const createPublic = (key: KeyObject): KeyObject => (key.type === 'private' ? createPublicKey(key) : key);
-
-/** Digests of a finished payload, for servers that list it. */
-export async function payloadDigests(file: string): Promise<PayloadDigests> {
-  const [sha256, sha1] = [createHash('sha256'), createHash('sha1')];
-  let size = 0;
-  for await (const chunk of createReadStream(file, { highWaterMark: CHUNK })) {
-    sha256.update(chunk as Buffer);
-    sha1.update(chunk as Buffer);
-    size += (chunk as Buffer).length;
-  }
-  return { size, sha256: sha256.digest('hex'), sha1: sha1.digest('base64') };
-}

@@ -1,7 +1,7 @@
-import { createHash, randomBytes } from 'node:crypto';
-import { link, mkdir, open, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { link, mkdir, readdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { hashFile, UserError, withLock } from '@flatcar/core';
+import { fsync, hashFile, mapParallel, replaceFile, UserError, withLock } from '@flatcar/core';
 import { openTree } from './tree.ts';
 import { TakenError, type Destination, type FileAbout } from './destination.ts';
 
@@ -16,21 +16,10 @@ const missing = (error: unknown): undefined => {
   throw error;
 };
 
-async function fsync(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
 /** Makes `path` a link to `target`, whatever it was, in one step. */
 async function linkTo(target: string, path: string): Promise<void> {
   if ((await readlink(path).catch(() => undefined)) === target) return;
-  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
-  await symlink(target, temporary);
-  await rename(temporary, path);
+  await replaceFile(path, (temporary) => symlink(target, temporary));
 }
 
 /**
@@ -40,6 +29,14 @@ async function linkTo(target: string, path: string): Promise<void> {
 export function localDestination(dir: string): Destination {
   const root = resolve(dir);
   const at = (path: string): string => join(root, path);
+  /** Folders with new names that a crash may still undo. */
+  const changed = new Set<string>();
+  /** Before anything points to what is new, it is made to last: once for each folder, not for each file. */
+  const settle = async (): Promise<void> => {
+    const folders = [...changed];
+    changed.clear();
+    await mapParallel(folders, fsync, 4);
+  };
   return {
     where: root,
     locks: true,
@@ -61,7 +58,7 @@ export function localDestination(dir: string): Destination {
       await mkdir(dirname(target), { recursive: true });
       try {
         await link(file, target);
-        await fsync(dirname(target));
+        changed.add(dirname(target));
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
         if ((await stat(target)).size !== size || (await hashFile(target)) !== sha256) throw new TakenError(target, path);
@@ -70,29 +67,26 @@ export function localDestination(dir: string): Destination {
     async putOver(path, file) {
       const target = at(path);
       await mkdir(dirname(target), { recursive: true });
-      const temporary = `${target}.${randomBytes(6).toString('hex')}.tmp`;
-      await link(file, temporary);
-      await rename(temporary, target);
-      // rename(2) does nothing where both are the same file already.
-      await rm(temporary, { force: true });
-      await fsync(dirname(target));
+      await replaceFile(target, (temporary) => link(file, temporary));
+      changed.add(dirname(target));
     },
+    settle,
     async replace(folder, files) {
+      await settle();
       const hash = createHash('sha256');
       for (const [name, bytes] of files) hash.update(`${name} ${bytes.length}\n`).update(bytes);
       const set = `.set-${hash.digest('hex').slice(0, 32)}`;
       const [base, made] = [at(folder), join(at(folder), set)];
-      const fresh = `${made}.${randomBytes(6).toString('hex')}.tmp`;
-      await mkdir(fresh, { recursive: true });
-      for (const [name, bytes] of files) {
-        await writeFile(join(fresh, name), bytes);
-        await fsync(join(fresh, name));
-      }
-      await fsync(fresh);
-      // The same set may be there already, whole: its name is its content.
-      await rename(fresh, made).catch(async (error: unknown) => {
+      await replaceFile(made, async (fresh) => {
+        await mkdir(fresh, { recursive: true });
+        for (const [name, bytes] of files) {
+          await writeFile(join(fresh, name), bytes);
+          await fsync(join(fresh, name));
+        }
+        await fsync(fresh);
+      }).catch((error: unknown) => {
+        // The same set may be there already, whole: its name is its content.
         if (!['ENOTEMPTY', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-        await rm(fresh, { recursive: true });
       });
       await linkTo(set, join(base, CURRENT));
       // Only for the first time, and the signature first: who sees sums must find it.

@@ -6,8 +6,8 @@ import type { PublicKey } from 'openpgp';
 import type { Destination } from './destination.ts';
 import { INDEX, KEYS, payloadPath, SIGNATURE, SUMS, targetFolder } from './layout.ts';
 import { goodSignatures } from './pgp.ts';
-import { transferFiles } from './publish.ts';
 import { readPublished, sha256Of } from './state.ts';
+import { transferFiles } from './transfer.ts';
 import type { Tree } from './tree.ts';
 
 export interface MirrorOptions {

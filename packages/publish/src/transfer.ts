@@ -1,5 +1,6 @@
 import { linkFolder, UserError } from '@flatcar/core';
-import type { Channel } from './layout.ts';
+import { transferPath, type Channel } from './layout.ts';
+import type { ExtensionIndex } from './schema.ts';
 
 /** Suffixes under which a transfer file is read: systemd up to 256 takes `.conf`, newer ones `.transfer` (sysupdate.d(5)). */
 export const TRANSFER_SUFFIXES = ['.conf', '.transfer'] as const;
@@ -67,4 +68,30 @@ export function transferText(options: TransferOptions): string {
     `InstancesMax=${instances}`,
     '',
   ].join('\n');
+}
+
+/** Transfer files of an extension: for portable and for bound images, each in every channel. */
+export function transferFiles({ name, kind: merges, versions }: ExtensionIndex, baseUrl: string): Map<string, Buffer> {
+  const listed = versions.filter(({ withdrawn }) => withdrawn === undefined);
+  const files = new Map<string, Buffer>();
+  for (const kind of ['portable', 'release'] as const) {
+    const having = listed.filter(({ images }) => images.some(({ target }) => (target === 'portable') === (kind === 'portable')));
+    if (having.length === 0) continue;
+    // `1.36` follows patches, `1` minors: a branch is what has at least one part more.
+    const branches = having.flatMap(({ upstream }) => {
+      const parts = upstream.split('.');
+      return parts.slice(0, -1).map((_, index) => parts.slice(0, index + 1).join('.'));
+    });
+    const channels: Channel[] = [
+      { kind: 'latest' },
+      ...[...new Set(branches)].map((version): Channel => ({ kind: 'branch', version })),
+      // Versions of one number are branches of nothing; a pinned one never has the name of a branch.
+      ...having.filter(({ version }) => !branches.includes(version)).map(({ version }): Channel => ({ kind: 'pinned', version })),
+    ];
+    for (const channel of channels) {
+      const text = Buffer.from(transferText({ name, kind, channel, merges, baseUrl }));
+      for (const suffix of TRANSFER_SUFFIXES) files.set(`${transferPath(name, kind, channel)}${suffix}`, text);
+    }
+  }
+  return files;
 }

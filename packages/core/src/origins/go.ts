@@ -4,7 +4,8 @@ import { archWords } from '../arch.ts';
 import { UserError } from '../errors.ts';
 import type { Component, GoOrigin } from '../extension.ts';
 import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../gomodule.ts';
-import { digestOf, hashFile } from '../store.ts';
+import { hashFile } from '../files.ts';
+import { digestOf } from '../store.ts';
 import type { Arch } from '../types.ts';
 import { compileOnce, pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
 

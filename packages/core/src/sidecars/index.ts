@@ -1,4 +1,5 @@
-import { writeAtomic, type Store } from '../store.ts';
+import { writeAtomic } from '../files.ts';
+import { type Store } from '../store.ts';
 import type { Image, Payload } from '../types.ts';
 import { manifestOf } from './manifest.ts';
 import { provenanceOf, type BuildContext } from './provenance.ts';

@@ -1,0 +1,57 @@
+import { extensionIndexPath, packagesPath } from './layout.ts';
+import {
+  extensionIndexText, indexText, packagesText, SCHEMA, type ExtensionIndex, type Index, type PublishedFile, type UpdatePackage,
+} from './schema.ts'; // prettier-ignore
+import { stageText, type Staged } from './stage.ts';
+import { sha256Of } from './state.ts';
+
+/** What is to be listed. */
+export interface Listing {
+  readonly baseUrl: string;
+  readonly origins: Index['origins'];
+  /** Those that change; the others stay as they are listed. */
+  readonly extensions: ReadonlyMap<string, ExtensionIndex>;
+  readonly packages: readonly UpdatePackage[];
+}
+
+/** The index that follows another one, with the files that it lists, staged. */
+export interface NextIndex {
+  readonly index: Index;
+  /** Nothing differs: `index` is the one that is served. */
+  readonly isSame: boolean;
+  readonly files: readonly Staged[];
+  /** What nobody reads any more once this index is served. */
+  readonly dropped: readonly string[];
+}
+
+const fileOf = ({ path, size, sha256 }: Staged): PublishedFile => ({ path, size, sha256 });
+
+/** Composes the index that comes after `before`. Files that `before` lists and this one does not are named in it, and gone with the next one. */
+export async function nextIndex(staging: string, before: Index | undefined, listing: Listing): Promise<NextIndex> {
+  const { baseUrl, origins } = listing;
+  const files: Staged[] = [];
+  const entries = new Map((before?.extensions ?? []).map((one) => [one.name, one]));
+  for (const [name, index] of listing.extensions) {
+    const text = extensionIndexText(index);
+    const file = await stageText(staging, extensionIndexPath(name, sha256Of(Buffer.from(text))), text);
+    files.push(file);
+    const newest = index.versions.find(({ withdrawn }) => withdrawn === undefined)?.version ?? '';
+    entries.set(name, { name, summary: index.summary, newest, ...fileOf(file) });
+  }
+  const text = packagesText(listing.packages);
+  const packages = await stageText(staging, packagesPath(sha256Of(Buffer.from(text))), text);
+  files.push(packages);
+  const extensions = [...entries.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  const listed = new Set([...extensions.map(({ path }) => path), packages.path]);
+  const was = before === undefined ? [] : [...before.extensions.map(({ path }) => path), before.packages.path];
+  const next = (serial: number, superseded: string[]): Index => ({ schema: SCHEMA, serial, baseUrl, origins, extensions, packages: fileOf(packages), superseded }); // prettier-ignore
+  if (before !== undefined && indexText(next(before.serial, before.superseded)) === indexText(before))
+    return { index: before, isSame: true, files, dropped: [] };
+  const superseded = was.filter((path) => !listed.has(path));
+  return {
+    index: next((before?.serial ?? 0) + 1, superseded),
+    isSame: false,
+    files,
+    dropped: (before?.superseded ?? []).filter((path) => !listed.has(path) && !superseded.includes(path)),
+  };
+}
