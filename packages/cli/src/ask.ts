@@ -1,6 +1,9 @@
 import { UserError } from '@flatcar/core';
 import type { Ask } from '@flatcar/upstream';
 
+/** Somebody ended a question by Ctrl-C or Escape. */
+export class Cancelled extends UserError {}
+
 /** Answers out of flags and proposals, for scripts: what nothing is proposed for must be said. */
 const unattended: Ask = {
   text: async (question, flag, proposed) => {
@@ -19,15 +22,15 @@ const unattended: Ask = {
 async function attended(signal: AbortSignal): Promise<Ask> {
   const clack = await import('@clack/prompts');
   const cancelled = (): never => {
-    throw new UserError('cancelled; nothing was written');
+    throw new Cancelled('cancelled; nothing was written');
   };
   return {
-    text: async (question, _flag, proposed) => {
+    text: async (question, _flag, proposed, wrong) => {
       const given = await clack.text({
         message: question,
         signal, // an interrupt before the terminal is clack's
         ...(proposed === undefined ? {} : { initialValue: proposed }),
-        validate: (value) => ((value ?? '').trim() === '' ? 'It cannot be empty.' : undefined),
+        validate: (value) => ((value ?? '').trim() === '' ? 'It cannot be empty.' : wrong?.((value ?? '').trim())),
       });
       return clack.isCancel(given) ? cancelled() : given.trim();
     },

@@ -1,5 +1,6 @@
 import { messageOf, UserError, UserErrors } from '@flatcar/core';
 import { Command, CommanderError } from 'commander';
+import { Cancelled } from './ask.ts';
 import { addBind } from './commands/bind.ts';
 import { addBuild } from './commands/build.ts';
 import { addBump } from './commands/bump.ts';
@@ -109,7 +110,7 @@ export async function run(args: readonly string[]): Promise<number> {
     if (interrupt.signal.aborted) return EXIT.interrupted;
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
     explain(error, args.includes('--debug'));
-    return EXIT.failure;
+    return error instanceof Cancelled ? EXIT.interrupted : EXIT.failure;
   } finally {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
   }

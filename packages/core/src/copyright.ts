@@ -46,7 +46,7 @@ function expressionOf(name: string): string | undefined {
   return / OR /.test(text) ? `(${text})` : text;
 }
 
-/** The licences that a machine-readable copyright file names for anything but Debian's packaging, in its own words. */
+/** The licences that a copyright file names in its own words, for anything but Debian's packaging. */
 export function licenseNames(text: string): readonly string[] {
   const named = paragraphsOf(text).flatMap(({ license }) => (license === undefined ? [] : [license]));
   return [...new Set(named)].toSorted();
@@ -54,7 +54,6 @@ export function licenseNames(text: string): readonly string[] {
 
 /** Of each paragraph about files, but those of Debian's packaging, the short name of its licence. */
 function paragraphsOf(text: string): { readonly license: string | undefined }[] {
-  if (!/^Format(?:-Specification)?:\s*http/m.test(text)) return [];
   return text.split(/\n(?:[ \t]*\n)+/).flatMap((paragraph) => {
     const files = /^Files:[ \t]*(.*(?:\n[ \t].*)*)/m.exec(paragraph)?.[1];
     if (files === undefined || files.split(/\s+/).every((one) => one === '' || one.startsWith('debian/'))) return [];
@@ -67,6 +66,7 @@ function paragraphsOf(text: string): { readonly license: string | undefined }[] 
  * is machine-readable (copyright-format 1.0) and SPDX knows them all, else its own text.
  */
 export function readCopyright(text: string): { readonly expression: string } | { readonly text: string } {
+  if (!/^Format(?:-Specification)?:\s*http/m.test(text)) return { text };
   const expressions = new Set<string>();
   for (const { license } of paragraphsOf(text)) {
     const expression = license === undefined ? undefined : expressionOf(license);
@@ -74,10 +74,15 @@ export function readCopyright(text: string): { readonly expression: string } | {
     expressions.add(expression);
   }
   const expression = [...expressions].toSorted().join(' AND ');
+  return isLicense(expression) ? { expression } : { text };
+}
+
+/** True for an SPDX expression of licences that SPDX has (`LicenseRef-` for others). */
+export function isLicense(text: string): boolean {
   try {
-    parseExpression(expression);
-    return { expression };
+    parseExpression(text);
+    return true;
   } catch {
-    return { text };
+    return false;
   }
 }

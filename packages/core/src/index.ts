@@ -17,6 +17,7 @@ export { goProgram, goSumDigest, mainPackages, openGo, pinGo, programName, wrapp
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';
 export { fillWords, releaseWords } from './origins/release.ts';
 export { archiveKind, unpack } from './unpack.ts';
+export { isLicense } from './copyright.ts';
 export {
   compareDebianVersions,
   debianMirror,

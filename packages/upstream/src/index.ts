@@ -12,7 +12,7 @@ export { generalizeUrl, proposeAssets, readListing, splitTag, type AssetProposal
 export { inspectCargo, inspectFile, inspectGo, oneLine, recognizeLicense, type Layout, type Source } from './inspect.ts';
 export { scaffold, type Plan, type Probe, type ScaffoldFile } from './scaffold.ts';
 export { proposeSignatures } from './signers.ts';
-export { planNew, type Ask, type NewRequest } from './plan.ts';
+export { planNew, wrongLicense, type Ask, type NewRequest } from './plan.ts';
 export { addChangelogEntry, type ChangelogEntry } from './changelog.ts';
 export { applyBump, bumpTo, findBumps, type Bump, type BumpResult } from './bump.ts';
 export { findUnused, pruneLock, type Unused } from './prune.ts';

@@ -2,6 +2,7 @@ import {
   AnswerError,
   fetchNew,
   fillWords,
+  isLicense,
   PLAIN_VERSION,
   UnreachableError,
   UserError,
@@ -51,11 +52,16 @@ export interface NewRequest {
 
 /** How what is not known is asked for: on a terminal of a person, in scripts by taking what was proposed. */
 export interface Ask {
-  /** `flag` says it without being asked. */
-  text(question: string, flag: string, proposed?: string): Promise<string>;
+  /** `flag` says it without being asked; `wrong` says what is wrong with an answer, which is then asked for again. */
+  text(question: string, flag: string, proposed?: string, wrong?: (answer: string) => string | undefined): Promise<string>;
   choose<T>(question: string, options: readonly { readonly value: T; readonly label: string }[]): Promise<T>;
   /** Tells what was found. */
   note(text: string): void;
+}
+
+/** What is wrong with an answer that is to be a licence. */
+export function wrongLicense(answer: string): string | undefined {
+  return isLicense(answer) ? undefined : 'It is no SPDX expression, such as Apache-2.0 or MIT OR BSD-3-Clause.';
 }
 
 /** No answer from upstream is no reason to stop where everything was said. */
@@ -304,7 +310,7 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
     license:
       debian !== undefined
         ? (request.license ?? '')
-        : (request.license ?? (await ask.text('Its licence, as SPDX?', '--license', licenseFound))),
+        : (request.license ?? (await ask.text('Its licence, as SPDX?', '--license', licenseFound, wrongLicense))),
     ...(github === undefined ? {} : { github: { repo: github, tagPrefix: prefix } }),
     ...(found === undefined ? {} : { file: found.file }),
     ...(go === undefined ? {} : { go: { module: go, packages, stamps: request.stamps ?? source?.stamps ?? {}, tags: request.tags ?? [] } }),

@@ -1,4 +1,4 @@
-import { newestFirst, UserError, type Component, type DebianOrigin } from '@flatcar/core';
+import { isLicense, newestFirst, UserError, type Component, type DebianOrigin } from '@flatcar/core';
 import { once, type UpstreamContext } from '../context.ts';
 import { licenseOf } from '../github.ts';
 import type { Lock } from './lock.ts';
@@ -9,7 +9,12 @@ import type { PinRequest } from './request.ts';
 export async function licenses(lock: Lock, request: PinRequest, context: UpstreamContext): Promise<Record<string, string>> {
   const known = [lock.version, ...newestFirst(Object.keys(lock.pins))].map((version) => lock.pins[version]?.licenses ?? {});
   const entries = lock.components.map(async ({ name, origins }): Promise<[string, string]> => {
-    const given = request.licenses?.[name] ?? known.find((one) => one[name] !== undefined)?.[name];
+    const said = request.licenses?.[name];
+    if (said !== undefined && !isLicense(said))
+      throw new UserError(`'${said}' is no SPDX expression: the licence of ${name}`, {
+        next: 'see https://spdx.org/licenses; what SPDX has not is LicenseRef-NAME',
+      });
+    const given = said ?? known.find((one) => one[name] !== undefined)?.[name];
     if (given !== undefined) return [name, given];
     const repo = origins.map((one) => (one.kind === 'release' ? /^https:\/\/github\.com\/([^/]+\/[^/]+)\//.exec(one.url)?.[1] : undefined)).find((one) => one !== undefined); // prettier-ignore
     const packaged = origins.find((one) => one.kind === 'debian');
@@ -39,5 +44,8 @@ async function licenseOfPackages(origin: DebianOrigin, component: Component | un
   const { licenses: found, unclear } = await packagesNow(origin, component, 'x86-64', context);
   const parts = new Set(found.flatMap((one) => one.split(' AND ')));
   if (parts.size > 0) return { expression: [...parts].toSorted().join(' AND ') };
-  return unclear.length === 0 ? {} : { hint: `its copyright file names ${unclear.join(', ')}, not all of them as SPDX does` };
+  const file = `usr/share/doc/${origin.packages[0] ?? ''}/copyright of the package`;
+  return {
+    hint: unclear.length === 0 ? `read ${file}` : `${file} names ${unclear.join(', ')}, and some of it is not for a program to read`,
+  };
 }

@@ -1,0 +1,67 @@
+import { readFile } from 'node:fs/promises';
+import { UserError } from '@flatcar/core';
+import type { NewRequest } from '@flatcar/upstream';
+
+/** What the command line of `new` says. */
+export interface Flags {
+  readonly github?: string;
+  readonly listing?: string;
+  readonly url?: string;
+  readonly asset?: string;
+  readonly checksum?: string;
+  readonly archWords?: string;
+  readonly tagPrefix?: string;
+  readonly go?: string;
+  readonly package?: string[];
+  readonly stamp: Readonly<Record<string, string>>;
+  readonly tags?: string;
+  readonly cargo?: string;
+  readonly features?: string;
+  readonly debian?: string[];
+  readonly suite: string;
+  readonly program?: string[];
+  readonly version?: string;
+  readonly license?: string;
+  readonly summary?: string;
+  readonly keep: string;
+  readonly unit?: string;
+  readonly condition?: string;
+  readonly sha256: Readonly<Record<string, string>>;
+  readonly proof?: string;
+  readonly build: boolean;
+  readonly yes?: boolean;
+  readonly mirror?: string;
+  readonly json?: boolean;
+}
+
+const words = (text: string | undefined): string[] | undefined => text?.split(',').map((one) => one.trim());
+
+/** What is asked for, out of what the command line says. */
+export async function requestOf(name: string, flags: Flags): Promise<NewRequest> {
+  const { listing, archWords, tags, features, unit, condition } = flags;
+  const [x86, arm] = words(archWords) ?? [];
+  if (archWords !== undefined && (x86 === undefined || arm === undefined))
+    throw new UserError(`'${archWords}' are not two words`, {
+      next: 'such as --arch-words x64,arm64; leave one empty where a name has none: ,-arm64',
+    });
+  if (condition !== undefined && unit === undefined) throw new UserError('--condition is about the unit', { next: 'say --unit as well' });
+  const simple = ['github', 'url', 'asset', 'checksum', 'tagPrefix', 'go', 'cargo', 'debian', 'version', 'summary', 'mirror'] as const;
+  // As `pin` takes it, with the component's name, does too.
+  const license = flags.license?.replace(/^[\w.-]+=/, '');
+  return {
+    name,
+    ...Object.fromEntries(simple.flatMap((key) => (flags[key] === undefined ? [] : [[key, flags[key]]]))),
+    ...(listing === undefined ? {} : { listing: { text: await readFile(listing, 'utf8').catch((cause: unknown) => { throw new UserError('the listing cannot be read', { where: listing, cause }); }), where: listing } }), // prettier-ignore
+    ...(x86 === undefined || arm === undefined ? {} : { arch: { 'x86-64': x86, arm64: arm } }),
+    ...(flags.package === undefined ? {} : { packages: flags.package }),
+    ...(Object.keys(flags.stamp).length === 0 ? {} : { stamps: flags.stamp }),
+    ...(tags === undefined ? {} : { tags: words(tags) ?? [] }),
+    ...(features === undefined ? {} : { features: words(features) ?? [] }),
+    ...(flags.program === undefined ? {} : { programs: flags.program }),
+    ...(unit === undefined ? {} : { unit: { exec: unit, ...(condition === undefined ? {} : { condition }) } }),
+    ...(license === undefined ? {} : { license }),
+    suite: flags.suite,
+    keep: flags.keep,
+    known: Object.keys(flags.sha256).length > 0,
+  };
+}

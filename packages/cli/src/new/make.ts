@@ -1,0 +1,181 @@
+import { access, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import {
+  ARCHES,
+  defineExtension,
+  exec,
+  findExtensions,
+  loadDefinition,
+  locatorOf,
+  parseArch,
+  UserError,
+  writeAtomic,
+  type Arch,
+  type Extension,
+  type Report,
+} from '@flatcar/core';
+import { addChangelogEntry, pinVersion, scaffold, type Plan, type Probe, type UpstreamContext } from '@flatcar/upstream';
+import { REPOSITORY } from '../options.ts';
+import { writeReadme, writeRootReadme } from '../readme.ts';
+import type { Flags } from './flags.ts';
+import { probe } from './probe.ts';
+
+/** Asks for a component's licence; `hint` is what upstream says of it. */
+type AskLicense = (component: string, hint?: string) => Promise<string>;
+
+/** What was made. */
+export interface Made {
+  readonly extension: string;
+  readonly version: string;
+  readonly files: readonly string[];
+  /** Lines of extension.ts. */
+  readonly lines: number;
+  readonly seconds: number;
+  /** True when it was built (and so linted) for this machine's architecture. */
+  readonly built: boolean;
+}
+
+/** Throws where a name cannot be one, or is taken. */
+export async function assertFree(name: string): Promise<void> {
+  defineExtension({ name, summary: '-', versions: { kind: 'date', at: '', keep: 'newest' }, components: () => [] });
+  const taken = (await findExtensions(REPOSITORY)).find((dir) => dir.endsWith(`/${name}`));
+  if (taken !== undefined)
+    throw new UserError(`there is an extension '${name}' already`, { where: taken, next: `flatcar-ext bump ${name} brings it up to date` });
+  await access(join(REPOSITORY, 'extensions', name)).then(
+    () => {
+      throw new UserError('the folder is there, but holds no extension', {
+        where: join(REPOSITORY, 'extensions', name),
+        next: 'remove it first',
+      });
+    },
+    () => undefined,
+  );
+}
+
+/** Digests that are known from elsewhere, as pins that `pin` compares with what upstream has, where it can be reached. */
+async function writeKnown(dir: string, extension: Extension, version: string, flags: Flags): Promise<void> {
+  if (Object.keys(flags.sha256).length === 0) return;
+  if (flags.proof === undefined)
+    throw new UserError('--sha256 needs --proof', { next: 'say where the digests are from, such as --proof "third-party pin: kubespray"' });
+  const given = Object.fromEntries(Object.entries(flags.sha256).map(([arch, sha256]) => [parseArch(arch), sha256])) as Partial<
+    Record<Arch, string>
+  >;
+  const bytes: Record<string, { sha256: string; proof: string }> = {};
+  for (const component of extension.components({ version })) {
+    for (const origin of component.origins.filter(({ kind }) => kind === 'release')) {
+      for (const arch of ARCHES) {
+        const sha256 = given[arch];
+        if (sha256 === undefined || !/^[0-9a-f]{64}$/.test(sha256))
+          throw new UserError(`--sha256 ${arch}= needs 64 lowercase hex digits`, { next: 'both architectures are shipped' });
+        bytes[locatorOf(origin, component, arch) ?? ''] = { sha256, proof: flags.proof };
+      }
+    }
+  }
+  await writeFile(join(dir, 'pins.json'), JSON.stringify({ [version]: { revision: 0, licenses: {}, bytes } }, undefined, 2));
+}
+
+async function writePackage(dir: string, plan: Plan, probes: readonly Probe[]): Promise<void> {
+  for (const { path, text } of scaffold(plan, probes)) {
+    await mkdir(dirname(join(dir, path)), { recursive: true });
+    await writeFile(join(dir, path), text);
+  }
+  const formatter = join(REPOSITORY, 'node_modules/.bin/oxfmt');
+  // Ignored folders are not formatted, so the text goes through a pipe.
+  for (const name of ['extension.ts', 'extension.test.ts'])
+    await writeFile(join(dir, name), `${(await exec(formatter, ['--stdin-filepath', join(REPOSITORY, 'extensions', plan.name, name)], { cwd: REPOSITORY, input: await readFile(join(dir, name)), env: { PATH: process.env['PATH'] ?? '' } })).trimEnd()}\n`); // prettier-ignore
+}
+
+/** Writes, pins and tries the package in a folder aside, and gives its version with the revision. */
+async function prepare(
+  aside: string,
+  plan: Plan,
+  flags: Flags,
+  askLicense: AskLicense | undefined,
+  context: UpstreamContext,
+  report: Report,
+): Promise<void> {
+  await writePackage(
+    aside,
+    plan,
+    plan.programs.map((program) => ({ run: [program, '--version'], says: 'version' })),
+  );
+  const extension = await loadDefinition(aside);
+  await writeKnown(aside, extension, plan.version, flags);
+  const licenses =
+    plan.license === '' ? {} : Object.fromEntries(extension.components({ version: plan.version }).map(({ name }) => [name, plan.license]));
+  const asked = askLicense === undefined ? {} : { askLicense };
+  const pinned = await pinVersion({ dir: aside, extension, version: plan.version, licenses, ...asked }, context);
+  if (flags.build) {
+    const probes = await probe(aside, plan, context, report);
+    await writePackage(aside, plan, probes);
+    for (const program of plan.programs) {
+      const found = probes.find(({ run }) => run[0] === program);
+      if (found?.says === 'version') continue;
+      const what =
+        found === undefined
+          ? `the test only looks whether it is there; write a command into extension.test.ts, such as { run: ['${program}', 'ARGUMENT'], says: /WORDS/ }`
+          : `the test looks for a line of '${found.run.join(' ')}'`;
+      report({ type: 'notice', text: `${program} does not say ${plan.version} when it is asked for its version: ${what}` });
+    }
+  }
+  const entry = { version: plan.version, revision: pinned.revision, lines: ['first version'] };
+  await writeFile(join(aside, 'CHANGELOG.md'), addChangelogEntry(plan.name, undefined, entry));
+  await writeReadme(aside);
+}
+
+/** Puts the package in its place and enters it in the files that list all of them. Interrupted, it takes all of it back. */
+async function enter(aside: string, dir: string, report: Report, signal: AbortSignal | undefined): Promise<void> {
+  const lists = ['README.md', 'package-lock.json'].map((name) => join(REPOSITORY, name));
+  const before = await Promise.all(lists.map((file) => readFile(file)));
+  signal?.throwIfAborted();
+  await rename(aside, dir);
+  try {
+    await writeRootReadme(REPOSITORY);
+    report({ type: 'step', text: 'entering it in package-lock.json' });
+    const registry = process.env['npm_config_registry'];
+    await exec('npm', ['install', '--package-lock-only', '--no-audit', '--no-fund'], {
+      cwd: REPOSITORY,
+      env: registry === undefined ? {} : { npm_config_registry: registry },
+      next: 'run it by hand: npm install --package-lock-only',
+      ...(signal === undefined ? {} : { signal }),
+    });
+  } catch (error) {
+    if (signal?.aborted === true) {
+      await rm(dir, { recursive: true, force: true });
+      for (const [index, file] of lists.entries()) await writeAtomic(file, before[index] ?? '');
+    }
+    throw error;
+  }
+}
+
+/**
+ * Makes the package of a plan: it comes to extensions/ as a whole or not at all. Interrupted, it leaves the repository as it was; where
+ * only its entry in package-lock.json fails, it stays.
+ */
+export async function make(
+  plan: Plan,
+  flags: Flags,
+  askLicense: AskLicense | undefined,
+  context: UpstreamContext,
+  report: Report,
+): Promise<Omit<Made, 'seconds'>> {
+  const aside = join(REPOSITORY, 'dist', 'new', `${plan.name}-${process.pid}`);
+  const dir = join(REPOSITORY, 'extensions', plan.name);
+  try {
+    await prepare(aside, plan, flags, askLicense, context, report);
+    context.signal?.throwIfAborted();
+    await enter(aside, dir, report, context.signal);
+  } finally {
+    await rm(aside, { recursive: true, force: true });
+  }
+  const listed = await readdir(dir, { recursive: true, withFileTypes: true });
+  const files = listed.filter((entry) => entry.isFile()).map((entry) => relative(REPOSITORY, join(entry.parentPath, entry.name)));
+  const definition = await readFile(join(dir, 'extension.ts'), 'utf8');
+  return {
+    extension: plan.name,
+    version: plan.version,
+    files: files.toSorted(),
+    lines: definition.trimEnd().split('\n').length,
+    built: flags.build,
+  };
+}

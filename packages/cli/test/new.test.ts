@@ -1,0 +1,277 @@
+import { execFile, spawn } from 'node:child_process';
+import { access, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { promisify, stripVTControlCharacters } from 'node:util';
+import { ARCHES, openStore, openToolchains, openTools, readToolPins, type Arch } from '@flatcar/core';
+import { scaffold, type Plan, type Probe } from '@flatcar/upstream';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { probe } from '../src/new/probe.ts';
+
+const root = resolve(import.meta.dirname, '../../..');
+const run = promisify(execFile);
+/** Keys as a terminal sends them. */
+const ENTER = '\r';
+const DOWN = '\u001B[B';
+const BACKSPACE = '\u007F';
+const CTRL_C = '\u0003';
+
+/** A static program: nothing but the header of an ELF file (elf(5)). */
+function program(arch: Arch): Buffer {
+  const header = Buffer.alloc(64);
+  header.write('\u007FELF', 0, 'latin1');
+  header.set([2, 1, 1], 4);
+  header.writeUInt16LE(2, 16);
+  header.writeUInt16LE(arch === 'arm64' ? 183 : 62, 18);
+  header.writeUInt16LE(56, 54);
+  header.writeUInt16LE(64, 58);
+  return header;
+}
+
+let copy: string;
+let cache: string;
+let server: Server;
+/** By URL without `https://`; `hang` never answers. */
+const served = new Map<string, string | Buffer>();
+let onHang: () => void;
+let env: NodeJS.ProcessEnv;
+
+/** A person at a terminal of the real command, in a copy of the repository. */
+interface Person {
+  /** Waits until the terminal shows something that it did not show at the last call. */
+  sees(text: string): Promise<void>;
+  types(keys: string): void;
+  kill(): void;
+  readonly ended: Promise<{ code: number | null; shown: string }>;
+}
+
+function sit(...args: readonly string[]): Person {
+  const command = [join(copy, 'packages/cli/bin/flatcar-ext'), ...args].map((word) => `'${word}'`).join(' ');
+  const line = `stty cols 200 rows 50; echo "pid $$"; exec ${command}`;
+  const child = spawn('script', ['--quiet', '--return', '--command', line, '/dev/null'], { env, cwd: copy });
+  let shown = '';
+  let from = 0;
+  let changed = (): void => undefined;
+  const add = (data: Buffer): void => {
+    shown += stripVTControlCharacters(data.toString());
+    changed();
+  };
+  child.stdout.on('data', add);
+  child.stderr.on('data', add);
+  const ended = new Promise<{ code: number | null; shown: string }>((done) => {
+    child.on('close', (code) => {
+      done({ code, shown });
+      changed();
+    });
+  });
+  return {
+    ended,
+    types: (keys) => void child.stdin.write(keys),
+    kill: () => void process.kill(Number(/pid (\d+)/.exec(shown)?.[1]), 'SIGKILL'),
+    async sees(text) {
+      for (;;) {
+        const at = shown.indexOf(text, from);
+        if (at !== -1) {
+          from = at + text.length;
+          return;
+        }
+        if (child.exitCode !== null || child.signalCode !== null) throw new Error(`it ended without '${text}':\n${shown}`);
+        await new Promise<void>((next) => {
+          changed = next;
+          setTimeout(next, 1000);
+        });
+      }
+    },
+  };
+}
+
+const there = (path: string): Promise<boolean> => access(join(copy, path)).then(() => true, () => false); // prettier-ignore
+/** Files that are not as they were, and new ones. */
+const changed = async (): Promise<string> =>
+  (await run('sh', ['-c', 'git diff --name-only; git ls-files --others --exclude-standard'], { cwd: copy })).stdout;
+const API = 'api.github.com/repos/example/tool';
+
+beforeAll(async () => {
+  copy = await mkdtemp(join(tmpdir(), 'new-'));
+  cache = await mkdtemp(join(tmpdir(), 'new-cache-'));
+  const files = 'git ls-files -z --cached --others --exclude-standard | tar --create --null --ignore-failed-read --files-from=-';
+  await run('sh', ['-c', `${files} 2>/dev/null | tar --extract --directory ${copy}`], { cwd: root });
+  await symlink(join(root, 'node_modules'), join(copy, 'node_modules'));
+  await run('git', ['init', '--quiet'], { cwd: copy });
+  await run('git', ['add', '--all'], { cwd: copy });
+  server = createServer((request, response) => {
+    const answer = served.get(decodeURI((request.url ?? '').slice(1)));
+    if (answer === 'hang') return onHang();
+    response.writeHead(answer === undefined ? 404 : 200);
+    response.end(answer);
+  });
+  await new Promise<void>((ready) => {
+    server.listen(0, '127.0.0.1', ready);
+  });
+  const { CI: _, ...others } = process.env;
+  env = {
+    ...others,
+    TERM: 'xterm',
+    SHELL: '/bin/sh',
+    FLATCAR_EXT_MIRROR: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    FLATCAR_EXT_CACHE: cache,
+    GITHUB_TOKEN: '',
+    GH_TOKEN: '',
+    GITHUB_API_URL: '',
+  };
+});
+afterAll(async () => {
+  server.closeAllConnections();
+  server.close();
+  for (const dir of [copy, cache]) await rm(dir, { recursive: true, force: true });
+});
+beforeEach(() => {
+  served.clear();
+  for (const arch of ARCHES) served.set(`example.org/tool-1.2.3-linux-${arch === 'arm64' ? 'arm64' : 'amd64'}`, program(arch));
+});
+afterEach(async () => {
+  await run('git', ['checkout', '--quiet', '.'], { cwd: copy });
+  await run('git', ['clean', '-fdq', 'extensions'], { cwd: copy });
+});
+
+describe('on a terminal', () => {
+  test('it asks for what it cannot find out, and again where an answer is wrong; then the package is there', async () => {
+    const person = sit('new', 'tool', '--version', '1.2.3', '--no-build');
+    await person.sees('Where does it come from?');
+    await person.sees('files of GitHub releases');
+    person.types(DOWN + ENTER);
+    await person.sees('Which URL?');
+    person.types(`https://example.org/tool-1.2.3-linux-amd64${ENTER}`);
+    await person.sees('What is it, in one line?');
+    person.types(ENTER);
+    await person.sees('It cannot be empty.');
+    person.types(`a tool of a test${ENTER}`);
+    await person.sees('Its licence, as SPDX?');
+    person.types(`GPL2${ENTER}`);
+    await person.sees('It is no SPDX expression');
+    person.types(`${BACKSPACE.repeat(4)}MIT${ENTER}`);
+    const { code, shown } = await person.ended;
+    expect({ code, shown }).toMatchObject({ code: 0, shown: expect.stringContaining('tool 1.2.3: ') });
+    const definition = await readFile(join(copy, 'extensions/tool/extension.ts'), 'utf8');
+    expect(definition).toContain("summary: 'a tool of a test'");
+    expect(definition).toContain("release('https://example.org/tool-{version}-linux-{arch}'");
+    expect(JSON.parse(await readFile(join(copy, 'extensions/tool/pins.json'), 'utf8'))).toMatchObject({ '1.2.3': { licenses: { tool: 'MIT' } } }); // prettier-ignore
+    expect(await readFile(join(copy, 'README.md'), 'utf8')).toContain('| [tool](extensions/tool/README.md) | a tool of a test | 1.2.3 |');
+    expect(await readFile(join(copy, 'package-lock.json'), 'utf8')).toContain('"extensions/tool": {');
+  });
+
+  test('what was found is the answer of who only presses Enter', async () => {
+    const assets = ['amd64', 'arm64'].map((arch) => ({ name: `tool-linux-${arch}` }));
+    served
+      .set(`${API}/releases/latest`, JSON.stringify({ tag_name: 'v1.2.3', draft: false, prerelease: false, assets }))
+      .set(`${API}/license`, JSON.stringify({ license: { spdx_id: 'ISC' } }))
+      .set(API, JSON.stringify({ description: 'A tool of a page.' }));
+    for (const arch of ARCHES)
+      served.set(`github.com/example/tool/releases/download/v1.2.3/tool-linux-${arch === 'arm64' ? 'arm64' : 'amd64'}`, program(arch));
+    const person = sit('new', 'tool', '--github', 'example/tool', '--checksum', 'none', '--no-build');
+    await person.sees('What is it, in one line?');
+    await person.sees('A tool of a page');
+    person.types(ENTER);
+    await person.sees('Its licence, as SPDX?');
+    await person.sees('ISC');
+    person.types(ENTER);
+    expect(await person.ended).toMatchObject({ code: 0 });
+    expect(await readFile(join(copy, 'extensions/tool/extension.ts'), 'utf8')).toContain("summary: 'A tool of a page'");
+    expect(await readFile(join(copy, 'extensions/tool/pins.json'), 'utf8')).toContain('"tool": "ISC"');
+  });
+
+  test.each([
+    ['the first question', [], 'Where does it come from?'],
+    ['a later question', ['--url', 'https://example.org/tool-1.2.3-linux-amd64', '--version', '1.2.3', '--no-build'], 'What is it'],
+  ])('Ctrl-C at %s ends it, and nothing is written', async (_, args, question) => {
+    const person = sit('new', 'tool', ...args);
+    await person.sees(question);
+    person.types(CTRL_C);
+    const { code, shown } = await person.ended;
+    expect({ code, shown }).toMatchObject({ code: 130, shown: expect.stringContaining('nothing was written') });
+    expect(await changed()).toBe('');
+  });
+
+  const ALL = ['--url', 'https://example.org/tool-1.2.3-linux-amd64', '--version', '1.2.3', '--license', 'MIT', '--summary', 'a tool', '--no-build']; // prettier-ignore
+
+  test('Ctrl-C while it enters the package takes all of it back', async () => {
+    const person = sit('new', 'tool', ...ALL);
+    await person.sees('entering it in package-lock.json');
+    expect(await there('extensions/tool/pins.json')).toBe(true);
+    person.types(CTRL_C);
+    expect(await person.ended).toMatchObject({ code: 130 });
+    expect(await there('extensions/tool')).toBe(false);
+    expect(await changed()).toBe('');
+  });
+
+  test('killed, it leaves no part of the package, and the next run is as the first', async () => {
+    const hung = new Promise<void>((resolved) => {
+      onHang = resolved;
+    });
+    served.set('example.org/tool-1.2.3-linux-arm64', 'hang');
+    const person = sit('new', 'tool', ...ALL);
+    await hung;
+    person.kill();
+    await person.ended;
+    expect(await there('extensions/tool')).toBe(false);
+    expect(await changed()).toBe('');
+    served.set('example.org/tool-1.2.3-linux-arm64', program('arm64'));
+    expect(await sit('new', 'tool', ...ALL).ended).toMatchObject({ code: 0 });
+  });
+});
+
+test('without a terminal what is not known is an error that names its flag, and a wrong licence is one', async () => {
+  const bin = join(copy, 'packages/cli/bin/flatcar-ext');
+  const args = ['new', 'tool', '--url', 'https://example.org/tool-1.2.3-linux-amd64', '--version', '1.2.3', '--no-build'];
+  await expect(run(bin, args, { env })).rejects.toMatchObject({ stderr: expect.stringMatching(/What is it, in one line\?\n.*say --summary/) }); // prettier-ignore
+  await expect(run(bin, [...args, '--summary', 'x', '--license', 'GPL2'], { env })).rejects.toMatchObject({
+    stderr: expect.stringContaining("'GPL2' is no SPDX expression"),
+  });
+  expect(await changed()).toBe('');
+});
+
+test('the test of a program that does not say its version is a line of its help: xz, under another version', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'probe-'));
+  try {
+    const tools = await readToolPins();
+    const plan: Plan = {
+      name: 'tool',
+      summary: 'a tool',
+      version: '9.9.9',
+      license: '0BSD',
+      keep: 'newest',
+      programs: ['tool'],
+      debian: { packages: ['xz-utils'], suite: tools.suite, programs: ['xz'] },
+    };
+    const core = pathToFileURL(join(root, 'packages/core/src/index.ts')).href;
+    const written = (name: string, probes: readonly Probe[] = []): string =>
+      scaffold(plan, probes).find(({ path }) => path === name)?.text ?? '';
+    await writeFile(
+      join(dir, 'extension.ts'),
+      written('extension.ts')
+        .replace('@flatcar/core', core)
+        .replace(/(?=programs:)/, "rename: { xz: 'tool' }, "),
+    );
+    const bytes = ARCHES.flatMap((arch) =>
+      ['xz-utils', 'liblzma5', 'libc6', 'libgcc-s1'].flatMap((name) => {
+        const { path, sha256, size } = tools.packages[arch][name] ?? {};
+        return path === undefined ? [] : [[`debian:${path}`, { sha256, size, proof: 'a tool' }]];
+      }),
+    );
+    const lock = { revision: 0, licenses: { tool: '0BSD' }, snapshot: tools.snapshot, bytes: Object.fromEntries(bytes) };
+    await writeFile(join(dir, 'pins.json'), JSON.stringify({ '9.9.9': lock }));
+    const store = openStore();
+    const report = (): void => undefined;
+    const context = { store, tools: openTools(store), toolchains: openToolchains(store), report, answers: new Map() };
+    const probes = await probe(dir, plan, context, report);
+    expect(probes).toEqual([{ run: ['tool', '--help'], says: expect.stringMatching(/^Compress or decompress FILEs/) }]);
+    // The written test asks it so, and the program answers so.
+    const [, args = '', says = ''] = /run: \['tool', '(.*)'\], says: \/(.*)\/ \}/.exec(written('extension.test.ts', probes)) ?? [];
+    expect(await context.tools.run('xz', [args])).toMatch(new RegExp(says));
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+});
