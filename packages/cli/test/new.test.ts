@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
-import { access, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { access, copyFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -49,7 +49,7 @@ interface Person {
 }
 
 function sit(...args: readonly string[]): Person {
-  const command = [join(copy, 'packages/cli/bin/flatcar-ext'), ...args].map((word) => `'${word}'`).join(' ');
+  const command = [process.execPath, join(copy, 'packages/cli/src/main.ts'), ...args].map((word) => `'${word}'`).join(' ');
   const line = `stty cols 200 rows 50; echo "pid $$"; exec ${command}`;
   const child = spawn('script', ['--quiet', '--return', '--command', line, '/dev/null'], { env, cwd: copy });
   let shown = '';
@@ -99,7 +99,10 @@ beforeAll(async () => {
   cache = await mkdtemp(join(tmpdir(), 'new-cache-'));
   const files = 'git ls-files -z --cached --others --exclude-standard | tar --create --null --ignore-failed-read --files-from=-';
   await run('sh', ['-c', `${files} 2>/dev/null | tar --extract --directory ${copy}`], { cwd: root });
-  await symlink(join(root, 'node_modules'), join(copy, 'node_modules'));
+  // Its own folder with links to what is installed: nothing that is written here comes to the repository.
+  await mkdir(join(copy, 'node_modules'));
+  for (const name of await readdir(join(root, 'node_modules')))
+    if (!name.startsWith('.') || name === '.bin') await symlink(join(root, 'node_modules', name), join(copy, 'node_modules', name));
   await run('git', ['init', '--quiet'], { cwd: copy });
   await run('git', ['add', '--all'], { cwd: copy });
   server = createServer((request, response) => {
@@ -128,7 +131,10 @@ afterAll(async () => {
   server.close();
   for (const dir of [copy, cache]) await rm(dir, { recursive: true, force: true });
 });
-beforeEach(() => {
+/** Where scripts/run keeps which lock is installed. */
+const installed = (): string => join(copy, 'node_modules/.installed');
+beforeEach(async () => {
+  await copyFile(join(copy, 'package-lock.json'), installed());
   served.clear();
   for (const arch of ARCHES) served.set(`example.org/tool-1.2.3-linux-${arch === 'arm64' ? 'arm64' : 'amd64'}`, program(arch));
 });
@@ -160,7 +166,9 @@ describe('on a terminal', () => {
     expect(definition).toContain("release('https://example.org/tool-{version}-linux-{arch}'");
     expect(JSON.parse(await readFile(join(copy, 'extensions/tool/pins.json'), 'utf8'))).toMatchObject({ '1.2.3': { licenses: { tool: 'MIT' } } }); // prettier-ignore
     expect(await readFile(join(copy, 'README.md'), 'utf8')).toContain('| [tool](extensions/tool/README.md) | a tool of a test | 1.2.3 |');
-    expect(await readFile(join(copy, 'package-lock.json'), 'utf8')).toContain('"extensions/tool": {');
+    const lock = await readFile(join(copy, 'package-lock.json'), 'utf8');
+    expect(lock).toContain('"extensions/tool": {');
+    expect(await readFile(installed(), 'utf8')).toBe(lock);
   });
 
   test('what was found is the answer of who only presses Enter', async () => {
@@ -224,10 +232,18 @@ describe('on a terminal', () => {
 });
 
 test('without a terminal what is not known is an error that names its flag, and a wrong licence is one', async () => {
-  const bin = join(copy, 'packages/cli/bin/flatcar-ext');
-  const args = ['new', 'tool', '--url', 'https://example.org/tool-1.2.3-linux-amd64', '--version', '1.2.3', '--no-build'];
-  await expect(run(bin, args, { env })).rejects.toMatchObject({ stderr: expect.stringMatching(/What is it, in one line\?\n.*say --summary/) }); // prettier-ignore
-  await expect(run(bin, [...args, '--summary', 'x', '--license', 'GPL2'], { env })).rejects.toMatchObject({
+  const args = [
+    join(copy, 'packages/cli/src/main.ts'),
+    'new',
+    'tool',
+    '--url',
+    'https://example.org/tool-1.2.3-linux-amd64',
+    '--version',
+    '1.2.3',
+    '--no-build',
+  ];
+  await expect(run(process.execPath, args, { env })).rejects.toMatchObject({ stderr: expect.stringMatching(/What is it, in one line\?\n.*say --summary/) }); // prettier-ignore
+  await expect(run(process.execPath, [...args, '--summary', 'x', '--license', 'GPL2'], { env })).rejects.toMatchObject({
     stderr: expect.stringContaining("'GPL2' is no SPDX expression"),
   });
   expect(await changed()).toBe('');

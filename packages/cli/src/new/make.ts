@@ -1,4 +1,4 @@
-import { access, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { access, copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import {
   ARCHES,
@@ -123,9 +123,13 @@ async function prepare(
   await writeReadme(aside);
 }
 
+/** Which lock scripts/run has installed. */
+const INSTALLED = join(REPOSITORY, 'node_modules/.installed');
+
 /** Puts the package in its place and enters it in the files that list all of them. Interrupted, it takes all of it back. */
 async function enter(aside: string, dir: string, report: Report, signal: AbortSignal | undefined): Promise<void> {
-  const lists = ['README.md', 'package-lock.json'].map((name) => join(REPOSITORY, name));
+  const lock = join(REPOSITORY, 'package-lock.json');
+  const lists = [join(REPOSITORY, 'README.md'), lock];
   const before = await Promise.all(lists.map((file) => readFile(file)));
   signal?.throwIfAborted();
   await rename(aside, dir);
@@ -139,6 +143,8 @@ async function enter(aside: string, dir: string, report: Report, signal: AbortSi
       next: 'run it by hand: npm install --package-lock-only',
       ...(signal === undefined ? {} : { signal }),
     });
+    // The new entry asks for nothing that is not installed: the next command need not install everything again.
+    if (before[1]?.equals(await readFile(INSTALLED).catch(() => Buffer.of())) === true) await copyFile(lock, INSTALLED);
   } catch (error) {
     if (signal?.aborted === true) {
       await rm(dir, { recursive: true, force: true });
