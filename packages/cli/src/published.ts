@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
-import { UserError, type SignKeys } from '@flatcar/core';
-import type { Destination, PublishKeys } from '@flatcar/publish';
+import { findExtensions, loadExtension, UserError, type SignKeys } from '@flatcar/core';
+import type { Destination, PlannedExtension, PublishKeys } from '@flatcar/publish';
 import { Option } from 'commander';
+import { REPOSITORY } from './options.ts';
 
 export const keysOption = (): Option => new Option('--keys <dir>', 'folder of keys that keys init made').env('FLATCAR_EXT_KEYS');
 export const keyringOption = (): Option =>
@@ -45,4 +46,17 @@ export async function signKeys(flags: { key?: string; certificate?: string; keys
   if ((key === undefined) !== (certificate === undefined)) throw new UserError('--key and --certificate go together');
   if (key !== undefined && certificate !== undefined) return { key, certificate };
   return keys === undefined ? undefined : (await import('@flatcar/publish')).roothashKeys(keys);
+}
+
+/** Extensions of the repository with what is decided by: all, or those that are named. */
+export async function planned(names: readonly string[]): Promise<PlannedExtension[]> {
+  const dirs = await findExtensions(REPOSITORY);
+  const nameOf = (dir: string): string => dir.split('/').at(-1) ?? '';
+  const unknown = names.find((name) => !dirs.some((dir) => nameOf(dir) === name));
+  if (unknown !== undefined)
+    throw new UserError(`there is no extension '${unknown}'`, { where: REPOSITORY, next: `there are: ${dirs.map(nameOf).join(', ')}` });
+  const chosen = dirs.filter((dir) => names.length === 0 || names.includes(nameOf(dir)));
+  const loaded = await Promise.all(chosen.map((dir) => loadExtension(dir)));
+  // An extension of date (`versions: date`) keeps its newest lock, as all do whose policy says so.
+  return loaded.map(({ extension, pins }) => ({ name: extension.name, pins, keep: extension.versions.keep }));
 }

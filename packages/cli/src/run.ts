@@ -20,6 +20,7 @@ import { addPin } from './commands/pin.ts';
 import { addPlan } from './commands/plan.ts';
 import { addPublish } from './commands/publish.ts';
 import { addReleases } from './commands/releases.ts';
+import { addRetire } from './commands/retire.ts';
 import { addTest } from './commands/test.ts';
 import { addVerify } from './commands/verify.ts';
 import { addWithdraw } from './commands/withdraw.ts';
@@ -59,6 +60,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
     addPublish,
     addButane,
     addWithdraw,
+    addRetire,
     addMirror,
     addKeys,
     addNew,

@@ -90,3 +90,12 @@ export function keep(policy: string, versions: readonly string[], lead?: string)
   }
   return newestOfBranches(sorted, what === 'minors' ? 2 : 1, Number(count));
 }
+
+/**
+ * The oldest branch of which a policy keeps a version of those listed: `1.35` of three minors, `28` of two branches, the minor of the newest.
+ * Undefined where nothing is kept.
+ */
+export function oldestBranch(policy: string, versions: readonly string[]): string | undefined {
+  const oldest = keep(policy, versions).at(-1);
+  return oldest === undefined ? undefined : branchOf(oldest, policy.endsWith('branches') ? 1 : 2);
+}

@@ -17,6 +17,7 @@ export type { DeclaredOrigins } from './inputs.ts';
 export { openTree, type Tree } from './tree.ts';
 export * from './plan.ts';
 export { restorePayload } from './restore.ts';
+export { isOutOfSupport, leavingImages, leavingPackages, type Leaving, type Retention } from './retire.ts';
 export { withdraw, type WithdrawOptions } from './withdraw.ts';
 export { mirror, type MirrorOptions, type MirrorResult } from './mirror.ts';
 export { pushOci, tagOf, type OciOptions, type OciResult } from './oci.ts';

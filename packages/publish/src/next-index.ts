@@ -1,4 +1,6 @@
-import { extensionIndexPath, packagesPath } from './layout.ts';
+import { basename } from 'node:path';
+import { sidecarPaths } from '@flatcar/core';
+import { extensionIndexPath, officialBase, packagesPath } from './layout.ts';
 import {
   extensionIndexText, indexText, packagesText, SCHEMA, type ExtensionIndex, type Index, type PublishedFile, type UpdatePackage,
 } from './schema.ts'; // prettier-ignore
@@ -12,6 +14,8 @@ export interface Listing {
   /** Those that change; the others stay as they are listed. */
   readonly extensions: ReadonlyMap<string, ExtensionIndex>;
   readonly packages: readonly UpdatePackage[];
+  /** Paths of what is listed no more. */
+  readonly gone: readonly string[];
 }
 
 /** The index that follows another one, with the files that it lists, staged. */
@@ -26,6 +30,10 @@ export interface NextIndex {
 
 const fileOf = ({ path, size, sha256 }: Staged): PublishedFile => ({ path, size, sha256 });
 
+/** An image of an extension's folder has sidecars; what the official layout has stands alone. */
+const withSidecars = (path: string): string[] =>
+  path.endsWith('.raw') && !basename(path).startsWith(officialBase('')) ? [path, ...Object.values(sidecarPaths(path))] : [path];
+
 /** Composes the index that comes after `before`. Files that `before` lists and this one does not are named in it, and gone with the next one. */
 export async function nextIndex(staging: string, before: Index | undefined, listing: Listing): Promise<NextIndex> {
   const { baseUrl, origins } = listing;
@@ -35,7 +43,7 @@ export async function nextIndex(staging: string, before: Index | undefined, list
     const text = extensionIndexText(index);
     const file = await stageText(staging, extensionIndexPath(name, sha256Of(Buffer.from(text))), text);
     files.push(file);
-    const newest = index.versions.find(({ withdrawn }) => withdrawn === undefined)?.version ?? '';
+    const newest = index.versions.find(({ withdrawn, images }) => withdrawn === undefined && images.length > 0)?.version ?? '';
     entries.set(name, { name, summary: index.summary, newest, ...fileOf(file) });
   }
   const text = packagesText(listing.packages);
@@ -47,7 +55,10 @@ export async function nextIndex(staging: string, before: Index | undefined, list
   const next = (serial: number, superseded: string[]): Index => ({ schema: SCHEMA, serial, baseUrl, origins, extensions, packages: fileOf(packages), superseded }); // prettier-ignore
   if (before !== undefined && indexText(next(before.serial, before.superseded)) === indexText(before))
     return { index: before, isSame: true, files, dropped: [] };
-  const superseded = was.filter((path) => !listed.has(path));
+  for (const { versions } of listing.extensions.values())
+    for (const { images } of versions) for (const { path } of images) for (const one of withSidecars(path)) listed.add(one);
+  for (const { path, image } of listing.packages) listed.add(path).add(image.path);
+  const superseded = [...was, ...listing.gone.flatMap(withSidecars)].filter((path) => !listed.has(path));
   return {
     index: next((before?.serial ?? 0) + 1, superseded),
     isSame: false,

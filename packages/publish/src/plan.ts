@@ -131,7 +131,8 @@ export async function plan(
             return first === undefined;
           });
           if (fitting.length === 0) continue;
-          const isPublished = there?.payloads[`${architecture} ${format}`] !== undefined;
+          // It is bound out of an image: without any, what is left of a retired version is its name.
+          const isPublished = there?.images.some((one) => one.architecture === architecture && one.format === format) === true;
           if (!isPublished) payloads.push({ extension: name, version, upstream, revision, architecture, format });
           images.push({
             extension: name,

@@ -9,10 +9,12 @@ import { addImages, markWithdrawn, publishedPath } from './merge.ts';
 import { nextIndex } from './next-index.ts';
 import { officialImages, stageOfficial, type StagedOfficial } from './official.ts';
 import { promote } from './promote.ts';
+import { leavingImages, leavingPackages, withoutImages, type Retention } from './retire.ts';
 import { indexText, type ExtensionIndex, type UpdatePackage } from './schema.ts';
 import { signed, signedByUs, signSums } from './sign.ts';
 import { stageImage, type StagedImage } from './stage.ts';
 import { readPublished, type Published } from './state.ts';
+import { transferFiles } from './transfer.ts';
 
 export interface PublishOptions {
   /** Images and payload records, or folders that hold them. */
@@ -25,6 +27,8 @@ export interface PublishOptions {
   readonly origins?: DeclaredOrigins;
   /** A version to mark as withdrawn, with the one among the images that takes its place. */
   readonly withdraw?: { readonly name: string; readonly version: string; readonly reason: string; readonly by: string };
+  /** What by this is too old leaves index and sums; its files leave with the next publish that changes something. */
+  readonly retire?: Retention;
   readonly report?: Report;
   readonly signal?: AbortSignal;
 }
@@ -37,6 +41,8 @@ export interface PublishResult {
   readonly added: readonly string[];
   /** Number of given images that were published before, with the same bytes. */
   readonly unchanged: number;
+  /** Images and update payloads that left the index. */
+  readonly retired: readonly string[];
   /** Folders whose sums were written. */
   readonly signed: readonly string[];
 }
@@ -48,12 +54,19 @@ interface Plan {
   readonly official: readonly StagedOfficial[];
   readonly extensions: ReadonlyMap<string, ExtensionIndex>;
   readonly packages: readonly UpdatePackage[];
+  /** Paths of images and update payloads that leave, and of transfer files that have nothing to transfer any more. */
+  readonly retired: readonly string[];
+  readonly orphans: readonly string[];
 }
 
 async function stageAll(options: PublishOptions, published: Published, staging: string, inputs: Inputs): Promise<Plan> {
-  const { keys, report = () => undefined, signal, withdraw } = options;
+  const { keys, report = () => undefined, signal, withdraw, retire } = options;
   const before = new Map<string, ExtensionIndex | undefined>();
-  const names = new Set([...inputs.images.map(({ manifest }) => manifest.name), ...(withdraw === undefined ? [] : [withdraw.name])]);
+  const names = new Set([
+    ...inputs.images.map(({ manifest }) => manifest.name),
+    ...(withdraw === undefined ? [] : [withdraw.name]),
+    ...(retire === undefined ? [] : (published.index?.extensions ?? []).map(({ name }) => name)),
+  ]);
   for (const name of names) before.set(name, await published.extension(name));
 
   // The same bytes under the same name are published already; everything else is new, or refused by addImages.
@@ -98,6 +111,18 @@ async function stageAll(options: PublishOptions, published: Published, staging: 
   }
 
   const packagesBefore = await published.packages();
+  const leaving = retire === undefined ? [] : leavingPackages(packagesBefore, retire);
+  const retired = leaving.flatMap(({ path, image }) => [path, image.path]);
+  const orphans: string[] = [];
+  if (retire !== undefined)
+    for (const [name, index] of extensions) {
+      const paths = leavingImages(index, retire).map(({ path }) => path);
+      const rest = withoutImages(index, new Set(paths));
+      extensions.set(name, rest);
+      retired.push(...paths);
+      const [had, has] = [index, rest].map((one) => transferFiles(one, published.index?.baseUrl ?? ''));
+      orphans.push(...[...(had?.keys() ?? [])].filter((path) => has?.has(path) === false));
+    }
   const chosen = keys.update.length === 0 ? [] : officialImages(staged, packagesBefore);
   if (chosen.length > 0) report({ type: 'step', text: `making ${chosen.length} update payloads` });
   const official: StagedOfficial[] = [];
@@ -105,8 +130,10 @@ async function stageAll(options: PublishOptions, published: Published, staging: 
     signal?.throwIfAborted();
     official.push(await stageOfficial(staging, one, keys.update));
   }
-  const packages = [...packagesBefore, ...official.map(({ entry }) => entry)].toSorted((a, b) => (a.path < b.path ? -1 : 1));
-  return { staged, unchanged: inputs.images.length - fresh.length, official, extensions, packages };
+  const packages = [...packagesBefore.filter((one) => !leaving.includes(one)), ...official.map(({ entry }) => entry)].toSorted((a, b) =>
+    a.path < b.path ? -1 : 1,
+  );
+  return { staged, unchanged: inputs.images.length - fresh.length, official, extensions, packages, retired, orphans };
 }
 
 async function publishOnce(options: PublishOptions, inputs: Inputs, staging: string): Promise<PublishResult> {
@@ -140,11 +167,19 @@ async function publishOnce(options: PublishOptions, inputs: Inputs, staging: str
   report({ type: 'step', text: 'signing' });
   signal?.throwIfAborted();
   const entries = isAnew ? plan.packages : plan.official.map(({ entry }) => entry);
-  const sums = await signSums(destination, keys, [...extensions.values()], {
+  const sums = await signSums(destination, keys, {
+    extensions: [...extensions.values()],
     packages: plan.packages,
     folders: new Set(entries.map(({ path }) => dirname(path))),
+    gone: plan.retired,
   });
-  const { index, isSame, files, dropped } = await nextIndex(staging, before, { baseUrl, origins, extensions, packages: plan.packages });
+  const { index, isSame, files, dropped } = await nextIndex(staging, before, {
+    baseUrl,
+    origins,
+    extensions,
+    packages: plan.packages,
+    gone: [...plan.retired, ...plan.orphans],
+  });
   const indexSet = isSame && isOurs ? undefined : await signed(INDEX, indexText(index), keys);
 
   signal?.throwIfAborted();
@@ -165,6 +200,7 @@ async function publishOnce(options: PublishOptions, inputs: Inputs, staging: str
     serial: index.serial,
     added: plan.staged.map(({ image }) => image.path),
     unchanged: plan.unchanged,
+    retired: plan.retired,
     signed: [...sums.keys()].toSorted(),
   };
 }

@@ -1,4 +1,4 @@
-import { basename } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { formatSums, mapParallel, parseSums, UserError } from '@flatcar/core';
 import { TakenError, type Destination } from './destination.ts';
 import type { PublishKeys } from './keys.ts';
@@ -54,15 +54,24 @@ async function sumsOf(
   return formatSums(sums);
 }
 
+/** What sums are to say. */
+export interface Summed {
+  readonly extensions: readonly ExtensionIndex[];
+  /** Of the official layout, and those of its folders whose sums are looked at. */
+  readonly packages: readonly UpdatePackage[];
+  readonly folders: Iterable<string>;
+  /** Paths that no sums may list any more; their folders' sums are looked at, too. */
+  readonly gone: readonly string[];
+}
+
 /**
- * Sums of folders with their signatures: those of the given extensions and, in the official layout, of the given folders. What stands as it
- * should be and is signed by exactly our keys is left out.
+ * Sums of the extensions' folders and of the official ones, with their signatures. What stands as it should and is signed by exactly our keys
+ * is left out.
  */
 export async function signSums(
   destination: Destination,
   keys: PublishKeys,
-  extensions: readonly ExtensionIndex[],
-  official: { readonly packages: readonly UpdatePackage[]; readonly folders: Iterable<string> },
+  { extensions, packages, folders: official, gone: retired }: Summed,
 ): Promise<Map<string, Map<string, Buffer>>> {
   const folders = new Map<string, { listed: { path: string; sha256: string }[]; gone: Set<string>; isFixed: boolean }>();
   for (const index of extensions) {
@@ -71,12 +80,18 @@ export async function signSums(
     );
     for (const [folder, listed] of foldersOf(index)) folders.set(folder, { listed, gone, isFixed: true });
   }
-  for (const folder of official.folders)
+  for (const folder of official)
     folders.set(folder, {
-      listed: official.packages.filter(({ path }) => path.startsWith(`${folder}/`)).flatMap((one) => [one.image, one]),
+      listed: packages.filter(({ path }) => path.startsWith(`${folder}/`)).flatMap((one) => [one.image, one]),
       gone: new Set(),
       isFixed: false,
     });
+  for (const path of retired) {
+    const folder = dirname(path);
+    const there = folders.get(folder) ?? { listed: packages.filter((one) => dirname(one.path) === folder).flatMap((one) => [one.image, one]), gone: new Set(), isFixed: false }; // prettier-ignore
+    there.gone.add(basename(path));
+    folders.set(folder, there);
+  }
   const result = new Map<string, Map<string, Buffer>>();
   await mapParallel(
     [...folders],

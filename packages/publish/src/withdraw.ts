@@ -47,10 +47,10 @@ export async function withdraw(options: WithdrawOptions): Promise<PublishResult 
   if (index === undefined || bad === undefined) throw new UserError(`${name} ${version} is not published`, { where: tree.where });
   if (bad.withdrawn !== undefined)
     throw new UserError(`${name} ${version} is withdrawn already, ${bad.withdrawn.by} took its place`, { where: tree.where });
-  if (good === undefined || good === bad || good.withdrawn !== undefined)
+  if (good === undefined || good === bad || good.withdrawn !== undefined || good.images.length === 0)
     throw new UserError(`${name} ${content} cannot take its place`, {
       where: tree.where,
-      next: `published: ${index.versions.filter((one) => one !== bad && one.withdrawn === undefined).map((one) => one.version).join(', ')}`, // prettier-ignore
+      next: `published: ${index.versions.filter((one) => one !== bad && one.withdrawn === undefined && one.images.length > 0).map((one) => one.version).join(', ')}`, // prettier-ignore
     });
   const revision = Math.max(...index.versions.filter(({ upstream }) => upstream === bad.upstream).map((one) => one.revision)) + 1;
   const replacement = imageVersion(bad.upstream, revision);

@@ -99,7 +99,7 @@ test('a tree has images, signed sums, sidecars, transfer files, the official lay
 test('what is published already is left alone, and the tree does not change', async () => {
   await into({ paths: [one()] });
   const before = await snapshot();
-  expect(await into({ paths: [one()] })).toEqual({ where: tree, serial: 1, added: [], unchanged: 6, signed: [] });
+  expect(await into({ paths: [one()] })).toEqual({ where: tree, serial: 1, added: [], unchanged: 6, retired: [], signed: [] });
   expect(await snapshot()).toEqual(before);
 });
 

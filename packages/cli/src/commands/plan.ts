@@ -1,8 +1,8 @@
-import { catalogue, findExtensions, loadExtension, selectTargets, UserError } from '@flatcar/core';
-import type { PlannedExtension, ReleasePlan } from '@flatcar/publish';
+import { catalogue, selectTargets } from '@flatcar/core';
+import type { ReleasePlan } from '@flatcar/publish';
 import type { Command } from 'commander';
-import { archOption, arches, releaseOption, REPOSITORY } from '../options.ts';
-import { keyringOption, keysOption, trustedKeys } from '../published.ts';
+import { archOption, arches, releaseOption } from '../options.ts';
+import { keyringOption, keysOption, planned, trustedKeys } from '../published.ts';
 import { show, table } from '../terminal.ts';
 
 interface Flags {
@@ -13,18 +13,6 @@ interface Flags {
   readonly arch?: string;
   readonly matrix?: boolean;
   readonly json?: boolean;
-}
-
-async function planned(names: readonly string[]): Promise<PlannedExtension[]> {
-  const dirs = await findExtensions(REPOSITORY);
-  const nameOf = (dir: string): string => dir.split('/').at(-1) ?? '';
-  const unknown = names.find((name) => !dirs.some((dir) => nameOf(dir) === name));
-  if (unknown !== undefined)
-    throw new UserError(`there is no extension '${unknown}'`, { where: REPOSITORY, next: `there are: ${dirs.map(nameOf).join(', ')}` });
-  const chosen = dirs.filter((dir) => names.length === 0 || names.includes(nameOf(dir)));
-  const loaded = await Promise.all(chosen.map((dir) => loadExtension(dir)));
-  // An extension of date (`versions: date`) keeps its newest lock, as all do whose policy says so.
-  return loaded.map(({ extension, pins }) => ({ name: extension.name, pins, keep: extension.versions.keep }));
 }
 
 function text({ images, payloads, skipped, targets, serial }: ReleasePlan): string {

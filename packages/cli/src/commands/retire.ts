@@ -1,0 +1,60 @@
+import { catalogue } from '@flatcar/core';
+import type { Command } from 'commander';
+import { keysOption, openDestination, planned } from '../published.ts';
+import { reporter, show } from '../terminal.ts';
+
+interface Flags {
+  readonly to: string;
+  readonly assets?: string;
+  readonly keys?: string;
+  readonly dryRun?: boolean;
+  readonly json?: boolean;
+}
+
+/** `retire`: takes out of a published tree what is too old. */
+export function addRetire(root: Command, signal: AbortSignal): void {
+  root
+    .command('retire')
+    .description('take out of a published tree what is too old: images of releases out of support, and old versions')
+    .requiredOption('--to <where>', 'the published tree: a folder, or s3://bucket/prefix')
+    .option('--assets <where>', 'as of publish: where its images are')
+    .addOption(keysOption())
+    .option('--dry-run', 'say what would leave, and why')
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      `
+A release is out of support when the catalogue has newer ones of its channel (of LTS: of its major) and not it. A version is old when it ranks
+below every branch that the extension's policy keeps (versions.keep); the newest of those stays, for withdraw to go back to, and so does whatever
+is the newest for a supported release. Update payloads leave with their release.
+
+Index and sums forget them at once; the files leave with the next publish that changes something, so that nobody who has just read the sums finds
+nothing. Version names stay in the index, and are never given to other bytes. Nodes keep what they have. Assets of GitHub's releases stay there.
+
+Examples:
+  flatcar-ext retire --to /srv/extensions --keys ~/keys --dry-run
+  flatcar-ext retire --to s3://extensions/stable`,
+    )
+    .action(async (flags: Flags) => {
+      const { leavingImages, leavingPackages, loadKeys, publish, readPublished } = await import('@flatcar/publish');
+      const retire = { releases: catalogue(), extensions: await planned([]) };
+      const keys = await loadKeys(flags.keys);
+      const destination = await openDestination(flags.to, flags.assets);
+      if (flags.dryRun === true) {
+        const published = await readPublished(destination, keys.trusted);
+        const leaving = leavingPackages(await published.packages(), retire).map(({ path, release }) => ({ path, why: `Flatcar ${release} is out of support` })); // prettier-ignore
+        for (const { name } of published.index?.extensions ?? []) {
+          const index = await published.extension(name);
+          if (index !== undefined) leaving.push(...leavingImages(index, retire));
+        }
+        return show(leaving, flags.json, (all) =>
+          [...all.map(({ path, why }) => `${path}: ${why}`), `${all.length} would leave`].join('\n'),
+        );
+      }
+      const { report, done } = await reporter();
+      const result = await publish({ paths: [], destination, keys, retire, report, signal }).finally(done);
+      show(result, flags.json, ({ retired, serial, where }) =>
+        [...retired.map((path) => `left ${path}`), `${retired.length} files left index and sums; index ${serial} at ${where}`].join('\n'),
+      );
+    });
+}
