@@ -4,6 +4,7 @@ import { componentsOf, loadExtension, newestFirst, PLAIN_VERSION, UserError, wri
 import { addChangelogEntry } from './changelog.ts';
 import type { UpstreamContext } from './context.ts';
 import { branchOf, branchParts, findOutdated } from './outdated.ts';
+import type { PackageChange } from './newer-packages.ts';
 import { pinVersion, type PinResult } from './pin.ts';
 import { pruneLock } from './prune.ts';
 
@@ -13,6 +14,8 @@ export interface Bump {
   /** The pinned version that it takes the place of; absent for a branch that is new. */
   readonly from?: string;
   readonly version: string;
+  /** Packages of Debian that are newer than those that are pinned, where those are why. */
+  readonly packages?: readonly PackageChange[];
   /** Versions of coupled components that are said; the newest that fit otherwise. */
   readonly coupled: Readonly<Record<string, string>>;
 }
@@ -33,7 +36,7 @@ export async function findBumps(loaded: LoadedExtension, context: UpstreamContex
   const { rows, errors } = await findOutdated([loaded], context);
   const [error] = errors;
   if (error !== undefined)
-    throw new UserError(`${error.extension}${error.of === 'version' ? '' : ` (${error.of})`}: ${error.error}`, {
+    throw new UserError(`${error.of === 'version' ? '' : `${error.of}: `}${error.error}`, {
       where: error.where ?? error.source,
       ...(error.next === undefined ? {} : { next: error.next }),
     });
@@ -45,15 +48,22 @@ export async function findBumps(loaded: LoadedExtension, context: UpstreamContex
       : [],
   );
   const keep = leads.flatMap(({ newest, current }) => newest ?? current ?? []);
-  // Versions that stay get what is coupled to them; those that come get the newest anyway.
+  // Versions that stay get what is coupled to them and the newer packages; those that come get the newest anyway.
   const behind = Map.groupBy(
-    rows.filter(
-      ({ of, outdated, lead, newest }) => of !== 'version' && outdated && newest !== undefined && lead !== undefined && keep.includes(lead),
-    ),
+    rows.filter(({ of, outdated, lead }) => of !== 'version' && outdated && lead !== undefined && keep.includes(lead)),
     ({ lead }) => lead ?? '',
   );
-  for (const [version, of] of behind)
-    bumps.push({ extension, from: version, version, coupled: Object.fromEntries(of.map((row) => [row.of, row.newest ?? ''])) });
+  for (const [version, of] of behind) {
+    const packages = of.flatMap((row) => row.packages ?? []);
+    const coupled = of.flatMap((row): [string, string][] => (row.packages === undefined && row.newest !== undefined ? [[row.of, row.newest]] : [])); // prettier-ignore
+    bumps.push({
+      extension,
+      from: version,
+      version,
+      ...(packages.length === 0 ? {} : { packages }),
+      coupled: Object.fromEntries(coupled),
+    });
+  }
   return { bumps, keep };
 }
 
@@ -114,7 +124,10 @@ export async function applyBump(
     context,
   );
   let after = await loadExtension(dir);
-  const changes = changesOf(was, await versionsOf(after, bump.version));
+  const changes = [
+    ...changesOf(was, await versionsOf(after, bump.version)),
+    ...(bump.packages ?? []).map(({ name, from, to }) => `${name} ${from} → ${to}`),
+  ];
   const changelog = join(dir, 'CHANGELOG.md');
   const text = await readFile(changelog, 'utf8').catch(() => undefined);
   const { revision } = pinned;

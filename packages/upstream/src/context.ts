@@ -1,4 +1,4 @@
-import type { Report, Store, Toolchains, Tools } from '@flatcar/core';
+import { openArchive, type Archive, type Report, type Store, type Toolchains, type Tools } from '@flatcar/core';
 import type { Asking } from './http.ts';
 
 /** What everything that asks upstream is given. */
@@ -18,4 +18,9 @@ export function once<T>(context: UpstreamContext, key: string, fn: () => Promise
   const answer = fn();
   context.answers.set(key, answer);
   return answer;
+}
+
+/** The Debian archive, opened once per run: its lists are long. */
+export function archiveOf(context: UpstreamContext): Promise<Archive> {
+  return once(context, 'archive', () => Promise.resolve(openArchive(context.store, context.report)));
 }

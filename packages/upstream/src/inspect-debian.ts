@@ -1,7 +1,7 @@
 import { glob, readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { exec, openArchive, packageFields, resolveClosure, unpackPackage, UserError } from '@flatcar/core';
-import { once, type UpstreamContext } from './context.ts';
+import { exec, packageFields, resolveClosure, unpackPackage, UserError } from '@flatcar/core';
+import { archiveOf, type UpstreamContext } from './context.ts';
 
 /** What packages of Debian bring, as far as a new extension is written from it. */
 export interface PackagesFound {
@@ -23,8 +23,8 @@ const asHere = (unit: string): string => unit.replaceAll(/(?<![\w/.-])\/(?:usr\/
 
 /** Looks into Debian's packages themselves, without what they depend on; the x86-64 ones stand for both architectures. */
 export async function inspectDebian(packages: readonly string[], suite: string, context: UpstreamContext): Promise<PackagesFound> {
-  const { store, report } = context;
-  const archive = await once(context, 'archive', () => Promise.resolve(openArchive(store, report)));
+  const { store } = context;
+  const archive = await archiveOf(context);
   const { snapshot, packages: all } = await archive.newest(suite, 'x86-64');
   const wanted = resolveClosure(all, packages).filter(({ name }) => packages.includes(name));
   const programs: string[] = [];

@@ -1,21 +1,24 @@
 import { messageOf, newestFirst, UserError, type LoadedExtension, type VersionSource } from '@flatcar/core';
 import type { UpstreamContext } from './context.ts';
+import { newerPackages, type PackageChange } from './newer-packages.ts';
 import { keptVersions, listVersions, releaseDate } from './versions.ts';
 
 /** What upstream offers in one branch that is kept, and what is pinned of it. */
 export interface OutdatedRow {
   readonly extension: string;
-  /** `version` for the extension's own, else the name of what is coupled to it. */
+  /** `version` for the extension's own, `packages` for Debian's packages of a version, else the name of what is coupled to it. */
   readonly of: string;
-  /** For the coupled: the version of the extension that it is pinned with. */
+  /** For packages and the coupled: the version of the extension that it is pinned with. */
   readonly lead?: string;
-  /** Pinned; absent where nothing of that branch is. */
+  /** Pinned; absent where nothing of that branch is. Of packages the timestamp of the archive's index, as of the newest. */
   readonly current?: string;
   /** Newest that upstream offers; absent when only pre-releases are. */
   readonly newest?: string;
   readonly outdated: boolean;
   /** When the newest came out, as an ISO date, where upstream says so. */
   readonly released?: string;
+  /** Packages that the archive has in newer versions than those that are pinned. */
+  readonly packages?: readonly PackageChange[];
   /** Such as `github k0sproject/k0s`. */
   readonly source: string;
 }
@@ -94,6 +97,18 @@ async function ofCoupled(
   );
 }
 
+/** One row for each pinned version that has packages. */
+async function ofPackages(loaded: LoadedExtension, context: UpstreamContext): Promise<OutdatedRow[]> {
+  const rows = newestFirst(Object.keys(loaded.pins)).map(async (lead): Promise<OutdatedRow[]> => {
+    const found = await newerPackages(loaded, lead, context);
+    if (found === undefined) return [];
+    const { suite, snapshot, now, changes: packages } = found;
+    const about = { extension: loaded.extension.name, of: 'packages', lead, source: `debian ${suite}` };
+    return [{ ...about, current: snapshot, newest: now, outdated: packages.length > 0, packages }];
+  });
+  return (await Promise.all(rows)).flat();
+}
+
 /** Asks upstream of all extensions side by side; what fails for one is told beside the answers for the rest. */
 export async function findOutdated(extensions: readonly LoadedExtension[], context: UpstreamContext): Promise<Outdated> {
   const questions = extensions.flatMap((loaded) => {
@@ -106,6 +121,12 @@ export async function findOutdated(extensions: readonly LoadedExtension[], conte
         source,
         ask: () => ofCoupled(loaded, of, source, context),
       })),
+      {
+        extension: name,
+        of: 'packages',
+        source: { kind: 'debian' as const, at: 'packages', keep: 'newest' },
+        ask: () => ofPackages(loaded, context),
+      },
     ];
   });
   const answers = await Promise.allSettled(questions.map(async ({ ask }) => ask()));

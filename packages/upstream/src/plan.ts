@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import {
   AnswerError,
   fetchNew,
@@ -233,11 +234,12 @@ function unitOf({ name, unit }: NewRequest, summary: string, packaged: PackagesF
     const command = exec.startsWith('/') ? exec : `/usr/bin/${exec}`;
     return { unit: { name: `${name}.service`, text: serviceText(summary, { ...unit, exec: command }) }, files };
   }
-  const text = serviceOf(packaged, exec);
-  return {
-    unit: { name: exec, text: condition === undefined ? text : text.replace('[Unit]\n', `[Unit]\nConditionPathExists=${condition}\n`) },
-    files,
-  };
+  // Up to major 4593 users are made before extensions are merged.
+  const users = files.filter(({ path }) => path.startsWith('usr/lib/sysusers.d/')).map(({ path }) => `ExecStartPre=+/usr/bin/systemd-sysusers ${basename(path)}\n`); // prettier-ignore
+  const text = serviceOf(packaged, exec)
+    .replace('[Unit]\n', condition === undefined ? '$&' : `$&ConditionPathExists=${condition}\n`)
+    .replace('[Service]\n', `$&${users.join('')}`);
+  return { unit: { name: exec, text }, files };
 }
 
 /** What of Debian's packages does not come into an image by itself, and what a person does about it. */
@@ -249,7 +251,7 @@ function tellOf({ name, unit, programs }: Pick<Plan, 'name' | 'unit' | 'programs
     return;
   }
   if (packaged.users.length > 0)
-    ask.note(`Debian makes users by a script, which does not run here: ${packaged.users.join('; ')}. Write files/usr/lib/sysusers.d/${name}.conf (sysusers.d(5))`); // prettier-ignore
+    ask.note(`Debian makes users by a script, which does not run here: ${packaged.users.join('; ')}. Write files/usr/lib/sysusers.d/${name}.conf, and ExecStartPre=+/usr/bin/systemd-sysusers ${name}.conf into the service`); // prettier-ignore
   if (packaged.config.length > 0)
     ask.note(`files below /etc are left out: ${packaged.config.join(', ')}. What the service cannot be without goes to files/usr/share/${name}/etc, with a C rule of tmpfiles.d(5)`); // prettier-ignore
 }

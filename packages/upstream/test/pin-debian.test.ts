@@ -1,11 +1,27 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { ARCHES, archWords, debian, exec, openArchive, openStore, packaged, readPins, readToolPins, type Arch } from '@flatcar/core';
+import {
+  ARCHES,
+  archWords,
+  debian,
+  exec,
+  loadExtension,
+  openArchive,
+  openStore,
+  packaged,
+  readPins,
+  readToolPins,
+  type Arch,
+} from '@flatcar/core';
 import * as openpgp from 'openpgp';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { UpstreamContext } from '../src/context.ts';
+import { applyBump, findBumps } from '../src/bump.ts';
+import { findOutdated } from '../src/outdated.ts';
 import { planNew, type NewRequest } from '../src/plan.ts';
+import { definitionText, type Plan } from '../src/scaffold.ts';
 import { pinVersion, type PinRequest, type PinResult } from '../src/pin.ts';
 import { extensionOf, openWorld, sha, type World } from './world.ts';
 
@@ -56,6 +72,7 @@ async function makeDaemon(dir: string): Promise<Buffer> {
     'usr/bin/daemonctl': '#!/bin/sh\n',
     'usr/lib/systemd/system/daemon.service': '[Unit]\nDescription=D\n[Service]\nExecStart=/usr/sbin/daemond -f /opt/x/sbin/y\nExecReload=/bin/kill $MAINPID\n',
     'usr/lib/tmpfiles.d/daemon.conf': 'd /run/daemon\n',
+    'usr/lib/sysusers.d/daemon.conf': 'u _d\n',
     'etc/daemon/main.conf': 'x\n',
     'etc/init.d/daemon': '#!/bin/sh\n',
     'usr/share/doc/daemon/copyright': 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: ISC\n\nFiles: m4/*\nLicense: permissive\n\nFiles: debian/*\nLicense: GPL-2+\n',
@@ -190,6 +207,73 @@ test('packages that changed under a pinned version need --revision', async () =>
   expect(await pinned()).toMatchObject({ revision: 1 });
 });
 
+describe('packages that the archive has in newer versions', () => {
+  const DEFINITION: Plan = {
+    name: 'tool',
+    summary: 'a tool',
+    version: '5.8.1',
+    license: '0BSD',
+    keep: 'newest',
+    programs: ['xz'],
+    debian: { packages: ['xz-utils'], suite: 'test', programs: ['xz'] },
+  };
+  const listed = new Map<Arch, string[]>();
+  /** Another version of a package in the list; its bytes are those that are there. */
+  const replace = (name: string, version: string): void => {
+    for (const arch of ARCHES) {
+      const entries = (index.get(arch) ?? []).map((entry) => {
+        if (!entry.startsWith(`Package: ${name}\n`)) return entry;
+        const path = /^Filename: (.*)$/m.exec(entry)?.[1] ?? '';
+        const to = path.replace(/_[^_]+_/, `_${version}_`);
+        pool.set(to, pool.get(path) ?? Buffer.of());
+        return entry.replace(/^Version: .*$/m, `Version: ${version}`).replace(path, to);
+      });
+      index.set(arch, entries);
+    }
+  };
+  beforeEach(async () => {
+    for (const arch of ARCHES) listed.set(arch, index.get(arch) ?? []);
+    await serveArchive();
+    await pin();
+    const core = pathToFileURL(join(import.meta.dirname, '../../core/src/index.ts')).href;
+    await writeFile(join(dir, 'extension.ts'), definitionText(DEFINITION).replace('@flatcar/core', core));
+  });
+  afterEach(() => {
+    for (const arch of ARCHES) index.set(arch, listed.get(arch) ?? []);
+  });
+
+  test('nothing is outdated while the archive has what is pinned', async () => {
+    const { rows, errors } = await findOutdated([await loadExtension(dir)], contextOfArchive());
+    expect(errors).toEqual([]);
+    expect(rows.map(({ of, outdated }) => [of, outdated])).toEqual([['version', false], ['packages', false]]); // prettier-ignore
+    expect((await findBumps(await loadExtension(dir), contextOfArchive())).bumps).toEqual([]);
+  });
+  test('a library that was mended is a revision of the same version, and stands in the changelog', async () => {
+    replace('liblzma5', '99.1-1+deb13u1');
+    await serveArchive({ date: 'Sun, 22 Nov 2026 09:15:44 UTC' });
+    const { rows } = await findOutdated([await loadExtension(dir)], contextOfArchive());
+    const [, row] = rows;
+    expect(row).toMatchObject({ of: 'packages', lead: '5.8.1', current: '20261121T091544Z', newest: '20261122T091544Z', outdated: true });
+    expect(row?.packages).toEqual([{ name: 'liblzma5', from: expect.any(String), to: '99.1-1+deb13u1' }]);
+    const { bumps, keep } = await findBumps(await loadExtension(dir), contextOfArchive());
+    const [bump, ...more] = bumps;
+    if (bump === undefined) throw new Error('no bump');
+    expect(more).toEqual([]);
+    const { changes, pinned: result } = await applyBump(dir, bump, { keep, keepOld: false }, contextOfArchive());
+    expect(changes).toEqual([expect.stringMatching(/^liblzma5 \S+ → 99\.1-1\+deb13u1$/)]);
+    expect(result.revision).toBe(1);
+    expect(await pinned()).toMatchObject({ revision: 1, snapshot: '20261122T091544Z' });
+    expect(await readFile(join(dir, 'CHANGELOG.md'), 'utf8')).toMatch(/^# Changes of tool\n\n## 5\.8\.1-1 \(.*\)\n\n- liblzma5 /);
+    expect((await findBumps(await loadExtension(dir), contextOfArchive())).bumps).toEqual([]);
+  });
+  test('an older archive, such as a stale mirror, is no reason', async () => {
+    replace('liblzma5', '0.1-1');
+    await serveArchive();
+    const { rows } = await findOutdated([await loadExtension(dir)], contextOfArchive());
+    expect(rows.at(-1)).toMatchObject({ of: 'packages', outdated: false, packages: [] });
+  });
+});
+
 describe('a new extension out of packages', () => {
   const plan = (more: Partial<NewRequest> = {}): { plan: ReturnType<typeof planNew>; notes: string[] } => {
     const notes: string[] = [];
@@ -222,12 +306,15 @@ describe('a new extension out of packages', () => {
     const { unit, files } = await made;
     expect(unit).toEqual({
       name: 'daemon.service',
-      text: '[Unit]\nConditionPathExists=/etc/daemon/main.conf\nDescription=D\n[Service]\nExecStart=/usr/bin/daemond -f /opt/x/sbin/y\nExecReload=/usr/bin/kill $MAINPID\n',
+      text: '[Unit]\nConditionPathExists=/etc/daemon/main.conf\nDescription=D\n[Service]\nExecStartPre=+/usr/bin/systemd-sysusers daemon.conf\nExecStart=/usr/bin/daemond -f /opt/x/sbin/y\nExecReload=/usr/bin/kill $MAINPID\n',
     });
-    expect(files).toEqual([{ path: 'usr/lib/tmpfiles.d/daemon.conf', text: 'd /run/daemon\n' }]);
+    expect(files?.toSorted((a, b) => (a.path < b.path ? -1 : 1))).toEqual([
+      { path: 'usr/lib/sysusers.d/daemon.conf', text: 'u _d\n' },
+      { path: 'usr/lib/tmpfiles.d/daemon.conf', text: 'd /run/daemon\n' },
+    ]);
     expect(notes).toEqual([
       'left out, unless --program names them: daemonctl',
-      expect.stringContaining('adduser --system --group _daemon. Write files/usr/lib/sysusers.d/daemon.conf'),
+      expect.stringContaining('adduser --system --group _daemon. Write files/usr/lib/sysusers.d/daemon.conf, and ExecStartPre='),
       expect.stringMatching(/files below \/etc are left out: \/etc\/daemon\/main\.conf\. /),
     ]);
   });

@@ -1,8 +1,9 @@
 import { copyFile, mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { findExtensions, hostArch, imageVersion, loadExtension, messageOf, UserError, UserErrors, type Report } from '@flatcar/core';
+import { findExtensions, hostArch, imageVersion, loadExtension, UserError, UserErrors, type Report } from '@flatcar/core';
 import type { Bump, BumpResult, UpstreamContext } from '@flatcar/upstream';
 import type { Command } from 'commander';
+import { toldOnce, type Failure } from '../alike.ts';
 import { differenceText, type Difference } from '../difference.ts';
 import { mirrorOption, REPOSITORY } from '../options.ts';
 import { writeReadme, writeRootReadme } from '../readme.ts';
@@ -52,6 +53,21 @@ async function imageOf(dir: string, version: string, to: string, context: Upstre
   });
 }
 
+/** What is to be bumped in an extension, or to the version that its name is given with. */
+async function find(
+  word: string,
+  dirs: readonly string[],
+  context: UpstreamContext,
+): Promise<{ dir: string; bumps: readonly Bump[]; keep: readonly string[] }> {
+  const { bumpTo, findBumps } = await import('@flatcar/upstream');
+  const [name = '', version] = word.split('@');
+  const dir = dirs.find((one) => basename(one) === name);
+  if (dir === undefined)
+    throw new UserError(`there is no extension '${name}'`, { next: `there are: ${dirs.map((one) => basename(one)).join(', ')}` });
+  const loaded = await loadExtension(dir);
+  return { dir, ...(version === undefined ? await findBumps(loaded, context) : bumpTo(loaded, version)) };
+}
+
 /** Applies one bump, with the image before and after it side by side. */
 async function bumpOne(
   dir: string,
@@ -92,7 +108,7 @@ function text(done: readonly Done[]): string {
   if (done.length === 0) return 'everything is up to date';
   return done
     .map((one) => {
-      if (!('pinned' in one)) return `${one.extension} ${one.from ?? '(new branch)'} → ${one.version}${Object.entries(one.coupled).map(([name, version]) => `, ${name} ${version}`).join('')}`; // prettier-ignore
+      if (!('pinned' in one)) return `${one.extension} ${one.from ?? '(new branch)'} → ${[one.from === one.version ? 'a revision' : one.version, ...Object.entries(one.coupled).map((pair) => pair.join(' ')), ...(one.packages ?? []).map(({ name, to }) => `${name} ${to}`)].join(', ')}`; // prettier-ignore
       const { pinned, changes, dropped, written, difference, noDifference } = one;
       const rows = pinned.lines.map(({ component, change, locator, proof }) => [component, change, locator, proof]);
       return [
@@ -134,29 +150,34 @@ Examples:
     .action(async (names: string[], flags: Flags) => {
       if (names.length > 0 === (flags.all === true))
         throw new UserError('say which extensions, or --all', { next: 'flatcar-ext outdated shows them' });
-      const { bumpTo, findBumps } = await import('@flatcar/upstream');
       const dirs = await findExtensions(REPOSITORY);
       const wanted = flags.all === true ? dirs.map((dir) => basename(dir)) : names;
       const { report, done } = await reporter();
       const context = await upstreamContext(report, signal, flags.mirror);
       const made: Done[] = [];
-      const failures: UserError[] = [];
-      for (const word of wanted) {
-        const [name = '', version] = word.split('@');
+      const failures: Failure[] = [];
+      const failed = (word: string, error: unknown): void => {
+        if (signal.aborted || !(error instanceof UserError) || wanted.length === 1) throw error;
+        failures.push({ who: word, error: error.message, where: error.where, next: error.next });
+      };
+      // All are asked for before anything is pinned: side by side, and since a lock that extensions share is outdated for each of them.
+      const found = await Promise.allSettled(wanted.map((word) => find(word, dirs, context)));
+      for (const [index, word] of wanted.entries()) {
+        const answer = found[index];
+        if (answer?.status !== 'fulfilled') {
+          failed(word, answer?.reason);
+          continue;
+        }
+        const { dir, bumps, keep } = answer.value;
         try {
-          const dir = dirs.find((one) => basename(one) === name);
-          if (dir === undefined)
-            throw new UserError(`there is no extension '${name}'`, { next: `there are: ${dirs.map((one) => basename(one)).join(', ')}` });
-          const loaded = await loadExtension(dir);
-          const { bumps, keep } = version === undefined ? await findBumps(loaded, context) : bumpTo(loaded, version);
           for (const bump of bumps) made.push(flags.dryRun === true ? bump : await bumpOne(dir, bump, [...keep, ...bumps.map((one) => one.from ?? '').filter((from) => from !== bump.from)], flags, context, report)); // prettier-ignore
         } catch (error) {
-          if (signal.aborted || !(error instanceof UserError) || wanted.length === 1) throw error;
-          failures.push(new UserError(`${name}: ${messageOf(error)}`, { ...(error.where === undefined ? {} : { where: error.where }), ...(error.next === undefined ? {} : { next: error.next }), cause: error })); // prettier-ignore
+          failed(word, error);
         }
       }
       done();
       show(made, flags.json, text);
-      if (failures.length > 0) throw new UserErrors(`${failures.length} of ${wanted.length} extensions could not be bumped`, failures);
+      if (failures.length > 0)
+        throw new UserErrors(`${failures.length} of ${wanted.length} extensions could not be bumped`, toldOnce(failures));
     });
 }

@@ -1,6 +1,7 @@
 import { findExtensions, loadExtension, UserError, UserErrors, type LoadedExtension } from '@flatcar/core';
 import type { Outdated } from '@flatcar/upstream';
 import type { Command } from 'commander';
+import { toldOnce } from '../alike.ts';
 import { mirrorOption, REPOSITORY } from '../options.ts';
 import { reporter, show, table } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
@@ -22,16 +23,18 @@ function age(released: string | undefined): string {
 }
 
 function text({ rows }: Outdated): string {
-  const lines = rows.map(({ extension, of, lead, current, newest, outdated, released, source }) => [
+  // Packages that are current would be a line for each version.
+  const shown = rows.filter(({ packages, outdated }) => packages === undefined || outdated);
+  const lines = shown.map(({ extension, of, lead, current, newest, outdated, released, packages, source }) => [
     extension,
     of === 'version' ? '' : `${of} (with ${lead})`,
     current ?? '-',
     newest ?? '-',
     age(released),
     outdated ? 'outdated' : '',
-    source,
+    packages === undefined ? source : `${source}: ${packages.map(({ name, to }) => `${name} ${to}`).join(', ')}`,
   ]);
-  return table([['extension', 'coupled', 'current', 'newest', 'age', 'state', 'source'], ...lines]);
+  return table([['extension', 'part', 'current', 'newest', 'age', 'state', 'source'], ...lines]);
 }
 
 /** `outdated`: what is pinned against what upstream offers. */
@@ -44,7 +47,7 @@ export function addOutdated(root: Command, signal: AbortSignal): void {
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      '\nThe age is that of the newest version, where upstream says when it came out.\nGITHUB_TOKEN and GITLAB_TOKEN raise the limits of those hosts. Ends with 1 when something could not be asked.\n\nExamples:\n  flatcar-ext outdated\n  flatcar-ext outdated kubernetes --json',
+      '\nThe age is that of the newest version, where upstream says when it came out. Packages of Debian are compared one by one, libraries among\nthem: a mended library is a higher revision of the same version.\nGITHUB_TOKEN and GITLAB_TOKEN raise the limits of those hosts. Ends with 1 when something could not be asked.\n\nExamples:\n  flatcar-ext outdated\n  flatcar-ext outdated kubernetes --json',
     )
     .action(async (names: string[], flags: { mirror?: string; json?: boolean }) => {
       const { findOutdated } = await import('@flatcar/upstream');
@@ -54,13 +57,12 @@ export function addOutdated(root: Command, signal: AbortSignal): void {
       done();
       show(outdated, flags.json, text);
       if (outdated.errors.length === 0) return;
-      // One host that does not answer fails many sources: it is told once.
-      const alike = Map.groupBy(outdated.errors, ({ error, next }) => JSON.stringify([error, next]));
-      const errors = [...alike.values()].map((group) => {
-        const [first] = group;
-        const where = group.map(({ extension, of, source }) => `${extension}${of === 'version' ? '' : ` (${of})`}: ${source}`).join(', ');
-        return new UserError(first?.error ?? '', { where, ...(first?.next === undefined ? {} : { next: first.next }) });
-      });
-      throw new UserErrors(`${outdated.errors.length} version sources could not be asked`, errors);
+      const failures = outdated.errors.map(({ extension, of, source, error, next }) => ({
+        who: `${extension}${of === 'version' ? '' : ` (${of})`}`,
+        error,
+        where: source,
+        next,
+      }));
+      throw new UserErrors(`${outdated.errors.length} version sources could not be asked`, toldOnce(failures));
     });
 }

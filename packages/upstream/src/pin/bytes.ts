@@ -7,7 +7,6 @@ import {
   debianMirror,
   downloadCrate,
   locatorOf,
-  openArchive,
   openCargo,
   UnreachableError,
   UserError,
@@ -15,7 +14,7 @@ import {
   type Component,
   type Origin,
 } from '@flatcar/core';
-import type { UpstreamContext } from '../context.ts';
+import { archiveOf, type UpstreamContext } from '../context.ts';
 import { FIRST_DOWNLOAD } from '../proof.ts';
 import { fetchVerified } from '../verify.ts';
 import type { Lock } from './lock.ts';
@@ -75,7 +74,7 @@ export async function pinOne(wanted: Wanted, temp: string, again: boolean, wrapp
       return { sha256, size, proof: 'crates registry index' };
     }
     case 'source': {
-      const archive = openArchive(store, context.report);
+      const archive = await archiveOf(context);
       const path = locator.replace(/^debian:/, '');
       const found = await archive.sourceFile(path, SOURCE_SUITES);
       if (found === undefined)

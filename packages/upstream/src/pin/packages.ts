@@ -2,7 +2,6 @@ import { basename } from 'node:path';
 import {
   ARCHES,
   isPackageLocator,
-  openArchive,
   resolvePackages,
   UnreachableError,
   UserError,
@@ -10,7 +9,7 @@ import {
   type Component,
   type DebianOrigin,
 } from '@flatcar/core';
-import { once, type UpstreamContext } from '../context.ts';
+import { archiveOf, once, type UpstreamContext } from '../context.ts';
 import type { Lock } from './lock.ts';
 import type { Bytes, PinnedLine } from './request.ts';
 
@@ -23,7 +22,7 @@ export function packagesNow(
 ): ReturnType<typeof resolvePackages> {
   const { store, report } = context;
   return once(context, `packages ${component.name} ${component.version} ${arch}`, async () => {
-    const archive = await once(context, 'archive', () => Promise.resolve(openArchive(store, report)));
+    const archive = await archiveOf(context);
     report({ type: 'step', text: `resolving the packages of ${component.name} for ${arch}` });
     return resolvePackages(origin, component, arch, { store, archive });
   });
