@@ -125,13 +125,17 @@ function scriptOf({ ctr = [], docker = false, nerdctl = false, start }: Containe
   ].join('\n');
 }
 
+/** Compiles a C program that needs no libraries, as an image of nothing else takes it. */
+export async function compileStatic(text: string, arch: Arch, out: string): Promise<void> {
+  const { bin } = await openToolchains(openStore()).c(arch);
+  await exec(join(bin, 'cc'), ['-static', '-s', '-x', 'c', '-o', out, '-'], { input: text });
+}
+
 /** Images made on the spot: of a static C program, and of a WebAssembly module. */
 async function writeImages(arch: Arch, dir: string): Promise<string[]> {
   await mkdir(dir, { recursive: true });
-  const { bin } = await openToolchains(openStore()).c(arch);
-  const [source, program, module] = ['hello.c', 'hello', 'hello.wat'].map((name) => join(dir, name)) as [string, string, string];
-  await writeFile(source, PROGRAM);
-  await exec(join(bin, 'cc'), ['-static', '-s', '-o', program, source]);
+  const [program, module] = ['hello', 'hello.wat'].map((name) => join(dir, name)) as [string, string];
+  await compileStatic(PROGRAM, arch, program);
   await writeFile(module, WAT);
   await writeContainer({ name: 'test.example/hello:1', program, args: [], arch }, join(dir, 'hello.tar'));
   await writeContainer({ name: 'test.example/wasm:1', program: module, as: 'hello.wat', args: [], arch }, join(dir, 'wasm.tar'));
@@ -166,14 +170,16 @@ export async function runContainers(host: ContainerHost, how: ContainerRun): Pro
   return { answers, log };
 }
 
+/** A booted machine as the tests of merged hosts see one. */
+export const hostOf = (machine: Machine): ContainerHost => ({
+  run: async (command) => (await machine.ask(command.map(quote).join(' '))).said,
+  copyIn: (from, path) => machine.copyIn(from, path),
+});
+
 /** Runs containers in a booted machine, whose own containerd does it, and expects what each must say. */
 export async function expectContainers(machine: Machine, how: Omit<ContainerRun, 'arch' | 'start'>): Promise<void> {
   await machine.until('ctr version');
-  const host: ContainerHost = {
-    run: async (command) => (await machine.ask(command.map(quote).join(' '))).said,
-    copyIn: (from, path) => machine.copyIn(from, path),
-  };
-  const { answers, log } = await runContainers(host, { ...how, arch: machine.arch, start: false });
+  const { answers, log } = await runContainers(hostOf(machine), { ...how, arch: machine.arch, start: false });
   for (const [name, said] of Object.entries(answers)) {
     if (name !== 'docker --init') expect(said, log).toContain(name === 'wasmtime' ? HELLO.wasm : HELLO.program);
     expect(said, log).toContain(`ends with ${HELLO.ends}`);

@@ -8,7 +8,17 @@ export { imagePath, linkPath, withMachine, type Delivered, type Machine, type Ma
 export { describeMachines, type MachineTest, type Selection } from './machine/extensions.ts';
 export { NGINX_ROOT, withNginx } from './nginx.ts';
 export { debianRoot, type RootOptions } from './root.ts';
-export { expectContainers, HELLO, runContainers, WAT, whyNoContainers, type ContainerHost, type ContainerRun } from './containers.ts';
+export {
+  compileStatic,
+  expectContainers,
+  HELLO,
+  hostOf,
+  runContainers,
+  WAT,
+  whyNoContainers,
+  type ContainerHost,
+  type ContainerRun,
+} from './containers.ts';
 export { testUpstream, withUpstream, type Layouts, type Upstream, type UpstreamTest } from './upstream.ts';
 export { expectOwnObjects, hostLibraries, testRelocated, traced, type RelocatedTest } from './relocated.ts';
 export { sharedMachine } from './machine/shared.ts';

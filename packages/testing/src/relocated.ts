@@ -2,7 +2,7 @@ import { ARCHES, channelHead, hostArch, linkName, type Arch, type Target } from 
 import { expect } from 'vitest';
 import { buildImages, expectedAnswer, pinnedVersions, type ExtensionTest } from './extension.ts';
 import { withHost, type Host } from './host.ts';
-import { describe, mergeTest } from './levels.ts';
+import { describe, isCollected, mergeTest } from './levels.ts';
 
 /** Where a trace is written, a file per process. */
 const TRACE = '/run/trace';
@@ -59,7 +59,7 @@ export async function hostLibraries(host: Host, replaced: readonly string[] = []
 }
 
 /** What the test of an extension out of Debian's packages says. */
-export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 'origin'> {
+export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 'origin' | 'machine'> {
   /** Folder of its own libraries: `/usr/lib/debug-tools`. */
   readonly folder: string;
   /** Programs that start, run on their own libraries and say this; on both architectures. */
@@ -74,6 +74,7 @@ export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 
 /** The tests of relocated programs: each runs, loads nothing of the host, and the host's programs load what they did before. */
 export function testRelocated(dir: string, about: RelocatedTest): void {
   const { folder, target = 'portable' } = about;
+  if (about.machine !== undefined && isCollected({ dir, about })) return;
   for (const arch of ARCHES) {
     mergeTest(`${arch}: programs run, and load no library of the host`, async () => {
       const [image] = await buildImages(dir, arch, [target], about);

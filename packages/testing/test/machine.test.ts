@@ -16,16 +16,17 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 describe('groups of extensions that share a machine', () => {
-  const one = (name: string, conflicts: string[] = [], beside: string[] = []): { name: string; conflicts: string[]; beside: string[] } => ({
-    name,
-    conflicts,
-    beside,
-  });
-  const names = (all: ReturnType<typeof one>[]): string[][] => groupsOf(all).map((group) => group.map(({ name }) => name).toSorted());
+  type Grouped = Parameters<typeof groupsOf>[0][number];
+  const one = (name: string, conflicts: string[] = [], beside: string[] = []): Grouped => ({ name, kind: 'sysext', conflicts, beside });
+  const names = (all: Grouped[]): string[][] => groupsOf(all).map((group) => group.map(({ name }) => name).toSorted());
 
   test('are as few as the conflicts allow', () => {
     expect(names([one('a'), one('b'), one('c')])).toEqual([['a', 'b', 'c']]);
     expect(names([one('a', ['b']), one('b'), one('c')])).toEqual([['a', 'c'], ['b']]);
+  });
+
+  test('keep confexts apart, which make /etc read-only for the others', () => {
+    expect(names([one('a'), { ...one('b'), kind: 'confext' }, one('c')])).toEqual([['a', 'c'], ['b']]);
   });
 
   test('hold what an extension needs beside it, in each of them', () => {

@@ -1,6 +1,16 @@
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { findExtensions, loadExtension, UnreachableError, UserError, UserErrors, type Arch, type Image, type Release } from '@flatcar/core';
+import {
+  findExtensions,
+  loadExtension,
+  UnreachableError,
+  UserError,
+  UserErrors,
+  type Arch,
+  type Extension,
+  type Image,
+  type Release,
+} from '@flatcar/core';
 import { expect } from 'vitest';
 import { buildImages, expectedAnswer, pinnedVersions, type ExtensionTest } from '../extension.ts';
 import { collect, describe } from '../levels.ts';
@@ -9,6 +19,8 @@ import { sharedMachine } from './shared.ts';
 
 /** What an extension's test says of a booted machine; its commands run there too. */
 export interface MachineTest {
+  /** Files that the node has from its first boot, by their paths: what an operator's Ignition would write. */
+  readonly files?: Readonly<Record<string, string>>;
   /** Units that are active soon after the boot. */
   readonly active?: readonly string[];
   /** Bash scripts that must succeed soon after the boot, and what they say. */
@@ -36,6 +48,7 @@ interface Tested {
   readonly name: string;
   readonly dir: string;
   readonly about: ExtensionTest;
+  readonly kind: Extension['kind'];
   readonly conflicts: readonly string[];
 }
 
@@ -48,13 +61,20 @@ async function readTested(dir: string): Promise<Tested> {
   const { extension } = await loadExtension(dir);
   // What no test says more of is still booted and must be merged.
   const [about = { kind: extension.kind, commands: [] }] = found.map((one) => one.about);
-  return { name: basename(dir), dir, about, conflicts: extension.conflicts };
+  return { name: basename(dir), dir, about, kind: extension.kind, conflicts: extension.conflicts };
 }
 
-/** Extensions that can be merged together, in as few groups as a greedy division gives; what one needs beside it comes along. */
-export function groupsOf<T extends { name: string; conflicts: readonly string[]; beside: readonly string[] }>(all: readonly T[]): T[][] {
+/** What decides which extensions share a machine. */
+type Grouped = Pick<Tested, 'name' | 'kind' | 'conflicts'> & { readonly beside: readonly string[] };
+
+/**
+ * Extensions that can be merged together, in as few groups as a greedy division gives; what one needs beside it comes along.
+ * Confexts have machines of their own: /etc is read-only below them up to 4593, where others are configured.
+ */
+export function groupsOf<T extends Grouped>(all: readonly T[]): T[][] {
   const groups: T[][] = [];
-  const clash = (a: T, b: T): boolean => a.name !== b.name && (a.conflicts.includes(b.name) || b.conflicts.includes(a.name));
+  const clash = (a: T, b: T): boolean =>
+    a.name !== b.name && (a.kind !== b.kind || a.conflicts.includes(b.name) || b.conflicts.includes(a.name));
   for (const one of all.toSorted((a, b) => b.beside.length - a.beside.length)) {
     const needed = [one, ...one.beside.map((name) => all.find((other) => other.name === name)).filter((other) => other !== undefined)];
     const group = groups.find((members) => needed.every((two) => members.every((member) => !clash(two, member))));
@@ -116,7 +136,8 @@ function describeGroup(group: readonly Tested[], release: Release, arch: Arch): 
       if (typeof image !== 'string') images.set(one.name, image);
     }
     const memory = Math.max(...group.map(({ about }) => about.machine?.memory ?? 2048));
-    return { release, arch, memory, images: [...images.values()].map((image) => ({ image })) };
+    const files = Object.assign({}, ...group.map(({ about }) => about.machine?.files)) as Readonly<Record<string, string>>;
+    return { release, arch, memory, seed: { files }, images: [...images.values()].map((image) => ({ image })) };
   });
   for (const one of group)
     inMachine(
@@ -133,7 +154,7 @@ function describeGroup(group: readonly Tested[], release: Release, arch: Arch): 
 export async function describeMachines({ extensions, releases, arches }: Selection): Promise<void> {
   const dirs = new Map((await findExtensions(REPOSITORY)).map((dir) => [basename(dir), dir]));
   const names = [...(extensions ?? dirs.keys())];
-  const tested: (Tested & { beside: readonly string[] })[] = [];
+  const tested: (Tested & Grouped)[] = [];
   for (const name of names) {
     const dir = dirs.get(name);
     if (dir === undefined) throw new UserError(`there is no extension '${name}'`, { next: `there are: ${[...dirs.keys()].join(', ')}` });

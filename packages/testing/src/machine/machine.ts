@@ -81,14 +81,29 @@ const LOST =
 
 const AGENT = '/opt/test-agent/agent';
 
-/** Images, as a node gets them by Ignition: files below /opt/extensions and links in /etc, and the tests' shell. */
-async function seedOf({ images = [], seed = {} }: MachineOptions): Promise<Seed> {
+/**
+ * Images, as a node gets them by Ignition: files below /opt/extensions and links in /etc, the tests' shell, and what of Flatcar's
+ * no package of Debian's brings: the group docker, and up to 4593 the service that has systemd look for units of what was merged.
+ */
+async function seedOf({ release, images = [], seed = {}, network = false }: MachineOptions): Promise<Seed> {
   const guest = (name: string): Promise<string> => readFile(join(import.meta.dirname, 'guest', name), 'utf8');
+  const units = '/etc/systemd/system';
+  const ensures = release.era === 'final';
   return {
-    files: { [AGENT]: await guest('agent'), '/etc/systemd/system/test-agent.service': await guest('agent.service'), ...seed.files },
+    files: {
+      [AGENT]: await guest('agent'),
+      [`${units}/test-agent.service`]: await guest('agent.service'),
+      '/etc/userdb/docker.group': await guest('docker.group'),
+      ...(ensures ? { [`${units}/ensure-sysext.service`]: await guest('ensure-sysext.service') } : {}),
+      ...seed.files,
+    },
     copies: { ...Object.fromEntries(images.map((one) => [imagePath(one), one.image.file])), ...seed.copies },
     links: {
-      '/etc/systemd/system/multi-user.target.wants/test-agent.service': '/etc/systemd/system/test-agent.service',
+      [`${units}/multi-user.target.wants/test-agent.service`]: `${units}/test-agent.service`,
+      '/etc/userdb/233.group': 'docker.group',
+      ...(ensures ? { [`${units}/sysinit.target.wants/ensure-sysext.service`]: `${units}/ensure-sysext.service` } : {}),
+      // It would wait two minutes for a network that is not there.
+      ...(network ? {} : { [`${units}/systemd-networkd-wait-online.service`]: '/dev/null' }),
       ...Object.fromEntries(images.map((one) => [linkPath(one), imagePath(one)])),
       ...seed.links,
     },
