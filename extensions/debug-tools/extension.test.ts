@@ -3,6 +3,17 @@ import { expect, expectOwnObjects, testExtension, testRelocated, traced } from '
 const folder = '/usr/lib/debug-tools';
 
 testExtension(import.meta.dirname, {
+  // What asks the kernel of a machine of its own.
+  machine: {
+    answers: [
+      { run: 'strace --trace=execve true', says: /^execve\("\/usr\/bin\/true", \["true"\]/m },
+      { run: 'sleep 300 & gdb -nx -batch -ex "info proc" -p $!; kill $!', says: /^cmdline = 'sleep 300'$/m },
+      { run: 'bpftool prog list --json', says: /^\[/ },
+      { run: 'perf stat --event task-clock true', says: /task-clock/ },
+      { run: 'tcpdump --list-interfaces', says: /^\d+\.lo /m },
+      { run: 'lsof -p 1', says: /^systemd +1 root +cwd +DIR/m },
+    ],
+  },
   commands: [
     { run: ['strace', '--version'], says: /^strace -- version 6\.13/ },
     { run: ['gdb', '--version'], says: /^GNU gdb \(Debian 16\.3-1\) 16\.3/ },

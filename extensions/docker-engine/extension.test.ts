@@ -1,4 +1,4 @@
-import { expect, testExtension, testUpstream } from '@flatcar/testing';
+import { expect, expectContainers, testExtension, testUpstream } from '@flatcar/testing';
 
 testExtension(import.meta.dirname, {
   commands: [
@@ -10,6 +10,8 @@ testExtension(import.meta.dirname, {
     { run: ['/usr/libexec/docker/cli-plugins/docker-compose', 'version'], says: { version: 'compose' } },
   ],
   units: ['docker.socket'],
+  // The stand-in for Flatcar has no containerd.
+  machine: { beside: ['containerd'], active: ['docker.socket'], also: (machine) => expectContainers(machine, { docker: true }) },
   async also(host) {
     // Flatcar's own stay what they are.
     for (const path of ['/usr/bin/containerd', '/usr/bin/runc', '/usr/lib/systemd/system/containerd.service'])

@@ -1,4 +1,4 @@
-import { testExtension, testUpstream } from '@flatcar/testing';
+import { expectContainers, testExtension, testUpstream } from '@flatcar/testing';
 
 testExtension(import.meta.dirname, {
   commands: [
@@ -11,6 +11,10 @@ testExtension(import.meta.dirname, {
     { run: ['containerd', '--version'], says: { version: 'containerd' } },
     { run: ['runc', '--version'], says: { version: 'runc' } },
   ],
+  machine: {
+    active: ['docker.socket', 'containerd.service'],
+    also: (machine) => expectContainers(machine, { ctr: ['runc'], docker: true }),
+  },
   units: ['docker.service', 'docker.socket', 'containerd.service'],
   paths: ['/usr/share/containerd/config.toml'],
 });

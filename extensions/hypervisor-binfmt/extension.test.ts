@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { archWords, ARCHES, hostArch, type Arch } from '@flatcar/core';
-import { expect, testExtension, type Host } from '@flatcar/testing';
+import { expect, testExtension, type Host, type Machine } from '@flatcar/testing';
 
 const other = ARCHES.find((arch) => arch !== hostArch()) ?? 'arm64';
 const emulator = `qemu-${archWords(other).machine}`;
@@ -55,12 +55,26 @@ async function runForeign(host: Host): Promise<void> {
   }
 }
 
+/** In a booted machine the service has registered it. */
+async function runRegistered(machine: Machine): Promise<void> {
+  const dir = await mkdtemp(join(tmpdir(), 'binfmt-'));
+  try {
+    await writeFile(join(dir, 'foreign'), program(ARCHES.find((arch) => arch !== machine.arch) ?? 'arm64'));
+    await machine.copyIn(join(dir, 'foreign'), '/run/empty/foreign');
+    expect(await machine.run('chmod +x /run/empty/foreign && /run/empty/foreign')).toBe(MESSAGE.trim());
+    expect(await machine.run('chroot /run/empty /foreign')).toBe(MESSAGE.trim());
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
 testExtension(import.meta.dirname, {
   commands: [
     { run: ['qemu-riscv64', '--version'], says: 'version' },
     { run: ['qemu-s390x', '--version'], says: 'version' },
   ],
   units: ['qemu-binfmt.service'],
+  machine: { active: ['qemu-binfmt.service'], also: runRegistered },
   also: async (host, arch) => {
     // What a machine runs by itself is neither brought nor registered.
     expect(await host.exists(`/usr/bin/qemu-${archWords(arch).machine}`)).toBe(false);

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hostArch } from '@flatcar/core';
-import { expect, testExtension, testRelocated, type Host } from '@flatcar/testing';
+import { expect, hostOf, testExtension, testRelocated, type Host } from '@flatcar/testing';
 
 const folder = '/usr/lib/hypervisor-qemu';
 const MESSAGE = 'hello from the guest';
@@ -28,7 +28,7 @@ function armKernel(): Buffer {
 const common = ['-accel', 'tcg', '-m', '64', '-nographic', '-nodefaults', '-serial', 'stdio', '-monitor', 'none', '-no-reboot'];
 
 /** Starts both kernels by the merged QEMU, emulated: KVM needs a guest of the host's architecture. */
-async function startKernels(host: Host): Promise<void> {
+async function startKernels(host: Pick<Host, 'run' | 'copyIn'>): Promise<void> {
   const dir = await mkdtemp(join(tmpdir(), 'kernels-'));
   try {
     for (const [name, kernel] of [
@@ -49,6 +49,7 @@ async function startKernels(host: Host): Promise<void> {
 }
 
 testExtension(import.meta.dirname, {
+  machine: { also: (machine) => startKernels(hostOf(machine)) },
   commands: [
     { run: ['qemu-system-x86_64', '--version'], says: 'version' },
     { run: ['qemu-system-aarch64', '--version'], says: 'version' },

@@ -1,4 +1,5 @@
 import { testExtension, testUpstream } from '@flatcar/testing';
+import { runStaticPod } from './static-pod.ts';
 
 testExtension(import.meta.dirname, {
   commands: [
@@ -14,6 +15,7 @@ testExtension(import.meta.dirname, {
   ],
   units: ['kubelet.service', 'kubelet.path'],
   paths: ['/opt/cni/bin/bridge', '/opt/cni/bin/vrf', '/etc/kubernetes/manifests', '/var/lib/kubelet/volume-plugins'],
+  machine: { beside: ['containerd'], active: ['kubelet.path'], also: runStaticPod },
 });
 
 testUpstream(import.meta.dirname, {

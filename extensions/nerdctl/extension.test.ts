@@ -1,4 +1,4 @@
-import { expect, testExtension, testUpstream } from '@flatcar/testing';
+import { expect, expectContainers, testExtension, testUpstream } from '@flatcar/testing';
 
 const version = { CNI_COMMAND: 'VERSION', CNI_NETNS: '', CNI_CONTAINERID: '', CNI_IFNAME: '', CNI_PATH: '' };
 
@@ -9,6 +9,7 @@ testExtension(import.meta.dirname, {
     { run: ['/usr/lib/cni/portmap'], env: version, says: /"supportedVersions"/ },
   ],
   paths: ['/etc/nerdctl/nerdctl.toml'],
+  machine: { beside: ['containerd'], also: (machine) => expectContainers(machine, { nerdctl: true }) },
   async also(host) {
     expect(await host.run(['cat', '/etc/nerdctl/nerdctl.toml'])).toContain('cni_path = "/usr/lib/cni"');
   },

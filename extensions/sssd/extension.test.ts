@@ -4,9 +4,38 @@ import { buildImages, expect, mergeTest, testRelocated, withHost } from '@flatca
 const stable = channelHead('stable');
 const folder = '/usr/lib/sssd';
 
+/** A user that only sssd knows, out of a file of its own. */
+const CONFIGURE = `
+set -e
+mkdir -p /run/users
+echo 'alice:x:4711:4711:Alice:/home/alice:/bin/sh' >/run/users/passwd
+echo 'alice:x:4711:' >/run/users/group
+cat >/etc/sssd/sssd.conf <<'END'
+[sssd]
+services = nss
+domains = local
+[domain/local]
+id_provider = proxy
+proxy_lib_name = files
+proxy_fast_alias = true
+auth_provider = none
+END
+chmod 600 /etc/sssd/sssd.conf
+cat /run/users/passwd >>/etc/passwd
+cat /run/users/group >>/etc/group
+`;
+
 testRelocated(import.meta.dirname, {
   folder,
   target: stable,
+  machine: {
+    async also(machine) {
+      await machine.run(`${CONFIGURE}systemctl restart sssd.service`);
+      // Debian's C library looks elsewhere than Flatcar's, which is what the variable is for.
+      expect(await machine.until('LD_LIBRARY_PATH=/usr/lib64 getent -s sss passwd alice')).toContain('alice:*:4711:4711:Alice');
+      expect(await machine.run('systemctl is-active sssd.service')).toBe('active');
+    },
+  },
   commands: [
     { run: ['sssd', '--version'], says: 'version' },
     { run: ['sssctl', '--help'], says: /Usage:/ },
@@ -24,27 +53,9 @@ testRelocated(import.meta.dirname, {
   ],
 });
 
-/** A user that only sssd knows, out of a file of its own. */
-const START = `
-set -e
-systemd-tmpfiles --create sssd.conf
-mkdir -p /run/users
-echo 'alice:x:4711:4711:Alice:/home/alice:/bin/sh' >/run/users/passwd
-echo 'alice:x:4711:' >/run/users/group
-cat >/etc/sssd/sssd.conf <<'END'
-[sssd]
-services = nss
-domains = local
-[domain/local]
-id_provider = proxy
-proxy_lib_name = files
-proxy_fast_alias = true
-auth_provider = none
-END
-chmod 600 /etc/sssd/sssd.conf
-cat /run/users/passwd >>/etc/passwd
-cat /run/users/group >>/etc/group
-sssd -i --logger=stderr >/run/sssd.log 2>&1 &
+/** Asks it, without systemd. */
+const START = `systemd-tmpfiles --create sssd.conf
+${CONFIGURE}sssd -i --logger=stderr >/run/sssd.log 2>&1 &
 for _ in $(seq 200); do [ -S /var/lib/sss/pipes/nss ] && break; sleep 0.1; done
 sleep 1
 LD_LIBRARY_PATH=/usr/lib64 getent -s sss passwd alice || { cat /run/sssd.log; cat /var/log/sssd/*.log | tail -40; }

@@ -6,4 +6,11 @@ testExtension(import.meta.dirname, {
     { run: ['tailscaled', '--version'], says: 'version' },
   ],
   units: ['tailscaled.service'],
+  machine: {
+    active: ['tailscaled.service'],
+    answers: [
+      { run: 'tailscale status --json', says: /"BackendState": "NeedsLogin"/ },
+      { run: 'ip -brief link show tailscale0', says: /^tailscale0 / },
+    ],
+  },
 });
