@@ -1,10 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { openStore, selectTargets, type Release } from '@flatcar/core';
-import { mergeTest, withHost } from '@flatcar/testing';
+import { freePort, mergeTest, untilAnswers, withHost } from '@flatcar/testing';
 import { afterAll, beforeAll, expect } from 'vitest';
 import {
   initKeys,
@@ -42,14 +40,7 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 
 /** Debian's docker-registry, which knows no referrers: the fallback of the spec is what is tested here. */
 async function withRegistry(use: (address: string) => Promise<void>): Promise<void> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => {
-    probe.listen(0, '127.0.0.1', resolve);
-  });
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => {
-    probe.close(resolve);
-  });
+  const port = await freePort();
   await withHost({ release: '0.0.0', root: { packages: ['docker-registry'] } }, async (host) => {
     const config = join(dir, 'registry.yml');
     await writeFile(
@@ -59,15 +50,7 @@ async function withRegistry(use: (address: string) => Promise<void>): Promise<vo
     await host.copyIn(config, '/etc/registry.yml');
     await host.run(['sh', '-c', 'docker-registry serve /etc/registry.yml >/run/registry.log 2>&1 & echo $! >/run/registry.pid']);
     try {
-      for (let tries = 0; ; tries += 1) {
-        const up = await fetch(`http://127.0.0.1:${port}/v2/`).then(
-          ({ ok }) => ok,
-          () => false,
-        );
-        if (up) break;
-        if (tries === 100) throw new Error(`the registry does not answer: ${await host.run(['cat', '/run/registry.log'])}`);
-        await sleep(100);
-      }
+      await untilAnswers(`http://127.0.0.1:${port}/v2/`, () => host.run(['cat', '/run/registry.log']));
       await use(`127.0.0.1:${port}`);
     } finally {
       await host.run(['sh', '-c', 'kill $(cat /run/registry.pid)']);

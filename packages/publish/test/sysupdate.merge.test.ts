@@ -2,19 +2,12 @@ import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hashFile, selectTargets, type Target } from '@flatcar/core';
-import { mergeTest, NGINX_ROOT, withHost, withNginx, type Host } from '@flatcar/testing';
+import { mergeTest, SYSUPDATES, updated, withHost, withNginx, type Host, type Updated } from '@flatcar/testing';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import { beginRotation, finishRotation, initKeys, loadKeys, localDestination, publish, transferText, type Channel } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
 
-// The real systemd-sysupdate against a real tree, served by the real nginx. 254 is the oldest that Debian still has beside Flatcar's.
-const packages = ['systemd', 'systemd-container', 'gpg', 'gpgv'];
-const SYSTEMDS = [
-  { systemd: '254', root: { suite: 'bookworm-backports', packages } },
-  { systemd: '257', root: NGINX_ROOT },
-  // It opens libcurl only when it downloads, so no package depends on it.
-  { systemd: 'the newest', root: { suite: 'sid', packages: [...packages, 'libcurl4t64'] } },
-];
+// The real systemd-sysupdate against a real tree, served by the real nginx.
 const [stable] = selectTargets('4593.2.5') as [Target];
 let dir: string;
 
@@ -38,30 +31,10 @@ async function newTree(name: string, url: string): Promise<{ keysDir: string; ad
   };
 }
 
-/** A node that has the keyring of a tree and one transfer file of the extension. */
-async function prepare(host: Host, keyring: string, transfer: string): Promise<void> {
-  const write = async (text: string, path: string): Promise<void> => {
-    const file = join(dir, 'transfer.tmp');
-    await writeFile(file, text);
-    await host.copyIn(file, path);
-  };
-  await host.run([
-    'sh',
-    '-c',
-    'rm -rf /opt/extensions /etc/extensions /etc/sysupdate.demo.d; mkdir -p /etc/sysupdate.demo.d /opt/extensions/demo /etc/extensions /etc/systemd',
-  ]);
-  await write(transfer, '/etc/sysupdate.demo.d/demo.conf');
-  await host.copyIn(keyring, '/etc/systemd/import-pubring.gpg');
-}
+const RELEASE_LINK = 'demo-4593.2.5.raw';
 
-const sysupdate = (host: Host, ...args: string[]): Promise<string> =>
-  host.run(['/usr/lib/systemd/systemd-sysupdate', '-C', 'demo', ...args]);
-/** What the link that systemd-sysext sees leads to. */
-const current = async (host: Host, link = 'demo-4593.2.5.raw'): Promise<string> =>
-  (await host.run(['readlink', '-f', `/etc/extensions/${link}`])).split('/').at(-1) ?? '';
-const installed = async (host: Host): Promise<string[]> => (await host.run(['ls', '/opt/extensions/demo'])).split('\n').filter(Boolean);
-
-describe.each(SYSTEMDS)('systemd-sysupdate of systemd $systemd', ({ systemd, root }) => {
+describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, root }) => {
+  let node: Updated;
   const onNode = async (use: (host: Host, url: string, name: string) => Promise<void>): Promise<void> => {
     const served = join(dir, 'served');
     await rm(served, { recursive: true, force: true });
@@ -82,23 +55,24 @@ describe.each(SYSTEMDS)('systemd-sysupdate of systemd $systemd', ({ systemd, roo
       const { add } = await newTree('tree', url);
       await add('1.0.0');
       const tree = join(dir, 'served/tree');
-      await prepare(
+      node = await updated(
         host,
+        'demo',
         join(tree, 'keys/import-pubring.gpg'),
         await readFile(join(tree, 'demo/transfer/release/latest.transfer'), 'utf8'),
       );
-      expect(await sysupdate(host, 'list')).toMatch(/1\.0\.0.*candidate/);
-      await sysupdate(host, 'update');
-      expect(await installed(host)).toEqual(['demo-1.0.0-4593.2.5-x86-64.raw']);
-      expect(await current(host)).toBe('demo-1.0.0-4593.2.5-x86-64.raw');
+      expect(await node.sysupdate('list')).toMatch(/1\.0\.0.*candidate/);
+      await node.sysupdate('update');
+      expect(await node.installed()).toEqual(['demo-1.0.0-4593.2.5-x86-64.raw']);
+      expect(await node.current(RELEASE_LINK)).toBe('demo-1.0.0-4593.2.5-x86-64.raw');
       await host.copyOut('/opt/extensions/demo/demo-1.0.0-4593.2.5-x86-64.raw', join(dir, 'got.raw'));
       expect(await hashFile(join(dir, 'got.raw'))).toBe(await hashFile(join(tree, 'demo/4593.2.5/demo-1.0.0-4593.2.5-x86-64.raw')));
 
       await add('1.0.1', '2.0.0');
-      expect(await sysupdate(host, 'list')).toMatch(/2\.0\.0.*candidate/);
-      await sysupdate(host, 'update');
-      expect(await current(host)).toBe('demo-2.0.0-4593.2.5-x86-64.raw');
-      expect(await sysupdate(host, 'update')).toMatch(/No update needed|newest version is already installed/i);
+      expect(await node.sysupdate('list')).toMatch(/2\.0\.0.*candidate/);
+      await node.sysupdate('update');
+      expect(await node.current(RELEASE_LINK)).toBe('demo-2.0.0-4593.2.5-x86-64.raw');
+      expect(await node.sysupdate('update')).toMatch(/No update needed|newest version is already installed/i);
     }),
   );
 
@@ -108,30 +82,32 @@ describe.each(SYSTEMDS)('systemd-sysupdate of systemd $systemd', ({ systemd, roo
       await add('1.0.0', '1.0.1', '1.1.0', '2.0.0');
       const tree = join(dir, 'served/tree');
       const take = async (kind: 'portable' | 'release', channel: string): Promise<string> => {
-        await prepare(
+        node = await updated(
           host,
+          'demo',
           join(tree, 'keys/import-pubring.gpg'),
           await readFile(join(tree, `demo/transfer/${kind}/${channel}.conf`), 'utf8'),
         );
-        const said = await sysupdate(host, 'update');
-        return (await installed(host)).join(' ') || said;
+        const said = await node.sysupdate('update');
+        return (await node.installed()).join(' ') || said;
       };
       expect(await take('portable', 'latest')).toBe('demo-2.0.0-x86-64.raw');
-      expect(await current(host, 'demo.raw')).toBe('demo-2.0.0-x86-64.raw');
+      expect(await node.current('demo.raw')).toBe('demo-2.0.0-x86-64.raw');
       expect(await take('release', '1.0')).toBe('demo-1.0.1-4593.2.5-x86-64.raw');
       expect(await take('release', '1')).toBe('demo-1.1.0-4593.2.5-x86-64.raw');
       expect(await take('release', '1.0.0')).toBe('demo-1.0.0-4593.2.5-x86-64.raw');
-      expect(await current(host)).toBe('demo-1.0.0-4593.2.5-x86-64.raw');
+      expect(await node.current(RELEASE_LINK)).toBe('demo-1.0.0-4593.2.5-x86-64.raw');
       // A node that prepares for the next release has its number in place of %w.
       const channel: Channel = { kind: 'latest' };
-      await prepare(
+      node = await updated(
         host,
+        'demo',
         join(tree, 'keys/import-pubring.gpg'),
         transferText({ name: 'demo', kind: 'release', channel, baseUrl: `${url}/tree`, release: '4593.2.5' }),
       );
       await host.setRelease('4593.2.4');
-      await sysupdate(host, 'update');
-      expect(await current(host)).toBe('demo-2.0.0-4593.2.5-x86-64.raw');
+      await node.sysupdate('update');
+      expect(await node.current(RELEASE_LINK)).toBe('demo-2.0.0-4593.2.5-x86-64.raw');
     }),
   );
 
@@ -152,30 +128,30 @@ describe.each(SYSTEMDS)('systemd-sysupdate of systemd $systemd', ({ systemd, roo
       const badSums = join(await copyTree('sums'), 'SHA256SUMS');
       const text = await readFile(badSums, 'utf8');
       await writeFile(badSums, text.replace(/^[0-9a-f]{2}/, 'ff'));
-      await prepare(host, keyring, transfer('sums'));
-      expect(await sysupdate(host, 'update')).toMatch(/signature verification failed/i);
-      expect(await installed(host)).toEqual([]);
+      node = await updated(host, 'demo', keyring, transfer('sums'));
+      expect(await node.sysupdate('update')).toMatch(/signature verification failed/i);
+      expect(await node.installed()).toEqual([]);
 
       const badImage = join(await copyTree('image'), image);
       const bytes = await readFile(badImage);
       bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
       await rm(badImage);
       await writeFile(badImage, bytes);
-      await prepare(host, keyring, transfer('image'));
-      expect(await sysupdate(host, 'update')).toMatch(/hash|checksum|SHA256|invalid/i);
-      expect((await installed(host)).filter((name) => !name.startsWith('.'))).toEqual([]);
+      node = await updated(host, 'demo', keyring, transfer('image'));
+      expect(await node.sysupdate('update')).toMatch(/hash|checksum|SHA256|invalid/i);
+      expect((await node.installed()).filter((name) => !name.startsWith('.'))).toEqual([]);
 
       await initKeys(join(dir, 'keys-other'));
       const { keyringOf } = await import('../src/pgp.ts');
       const other = join(dir, 'keys-other/other.gpg');
       await writeFile(other, keyringOf((await loadKeys(join(dir, 'keys-other'), {})).trusted));
-      await prepare(host, other, transfer('tree'));
-      expect(await sysupdate(host, 'update')).toMatch(/signature verification failed/i);
-      expect(await installed(host)).toEqual([]);
+      node = await updated(host, 'demo', other, transfer('tree'));
+      expect(await node.sysupdate('update')).toMatch(/signature verification failed/i);
+      expect(await node.installed()).toEqual([]);
 
-      await prepare(host, keyring, transfer('tree'));
-      await sysupdate(host, 'update');
-      expect(await current(host)).toBe(image);
+      node = await updated(host, 'demo', keyring, transfer('tree'));
+      await node.sysupdate('update');
+      expect(await node.current(RELEASE_LINK)).toBe(image);
     }),
   );
 
@@ -188,9 +164,9 @@ describe.each(SYSTEMDS)('systemd-sysupdate of systemd $systemd', ({ systemd, roo
       await copyFile(join(served, 'keys/import-pubring.gpg'), old);
       const transfer = await readFile(join(served, 'demo/transfer/release/latest.conf'), 'utf8');
       const update = async (keyring: string): Promise<string> => {
-        await prepare(host, keyring, transfer);
-        const said = await sysupdate(host, 'update');
-        return (await installed(host)).join(' ') || said;
+        node = await updated(host, 'demo', keyring, transfer);
+        const said = await node.sysupdate('update');
+        return (await node.installed()).join(' ') || said;
       };
       await beginRotation(keysDir);
       await add('1.0.1');

@@ -1,12 +1,14 @@
 // What tests of extensions import: vitest's own words, and the merge level of the tests.
 export { expect } from 'vitest';
 export { afterAll, afterEach, beforeAll, beforeEach, describe, machineTest, mergeTest, test } from './levels.ts';
-export { withHost, type Host } from './host.ts';
+export { WITHOUT_VERITY, withHost, type Host } from './host.ts';
 export { buildImages, testExtension, versionPattern, type ExtensionTest } from './extension.ts';
 export { writeContainer, type TestContainer } from './oci.ts';
 export { imagePath, linkPath, withMachine, type Delivered, type Machine, type MachineOptions } from './machine/machine.ts';
 export { describeMachines, type MachineTest, type Selection } from './machine/extensions.ts';
 export { NGINX_ROOT, withNginx } from './nginx.ts';
+export { freePort, untilAnswers } from './server.ts';
+export { SYSUPDATES, updated, type Updated } from './sysupdate.ts';
 export { debianRoot, type RootOptions } from './root.ts';
 export {
   compileStatic,

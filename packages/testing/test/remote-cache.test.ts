@@ -1,12 +1,11 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { cacheRoot, digestOf, exec, hashFile, openStore } from '@flatcar/core';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { freePort, untilAnswers } from '../src/server.ts';
 
 // Turbo's remote cache as docs/remote-cache.md sets it up, with a real server, and checkouts of this repository.
 const repository = resolve(import.meta.dirname, '../../..');
@@ -18,15 +17,6 @@ let dir: string;
 let server: ChildProcess | undefined;
 let api: string;
 const storage = (): string => join(dir, 'storage');
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, 'close');
-  return port;
-}
 
 /** The server's packages, installed once from its own lock and kept in the store. */
 async function installServer(): Promise<string> {
@@ -70,17 +60,7 @@ beforeAll(async () => {
       BODY_LIMIT: '4000000000', TURBO_REMOTE_CACHE_SIGNATURE_KEY: KEY,
     }, // prettier-ignore
   });
-  for (let tries = 0; ; tries += 1) {
-    const status = await fetch(`${api}/v8/artifacts/status`, { headers: { authorization: `Bearer ${TOKEN}` } }).then(
-      ({ ok }) => ok,
-      () => false,
-    );
-    if (status) break;
-    if (tries > 300) throw new Error('the cache server did not start');
-    await new Promise((done) => {
-      setTimeout(done, 100);
-    });
-  }
+  await untilAnswers(`${api}/v8/artifacts/status`, () => 'what it said is above', () => server?.exitCode !== null); // prettier-ignore
 }, 900_000);
 afterAll(async () => {
   server?.kill();

@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { digestOf, hashFile, openGo, openStore, openTools } from '@flatcar/core';
+import { freePort, untilAnswers } from '@flatcar/testing';
 
 const MODULE = join(import.meta.dirname, '../versitygw');
 
@@ -30,14 +29,7 @@ export interface TestBucket {
 /** Runs an S3 server with one empty bucket, `bucket`, whose objects are files of a folder. */
 export async function withBucket(dir: string, use: (bucket: TestBucket) => Promise<void>): Promise<void> {
   const program = await gateway();
-  const probe = createServer();
-  await new Promise<void>((resolve) => {
-    probe.listen(0, '127.0.0.1', resolve);
-  });
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => {
-    probe.close(resolve);
-  });
+  const port = await freePort();
   await mkdir(join(dir, 'bucket'), { recursive: true });
   const server = spawn(program, ['--port', `127.0.0.1:${port}`, '--access', 'tester', '--secret', 'a secret of this test', 'posix', dir], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -45,15 +37,7 @@ export async function withBucket(dir: string, use: (bucket: TestBucket) => Promi
   let said = '';
   for (const stream of [server.stdout, server.stderr]) stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
   try {
-    for (let tries = 0; ; tries += 1) {
-      const up = await fetch(`http://127.0.0.1:${port}/`).then(
-        () => true,
-        () => false,
-      );
-      if (up) break;
-      if (tries === 100 || server.exitCode !== null) throw new Error(`the S3 server does not answer: ${said}`);
-      await sleep(100);
-    }
+    await untilAnswers(`http://127.0.0.1:${port}/`, () => said, () => server.exitCode !== null); // prettier-ignore
     await use({
       env: { AWS_ACCESS_KEY_ID: 'tester', AWS_SECRET_ACCESS_KEY: 'a secret of this test', AWS_ENDPOINT_URL: `http://127.0.0.1:${port}` },
       dir: join(dir, 'bucket'),
