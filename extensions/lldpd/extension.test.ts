@@ -1,0 +1,13 @@
+import { testExtension } from '@flatcar/testing';
+
+testExtension(import.meta.dirname, {
+  commands: [
+    { run: ['lldpd', '--version'], says: 'version' },
+    { run: ['lldpcli', '--version'], says: 'version' },
+  ],
+  units: ['lldpd.service'],
+  machine: {
+    active: ['lldpd.service'],
+    answers: [{ run: 'lldpcli show chassis', says: /SysName:/ }],
+  },
+});
