@@ -1,0 +1,5 @@
+import { testExtension } from '@flatcar/testing';
+
+testExtension(import.meta.dirname, {
+  commands: [{ run: ['yq', '--version'], says: 'version' }],
+});
