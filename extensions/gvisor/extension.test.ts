@@ -1,8 +1,13 @@
-import { expect, testUpstream } from '@flatcar/testing';
+import { expect, expectContainers, testUpstream } from '@flatcar/testing';
 import { SIDECARS } from './layouts.ts';
 
 // Its source route is Bazel's, which no package registry serves.
 testUpstream(import.meta.dirname, {
+  machine: {
+    beside: ['containerd'],
+    answers: [{ run: 'runsc --version', says: /^runsc version release-/ }],
+    also: (machine) => expectContainers(machine, { ctr: ['runsc'] }),
+  },
   programs: ['/usr/bin/runsc', '/usr/bin/containerd-shim-runsc-v1'],
   paths: ['/usr/share/containerd/conf.d/50-gvisor.toml', '/usr/lib/containerd-conf/make-config'],
   async also(host) {

@@ -4,6 +4,7 @@ const firmware = ['hypervisor-fw', 'CLOUDHV.fd'].map((name) => `/usr/share/cloud
 
 // Upstream cannot be reached from where only package registries are: stand-ins of its names are served.
 testUpstream(import.meta.dirname, {
+  machine: { answers: [{ run: 'cloud-hypervisor --version', says: /^cloud-hypervisor v\d/ }] },
   programs: ['/usr/bin/cloud-hypervisor', '/usr/bin/ch-remote'],
   paths: firmware,
   async also(host) {

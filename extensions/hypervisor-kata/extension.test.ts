@@ -4,6 +4,7 @@ const root = '/usr/lib/kata';
 
 // Upstream cannot be reached from where only package registries are: files of its layout stand in for its archive.
 testUpstream(import.meta.dirname, {
+  machine: { answers: [{ run: 'containerd-shim-kata-v2 --version', says: /containerd.shim.*\d/i }] },
   programs: ['/usr/bin/containerd-shim-kata-v2', `${root}/bin/cloud-hypervisor`, `${root}/libexec/virtiofsd`],
   paths: ['/usr/share/containerd/conf.d/50-kata.toml', '/usr/lib/containerd-conf/make-config'],
   async also(host) {

@@ -13,9 +13,9 @@ testExtension(import.meta.dirname, {
       says: /"supportedVersions"/,
     },
   ],
-  units: ['kubelet.service', 'kubelet.path'],
+  units: ['kubelet.service', 'kubelet.path', 'kubernetes-sysctl.service'],
   paths: ['/opt/cni/bin/bridge', '/opt/cni/bin/vrf', '/etc/kubernetes/manifests', '/var/lib/kubelet/volume-plugins'],
-  machine: { beside: ['containerd'], active: ['kubelet.path'], also: runStaticPod },
+  machine: { beside: ['containerd'], active: ['kubernetes-sysctl.service', 'kubelet.path'], also: runStaticPod },
 });
 
 testUpstream(import.meta.dirname, {

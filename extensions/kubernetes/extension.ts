@@ -42,7 +42,7 @@ export default defineExtension({
     cniPlugins(v.cni),
   ],
   // Not kubelet.service itself: it would fail every ten seconds until kubeadm has run.
-  start: ['kubelet.path'],
+  start: ['kubernetes-sysctl.service', 'kubelet.path'],
   // Flatcar has one of its own, which is older than the cluster as a rule.
   replaces: ['usr/bin/crictl'],
 });

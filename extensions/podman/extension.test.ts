@@ -3,6 +3,7 @@ import { expect, testUpstream } from '@flatcar/testing';
 const HELPERS = ['conmon', 'netavark', 'aardvark-dns', 'catatonit', 'rootlessport', 'crun', 'pasta', 'pasta.avx2'];
 
 testUpstream(import.meta.dirname, {
+  machine: { active: ['podman.socket'], answers: [{ run: 'podman info --format "{{.Host.OCIRuntime.Name}}"', says: /^crun$/ }] },
   programs: ['/usr/bin/podman', '/usr/libexec/podman/quadlet', ...HELPERS.map((name) => `/usr/lib/podman/${name}`)],
   paths: ['/etc/containers/policy.json', '/etc/containers/registries.conf', '/run/podman'],
   async also(host) {

@@ -16,6 +16,7 @@ export const CTR_RUNTIMES = {
   runc: '--runtime io.containerd.runc.v2',
   crun: '--runtime io.containerd.runc.v2 --runc-binary /usr/bin/crun',
   youki: '--runtime io.containerd.runc.v2 --runc-binary /usr/bin/youki',
+  runsc: '--runtime io.containerd.runsc.v1',
   wasmtime: '--runtime io.containerd.wasmtime.v1',
 } as const;
 export type CtrRuntime = keyof typeof CTR_RUNTIMES;

@@ -26,7 +26,8 @@ import {
 } from '@flatcar/core';
 import { expect } from 'vitest';
 import { withHost, type Host } from './host.ts';
-import { describe, mergeTest } from './levels.ts';
+import { describe, isCollected, mergeTest } from './levels.ts';
+import type { MachineTest } from './machine/extensions.ts';
 
 /**
  * What upstream's archives hold (`a -> b` is a link), by a pattern of their file names: the default of an extension's `layouts.ts`. A raw file needs
@@ -40,6 +41,8 @@ export interface UpstreamTest {
   /** Programs that must come out of the merged image. */
   readonly programs: readonly string[];
   readonly paths?: readonly string[];
+  /** What a booted machine shows of upstream's own files; skipped where they cannot be had. */
+  readonly machine?: MachineTest;
   readonly also?: (host: Host) => Promise<void>;
 }
 
@@ -194,6 +197,7 @@ export async function withUpstream(use: (upstream: Upstream, store: Store) => Pr
  * so, and its output says for which URLs.
  */
 export function testUpstream(dir: string, about: UpstreamTest): void {
+  if (about.machine !== undefined && isCollected({ dir, about: { commands: [], machine: about.machine } })) return;
   describe("files of upstream's names and layouts (fixtures, not upstream's own)", () => {
     mergeTest('are fetched, checked, unpacked and merged', () =>
       withUpstream(async (upstream) => {
