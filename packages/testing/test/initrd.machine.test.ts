@@ -2,14 +2,16 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { channelHead } from '@flatcar/core';
+import { catalogue, channelHead } from '@flatcar/core';
 import { afterAll, beforeAll, describe, expect, sharedMachine } from '../src/index.ts';
 import { demoImages } from './helpers/demo.ts';
-import { EXPECTED_MODES, imagePolicies, MODES_SCRIPT, policyImages } from './helpers/systemd.ts';
+import { imagePolicies, INITRD_POLICIES, mutableModes, policyImages } from './helpers/systemd.ts';
 
 const release = channelHead('beta');
+const other = catalogue().find(({ era, number }) => era === 'initrd' && number !== release.number);
+if (other === undefined) throw new Error('the catalogue has one release that merges in the initrd');
 const STRICT = 'root=signed+absent:usr=signed+absent';
-const MERGED = 'systemd-sysext status --no-pager --no-legend | grep ^/usr';
+const MERGED = 'systemd-sysext status --no-pager --no-legend';
 
 describe(`${release.number}, merged in the initrd`, () => {
   let folder: string;
@@ -19,35 +21,48 @@ describe(`${release.number}, merged in the initrd`, () => {
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
   const inMachine = sharedMachine(async () => {
-    const { certificate, files } = await policyImages(folder, release);
+    const { keys, files } = await policyImages(folder, release);
     const [conf] = await demoImages(folder, [release], { name: 'conf', kind: 'confext' });
-    if (conf === undefined || files['good'] === undefined) throw new Error('the build made no image');
+    const [elsewhere] = await demoImages(folder, [other], { name: 'elsewhere', sign: keys });
+    if (conf === undefined || elsewhere === undefined || files['good'] === undefined) throw new Error('the build made no image');
     return {
       release,
-      images: [{ image: conf }],
+      images: [{ image: conf }, { image: elsewhere }],
       seed: {
         files: {
           '/etc/systemd/sysext.conf': `[SysExt]\nImagePolicy=${STRICT}\n`,
-          '/etc/verity.d/ours.crt': await readFile(certificate, 'utf8'),
+          '/etc/verity.d/ours.crt': await readFile(keys.certificate, 'utf8'),
+          '/opt/test-agent/initrd': await readFile(INITRD_POLICIES, 'utf8'),
         },
-        copies: { '/opt/extensions/policy/good.raw': files['good'] },
+        copies: Object.fromEntries(Object.entries(files).map(([name, file]) => [`/opt/extensions/policy/${name}.raw`, file])),
         links: { '/etc/extensions/good.raw': '/opt/extensions/policy/good.raw' },
       },
     };
   });
 
-  inMachine('the initrd merges our signed image under a strict policy, and a confext', async (machine) => {
+  inMachine('the initrd merges our signed image under a strict policy, a confext, and none of another release', async (machine) => {
     expect(await machine.run('journalctl --boot --unit=merge.service --no-pager')).toMatch(/Using extensions 'good/);
     expect(await machine.run(MERGED)).toContain('good');
+    expect(await machine.run(MERGED)).not.toContain('elsewhere');
     expect(await machine.run('good')).toBe('demo 1.0.0');
     await machine.until('systemctl is-active good.service');
     expect(await machine.run('cat /etc/conf.conf')).toBe('version=1.0.0');
   });
 
-  inMachine('the initrd refuses an image whose signature is missing, and the machine boots without it', async (machine) => {
+  inMachine(
+    'the initrd refuses under it what has no verity, no signature, the signature of another key, or a flipped byte',
+    async (machine) => {
+      const said = await machine.run('cat /run/initrd-said');
+      expect(
+        said.split('\n').filter((line) => /: (?:taken|refused)$/.test(line)),
+        said,
+      ).toEqual(['bare: refused', 'flipped: refused', 'foreign: refused', 'good: taken', 'unsigned: refused']);
+      await machine.run('rm /opt/test-agent/initrd');
+    },
+  );
+
+  inMachine('a machine whose image the initrd refuses boots without it', async (machine) => {
     await machine.run('systemd-confext unmerge');
-    const { files } = await policyImages(folder, release);
-    await machine.copyIn(files['unsigned'] ?? '', '/opt/extensions/policy/unsigned.raw');
     await machine.run('rm /etc/extensions/good.raw && ln -s /opt/extensions/policy/unsigned.raw /etc/extensions/');
     await machine.reboot();
     expect(await machine.run('journalctl --boot --unit=merge.service --no-pager')).toContain('does not match image policy');
@@ -62,26 +77,20 @@ describe(`${release.number}, merged in the initrd`, () => {
     imagePolicies(machine, release, folder, { foreignIsVerity: true }),
   );
 
-  inMachine('every mode of --mutable= writes where it should, persists or vanishes, and is cleanly unmerged', async (machine) => {
-    await machine.copyIn(MODES_SCRIPT, '/root/modes.sh');
-    await machine.run('systemd-sysext unmerge; systemd-confext unmerge || true');
-    for (const [kind, hierarchy] of [
-      ['sysext', '/usr'],
-      ['confext', '/etc'],
-    ] as const)
-      for (const upper of ['folder', 'absent', ...(kind === 'confext' ? (['link'] as const) : [])] as const)
-        expect
-          .soft(await machine.run(`bash /root/modes.sh ${kind} ${hierarchy} ${upper}`), `${hierarchy} ${upper}`)
-          .toBe(EXPECTED_MODES[upper]);
-  });
+  inMachine('every mode of --mutable= writes where it should, persists or vanishes, and is cleanly unmerged', mutableModes);
 
   inMachine('units named in EXTENSION_RESTART_UNITS restart on a refresh', async (machine) => {
-    const extension = '/run/extensions/restarter/usr/lib/extension-release.d';
+    const pid = async (): Promise<string> => machine.run('systemctl show --property=MainPID --value good.service');
+    const add = (name: string, more: string): Promise<string> =>
+      machine.run(
+        `mkdir -p /run/extensions/${name}/usr/lib/extension-release.d && printf 'ID=_any\\n${more}' >/run/extensions/${name}/usr/lib/extension-release.d/extension-release.${name} && systemd-sysext refresh`,
+      );
     await machine.run('systemd-sysext refresh; systemctl restart good.service');
-    const pid = await machine.run('systemctl show --property=MainPID --value good.service');
-    await machine.run(
-      `mkdir -p ${extension} && printf 'ID=_any\\nEXTENSION_RESTART_UNITS=good.service\\n' >${extension}/extension-release.restarter && systemd-sysext refresh`,
-    );
-    await machine.until(`systemctl is-active good.service && [ "$(systemctl show --property=MainPID --value good.service)" != ${pid} ]`);
+    const before = await pid();
+    await add('without', '');
+    expect(await machine.run(MERGED)).toContain('without');
+    expect(await pid()).toBe(before);
+    await add('restarter', 'EXTENSION_RESTART_UNITS=good.service\\n');
+    await machine.until(`systemctl is-active good.service && [ "$(systemctl show --property=MainPID --value good.service)" != ${before} ]`);
   });
 });

@@ -1,5 +1,5 @@
 import { PassThrough } from 'node:stream';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { exec, openStore } from '@flatcar/core';
@@ -98,8 +98,9 @@ test('the archive for the kernel is one that cpio readers take', async () => {
 test('a seed is a tar of files, copies and links, owned by root, without folders', async () => {
   const image = join(dir, 'image.raw');
   await writeFile(image, 'bytes');
+  await symlink('image.raw', join(dir, 'newest.raw')); // what a link leads to is what is copied
   const out = join(dir, 'seed');
-  await writeSeed(openStore(join(dir, 'store')), { files: { '/etc/a': 'text', '/opt/bin/b': '#!/bin/sh\n' }, copies: { '/opt/i.raw': image }, links: { '/etc/l': '/opt/i.raw' } }, out); // prettier-ignore
+  await writeSeed(openStore(join(dir, 'store')), { files: { '/etc/a': 'text', '/opt/bin/b': '#!/bin/sh\n' }, copies: { '/opt/i.raw': join(dir, 'newest.raw') }, links: { '/etc/l': '/opt/i.raw' } }, out); // prettier-ignore
   const listed = (await exec('tar', ['--list', '--verbose', '--numeric-owner', '--file', out])).split('\n');
   expect(listed.map((line) => line.replace(/\s+\d+ \d{4}-\d\d-\d\d \d\d:\d\d/, ''))).toEqual([
     '-rw-r--r-- 0/0 etc/a',

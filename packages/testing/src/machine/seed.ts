@@ -1,4 +1,4 @@
-import { link, mkdir, symlink, writeFile, copyFile } from 'node:fs/promises';
+import { link, mkdir, realpath, symlink, writeFile, copyFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { exec, type Store } from '@flatcar/core';
 
@@ -27,7 +27,11 @@ export async function writeSeed(store: Store, seed: Seed, out: string): Promise<
     };
     for (const [path, text] of Object.entries(seed.files ?? {}))
       await place(path, (to) => writeFile(to, text, { mode: modeOf(path, text) }));
-    for (const [path, from] of Object.entries(seed.copies ?? {})) await place(path, (to) => link(from, to).catch(() => copyFile(from, to))); // the store may be on another disk
+    for (const [path, from] of Object.entries(seed.copies ?? {}))
+      await place(path, async (to) => {
+        const file = await realpath(from);
+        await link(file, to).catch(() => copyFile(file, to)); // the store may be on another disk
+      });
     for (const [path, target] of Object.entries(seed.links ?? {})) await place(path, (to) => symlink(target, to));
     // Files only: the folders on the node keep their modes.
     await exec('tar', ['--create', `--file=${out}`, `--directory=${temp}`, '--owner=0', '--group=0', '--hard-dereference', '--null', '--files-from=-'], {

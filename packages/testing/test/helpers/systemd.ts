@@ -1,6 +1,6 @@
 import { copyFile, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Image, Release } from '@flatcar/core';
+import type { Image, Release, SignKeys } from '@flatcar/core';
 import { expect, type Machine } from '../../src/index.ts';
 import { demoImages, newKeys } from './demo.ts';
 
@@ -22,17 +22,14 @@ async function flipped(file: string, find: string, out: string): Promise<string>
   return out;
 }
 
-/** Disk images of each kind that a policy tells apart, for the release that a machine runs. */
-export async function policyImages(
-  folder: string,
-  release: Release,
-): Promise<{ certificate: string; files: Readonly<Record<string, string>> }> {
+/** Disk images of each kind that a policy tells apart, for the release that a machine runs, and our keys. */
+export async function policyImages(folder: string, release: Release): Promise<{ keys: SignKeys; files: Readonly<Record<string, string>> }> {
   const [ours, theirs] = [await newKeys(folder, 'ours'), await newKeys(folder, 'theirs')];
   const one = async (name: string, sign?: typeof ours, target: Release | 'portable' = release): Promise<string> =>
     ((await demoImages(folder, [target], { name, ...(sign === undefined ? {} : { sign }) }))[0] as Image).file;
   const good = await one('good', ours);
   return {
-    certificate: ours.certificate,
+    keys: ours,
     files: {
       good,
       unsigned: await one('unsigned'), // the same partitions but for the signature's
@@ -50,8 +47,8 @@ export async function imagePolicies(
   folder: string,
   systemd: { readonly foreignIsVerity: boolean },
 ): Promise<void> {
-  const { certificate, files } = await policyImages(folder, release);
-  await machine.copyIn(certificate, '/etc/verity.d/ours.crt');
+  const { keys, files } = await policyImages(folder, release);
+  await machine.copyIn(keys.certificate, '/etc/verity.d/ours.crt');
   await machine.run('mkdir -p /root/links && mv /etc/extensions/* /root/links/ && systemd-sysext unmerge');
   const merges = async (name: string, policy: string): Promise<boolean> => {
     await machine.run(
@@ -76,11 +73,11 @@ export async function imagePolicies(
   await machine.run('rm /etc/extensions/* && mv /root/links/* /etc/extensions/ && systemd-sysext refresh');
 }
 
-/** The script that tries every mode of `--mutable=`. */
-export const MODES_SCRIPT = join(import.meta.dirname, '../guest/mutable.sh');
+/** The script that has the initrd judge the images of `policyImages` below /opt/extensions/policy; what it says is in /run/initrd-said. */
+export const INITRD_POLICIES = join(import.meta.dirname, '../guest/initrd-policies.sh');
 
-/** What it finds, by what stands in /var/lib/extensions.mutable before the merge (systemd-sysext(8), docs/mutable-overlays.md). */
-export const EXPECTED_MODES: Readonly<Record<'folder' | 'absent' | 'link', string>> = {
+/** What guest/mutable.sh finds, by what stands in /var/lib/extensions.mutable before the merge (systemd-sysext(8), docs/mutable-overlays.md). */
+const EXPECTED_MODES: Readonly<Record<'folder' | 'absent' | 'link', string>> = {
   folder: `no merged=yes kept=no written=no persists=no clean=yes
 auto merged=yes kept=yes written=yes persists=yes clean=yes
 yes merged=yes kept=yes written=yes persists=yes clean=yes
@@ -101,3 +98,22 @@ import merged=no kept=no written=yes persists=yes clean=yes
 ephemeral merged=yes kept=no written=yes persists=no clean=yes
 ephemeral-import merged=no kept=no written=yes persists=yes clean=yes`,
 };
+
+/** Tries every mode of `--mutable=` with the sysexts and confexts of a machine, of which one at least has to be for its release; beside them, one with /opt. */
+export async function mutableModes(machine: Machine): Promise<void> {
+  await machine.copyIn(join(import.meta.dirname, '../guest/mutable.sh'), '/root/modes.sh');
+  const opted = '/run/extensions/opted';
+  await machine.run(`mkdir -p ${opted}/usr/lib/extension-release.d ${opted}/opt && touch ${opted}/opt/opted
+    echo ID=_any >${opted}/usr/lib/extension-release.d/extension-release.opted
+    systemd-sysext unmerge; systemd-confext unmerge; true`);
+  for (const [kind, hierarchy] of [
+    ['sysext', '/usr'],
+    ['sysext', '/opt'],
+    ['confext', '/etc'],
+  ] as const)
+    for (const upper of ['folder', 'absent', ...(kind === 'confext' ? (['link'] as const) : [])] as const)
+      expect
+        .soft(await machine.run(`bash /root/modes.sh ${kind} ${hierarchy} ${upper}`), `${hierarchy} ${upper}`)
+        .toBe(EXPECTED_MODES[upper]);
+  await machine.run(`rm -r ${opted}`);
+}
