@@ -90,9 +90,21 @@ describe('outdated', () => {
     expect(rows.length).toBeGreaterThan(2);
     expect(errors).toEqual([expect.objectContaining({ of: 'cni', error: 'the server answered 404' })]);
     expect(err).toMatch(/1 version sources could not be asked/);
+    expect(err).toMatch(/at: extensions\/kubernetes\/extension\.ts:\d+ \(github containernetworking\/plugins\)/);
   });
   test('an extension that is not there', async () => {
     expect(await run('outdated', 'nothing')).toMatchObject({ code: 1, err: expect.stringMatching(/there is no extension 'nothing'/) });
+  });
+});
+
+describe('bump', () => {
+  test('that something could not be asked is never that it is up to date', async () => {
+    served.clear();
+    const { code, out, err } = await run('bump', '--dry-run', 'kubernetes', 'node-exporter');
+    expect(code).toBe(1);
+    expect(out).toBe('of those that could be asked nothing is outdated\n');
+    expect(err).toMatch(/2 of 2 extensions could not be bumped/);
+    expect(err).toMatch(/at: kubernetes: extensions\/kubernetes\/extension\.ts:\d+ \(https:\/\/dl\.k8s\.io\/release\/stable\.txt\)/);
   });
 });
 

@@ -37,7 +37,7 @@ export async function findBumps(loaded: LoadedExtension, context: UpstreamContex
   const [error] = errors;
   if (error !== undefined)
     throw new UserError(`${error.of === 'version' ? '' : `${error.of}: `}${error.error}`, {
-      where: error.where ?? error.source,
+      where: `${error.place} (${error.where ?? error.source})`,
       ...(error.next === undefined ? {} : { next: error.next }),
     });
   const extension = loaded.extension.name;

@@ -1,4 +1,6 @@
-import { messageOf, newestFirst, UserError, type LoadedExtension, type VersionSource } from '@flatcar/core';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { lineOf, messageOf, newestFirst, UserError, type LoadedExtension, type VersionSource } from '@flatcar/core';
 import type { UpstreamContext } from './context.ts';
 import { newerPackages, type PackageChange } from './newer-packages.ts';
 import { keptVersions, listVersions, releaseDate } from './versions.ts';
@@ -29,6 +31,8 @@ export interface OutdatedError {
   readonly of: string;
   readonly source: string;
   readonly error: string;
+  /** File and line of the definition that names the source. */
+  readonly place: string;
   readonly where?: string;
   readonly next?: string;
 }
@@ -109,19 +113,29 @@ async function ofPackages(loaded: LoadedExtension, context: UpstreamContext): Pr
   return (await Promise.all(rows)).flat();
 }
 
+/** Where a definition names a source: the line of its address, else of its key. */
+async function placeOf({ dir }: LoadedExtension, of: string, { at }: VersionSource): Promise<string> {
+  const file = join(dir, 'extension.ts');
+  const keys =
+    of === 'version' ? [/^\s*versions:/] : of === 'packages' ? [/\bcomponents:/] : [new RegExp(`^\\s*(?:'${of}'|${of}):`), /^\s*coupled:/];
+  return `${file}:${lineOf(await readFile(file, 'utf8').catch(() => ''), [...(at === '' ? [] : [`'${at}'`]), ...keys])}`;
+}
+
 /** Asks upstream of all extensions side by side; what fails for one is told beside the answers for the rest. */
 export async function findOutdated(extensions: readonly LoadedExtension[], context: UpstreamContext): Promise<Outdated> {
   const questions = extensions.flatMap((loaded) => {
     const { name, versions, coupled } = loaded.extension;
     return [
-      { extension: name, of: 'version', source: versions, ask: () => ofLead(loaded, context) },
+      { loaded, extension: name, of: 'version', source: versions, ask: () => ofLead(loaded, context) },
       ...Object.entries(coupled).map(([of, source]) => ({
+        loaded,
         extension: name,
         of,
         source,
         ask: () => ofCoupled(loaded, of, source, context),
       })),
       {
+        loaded,
         extension: name,
         of: 'packages',
         source: { kind: 'debian' as const, at: 'packages', keep: 'newest' },
@@ -133,7 +147,7 @@ export async function findOutdated(extensions: readonly LoadedExtension[], conte
   context.signal?.throwIfAborted();
   const rows: OutdatedRow[] = [];
   const errors: OutdatedError[] = [];
-  for (const [index, { extension, of, source }] of questions.entries()) {
+  for (const [index, { extension, of, source, loaded }] of questions.entries()) {
     const answer = answers[index];
     if (answer?.status === 'fulfilled') rows.push(...answer.value);
     else {
@@ -144,6 +158,7 @@ export async function findOutdated(extensions: readonly LoadedExtension[], conte
         of,
         source: sourceOf(source),
         error: messageOf(reason),
+        place: await placeOf(loaded, of, source),
         ...(where === undefined ? {} : { where }),
         ...(next === undefined ? {} : { next }),
       });

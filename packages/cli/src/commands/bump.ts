@@ -104,8 +104,8 @@ async function bumpOne(
   });
 }
 
-function text(done: readonly Done[]): string {
-  if (done.length === 0) return 'everything is up to date';
+function text(done: readonly Done[], isAll: boolean): string {
+  if (done.length === 0) return isAll ? 'everything is up to date' : 'of those that could be asked nothing is outdated';
   return done
     .map((one) => {
       if (!('pinned' in one)) return `${one.extension} ${one.from ?? '(new branch)'} → ${[one.from === one.version ? 'a revision' : one.version, ...Object.entries(one.coupled).map((pair) => pair.join(' ')), ...(one.packages ?? []).map(({ name, to }) => `${name} ${to}`)].join(', ')}`; // prettier-ignore
@@ -158,7 +158,11 @@ Examples:
       const failures: Failure[] = [];
       const failed = (word: string, error: unknown): void => {
         if (signal.aborted || !(error instanceof UserError) || wanted.length === 1) throw error;
-        failures.push({ who: word, error: error.message, where: error.where, next: error.next });
+        failures.push({
+          error: error.message,
+          where: error.where === undefined ? word : `${word}: ${error.where.replace(`${REPOSITORY}/`, '')}`,
+          next: error.next,
+        });
       };
       // All are asked for before anything is pinned: side by side, and since a lock that extensions share is outdated for each of them.
       const found = await Promise.allSettled(wanted.map((word) => find(word, dirs, context)));
@@ -176,7 +180,7 @@ Examples:
         }
       }
       done();
-      show(made, flags.json, text);
+      show(made, flags.json, (all) => text(all, failures.length === 0));
       if (failures.length > 0)
         throw new UserErrors(`${failures.length} of ${wanted.length} extensions could not be bumped`, toldOnce(failures));
     });

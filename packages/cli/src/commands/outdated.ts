@@ -1,3 +1,4 @@
+import { relative } from 'node:path';
 import { findExtensions, loadExtension, UserError, UserErrors, type LoadedExtension } from '@flatcar/core';
 import type { Outdated } from '@flatcar/upstream';
 import type { Command } from 'commander';
@@ -57,10 +58,9 @@ export function addOutdated(root: Command, signal: AbortSignal): void {
       done();
       show(outdated, flags.json, text);
       if (outdated.errors.length === 0) return;
-      const failures = outdated.errors.map(({ extension, of, source, error, next }) => ({
-        who: `${extension}${of === 'version' ? '' : ` (${of})`}`,
+      const failures = outdated.errors.map(({ place, source, error, next }) => ({
         error,
-        where: source,
+        where: `${relative(process.cwd(), place)} (${source})`,
         next,
       }));
       throw new UserErrors(`${outdated.errors.length} version sources could not be asked`, toldOnce(failures));
