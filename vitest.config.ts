@@ -19,6 +19,7 @@ export default defineConfig({
         test: {
           name: 'merge',
           include: ['packages/*/test/**/*.merge.test.ts', 'extensions/*/*.test.ts'],
+          exclude: ['**/*.machine.test.ts'],
           pool: 'forks',
           testTimeout: 1_800_000,
           hookTimeout: 1_800_000,
@@ -36,11 +37,9 @@ export default defineConfig({
             {
               test: {
                 name: 'machine',
-                include: [
-                  !process.env['FLATCAR_EXT_MACHINES'].includes('"extensions"')
-                    ? 'packages/*/test/**/*.machine.test.ts'
-                    : 'packages/testing/test/extensions.machine.test.ts',
-                ],
+                include: process.env['FLATCAR_EXT_MACHINES'].includes('"extensions"')
+                  ? ['packages/testing/test/extensions.machine.test.ts']
+                  : ['packages/*/test/**/*.machine.test.ts', 'extensions/*/*.machine.test.ts'],
                 pool: 'forks' as const,
                 testTimeout: 3_600_000,
                 hookTimeout: 3_600_000,

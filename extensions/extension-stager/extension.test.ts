@@ -1,13 +1,23 @@
 import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { channelHead, hostArch, linkName } from '@flatcar/core';
 import { SUMS, targetFolder, transferText } from '@flatcar/publish';
-import { afterAll, beforeAll, buildImages, describe, expect, mergeTest, testExtension, withHost, type Host } from '@flatcar/testing';
-import { startUpdateEngine } from './update-engine.ts';
+import {
+  afterAll,
+  beforeAll,
+  buildImages,
+  describe,
+  expect,
+  mergeTest,
+  startUpdateEngine,
+  testExtension,
+  withHost,
+  type Host,
+} from '@flatcar/testing';
 
 const name = 'extension-stager';
 const running = channelHead('stable');
@@ -164,7 +174,7 @@ describe('the next release, by the real systemd-sysupdate', () => {
       await host.copyIn(join(dir, 'systemd-inhibit'), '/run/bin/systemd-inhibit');
       await host.run(['chmod', '755', '/run/bin/systemd-inhibit']);
       const daemon = await host.run(['dbus-daemon', '--config-file=/run/bus.conf', '--fork', '--print-pid']);
-      const engine = await startUpdateEngine(bus);
+      const engine = await startUpdateEngine(connect(bus.replace('unix:abstract=', '\0')));
       try {
         const env = {
           DBUS_SYSTEM_BUS_ADDRESS: bus,

@@ -23,4 +23,6 @@ export {
 } from './containers.ts';
 export { testUpstream, withUpstream, type Layouts, type Upstream, type UpstreamTest } from './upstream.ts';
 export { expectOwnObjects, hostLibraries, testRelocated, traced, type RelocatedTest } from './relocated.ts';
+export { gnupg } from './machine/gnupg.ts';
 export { sharedMachine } from './machine/shared.ts';
+export { startUpdateEngine, type UpdateEngine } from './update-engine.ts';
