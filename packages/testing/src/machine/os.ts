@@ -89,15 +89,8 @@ export async function standIn(store: Store, tools: Tools, era: Release['era'], a
         `--include=${packages.join(',')}`, suite, root, await debianMirror(),
       ]); // prettier-ignore
       await writeFile(join(fresh, 'packages'), await exec('dpkg-query', [`--admindir=${join(root, 'var/lib/dpkg')}`, '--show']));
-      await exec('systemctl', [
-        `--root=${root}`,
-        '--quiet',
-        'enable',
-        'systemd-networkd',
-        'systemd-resolved',
-        'systemd-sysext',
-        'systemd-confext',
-      ]);
+      // By its own systemctl: not every host has one.
+      await exec('chroot', [root, 'systemctl', '--quiet', 'enable', ...['networkd', 'resolved', 'sysext', 'confext'].map((name) => `systemd-${name}`)]); // prettier-ignore
       await makeDisks(tools, root, fresh);
     });
   });
