@@ -9,7 +9,7 @@ testExtension(import.meta.dirname, {
     active: ['hardening-sysctl.service'],
     answers: [
       { run: 'sysctl --values kernel.kptr_restrict kernel.dmesg_restrict', says: /^2\n1$/ },
-      { run: 'mkdir -p /run/sshd && sshd -T', says: /^passwordauthentication no$/m },
+      { run: 'mkdir -p /run/sshd && sshd -T', says: /^passwordauthentication no$/im },
       { run: 'modprobe --show-depends hfsplus', says: /^install \/bin\/false/m },
     ],
   },
