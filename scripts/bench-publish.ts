@@ -1,5 +1,5 @@
 // npm run bench:publish: what publishing costs, in seconds and as ratios of one run: plan on a large index, a publish of many images, and one
-// more release for an extension (bind, read back, sign, index) against packing it again.
+// more release for extensions (bind, read back, sign, index) against packing them again.
 import { createHash } from 'node:crypto';
 import { copyFile, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,13 +13,21 @@ import {
   readPublished, restorePayload, supportedTargets, type ExtensionIndex, type PublishedImage, type PublishKeys,
 } from '@flatcar/publish'; // prettier-ignore
 
+const PARTS = ['plan', 'many', 'release'];
 const { values } = parseArgs({
-  options: { json: { type: 'boolean' }, extension: { type: 'string', default: 'kubernetes' }, help: { type: 'boolean' } },
-});
+  options: {
+    json: { type: 'boolean' }, help: { type: 'boolean' }, only: { type: 'string' }, extension: { type: 'string', default: 'kubernetes' },
+  },
+}); // prettier-ignore
 if (values.help === true) {
-  console.log('npm run bench:publish -- [--json] [--extension kubernetes]');
+  console.log('npm run bench:publish -- [--json] [--only plan|many|release] [--extension kubernetes,containerd]');
   process.exit(0);
 }
+if (values.only !== undefined && !PARTS.includes(values.only)) {
+  console.error(`--only ${values.only}: the parts are ${PARTS.join(', ')}`);
+  process.exit(2);
+}
+const wanted = (part: string): boolean => values.only === undefined || values.only === part;
 const store = openStore();
 const say = (text: string): void => console.error(text);
 const report = (event: { type: string; text?: string }): void => {
@@ -94,21 +102,13 @@ const tiny = (dir: string, version: string): LoadedExtension => ({
   }),
 });
 
-/** The portable image in a build's folder. */
-async function portableOf(dir: string): Promise<string> {
-  const file = (await readdir(join(dir, 'portable'))).find((one) => one.endsWith('.raw'));
-  return join(dir, 'portable', file ?? '');
-}
+const result: Record<string, { value: number; aim?: string }> = {};
+const note = (what: string, value: number, aim?: string): void => {
+  result[what] = { value, ...(aim === undefined ? {} : { aim }) };
+  say(`  ${what}: ${value.toFixed(3)}`);
+};
 
-await store.withTemp(async (temp) => {
-  await initKeys(join(temp, 'keys'));
-  const keys = await loadKeys(join(temp, 'keys'), {});
-  const result: Record<string, { value: number; aim?: string }> = {};
-  const note = (what: string, value: number, aim?: string): void => {
-    result[what] = { value, ...(aim === undefined ? {} : { aim }) };
-    say(`  ${what}: ${value.toFixed(3)}`);
-  };
-
+async function planning(temp: string, keys: PublishKeys): Promise<void> {
   say('plan on an index of 100,000 images');
   const large = join(temp, 'large');
   const names = await largeIndex(large, keys);
@@ -123,9 +123,11 @@ await store.withTemp(async (temp) => {
   const { user, system } = process.cpuUsage(cpu);
   note('the same in seconds of CPU, which other work on the machine does not change', (user + system) / 1e6);
   note('peak memory that it added, MiB', (process.resourceUsage().maxRSS - before) / 1024);
+}
 
+async function many(temp: string, keys: PublishKeys): Promise<void> {
   say('publish of 1,000 images');
-  const many = join(temp, 'many');
+  const images = join(temp, 'many');
   await mkdir(join(temp, 'files/usr/share/tiny'), { recursive: true });
   // Disk images take systemd-repart a third of a second each, which is not what is measured here.
   const targets: Target[] = ['portable', ...catalogue().filter(({ format }) => format === 'squashfs')];
@@ -134,71 +136,100 @@ await store.withTemp(async (temp) => {
     await writeFile(join(temp, 'files/usr/share/tiny/version'), version);
     for (const arch of ARCHES)
       await buildExtension(tiny(temp, version), {
-        version, arch, targets, profile: 'release', origin: 'release', out: join(many, 'tiny'), store, tools, report: () => undefined,
+        version, arch, targets, profile: 'release', origin: 'release', out: join(images, 'tiny'), store, tools, report: () => undefined,
       }); // prettier-ignore
   }
   const destination = localDestination(join(temp, 'tree'));
   let added = 0;
   const took = await seconds(async () => {
-    added = (await publish({ paths: [many], destination, keys, baseUrl: 'https://one.example.org' })).added.length;
+    added = (await publish({ paths: [images], destination, keys, baseUrl: 'https://one.example.org' })).added.length;
   });
   note('publish of 1,000 images, seconds', (took * 1000) / added);
-  note('publishing them again, seconds', await seconds(() => publish({ paths: [many], destination, keys })));
+  note('publishing them again, seconds', await seconds(() => publish({ paths: [images], destination, keys })));
+}
 
-  const name = values.extension;
-  say(`one more release for ${name}`);
+/** What is published of some extensions, and what packing it took, in seconds. */
+interface Packed {
+  readonly origins: ReadonlySet<string>;
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+/** Builds the newest version of an extension for both architectures, in both formats, and packs the same trees again. */
+async function pack(temp: string, out: string, name: string, targets: readonly Target[]): Promise<Packed> {
   const loaded = await loadExtension(join(import.meta.dirname, '../extensions', name));
   const [version = ''] = newestFirst(Object.keys(loaded.pins));
-  const newest = (format: Format): [Release, Release] => catalogue().filter((one) => one.format === format).slice(0, 2) as [Release, Release]; // prettier-ignore
-  const [squashfs, ddi] = [newest('squashfs'), newest('ddi')];
-  const first: Target[] = ['portable', squashfs[0], ddi[0]];
-  const out = join(temp, 'built');
   const origins = new Set<string>();
-  let size = 0;
-  let packing = 0;
+  let [bytes, packing] = [0, 0];
   for (const arch of ARCHES) {
-    const made = await buildExtension(loaded, { version, arch, targets: first, profile: 'release', origin: 'auto', out: join(out, name), store, tools, report }); // prettier-ignore
+    const made = await buildExtension(loaded, { version, arch, targets, profile: 'release', origin: 'auto', out: join(out, name), store, tools, report }); // prettier-ignore
     for (const { components } of made.payloads) for (const { origin } of components) origins.add(origin);
     const portable = made.images.find(({ target }) => target === 'portable');
     if (portable === undefined) throw new Error('the build made no portable image');
-    const dir = join(temp, `tree-${arch}`);
+    const dir = join(temp, `tree-${name}-${arch}`);
     await unpackImage(tools, portable.file, 'squashfs', arch, dir);
     await stageReleaseFile(dir, { name, kind: 'sysext', version, arch, target: 'portable', reload: true });
     const tree = await readTree(dir, new Map());
-    size += tree.entries.reduce((sum, one) => sum + one.size, 0);
-    for (const pack of [packSquashfs, packErofs])
-      packing += await seconds(() => pack(tools, tree, { name, kind: 'sysext', profile: 'release' }, join(temp, 'packed')));
+    bytes += tree.entries.reduce((sum, one) => sum + one.size, 0);
+    for (const one of [packSquashfs, packErofs])
+      packing += await seconds(() => one(tools, tree, { name, kind: 'sysext', profile: 'release' }, join(temp, 'packed')));
   }
-  say('xz, which transfers could take');
-  const plain = join(temp, 'plain.raw');
-  await copyFile(await portableOf(join(out, name)), plain);
-  const xz = await seconds(() => tools.run('xz', ['--keep', '--threads=2', plain]));
-  note('image as .raw.xz / .raw, size', (await stat(`${plain}.xz`)).size / (await stat(plain)).size);
-  note('seconds of xz for one image', xz);
+  return { origins, bytes, seconds: packing };
+}
+
+async function release(temp: string, keys: PublishKeys): Promise<void> {
+  const names = values.extension.split(',');
+  say(`one more release for ${names.join(', ')}`);
+  const newest = (format: Format): [Release, Release] => catalogue().filter((one) => one.format === format).slice(0, 2) as [Release, Release]; // prettier-ignore
+  const [squashfs, ddi] = [newest('squashfs'), newest('ddi')];
+  const out = join(temp, 'built');
+  const all: Packed[] = [];
+  for (const name of names) all.push(await pack(temp, out, name, ['portable', squashfs[0], ddi[0]]));
+  const total = (of: (one: Packed) => number): number => all.reduce((sum, one) => sum + of(one), 0);
 
   const tree = join(temp, 'one');
   const place = localDestination(tree);
-  await publish({ paths: [out], destination: place, keys, baseUrl: 'https://one.example.org', origins: [...origins] });
+  const origins = [...new Set(all.flatMap((one) => [...one.origins]))];
+  await publish({ paths: [out], destination: place, keys, baseUrl: 'https://one.example.org', origins });
   const one = await seconds(async () => {
     const reader = openTree(tree, store);
-    const index = await (await readPublished(reader, keys.trusted)).extension(name);
-    if (index === undefined) throw new Error('it is published');
-    for (const arch of ARCHES) {
-      for (const [format, target] of [
-        ['squashfs', squashfs[1]],
-        ['ddi', ddi[1]],
-      ] as const) {
-        // prettier-ignore
-        const { payload, file } = await restorePayload(reader, index, { version: index.versions[0]?.version ?? '', arch, format }, temp);
-        await bindTargets(payload, file, [target], { out: join(temp, 'more', name), store, tools, report });
-      }
+    const published = await readPublished(reader, keys.trusted);
+    for (const name of names) {
+      const index = await published.extension(name);
+      if (index === undefined) throw new Error('it is published');
+      const version = index.versions[0]?.version ?? '';
+      for (const arch of ARCHES)
+        for (const [format, target] of [['squashfs', squashfs[1]], ['ddi', ddi[1]]] as const) {
+          const { payload, file } = await restorePayload(reader, index, { version, arch, format }, temp);
+          await bindTargets(payload, file, [target], { out: join(temp, 'more', name), store, tools, report });
+        } // prettier-ignore
     }
     await publish({ paths: [join(temp, 'more')], destination: place, keys });
   });
-  note(`${name}: files of both architectures, MiB`, size / 2 ** 20);
-  note(`${name}: one more release of each format, both architectures, seconds`, one);
-  note('one more release / packing again', one / packing, '≤ 0.1');
+  note('files of both architectures, MiB', total(({ bytes }) => bytes) / 2 ** 20);
+  note(
+    'packing them in both formats, seconds',
+    total((of) => of.seconds),
+  );
+  note('one more release of each format, both architectures, seconds', one);
+  note('one more release / packing again', one / total((of) => of.seconds), '≤ 0.1');
 
+  say('xz, which transfers could take');
+  const name = names[0] ?? '';
+  const file = (await readdir(join(out, name, 'portable'))).find((entry) => entry.endsWith('.raw')) ?? '';
+  const plain = join(temp, 'plain.raw');
+  await copyFile(join(out, name, 'portable', file), plain);
+  const xz = await seconds(() => tools.run('xz', ['--keep', '--threads=2', plain]));
+  note(`${name} as .raw.xz / .raw, size`, (await stat(`${plain}.xz`)).size / (await stat(plain)).size);
+  note(`seconds of xz for one image of ${name}`, xz);
+}
+
+await store.withTemp(async (temp) => {
+  await initKeys(join(temp, 'keys'));
+  const keys = await loadKeys(join(temp, 'keys'), {});
+  if (wanted('plan')) await planning(temp, keys);
+  if (wanted('many')) await many(temp, keys);
+  if (wanted('release')) await release(temp, keys);
   if (values.json === true) console.log(JSON.stringify(result, undefined, 2));
   else
     for (const [what, { value, aim }] of Object.entries(result))

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { cacheRoot, exec, hostArch } from '@flatcar/core';
+import { archWords, cacheRoot, exec, hostArch } from '@flatcar/core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { githubFrom, syncIssues, type GitHub } from '../src/ci/issues.ts';
 import { readOutcomes, writeOutcome, type Outcome } from '../src/ci/outcome.ts';
@@ -14,6 +14,7 @@ import { propose } from '../src/ci/propose.ts';
 const run = promisify(execFile);
 const bin = resolve(import.meta.dirname, '../bin/flatcar-ext');
 const STABLE = '4593.2.5';
+const OLDER = '4593.2.4';
 const BETA = '4757.1.0'; // takes disk images
 
 let dir: string;
@@ -254,8 +255,33 @@ describe('a release, by its steps', () => {
     expect(summary).toContain('<table>');
     expect(summary).toContain('kubernetes 9.9.9 is not pinned');
 
+    // One more release: bound out of what is published, by nothing but the matrix, and published by keys of the environment.
+    const [slot] = jobs;
+    const more = { ...slot, from: 'published', versions: `extension-stager@${slot?.versions?.split('@')[1] ?? ''}`, targets: OLDER };
+    await writeFile(at('more.json'), JSON.stringify({ include: [more] }));
+    const from = ['--published', at('tree'), '--keyring', at('tree/keys/import-pubring.gpg')];
+    const rebound = await flatcarExt(['ci', 'bind', '--matrix', at('more.json'), '--payloads', at('none'), '--out', at('more'), ...from, '--outcomes', at('later')]); // prettier-ignore
+    expect(rebound.code, rebound.err).toBe(0);
+    expect(await readdir(at('more/extension-stager'))).toEqual([OLDER]);
+    const [sums] = (await readdir(at('keys/sums'))).filter((name) => name.endsWith('.key.asc'));
+    const [update] = (await readdir(at('keys/update'))).filter((name) => name.endsWith('.key.pem'));
+    const secrets = {
+      FLATCAR_EXT_SUMS_KEY: await readFile(at(`keys/sums/${sums}`), 'utf8'),
+      FLATCAR_EXT_UPDATE_KEY: await readFile(at(`keys/update/${update}`), 'utf8'),
+    };
+    const added = await flatcarExt(['ci', 'publish', at('more'), '--to', at('tree'), '--outcomes', at('later')], secrets);
+    expect(added.code, added.err).toBe(0);
+    expect((await readOutcomes(at('later'))).map(({ step, ok }) => `${step} ${ok}`).toSorted()).toEqual(['bind true', 'publish true']);
+    expect(await readdir(at(`tree/${archWords(hostArch()).board}/${OLDER}`))).toContain('flatcar-extension-stager.gz');
+    for (const { out, err } of [rebound, added]) expect(out + err).not.toMatch(/PRIVATE KEY/);
+    // A broken one is refused, and not shown.
+    const broken = { ...secrets, FLATCAR_EXT_UPDATE_KEY: secrets.FLATCAR_EXT_UPDATE_KEY.replace('MII', 'XII') };
+    const refused = await flatcarExt(['publish', '--to', at('tree')], broken);
+    expect(refused).toMatchObject({ code: 1, err: expect.stringContaining('environment variable FLATCAR_EXT_UPDATE_KEY') });
+    expect(refused.err).not.toContain(broken.FLATCAR_EXT_UPDATE_KEY.split('\n')[3]);
+
     // The same images are planned no more.
-    const again = await flatcarExt(['plan', 'extension-stager', '--published', at('tree'), '--keys', at('keys'), '--release', `portable,${STABLE},${BETA}`, '--arch', hostArch()]); // prettier-ignore
+    const again = await flatcarExt(['plan', 'extension-stager', '--published', at('tree'), '--keys', at('keys'), '--release', `portable,${STABLE},${OLDER},${BETA}`, '--arch', hostArch()]); // prettier-ignore
     expect(again.out).toContain('nothing is missing');
   }, 600_000);
 

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hashFile, parseSums, selectTargets, UserError, UserErrors, type Target } from '@flatcar/core';
@@ -88,7 +88,15 @@ test('a tree has images, signed sums, sidecars, transfer files, the official lay
   expect(index?.versions[0]?.images.map(({ target, architecture }) => `${target} ${architecture}`)).toEqual([
     'portable arm64', 'portable x86-64', '4593.2.5 arm64', '4593.2.5 x86-64', `${(beta as { number: string }).number} arm64`, `${(beta as { number: string }).number} x86-64`,
   ]); // prettier-ignore
-  expect(await published.packages()).toHaveLength(4);
+  const packages = await published.packages();
+  expect(packages).toHaveLength(4);
+  // Omaha's and Nebraska's `<package name hash size hash_sha256>`, of the payload as others see it.
+  for (const { name, path, size, sha1, sha256, image } of packages) {
+    const digest = (algorithm: string): Buffer => execFileSync('openssl', ['dgst', `-${algorithm}`, '-binary', join(tree, path)]);
+    expect({ name, sha1, sha256 }).toEqual({ name: 'flatcar-demo.gz', sha1: digest('sha1').toString('base64'), sha256: digest('sha256').toString('hex') }); // prettier-ignore
+    expect(size).toBe((await stat(join(tree, path))).size);
+    expect(await hashFile(join(tree, image.path))).toBe(image.sha256);
+  }
 
   const transfer = join(tree, 'demo/transfer/release');
   expect((await readdir(transfer)).filter((name) => !name.startsWith('.')).toSorted()).toEqual(['1.0.0.conf', '1.0.0.transfer', '1.0.conf', '1.0.transfer', '1.conf', '1.transfer', 'latest.conf', 'latest.transfer']); // prettier-ignore

@@ -5,13 +5,20 @@ import { freePort, untilAnswers } from './server.ts';
 /** Debian 13 with nginx, and with what an update by systemd-sysupdate takes: one root for both. */
 export const NGINX_ROOT: RootOptions = { packages: ['nginx', 'systemd', 'systemd-container', 'gpg', 'gpgv'] };
 
-/** Serves a folder by Debian's own nginx, with its settings as they come but for the folder and the port. */
-export async function withNginx(dir: string, use: (url: string) => Promise<void>): Promise<void> {
+/**
+ * Serves a folder by Debian's own nginx, with its settings as they come but for the folder (`/srv/tree` there), the port, and what is given:
+ * `http` beside the server, `server` in it.
+ */
+export async function withNginx(
+  dir: string,
+  use: (url: string) => Promise<void>,
+  { http = '', server = '' }: { http?: string; server?: string } = {},
+): Promise<void> {
   const port = await freePort();
   await withHost({ release: '0.0.0', root: NGINX_ROOT }, async (host) => {
     await host.share(dir, '/srv/tree');
     // Folders that `mkdtemp` makes are for their owner only.
-    const site = `server { listen 127.0.0.1:${port}; root /srv/tree; }`;
+    const site = `${http} server { listen 127.0.0.1:${port}; root /srv/tree; ${server} }`;
     const setUp = `echo '${site}' > /etc/nginx/sites-enabled/default; sed -i 's/^user .*/user root;/' /etc/nginx/nginx.conf; nginx`;
     await host.run(['sh', '-c', setUp]);
     try {
