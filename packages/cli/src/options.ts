@@ -41,7 +41,7 @@ export const mirrorOption = (): Option =>
   );
 
 /** Collects `name=value`, which may be given several times. */
-export function pair(text: string, before: Readonly<Record<string, string>>): Record<string, string> {
+export function pair(text: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
   const [, name, value] = /^([^=]+)=(.+)$/.exec(text) ?? [];
   if (name === undefined || value === undefined) throw new InvalidArgumentError('It is not name=value.');
   return { ...before, [name]: value };

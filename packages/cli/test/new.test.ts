@@ -143,7 +143,7 @@ afterEach(async () => {
   await run('git', ['clean', '-fdq', 'extensions'], { cwd: copy });
 });
 
-describe('on a terminal', () => {
+describe('on a terminal', { timeout: 240_000 }, () => {
   test('it asks for what it cannot find out, and again where an answer is wrong; then the package is there', async () => {
     const person = sit('new', 'tool', '--version', '1.2.3', '--no-build');
     await person.sees('Where does it come from?');

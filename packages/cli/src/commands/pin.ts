@@ -8,8 +8,8 @@ import { reporter, show, table } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
 
 interface Flags {
-  readonly coupled: Readonly<Record<string, string>>;
-  readonly license: Readonly<Record<string, string>>;
+  readonly coupled?: Readonly<Record<string, string>>;
+  readonly license?: Readonly<Record<string, string>>;
   readonly revision?: boolean;
   readonly mirror?: string;
   readonly json?: boolean;
@@ -46,8 +46,8 @@ export function addPin(root: Command, signal: AbortSignal): void {
     .command('pin')
     .description('download everything of a version for both architectures, check all that upstream publishes, and write the lock')
     .argument('<extension>', 'NAME, or NAME@VERSION')
-    .option('--coupled <name=version>', 'version of a coupled component; may be given several times', pair, {})
-    .option('--license <name=spdx>', 'licence of a component; may be given several times', pair, {})
+    .option('--coupled <name=version>', 'version of a coupled component; may be given several times', pair)
+    .option('--license <name=spdx>', 'licence of a component; may be given several times', pair)
     .option('--revision', 'raise the revision: other packaging, bytes or coupled versions under a version that is pinned')
     .addOption(mirrorOption())
     .option('--json', 'print JSON')
@@ -81,8 +81,8 @@ Examples:
           dir,
           extension,
           version,
-          coupled: flags.coupled,
-          licenses: flags.license,
+          ...(flags.coupled === undefined ? {} : { coupled: flags.coupled }),
+          ...(flags.license === undefined ? {} : { licenses: flags.license }),
           ...(flags.revision === true ? { revision: true } : {}),
         },
         context,

@@ -13,7 +13,7 @@ export interface Flags {
   readonly tagPrefix?: string;
   readonly go?: string;
   readonly package?: string[];
-  readonly stamp: Readonly<Record<string, string>>;
+  readonly stamp?: Readonly<Record<string, string>>;
   readonly tags?: string;
   readonly cargo?: string;
   readonly features?: string;
@@ -26,7 +26,7 @@ export interface Flags {
   readonly keep: string;
   readonly unit?: string;
   readonly condition?: string;
-  readonly sha256: Readonly<Record<string, string>>;
+  readonly sha256?: Readonly<Record<string, string>>;
   readonly proof?: string;
   readonly build: boolean;
   readonly yes?: boolean;
@@ -54,7 +54,7 @@ export async function requestOf(name: string, flags: Flags): Promise<NewRequest>
     ...(listing === undefined ? {} : { listing: { text: await readFile(listing, 'utf8').catch((cause: unknown) => { throw new UserError('the listing cannot be read', { where: listing, cause }); }), where: listing } }), // prettier-ignore
     ...(x86 === undefined || arm === undefined ? {} : { arch: { 'x86-64': x86, arm64: arm } }),
     ...(flags.package === undefined ? {} : { packages: flags.package }),
-    ...(Object.keys(flags.stamp).length === 0 ? {} : { stamps: flags.stamp }),
+    ...(flags.stamp === undefined ? {} : { stamps: flags.stamp }),
     ...(tags === undefined ? {} : { tags: words(tags) ?? [] }),
     ...(features === undefined ? {} : { features: words(features) ?? [] }),
     ...(flags.program === undefined ? {} : { programs: flags.program }),
@@ -62,6 +62,6 @@ export async function requestOf(name: string, flags: Flags): Promise<NewRequest>
     ...(license === undefined ? {} : { license }),
     suite: flags.suite,
     keep: flags.keep,
-    known: Object.keys(flags.sha256).length > 0,
+    known: flags.sha256 !== undefined,
   };
 }

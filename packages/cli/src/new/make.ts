@@ -54,7 +54,7 @@ export async function assertFree(name: string): Promise<void> {
 
 /** Digests that are known from elsewhere, as pins that `pin` compares with what upstream has, where it can be reached. */
 async function writeKnown(dir: string, extension: Extension, version: string, flags: Flags): Promise<void> {
-  if (Object.keys(flags.sha256).length === 0) return;
+  if (flags.sha256 === undefined) return;
   if (flags.proof === undefined)
     throw new UserError('--sha256 needs --proof', { next: 'say where the digests are from, such as --proof "third-party pin: kubespray"' });
   const given = Object.fromEntries(Object.entries(flags.sha256).map(([arch, sha256]) => [parseArch(arch), sha256])) as Partial<
