@@ -33,7 +33,7 @@ export interface PinnedUrl {
   readonly size?: number;
 }
 
-/** A download under way; without a digest it is never resumed. */
+/** A download under way; without a digest it is resumed only where `resume` says so. */
 type Wanted = Omit<PinnedUrl, 'sha256'> & { readonly sha256?: string };
 
 export interface FetchOptions {
@@ -43,6 +43,8 @@ export interface FetchOptions {
   readonly signal?: AbortSignal;
   /** Attempts in all; 5 unless said. */
   readonly attempts?: number;
+  /** For fetchNew: what an earlier attempt left is continued. For names that never change their bytes, whose signature is checked. */
+  readonly resume?: boolean;
   /** First pause between attempts in milliseconds, doubled each time; 500 unless said. */
   readonly pause?: number;
   /** A connection slower than this many bytes a second over `window` milliseconds is given up; 1024 over 30 s unless said. */
@@ -127,7 +129,7 @@ function meter(
 
 /** One attempt: asks for what is missing of the part, appends it, and checks the length. */
 async function attempt(url: string, part: string, pin: Wanted, options: FetchOptions): Promise<void> {
-  if (pin.sha256 === undefined) await rm(part, { force: true }); // what is there may be of another file
+  if (pin.sha256 === undefined && options.resume !== true) await rm(part, { force: true }); // what is there may be of another file
   const have = await stat(part).then(
     ({ size }) => size,
     () => 0,

@@ -33,3 +33,15 @@ export function linkFolder(kind: 'sysext' | 'confext'): string {
 export function releaseFilePath(name: string, kind: 'sysext' | 'confext'): string {
   return kind === 'sysext' ? `usr/lib/extension-release.d/extension-release.${name}` : `etc/extension-release.d/extension-release.${name}`;
 }
+
+/**
+ * Extensions that Flatcar has built in, with a program by which an extension that takes their place is known.
+ * Turned off by a link to /dev/null (flatcar.org, system extensions).
+ */
+const BUILT_IN: Readonly<Record<string, string>> = { 'containerd-flatcar': 'usr/bin/containerd', 'docker-flatcar': 'usr/bin/dockerd' };
+
+/** Links that turn off what Flatcar has built in and extensions replace. */
+export const replacedBuiltIns = (replaces: readonly string[]): { path: string; target: string }[] =>
+  Object.entries(BUILT_IN).flatMap(([name, program]) =>
+    replaces.includes(program) ? [{ path: `/etc/extensions/${name}.raw`, target: '/dev/null' }] : [],
+  );

@@ -1,16 +1,20 @@
-import { compareVersions, linkFolder, linkName, targetName, UserError, UserErrors, type Arch, type Target } from '@flatcar/core';
+import {
+  compareVersions,
+  linkFolder,
+  linkName,
+  replacedBuiltIns,
+  targetName,
+  UserError,
+  UserErrors,
+  type Arch,
+  type Target,
+} from '@flatcar/core';
 import type { Channel } from './layout.ts';
 import type { ExtensionIndex, PublishedImage, PublishedVersion } from './schema.ts';
 import { nodeFolder, transferText } from './transfer.ts';
 
 /** Keeps images up to date and stages the next release's; a part of this repository. */
 export const STAGER = 'extension-stager';
-
-/**
- * Extensions that Flatcar has built in, with a program by which an extension that takes their place is known.
- * Turned off by a link to /dev/null (flatcar.org, system extensions).
- */
-const BUILT_IN = { 'containerd-flatcar': 'usr/bin/containerd', 'docker-flatcar': 'usr/bin/dockerd' };
 
 /** First systemd whose transfer files are called `.transfer`; older ones read `.conf` only, and newer ones still take it. */
 const TRANSFER_SINCE = '257';
@@ -200,9 +204,7 @@ export async function nodeConfig(
     );
 
   const parts = chosen.map((one) => filesOf(one, options));
-  const disabled = Object.entries(BUILT_IN).flatMap(([name, program]) =>
-    chosen.some(({ version }) => version.replaces.includes(program)) ? [{ path: `/etc/extensions/${name}.raw`, target: '/dev/null' }] : [],
-  );
+  const disabled = replacedBuiltIns(chosen.flatMap(({ version }) => version.replaces));
   // systemd from 258 on asks for .pgp first.
   const keys = minimal
     ? { files: [], links: [] }

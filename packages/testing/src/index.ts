@@ -26,3 +26,4 @@ export { expectOwnObjects, hostLibraries, testRelocated, traced, type RelocatedT
 export { gnupg } from './machine/gnupg.ts';
 export { sharedMachine } from './machine/shared.ts';
 export { startUpdateEngine, type UpdateEngine } from './update-engine.ts';
+export { standInOnly } from './machine/os.ts';

@@ -1,5 +1,5 @@
 import { PassThrough } from 'node:stream';
-import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { exec, openStore } from '@flatcar/core';
@@ -8,6 +8,7 @@ import { groupsOf } from '../src/machine/extensions.ts';
 import { cpio } from '../src/machine/initrd.ts';
 import { writeSeed } from '../src/machine/seed.ts';
 import { shellOver } from '../src/machine/shell.ts';
+import { stateOf } from '../src/machine/stand-in.ts';
 
 let dir: string;
 beforeAll(async () => {
@@ -109,4 +110,17 @@ test('a seed is a tar of files, copies and links, owned by root, without folders
     'lrwxrwxrwx 0/0 etc/l -> /opt/i.raw',
   ]);
   expect(await readFile(image, 'utf8')).toBe('bytes');
+});
+
+test('a stand-in tells what it has, and its age once that is long', async () => {
+  const stand = await mkdtemp(join(dir, 'stand-in-'));
+  await writeFile(join(stand, 'packages'), 'bash\t5.2\n');
+  await utimes(join(stand, 'packages'), new Date('2026-01-01'), new Date('2026-01-01'));
+  const after = (days: number): Promise<string> => stateOf(stand, 'trixie for arm64', Date.parse('2026-01-01') + days * 86_400_000);
+  const first = await after(10);
+  expect(first).toMatch(/^stand-in: trixie for arm64 of 2026-01-01, packages [0-9a-f]{16}$/);
+  expect(await after(40)).toBe(`${first}, 40 days old: remove ${stand} for one of today`);
+  await writeFile(join(stand, 'packages'), 'bash\t5.3\n');
+  await utimes(join(stand, 'packages'), new Date('2026-01-01'), new Date('2026-01-01'));
+  expect(await after(10)).not.toBe(first);
 });

@@ -3,7 +3,7 @@ import { copyFile, mkdtemp, rm, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { catalogue, channelHead, type Image, type Release } from '@flatcar/core';
-import { afterAll, beforeAll, describe, expect, linkPath, sharedMachine, type Delivered } from '../src/index.ts';
+import { afterAll, beforeAll, describe, expect, linkPath, sharedMachine, standInOnly, type Delivered } from '../src/index.ts';
 import { demoImages } from './helpers/demo.ts';
 import { imagePolicies, mutableModes } from './helpers/systemd.ts';
 
@@ -106,14 +106,18 @@ describe(`${bound.number}, merged in the final system`, () => {
     await machine.until('systemctl is-active demo.service');
   });
 
-  inMachine('an update of the OS and its rollback have the image of their release merged, without network', async (machine) => {
-    expect(await machine.run('ip -oneline link')).not.toMatch(/ (?:en|eth)\w+:/);
-    await machine.bootInto(previous);
-    expect(await machine.run(STATUS)).toContain(`demo-${previous.number}`);
-    expect(await machine.run('demo')).toBe('demo 1.0.0');
-    await machine.bootInto(bound);
-    expect(await machine.run(STATUS)).toContain(`demo-${bound.number}`);
-    expect(await machine.run('demo')).toBe('demo 2.0.0');
-    expect(await machine.run('systemctl --failed --no-legend')).toBe('');
-  });
+  inMachine(
+    'an update of the OS and its rollback have the image of their release merged, without network',
+    async (machine) => {
+      expect(await machine.run('ip -oneline link')).not.toMatch(/ (?:en|eth)\w+:/);
+      await machine.bootInto(previous);
+      expect(await machine.run(STATUS)).toContain(`demo-${previous.number}`);
+      expect(await machine.run('demo')).toBe('demo 1.0.0');
+      await machine.bootInto(bound);
+      expect(await machine.run(STATUS)).toContain(`demo-${bound.number}`);
+      expect(await machine.run('demo')).toBe('demo 2.0.0');
+      expect(await machine.run('systemctl --failed --no-legend')).toBe('');
+    },
+    standInOnly('a real Flatcar gets another /usr by its own update only'),
+  );
 });

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { selectTargets, targetName, UserError } from '@flatcar/core';
 import type { Command } from 'commander';
 import { arches, archOption, chooseExtensions, releaseOption, REPOSITORY } from '../options.ts';
@@ -7,6 +7,7 @@ import { arches, archOption, chooseExtensions, releaseOption, REPOSITORY } from 
 interface Flags {
   readonly release?: string;
   readonly arch?: string;
+  readonly os: string;
   readonly all?: boolean;
   readonly json?: boolean;
 }
@@ -16,6 +17,8 @@ interface Wanted {
   readonly extensions: readonly string[] | undefined;
   readonly releases: readonly string[];
   readonly arches: readonly string[];
+  /** `stand-in`, `flatcar` or the absolute path of an image. */
+  readonly os: string;
 }
 
 /** Runs the machine project of vitest, whose output is this command's. */
@@ -43,6 +46,7 @@ export function addTest(root: Command, signal: AbortSignal): void {
     .argument('[extensions...]', 'names (default: the extension of this folder)')
     .addOption(releaseOption())
     .addOption(archOption())
+    .option('--os <os>', 'what is booted: stand-in, flatcar (fetched and verified), or the path of a Flatcar image for QEMU', 'stand-in')
     .option('--all', 'all extensions, and the tests of what systemd does with images')
     .option('--json', "print vitest's JSON")
     .addHelpText(
@@ -51,12 +55,15 @@ export function addTest(root: Command, signal: AbortSignal): void {
 Extensions that can be merged together share a machine, one for each release (stable unless said; with --all stable and beta) and architecture. It is QEMU, with KVM where a guest really boots on it,
 and an operating system that stands in for Flatcar: Debian 13 up to 4593, where systemd merges in the final system, Debian unstable from 4628 on, where the
 initrd does. Both are made when first needed, which takes root and a few minutes, and are kept in the store.
+--os flatcar boots the real one: the image for QEMU of each release and architecture, fetched once from Flatcar's release servers and checked by its signing key.
+An image at hand (--os PATH) is taken as it is, and must be of the one release that is tested. Both get their files by Ignition; tests of what only a stand-in can do are skipped.
 What is looked at stands in each extension's extension.test.ts; logs of a failed machine are kept in the cache folder.
 
 Examples:
   flatcar-ext test kubernetes
   flatcar-ext test kubernetes containerd --release stable,beta
   flatcar-ext test hardening --release 4757.1.0 --arch arm64
+  flatcar-ext test kubernetes --os flatcar --release stable,lts
   flatcar-ext test --all`,
     )
     .action(async (names: string[], flags: Flags) => {
@@ -69,6 +76,7 @@ Examples:
         .map(targetName);
       if (releases.length === 0) throw new UserError('a machine runs a release', { next: 'give --release a channel or a number' });
       const extensions = flags.all === true ? undefined : (await chooseExtensions(names)).map(({ loaded }) => loaded.extension.name);
-      await runMachines({ extensions, releases, arches: arches(flags.arch) }, flags.json === true, signal);
+      const os = ['stand-in', 'flatcar'].includes(flags.os) ? flags.os : resolve(flags.os);
+      await runMachines({ extensions, releases, arches: arches(flags.arch), os }, flags.json === true, signal);
     });
 }

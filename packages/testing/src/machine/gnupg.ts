@@ -1,6 +1,7 @@
 import { basename, join } from 'node:path';
 import { exec, openStore } from '@flatcar/core';
 import { debianRoot } from '../root.ts';
+import { chosenOs } from './os.ts';
 import type { Seed } from './seed.ts';
 
 /**
@@ -8,6 +9,7 @@ import type { Seed } from './seed.ts';
  * merged as an extension that is a folder, since nothing can be written into /usr.
  */
 export async function gnupg(): Promise<Seed> {
+  if (chosenOs() !== 'stand-in') return {};
   const root = await debianRoot(openStore());
   const extension = '/var/lib/extensions/gnupg';
   const said = await exec('chroot', [root, 'ldd', '/usr/bin/gpg']);

@@ -9,14 +9,14 @@ import {
   openStore,
   openTools,
   selectTargets,
+  UserError,
   type Arch,
   type Image,
   type Release,
 } from '@flatcar/core';
-import { initrdFor } from './initrd.ts';
-import { standIn, usrOf, type OperatingSystem } from './os.ts';
-import { acceleratorFor, consoleOf, startQemu, type Qemu } from './qemu.ts';
-import { writeSeed, type Seed } from './seed.ts';
+import { bootOf } from './os.ts';
+import { acceleratorFor, startQemu, type Qemu } from './qemu.ts';
+import type { Seed } from './seed.ts';
 import { shellOver, type Answer, type Shell } from './shell.ts';
 
 /** An image, and the name under which it is linked on the node; its own unless said. */
@@ -36,6 +36,8 @@ export interface MachineOptions {
   readonly memory?: number;
   /** A network of its own, on which this machine is 10.0.2.2; none unless said. */
   readonly network?: boolean;
+  /** More arguments of QEMU. */
+  readonly args?: readonly string[];
 }
 
 /** The shell word of an argument. */
@@ -81,29 +83,15 @@ const LOST =
 
 const AGENT = '/opt/test-agent/agent';
 
-/**
- * Images, as a node gets them by Ignition: files below /opt/extensions and links in /etc, the tests' shell, and what of Flatcar's
- * no package of Debian's brings: the group docker, and up to 4593 the service that has systemd look for units of what was merged.
- */
-async function seedOf({ release, images = [], seed = {}, network = false }: MachineOptions): Promise<Seed> {
+/** Images, as a node gets them by Ignition: files below /opt/extensions and links in /etc, and the tests' shell. */
+async function seedOf({ images = [], seed = {} }: MachineOptions): Promise<Seed> {
   const guest = (name: string): Promise<string> => readFile(join(import.meta.dirname, 'guest', name), 'utf8');
   const units = '/etc/systemd/system';
-  const ensures = release.era === 'final';
   return {
-    files: {
-      [AGENT]: await guest('agent'),
-      [`${units}/test-agent.service`]: await guest('agent.service'),
-      '/etc/userdb/docker.group': await guest('docker.group'),
-      ...(ensures ? { [`${units}/ensure-sysext.service`]: await guest('ensure-sysext.service') } : {}),
-      ...seed.files,
-    },
+    files: { [AGENT]: await guest('agent'), [`${units}/test-agent.service`]: await guest('agent.service'), ...seed.files },
     copies: { ...Object.fromEntries(images.map((one) => [imagePath(one), one.image.file])), ...seed.copies },
     links: {
       [`${units}/multi-user.target.wants/test-agent.service`]: `${units}/test-agent.service`,
-      '/etc/userdb/233.group': 'docker.group',
-      ...(ensures ? { [`${units}/sysinit.target.wants/ensure-sysext.service`]: `${units}/ensure-sysext.service` } : {}),
-      // It would wait two minutes for a network that is not there.
-      ...(network ? {} : { [`${units}/systemd-networkd-wait-online.service`]: '/dev/null' }),
       ...Object.fromEntries(images.map((one) => [linkPath(one), imagePath(one)])),
       ...seed.links,
     },
@@ -124,48 +112,24 @@ export async function withMachine(options: MachineOptions, use: (machine: Machin
   const { arch = hostArch(), memory = 2048, network = false } = options;
   const store = openStore();
   const tools = openTools(store);
-  const os: OperatingSystem = await standIn(store, tools, options.release.era, arch);
-  const accelerator = await acceleratorFor(store, tools, arch, os.kernel);
   await store.withTemp(async (temp) => {
     const at = (name: string): string => join(temp, name);
     await mkdir(at('share'));
-    await writeFile(at('initrd'), await initrdFor(options.release.era, os.initrd));
-    await writeSeed(store, await seedOf(options), at('seed'));
-    await tools.run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', os.root, '-F', 'qcow2', at('root')]);
-    const usrs = new Map<string, string>();
+    const images = (options.images ?? []).map(({ image }) => image);
+    await using boot = await bootOf(store, tools, await seedOf(options), images, { release: options.release, arch, network, temp });
+    const accelerator = await acceleratorFor(store, tools, arch, boot);
     let release = options.release;
     let running: { shell: Shell; qemu: Qemu } | undefined;
 
     async function start(): Promise<void> {
-      let usr = usrs.get(release.number);
-      if (usr === undefined) {
-        usr = at(`usr-${release.number}`);
-        await usrOf(os, release.number, usr);
-        usrs.set(release.number, usr);
-      }
-      const disk = (name: string, file: string, format: string, more = ''): string[] => [
-        '-drive', `if=none,id=${name},file=${file},format=${format}${more}`,
-        '-device', `virtio-blk-pci,drive=${name},serial=${name}`,
-      ]; // prettier-ignore
-      const kernelLine = [
-        `console=${consoleOf(arch)}`, 'root=/dev/disk/by-id/virtio-root', 'rw', 'rootfstype=ext4',
-        'mount.usr=/dev/disk/by-id/virtio-usr', 'mount.usrfstype=erofs', 'mount.usrflags=ro',
-        'panic=30', 'rd.shell=0', 'SYSTEMD_SULOGIN_FORCE=1', 'systemd.firstboot=no', 'loglevel=4',
-        // A host may be slow, and a test must not judge that.
-        'systemd.default_device_timeout_sec=900', 'systemd.default_timeout_start_sec=900',
-      ]; // prettier-ignore
       const qemu = await startQemu(tools, {
-        arch, accelerator, memory, cpus: 2,
+        arch, accelerator, memory, cpus: 2, firmware: boot.firmware,
         args: [
-          '-kernel', os.kernel, '-initrd', at('initrd'), '-append', kernelLine.join(' '),
-          ...disk('usr', usr, 'raw', ',readonly=on'),
-          ...disk('root', at('root'), 'qcow2', ',cache=unsafe'),
-          ...disk('seed', at('seed'), 'raw', ',readonly=on'),
+          ...(await boot.args(release)), ...(options.args ?? []),
           '-chardev', `file,id=serial,path=${at('serial')},append=on`, '-serial', 'chardev:serial',
           '-chardev', 'stdio,id=shell,signal=off', '-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=shell,name=shell',
           '-virtfs', `local,path=${at('share')},mount_tag=share,security_model=none,readonly=on`,
           '-device', 'virtio-rng-pci',
-          ...(network ? ['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net'] : ['-nic', 'none']),
         ],
       }); // prettier-ignore
       running = { shell: shellOver(qemu.input, qemu.output), qemu };
@@ -266,8 +230,7 @@ export async function withMachine(options: MachineOptions, use: (machine: Machin
         await ready();
       },
       async bootInto(next) {
-        if (next.era !== release.era)
-          throw new Error(`the stand-in of ${release.number} cannot become ${next.number}, which merges elsewhere`);
+        await boot.args(next); // refuses what cannot be, while the machine still runs
         await stop(true);
         release = next;
         await startAgain();
@@ -277,12 +240,21 @@ export async function withMachine(options: MachineOptions, use: (machine: Machin
     try {
       await explained(machine, async () => {
         await startAgain();
+        await isRelease(machine);
         await use(machine);
       });
     } finally {
       await stop(false);
     }
   });
+}
+
+/** Fails unless the machine runs the release that its images are bound to: an image at hand may be of any. */
+async function isRelease(machine: Machine): Promise<void> {
+  const { release } = machine;
+  const number = await machine.run('. /usr/lib/os-release; echo "$VERSION_ID"');
+  if (number !== release.number)
+    throw new UserError(`the machine runs Flatcar ${number}, and the test is of ${release.number}`, { next: `give --release ${number}` });
 }
 
 /** An error that already tells what the machine's logs say. */

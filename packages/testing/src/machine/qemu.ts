@@ -1,8 +1,10 @@
-import { readFile } from 'node:fs/promises';
+import { access, constants, readFile } from 'node:fs/promises';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import { archWords, hostArch, writeAtomic, type Arch, type Store, type Tools } from '@flatcar/core';
+import { archWords, digestOf, hostArch, writeAtomic, type Arch, type Store, type Tools } from '@flatcar/core';
 import { execa } from 'execa';
+import type { Boot } from './os.ts';
 
 /** How a guest's processor is run: by the host's, or translated. */
 export type Accelerator = 'kvm' | 'tcg';
@@ -14,6 +16,8 @@ export interface QemuOptions {
   /** MiB. */
   readonly memory: number;
   readonly cpus: number;
+  /** True when it starts by a boot loader on its disk. */
+  readonly firmware: boolean;
   readonly args: readonly string[];
 }
 
@@ -28,7 +32,7 @@ const BOARDS: Readonly<Record<Arch, { machine: string; cpu: Readonly<Record<Acce
 /** The pinned QEMU's command line, with firmware of its own packages; it dies with this process. */
 async function commandLine(
   tools: Tools,
-  { arch, accelerator, memory, cpus, args }: QemuOptions,
+  { arch, accelerator, memory, cpus, firmware, args }: QemuOptions,
 ): Promise<{ command: string; args: string[]; env: Record<string, string> }> {
   const { command, args: start, env = {} } = await tools.command(`qemu-system-${archWords(arch).machine}`);
   const share = join(start.at(-1) ?? '', '../../share');
@@ -40,6 +44,8 @@ async function commandLine(
       ...['qemu', 'seabios', '../lib/ipxe/qemu'].flatMap((folder) => ['-L', join(share, folder)]),
       '-nodefaults', '-no-user-config', '-display', 'none',
       '-machine', board.machine, '-cpu', board.cpu[accelerator], '-accel', accelerator === 'tcg' ? 'tcg,thread=multi' : 'kvm',
+      // x86's board starts SeaBIOS by itself.
+      ...(firmware && arch === 'arm64' ? ['-bios', join(share, 'qemu-efi-aarch64/QEMU_EFI.fd')] : []),
       '-smp', String(cpus), '-m', String(memory), ...args,
     ],
     env: { ...env },
@@ -66,35 +72,56 @@ export async function startQemu(tools: Tools, options: QemuOptions): Promise<Qem
 const known = new Map<Arch, Promise<Accelerator>>();
 
 /**
- * KVM where a guest really runs on it, else TCG: a /dev/kvm may exist and crash every guest. What a boot of this host
- * has shown is kept in the store, as nothing but a reboot changes it.
+ * KVM where a guest really runs on it, else TCG: a /dev/kvm may exist and crash every guest. What has been seen is kept
+ * in the store until the host boots anew, runs another kernel or the pinned QEMU is another.
  */
-export function acceleratorFor(store: Store, tools: Tools, arch: Arch, kernel: string): Promise<Accelerator> {
+export function acceleratorFor(store: Store, tools: Tools, arch: Arch, guest: Guest): Promise<Accelerator> {
   const there = known.get(arch);
   if (there !== undefined) return there;
-  const probing = probe(store, tools, arch, kernel);
-  known.set(arch, probing);
-  return probing;
+  const found = find(store, tools, arch, guest);
+  known.set(arch, found);
+  return found;
 }
 
-async function probe(store: Store, tools: Tools, arch: Arch, kernel: string): Promise<Accelerator> {
+/** What is started to see whether a guest runs. */
+type Guest = Pick<Boot, 'firmware' | 'probe'>;
+
+async function find(store: Store, tools: Tools, arch: Arch, guest: Guest): Promise<Accelerator> {
   if (arch !== hostArch()) return 'tcg';
+  const slow = (why: string): Accelerator => {
+    console.error(`machines run without KVM, ${why}: a boot takes a minute or two`);
+    return 'tcg';
+  };
+  const usable = await access('/dev/kvm', constants.R_OK | constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  if (!usable) return slow('as /dev/kvm is not there or not for this user');
   const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+  const qemu = await tools.record(`qemu-system-${archWords(arch).machine}`);
+  const key = digestOf({ boot, kernel: release(), qemu: qemu.map(({ sha256 }) => sha256) });
   const note = join(store.root, 'accelerator');
-  const noted = await readFile(note, 'utf8').catch(() => '');
-  const last = /^(\S+) (kvm|tcg)$/m.exec(noted);
-  if (last?.[1] === boot) return last[2] as Accelerator;
+  const last = /^(\S+) (kvm|tcg)$/m.exec(await readFile(note, 'utf8').catch(() => ''));
+  const kept = last?.[1] === key ? (last[2] as Accelerator) : undefined;
+  const found = kept ?? ((await runsOnKvm(tools, arch, guest)) ? 'kvm' : 'tcg');
+  if (kept === undefined) await writeAtomic(note, `${key} ${found}\n`);
+  return found === 'kvm' ? found : slow('which no guest boots on here');
+}
+
+/** Starts a guest on KVM, and tells whether its console shows within a minute that it runs. */
+async function runsOnKvm(tools: Tools, arch: Arch, { firmware, probe }: Guest): Promise<boolean> {
   const { command, args, env } = await commandLine(tools, {
-    arch,
-    accelerator: 'kvm',
-    memory: 256,
-    cpus: 1,
-    args: ['-kernel', kernel, '-append', `console=${consoleOf(arch)} panic=-1`, '-no-reboot', '-serial', 'stdio'],
+    arch, accelerator: 'kvm', memory: 1024, cpus: 1, firmware,
+    args: [...probe.args, '-nic', 'none', '-no-reboot', '-serial', 'stdio'],
+  }); // prettier-ignore
+  const child = execa(command, args, { env, stdin: 'ignore', reject: false, buffer: false, timeout: 60_000, killSignal: 'SIGKILL' });
+  let shown = '';
+  let runs = false;
+  child.stdout.on('data', (chunk: Buffer) => {
+    shown += chunk.toString('latin1');
+    runs ||= probe.shows.test(shown);
+    if (runs) child.kill();
   });
-  // Without a root the kernel ends in a panic of its own choice: it has run that far.
-  const { stdout } = await execa(command, args, { env, stdin: 'ignore', reject: false, timeout: 60_000, forceKillAfterDelay: 1000 });
-  const found: Accelerator = /Kernel panic - not syncing: VFS/.test(stdout) ? 'kvm' : 'tcg';
-  if (found === 'tcg') console.error('machines run without KVM, which no guest boots on here: a boot takes a minute or two');
-  await writeAtomic(note, `${boot} ${found}\n`);
-  return found;
+  await child;
+  return runs;
 }

@@ -13,7 +13,7 @@ export interface Seed {
 }
 
 /** Programs by their place; everything else is 0644. */
-const modeOf = (path: string, text: string): number => (text.startsWith('#!') || path.includes('/bin/') ? 0o755 : 0o644);
+export const modeOf = (path: string, text: string): number => (text.startsWith('#!') || path.includes('/bin/') ? 0o755 : 0o644);
 
 /** Writes a seed as the tar that the stand-in's initrd unpacks over the root on the first boot. */
 export async function writeSeed(store: Store, seed: Seed, out: string): Promise<void> {

@@ -4,8 +4,8 @@ import { explained, withMachine, type Machine, type MachineOptions } from './mac
 /** A test of a shared machine; `before` may skip it, and runs while the machine need not be there. */
 export type SharedTest = (name: string, run: (machine: Machine) => Promise<void>, before?: (skip: Skip) => Promise<void>) => void;
 
-/** Tests that share a machine, which boots when the first of them needs it. */
-export function sharedMachine(prepare: () => Promise<MachineOptions>): SharedTest {
+/** Tests that share a machine, which boots when the first of them needs it; `always` comes before each and may skip it. */
+export function sharedMachine(prepare: () => Promise<MachineOptions>, always?: (skip: Skip) => Promise<void>): SharedTest {
   const up = Promise.withResolvers<Machine>();
   const over = Promise.withResolvers<void>();
   up.promise.catch(() => undefined); // told by each test
@@ -16,6 +16,7 @@ export function sharedMachine(prepare: () => Promise<MachineOptions>): SharedTes
   });
   return (name, run, before) =>
     machineTest(name, async (skip) => {
+      await always?.(skip);
       await before?.(skip);
       running ??= prepare()
         .then((options) =>

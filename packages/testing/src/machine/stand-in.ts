@@ -1,0 +1,250 @@
+import { copyFile, cp, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  archWords,
+  debianMirror,
+  digestOf,
+  exec,
+  hashFile,
+  hostArch,
+  readErofs,
+  type Arch,
+  type Release,
+  type Store,
+  type Tools,
+} from '@flatcar/core';
+import { ensureMmdebstrap, osRelease } from '../root.ts';
+import { initrdFor } from './initrd.ts';
+import type { Boot, BootOptions } from './os.ts';
+import { consoleOf } from './qemu.ts';
+import { writeSeed, type Seed } from './seed.ts';
+
+/** A stand-in as a machine starts it: kernel and initrd beside the disks, so that no boot loader is needed. */
+export interface StandIn {
+  readonly kernel: string;
+  /** The distribution's; initrd.ts adds what makes it ours. */
+  readonly initrd: string;
+  /** Read-only /usr: an erofs whose os-release is a block of its own. */
+  readonly usr: string;
+  /** Byte offset of that block. */
+  readonly osReleaseOffset: number;
+  /** Everything else: an ext4 in a qcow2. */
+  readonly root: string;
+}
+
+/** Size of the root file system, bytes; it is sparse. */
+const ROOT_SIZE = 6 * 2 ** 30;
+
+/**
+ * What stands in for Flatcar where no image of it is at hand, by the era of the release. The first merges in the
+ * final system by systemd 257, the second in the initrd by systemd 260 or later.
+ */
+const SUITES: Readonly<Record<Release['era'], string>> = { final: 'trixie', initrd: 'sid' };
+
+/** What Flatcar has in its /usr, as far as extensions and the tests call it. */
+const PACKAGES = [
+  'systemd', 'systemd-sysv', 'systemd-resolved', 'systemd-container', 'systemd-cryptsetup', 'dbus', 'udev', 'kmod', 'procps',
+  'iproute2', 'iptables', 'nftables', 'conntrack', 'ethtool', 'socat', 'curl', 'ca-certificates', 'e2fsprogs', 'gpgv', 'openssl',
+  'openssh-server', 'dmsetup', 'cryptsetup-bin', 'passwd', 'libpam-systemd', 'libnss-systemd', 'zstd', 'dracut',
+] as const; // prettier-ignore
+
+const DRACUT = `hostonly=no
+early_microcode=no
+compress="zstd -3"
+add_dracutmodules+=" stand-in "
+omit_dracutmodules+=" kernel-modules kernel-modules-extra i18n lvm mdraid dmraid multipath btrfs plymouth network resume nvdimm numlock pcsc tpm2-tss "
+`;
+
+/** What is the same on every node, as far as the tests look at it. */
+const ETC: Readonly<Record<string, string>> = {
+  'etc/machine-id': '5ad1e0f0c0de4b1ea5f1a7ca7e57ab1e\n',
+  'etc/hostname': 'stand-in\n',
+  'etc/systemd/network/10-all.network': '[Match]\nType=ether\n\n[Network]\nDHCP=yes\n',
+};
+
+/** Raised when the same inputs are to give other disks. */
+const NUMBER = 1;
+
+const guest = (name: string): string => join(import.meta.dirname, 'guest', name);
+
+/**
+ * Makes a stand-in out of a Debian suite, once: the result is kept in the store under the digest of what decides it.
+ * The suite's state is that of the day on which it was made; `packages` in the result lists every version, and what it is is told.
+ */
+export async function standIn(store: Store, tools: Tools, era: Release['era'], arch: Arch): Promise<StandIn> {
+  const suite = SUITES[era];
+  const packages = [...PACKAGES, `linux-image-${archWords(arch).debian}`];
+  const dracut = await readFile(guest('dracut/module-setup.sh'), 'utf8');
+  const inputs = { number: NUMBER, suite, arch, packages, dracut: [DRACUT, dracut], etc: ETC };
+  const { dir } = await store.result('stand-in', digestOf(inputs), async (fresh) => {
+    await ensureMmdebstrap();
+    console.error(`making the stand-in for Flatcar out of ${suite} for ${arch} (minutes)`);
+    await store.withTemp(async (temp) => {
+      const root = join(temp, 'root');
+      const hooks = join(temp, 'dracut');
+      await cp(guest('dracut'), join(hooks, '99stand-in'), { recursive: true });
+      await writeFile(join(hooks, 'stand-in.conf'), DRACUT);
+      const mirror = await debianMirror();
+      await withPrograms(tools, arch, async () => {
+        await exec('mmdebstrap', [
+          '--quiet', '--mode=root', '--variant=minbase', `--architectures=${archWords(arch).debian}`, '--skip=check/qemu',
+          '--aptopt=Acquire::Check-Valid-Until "false"', // mirrors may be older than an index of unstable lives
+          ...['doc', 'man', 'locale', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
+          `--essential-hook=mkdir -p "$1/usr/lib/dracut/modules.d" "$1/etc/dracut.conf.d" && cp -r ${hooks}/99stand-in "$1/usr/lib/dracut/modules.d/" && cp ${hooks}/stand-in.conf "$1/etc/dracut.conf.d/"`,
+          `--include=${packages.join(',')}`, suite, root, mirror,
+        ]); // prettier-ignore
+        // By its own systemctl: not every host has one.
+        await exec('chroot', [root, 'systemctl', '--quiet', 'enable', ...['networkd', 'resolved', 'sysext', 'confext'].map((name) => `systemd-${name}`)]); // prettier-ignore
+      });
+      await writeFile(join(fresh, 'packages'), await exec('dpkg-query', [`--admindir=${join(root, 'var/lib/dpkg')}`, '--show']));
+      await makeDisks(tools, root, fresh);
+    });
+  });
+  console.error(await stateOf(dir, `${suite} for ${arch}`));
+  const usr = join(dir, 'usr.erofs');
+  const osReleaseOffset = (await readErofs(usr)).plainBlock('lib/os-release');
+  if (osReleaseOffset === undefined) throw new Error(`os-release is no block of its own in ${usr}`);
+  return { kernel: join(dir, 'kernel'), initrd: join(dir, 'initrd'), usr, osReleaseOffset, root: join(dir, 'root.qcow2') };
+}
+
+/** Days after which the age of a stand-in is told. */
+const OLD = 30;
+
+/** Which packages a stand-in has, in a line: the same digest is the same versions, on whatever machine and day it was made. */
+export async function stateOf(dir: string, what: string, now = Date.now()): Promise<string> {
+  const packages = join(dir, 'packages');
+  const { mtime } = await stat(packages);
+  const days = Math.floor((now - mtime.getTime()) / 86_400_000);
+  const age = days > OLD ? `, ${days} days old: remove ${dir} for one of today` : '';
+  return `stand-in: ${what} of ${mtime.toISOString().slice(0, 10)}, packages ${(await hashFile(packages)).slice(0, 16)}${age}`;
+}
+
+/**
+ * Does something while this host's kernel starts programs of an architecture: Debian's packages set themselves up by
+ * their own. Where no emulator is registered (binfmt_misc of the kernel's documentation), the pinned one is, for as
+ * long as this takes.
+ */
+async function withPrograms<T>(tools: Tools, arch: Arch, use: () => Promise<T>): Promise<T> {
+  const { machine, elf } = archWords(arch);
+  const folder = '/proc/sys/fs/binfmt_misc';
+  const enabled = async (name: string): Promise<boolean> =>
+    (await readFile(join(folder, name), 'utf8').catch(() => '')).startsWith('enabled');
+  if (arch === hostArch() || (await enabled(`qemu-${machine}`))) return use();
+  const { command } = await tools.command(`qemu-${machine}`);
+  const bytes = (values: readonly number[]): string => values.map((value) => `\\x${value.toString(16).padStart(2, '0')}`).join('');
+  // e_ident, e_type (a program or a shared object) and e_machine of elf(5); any ABI.
+  const magic = bytes([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, elf, 0]);
+  const mask = bytes([255, 255, 255, 255, 255, 255, 255, 0, 255, 255, 255, 255, 255, 255, 255, 255, 0xfe, 255, 255, 255]);
+  const name = `flatcar-ext-${machine}`;
+  await exec('sh', ['-c', `mountpoint -q ${folder} || mount -t binfmt_misc binfmt_misc ${folder}`]);
+  if (await enabled(name)) await writeFile(join(folder, name), '-1'); // of a process that was killed
+  // F: opened now, so that it is found in a chroot; P: the program's own name is kept.
+  await writeFile(join(folder, 'register'), `:${name}:M::${magic}:${mask}:${command}:PF`);
+  try {
+    return await use();
+  } finally {
+    await writeFile(join(folder, name), '-1');
+  }
+}
+
+/** Turns an unpacked Debian into kernel, initrd, a read-only /usr and a root. */
+async function makeDisks(tools: Tools, root: string, out: string): Promise<void> {
+  const boot = await readdir(join(root, 'boot'));
+  for (const [from, to] of [
+    ['vmlinuz-', 'kernel'],
+    ['initrd.img-', 'initrd'],
+  ] as const) {
+    const name = boot.find((one) => one.startsWith(from));
+    if (name === undefined) throw new Error(`Debian made no ${from}*`);
+    await copyFile(join(root, 'boot', name), join(out, to));
+  }
+  await rm(join(root, 'boot'), { recursive: true });
+  for (const [path, text] of Object.entries(ETC)) await writeFile(join(root, path), text);
+  for (const folder of ['etc/extensions', 'var/lib/confexts', 'opt', 'boot']) await mkdir(join(root, folder), { recursive: true });
+  await writeFile(join(root, 'usr/lib/os-release'), osReleaseBlock('0.0.0'));
+  const hints = join(out, '../hints'); // beside the result, in the folder that goes away with it
+  await writeFile(hints, '0 os-release\n');
+  await tools.run('mkfs.erofs', ['--quiet', '-zlz4', `--compress-hints=${hints}`, join(out, 'usr.erofs'), join(root, 'usr')]);
+  await rm(join(root, 'usr'), { recursive: true });
+  await mkdir(join(root, 'usr'));
+  const disk = join(out, '../root.ext4');
+  await tools.run('mkfs.ext4', ['-q', '-L', 'ROOT', '-d', root, disk, String(ROOT_SIZE / 1024)]);
+  await tools.run('qemu-img', ['convert', '-O', 'qcow2', disk, join(out, 'root.qcow2')]);
+}
+
+/** os-release as the one block that another release replaces. */
+const osReleaseBlock = (release: string): Buffer => Buffer.from(osRelease(release).padEnd(4096, '\n'));
+
+/** A copy of /usr that calls itself a release, as an update of the OS would bring. */
+export async function usrOf(os: StandIn, release: string, out: string): Promise<void> {
+  await copyFile(os.usr, out);
+  const handle = await open(out, 'r+');
+  try {
+    await handle.write(osReleaseBlock(release), 0, 4096, os.osReleaseOffset);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** A kernel without a root ends in a panic of its own choice: it has run that far. */
+const RAN = /Kernel panic - not syncing: VFS/;
+
+/** What of Flatcar's no package of Debian's brings: the group docker, and up to 4593 the service that has systemd look for units of what was merged. */
+async function partsOfFlatcar({ release: { era }, network }: BootOptions): Promise<Required<Pick<Seed, 'files' | 'links'>>> {
+  const units = '/etc/systemd/system';
+  const ensures = era === 'final';
+  const text = (name: string): Promise<string> => readFile(guest(name), 'utf8');
+  return {
+    files: {
+      '/etc/userdb/docker.group': await text('docker.group'),
+      ...(ensures ? { [`${units}/ensure-sysext.service`]: await text('ensure-sysext.service') } : {}),
+    },
+    links: {
+      '/etc/userdb/233.group': 'docker.group',
+      ...(ensures ? { [`${units}/sysinit.target.wants/ensure-sysext.service`]: `${units}/ensure-sysext.service` } : {}),
+      // It would wait two minutes for a network that is not there.
+      ...(network ? {} : { [`${units}/systemd-networkd-wait-online.service`]: '/dev/null' }),
+    },
+  };
+}
+
+/** A stand-in as a machine boots it; its initrd unpacks the seed. */
+export async function standInBoot(store: Store, tools: Tools, os: StandIn, seed: Seed, options: BootOptions): Promise<Boot> {
+  const { release, arch, network, temp } = options;
+  const at = (name: string): string => join(temp, name);
+  await writeFile(at('initrd'), await initrdFor(release.era, os.initrd));
+  const parts = await partsOfFlatcar(options);
+  await writeSeed(store, { ...seed, files: { ...parts.files, ...seed.files }, links: { ...parts.links, ...seed.links } }, at('seed'));
+  await tools.run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', os.root, '-F', 'qcow2', at('root')]);
+  const disk = (name: string, file: string, format: string, more = ''): string[] => [
+    '-drive', `if=none,id=${name},file=${file},format=${format}${more}`,
+    '-device', `virtio-blk-pci,drive=${name},serial=${name}`,
+  ]; // prettier-ignore
+  const kernelLine = [
+    `console=${consoleOf(arch)}`, 'root=/dev/disk/by-id/virtio-root', 'rw', 'rootfstype=ext4',
+    'mount.usr=/dev/disk/by-id/virtio-usr', 'mount.usrfstype=erofs', 'mount.usrflags=ro',
+    'panic=30', 'rd.shell=0', 'SYSTEMD_SULOGIN_FORCE=1', 'systemd.firstboot=no', 'loglevel=4',
+    // A host may be slow, and a test must not judge that.
+    'systemd.default_device_timeout_sec=900', 'systemd.default_timeout_start_sec=900',
+  ]; // prettier-ignore
+  const usrs = new Map<string, string>();
+  return {
+    firmware: false,
+    probe: { args: ['-kernel', os.kernel, '-append', `console=${consoleOf(arch)} panic=-1`], shows: RAN },
+    async args(next) {
+      if (next.era !== release.era)
+        throw new Error(`the stand-in of ${release.number} cannot become ${next.number}, which merges elsewhere`);
+      const usr = usrs.get(next.number) ?? at(`usr-${next.number}`);
+      if (!usrs.has(next.number)) await usrOf(os, next.number, usr);
+      usrs.set(next.number, usr);
+      return [
+        '-kernel', os.kernel, '-initrd', at('initrd'), '-append', kernelLine.join(' '),
+        ...disk('usr', usr, 'raw', ',readonly=on'),
+        ...disk('root', at('root'), 'qcow2', ',cache=unsafe'),
+        ...disk('seed', at('seed'), 'raw', ',readonly=on'),
+        ...(network ? ['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net'] : ['-nic', 'none']),
+      ]; // prettier-ignore
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}
