@@ -98,7 +98,7 @@ async function pinAlone(request: PinRequest, context: UpstreamContext): Promise<
       if (lock.shared && lines.some((line) => line.lock === lock && line.change === 'other'))
         context.report({
           type: 'notice',
-          text: `${lock.file} is shared: the other extensions that read it need a higher revision as well`,
+          text: `${lock.file} is shared: the other extensions that read it need a higher revision as well (flatcar-ext pin NAME --revision; bump --all sees to all of them)`,
         });
       await mkdir(lock.dir, { recursive: true });
       await writeAtomic(lock.file, text);
