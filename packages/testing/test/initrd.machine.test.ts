@@ -94,12 +94,16 @@ describe(`${release.number}, merged in the initrd`, () => {
     await machine.until(`systemctl is-active good.service && [ "$(systemctl show --property=MainPID --value good.service)" != ${before} ]`);
   });
 
-  inMachine('an update of the OS has the image of its release merged in the initrd, without network', async (machine) => {
-    expect(await machine.run('ip -oneline link')).not.toMatch(/ (?:en|eth)\w+:/);
-    await machine.bootInto(other);
-    expect(await machine.run('journalctl --boot --unit=merge.service --no-pager')).toMatch(/Using extensions 'elsewhere/);
-    expect(await machine.run(MERGED)).not.toContain('good');
-    expect(await machine.run('elsewhere')).toBe('demo 1.0.0');
-    await machine.until('systemctl is-active elsewhere.service');
-  });
+  inMachine(
+    'an update of the OS has the image of its release merged in the initrd, without network',
+    async (machine) => {
+      expect(await machine.run('ip -oneline link')).not.toMatch(/ (?:en|eth)\w+:/);
+      await machine.bootInto(other);
+      expect(await machine.run('journalctl --boot --unit=merge.service --no-pager')).toMatch(/Using extensions 'elsewhere/);
+      expect(await machine.run(MERGED)).not.toContain('good');
+      expect(await machine.run('elsewhere')).toBe('demo 1.0.0');
+      await machine.until('systemctl is-active elsewhere.service');
+    },
+    standInOnly('a real Flatcar gets another /usr by its own update only'),
+  );
 });
