@@ -75,30 +75,34 @@ async function killedAfter(tree: string, milliseconds: number): Promise<{ killed
   return { killed: (await ended) === 'SIGKILL', took: performance.now() - began };
 }
 
-test(`killed at ${KILLS} random points, what is served is whole, and the next run completes it`, async () => {
-  const whole = join(dir, 'whole');
-  await cp(join(dir, 'base'), whole, { recursive: true, verbatimSymlinks: true });
-  const { killed: early, took } = await killedAfter(whole, 600_000);
-  expect(early).toBe(false);
-  expect(await checkTree(whole)).toEqual(new Set(['1.0.0', '1.0.1']));
-  let killed = 0;
-  let changed = 0;
-  for (let round = 0; round < KILLS; round += 1) {
-    const tree = join(dir, `tree-${round}`);
-    await cp(join(dir, 'base'), tree, { recursive: true, verbatimSymlinks: true });
-    if ((await killedAfter(tree, Math.random() * took)).killed) killed += 1;
-    const versions = await checkTree(tree);
-    expect(versions.has('1.0.0')).toBe(true);
-    if (versions.has('1.0.1')) changed += 1;
-    const result = await publish({ paths: [join(dir, '1.0.1')], destination: localDestination(tree), keys });
-    expect(result.serial).toBe(2);
-    expect(await checkTree(tree)).toEqual(new Set(['1.0.0', '1.0.1']));
-    expect((await readdir(tree)).includes('.staging')).toBe(false);
-    await rm(tree, { recursive: true });
-  }
-  console.error(`${killed} of ${KILLS} were killed before their end; ${changed} trees showed the new version already`);
-  expect(killed).toBeGreaterThan(0);
-}, 300_000 + KILLS * 60_000);
+test(
+  `killed at ${KILLS} random points, what is served is whole, and the next run completes it`,
+  async () => {
+    const whole = join(dir, 'whole');
+    await cp(join(dir, 'base'), whole, { recursive: true, verbatimSymlinks: true });
+    const { killed: early, took } = await killedAfter(whole, 600_000);
+    expect(early).toBe(false);
+    expect(await checkTree(whole)).toEqual(new Set(['1.0.0', '1.0.1']));
+    let killed = 0;
+    let changed = 0;
+    for (let round = 0; round < KILLS; round += 1) {
+      const tree = join(dir, `tree-${round}`);
+      await cp(join(dir, 'base'), tree, { recursive: true, verbatimSymlinks: true });
+      if ((await killedAfter(tree, Math.random() * took)).killed) killed += 1;
+      const versions = await checkTree(tree);
+      expect(versions.has('1.0.0')).toBe(true);
+      if (versions.has('1.0.1')) changed += 1;
+      const result = await publish({ paths: [join(dir, '1.0.1')], destination: localDestination(tree), keys });
+      expect(result.serial).toBe(2);
+      expect(await checkTree(tree)).toEqual(new Set(['1.0.0', '1.0.1']));
+      expect((await readdir(tree)).includes('.staging')).toBe(false);
+      await rm(tree, { recursive: true });
+    }
+    console.error(`${killed} of ${KILLS} were killed before their end; ${changed} trees showed the new version already`);
+    expect(killed).toBeGreaterThan(0);
+  },
+  300_000 + KILLS * 60_000,
+);
 
 test('a client that reads all the time sees a whole tree, at most after trying once more', async () => {
   const tree = join(dir, 'read');
