@@ -263,8 +263,8 @@ describe('a release, by its steps', () => {
     const rebound = await flatcarExt(['ci', 'bind', '--matrix', at('more.json'), '--payloads', at('none'), '--out', at('more'), ...from, '--outcomes', at('later')]); // prettier-ignore
     expect(rebound.code, rebound.err).toBe(0);
     expect(await readdir(at('more/extension-stager'))).toEqual([OLDER]);
-    const [sums] = (await readdir(at('keys/sums'))).filter((name) => name.endsWith('.key.asc'));
-    const [update] = (await readdir(at('keys/update'))).filter((name) => name.endsWith('.key.pem'));
+    const sums = (await readdir(at('keys/sums'))).find((name) => name.endsWith('.key.asc'));
+    const update = (await readdir(at('keys/update'))).find((name) => name.endsWith('.key.pem'));
     const secrets = {
       FLATCAR_EXT_SUMS_KEY: await readFile(at(`keys/sums/${sums}`), 'utf8'),
       FLATCAR_EXT_UPDATE_KEY: await readFile(at(`keys/update/${update}`), 'utf8'),

@@ -88,7 +88,7 @@ export async function signSums(
     });
   for (const path of retired) {
     const folder = dirname(path);
-    const there = folders.get(folder) ?? { listed: packages.filter((one) => dirname(one.path) === folder).flatMap((one) => [one.image, one]), gone: new Set(), isFixed: false }; // prettier-ignore
+    const there = folders.get(folder) ?? { listed: packages.flatMap((one) => (dirname(one.path) === folder ? [one.image, one] : [])), gone: new Set(), isFixed: false }; // prettier-ignore
     there.gone.add(basename(path));
     folders.set(folder, there);
   }
