@@ -302,7 +302,7 @@ describe('a release, by its steps', () => {
   });
 
   test('outcomes are one file each, whatever they are about', async () => {
-    const where = join(dir, 'more');
+    const where = join(dir, 'outcomes-of-its-own');
     await mkdir(where);
     for (const what of ['x86-64 a@1 b@2', 'x86-64 a@1/../..']) await writeOutcome(where, { step: 'bind', extension: 'a', what, ok: true });
     expect(await readdir(where)).toHaveLength(2);

@@ -64,6 +64,12 @@ export interface Summed {
   readonly gone: readonly string[];
 }
 
+/** A file that sums list. */
+interface Listed {
+  readonly path: string;
+  readonly sha256: string;
+}
+
 /**
  * Sums of the extensions' folders and of the official ones, with their signatures. What stands as it should and is signed by exactly our keys
  * is left out.
@@ -73,22 +79,18 @@ export async function signSums(
   keys: PublishKeys,
   { extensions, packages, folders: official, gone: retired }: Summed,
 ): Promise<Map<string, Map<string, Buffer>>> {
-  const folders = new Map<string, { listed: { path: string; sha256: string }[]; gone: Set<string>; isFixed: boolean }>();
+  const folders = new Map<string, { listed: Listed[]; gone: Set<string>; isFixed: boolean }>();
   for (const index of extensions) {
     const gone = new Set(
       index.versions.filter(({ withdrawn }) => withdrawn !== undefined).flatMap(({ images }) => images.map(({ path }) => basename(path))),
     );
     for (const [folder, listed] of foldersOf(index)) folders.set(folder, { listed, gone, isFixed: true });
   }
-  for (const folder of official)
-    folders.set(folder, {
-      listed: packages.filter(({ path }) => path.startsWith(`${folder}/`)).flatMap((one) => [one.image, one]),
-      gone: new Set(),
-      isFixed: false,
-    });
+  const listedIn = (folder: string): Listed[] => packages.flatMap((one) => (dirname(one.path) === folder ? [one.image, one] : []));
+  for (const folder of official) folders.set(folder, { listed: listedIn(folder), gone: new Set(), isFixed: false });
   for (const path of retired) {
     const folder = dirname(path);
-    const there = folders.get(folder) ?? { listed: packages.flatMap((one) => (dirname(one.path) === folder ? [one.image, one] : [])), gone: new Set(), isFixed: false }; // prettier-ignore
+    const there = folders.get(folder) ?? { listed: listedIn(folder), gone: new Set(), isFixed: false };
     there.gone.add(basename(path));
     folders.set(folder, there);
   }
