@@ -57,7 +57,7 @@ and an operating system that stands in for Flatcar: Debian 13 up to 4593, where 
 initrd does. Both are made when first needed, which takes root and a few minutes, and are kept in the store.
 --os flatcar boots the real one: the image for QEMU of each release and architecture, fetched once from Flatcar's release servers and checked by its signing key.
 An image at hand (--os PATH) is taken as it is, and must be of the one release that is tested. Both get their files by Ignition; tests of what only a stand-in can do are skipped.
-Confexts boot apart from sysexts. An extension whose upstream cannot be reached, and that no source is compiled of, is skipped, with the reason.
+Confexts boot apart from sysexts. An extension whose upstream cannot be reached, and that no source is compiled of, is skipped, with the reason; in GitHub Actions that is a failure.
 What is looked at stands in each extension's extension.test.ts; logs of a failed machine are kept in the cache folder.
 
 Examples:
