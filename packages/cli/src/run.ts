@@ -6,7 +6,7 @@ import { addBuild } from './commands/build.ts';
 import { addBump } from './commands/bump.ts';
 import { addButane } from './commands/butane.ts';
 import { addCache } from './commands/cache.ts';
-import { addCi } from './commands/ci.ts';
+import { addCi } from './commands/ci/index.ts';
 import { addDiff } from './commands/diff.ts';
 import { addDocs } from './commands/docs.ts';
 import { addInspect } from './commands/inspect.ts';
