@@ -1,4 +1,4 @@
-import { messageOf, UserError, UserErrors } from '@flatcar/core';
+import { messageOf, UsageError, UserError, UserErrors } from '@flatcar/core';
 import { Command, CommanderError } from 'commander';
 import { Cancelled } from './ask.ts';
 import { addBind } from './commands/bind.ts';
@@ -112,6 +112,7 @@ export async function run(args: readonly string[]): Promise<number> {
     if (interrupt.signal.aborted) return EXIT.interrupted;
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
     explain(error, args.includes('--debug'));
+    if (error instanceof UsageError) return EXIT.usage;
     return error instanceof Cancelled ? EXIT.interrupted : EXIT.failure;
   } finally {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);

@@ -13,6 +13,14 @@ export class UserError extends Error {
   }
 }
 
+/** The command line, or a setting that stands in for it, is wrong: the program ends with exit code 2 and has done nothing. */
+export class UsageError extends UserError {
+  constructor(what: string, about: { where?: string; next?: string; cause?: unknown } = {}) {
+    super(what, about);
+    this.name = 'UsageError';
+  }
+}
+
 /** Several errors found at once, so that all are shown together. */
 export class UserErrors extends UserError {
   readonly errors: readonly UserError[];

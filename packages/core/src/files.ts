@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { chmod, lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { UserError } from './errors.ts';
 
 const CHUNK = 1 << 20;
 
@@ -45,11 +46,12 @@ export async function replaceFile(path: string, make: (temporary: string) => Pro
   }
 }
 
-/** Writes a file so that after a crash it has its old or its new content, whole. */
-export async function writeAtomic(path: string, data: string | Buffer): Promise<void> {
+/** Writes a file so that after a crash it has its old or its new content, whole. With `mode` it has that mode under any umask. */
+export async function writeAtomic(path: string, data: string | Buffer, mode?: number): Promise<void> {
   await replaceFile(path, async (temporary) => {
-    const handle = await open(temporary, 'wx');
+    const handle = await open(temporary, 'wx', mode);
     try {
+      if (mode !== undefined) await handle.chmod(mode);
       await handle.writeFile(data);
       await handle.sync();
     } finally {
@@ -57,4 +59,69 @@ export async function writeAtomic(path: string, data: string | Buffer): Promise<
     }
   });
   await fsync(dirname(path));
+}
+
+/** Modes of what is published or handed to others: everybody reads it, its owner writes it. */
+export const PUBLIC_FILE = 0o644;
+export const PUBLIC_FOLDER = 0o755;
+
+const errnoOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
+
+/**
+ * Gives a file or a folder the mode that others need to read it, whatever the umask of whoever made it. A symbolic link is left as it is.
+ * `add` keeps the other bits: a folder that a group may write stays so.
+ * Throws a UserError where the mode cannot be set: somebody else's file, or a file system that keeps no modes.
+ */
+export async function makePublic(path: string, add = false): Promise<void> {
+  const before = await lstat(path);
+  if (before.isSymbolicLink()) return;
+  const wanted = before.isDirectory() ? PUBLIC_FOLDER : PUBLIC_FILE;
+  // A folder keeps the bit by which its files inherit its group.
+  const mode = (before.isDirectory() ? before.mode & 0o7000 : 0) | (add ? (before.mode & 0o777) | wanted : wanted);
+  if ((before.mode & 0o7777) === mode) return;
+  const refuse = (cause?: unknown): never => {
+    throw new UserError(`others cannot read it: its mode is ${(before.mode & 0o7777).toString(8)}`, {
+      where: path,
+      next: `as its owner (uid ${before.uid}) run: chmod ${wanted.toString(8)} '${path}'; some file systems (FAT, CIFS) take modes at mount only`,
+      cause,
+    });
+  };
+  await chmod(path, mode).catch((error: unknown) => {
+    if (!['EPERM', 'EROFS', 'ENOTSUP'].includes(errnoOf(error))) throw error;
+    if ((before.mode & wanted) !== wanted) refuse(error);
+  });
+  if (((await lstat(path)).mode & wanted) !== wanted) refuse();
+}
+
+/**
+ * Makes a folder, and those above it that are missing, readable by others under any umask; what is there already is left as it is, but
+ * from `within` down it is made public, too. Fails at once where a folder cannot be made (/proc/x), with the errno of mkdir(2).
+ */
+export async function mkdirPublic(path: string, within?: string): Promise<void> {
+  const missing: string[] = [];
+  let at = resolve(path);
+  for (; ; at = dirname(at)) {
+    try {
+      await mkdir(at, PUBLIC_FOLDER);
+      await makePublic(at);
+      break;
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST' && (await stat(at)).isDirectory()) break;
+      // The folder above is missing; where that can be made and this cannot, the loop below says so.
+      if (errnoOf(error) !== 'ENOENT' || at === dirname(at)) throw error;
+      missing.push(at);
+    }
+  }
+  for (const folder of missing.toReversed()) {
+    await mkdir(folder, PUBLIC_FOLDER).catch((error: unknown) => {
+      if (errnoOf(error) !== 'EEXIST') throw error; // made by another at the same time
+    });
+    await makePublic(folder);
+  }
+  if (within === undefined) return;
+  const root = resolve(within);
+  for (let folder = resolve(path); folder.length >= root.length; folder = dirname(folder)) {
+    await makePublic(folder, true);
+    if (folder === root) break;
+  }
 }

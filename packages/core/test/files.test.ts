@@ -1,0 +1,55 @@
+import { chmod, mkdir, mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { makePublic, mkdirPublic, PUBLIC_FILE, writeAtomic } from '../src/index.ts';
+
+let dir: string;
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'files-'));
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+const modeOf = async (path: string): Promise<string> => ((await stat(path)).mode & 0o7777).toString(8);
+
+async function withUmask<T>(umask: number, run: () => Promise<T>): Promise<T> {
+  const before = process.umask(umask);
+  try {
+    return await run();
+  } finally {
+    process.umask(before);
+  }
+}
+
+test.each([0o077, 0o027, 0o002, 0o000])('public folders and files have the same modes under umask %o', async (umask) => {
+  const root = join(dir, `umask-${umask}`);
+  await withUmask(umask, async () => {
+    await mkdirPublic(join(root, 'a/b'));
+    await writeAtomic(join(root, 'a/b/file'), 'text', PUBLIC_FILE);
+    await writeFile(join(root, 'plain'), 'text');
+    await makePublic(join(root, 'plain'));
+  });
+  expect(await Promise.all([root, join(root, 'a'), join(root, 'a/b')].map(modeOf))).toEqual(['755', '755', '755']);
+  expect(await Promise.all([join(root, 'a/b/file'), join(root, 'plain')].map(modeOf))).toEqual(['644', '644']);
+});
+
+test('folders that are there already are made public from the root on; what a group may do stays, and links are left alone', async () => {
+  const root = join(dir, 'there');
+  await mkdir(join(root, 'a'), { recursive: true });
+  await chmod(root, 0o700);
+  await chmod(join(root, 'a'), 0o2770);
+  await mkdirPublic(join(root, 'a/b'));
+  expect(await modeOf(root)).toBe('700');
+  await mkdirPublic(join(root, 'a/b'), root);
+  expect(await modeOf(root)).toBe('755');
+  expect(await modeOf(join(root, 'a'))).toBe('2775');
+  await symlink('/nowhere', join(root, 'link'));
+  await makePublic(join(root, 'link'));
+});
+
+test('a folder that cannot be made is an error at once', async () => {
+  await expect(mkdirPublic('/proc/x/y')).rejects.toThrow('ENOENT');
+  await writeFile(join(dir, 'file'), '');
+  await expect(mkdirPublic(join(dir, 'file'))).rejects.toThrow('EEXIST');
+  await expect(mkdirPublic(join(dir, 'file/below'))).rejects.toThrow('ENOTDIR');
+});
