@@ -58,7 +58,7 @@ test('ci update: each by itself; one whose upstream cannot be reached holds back
   // Nobody listens there: kubernetes has an upstream to ask, extension-stager has none.
   const { exitCode, all } = await ci(['update', ' kubernetes  extension-stager ', '--outcomes', join(dir, 'outcomes')], { FLATCAR_EXT_MIRROR: 'http://127.0.0.1:9' }); // prettier-ignore
   expect(exitCode, all).toBe(0);
-  const outcomes = await readOutcomes(join(dir, 'outcomes'));
+  const { outcomes } = await readOutcomes(join(dir, 'outcomes'));
   expect(outcomes.map(({ step, extension, ok }) => `${step} ${extension} ${ok}`).toSorted()).toEqual([
     'update extension-stager true',
     'update kubernetes false',

@@ -39,6 +39,7 @@ export { packErofs, readErofs } from './erofs.ts';
 export { makeDdi, PARTITION_TYPES, readPartitions, verifyVerity, type SignKeys } from './ddi.ts';
 export { bindMany, formatOf, readBack, readContent, unpackImage } from './bind.ts';
 export { lintImage, lintNeighbours, lintTree, type Neighbour, RULES, ruleOf } from './lint.ts';
+export { parsePayload, PayloadSchema, readPayload } from './payload-record.ts';
 export { ManifestSchema, type Manifest } from './sidecars/manifest.ts';
 export { formatSums, parseSums } from './sidecars/sums.ts';
 export { sidecarPaths } from './sidecars/index.ts';

@@ -51,6 +51,8 @@ export interface BuildOptions {
   readonly origin: OriginChoice;
   /** Names of components: the image has no others, besides the files of this repository, and is not publishable. */
   readonly only?: readonly string[];
+  /** True to make payloads only, and leave the images of the targets to bind. */
+  readonly payloadsOnly?: boolean;
   /** Folder that gets `payload/` and one folder per target. */
   readonly out: string;
   readonly store: Store;
@@ -378,12 +380,8 @@ export async function buildExtension(loaded: LoadedExtension, options: BuildOpti
   const images: Image[] = [];
   for (const { payload, file } of made) {
     options.signal?.throwIfAborted();
-    const bound = await bindTargets(
-      payload,
-      file,
-      targets.filter((target) => formatOf(target) === payload.format),
-      options,
-    );
+    const fitting = targets.filter((target) => formatOf(target) === payload.format);
+    const bound = options.payloadsOnly === true ? [] : await bindTargets(payload, file, fitting, options);
     images.push(...bound);
     await exportPayload(payload, file, options.out, bound);
   }

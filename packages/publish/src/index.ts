@@ -13,6 +13,7 @@ export { s3Destination } from './s3.ts';
 export { checkPayload, writePayload, type PayloadDigests } from './crau.ts';
 export { goodSignatures, keyringOf, readKeyring, readPublicKeys } from './pgp.ts';
 export { publish, type PublishOptions, type PublishResult } from './publish.ts';
+export { publishedPath } from './merge.ts';
 export type { DeclaredOrigins } from './inputs.ts';
 export { openTree, type Tree } from './tree.ts';
 export * from './plan.ts';

@@ -151,6 +151,8 @@ export async function plan(
 
 /** A job: versions of one extension on one architecture that lack the same targets, so that none holds back another. Values are arguments. */
 export interface Job {
+  /** Unique in a plan, and a name for artifacts and folders: `<extension>-<architecture>`, with `-<n>` where there are several. */
+  readonly id: string;
   readonly extension: string;
   readonly architecture: Arch;
   /** `build` or `bind --published`. */
@@ -164,8 +166,8 @@ export interface Job {
 /** A GitHub matrix holds no more jobs. */
 export const MATRIX_LIMIT = 256;
 
-/** The plan as a GitHub matrix (`strategy.matrix`); what is beyond its limit is left for the next run. */
-export function matrixOf({ images, payloads }: ReleasePlan): { include: Job[] } {
+/** The jobs of a plan, all of them. */
+export function jobsOf({ images, payloads }: Pick<ReleasePlan, 'images' | 'payloads'>): Job[] {
   const argument = ({ extension, version, from }: MissingImages): string =>
     from === 'published'
       ? `${extension}@${version}`
@@ -177,14 +179,25 @@ export function matrixOf({ images, payloads }: ReleasePlan): { include: Job[] } 
     return { extension, architecture, from, what, targets: group.flatMap(({ targets }) => targets).join(',') };
   });
   const jobs = Map.groupBy(whole, ({ extension, architecture, from, targets }) => JSON.stringify([extension, architecture, from, targets]));
-  const include = [...jobs.values()].flatMap((group): Job[] =>
-    group.slice(0, 1).map(({ extension, architecture, from, targets }) => ({
-      extension,
-      architecture,
-      from,
-      versions: group.map(({ what }) => what).join(' '),
-      targets,
-    })),
+  const counts = new Map<string, number>();
+  return [...jobs.values()].flatMap((group): Job[] =>
+    group.slice(0, 1).map(({ extension, architecture, from, targets }) => {
+      const base = `${extension}-${architecture}`;
+      const count = (counts.get(base) ?? 0) + 1;
+      counts.set(base, count);
+      return {
+        id: count === 1 ? base : `${base}-${count}`,
+        extension,
+        architecture,
+        from,
+        versions: group.map(({ what }) => what).join(' '),
+        targets,
+      };
+    }),
   );
-  return { include: include.slice(0, MATRIX_LIMIT) };
+}
+
+/** The plan as a GitHub matrix (`strategy.matrix`); what is beyond its limit is left for the next run. */
+export function matrixOf(plan: ReleasePlan): { include: Job[] } {
+  return { include: jobsOf(plan).slice(0, MATRIX_LIMIT) };
 }

@@ -52,10 +52,10 @@ test('from an empty tree: the newest of each kept branch, both formats, both arc
   expect(result.images.every(({ from }) => from === 'build')).toBe(true);
   expect(result.images.reduce((sum, one) => sum + one.targets.length, 0)).toBe(24);
   expect(matrixOf(result).include).toEqual([
-    { extension: 'kubernetes', architecture: 'x86-64', from: 'build', versions: 'kubernetes@1.37.0 kubernetes@1.36.4 kubernetes@1.35.8', targets: 'portable,4593.2.5,4757.1.0' },
-    { extension: 'kubernetes', architecture: 'arm64', from: 'build', versions: 'kubernetes@1.37.0 kubernetes@1.36.4 kubernetes@1.35.8', targets: 'portable,4593.2.5,4757.1.0' },
-    { extension: 'tool', architecture: 'x86-64', from: 'build', versions: 'tool@1.0', targets: 'portable,4593.2.5,4757.1.0' },
-    { extension: 'tool', architecture: 'arm64', from: 'build', versions: 'tool@1.0', targets: 'portable,4593.2.5,4757.1.0' },
+    { id: 'kubernetes-x86-64', extension: 'kubernetes', architecture: 'x86-64', from: 'build', versions: 'kubernetes@1.37.0 kubernetes@1.36.4 kubernetes@1.35.8', targets: 'portable,4593.2.5,4757.1.0' },
+    { id: 'kubernetes-arm64', extension: 'kubernetes', architecture: 'arm64', from: 'build', versions: 'kubernetes@1.37.0 kubernetes@1.36.4 kubernetes@1.35.8', targets: 'portable,4593.2.5,4757.1.0' },
+    { id: 'tool-x86-64', extension: 'tool', architecture: 'x86-64', from: 'build', versions: 'tool@1.0', targets: 'portable,4593.2.5,4757.1.0' },
+    { id: 'tool-arm64', extension: 'tool', architecture: 'arm64', from: 'build', versions: 'tool@1.0', targets: 'portable,4593.2.5,4757.1.0' },
   ]); // prettier-ignore
 });
 
@@ -66,6 +66,7 @@ test('what is published is not planned, and one more release is bound from what 
   expect(more.payloads).toEqual([]);
   expect(more.images).toEqual(['x86-64', 'arm64'].map((architecture) => ({ extension: 'tool', version: '1.0', architecture, format: 'squashfs', targets: ['4593.2.4'], from: 'published' }))); // prettier-ignore
   expect(matrixOf(more).include[0]).toEqual({
+    id: 'tool-x86-64',
     extension: 'tool',
     architecture: 'x86-64',
     from: 'published',

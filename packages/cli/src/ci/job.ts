@@ -1,23 +1,94 @@
-import { messageOf, UserError } from '@flatcar/core';
+import { readFile } from 'node:fs/promises';
+import { ARCHES, UserError } from '@flatcar/core';
 import * as v from 'valibot';
+import type { Outcome } from './outcome.ts';
 
-/** One job of `flatcar-ext plan --matrix`. */
-export const JobSchema = v.strictObject({
-  extension: v.pipe(v.string(), v.regex(/^[a-z][a-z0-9-]*$/)),
-  architecture: v.string(),
-  from: v.picklist(['build', 'published']),
-  // Arguments of commands: none begins with a dash.
-  versions: v.pipe(v.string(), v.regex(/^[0-9a-z][0-9A-Za-z@.+-]*(?: [0-9a-z][0-9A-Za-z@.+-]*)*$/)),
-  targets: v.string(),
-});
+/** A name of an extension, as core takes it; no path and no option can be one. */
+export const NameSchema = v.pipe(v.string(), v.maxLength(64), v.regex(/^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$/, 'not a valid extension name'));
+
+/** The id of a job: part of the names of artifacts, folders and files. */
+export const JobIdSchema = v.pipe(v.string(), v.maxLength(100), v.regex(/^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$/, 'not a valid job id'));
+
+/** One job of the matrix that `flatcar-ext ci plan` writes. */
+export const JobSchema = v.pipe(
+  v.strictObject({
+    /** `<extension>-<architecture>`, with `-<n>` where there are several. */
+    id: JobIdSchema,
+    extension: NameSchema,
+    architecture: v.picklist(ARCHES),
+    from: v.picklist(['build', 'published']),
+    // Arguments of commands: none begins with a dash.
+    versions: v.pipe(v.string(), v.regex(/^[a-z][0-9A-Za-z@.+-]*(?: [a-z][0-9A-Za-z@.+-]*)*$/, 'not a list of name@version')),
+    targets: v.pipe(v.string(), v.regex(/^[0-9a-z.]+(?:,[0-9a-z.]+)*$/, 'not a list of targets')),
+  }),
+  v.check(
+    ({ id, extension, architecture }) =>
+      id.replace(/-\d+$/, '') === `${extension}-${architecture}` || id === `${extension}-${architecture}`,
+    'id does not begin with the extension and the architecture',
+  ),
+  v.check(
+    ({ extension, versions }) => versions.split(' ').every((one) => one.startsWith(`${extension}@`)),
+    'versions are not those of the extension',
+  ),
+);
 export type Job = v.InferOutput<typeof JobSchema>;
 export const MatrixSchema = v.strictObject({ include: v.array(JobSchema) });
 
-/** Reads what `flatcar-ext plan --matrix` printed, or one job of it; `what` names it in the error. */
+/** Reads JSON that another job wrote; `what` names it in the error. */
 export function parseJson<T extends v.GenericSchema>(schema: T, text: string, what: string): v.InferOutput<T> {
+  let json: unknown;
   try {
-    return v.parse(schema, JSON.parse(text));
+    json = JSON.parse(text);
   } catch (cause) {
-    throw new UserError(`${what} is not what flatcar-ext plan --matrix prints: ${messageOf(cause)}`, { cause });
+    throw new UserError(`invalid ${what}: not JSON`, { cause, next: 'take it from the file that flatcar-ext ci plan --out writes' });
   }
+  const parsed = v.safeParse(schema, json);
+  if (parsed.success) return parsed.output;
+  const [issue] = parsed.issues;
+  const path = v.getDotPath(issue);
+  throw new UserError(`invalid ${what}: ${path === null ? '' : `${path}: `}${issue.message}`, {
+    next: 'take it from the file that flatcar-ext ci plan --out writes',
+  });
+}
+
+/** The jobs of a matrix file. Their ids are unique: files and folders of one job are never those of another. */
+export async function readMatrix(file: string): Promise<Job[]> {
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new UserError('the matrix cannot be read', { where: file, cause, next: 'write it by flatcar-ext ci plan --out' });
+  });
+  const { include } = parseJson(MatrixSchema, text, file);
+  const ids = new Set(include.map(({ id }) => id));
+  if (ids.size < include.length) throw new UserError(`invalid ${file}: two jobs have the same id`);
+  return include;
+}
+
+/** Which jobs of a matrix a command takes. */
+export interface JobSelection {
+  /** Only jobs that build this extension. */
+  readonly extension?: string;
+  /** Only jobs whose payloads are published already. */
+  readonly bindOnly?: boolean;
+}
+
+/** The jobs that are selected; an error when an extension was named that the matrix does not build. */
+export function selectJobs(jobs: readonly Job[], { extension, bindOnly }: JobSelection): Job[] {
+  if (extension !== undefined && bindOnly === true) throw new UserError('--extension and --bind-only exclude each other');
+  if (bindOnly === true) return jobs.filter(({ from }) => from === 'published');
+  if (extension === undefined) return [...jobs];
+  const found = jobs.filter((job) => job.extension === extension && job.from === 'build');
+  if (found.length === 0)
+    throw new UserError(`the matrix has no job that builds '${extension}'`, {
+      next: `it builds: ${[...new Set(jobs.filter(({ from }) => from === 'build').map((job) => job.extension))].join(', ') || 'nothing'}`,
+    });
+  return found;
+}
+
+/** The versions that a job makes, without the extension's name: upstream's where it builds, those of images where it binds. */
+export const versionsOf = ({ versions }: Job): string[] => versions.split(' ').map((one) => one.slice(one.indexOf('@') + 1));
+
+/** The outcome of a job's step: it failed with `error`, or did not fail. */
+export function jobOutcome(step: Outcome['step'], job: Job, error: string | undefined): Outcome {
+  const { id, extension, architecture, versions } = job;
+  const base = { step, job: id, extension, what: `${architecture} ${versions}` };
+  return error === undefined ? { ...base, ok: true } : { ...base, ok: false, error };
 }

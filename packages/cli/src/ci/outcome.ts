@@ -1,39 +1,66 @@
-import { glob, mkdir, readFile } from 'node:fs/promises';
+import { glob, lstat, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { UserError, writeAtomic } from '@flatcar/core';
+import { messageOf, writeAtomic } from '@flatcar/core';
 import * as v from 'valibot';
+import { JobIdSchema, NameSchema } from './job.ts';
+
+/** A file with more bytes than this is not an outcome. */
+const MAX_BYTES = 64 << 10;
 
 const OutcomeSchema = v.strictObject({
   step: v.picklist(['build', 'bind', 'publish', 'update']),
-  extension: v.string(),
+  /** Of steps of a release: the job of the matrix. */
+  job: v.optional(JobIdSchema),
+  extension: NameSchema,
   /** Architecture and versions, where there are any. */
-  what: v.string(),
+  what: v.pipe(v.string(), v.maxLength(4000)),
   ok: v.boolean(),
-  /** The end of what the command said, when it failed. */
-  error: v.optional(v.string()),
+  /** The end of what the command printed, when it failed. */
+  error: v.optional(v.pipe(v.string(), v.maxLength(16_000))),
 });
 
-/** How one step of a workflow went for one extension. */
+/** How one step of a workflow went for one job, or for one extension where no matrix was planned. */
 export type Outcome = v.InferOutput<typeof OutcomeSchema>;
 
-/** Writes an outcome into a folder that a later job collects. */
-export async function writeOutcome(dir: string, outcome: Outcome): Promise<void> {
-  await mkdir(dir, { recursive: true });
-  const name = [outcome.step, outcome.extension, outcome.what].filter((part) => part !== '').join('-');
-  await writeAtomic(join(dir, `${name.replaceAll(/[^0-9A-Za-z.-]+/g, '_').slice(0, 120)}.outcome.json`), `${JSON.stringify(outcome)}\n`);
+/** A file that does not count, and why. */
+export interface RejectedOutcome {
+  readonly file: string;
+  readonly why: string;
 }
 
-/** Reads all outcomes below a folder, sorted by their files. */
-export async function readOutcomes(dir: string): Promise<Outcome[]> {
+/** Writes an outcome into a folder that a later job collects: a file for each step of each job, so that none replaces another. */
+export async function writeOutcome(dir: string, outcome: Outcome): Promise<void> {
+  await mkdir(dir, { recursive: true });
+  await writeAtomic(join(dir, `${outcome.step}-${outcome.job ?? outcome.extension}.outcome.json`), `${JSON.stringify(outcome)}\n`);
+}
+
+/** What is wrong with an outcome in an artifact: a job that builds tells of itself and of nothing else. */
+function foreign(outcome: Outcome, file: string): string | undefined {
+  const [, id] = /^payload-([^/]+)\//.exec(file) ?? [];
+  if (id === undefined) return undefined;
+  if (outcome.step !== 'build') return `the job '${id}' builds, and tells of the step '${outcome.step}'`;
+  return outcome.job === id ? undefined : `the job '${id}' tells of the job '${outcome.job ?? ''}'`;
+}
+
+/**
+ * Reads all outcomes below a folder, sorted by their files. Artifacts that were downloaded side by side stand in folders of their names; what
+ * stands in `payload-<id>/` counts for the build of that job only. A file that does not count is given apart, and ends nothing.
+ */
+export async function readOutcomes(dir: string): Promise<{ outcomes: Outcome[]; rejected: RejectedOutcome[] }> {
   const files = (await Array.fromAsync(glob('**/*.outcome.json', { cwd: dir }))).toSorted();
-  return Promise.all(
-    files.map(async (name) => {
-      const where = join(dir, name);
-      try {
-        return v.parse(OutcomeSchema, JSON.parse(await readFile(where, 'utf8')));
-      } catch (cause) {
-        throw new UserError('this is no outcome of a step', { where, cause });
-      }
-    }),
-  );
+  const outcomes: Outcome[] = [];
+  const rejected: RejectedOutcome[] = [];
+  for (const file of files) {
+    try {
+      const info = await lstat(join(dir, file));
+      if (!info.isFile() || info.size > MAX_BYTES) throw new Error('not a plain file of at most 64 KiB');
+      const outcome = v.parse(OutcomeSchema, JSON.parse(await readFile(join(dir, file), 'utf8')));
+      const why = foreign(outcome, file);
+      if (why === undefined) outcomes.push(outcome);
+      else rejected.push({ file, why });
+    } catch (error) {
+      rejected.push({ file, why: messageOf(error) });
+    }
+  }
+  return { outcomes, rejected };
 }

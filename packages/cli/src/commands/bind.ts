@@ -1,4 +1,4 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { formatOf, selectTargets, targetName, UserError, type Image, type Payload, type Target } from '@flatcar/core';
 import type { Command } from 'commander';
@@ -47,9 +47,9 @@ interface Ready {
 
 /** Payloads that stand in folders, each checked against its record. */
 async function* built(paths: readonly string[], targets: readonly Target[]): AsyncGenerator<Ready> {
-  const { hashFile } = await import('@flatcar/core');
+  const { hashFile, readPayload } = await import('@flatcar/core');
   for (const record of await recordsIn(paths)) {
-    const payload = JSON.parse(await readFile(record, 'utf8')) as Payload;
+    const payload = await readPayload(record);
     if (!targets.some((target) => formatOf(target) === payload.format)) continue;
     const file = join(dirname(record), payload.file);
     if ((await hashFile(file)) !== payload.sha256)

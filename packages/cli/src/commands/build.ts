@@ -20,6 +20,7 @@ import { readable, reporter, show, table } from '../terminal.ts';
 interface Flags extends BuildFlags {
   readonly out?: string;
   readonly pins?: string;
+  readonly payloadsOnly?: boolean;
   readonly only?: string;
   readonly key?: string;
   readonly certificate?: string;
@@ -53,6 +54,7 @@ export function addBuild(root: Command, signal: AbortSignal): void {
     .option('--certificate <file>', 'PEM certificate of --key')
     .addOption(keysOption())
     .option('--only <list>', 'components, comma-separated: an image without the others, to try things; never publishable')
+    .option('--payloads-only', 'make the payloads that the targets take, and no images: bind makes those')
     .option('--pins <file>', 'another pins.json, with the pins of shared components too; for tests')
     .option('--json', 'print what was made as JSON')
     .addHelpText(
@@ -91,6 +93,7 @@ Examples:
               tools,
               report,
               signal,
+              payloadsOnly: flags.payloadsOnly === true,
               ...(flags.only === undefined ? {} : { only: flags.only.split(',').map((name) => name.trim()) }),
               ...(flags.mirror === undefined ? {} : { mirror: flags.mirror }),
               ...(sign === undefined ? {} : { sign }),

@@ -1,34 +1,71 @@
-import { parseArch, selectTargets, UserError } from '@flatcar/core';
+import { join } from 'node:path';
+import { UserError } from '@flatcar/core';
 import type { Command } from 'commander';
-import { attempt, outcomeOf } from '../../ci/attempt.ts';
-import { JobSchema, parseJson } from '../../ci/job.ts';
+import { attempt, withoutKeys } from '../../ci/attempt.ts';
+import { pipelinePath } from '../../ci/folders.ts';
+import { jobOutcome, JobSchema, parseJson, readMatrix, type Job } from '../../ci/job.ts';
+import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
 import { writeSummary } from '../../ci/summary.ts';
 
-/** Targets by which a build makes payloads of all formats that the job's targets take: what is bound and signed is bound later. */
-function payloadTargets(targets: string): string {
-  const selected = selectTargets(targets);
-  const ddi = selected.find((one) => one !== 'portable' && one.format === 'ddi');
-  const squashfs = selected.some((one) => one === 'portable' || one.format === 'squashfs');
-  return [...(squashfs ? ['portable'] : []), ...(ddi === undefined || ddi === 'portable' ? [] : [ddi.number])].join(',');
+interface Flags {
+  readonly job?: string;
+  readonly matrix?: string;
+  readonly out?: string;
+  readonly built: string;
+  readonly outcomes?: string;
+  readonly origin: string;
 }
 
-/** `ci build`: the payloads of one job. */
+/** Where a job's payloads go: for an artifact of one job, or beside those of others as `ci publish` finds them. */
+function foldersOf({ id }: Job, flags: Flags): { out: string; outcomes: string } {
+  if (flags.matrix === undefined)
+    return { out: flags.out ?? pipelinePath('payloads'), outcomes: flags.outcomes ?? pipelinePath('outcomes') };
+  const dir = join(flags.built, `payload-${id}`);
+  return { out: join(dir, 'payloads'), outcomes: join(dir, 'outcomes') };
+}
+
+/** `ci build`: the payloads of one job, or of all jobs of a matrix. */
 export function addBuild(ci: Command, signal: AbortSignal): void {
   ci.command('build')
-    .description("build the payloads of one job of plan's matrix; what is published already is left to bind")
-    .requiredOption('--job <json>', 'an entry of `include`')
-    .requiredOption('--out <dir>', 'where payloads go')
-    .option('--outcomes <dir>', 'where the outcome goes, for report', 'outcomes')
+    .description('build the payloads of jobs that ci plan wrote')
+    .option('--job <json>', 'one job, an entry of `include` of the matrix')
+    .option('--matrix <file>', 'instead of --job: all jobs of this file, one after the other')
+    .option('--out <dir>', 'with --job: where payloads go (default: payloads)')
+    .option('--outcomes <dir>', 'with --job: where the outcome goes (default: outcomes)')
+    .option('--built <dir>', 'with --matrix: a folder payload-<id>/ for each job, as ci publish reads it', pipelinePath('built'))
     .option('--origin <kind>', 'passed on to build', 'release')
-    .addHelpText('after', `\nExamples:\n  flatcar-ext ci build --job "$(jq -c '.include[0]' matrix.json)" --out payloads`)
-    .action(async (flags: { job: string; out: string; outcomes: string; origin: string }) => {
-      const { writeOutcome } = await import('../../ci/outcome.ts');
-      const { extension, architecture, from, versions, targets } = parseJson(JobSchema, flags.job, '--job');
-      if (from === 'published') return console.error(`${extension} is published: nothing to build`);
-      const args = ['build', ...versions.split(' '), '--arch', parseArch(architecture), '--release', payloadTargets(targets), '--profile', 'release', '--origin', flags.origin, '--out', flags.out]; // prettier-ignore
-      const outcome = outcomeOf('build', extension, `${architecture} ${versions}`, await attempt(args, signal));
-      await writeOutcome(flags.outcomes, outcome);
-      await writeSummary(`${extension}, ${architecture}`, [outcome]);
-      if (!outcome.ok) throw new UserError(`${extension} could not be built for ${architecture}`, { next: 'what it said is above' });
+    .addHelpText(
+      'after',
+      `
+Only payloads are kept, <out>/<extension>/payload/: images are bound out of them
+by ci bind or ci publish. Builds are given no key of the environment. In GitHub
+Actions folders default to $RUNNER_TEMP.
+
+Examples:
+  flatcar-ext ci build --matrix matrix.json
+  flatcar-ext ci build --job "$(jq -c '.include[0]' matrix.json)"`,
+    )
+    .action(async (flags: Flags) => {
+      if ((flags.job === undefined) === (flags.matrix === undefined))
+        throw new UserError('ci build takes either --job or --matrix', { next: 'flatcar-ext ci build --matrix matrix.json' });
+      const jobs = flags.matrix === undefined ? [parseJson(JobSchema, flags.job ?? '', '--job')] : await readMatrix(flags.matrix);
+      const building = jobs.filter(({ from }) => from === 'build');
+      if (building.length === 0) return console.error('every payload is published: nothing to build');
+      const outcomes: Outcome[] = [];
+      for (const job of building) {
+        const { extension, architecture, versions, targets } = job;
+        const { out, outcomes: dir } = foldersOf(job, flags);
+        const what = ['build', ...versions.split(' '), '--arch', architecture, '--release', targets, '--payloads-only'];
+        const error = await attempt([...what, '--profile', 'release', '--origin', flags.origin, '--out', out], signal, {
+          env: withoutKeys(),
+        });
+        const outcome = jobOutcome('build', job, error);
+        outcomes.push(outcome);
+        await writeOutcome(dir, outcome);
+        if (error !== undefined) console.error(`${extension} could not be built for ${architecture}`);
+      }
+      await writeSummary('Built', outcomes);
+      const failed = outcomes.filter(({ ok }) => !ok).map(({ job }) => job);
+      if (failed.length > 0) throw new UserError(`could not be built: ${failed.join(', ')}`, { next: 'the reason is above' });
     });
 }

@@ -15,17 +15,17 @@ export function addCi(root: Command, signal: AbortSignal): void {
     .addHelpText(
       'after',
       `
-A release: what is missing is planned, built per extension and architecture, bound and signed, published; each extension fails alone, and is tried again by the next run.
+A release is planned, built per extension and architecture, bound and signed,
+and published; each extension fails alone, and the next run tries it again.
 
 Examples:
-  flatcar-ext plan --published https://extensions.example.org --keyring keys.gpg --matrix >matrix.json
-  flatcar-ext ci build --job "$(jq -c '.include[0]' matrix.json)" --out payloads --outcomes outcomes
-  flatcar-ext ci bind --matrix matrix.json --payloads payloads --out images --outcomes outcomes --keys ~/dev-keys
-  flatcar-ext ci publish images --to /srv/extensions --outcomes outcomes --keys ~/dev-keys --base-url https://extensions.example.org
-  flatcar-ext ci report outcomes`,
+  flatcar-ext ci plan hardening --out matrix.json
+  flatcar-ext ci build --matrix matrix.json
+  flatcar-ext ci publish --matrix matrix.json --to /srv/extensions \\
+    --keys ~/dev-keys --base-url https://extensions.example.org`,
     );
 
-  addPlan(ci);
+  addPlan(ci, signal);
   addBuild(ci, signal);
   addBind(ci, signal);
   addPublish(ci, signal);

@@ -1,38 +1,79 @@
-import { join, resolve } from 'node:path';
-import { exec, writeAtomic } from '@flatcar/core';
+import { resolve } from 'node:path';
+import { UserError, writeAtomic } from '@flatcar/core';
+import type { ReleasePlan } from '@flatcar/publish';
 import type { Command } from 'commander';
-import { passedOn } from '../../ci/attempt.ts';
-import { MatrixSchema, parseJson } from '../../ci/job.ts';
-import { REPOSITORY } from '../../options.ts';
+import { runStep } from '../../ci/attempt.ts';
+import { pipelinePath } from '../../ci/folders.ts';
+import type { Job } from '../../ci/job.ts';
+import { limitJobs, planOutputs } from '../../ci/plan.ts';
+import { writeOutputs } from '../../ci/summary.ts';
+import { table } from '../../terminal.ts';
+
+interface Flags {
+  readonly out: string;
+  readonly published?: string;
+  readonly keyring?: string;
+  readonly firstPublish?: boolean;
+}
+
+/** What a person reads of the jobs of a plan. */
+function text(jobs: readonly Job[], left: number): string {
+  if (jobs.length === 0) return 'nothing is missing';
+  return [
+    table([
+      ['job', 'versions', 'targets', 'payload'],
+      ...jobs.map(({ id, versions, targets, from }) => [id, versions, targets, from === 'build' ? 'build' : 'published']),
+    ]),
+    '',
+    `${jobs.filter(({ from }) => from === 'build').length} jobs build, ${jobs.filter(({ from }) => from === 'published').length} only bind`,
+    ...(left === 0 ? [] : [`${left} jobs are left for the next run: a workflow takes 256`]),
+  ].join('\n');
+}
 
 /** `ci plan`: plan's matrix in a file, and the outputs of a workflow's step. */
-export function addPlan(ci: Command): void {
+export function addPlan(ci: Command, signal: AbortSignal): void {
   ci.command('plan')
-    .description("plan's matrix in a file, and for a workflow its outputs: jobs (those that build), build and all (how many)")
-    .argument('[extensions...]', 'names; all unless said')
-    .requiredOption('--out <file>', 'where the matrix goes')
-    .option('--published <where>', 'the published tree')
-    .option('--keyring <file>', 'by which the published index is verified')
+    .description('write the jobs of a release to a file, and their matrix to the outputs of a workflow')
+    .argument('[extensions...]', 'names; all unless specified')
+    .option('--out <file>', 'where the matrix is written', pipelinePath('matrix.json'))
+    .option('--published <where>', 'the published tree: a folder or a URL; an empty one unless specified')
+    .option('--keyring <file>', 'OpenPGP public keys that the published index is verified by')
+    .option('--first-publish', 'take a tree that does not exist yet for an empty one')
     .addHelpText(
       'after',
-      '\nExamples:\n  flatcar-ext ci plan --published https://extensions.example.org --keyring keys.gpg --out matrix.json',
+      `
+Outputs in a workflow: jobs (matrix of those that build), extensions (names of
+those that build, JSON), matrices (a matrix for each of them, JSON), and the
+counts build, bind (jobs that only bind) and all. At most 256 jobs build in one
+run; the next run takes the rest.
+
+Examples:
+  flatcar-ext ci plan hardening --out matrix.json
+  flatcar-ext ci plan --published https://extensions.example.org \\
+    --keyring keys.gpg --out matrix.json`,
     )
-    .action(async (words: string[], flags: { out: string; published?: string; keyring?: string }) => {
+    .action(async (words: string[], flags: Flags) => {
       const names = words.flatMap((one) => one.split(/\s+/)).filter((one) => one !== '');
-      const where = ['published', 'keyring'] as const;
-      const args = ['plan', ...names, ...where.flatMap((key) => (flags[key] === undefined ? [] : [`--${key}`, flags[key]]))];
-      const program = join(REPOSITORY, 'packages/cli/bin/flatcar-ext');
-      const said = await exec(program, [...args, '--matrix'], { env: passedOn() });
-      const { include } = parseJson(MatrixSchema, said, 'the plan');
-      await writeAtomic(resolve(flags.out), `${said}\n`);
-      const jobs = include.filter(({ from }) => from === 'build');
-      console.log(await exec(program, args, { env: passedOn() }));
-      if (process.env['GITHUB_OUTPUT'] === undefined) return;
-      const { setOutput, summary } = await import('@actions/core');
-      setOutput('jobs', JSON.stringify({ include: jobs }));
-      setOutput('build', jobs.length);
-      setOutput('all', include.length);
-      summary.addHeading('Plan', 2).addRaw(`${jobs.length} jobs build, ${include.length - jobs.length} only bind.`, true);
-      await summary.write();
+      const where = (['published', 'keyring'] as const).flatMap((key) => (flags[key] === undefined ? [] : [`--${key}`, flags[key]]));
+      const first = flags.firstPublish === true ? ['--first-publish'] : [];
+      const { error, stdout } = await runStep(['plan', ...names, ...where, ...first, '--json'], signal, { json: true });
+      if (error !== undefined) throw new UserError('the release cannot be planned', { next: 'the reason is above' });
+      const { jobsOf } = await import('@flatcar/publish');
+      const { jobs, left } = limitJobs(jobsOf(JSON.parse(stdout) as ReleasePlan));
+      await writeAtomic(resolve(flags.out), `${JSON.stringify({ include: jobs })}\n`);
+      console.log(text(jobs, left));
+      await writeOutputs(planOutputs(jobs));
+      await writePlanSummary(jobs, left);
     });
+}
+
+async function writePlanSummary(jobs: readonly Job[], left: number): Promise<void> {
+  if ((process.env['GITHUB_STEP_SUMMARY'] ?? '') === '') return;
+  const { summary } = await import('@actions/core');
+  const builds = jobs.filter(({ from }) => from === 'build').length;
+  const rest = left === 0 ? '' : ` ${left} jobs are left for the next run.`;
+  await summary
+    .addHeading('Plan', 2)
+    .addRaw(`${builds} jobs build, ${jobs.length - builds} only bind.${rest}`, true)
+    .write();
 }

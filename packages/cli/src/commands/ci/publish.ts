@@ -1,44 +1,111 @@
-import { access, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { UserError } from '@flatcar/core';
 import type { Command } from 'commander';
-import { attempt, outcomeOf } from '../../ci/attempt.ts';
-import type { Outcome } from '../../ci/outcome.ts';
-import { writeSummary } from '../../ci/summary.ts';
+import { failureText } from '../../ci/attempt.ts';
+import { requireMain } from '../../ci/branch.ts';
+import { pipelinePath } from '../../ci/folders.ts';
+import { readMatrix, selectJobs } from '../../ci/job.ts';
+import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
+import { publishExtension } from '../../ci/publish.ts';
+import { withRoothashKey } from '../../ci/roothash.ts';
+import { writeSubjects, type Subject } from '../../ci/subjects.ts';
+import { summaryOf, writeOutputs, writeSummary } from '../../ci/summary.ts';
 
-/** Folder with the payload records of an extension, where there is one. */
-async function existing(payloads: string | undefined, extension: string): Promise<string[]> {
-  if (payloads === undefined) return [];
-  const folder = join(payloads, extension, 'payload');
-  return access(folder).then(
-    () => [folder],
-    () => [],
-  );
+interface Flags {
+  readonly matrix: string;
+  readonly built: string;
+  readonly images: string;
+  readonly outcomes: string;
+  readonly to: string;
+  readonly baseUrl?: string;
+  readonly keys?: string;
+  readonly keyring?: string;
+  readonly assets?: string;
+  readonly published?: string;
+  readonly checksums?: string;
+  readonly extension?: string;
+  readonly bindOnly?: boolean;
+  readonly firstPublish?: boolean;
+  readonly unsigned?: boolean;
+  readonly anyBranch?: boolean;
 }
 
-/** `ci publish`: each extension's images by itself. */
+/** The arguments of `publish`. */
+function publishArgs({ to, baseUrl, keys, assets, firstPublish, unsigned }: Flags): string[] {
+  const values = { '--to': to, '--base-url': baseUrl, '--keys': keys, '--assets': assets };
+  const switches = { '--first-publish': firstPublish, '--unsigned': unsigned };
+  return [
+    ...Object.entries(values).flatMap(([flag, value]) => (value === undefined ? [] : [flag, value])),
+    ...Object.entries(switches).flatMap(([flag, value]) => (value === true ? [flag] : [])),
+  ];
+}
+
+/** `ci publish`: binds and publishes each extension by itself. */
 export function addPublish(ci: Command, signal: AbortSignal): void {
   ci.command('publish')
-    .description('publish the images of each extension by itself, so that one that is refused holds back no other')
-    .argument('<dir>', 'what ci bind made')
-    .option('--payloads <dir>', 'what ci build made: the records of what was bound')
-    .requiredOption('--to <where>', 'as of publish')
-    .option('--keys <dir>', 'folder of keys')
+    .description('bind and publish what the jobs of a matrix ask for, one extension after the other')
+    .option('--matrix <file>', 'what ci plan wrote', pipelinePath('matrix.json'))
+    .option('--built <dir>', 'the artifacts of ci build: a folder payload-<id>/ for each job', pipelinePath('built'))
+    .requiredOption('--to <where>', 'as of publish: a folder or s3://bucket/prefix')
     .option('--base-url <url>', 'as of publish')
-    .option('--outcomes <dir>', 'where outcomes go, for report', 'outcomes')
-    .addHelpText('after', '\nExamples:\n  flatcar-ext ci publish images --to s3://extensions --base-url https://extensions.example.org')
-    .action(async (dir: string, flags: { payloads?: string; to: string; keys?: string; baseUrl?: string; outcomes: string }) => {
-      const { writeOutcome } = await import('../../ci/outcome.ts');
+    .option('--keys <dir>', 'folder of keys')
+    .option('--keyring <file>', 'OpenPGP public keys that the tree is verified by')
+    .option('--assets <where>', 'as of publish')
+    .option('--published <where>', 'where published payloads are read (default: --to)')
+    .option('--extension <name>', 'only what is built of this extension')
+    .option('--bind-only', 'only jobs whose payloads are published already')
+    .option('--checksums <dir>', 'where the digests of what was published go, as subjects-<n>.sha256')
+    .option('--outcomes <dir>', 'where outcomes go, for ci report', pipelinePath('outcomes'))
+    .option('--images <dir>', 'where images are bound, and removed once they are published', pipelinePath('images'))
+    .option('--first-publish', 'as of publish: nothing is published there yet')
+    .option('--unsigned', 'as of publish: without some of the keys')
+    .option('--any-branch', 'in GitHub Actions, publish from another branch than main')
+    .addHelpText(
+      'after',
+      `
+What a job built is not believed: its artifact may hold payloads of its own
+extension and architecture only, and their keys, components, licenses, proofs
+and tools must be those that this checkout computes. One extension that fails
+holds back no other; the command exits with 1 when one failed.
+
+Outputs in a workflow: published (number of images), subjects (number of
+files in --checksums, of at most 1024 lines each).
+
+Examples:
+  flatcar-ext ci publish --matrix matrix.json --to /srv/extensions \\
+    --keys ~/dev-keys --base-url https://extensions.example.org
+  flatcar-ext ci publish --extension hardening --to s3://extensions \\
+    --base-url https://extensions.example.org --checksums subjects`,
+    )
+    .action(async (flags: Flags) => {
+      requireMain(flags.anyBranch);
+      if (flags.to.trim() === '') throw new UserError('--to is empty', { next: 'specify a folder or s3://bucket/prefix' });
+      const jobs = selectJobs(await readMatrix(flags.matrix), flags);
       const outcomes: Outcome[] = [];
-      const more = [
-        ...(flags.keys === undefined ? [] : ['--keys', flags.keys]),
-        ...(flags.baseUrl === undefined ? [] : ['--base-url', flags.baseUrl]),
-      ];
-      for (const extension of (await readdir(dir).catch(() => [])).toSorted()) {
-        const folders = [join(dir, extension), ...(await existing(flags.payloads, extension))];
-        const outcome = outcomeOf('publish', extension, '', await attempt(['publish', ...folders, '--to', flags.to, ...more], signal));
-        outcomes.push(outcome);
-        await writeOutcome(flags.outcomes, outcome);
-      }
+      const subjects: Subject[] = [];
+      const problems: string[] = [];
+      await withRoothashKey(flags.keys, async (bindArgs) => {
+        const { matrix: _, ...rest } = flags;
+        const common = { ...rest, published: flags.published ?? flags.to, bindArgs, publishArgs: publishArgs(flags) };
+        for (const [extension, its] of Map.groupBy(jobs, (job) => job.extension)) {
+          const made = await publishExtension(its, common, signal);
+          outcomes.push(...made.outcomes);
+          subjects.push(...made.added);
+          // A disk that is full now may have room again for the next extension.
+          try {
+            for (const outcome of made.outcomes) await writeOutcome(flags.outcomes, outcome);
+            if (flags.checksums !== undefined) await writeSubjects(flags.checksums, subjects);
+          } catch (error) {
+            problems.push(`${extension}: its outcome cannot be written: ${failureText(error)}`);
+          }
+        }
+      });
+      console.log(summaryOf(outcomes));
       await writeSummary('Published', outcomes);
+      await writeOutputs({ published: subjects.length, subjects: Math.ceil(subjects.length / 1024) });
+      const failed = new Set(outcomes.filter(({ ok }) => !ok).map(({ extension }) => extension));
+      if (failed.size + problems.length > 0)
+        throw new UserError([`failed: ${[...failed].join(', ') || 'to write what happened'}`, ...problems].join('\n'), {
+          next: 'the reasons are above; the next run tries again',
+        });
     });
 }

@@ -17,7 +17,8 @@ export function addReport(ci: Command): void {
     .action(async (dir: string, flags: { json?: boolean }) => {
       const { readOutcomes } = await import('../../ci/outcome.ts');
       const { githubFrom, syncIssues } = await import('../../ci/issues.ts');
-      const outcomes = await readOutcomes(resolve(dir));
+      const { outcomes, rejected } = await readOutcomes(resolve(dir));
+      for (const { file, why } of rejected) console.error(`${file} does not count: ${why}`);
       show(outcomes, flags.json, summaryOf);
       await writeSummary('All', outcomes);
       const github = githubFrom(process.env);

@@ -1,0 +1,43 @@
+import type { Job } from './job.ts';
+
+/** A GitHub matrix holds no more jobs (docs.github.com, "Actions limits"). */
+const MATRIX_LIMIT = 256;
+
+/** All outputs of a job hold at most 1 MiB in UTF-16, and they have each job twice: so many characters of jobs leave room. */
+const OUTPUT_LIMIT = 200_000;
+
+/** What a run takes on, and how many jobs are left for the next one. */
+export interface LimitedJobs {
+  readonly jobs: readonly Job[];
+  readonly left: number;
+}
+
+/** The jobs of one run: at most 256 that build, in outputs of at most 1 MiB, whatever is missing. Jobs that only bind are in no matrix. */
+export function limitJobs(all: readonly Job[], limits: { jobs?: number; characters?: number } = {}): LimitedJobs {
+  const { jobs: maxJobs = MATRIX_LIMIT, characters: maxCharacters = OUTPUT_LIMIT } = limits;
+  let count = 0;
+  let characters = 0;
+  const jobs = all.filter((job) => {
+    if (job.from === 'published') return true;
+    const size = JSON.stringify(job).length + 1;
+    if (count + 1 > maxJobs || characters + size > maxCharacters) return false;
+    count += 1;
+    characters += size;
+    return true;
+  });
+  return { jobs, left: all.length - jobs.length };
+}
+
+/** The outputs of `ci plan` in a workflow. */
+export function planOutputs(jobs: readonly Job[]): Record<'jobs' | 'extensions' | 'matrices' | 'build' | 'bind' | 'all', string | number> {
+  const building = jobs.filter(({ from }) => from === 'build');
+  const byExtension = Map.groupBy(building, ({ extension }) => extension);
+  return {
+    jobs: JSON.stringify({ include: building }),
+    extensions: JSON.stringify([...byExtension.keys()]),
+    matrices: JSON.stringify(Object.fromEntries([...byExtension].map(([name, include]) => [name, { include }]))),
+    build: building.length,
+    bind: jobs.length - building.length,
+    all: jobs.length,
+  };
+}
