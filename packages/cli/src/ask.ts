@@ -1,4 +1,4 @@
-import { UserError } from '@flatcar/core';
+import { envOf, UserError } from '@flatcar/core';
 import type { Ask } from '@flatcar/upstream';
 
 /** Somebody ended a question by Ctrl-C or Escape. */
@@ -46,6 +46,6 @@ async function attended(signal: AbortSignal): Promise<Ask> {
 
 /** Asks a person when one is there and `--yes` was not said. */
 export async function openAsk(yes: boolean | undefined, signal: AbortSignal): Promise<{ ask: Ask; isAttended: boolean }> {
-  const isAttended = yes !== true && process.stdin.isTTY && process.stderr.isTTY && process.env['CI'] === undefined;
+  const isAttended = yes !== true && process.stdin.isTTY && process.stderr.isTTY && envOf('CI') === undefined;
   return { ask: isAttended ? await attended(signal) : unattended, isAttended };
 }

@@ -2,5 +2,9 @@ import { enableCompileCache } from 'node:module';
 
 enableCompileCache();
 
+// Commander, undici and other libraries take an empty variable for a set one.
+const { dropEmpty } = await import('@flatcar/core');
+dropEmpty(process.env);
+
 const { run } = await import('./run.ts');
 process.exitCode = await run(process.argv.slice(2));

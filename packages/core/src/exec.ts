@@ -1,5 +1,6 @@
 import { execa } from 'execa';
 import type { Report } from './types.ts';
+import { envOf, homeOf } from './env.ts';
 import { UserError } from './errors.ts';
 
 /** How a tool is run. */
@@ -17,12 +18,15 @@ export interface ExecOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Where programs are looked for when PATH is not set, as execvp(3) has it on Debian. */
+export const DEFAULT_PATH = '/usr/local/bin:/usr/bin:/bin';
+
 const NETWORK = /^(?:(?:https?|all|no)_proxy|SSL_CERT_(?:FILE|DIR)|TMPDIR)$/i;
 
 /** The network settings of the caller's environment, for tools that fetch. */
 export function networkEnv(): Record<string, string> {
   return Object.fromEntries(
-    Object.entries(process.env).flatMap(([key, value]) => (NETWORK.test(key) && value !== undefined ? [[key, value]] : [])),
+    Object.entries(process.env).flatMap(([key, value]) => (NETWORK.test(key) && value !== undefined && value !== '' ? [[key, value]] : [])),
   );
 }
 
@@ -37,7 +41,7 @@ export async function exec(command: string, args: readonly string[], options: Ex
     ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
     ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
     extendEnv: false,
-    env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/', LC_ALL: 'C', TZ: 'UTC', ...options.env },
+    env: { PATH: envOf('PATH') ?? DEFAULT_PATH, HOME: homeOf() ?? '/', LC_ALL: 'C', TZ: 'UTC', ...options.env },
     reject: false,
     all: true,
     stripFinalNewline: true,

@@ -1,18 +1,35 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { chmod, copyFile, lstat, mkdir, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
+import { envOf, homeOf, type Environment } from './env.ts';
 import { UserError } from './errors.ts';
 import { fsync, hashFile, writeAtomic } from './files.ts';
 import { heldLocks, openLock, take, withLock, type LockFile } from './locks.ts';
 import { mapParallel } from './parallel.ts';
 
-/** The cache folder: FLATCAR_EXT_CACHE, else `flatcar-ext` in the user's cache folder (XDG base directories). */
-export function cacheRoot(): string {
-  const { FLATCAR_EXT_CACHE: own, XDG_CACHE_HOME: xdg } = process.env;
-  if (own !== undefined && own !== '') return resolve(own);
-  return join(xdg !== undefined && xdg.startsWith('/') ? xdg : join(homedir(), '.cache'), 'flatcar-ext');
+/**
+ * The cache folder: FLATCAR_EXT_CACHE, else `flatcar-ext` in the user's cache folder (XDG base directories).
+ * Throws a UserError where neither is known, and for paths that programs started out of the store cannot take.
+ */
+export function cacheRoot(env: Environment = process.env): string {
+  const own = envOf('FLATCAR_EXT_CACHE', env);
+  const xdg = envOf('XDG_CACHE_HOME', env);
+  const home = homeOf(env);
+  const user = xdg?.startsWith('/') === true ? xdg : home === undefined ? undefined : join(home, '.cache');
+  if (own === undefined && user === undefined)
+    throw new UserError('there is no home folder to keep the store in: HOME is not set, and the user database has no entry for this user', {
+      next: 'set FLATCAR_EXT_CACHE to a folder for downloads, tools and build results',
+    });
+  const root = own === undefined ? join(user ?? '/', 'flatcar-ext') : resolve(own);
+  // glibc's library path ends at ':' and ';', systemd's definitions take '%' for a specifier, and lists are read by lines.
+  const wrong = /[:;%\n\r]/.exec(root)?.[0];
+  if (wrong !== undefined)
+    throw new UserError(`the path of the store must not contain ${JSON.stringify(wrong)}: tools are started out of it`, {
+      where: root,
+      next: 'set FLATCAR_EXT_CACHE to another folder',
+    });
+  return root;
 }
 
 /** sha256 (hex) of a JSON value, whatever the order of its keys. Throws on what JSON would lose: a key must not forget an input. */

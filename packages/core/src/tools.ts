@@ -2,8 +2,9 @@ import { access, constants, readdir, readFile, rm } from 'node:fs/promises';
 import { basename, delimiter, dirname, join } from 'node:path';
 import { archWords, hostArch } from './arch.ts';
 import { openArchive, unpackPackage, type Archive, type DebianPackage } from './debian.ts';
+import { envOf } from './env.ts';
 import { UserError } from './errors.ts';
-import { exec, type ExecOptions } from './exec.ts';
+import { DEFAULT_PATH, exec, type ExecOptions } from './exec.ts';
 import { digestOf, type Store } from './store.ts';
 import type { Arch, Report, ToolRecord } from './types.ts';
 import type { Command } from './unpack.ts';
@@ -44,7 +45,7 @@ export async function readToolPins(): Promise<ToolPins> {
 
 /** The host's program, if it is on PATH. */
 async function onPath(program: string): Promise<string | undefined> {
-  for (const dir of (process.env['PATH'] ?? '').split(delimiter)) {
+  for (const dir of (envOf('PATH') ?? DEFAULT_PATH).split(delimiter)) {
     const path = join(dir, program);
     const runs = await access(path, constants.X_OK).then(
       () => true,

@@ -7,7 +7,9 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { Parser, type ReadEntry } from 'tar';
 import * as yauzl from 'yauzl';
+import { envOf } from './env.ts';
 import { messageOf, UserError } from './errors.ts';
+import { DEFAULT_PATH } from './exec.ts';
 
 /** A command that reads a compressed stream and writes the plain one: xz and bzip2 are not in Node. */
 export interface Command {
@@ -195,7 +197,10 @@ async function plain(file: string, packed: Kind['packed'], options: UnpackOption
       return through(createZstdDecompress({ chunkSize: 1 << 20 }));
     default: {
       const { command, args, env } = (await options.decompressor?.(packed)) ?? { command: packed, args: [] };
-      const child = spawn(command, [...args, '-dc'], { stdio: ['pipe', 'pipe', 'pipe'], env: { PATH: process.env['PATH'], ...env } });
+      const child = spawn(command, [...args, '-dc'], {
+        stdio: ['pipe', 'pipe', 'pipe'],
+        env: { PATH: envOf('PATH') ?? DEFAULT_PATH, ...env },
+      });
       let complaint = '';
       child.stderr.on('data', (chunk: Buffer) => (complaint += chunk.toString()));
       child.stdin.on('error', () => undefined); // the exit code says why it stopped reading

@@ -1,6 +1,7 @@
 import { copyFile, cp, glob, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { archWords, hostArch } from '../arch.ts';
+import { envOf, homeOf } from '../env.ts';
 import { messageOf, UserError } from '../errors.ts';
 import { exec, networkEnv, type ExecOptions } from '../exec.ts';
 import type { CargoOrigin, Component } from '../extension.ts';
@@ -36,7 +37,7 @@ function asDownloadError(error: unknown, where: string): unknown {
 
 /** Cargo runs with a home in the store; the registry is the one that the user's cargo is configured for. */
 async function userConfig(): Promise<string[]> {
-  const home = process.env['CARGO_HOME'] ?? join(process.env['HOME'] ?? '/', '.cargo');
+  const home = envOf('CARGO_HOME') ?? join(homeOf() ?? '/', '.cargo');
   const found = await Array.fromAsync(glob('config{,.toml}', { cwd: home }));
   return found.slice(0, 1).flatMap((name) => ['--config', join(home, name)]);
 }

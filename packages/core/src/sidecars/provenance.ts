@@ -1,3 +1,4 @@
+import { envOf } from '../env.ts';
 import type { Image, Payload } from '../types.ts';
 
 /** Who built, where it is known. */
@@ -50,7 +51,7 @@ export function provenanceOf(image: Image, payload: Payload, { gitCommit }: Buil
       runDetails: {
         builder: {
           id:
-            process.env['GITHUB_WORKFLOW_REF'] === undefined
+            envOf('GITHUB_WORKFLOW_REF') === undefined
               ? 'https://extensions.flatcar.org/builder/local'
               : `https://github.com/${process.env['GITHUB_WORKFLOW_REF']}`,
         },

@@ -1,0 +1,32 @@
+import { userInfo } from 'node:os';
+
+/** Environment variables, as process.env has them. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The value of an environment variable; undefined when it is unset or empty: an empty variable is an unset variable, everywhere. */
+export function envOf(name: string, env: Environment = process.env): string | undefined {
+  return env[name] || undefined;
+}
+
+/** Removes the empty variables of an environment, for libraries and children that take an empty variable for a set one. */
+export function dropEmpty(env: NodeJS.ProcessEnv): void {
+  for (const [name, value] of Object.entries(env)) if (value === '') delete env[name];
+}
+
+/** The home folder in the user database (passwd); undefined for a user without an entry, as in many containers. */
+function homeInPasswd(): string | undefined {
+  try {
+    return userInfo().homedir || undefined;
+  } catch {
+    return undefined; // uv_os_get_passwd: no such user
+  }
+}
+
+/**
+ * The user's home folder: HOME where it is an absolute path, else the one in the user database. Undefined when neither is known: a relative
+ * HOME would mean another folder for every command.
+ */
+export function homeOf(env: Environment = process.env): string | undefined {
+  const home = envOf('HOME', env);
+  return home?.startsWith('/') === true ? home : homeInPasswd();
+}
