@@ -1,50 +1,73 @@
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
-const MACHINES = 'packages/testing/test/extensions.machine.test.ts';
-const wanted = JSON.parse(process.env['FLATCAR_EXT_MACHINES'] ?? '{"extensions":["kubernetes"]}') as { extensions?: string[] };
+/** Which machines to boot: names of extensions, releases, architectures (`flatcar-ext test` writes it). Unless specified, what `npm test` boots. */
+const machines = process.env['FLATCAR_EXT_MACHINES'] || '{"extensions":"small"}';
+const { extensions } = JSON.parse(machines) as { extensions?: 'small' | readonly string[] };
+const named = Array.isArray(extensions) ? (extensions as readonly string[]) : undefined;
 
-// Three levels: unit needs no privileges, merge needs root and a Debian root it makes itself, machine boots QEMU.
+/** Tests see a catalogue of Flatcar releases that no new release changes. */
+const env = {
+  FLATCAR_EXT_RELEASES: process.env['FLATCAR_EXT_RELEASES'] || join(import.meta.dirname, 'packages/testing/fixtures/releases.json'),
+};
+/** Except for the machines that somebody asks for: those boot today's releases. */
+const machineEnv = { ...(process.env['FLATCAR_EXT_MACHINES'] ? {} : env), FLATCAR_EXT_MACHINES: machines };
+
+/** What takes minutes, root or a store with compilers in it: after the unit tests, as many files at once as there are cores. */
+const later = { pool: 'forks', maxWorkers: Math.max(2, availableParallelism()), sequence: { groupOrder: 1 } } as const;
+const hour = { testTimeout: 3_600_000, hookTimeout: 3_600_000 };
+
+// `npm test` runs all but what has the tag `full` (scripts/test.ts, CONTRIBUTING.md); vitest by itself runs every test of the files that it is given.
 export default defineConfig({
   test: {
+    tags: [{ name: 'full', description: 'left out by npm test: takes minutes, or compiles, on a machine with an empty store' }],
     projects: [
+      // No privileges, no network.
       {
         test: {
           name: 'unit',
           include: ['packages/*/test/**/*.test.ts'],
-          exclude: ['**/*.merge.test.ts', '**/*.machine.test.ts'],
+          exclude: ['**/*.{merge,machine,workflow,ubuntu}.test.ts'],
           pool: 'forks',
+          maxWorkers: availableParallelism(),
           isolate: false,
           testTimeout: 60_000,
           hookTimeout: 120_000,
+          env,
         },
       },
+      // Merges real images into a Debian root that the tests make themselves; needs root.
       {
         test: {
           name: 'merge',
           include: ['packages/*/test/**/*.merge.test.ts', 'extensions/*/*.test.ts'],
-          exclude: ['**/*.machine.test.ts'],
-          pool: 'forks',
-          testTimeout: 1_800_000,
-          hookTimeout: 1_800_000,
-          fileParallelism: false,
+          exclude: ['**/*.{machine,workflow,ubuntu}.test.ts'],
+          isolate: false,
+          ...later,
+          ...hour,
+          env,
         },
       },
       // The command blocks of the documentation, in a copy of the repository.
-      {
-        test: { name: 'docs', include: ['docs/*.test.ts'], pool: 'forks', testTimeout: 1_800_000, hookTimeout: 300_000 },
-      },
-      // One boot, kubernetes on stable: that every change sees a booted machine. `flatcar-ext test` says what else is to be booted.
+      { test: { name: 'docs', include: ['docs/*.test.ts'], ...later, ...hour, env } },
+      // Boots QEMU; needs root.
       {
         test: {
           name: 'machine',
           include:
-            wanted.extensions === undefined ? ['packages/*/test/**/*.machine.test.ts', 'extensions/*/*.machine.test.ts'] : [MACHINES],
-          pool: 'forks',
-          testTimeout: 3_600_000,
-          hookTimeout: 3_600_000,
-          env: { FLATCAR_EXT_MACHINES: JSON.stringify(wanted) },
+            named === undefined
+              ? ['packages/*/test/**/*.machine.test.ts', 'extensions/*/*.machine.test.ts']
+              : ['packages/testing/test/extensions.machine.test.ts', ...named.map((name) => `extensions/${name}/*.machine.test.ts`)],
+          ...later,
+          ...hour,
+          env: machineEnv,
         },
       },
+      // The workflows of .github/, run by a runner on this machine.
+      { test: { name: 'workflows', include: ['{packages/*/test,.github}/**/*.workflow.test.ts'], ...later, ...hour, env } },
+      // Ubuntu's os-release, sources and keyrings over this host (scripts/as-ubuntu).
+      { test: { name: 'ubuntu', include: ['packages/*/test/**/*.ubuntu.test.ts', 'scripts/**/*.ubuntu.test.ts'], ...later, ...hour, env } },
     ],
   },
 });

@@ -98,7 +98,9 @@ describe('command blocks work, page after page, in a fresh copy of the repositor
       const blocks = (await blocksOf(page)).filter(({ notRun }) => notRun === undefined);
       if (blocks.length === 0) return;
       const env = Object.fromEntries(
-        Object.entries(process.env).filter(([key]) => !/^(?:VITEST|NODE_ENV|FLATCAR_EXT_(?!CACHE|DEBIAN)|npm_|INIT_CWD)/.test(key)),
+        Object.entries(process.env).filter(
+          ([key]) => !/^(?:VITEST|NODE_ENV|FLATCAR_EXT_(?!CACHE|DEBIAN|RELEASES)|npm_|INIT_CWD)/.test(key),
+        ),
       );
       const script = ['set -euo pipefail', 'export PATH="$PWD/node_modules/.bin:$PATH"', ...blocks.map(({ text }) => text)].join('\n');
       const { stdout, stderr } = await run('scripts/run', ['bash', '-c', script], { cwd: copy, env, maxBuffer: 64 << 20 }).catch(

@@ -24,6 +24,7 @@ const running = channelHead('stable');
 const next = channelHead('beta');
 
 testExtension(import.meta.dirname, {
+  small: true,
   commands: [],
   machine: { active: ['extension-stager-update.timer'], answers: [{ run: 'extension-stager --help', says: /^usage: extension-stager/ }] },
   units: ['extension-stager.service', 'extension-stager-update.service', 'extension-stager-update.timer'],

@@ -1,6 +1,7 @@
 import { testExtension } from '@flatcar/testing';
 
 testExtension(import.meta.dirname, {
+  small: true,
   kind: 'confext',
   commands: [],
   units: ['hardening-sysctl.service'],

@@ -15,7 +15,7 @@ testExtension(import.meta.dirname, {
   ],
   units: ['kubelet.service', 'kubelet.path', 'kubernetes-sysctl.service'],
   paths: ['/opt/cni/bin/bridge', '/opt/cni/bin/vrf', '/etc/kubernetes/manifests', '/var/lib/kubelet/volume-plugins'],
-  machine: { beside: ['containerd'], active: ['kubernetes-sysctl.service', 'kubelet.path'], also: runStaticPod },
+  machine: { beside: ['containerd'], whenBuilt: true, active: ['kubernetes-sysctl.service', 'kubelet.path'], also: runStaticPod },
 });
 
 testUpstream(import.meta.dirname, {

@@ -16,5 +16,6 @@ testExtension(import.meta.dirname, {
 });
 
 testUpstream(import.meta.dirname, {
+  small: true,
   programs: ['/usr/bin/nerdctl', '/usr/lib/cni/bridge', '/usr/lib/cni/vrf'],
 });

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, relative, resolve } from 'node:path';
-import { cacheRoot, exec, findExtensions } from '@flatcar/core';
+import { join, resolve } from 'node:path';
+import { cacheRoot, exec } from '@flatcar/core';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { readOutcomes } from '../src/ci/outcome.ts';
@@ -21,7 +21,7 @@ async function ci(
   env: Readonly<Record<string, string>> = {},
 ): Promise<{ exitCode?: number | undefined; all: string }> {
   const plain = Object.fromEntries(
-    Object.entries(process.env).filter(([key]) => !/^(?:GITHUB_|FLATCAR_EXT_|FORCE_COLOR|TURBO_)/.test(key)),
+    Object.entries(process.env).filter(([key]) => !/^(?:GITHUB_|FLATCAR_EXT_(?!RELEASES$)|FORCE_COLOR|TURBO_)/.test(key)),
   );
   return execa(join(checkout, 'packages/cli/bin/flatcar-ext'), ['ci', ...args], {
     cwd: dir, all: true, reject: false, extendEnv: false,
@@ -42,16 +42,30 @@ beforeAll(async () => {
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
-test('ci test: the extensions that a change has an effect on, and all of them for a change of what they stand on', async () => {
-  expect(await ci(['test', '--base', 'HEAD', '--dry-run'])).toMatchObject({ exitCode: 0, all: 'no extension is affected' });
+test('ci test: what every change must pass, and all tests of what a change has an effect on', async () => {
+  const listed = async (base: string): Promise<string[]> => {
+    const { exitCode, all } = await ci(['test', '--base', base, '--dry-run']);
+    expect(exitCode, all).toBe(0);
+    const [usual, ...more] = all.split('\n');
+    expect(usual).toBe('what every change must pass: unit, docs, merge, machine, without tests of the tag full');
+    return more;
+  };
+  expect(await listed('HEAD')).toEqual([]);
   await commit('extensions/ripgrep/README.md');
-  expect(await ci(['test', '--base', 'HEAD~1', '--dry-run'])).toMatchObject({ exitCode: 0, all: 'extensions/ripgrep' });
+  expect(await listed('HEAD~1')).toEqual(['everything else of extensions/ripgrep/: merge, tests of the tag full']);
   await commit('docs/security.md');
-  expect(await ci(['test', '--base', 'HEAD~1', '--dry-run'])).toMatchObject({ exitCode: 0, all: 'no extension is affected' });
-  await commit('packages/core/src/arch.ts');
-  const { all } = await ci(['test', '--base', 'HEAD~1', '--dry-run']);
-  expect(all.split('\n')).toEqual((await findExtensions(checkout)).map((one) => relative(checkout, one)).toSorted());
-  expect((await ci(['test', '--base', 'no-such-branch', '--dry-run'])).exitCode).toBe(1);
+  expect(await listed('HEAD~1')).toEqual([]);
+  // The small extensions stand for all that core builds; core has merge tests of its own, and knows other distributions.
+  await commit('packages/core/src/debian.ts');
+  expect(await listed('HEAD~1')).toEqual(['everything else of packages/core/: merge, tests of the tag full', 'ubuntu: ubuntu']);
+  await commit('packages/components/src/index.ts');
+  const [users = ''] = await listed('HEAD~1');
+  expect(users).toMatch(/^everything else of extensions\/.* extensions\/kubernetes\/ .* packages\/components\/: merge/);
+  expect(users).not.toContain('extensions/yq/');
+  await commit('.github/workflows/ci.yml');
+  expect(await listed('HEAD~1')).toEqual(['workflows: workflows']);
+  const unknown = await ci(['test', '--base', 'no-such-branch', '--dry-run']);
+  expect(unknown).toMatchObject({ exitCode: 1, all: expect.stringContaining("there is no commit 'no-such-branch'") as string });
 }, 300_000);
 
 test('ci update: each by itself; one whose upstream cannot be reached holds back no other, and leaves the checkout as it was', async () => {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import * as v from 'valibot';
 import { ARCHES, archWords } from './arch.ts';
 import { messageOf, UserError, UserErrors } from './errors.ts';
@@ -168,9 +168,10 @@ export function catalogueChanges(
 
 let loaded: readonly Release[] | undefined;
 
-/** The Flatcar releases that images are bound to, newest of each channel first. */
+/** The Flatcar releases that images are bound to, newest of each channel first: the embedded list, or the file that FLATCAR_EXT_RELEASES names. */
 export function catalogue(): readonly Release[] {
-  return (loaded ??= readData(Catalogue, CATALOGUE));
+  const own = process.env['FLATCAR_EXT_RELEASES'] || undefined;
+  return (loaded ??= readData(Catalogue, own === undefined ? CATALOGUE : pathToFileURL(own)));
 }
 
 /** The newest release of a channel. */

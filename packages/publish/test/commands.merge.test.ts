@@ -20,7 +20,9 @@ const at = (...path: string[]): string => join(dir, ...path);
 
 /** Runs the program and gives what it prints; what it says besides goes where this test's goes. */
 async function flatcarExt(...args: string[]): Promise<string> {
-  const plain = Object.fromEntries(Object.entries(process.env).filter(([key]) => !/^(?:GITHUB_|FLATCAR_EXT_|FORCE_COLOR)/.test(key)));
+  const plain = Object.fromEntries(
+    Object.entries(process.env).filter(([key]) => !/^(?:GITHUB_|FLATCAR_EXT_(?!RELEASES$)|FORCE_COLOR)/.test(key)),
+  );
   const { stdout } = await execa(PROGRAM, args, { env: { ...plain, FLATCAR_EXT_CACHE: cacheRoot() }, extendEnv: false, stderr: 'inherit', cwd: dir }); // prettier-ignore
   return stdout;
 }

@@ -1,4 +1,5 @@
-import { join } from 'node:path';
+import { glob } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import {
   ARCHES,
   buildExtension,
@@ -14,10 +15,12 @@ import {
   type Arch,
   type Image,
   type OriginChoice,
+  type Store,
   type Target,
 } from '@flatcar/core';
 import { expect } from 'vitest';
 import { WITHOUT_VERITY, withHost, type Host } from './host.ts';
+import { record } from './ledger.ts';
 import { isCollected, mergeTest } from './levels.ts';
 import type { MachineTest } from './machine/extensions.ts';
 
@@ -51,6 +54,11 @@ export interface ExtensionTest {
   readonly machine?: MachineTest;
   /** More to look at in the merged host. */
   readonly also?: (host: Host, arch: Arch, versions: PinnedVersions) => Promise<void>;
+  /**
+   * True for the extension of its origin and kind that `npm test` builds and merges on a bare machine; a sysext of them is booted there, too.
+   * The others are left to `npm run test:all`, and to `npm run test:affected` where a change has an effect on them.
+   */
+  readonly small?: boolean;
 }
 
 /** A version as a word of its own: 1.2.3 is not in 11.2.3, nor in 1.2.30. */
@@ -75,6 +83,17 @@ export async function pinnedVersions(dir: string, { version: wanted }: Pick<Exte
 /** What systemd-sysext says of the one image that it merges; from systemd 257 on the file's suffix follows. */
 const merged = (link: string): string => `Using extensions '${link.replace(/\.raw$/, '')}`;
 
+/** Folder of the images that tests have built of an extension. */
+const testImages = (store: Store, name: string): string => join(store.root, 'test-images', name);
+
+/** True when tests have built an extension's image of its newest version on this machine before, so that it need not be compiled. */
+export async function wasBuilt(dir: string, arch: Arch): Promise<boolean> {
+  const { version = '' } = await pinnedVersions(dir, {});
+  const name = basename(dir);
+  const found = await Array.fromAsync(glob(`*/${name}-${version}*-${arch}.raw`, { cwd: testImages(openStore(), name) }));
+  return found.length > 0;
+}
+
 const built = new Map<string, Promise<readonly Image[]>>();
 
 /** Images of an extension, from the store where they were built before. */
@@ -91,10 +110,14 @@ export function buildImages(
     const loaded = await loadExtension(dir);
     const { version = '' } = await pinnedVersions(dir, wanted === undefined ? {} : { version: wanted });
     const store = openStore();
+    const started = Date.now();
+    let cached = true;
     const report = (event: { type: string; text?: string }): void => {
-      if (event.type === 'step') console.error(event.text);
+      if (event.type !== 'step') return;
+      cached = false;
+      console.error(event.text);
     };
-    const out = join(store.root, 'test-images', loaded.extension.name);
+    const out = testImages(store, loaded.extension.name);
     const { images } = await buildExtension(loaded, {
       version,
       arch,
@@ -107,6 +130,7 @@ export function buildImages(
       report,
       ...(only === undefined ? {} : { only }),
     });
+    await record(`${loaded.extension.name} for ${arch}`, cached, started);
     return images;
   })();
   built.set(key, making);
@@ -129,50 +153,54 @@ export function testExtension(dir: string, about: ExtensionTest): void {
   for (const arch of ARCHES) {
     // Another architecture's image merges only by force: that it is refused is asserted beside.
     const force = arch !== hostArch();
-    mergeTest(`${arch}: merges where it must and nowhere else, and its programs run`, async () => {
-      const images = await buildImages(dir, arch, targets, about);
-      const versions = await pinnedVersions(dir, about);
-      const imageFor = (target: Target): { file: string; link: string } => {
-        const image = images.find((one) => one.target === targetName(target));
-        if (image === undefined) throw new Error(`the build made no image for ${targetName(target)}`);
-        return { file: image.file, link: linkName(image.extension, target) };
-      };
-      await withHost({ release: bound.number, kind }, async (host) => {
-        for (const target of ['portable', bound, ddi] as const) {
-          const what = targetName(target);
-          const policy = target !== 'portable' && target.format === 'ddi' ? WITHOUT_VERITY : undefined;
-          const options = { force, ...(policy === undefined ? {} : { policy }) };
-          const { file, link } = imageFor(target);
-          await host.setRelease(target === 'portable' ? bound.number : target.number);
-          await host.install(file, link);
-          if (force)
-            expect(await host.merge({ ...options, force: false }), what).toMatch(/no suitable extensions found|ignored|incompatible/i);
-          expect(await host.merge(options), what).toContain(merged(link));
-          // A bound squashfs is the portable one but for its release file.
-          if (target !== bound) await runPrograms(host, arch, versions, about);
-          if (target !== 'portable' && !force) {
-            await host.setRelease(other);
-            expect(await host.merge(options), `${what} on ${other}`).not.toContain('Using extensions');
-            // The same image at its own number: the refusal was about the release and nothing else.
-            await host.setRelease(target.number);
+    mergeTest(
+      `${arch}: merges where it must and nowhere else, and its programs run`,
+      async () => {
+        const images = await buildImages(dir, arch, targets, about);
+        const versions = await pinnedVersions(dir, about);
+        const imageFor = (target: Target): { file: string; link: string } => {
+          const image = images.find((one) => one.target === targetName(target));
+          if (image === undefined) throw new Error(`the build made no image for ${targetName(target)}`);
+          return { file: image.file, link: linkName(image.extension, target) };
+        };
+        await withHost({ release: bound.number, kind }, async (host) => {
+          for (const target of ['portable', bound, ddi] as const) {
+            const what = targetName(target);
+            const policy = target !== 'portable' && target.format === 'ddi' ? WITHOUT_VERITY : undefined;
+            const options = { force, ...(policy === undefined ? {} : { policy }) };
+            const { file, link } = imageFor(target);
+            await host.setRelease(target === 'portable' ? bound.number : target.number);
+            await host.install(file, link);
+            if (force)
+              expect(await host.merge({ ...options, force: false }), what).toMatch(/no suitable extensions found|ignored|incompatible/i);
             expect(await host.merge(options), what).toContain(merged(link));
+            // A bound squashfs is the portable one but for its release file.
+            if (target !== bound) await runPrograms(host, arch, versions, about);
+            if (target !== 'portable' && !force) {
+              await host.setRelease(other);
+              expect(await host.merge(options), `${what} on ${other}`).not.toContain('Using extensions');
+              // The same image at its own number: the refusal was about the release and nothing else.
+              await host.setRelease(target.number);
+              expect(await host.merge(options), what).toContain(merged(link));
+            }
+            await host.remove(link);
           }
-          await host.remove(link);
-        }
-        if (force) return;
-        for (const release of [bound, previous]) await host.install(imageFor(release).file, imageFor(release).link);
-        for (const [release, absent] of [
-          [bound, previous],
-          [previous, bound],
-          [bound, previous],
-        ] as const) {
-          await host.setRelease(release.number);
-          const said = await host.merge();
-          expect(said, 'side by side').toContain(merged(imageFor(release).link));
-          expect(said.split('\n').find((line) => line.startsWith('Using'))).not.toContain(absent.number);
-        }
-      });
-    });
+          if (force) return;
+          for (const release of [bound, previous]) await host.install(imageFor(release).file, imageFor(release).link);
+          for (const [release, absent] of [
+            [bound, previous],
+            [previous, bound],
+            [bound, previous],
+          ] as const) {
+            await host.setRelease(release.number);
+            const said = await host.merge();
+            expect(said, 'side by side').toContain(merged(imageFor(release).link));
+            expect(said.split('\n').find((line) => line.startsWith('Using'))).not.toContain(absent.number);
+          }
+        });
+      },
+      about,
+    );
   }
 }
 

@@ -2,6 +2,9 @@ import * as vitest from 'vitest';
 
 const isRoot = process.getuid?.() === 0;
 
+/** True in CI, where everything that tests need can be had: what is missing there is a failure, not a skip. `sudo` must keep CI for this. */
+export const inCI = (): boolean => (process.env['CI'] ?? '') !== '';
+
 /** Definitions of extensions' tests, while they are read instead of run. */
 let collected: object[] | undefined;
 
@@ -39,11 +42,21 @@ export const afterEach = unlessCollecting(vitest.afterEach);
 /** Ends a test that cannot run on this machine, and says why. */
 export type Skip = (why: string) => never;
 
+/** Which runs a test is part of. */
+export interface Selected {
+  /** True for a test that `npm test` runs: it must end within a minute or two on a machine with an empty store. All others carry the tag `full`. */
+  readonly small?: boolean;
+}
+
+/** The tag of tests that `npm test` leaves out (vitest.config.ts); a file of plain tests takes it by a line `// @module-tag full`. */
+export const FULL = 'full';
+
 /** Registers a test that takes root. Without root it is skipped, and its name says why; CI has root, so there its absence is a failure. */
-function rootTest(what: string, name: string, run: (skip: Skip) => Promise<void>): void {
+function rootTest(what: string, name: string, run: (skip: Skip) => Promise<void>, { small = false }: Selected): void {
   if (collected !== undefined) return;
-  if (isRoot || process.env['CI'] !== undefined) {
-    vitest.test(name, async ({ skip }) => {
+  const options = { tags: small ? [] : [FULL] };
+  if (isRoot || inCI()) {
+    vitest.test(name, options, async ({ skip }) => {
       if (!isRoot) throw new Error(`${what} tests need root, and CI must have it`);
       await run((why) => {
         console.error(`skipped: ${name}: ${why}`);
@@ -51,12 +64,14 @@ function rootTest(what: string, name: string, run: (skip: Skip) => Promise<void>
       });
     });
   } else {
-    vitest.test.skip(`${name} (skipped: ${what} tests need root)`, () => undefined);
+    vitest.test.skip(`${name} (skipped: ${what} tests need root)`, options, () => undefined);
   }
 }
 
 /** A test that merges images, which takes root. What else it finds missing, it skips by `skip`, with the reason. */
-export const mergeTest = (name: string, run: (skip: Skip) => Promise<void>): void => rootTest('merge', name, run);
+export const mergeTest = (name: string, run: (skip: Skip) => Promise<void>, selected: Selected = {}): void =>
+  rootTest('merge', name, run, selected);
 
 /** A test that boots a machine: making its operating system takes root. */
-export const machineTest = (name: string, run: (skip: Skip) => Promise<void>): void => rootTest('machine', name, run);
+export const machineTest = (name: string, run: (skip: Skip) => Promise<void>, selected: Selected = {}): void =>
+  rootTest('machine', name, run, selected);

@@ -2,8 +2,8 @@ import { withHost } from './host.ts';
 import type { RootOptions } from './root.ts';
 import { freePort, untilAnswers } from './server.ts';
 
-/** Debian 13 with nginx, and with what an update by systemd-sysupdate takes: one root for both. */
-export const NGINX_ROOT: RootOptions = { packages: ['nginx', 'systemd', 'systemd-container', 'gpg', 'gpgv'] };
+/** The root that all tests share, Debian 13: it has nginx, and what an update by systemd-sysupdate takes. */
+export const NGINX_ROOT: RootOptions = {};
 
 /**
  * Serves a folder by Debian's own nginx, with its settings as they come but for the folder (`/srv/tree` there), the port, and what is given:

@@ -1,11 +1,12 @@
 import { access } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { debianMirror, digestOf, exec, type Store } from '@flatcar/core';
+import { record } from './ledger.ts';
 
 /** Debian 13: systemd 257, as Flatcar stable has it. */
 const SUITE = 'trixie';
-// With systemd-sysupdate (in systemd-container) and what it checks signatures by.
-const PACKAGES = ['systemd', 'systemd-container', 'kmod', 'procps', 'dbus', 'gpg'];
+// One root for all tests: systemd-sysupdate (in systemd-container) and what it checks signatures by, and the web server that it updates from.
+const PACKAGES = ['systemd', 'systemd-container', 'kmod', 'procps', 'dbus', 'gpg', 'gpgv', 'nginx'];
 
 async function installed(program: string): Promise<boolean> {
   const found = await Promise.all(
@@ -36,7 +37,8 @@ export interface RootOptions {
 
 /** A small Debian root, made once and kept in the store; nothing ever writes into it. Debian 13 unless another suite is named. */
 export async function debianRoot(store: Store, { suite = SUITE, packages = PACKAGES }: RootOptions = {}): Promise<string> {
-  const { dir } = await store.result('test-root', digestOf({ number: 1, suite, packages }), async (fresh) => {
+  const started = Date.now();
+  const { dir, cached } = await store.result('test-root', digestOf({ number: 1, suite, packages }), async (fresh) => {
     await ensureMmdebstrap();
     console.error(`making a ${suite} root for the merge tests (about a minute)`);
     const mirror = await debianMirror();
@@ -55,6 +57,7 @@ export async function debianRoot(store: Store, { suite = SUITE, packages = PACKA
       ...(base === suite ? [] : [`deb ${mirror} ${suite} main`]),
     ]);
   });
+  await record(`Debian ${suite}`, cached, started);
   return join(dir, 'root');
 }
 

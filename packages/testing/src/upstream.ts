@@ -44,6 +44,8 @@ export interface UpstreamTest {
   /** What a booted machine shows of upstream's own files; skipped where they cannot be had. */
   readonly machine?: MachineTest;
   readonly also?: (host: Host) => Promise<void>;
+  /** True for the one that `npm test` runs for all. */
+  readonly small?: boolean;
 }
 
 const COMPRESS: Readonly<Record<string, readonly [string, readonly string[]]>> = {
@@ -199,30 +201,33 @@ export async function withUpstream(use: (upstream: Upstream, store: Store) => Pr
 export function testUpstream(dir: string, about: UpstreamTest): void {
   if (about.machine !== undefined && isCollected({ dir, about: { commands: [], machine: about.machine } })) return;
   describe("files of upstream's names and layouts (fixtures, not upstream's own)", () => {
-    mergeTest('are fetched, checked, unpacked and merged', () =>
-      withUpstream(async (upstream) => {
-        const version = about.version ?? newestFirst(Object.keys((await loadExtension(dir)).pins))[0] ?? '';
-        for (const arch of ARCHES) {
-          const { images, payloads, standIns } = await upstream.build(dir, version, arch);
-          for (const url of standIns) console.error(`fixture: ${basename(dir)} ${arch}: a file of this test's own stands in for ${url}`);
-          expect(standIns.length).toBeGreaterThan(0);
-          // Nothing but the pins tells it from what is published.
-          expect(payloads.map(({ withheld }) => withheld)).toEqual([['made with the pins of a fixture']]);
-          const files = payloads.flatMap(({ tree }) => tree.entries.filter(({ type }) => type !== 'dir').map(({ path }) => path));
-          expect(files).toEqual(expect.arrayContaining(about.programs.map((path) => path.slice(1))));
-          if (arch !== hostArch()) continue;
-          await withHost({ release: channelHead('stable').number }, async (host) => {
-            const [image] = images;
-            if (image === undefined) throw new Error('the build made no image');
-            await host.install(image.file, linkName(image.extension, 'portable'));
-            expect(await host.merge()).toContain(`Using extensions '${image.extension}`);
-            for (const path of about.programs) expect(await host.run([path]), path).toMatch(/ of upstream/);
-            await host.run(['systemd-tmpfiles', '--create']);
-            for (const path of about.paths ?? []) expect(await host.exists(path), path).toBe(true);
-            await about.also?.(host);
-          });
-        }
-      }),
+    mergeTest(
+      'are fetched, checked, unpacked and merged',
+      () =>
+        withUpstream(async (upstream) => {
+          const version = about.version ?? newestFirst(Object.keys((await loadExtension(dir)).pins))[0] ?? '';
+          for (const arch of ARCHES) {
+            const { images, payloads, standIns } = await upstream.build(dir, version, arch);
+            for (const url of standIns) console.error(`fixture: ${basename(dir)} ${arch}: a file of this test's own stands in for ${url}`);
+            expect(standIns.length).toBeGreaterThan(0);
+            // Nothing but the pins tells it from what is published.
+            expect(payloads.map(({ withheld }) => withheld)).toEqual([['made with the pins of a fixture']]);
+            const files = payloads.flatMap(({ tree }) => tree.entries.filter(({ type }) => type !== 'dir').map(({ path }) => path));
+            expect(files).toEqual(expect.arrayContaining(about.programs.map((path) => path.slice(1))));
+            if (arch !== hostArch()) continue;
+            await withHost({ release: channelHead('stable').number }, async (host) => {
+              const [image] = images;
+              if (image === undefined) throw new Error('the build made no image');
+              await host.install(image.file, linkName(image.extension, 'portable'));
+              expect(await host.merge()).toContain(`Using extensions '${image.extension}`);
+              for (const path of about.programs) expect(await host.run([path]), path).toMatch(/ of upstream/);
+              await host.run(['systemd-tmpfiles', '--create']);
+              for (const path of about.paths ?? []) expect(await host.exists(path), path).toBe(true);
+              await about.also?.(host);
+            });
+          }
+        }),
+      about,
     );
   });
 }

@@ -4,7 +4,7 @@ import { describeMachines } from '../src/index.ts';
 
 /** As `flatcar-ext test` writes it. */
 interface Wanted {
-  readonly extensions?: readonly string[];
+  readonly extensions?: readonly string[] | 'small';
   readonly releases?: readonly string[];
   readonly arches?: readonly string[];
 }

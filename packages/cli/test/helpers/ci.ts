@@ -15,7 +15,7 @@ export interface Ended {
 /** Runs the command as a person outside of any workflow would, with the store of the tests. */
 export async function flatcarExt(args: readonly string[], env: Readonly<Record<string, string>> = {}, cwd?: string): Promise<Ended> {
   const plain = Object.fromEntries(
-    Object.entries(process.env).filter(([key]) => !/^(?:GITHUB_|RUNNER_|FLATCAR_EXT_|FORCE_COLOR)/.test(key)),
+    Object.entries(process.env).filter(([key]) => !/^(?:GITHUB_|RUNNER_|FLATCAR_EXT_(?!RELEASES$)|FORCE_COLOR)/.test(key)),
   );
   const options = { env: { ...plain, FLATCAR_EXT_CACHE: cacheRoot(), ...env }, maxBuffer: 64 << 20, ...(cwd === undefined ? {} : { cwd }) };
   return run(bin, args, options).then(

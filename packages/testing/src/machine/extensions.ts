@@ -12,8 +12,8 @@ import {
   type Release,
 } from '@flatcar/core';
 import { expect } from 'vitest';
-import { buildImages, expectedAnswer, pinnedVersions, type ExtensionTest } from '../extension.ts';
-import { collect, describe } from '../levels.ts';
+import { buildImages, expectedAnswer, pinnedVersions, wasBuilt, type ExtensionTest } from '../extension.ts';
+import { collect, describe, inCI } from '../levels.ts';
 import { quote, type Machine } from './machine.ts';
 import { sharedMachine } from './shared.ts';
 
@@ -29,6 +29,8 @@ export interface MachineTest {
   readonly ports?: readonly number[];
   /** Extensions that it needs beside it. */
   readonly beside?: readonly string[];
+  /** True to boot it in `npm test`, though it is not small, where the store has its image and those beside it. */
+  readonly whenBuilt?: boolean;
   /** MiB that it needs; 2048 unless said. */
   readonly memory?: number;
   /** More to look at. */
@@ -37,8 +39,8 @@ export interface MachineTest {
 
 /** Which machines are booted. */
 export interface Selection {
-  /** Names; all unless said. */
-  readonly extensions?: readonly string[];
+  /** Names, or `small`: what `npm test` boots on a bare machine. All unless specified. */
+  readonly extensions?: readonly string[] | 'small';
   readonly releases: readonly Release[];
   readonly arches: readonly Arch[];
 }
@@ -122,8 +124,8 @@ async function imageOf({ dir, about }: Tested, release: Release, arch: Arch): Pr
     return image;
   } catch (error) {
     const why = withoutSource(error);
-    // GitHub's runners reach every upstream: there nobody is skipped because one is down.
-    if (why === undefined || process.env['GITHUB_ACTIONS'] !== undefined) throw error;
+    // CI reaches every upstream: there nobody is skipped because one is down.
+    if (why === undefined || inCI()) throw error;
     return why;
   }
 }
@@ -148,13 +150,26 @@ function describeGroup(group: readonly Tested[], release: Release, arch: Arch): 
         const image = await imageOf(one, release, arch);
         if (typeof image === 'string') skip(image);
       },
+      { small: true }, // it was selected by name
     );
+}
+
+/** What `npm test` boots, as one machine: the small sysexts, and others of which the store has the images. */
+async function smallNames(dirs: ReadonlyMap<string, string>, arches: readonly Arch[]): Promise<string[]> {
+  const names: string[] = [];
+  for (const [name, dir] of dirs) {
+    const { about, kind } = await readTested(dir);
+    const needed = [name, ...(about.machine?.beside ?? [])].map((one) => dirs.get(one) ?? '');
+    const built = async (): Promise<boolean> => (await Promise.all(arches.flatMap((arch) => needed.map((one) => wasBuilt(one, arch))))).every(Boolean); // prettier-ignore
+    if (kind === 'sysext' && (about.small === true || (about.machine?.whenBuilt === true && (await built())))) names.push(name);
+  }
+  return names;
 }
 
 /** Registers the machine tests of extensions: one boot for each group of those that can be merged together, release and architecture. */
 export async function describeMachines({ extensions, releases, arches }: Selection): Promise<void> {
   const dirs = new Map((await findExtensions(REPOSITORY)).map((dir) => [basename(dir), dir]));
-  const names = [...(extensions ?? dirs.keys())];
+  const names = extensions === 'small' ? await smallNames(dirs, arches) : [...(extensions ?? dirs.keys())];
   const tested: (Tested & Grouped)[] = [];
   for (const name of names) {
     const dir = dirs.get(name);

@@ -1,8 +1,13 @@
-import { afterAll, machineTest, type Skip } from '../levels.ts';
+import { afterAll, machineTest, type Selected, type Skip } from '../levels.ts';
 import { explained, withMachine, type Machine, type MachineOptions } from './machine.ts';
 
 /** A test of a shared machine; `before` may skip it, and runs while the machine need not be there. */
-export type SharedTest = (name: string, run: (machine: Machine) => Promise<void>, before?: (skip: Skip) => Promise<void>) => void;
+export type SharedTest = (
+  name: string,
+  run: (machine: Machine) => Promise<void>,
+  before?: (skip: Skip) => Promise<void>,
+  selected?: Selected,
+) => void;
 
 /** Tests that share a machine, which boots when the first of them needs it; `always` comes before each and may skip it. */
 export function sharedMachine(prepare: () => Promise<MachineOptions>, always?: (skip: Skip) => Promise<void>): SharedTest {
@@ -14,19 +19,23 @@ export function sharedMachine(prepare: () => Promise<MachineOptions>, always?: (
     over.resolve();
     await running;
   });
-  return (name, run, before) =>
-    machineTest(name, async (skip) => {
-      await always?.(skip);
-      await before?.(skip);
-      running ??= prepare()
-        .then((options) =>
-          withMachine(options, async (machine) => {
-            up.resolve(machine);
-            await over.promise;
-          }),
-        )
-        .catch((error: unknown) => up.reject(error));
-      const machine = await up.promise;
-      await explained(machine, () => run(machine));
-    });
+  return (name, run, before, selected) =>
+    machineTest(
+      name,
+      async (skip) => {
+        await always?.(skip);
+        await before?.(skip);
+        running ??= prepare()
+          .then((options) =>
+            withMachine(options, async (machine) => {
+              up.resolve(machine);
+              await over.promise;
+            }),
+          )
+          .catch((error: unknown) => up.reject(error));
+        const machine = await up.promise;
+        await explained(machine, () => run(machine));
+      },
+      selected,
+    );
 }

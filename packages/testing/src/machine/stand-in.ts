@@ -13,6 +13,7 @@ import {
   type Store,
   type Tools,
 } from '@flatcar/core';
+import { record } from '../ledger.ts';
 import { ensureMmdebstrap, osRelease } from '../root.ts';
 import { initrdFor } from './initrd.ts';
 import type { Boot, BootOptions } from './os.ts';
@@ -76,7 +77,8 @@ export async function standIn(store: Store, tools: Tools, era: Release['era'], a
   const packages = [...PACKAGES, `linux-image-${archWords(arch).debian}`];
   const dracut = await readFile(guest('dracut/module-setup.sh'), 'utf8');
   const inputs = { number: NUMBER, suite, arch, packages, dracut: [DRACUT, dracut], etc: ETC };
-  const { dir } = await store.result('stand-in', digestOf(inputs), async (fresh) => {
+  const started = Date.now();
+  const { dir, cached } = await store.result('stand-in', digestOf(inputs), async (fresh) => {
     await ensureMmdebstrap();
     console.error(`making the stand-in for Flatcar out of ${suite} for ${arch} (minutes)`);
     await store.withTemp(async (temp) => {
@@ -100,6 +102,7 @@ export async function standIn(store: Store, tools: Tools, era: Release['era'], a
       await makeDisks(tools, root, fresh);
     });
   });
+  await record(`stand-in of ${suite} for ${arch}`, cached, started);
   console.error(await stateOf(dir, `${suite} for ${arch}`));
   const usr = join(dir, 'usr.erofs');
   const osReleaseOffset = (await readErofs(usr)).plainBlock('lib/os-release');

@@ -1,0 +1,48 @@
+import { LEDGER, type LedgerEntry } from '../../packages/testing/src/ledger.ts';
+import type { Report } from './reporter.ts';
+
+export { LEDGER, type LedgerEntry };
+
+const seconds = (value: number): string => (value < 90 ? `${Math.round(value)} s` : `${Math.round(value / 60)} min`);
+const line = (time: number, project: string, name: string): string => `  ${seconds(time).padStart(6)}  ${project.padEnd(9)} ${name}`;
+const block = (title: string, lines: readonly string[]): string[] => (lines.length === 0 ? [] : [`${title}:`, ...lines]);
+
+/** What the store had and what was made, from the ledger that the tests wrote. */
+export function readLedger(text: string): LedgerEntry[] {
+  return text
+    .split('\n')
+    .filter((one) => one !== '')
+    .map((one) => JSON.parse(one) as LedgerEntry);
+}
+
+/** Where the time went, what was skipped or left out, and the counts, the last of them alone on the last line. */
+export function summarize(reports: readonly Report[], ledger: readonly LedgerEntry[], absent: readonly string[], wall: number): string {
+  const projects = new Map<string, number>();
+  for (const report of reports)
+    for (const [name, time] of Object.entries(report.projects)) projects.set(name, (projects.get(name) ?? 0) + time);
+  const slowest = reports
+    .flatMap((report) => report.slowest)
+    .toSorted((a, b) => b.seconds - a.seconds)
+    .slice(0, 10);
+  const [cached, made] = [true, false].map((wanted) => ledger.filter((entry) => entry.cached === wanted)) as [LedgerEntry[], LedgerEntry[]];
+  const leftOut = new Map<string, number>();
+  for (const report of reports)
+    for (const [name, count] of Object.entries(report.leftOut)) leftOut.set(name, (leftOut.get(name) ?? 0) + count);
+  // A second run of vitest with the tests that the first left out.
+  const failed = reports.flatMap((report) => report.failed);
+  const skipped = reports.flatMap((report) => report.skipped);
+  const rest = [...[...leftOut].map(([name, count]) => `${count} of ${name}`), ...absent.map((name) => `all of ${name}`)];
+  return [
+    '',
+    `where the time went: ${seconds(wall)} in all; ${[...projects].map(([name, time]) => `${name} ${seconds(time)}`).join(', ')}`,
+    ...block('slowest tests', slowest.map((one) => line(one.seconds, one.project, one.name))), // prettier-ignore
+    ...block('made', made.map((one) => line(one.seconds, '', one.what).replace(/ {10,}/, '  '))), // prettier-ignore
+    ...(cached.length === 0 ? [] : [`from the store: ${[...new Set(cached.map(({ what }) => what))].join(', ')}`]),
+    ...block('skipped', skipped.map((one) => `  ${one.project.padEnd(9)} ${one.name}: ${one.why}`)), // prettier-ignore
+    ...(rest.length === 0
+      ? []
+      : [`left out: ${rest.join(', ')}; npm run test:all runs them, npm run test:affected those that a change has an effect on`]),
+    ...block('failed', failed.map((one) => `  ${one.project.padEnd(9)} ${one.name}`)), // prettier-ignore
+    `${reports.reduce((sum, report) => sum + report.passed, 0)} passed, ${failed.length} failed, ${skipped.length} skipped`,
+  ].join('\n');
+}
