@@ -3,6 +3,9 @@ import type { Report } from './reporter.ts';
 
 export { LEDGER, type LedgerEntry };
 
+/** Seconds from which on something made is worth a line. */
+const NOTABLE = 3;
+
 const seconds = (value: number): string => (value < 90 ? `${Math.round(value)} s` : `${Math.round(value / 60)} min`);
 const line = (time: number, project: string, name: string): string => `  ${seconds(time).padStart(6)}  ${project.padEnd(9)} ${name}`;
 const block = (title: string, lines: readonly string[]): string[] => (lines.length === 0 ? [] : [`${title}:`, ...lines]);
@@ -24,7 +27,8 @@ export function summarize(reports: readonly Report[], ledger: readonly LedgerEnt
     .flatMap((report) => report.slowest)
     .toSorted((a, b) => b.seconds - a.seconds)
     .slice(0, 10);
-  const [cached, made] = [true, false].map((wanted) => ledger.filter((entry) => entry.cached === wanted)) as [LedgerEntry[], LedgerEntry[]];
+  const cached = ledger.filter((entry) => entry.cached);
+  const made = ledger.filter((entry) => !entry.cached && entry.seconds >= NOTABLE).toSorted((a, b) => b.seconds - a.seconds);
   const leftOut = new Map<string, number>();
   for (const report of reports)
     for (const [name, count] of Object.entries(report.leftOut)) leftOut.set(name, (leftOut.get(name) ?? 0) + count);
@@ -36,7 +40,7 @@ export function summarize(reports: readonly Report[], ledger: readonly LedgerEnt
     '',
     `where the time went: ${seconds(wall)} in all; ${[...projects].map(([name, time]) => `${name} ${seconds(time)}`).join(', ')}`,
     ...block('slowest tests', slowest.map((one) => line(one.seconds, one.project, one.name))), // prettier-ignore
-    ...block('made', made.map((one) => line(one.seconds, '', one.what).replace(/ {10,}/, '  '))), // prettier-ignore
+    ...block('made', made.map((one) => `  ${seconds(one.seconds).padStart(6)}  ${one.what}`)), // prettier-ignore
     ...(cached.length === 0 ? [] : [`from the store: ${[...new Set(cached.map(({ what }) => what))].join(', ')}`]),
     ...block('skipped', skipped.map((one) => `  ${one.project.padEnd(9)} ${one.name}: ${one.why}`)), // prettier-ignore
     ...(rest.length === 0
