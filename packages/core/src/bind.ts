@@ -1,10 +1,11 @@
 import { createHash, randomBytes, type Hash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
-import { access, copyFile, open, rename, rm, stat } from 'node:fs/promises';
+import { access, chmod, lstat, open, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeDdi, PARTITION_TYPES, readPartitions, type Partition, type SignKeys } from './ddi.ts';
 import { readErofs } from './erofs.ts';
 import { UserError } from './errors.ts';
+import { copyPublic, makePublic } from './files.ts';
 import { releaseFilePath, targetName } from './names.ts';
 import { RELEASE_FILE_SIZE, releaseFileBlock, STRICT_XATTR } from './release-file.ts';
 import { readSquashfs, type FileSystemContent } from './squashfs.ts';
@@ -112,9 +113,34 @@ export async function readBack(file: string, payload: Payload, target: Target): 
   }
 }
 
+const isUnpacked = ({ type }: ImageEntry): boolean => type === 'file' || type === 'dir' || type === 'link';
+
+/**
+ * Unpacks a file system that begins at `offset`: folders, files and links with the modes of its own table, whoever unpacks it
+ * and under whatever umask. Devices, fifos and sockets are left out: making a device takes root.
+ */
 async function unpackFileSystem(tools: Tools, file: string, format: Format, offset: number, dir: string): Promise<void> {
-  if (format === 'squashfs') await tools.run('unsquashfs', ['-quiet', '-no-progress', '-no-xattrs', '-d', dir, file]);
-  else await tools.run('fsck.erofs', [`--offset=${offset}`, '--no-preserve-owner', '--preserve-perms', `--extract=${dir}`, file]);
+  const { entries } = format === 'squashfs' ? await readSquashfs(file) : await readErofs(file, offset);
+  if (format === 'squashfs') {
+    const special = entries.filter((entry) => !isUnpacked(entry)).map(({ path }) => `${path}\n`);
+    const list = `${dir}.special`;
+    if (special.length > 0) await writeFile(list, special.join(''));
+    const exclude = special.length > 0 ? ['-no-wildcards', '-exclude-file', list] : [];
+    await tools.run('unsquashfs', ['-quiet', '-no-progress', '-no-xattrs', ...exclude, '-d', dir, file]);
+    await rm(list, { force: true });
+  } else await tools.run('fsck.erofs', [`--offset=${offset}`, '--no-preserve-owner', '--preserve-perms', `--extract=${dir}`, file]);
+  // What is in a folder comes before the folder, which may be closed by its mode.
+  for (const { path, type, mode } of entries.filter(isUnpacked).toReversed()) {
+    const info = await lstat(join(dir, path)).catch((cause: unknown) => {
+      throw new UserError(`the image cannot be unpacked: '${path}' is listed, and its content is missing`, {
+        where: file,
+        next: 'the image is damaged: build or fetch it again',
+        cause,
+      });
+    });
+    const wanted = mode | (type === 'dir' ? 0o700 : 0o400);
+    if (type !== 'link' && (info.mode & 0o7777) !== wanted) await chmod(join(dir, path), wanted);
+  }
 }
 
 /** Unpacks an image's files into a folder, without their owners. */
@@ -170,7 +196,7 @@ async function bindSquashfs(payload: Payload, file: string, jobs: readonly BindJ
     const block = blockFor(payload, job.target);
     const temporary = temporaryFor(job.out);
     try {
-      await copyFile(file, temporary, constants.COPYFILE_FICLONE);
+      await copyPublic(file, temporary);
       await writeBlock(temporary, block, offset);
       await readBack(temporary, payload, job.target);
       const digests = { sha256: prefix.sha256.copy().update(block), sha512: prefix.sha512.copy().update(block) };
@@ -188,7 +214,7 @@ async function bindSquashfs(payload: Payload, file: string, jobs: readonly BindJ
 async function bindDdi(payload: Payload, file: string, job: BindJob, { tools, store, sign }: BindContext): Promise<Image> {
   return store.withTemp(async (temp) => {
     const erofs = join(temp, 'erofs');
-    await copyFile(file, erofs, constants.COPYFILE_FICLONE);
+    await copyPublic(file, erofs);
     await writeBlock(erofs, blockFor(payload, job.target), payload.releaseFileOffset);
     const temporary = temporaryFor(job.out);
     try {
@@ -198,6 +224,7 @@ async function bindDdi(payload: Payload, file: string, job: BindJob, { tools, st
         { arch: payload.arch, seed: `${payload.key} ${targetName(job.target)}`, sign },
         temporary,
       );
+      await makePublic(temporary);
       await readBack(temporary, payload, job.target);
       const { size } = await stat(temporary);
       const digests = newDigests();

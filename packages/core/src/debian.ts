@@ -98,76 +98,113 @@ function paragraphs(text: string): Map<string, string>[] {
 
 const words = (text = ''): string[] => text.split(/\s+/).filter((word) => word !== '');
 
-/** The binary-package entries of one of apt's source files, of either form (sources.list(5)). */
-export function parseSources(name: string, text: string): { uris: string[]; suites: string[]; components: string[] }[] {
+/** An entry of apt's sources for binary packages. */
+export interface AptSource {
+  readonly uris: readonly string[];
+  readonly suites: readonly string[];
+  readonly components: readonly string[];
+  /** Key file or fingerprint of `Signed-By`; empty unless specified, and for a key that is embedded. */
+  readonly signedBy: string;
+}
+
+/** Reads the entries for binary packages of one of apt's source files, of either form (sources.list(5)); disabled entries are left out. */
+export function parseSources(name: string, text: string): AptSource[] {
   const plain = text.replaceAll(/^[ \t]*#.*\n?/gm, '');
   if (name.endsWith('.sources')) {
     return paragraphs(plain)
-      .filter((entry) => words(entry.get('Types')).includes('deb') && !/^(no|false|0|off)$/i.test(entry.get('Enabled') ?? ''))
-      .map((entry) => ({ uris: words(entry.get('URIs')), suites: words(entry.get('Suites')), components: words(entry.get('Components')) }));
+      .map((entry) => new Map([...entry].map(([key, value]) => [key.toLowerCase(), value])))
+      .filter((entry) => words(entry.get('types')).includes('deb') && !/^(no|false|without|off|disable|0)$/i.test(entry.get('enabled') ?? ''))
+      .map((entry) => ({
+        uris: words(entry.get('uris')),
+        suites: words(entry.get('suites')),
+        components: words(entry.get('components')),
+        signedBy: words(entry.get('signed-by')).join(' '),
+      }));
   }
-  return [...plain.matchAll(/^[ \t]*deb[ \t]+(?:\[[^\]]*\][ \t]+)?(\S+)[ \t]+(\S+)([^#\n]*)/gm)].map(([, uri = '', suite = '', rest]) => ({
+  return [...plain.matchAll(/^[ \t]*deb[ \t]+(?:\[([^\]]*)\][ \t]+)?(\S+)[ \t]+(\S+)([^#\n]*)/gm)].map(([, options, uri = '', suite = '', rest]) => ({
     uris: [uri],
     suites: [suite],
     components: words(rest),
+    signedBy: /(?:^|\s)signed-by=(\S+)/i.exec(options ?? '')?.[1] ?? '',
   }));
 }
 
-/**
- * The mirror that apt on this host takes Debian from, if any. Others' archives are called `main` and `/debian` too: a mirror is what
- * also has `-updates`, on Debian, or is the whole path `/debian`. Cloud images keep its URL in a list of its own (`mirror+file:`).
- */
-export async function mirrorOfHost(root = '/'): Promise<string | undefined> {
-  const apt = join(root, 'etc/apt');
-  const names = (await readdir(join(apt, 'sources.list.d')).catch(() => [])).filter((name) => /\.(list|sources)$/.test(name));
-  const files = ['sources.list', ...names.toSorted().map((name) => join('sources.list.d', name))];
-  const entries = (await Promise.all(files.map(async (file) => parseSources(file, await textOf(join(apt, file)))))).flat();
-  const isDebian = /^ID=debian$/m.test(await textOf(join(root, 'etc/os-release')));
-  const candidates: { url: URL; updates: boolean }[] = [];
-  for (const { uris, suites, components } of entries) {
-    if (!components.includes('main')) continue;
-    for (const uri of uris) {
-      const list = /^mirror\+file:\/*(\/.*)/.exec(uri)?.[1];
-      const [first = ''] = words(list === undefined ? uri : await textOf(join(root, list)));
-      if (/^https?:\/\//.test(first)) candidates.push({ url: new URL(first), updates: suites.some((suite) => suite.endsWith('-updates')) });
+/** Suites that are Debian's own; a derivative has names of its own for what it calls `-updates`. The host's own codename is added. */
+const DEBIAN_SUITE = /^(?:(?:old)*stable|testing|unstable|sid|bullseye|bookworm|trixie|forky|duke)$/;
+
+/** The first URL of an entry that this program can ask: http(s) without a password, directly or from a list on the host. */
+async function usableUrl({ uris }: AptSource, root: string): Promise<URL | undefined> {
+  for (const uri of uris) {
+    // Cloud images keep the mirror in a list of its own: URLs, each with options after it, and comments (apt-transport-mirror(1)).
+    const list = /^mirror\+file:\/*(\/.*)/.exec(uri)?.[1];
+    const urls = list === undefined ? [uri] : (await textOf(join(root, list))).split('\n').map((line) => words(line.replace(/#.*/, ''))[0] ?? '');
+    for (const text of urls) {
+      // tor+http:, cdrom:, file:, mirror: and their like take apt; `$(ARCH)` is apt's to fill in.
+      if (!/^https?:\/\//.test(text) || text.includes('$(') || !URL.canParse(text)) continue;
+      const url = new URL(text);
+      // Passwords would end up in messages and build records: FLATCAR_EXT_DEBIAN_MIRROR is for those who want that.
+      if (url.username === '' && url.password === '') return url;
     }
   }
-  const found = candidates.find(({ updates }) => isDebian && updates) ?? candidates.find(({ url }) => /^\/debian\/?$/.test(url.pathname));
+  return undefined;
+}
+
+/**
+ * The mirror that apt on this host takes Debian from, if the host is a Debian. Derivatives are none: their own archives have the same
+ * form, and even the path `/debian`. Others' archives on Debian are called `main` and `/debian` too: the mirror is the entry that has
+ * one of Debian's suites with `-updates`, else one at the path `/debian` that no key of somebody else's signs.
+ */
+export async function mirrorOfHost(root = '/'): Promise<string | undefined> {
+  const osRelease = (await textOf(join(root, 'etc/os-release'))) || (await textOf(join(root, 'usr/lib/os-release')));
+  const field = (key: string): string => new RegExp(`^${key}=["']?([^"'\n]*)`, 'm').exec(osRelease)?.[1] ?? '';
+  if (field('ID') !== 'debian') return undefined;
+  const isSuite = (suite: string): boolean => DEBIAN_SUITE.test(suite) || (suite !== '' && suite === field('VERSION_CODENAME'));
+
+  const apt = join(root, 'etc/apt');
+  const names = (await readdir(join(apt, 'sources.list.d')).catch(() => [])).filter((name) => /^[\w.-]+\.(list|sources)$/.test(name));
+  const files = ['sources.list', ...names.toSorted().map((name) => join('sources.list.d', name))];
+  const entries = (await Promise.all(files.map(async (file) => parseSources(file, await textOf(join(apt, file)))))).flat();
+  const candidates: { url: URL; updates: boolean }[] = [];
+  for (const entry of entries) {
+    const { suites, components, signedBy } = entry;
+    const updates = suites.some((suite) => suite.endsWith('-updates') && isSuite(suite.slice(0, -'-updates'.length)));
+    const isOthers = signedBy !== '' && !/(?:^|\/)debian-archive[^/]*$/.test(signedBy);
+    if (!components.includes('main') || !(updates || (suites.some(isSuite) && !isOthers))) continue;
+    const url = await usableUrl(entry, root);
+    if (url !== undefined) candidates.push({ url, updates });
+  }
+  const found = candidates.find(({ updates }) => updates) ?? candidates.find(({ url }) => /\/debian\/?$/.test(url.pathname));
   return found === undefined ? undefined : trim(found.url.href);
 }
 
-/** debootstrap's own default, for hosts that are not Debian but can make one. */
-async function mirrorOfDebootstrap(): Promise<string | undefined> {
-  const files = ['/usr/share/debootstrap/scripts/sid', '/usr/share/debootstrap/scripts/debian-common', '/usr/sbin/debootstrap'];
-  const text = (await Promise.all(files.map(textOf))).join('\n');
-  return /(?:default_mirror +|DEF_MIRROR=)"?(https?:\/\/[^\s"]+\/debian)\b/.exec(text)?.[1];
-}
-
 /**
- * A Debian mirror: FLATCAR_EXT_DEBIAN_MIRROR, else what the host's apt uses, else debootstrap's default.
- * No mirror is named here: a mirror is the operator's choice.
+ * The mirror of hosts that name none. kernel.org has mirrored Debian for decades, keeps `/debian-security` beside `/debian`
+ * (both are listed on https://mirrors.kernel.org) and answers by https. What comes from there is believed by Debian's signatures and pinned digests only.
  */
-export async function debianMirror(): Promise<string> {
-  const mirror = process.env['FLATCAR_EXT_DEBIAN_MIRROR'] || (await mirrorOfHost()) || (await mirrorOfDebootstrap());
-  if (mirror === undefined) {
-    throw new UserError('no Debian mirror is known on this host', {
-      next: 'set FLATCAR_EXT_DEBIAN_MIRROR to one, or install debootstrap, whose default is taken',
-    });
-  }
-  return trim(mirror);
+export const DEFAULT_MIRROR = 'https://mirrors.kernel.org/debian';
+
+/** A URL from the environment, checked; undefined where the variable is unset or empty. */
+function urlFrom(variable: string): string | undefined {
+  const text = process.env[variable] || undefined;
+  if (text === undefined) return undefined;
+  if (!/^https?:\/\//.test(text) || !URL.canParse(text))
+    throw new UserError(`${variable}: '${text}' is not a valid http or https URL`, { next: `set ${variable} to a URL such as ${DEFAULT_MIRROR}` });
+  return trim(text);
+}
+
+/** A Debian mirror: FLATCAR_EXT_DEBIAN_MIRROR, else what apt on a Debian host uses, else a public one. `root` is the host's. */
+export async function debianMirror(root = '/'): Promise<string> {
+  return urlFrom('FLATCAR_EXT_DEBIAN_MIRROR') ?? (await mirrorOfHost(root)) ?? DEFAULT_MIRROR;
 }
 
 /**
- * The snapshot archive beside a mirror: FLATCAR_EXT_DEBIAN_SNAPSHOT, else `snapshot.` in the mirror's own domain.
- * The index of a suite could name it (`Snapshots:`), but Debian's do not.
+ * The archive of every package that Debian ever had: FLATCAR_EXT_DEBIAN_SNAPSHOT, else Debian's own. The index of a suite
+ * could name it (`Snapshots:`), but Debian's do not.
  */
 export function snapshotOf(mirror: string): string {
-  const set = process.env['FLATCAR_EXT_DEBIAN_SNAPSHOT'];
-  if (set) return trim(set);
+  const set = urlFrom('FLATCAR_EXT_DEBIAN_SNAPSHOT');
+  if (set !== undefined) return set;
   const { hostname, pathname } = new URL(mirror);
-  return `https://snapshot.${hostname.split('.').slice(-2).join('.')}/archive${trim(pathname)}`;
-}
-
 /** How a timestamp is written in the snapshot archive: `20261121T091544Z`. */
 export function snapshotStamp(date: Date): string {
   return `${date.toISOString().slice(0, 19).replaceAll(/[-:]/g, '')}Z`;

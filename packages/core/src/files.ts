@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { chmod, lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { chmod, copyFile, lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { UserError } from './errors.ts';
 
@@ -124,4 +125,13 @@ export async function mkdirPublic(path: string, within?: string): Promise<void> 
     await makePublic(folder, true);
     if (folder === root) break;
   }
+}
+
+/**
+ * Copies a file so that its owner can write the copy and everybody can read it: blobs of the store are 0444, and copyFile(3) keeps modes.
+ * `flags` are those of fs.copyFile; a copy on write is made where the file system can.
+ */
+export async function copyPublic(from: string, to: string, flags = 0): Promise<void> {
+  await copyFile(from, to, flags | constants.COPYFILE_FICLONE);
+  await makePublic(to);
 }

@@ -11,7 +11,18 @@ export * from './releases.ts';
 export { exec, networkEnv, type ExecOptions } from './exec.ts';
 export { withLock } from './locks.ts';
 export { mapParallel } from './parallel.ts';
-export { digestsOf, fsync, hashFile, makePublic, mkdirPublic, PUBLIC_FILE, PUBLIC_FOLDER, replaceFile, writeAtomic } from './files.ts';
+export {
+  copyPublic,
+  digestsOf,
+  fsync,
+  hashFile,
+  makePublic,
+  mkdirPublic,
+  PUBLIC_FILE,
+  PUBLIC_FOLDER,
+  replaceFile,
+  writeAtomic,
+} from './files.ts';
 export { cacheRoot, digestOf, openStore, type Store, type StoreStats } from './store.ts';
 export { AnswerError, dispatcher, fetchBlob, fetchNew, mirrored, UnreachableError, type FetchOptions } from './fetch.ts';
 export { goProgram, goSumDigest, mainPackages, openGo, pinGo, programName, wrapperDir, type GoCommand } from './gomodule.ts';

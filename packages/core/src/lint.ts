@@ -155,7 +155,7 @@ export async function lintImage(
   return context.store.withTemp(async (temp) => {
     const dir = join(temp, 'content');
     await unpackImage(context.tools, image, format, subject.arch, dir);
-    // No tree holds device nodes and their like: the entries tell of them.
+    // No tree has device nodes and their like; fsck.erofs unpacks them all the same. The entries tell of them.
     for (const { type, path } of entries) if (!['file', 'dir', 'link'].includes(type)) await rm(join(dir, path), { force: true });
     const tree = await readTree(dir, new Map());
     const found = run(await contextOf(tree, entries, subject, (await stat(image)).size), subject.definition?.waive ?? {});

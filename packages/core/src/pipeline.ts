@@ -1,5 +1,4 @@
-import { constants } from 'node:fs';
-import { access, copyFile, mkdir, readdir, readFile, stat } from 'node:fs/promises';
+import { access, readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { bindMany, checkContent, formatOf, type SignKeys } from './bind.ts';
 import { embeddedModules } from './buildinfo.ts';
@@ -16,7 +15,7 @@ import { resolveComponents, type ResolvedComponent } from './resolve.ts';
 import { writeSidecars } from './sidecars/index.ts';
 import { packSquashfs } from './squashfs.ts';
 import { stage } from './stage.ts';
-import { hashFile, replaceFile, writeAtomic } from './files.ts';
+import { copyPublic, hashFile, mkdirPublic, PUBLIC_FILE, replaceFile, writeAtomic } from './files.ts';
 import { digestOf, type Store } from './store.ts';
 import { openToolchains } from './toolchains.ts';
 import type { Tools } from './tools.ts';
@@ -331,14 +330,15 @@ async function makePayloads(
 /** Writes the payload's record where `flatcar-ext bind` finds it; a squashfs payload is the portable image itself. */
 async function exportPayload(payload: Payload, file: string, out: string, images: readonly Image[]): Promise<void> {
   const dir = join(out, 'payload');
-  await mkdir(dir, { recursive: true });
+  await mkdirPublic(dir, dir);
   const base = imageBase(payload.extension, payload.version, 'portable', payload.arch);
   const portable = images.find(({ target, arch }) => target === 'portable' && arch === payload.arch && payload.format === 'squashfs');
   const target = portable?.file ?? join(dir, `${base}.${payload.format}`);
-  if (portable === undefined) await replaceFile(target, (temporary) => copyFile(file, temporary, constants.COPYFILE_FICLONE));
+  if (portable === undefined) await replaceFile(target, (temporary) => copyPublic(file, temporary));
   await writeAtomic(
     join(dir, `${base}.${payload.format}.payload.json`),
     `${JSON.stringify({ ...payload, file: relative(dir, target) }, undefined, 2)}\n`,
+    PUBLIC_FILE,
   );
 }
 
@@ -359,7 +359,7 @@ export async function bindTargets(
   }));
   for (const { target } of jobs)
     await judge(fits(payload.needs, target), `${payload.extension} ${payload.version} on ${targetName(target)}`, report);
-  await Promise.all(jobs.map(({ out: path }) => mkdir(dirname(path), { recursive: true })));
+  await Promise.all(jobs.map(({ out: path }) => mkdirPublic(dirname(path), dirname(path))));
   report({
     type: 'step',
     text: `binding ${payload.extension} ${payload.version} ${payload.arch} to ${targets.map(targetName).join(', ')}`,

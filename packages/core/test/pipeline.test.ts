@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cp, mkdir, mkdtemp, open, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, open, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -77,6 +77,12 @@ async function build(targets: readonly Target[], options: Partial<BuildOptions> 
   }); // prettier-ignore
 }
 const digests = ({ images }: BuildResult): string[] => images.map((image) => `${image.target} ${image.arch} ${image.sha256}`);
+const modeOf = async (path: string): Promise<string> => ((await stat(path)).mode & 0o7777).toString(8);
+/** The file that the record of a payload names, relative to its folder. */
+async function exportedFile(folder: string): Promise<string> {
+  const record = (await readdir(folder)).find((name) => name.endsWith('.payload.json')) ?? '';
+  return (JSON.parse(await readFile(join(folder, record), 'utf8')) as Payload).file;
+}
 const only = <T>([first]: readonly T[]): T => {
   if (first === undefined) throw new Error('there is none');
   return first;
@@ -137,6 +143,23 @@ test('an image bound to a release differs from the portable one in one block of 
 });
 
 describe('same inputs, same bytes', () => {
+  test.each([0o000, 0o002, 0o027, 0o077])('and public modes, in a store of its own, under umask %o', async (umask) => {
+    const expected = digests(await build(['portable', bound, ddi]));
+    const out = join(dir, `umask ${umask}`);
+    const before = process.umask(umask);
+    try {
+      const made = await build(['portable', bound, ddi], { out, store: openStore(join(dir, `store of umask ${umask}`)) });
+      expect(digests(made)).toEqual(expected);
+    } finally {
+      process.umask(before);
+    }
+    for (const entry of await readdir(out, { recursive: true, withFileTypes: true })) {
+      const path = join(entry.parentPath, entry.name);
+      expect(`${path} ${await modeOf(path)}`).toBe(`${path} ${entry.isDirectory() ? '755' : '644'}`);
+    }
+    expect(await modeOf(out)).toBe('755');
+  });
+
   test('on two runs, in two stores and folders, under another umask, time zone and locale', async () => {
     const first = await build(['portable', bound, ddi]);
     const before = process.umask(0o077);
@@ -259,6 +282,21 @@ describe('binding', () => {
     const made = await bindMany(only(payloads), only(images).file, jobs, { tools, store: openStore(join(dir, 'store')) });
     expect((await readdir(out)).toSorted()).toEqual(['4081.3.10.raw', '4593.2.5.raw']);
     expect(new Set(made.map((image) => image.sha256)).size).toBe(2);
+  });
+  test.each(['squashfs', 'ddi'] as const)('reads a payload that nobody may write, as the blobs of the store are: %s', async (format) => {
+    const { payloads } = await build([format === 'squashfs' ? 'portable' : ddi], { out: join(dir, `blob ${format}`) });
+    const payload = only(payloads);
+    const file = join(dir, `blob.${format}`);
+    await rm(file, { force: true });
+    await cp(join(dir, `blob ${format}`, 'payload', await exportedFile(join(dir, `blob ${format}`, 'payload'))), file);
+    await chmod(file, 0o444);
+    const out = join(dir, `of a blob.${format}`);
+    const [image] = await bindMany(payload, file, [{ target: format === 'squashfs' ? bound : ddi, out }], {
+      tools,
+      store: openStore(join(dir, 'store')),
+    });
+    expect(image).toMatchObject({ format });
+    expect(await modeOf(out)).toBe('644');
   });
   test('to a release of the other format is refused with what to do', async () => {
     const { payloads, images } = await build(['portable']);

@@ -1,4 +1,4 @@
-import { writeAtomic } from '../files.ts';
+import { PUBLIC_FILE, writeAtomic } from '../files.ts';
 import { type Store } from '../store.ts';
 import type { Image, Payload } from '../types.ts';
 import { manifestOf } from './manifest.ts';
@@ -16,8 +16,8 @@ export function sidecarPaths(image: string): { manifest: string; sbom: string; p
 export async function writeSidecars(image: Image, payload: Payload, context: BuildContext, store: Store): Promise<void> {
   const paths = sidecarPaths(image.file);
   const text = (value: object): string => `${JSON.stringify(value, undefined, 2)}\n`;
-  await writeAtomic(paths.manifest, text(manifestOf(image, payload)));
-  await writeAtomic(paths.sbom, text(sbomOf(image, payload)));
-  await writeAtomic(paths.provenance, text(provenanceOf(image, payload, context)));
+  await writeAtomic(paths.manifest, text(manifestOf(image, payload)), PUBLIC_FILE);
+  await writeAtomic(paths.sbom, text(sbomOf(image, payload)), PUBLIC_FILE);
+  await writeAtomic(paths.provenance, text(provenanceOf(image, payload, context)), PUBLIC_FILE);
   await addToSums(store, image);
 }

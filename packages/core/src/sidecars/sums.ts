@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { UserError } from '../errors.ts';
-import { writeAtomic } from '../files.ts';
+import { PUBLIC_FILE, writeAtomic } from '../files.ts';
 import { type Store } from '../store.ts';
 
 /** Reads the format of sha256sum(1): `<hex>  <name>` a line (binary mark `*` accepted). */
@@ -30,7 +30,7 @@ export async function addToSums(store: Store, image: { file: string; sha256: str
   return store.lock('sums', async () => {
     const sums = parseSums(await readFile(file, 'utf8').catch(() => ''), file);
     sums.set(basename(image.file), image.sha256);
-    await writeAtomic(file, formatSums(sums));
+    await writeAtomic(file, formatSums(sums), PUBLIC_FILE);
     return file;
   });
 }

@@ -1,4 +1,4 @@
-import { chmod, cp, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, cp, lstat, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { releaseFilePath } from '../../src/names.ts';
 import { releaseFileBlock } from '../../src/release-file.ts';
@@ -53,7 +53,13 @@ export async function makeImage(
   const out = join(dir, 'image.raw');
   await rm(out, { force: true });
   const strict = content.strict !== false && content.releaseFile !== null ? [`${releaseFile} x user.extension-release.strict=false`] : [];
-  const pseudo = [...strict, ...(content.pseudo ?? [])].flatMap((line) => ['-p', line]);
-  await tools.run('mksquashfs', [tree, out, '-noappend', '-no-progress', '-quiet', '-all-time', '0', '-comp', 'zstd', '-Xcompression-level', '1', ...(content.pseudo?.some((line) => / [mM] /.test(line)) === true ? [] : ['-all-root']), ...pseudo]); // prettier-ignore
+  // -all-root goes before every definition of an owner; where there is one, all else is given to root by definitions, too.
+  const modified = new Set((content.pseudo ?? []).filter((line) => / [mM] /.test(line)).map((line) => line.split(' ')[0]));
+  const rest = modified.size === 0 ? [] : (await readdir(tree, { recursive: true })).filter((path) => !modified.has(path));
+  const owners = await Promise.all(
+    rest.map(async (path) => `${path} m ${((await lstat(join(tree, path))).mode & 0o7777).toString(8)} root root`),
+  );
+  const pseudo = [...strict, ...owners, ...(content.pseudo ?? [])].flatMap((line) => ['-p', line]);
+  await tools.run('mksquashfs', [tree, out, '-noappend', '-no-progress', '-quiet', '-all-time', '0', '-comp', 'zstd', '-Xcompression-level', '1', ...(modified.size > 0 ? [] : ['-all-root']), ...pseudo]); // prettier-ignore
   return out;
 }
