@@ -40,7 +40,7 @@ function program(signal: AbortSignal): Command {
 Environment:
   FLATCAR_EXT_ARCH, _RELEASE, _ORIGIN, _PROFILE, _MIRROR   defaults of the options of the same names
   FLATCAR_EXT_CACHE            the store (default: flatcar-ext in the user's cache folder)
-  FLATCAR_EXT_DEBIAN_MIRROR    where the image tools come from (default: the mirror of the host's apt)
+  FLATCAR_EXT_DEBIAN_MIRROR    where the image tools come from (default: the mirror of apt on Debian, else a public one)
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
     );

@@ -1,8 +1,10 @@
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { interceptors, request } from 'undici';
 import { archWords } from './arch.ts';
+import { envOf } from './env.ts';
 import { messageOf, UserError } from './errors.ts';
 import { exec } from './exec.ts';
 import { AnswerError, dispatcher, fetchBlob, UnreachableError } from './fetch.ts';
@@ -79,6 +81,9 @@ export interface ArchiveOptions {
   readonly keyring?: string;
 }
 
+/** The keys of Debian's archive, armored: in this repository, for hosts that have none or old ones. */
+export const DEBIAN_KEYRING = fileURLToPath(new URL('data/debian-archive-keyring.asc', import.meta.url));
+
 const trim = (url: string): string => url.replace(/\/+$/, '');
 /** Security updates have an archive of their own beside Debian's, on mirrors as on the snapshot archive: `/debian-security`. */
 const beside = (url: string, isSecurity: boolean): string => (isSecurity ? `${url}-security` : url);
@@ -113,7 +118,9 @@ export function parseSources(name: string, text: string): AptSource[] {
   if (name.endsWith('.sources')) {
     return paragraphs(plain)
       .map((entry) => new Map([...entry].map(([key, value]) => [key.toLowerCase(), value])))
-      .filter((entry) => words(entry.get('types')).includes('deb') && !/^(no|false|without|off|disable|0)$/i.test(entry.get('enabled') ?? ''))
+      .filter(
+        (entry) => words(entry.get('types')).includes('deb') && !/^(no|false|without|off|disable|0)$/i.test(entry.get('enabled') ?? ''),
+      )
       .map((entry) => ({
         uris: words(entry.get('uris')),
         suites: words(entry.get('suites')),
@@ -121,12 +128,14 @@ export function parseSources(name: string, text: string): AptSource[] {
         signedBy: words(entry.get('signed-by')).join(' '),
       }));
   }
-  return [...plain.matchAll(/^[ \t]*deb[ \t]+(?:\[([^\]]*)\][ \t]+)?(\S+)[ \t]+(\S+)([^#\n]*)/gm)].map(([, options, uri = '', suite = '', rest]) => ({
-    uris: [uri],
-    suites: [suite],
-    components: words(rest),
-    signedBy: /(?:^|\s)signed-by=(\S+)/i.exec(options ?? '')?.[1] ?? '',
-  }));
+  return [...plain.matchAll(/^[ \t]*deb[ \t]+(?:\[([^\]]*)\][ \t]+)?(\S+)[ \t]+(\S+)([^#\n]*)/gm)].map(
+    ([, options, uri = '', suite = '', rest]) => ({
+      uris: [uri],
+      suites: [suite],
+      components: words(rest),
+      signedBy: /(?:^|\s)signed-by=(\S+)/i.exec(options ?? '')?.[1] ?? '',
+    }),
+  );
 }
 
 /** Suites that are Debian's own; a derivative has names of its own for what it calls `-updates`. The host's own codename is added. */
@@ -137,7 +146,8 @@ async function usableUrl({ uris }: AptSource, root: string): Promise<URL | undef
   for (const uri of uris) {
     // Cloud images keep the mirror in a list of its own: URLs, each with options after it, and comments (apt-transport-mirror(1)).
     const list = /^mirror\+file:\/*(\/.*)/.exec(uri)?.[1];
-    const urls = list === undefined ? [uri] : (await textOf(join(root, list))).split('\n').map((line) => words(line.replace(/#.*/, ''))[0] ?? '');
+    const urls =
+      list === undefined ? [uri] : (await textOf(join(root, list))).split('\n').map((line) => words(line.replace(/#.*/, ''))[0] ?? '');
     for (const text of urls) {
       // tor+http:, cdrom:, file:, mirror: and their like take apt; `$(ARCH)` is apt's to fill in.
       if (!/^https?:\/\//.test(text) || text.includes('$(') || !URL.canParse(text)) continue;
@@ -183,71 +193,122 @@ export async function mirrorOfHost(root = '/'): Promise<string | undefined> {
  */
 export const DEFAULT_MIRROR = 'https://mirrors.kernel.org/debian';
 
-/** A URL from the environment, checked; undefined where the variable is unset or empty. */
+/** An http(s) URL from the environment; undefined where the variable is unset or empty. */
 function urlFrom(variable: string): string | undefined {
-  const text = process.env[variable] || undefined;
+  const text = envOf(variable);
   if (text === undefined) return undefined;
   if (!/^https?:\/\//.test(text) || !URL.canParse(text))
-    throw new UserError(`${variable}: '${text}' is not a valid http or https URL`, { next: `set ${variable} to a URL such as ${DEFAULT_MIRROR}` });
+    throw new UserError(`${variable}: '${text}' is not a valid http or https URL`, { next: `set it to a URL such as ${DEFAULT_MIRROR}` });
   return trim(text);
 }
 
-/** A Debian mirror: FLATCAR_EXT_DEBIAN_MIRROR, else what apt on a Debian host uses, else a public one. `root` is the host's. */
+/** A Debian mirror: FLATCAR_EXT_DEBIAN_MIRROR, else the one of apt on a Debian host, else a public one. `root` is the host's. */
 export async function debianMirror(root = '/'): Promise<string> {
   return urlFrom('FLATCAR_EXT_DEBIAN_MIRROR') ?? (await mirrorOfHost(root)) ?? DEFAULT_MIRROR;
 }
 
-/**
- * The archive of every package that Debian ever had: FLATCAR_EXT_DEBIAN_SNAPSHOT, else Debian's own. The index of a suite
- * could name it (`Snapshots:`), but Debian's do not.
- */
-export function snapshotOf(mirror: string): string {
-  const set = urlFrom('FLATCAR_EXT_DEBIAN_SNAPSHOT');
-  if (set !== undefined) return set;
-  const { hostname, pathname } = new URL(mirror);
+/** Debian's own domain: its snapshot archive has every package that Debian ever had (wiki.debian.org/SnapshotDebianOrg). */
+const DEBIAN = 'debian.org';
+
+/** The snapshot archive: FLATCAR_EXT_DEBIAN_SNAPSHOT, else Debian's own. No mirror has one; an index could name it (`Snapshots:`), but Debian's do not. */
+export function snapshotArchive(): string {
+  return urlFrom('FLATCAR_EXT_DEBIAN_SNAPSHOT') ?? `https://snapshot.${DEBIAN}/archive/debian`;
+}
+
 /** How a timestamp is written in the snapshot archive: `20261121T091544Z`. */
 export function snapshotStamp(date: Date): string {
   return `${date.toISOString().slice(0, 19).replaceAll(/[-:]/g, '')}Z`;
 }
 
+/** The time of such a timestamp. */
+const dateOfStamp = (stamp: string): Date => new Date(stamp.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/, '$1-$2-$3T$4:$5:$6Z'));
+
 const ANOTHER_MIRROR = 'try another mirror (FLATCAR_EXT_DEBIAN_MIRROR)';
 
-/** Bytes that no digest is known of. */
+/** InRelease of sid, the largest, has about 200 kB. */
+const MOST_RELEASE = 1 << 20;
+
+/** A text that no digest is known of, of at most MOST_RELEASE bytes. */
 async function get(url: string): Promise<string> {
   const again = dispatcher().compose(interceptors.retry({ maxRetries: 3, throwOnError: false }));
   try {
     const { statusCode, body } = await request(url, { dispatcher: again, headersTimeout: 30_000, bodyTimeout: 60_000 });
-    const text = await body.text();
+    const chunks: Buffer[] = [];
+    let size = 0;
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      if (size > MOST_RELEASE)
+        throw new UserError(`the answer is longer than ${MOST_RELEASE} bytes, which no index of Debian is`, {
+          where: url,
+          next: ANOTHER_MIRROR,
+        });
+      chunks.push(chunk);
+    }
     if (statusCode !== 200) throw new AnswerError(statusCode, { where: url, next: ANOTHER_MIRROR });
-    return text;
+    return Buffer.concat(chunks).toString();
   } catch (cause) {
     if (cause instanceof UserError) throw cause;
     throw new UserError(`the mirror cannot be reached: ${messageOf(cause)}`, { where: url, next: ANOTHER_MIRROR, cause });
   }
 }
 
-/** A suite's index: what was signed, not what stands around it. */
-async function readInRelease(url: string, suite: string, options: ArchiveOptions, report: Report): Promise<Map<string, string>> {
+const DAY = 86_400_000;
+/** Days after its expiry until which an index is taken, with a notice: mirrors, above all of unstable, are some weeks behind at times. */
+const STALE_DAYS = 30;
+/** A path of a snapshot archive: what is there is old on purpose. */
+const SNAPSHOT_PATH = /\/\d{8}T\d{6}Z\//;
+
+/** The text that a key of Debian signed, out of a cleartext message (RFC 9580, 7). */
+async function signedText(cleartextMessage: string, keyring: string | undefined, url: string): Promise<string> {
   const openpgp = await import('openpgp');
-  const armoredKeys = options.keyring ?? (await readFile(new URL('data/debian-archive-keyring.asc', import.meta.url), 'utf8'));
+  const armoredKeys = keyring ?? (await readFile(DEBIAN_KEYRING, 'utf8'));
   const next = 'do not use this mirror; after a key change of Debian refresh packages/core/src/data/debian-archive-keyring.asc';
-  const cleartextMessage = await get(url);
-  let data: string;
   try {
     const message = await openpgp.readCleartextMessage({ cleartextMessage });
-    const verified = await openpgp.verify({ message, verificationKeys: await openpgp.readKeys({ armoredKeys }) });
-    await Promise.any(verified.signatures.map((signature) => signature.verified));
-    data = verified.data;
+    const verificationKeys = await openpgp.readKeys({ armoredKeys });
+    const check = async (date: Date | null): Promise<string> => {
+      const verified = await openpgp.verify({ message, verificationKeys, date });
+      await Promise.any(verified.signatures.map(({ verified: good }) => good));
+      return verified.data;
+    };
+    return await check(new Date()).catch(async (cause: unknown) => {
+      // Good at another time than now: then it is the time that is wrong, here or at the mirror.
+      await check(null);
+      const dates = (await openpgp.verify({ message, verificationKeys, date: null })).signatures.map(async ({ signature }) => {
+        const { packets } = await signature;
+        return packets[0]?.created?.toISOString() ?? '';
+      });
+      const signed = (await Promise.all(dates)).join(', ');
+      throw new UserError(
+        `the package index was signed at ${signed}, and this machine's clock says ${new Date().toISOString()}: one of them is wrong`,
+        { where: url, next: 'set the clock of this machine; where it is right, use another mirror (FLATCAR_EXT_DEBIAN_MIRROR)', cause },
+      );
+    });
   } catch (cause) {
+    if (cause instanceof UserError) throw cause;
     throw new UserError('the package index has no good signature by a known key of Debian', { where: url, next, cause });
   }
+}
+
+/** A suite's index: what was signed, not what stands around it. */
+async function readInRelease(url: string, suite: string, options: ArchiveOptions, report: Report): Promise<Map<string, string>> {
+  const data = await signedText(await get(url), options.keyring, url);
   const fields = paragraphs(data)[0] ?? new Map<string, string>();
   // A mirror could serve another suite, whose index is signed as well.
   if (fields.get('Codename') !== suite && fields.get('Suite') !== suite)
-    throw new UserError(`this is not the index of ${suite}`, { where: url, next });
+    throw new UserError(`this is not the index of ${suite}`, { where: url, next: 'do not use this mirror' });
   const until = fields.get('Valid-Until');
-  if (until !== undefined && Date.parse(until) < Date.now())
-    report({ type: 'notice', text: `${url} expired on ${until}; the mirror may be stale` });
+  const age = until === undefined ? 0 : Date.now() - Date.parse(until);
+  if (Number.isNaN(age))
+    throw new UserError(`the index has no valid date of expiry: '${until ?? ''}'`, { where: url, next: ANOTHER_MIRROR });
+  if (age > 0 && !SNAPSHOT_PATH.test(url)) {
+    if (age > STALE_DAYS * DAY)
+      throw new UserError(`the package index expired on ${until ?? ''}, more than ${STALE_DAYS} days ago`, {
+        where: url,
+        next: `check this machine's clock (it says ${new Date().toUTCString()}); where it is right, ${ANOTHER_MIRROR}`,
+      });
+    report({ type: 'notice', text: `${url} expired on ${until ?? ''}; the mirror may be stale` });
+  }
   return fields;
 }
 
@@ -391,7 +452,7 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
       if (there !== undefined) return there;
       const mirror = await mirrorUrl();
       const isSecurity = path.startsWith('pool/updates/');
-      const snapshots = options.snapshot ?? snapshotOf(mirror);
+      const snapshots = options.snapshot ?? snapshotArchive();
       const bases = [beside(mirror, isSecurity), ...(snapshot === undefined ? [] : [`${beside(snapshots, isSecurity)}/${snapshot}`])];
       for (const [index, base] of bases.entries()) {
         try {
@@ -447,13 +508,20 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
         if (!(error instanceof AnswerError && [404, 410].includes(error.status))) throw error;
       }
       try {
-        return { file: await from(`${options.snapshot ?? snapshotOf(mirror)}/${snapshot}`, pin), package: pin, status: 'pinned' };
+        return { file: await from(`${options.snapshot ?? snapshotArchive()}/${snapshot}`, pin), package: pin, status: 'pinned' };
       } catch (error) {
         // Whatever keeps the snapshot archive from answering must not stop a build; wrong bytes must.
         if (!(error instanceof AnswerError || error instanceof UnreachableError)) throw error;
       }
       const component = pin.path.split('/')[1] ?? 'main';
-      const current = (await packages(suite, component, arch)).packages.find(({ name }) => name === pin.name);
+      const index = await packages(suite, component, arch);
+      // Time only goes forward: an index of before the pins were made is an old one that somebody serves again.
+      if (index.date < dateOfStamp(snapshot))
+        throw new UserError(`the index of ${suite} is of ${index.date.toISOString()}, older than the pinned packages (${snapshot})`, {
+          where: mirror,
+          next: ANOTHER_MIRROR,
+        });
+      const current = index.packages.find(({ name }) => name === pin.name);
       if (current === undefined) {
         throw new UserError(`package ${pin.name} ${pin.version} has left the archive, and ${suite} has no other`, {
           where: mirror,

@@ -32,7 +32,9 @@ export { archiveKind, unpack } from './unpack.ts';
 export { isLicense } from './copyright.ts';
 export {
   compareDebianVersions,
+  DEBIAN_KEYRING,
   debianMirror,
+  DEFAULT_MIRROR,
   openArchive,
   packageFields,
   resolveClosure,

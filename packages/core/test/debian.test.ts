@@ -6,14 +6,16 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import * as openpgp from 'openpgp';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import {
+  debianMirror,
+  DEFAULT_MIRROR,
   mirrorOfHost,
   openArchive,
   parsePackages,
   parseSources,
   resolveClosure,
-  snapshotOf,
+  snapshotArchive,
   snapshotStamp,
   type DebianPackage,
 } from '../src/debian.ts';
@@ -66,7 +68,10 @@ beforeEach(async () => {
   asked = [];
   events = [];
 });
-afterEach(() => rm(dir, { recursive: true, force: true }));
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await rm(dir, { recursive: true, force: true });
+});
 
 const PINNED = 'the package as it was pinned';
 const CURRENT = 'the package as it is now';
@@ -85,14 +90,21 @@ const open = (): ReturnType<typeof openArchive> =>
 
 /** Serves a signed index that lists the current version of the package, and the package. */
 async function serveSuite(
-  about: { key?: openpgp.PrivateKey; suite?: string; until?: string; change?: (text: string) => string } = {},
+  about: {
+    key?: openpgp.PrivateKey;
+    suite?: string;
+    date?: string;
+    until?: string;
+    signedAt?: Date;
+    change?: (text: string) => string;
+  } = {},
 ): Promise<void> {
   const packages = `Package: tool\nVersion: 1.0-2\nArchitecture: amd64\nFilename: ${current}\nSize: ${CURRENT.length}\nSHA256: ${sha256(CURRENT)}\n\n`;
   const list = gzipSync(packages);
   const until = about.until === undefined ? '' : `Valid-Until: ${about.until}\n`;
-  const text = `Origin: Test\nSuite: ${about.suite ?? 'test'}\nCodename: ${about.suite ?? 'test'}\nDate: Sat, 21 Nov 2026 09:15:44 UTC\n${until}SHA256:\n ${sha256(list)} ${list.length} main/binary-amd64/Packages.gz\n`;
+  const text = `Origin: Test\nSuite: ${about.suite ?? 'test'}\nCodename: ${about.suite ?? 'test'}\nDate: ${about.date ?? 'Sat, 21 Nov 2026 09:15:44 UTC'}\n${until}SHA256:\n ${sha256(list)} ${list.length} main/binary-amd64/Packages.gz\n`;
   const message = await openpgp.createCleartextMessage({ text });
-  const signed = await openpgp.sign({ message, signingKeys: about.key ?? signing });
+  const signed = await openpgp.sign({ message, signingKeys: about.key ?? signing, date: about.signedAt ?? new Date() });
   served.set('/debian/dists/test/InRelease', about.change?.(signed) ?? signed);
   served.set(`/debian/dists/test/main/binary-amd64/by-hash/SHA256/${sha256(list)}`, list);
   served.set(`/debian/${current}`, CURRENT);
@@ -234,10 +246,48 @@ test('a list of packages that is not the one of the signed index is refused', as
   await expect(open().packages('test', 'main', 'x86-64')).rejects.toThrow('wrong digest');
 });
 
-test('an expired index is a notice', async () => {
-  await serveSuite({ until: 'Sat, 28 Nov 2020 09:15:44 UTC' });
+const DAY = 86_400_000;
+const utc = (days: number): string => new Date(Date.now() + days * DAY).toUTCString();
+
+test('an index that expired some days ago is a notice, one that expired long ago is refused', async () => {
+  await serveSuite({ until: utc(-20) });
   await open().packages('test', 'main', 'x86-64');
-  expect(notices()).toEqual([`${base}/debian/dists/test/InRelease expired on Sat, 28 Nov 2020 09:15:44 UTC; the mirror may be stale`]);
+  expect(notices()).toEqual([expect.stringMatching(/^http.*\/debian\/dists\/test\/InRelease expired on .*; the mirror may be stale$/)]);
+  await serveSuite({ until: 'Sat, 28 Nov 2020 09:15:44 UTC' });
+  await expect(open().packages('test', 'main', 'x86-64')).rejects.toThrow('the package index expired on Sat, 28 Nov 2020 09:15:44 UTC');
+  await serveSuite({ until: 'soon' });
+  await expect(open().packages('test', 'main', 'x86-64')).rejects.toThrow("the index has no valid date of expiry: 'soon'");
+});
+
+test('an expired index of a snapshot archive is taken: it is old on purpose', async () => {
+  await serveSuite({ until: 'Sat, 28 Nov 2020 09:15:44 UTC' });
+  const copies = [...served];
+  for (const [path, answer] of copies) served.set(path.replace('/debian/', '/archive/debian/20201128T000000Z/'), answer);
+  const archive = openArchive(store, (event) => events.push(event), { mirror: `${base}/archive/debian/20201128T000000Z`, keyring });
+  expect((await archive.packages('test', 'main', 'x86-64')).packages).toHaveLength(1);
+  expect(notices()).toEqual([]);
+});
+
+test('nothing stands in by an index that is older than the pins: somebody serves an old one again', async () => {
+  await serveSuite({ date: 'Fri, 20 Nov 2026 09:15:44 UTC' });
+  await expect(open().fetch(pin, at)).rejects.toThrow(
+    'the index of test is of 2026-11-20T09:15:44.000Z, older than the pinned packages (20261121T091544Z)',
+  );
+  expect(asked).not.toContain(`/debian/${current}`);
+});
+
+test('a wrong clock is told from a wrong signature', async () => {
+  await serveSuite({ signedAt: new Date(Date.now() + 3 * 365 * DAY) });
+  const error: unknown = await open().packages('test', 'main', 'x86-64').catch((cause: unknown) => cause); // prettier-ignore
+  expect(error).toMatchObject({
+    message: expect.stringMatching(/^the package index was signed at \d{4}-.*, and this machine's clock says \d{4}-/) as string,
+    next: expect.stringContaining('set the clock') as string,
+  });
+});
+
+test('an index without end is not read to its end', async () => {
+  served.set('/debian/dists/test/InRelease', 'x'.repeat(2 << 20));
+  await expect(open().packages('test', 'main', 'x86-64')).rejects.toThrow('the answer is longer than 1048576 bytes');
 });
 
 test('a file of a source package is found in the first suite that has it, by the signed index', async () => {
@@ -278,51 +328,132 @@ test('sources of both forms are read', () => {
       'debian.sources',
       'Types: deb deb-src\nURIs: http://a.example/debian\n# a comment\nSuites: one\n two\nComponents: main contrib\n\nEnabled: no\nTypes: deb\nURIs: http://b.example/\nSuites: x\nComponents: main\n\nTypes: deb-src\nURIs: http://c.example\nSuites: x\nComponents: main\n',
     ),
-  ).toEqual([{ uris: ['http://a.example/debian'], suites: ['one', 'two'], components: ['main', 'contrib'] }]);
+  ).toEqual([{ uris: ['http://a.example/debian'], suites: ['one', 'two'], components: ['main', 'contrib'], signedBy: '' }]);
   expect(
     parseSources(
       'sources.list',
       '# deb http://no.example x main\ndeb [arch=amd64 signed-by=/k] http://a.example/debian one main # why\ndeb-src http://a.example one main\n',
     ),
-  ).toEqual([{ uris: ['http://a.example/debian'], suites: ['one'], components: ['main'] }]);
+  ).toEqual([{ uris: ['http://a.example/debian'], suites: ['one'], components: ['main'], signedBy: '/k' }]);
 });
 
-test("the host's own mirror is told from others' archives", async () => {
-  const host = async (files: Record<string, string>): Promise<string | undefined> => {
-    const root = await mkdtemp(join(dir, 'host-'));
-    for (const [path, text] of Object.entries(files)) {
-      await mkdir(dirname(join(root, path)), { recursive: true });
-      await writeFile(join(root, path), text);
-    }
-    return mirrorOfHost(root);
-  };
-  const debian = { 'etc/os-release': 'NAME=x\nID=debian\n' };
-  const others = {
-    'etc/apt/sources.list.d/a.list': 'deb https://wine.example/wine-builds/debian one main\n',
-    'etc/apt/sources.list.d/docker.list': 'deb https://docker.example/linux/debian one stable\n',
-  };
-  const own = 'Types: deb\nURIs: http://mirror.example/proxy/debian-main/\nSuites: one one-updates\nComponents: main\n';
-  expect(await host({ ...debian, ...others, 'etc/apt/sources.list.d/debian.sources': own })).toBe(
-    'http://mirror.example/proxy/debian-main',
-  );
-  expect(await host({ ...debian, ...others, 'etc/apt/sources.list': 'deb http://b.example/debian/ one main\n' })).toBe(
+/** A root with the given files; what apt of it takes Debian from. */
+async function hostWith(files: Record<string, string>): Promise<string> {
+  const root = await mkdtemp(join(dir, 'host-'));
+  for (const [path, text] of Object.entries(files)) {
+    await mkdir(dirname(join(root, path)), { recursive: true });
+    await writeFile(join(root, path), text);
+  }
+  return root;
+}
+const osRelease = (id: string, more = ''): Record<string, string> => ({ 'etc/os-release': `NAME=x\nID=${id}\n${more}` });
+const listed = (text: string): Record<string, string> => ({ 'etc/apt/sources.list': text });
+const deb822 = (fields: Record<string, string>): Record<string, string> => ({
+  'etc/apt/sources.list.d/debian.sources': Object.entries({ Types: 'deb', Suites: 'trixie trixie-updates', Components: 'main', ...fields })
+    .map(([key, value]) => `${key}: ${value}\n`)
+    .join(''),
+});
+const OTHERS = {
+  'etc/apt/sources.list.d/a.list': 'deb https://wine.example/wine-builds/debian one main\n',
+  'etc/apt/sources.list.d/b.list': 'deb [signed-by=/usr/share/keyrings/vendor.gpg] https://vendor.example/debian trixie main\n',
+  'etc/apt/sources.list.d/docker.list': 'deb https://docker.example/linux/debian trixie stable\n',
+};
+
+test.each<[string, Record<string, string>, string]>([
+  ['a list', listed('deb http://b.example/debian/ trixie main\n'), 'http://b.example/debian'],
+  [
+    'a list with options',
+    listed('deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://b.example/debian trixie main\n'),
     'http://b.example/debian',
-  );
-  expect(await host({ ...debian, ...others })).toBeUndefined();
-  const cloud = own.replace('http://mirror.example/proxy/debian-main/', 'mirror+file:///etc/apt/mirrors/debian.list');
-  expect(
-    await host({
-      ...debian,
-      'etc/apt/sources.list.d/debian.sources': cloud,
-      'etc/apt/mirrors/debian.list': 'https://cloud.example/debian\n',
-    }),
-  ).toBe('https://cloud.example/debian');
-  const ubuntu = 'Types: deb\nURIs: http://u.example/ubuntu\nSuites: one one-updates\nComponents: main\n';
-  expect(await host({ 'etc/os-release': 'ID=ubuntu\n', 'etc/apt/sources.list.d/ubuntu.sources': ubuntu })).toBeUndefined();
+  ],
+  [
+    'a proxy of any path, by -updates',
+    listed('deb http://proxy.example/debian-main trixie main\ndeb http://proxy.example/debian-main trixie-updates main\n'),
+    'http://proxy.example/debian-main',
+  ],
+  ['deb822', deb822({ URIs: 'http://mirror.example/proxy/debian-main/' }), 'http://mirror.example/proxy/debian-main'],
+  [
+    'deb822 with lower-case fields',
+    { 'etc/apt/sources.list.d/d.sources': 'types: deb\nuris: http://l.example/debian\nsuites: trixie\ncomponents: main\n' },
+    'http://l.example/debian',
+  ],
+  [
+    'deb822 with a key inside',
+    deb822({ URIs: 'http://k.example/debian', 'Signed-By': '\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc' }),
+    'http://k.example/debian',
+  ],
+  [
+    'several URIs, folded',
+    deb822({ URIs: 'cdrom:[Debian]/\n http://two.example/debian\n http://three.example/debian' }),
+    'http://two.example/debian',
+  ],
+  [
+    'a list of mirrors on the host',
+    {
+      ...deb822({ URIs: 'mirror+file:///etc/apt/mirrors/debian.list' }),
+      'etc/apt/mirrors/debian.list': '# ours\nftp://f.example/debian\nhttps://cloud.example/debian\tpriority:1\n',
+    },
+    'https://cloud.example/debian',
+  ],
+  ['aliases of suites', listed('deb http://a.example/debian stable main\n'), 'http://a.example/debian'],
+  [
+    'a codename of the host that is newer than this program',
+    { ...osRelease('debian', 'VERSION_CODENAME=zurg\n'), ...listed('deb http://z.example/debian zurg main\n') },
+    'http://z.example/debian',
+  ],
+  ['a quoted ID', { ...osRelease('"debian"'), ...listed('deb http://q.example/debian sid main\n') }, 'http://q.example/debian'],
+])('the mirror of a Debian host is found: %s', async (_, files, expected) => {
+  expect(await mirrorOfHost(await hostWith({ ...osRelease('debian'), ...OTHERS, ...files }))).toBe(expected);
 });
 
-test('the snapshot archive stands beside the mirror', () => {
-  expect(snapshotOf('http://deb.example.org/debian')).toBe('https://snapshot.example.org/archive/debian');
+test.each<[string, Record<string, string>]>([
+  ['only archives of others', {}],
+  ['tor', listed('deb tor+http://onion.example/debian trixie main\n')],
+  ['a CD', listed('deb cdrom:[Debian GNU/Linux 13]/ trixie main\n')],
+  ['files', listed('deb file:/srv/debian trixie main\ndeb copy:/srv/debian trixie-updates main\n')],
+  ['a list of mirrors elsewhere', deb822({ URIs: 'mirror+https://lists.example/debian.txt' })],
+  ['a list of mirrors that is not there', deb822({ URIs: 'mirror+file:/etc/apt/nothing' })],
+  ['a password', listed('deb https://me:secret@private.example/debian trixie main\n')],
+  ['what apt is to fill in', listed('deb http://m.example/$(ARCH)/debian trixie main\n')],
+  ['a disabled entry', deb822({ URIs: 'http://d.example/debian', Enabled: 'no' })],
+  ['sources only', deb822({ URIs: 'http://s.example/debian', Types: 'deb-src' })],
+  ['security updates only', listed('deb http://s.example/debian-security trixie-security main\n')],
+  ['another component', listed('deb http://c.example/debian trixie contrib\n')],
+  ['a file that apt does not read', { 'etc/apt/sources.list.d/d.list.save': 'deb http://n.example/debian trixie main\n' }],
+])('of a Debian host is passed over: %s', async (_, files) => {
+  expect(await mirrorOfHost(await hostWith({ ...osRelease('debian'), ...OTHERS, ...files }))).toBeUndefined();
+});
+
+test.each<[string, string, string]>([
+  ['Ubuntu', 'ubuntu', 'deb http://u.example/ubuntu noble main\ndeb http://u.example/ubuntu noble-updates main\n'],
+  ['Mint', 'linuxmint', 'deb http://mint.example wilma main\ndeb http://u.example/debian noble-updates main\n'],
+  ['Raspbian', 'raspbian', 'deb http://raspbian.example/raspbian trixie main\ndeb http://pi.example/debian/ trixie main\n'],
+  ['Kali', 'kali', 'deb http://kali.example/kali kali-rolling main\n'],
+  ['Devuan', 'devuan', 'deb http://devuan.example/merged daedalus main\ndeb http://devuan.example/debian daedalus-updates main\n'],
+  ['Fedora', 'fedora', ''],
+])("a derivative's own archive is never taken for Debian's: %s", async (_, id, sources) => {
+  const root = await hostWith({ ...osRelease(id, 'ID_LIKE=debian\n'), ...listed(sources) });
+  expect(await mirrorOfHost(root)).toBeUndefined();
+  vi.stubEnv('FLATCAR_EXT_DEBIAN_MIRROR', '');
+  expect(await debianMirror(root)).toBe(DEFAULT_MIRROR);
+});
+
+test('a mirror is the one of the environment, else that of a Debian host, else a public one by https', async () => {
+  const debian = await hostWith({ ...osRelease('debian'), ...listed('deb http://own.example/debian trixie main\n') });
+  vi.stubEnv('FLATCAR_EXT_DEBIAN_MIRROR', 'http://env.example/debian/');
+  expect(await debianMirror(debian)).toBe('http://env.example/debian');
+  vi.stubEnv('FLATCAR_EXT_DEBIAN_MIRROR', '');
+  expect(await debianMirror(debian)).toBe('http://own.example/debian');
+  expect(await debianMirror(await hostWith({}))).toBe(DEFAULT_MIRROR);
+  expect(DEFAULT_MIRROR).toMatch(/^https:/);
+  vi.stubEnv('FLATCAR_EXT_DEBIAN_MIRROR', 'mirror.example');
+  await expect(debianMirror(debian)).rejects.toThrow("FLATCAR_EXT_DEBIAN_MIRROR: 'mirror.example' is not a valid http or https URL");
+});
+
+test("the snapshot archive is the one of the environment, else Debian's, whatever the mirror", () => {
+  expect(snapshotArchive()).toMatch(/^https:\/\/snapshot\.[^/]+\/archive\/debian$/);
+  vi.stubEnv('FLATCAR_EXT_DEBIAN_SNAPSHOT', 'https://snapshot.example/archive/debian/');
+  expect(snapshotArchive()).toBe('https://snapshot.example/archive/debian');
   expect(snapshotStamp(new Date('Sat, 21 Nov 2026 09:15:44 UTC'))).toBe('20261121T091544Z');
 });
 
