@@ -1,7 +1,6 @@
-import { readFile } from 'node:fs/promises';
-import { findExtensions, loadExtension, UserError, type SignKeys } from '@flatcar/core';
-import type { Destination, PlannedExtension, PublishKeys } from '@flatcar/publish';
-import { Option } from 'commander';
+import { catalogue, findExtensions, loadExtension, nearest, selectTargets, UserError, type SignKeys, type Target } from '@flatcar/core';
+import type { PlannedExtension, PublishKeys } from '@flatcar/publish';
+import { Option, type Command } from 'commander';
 import { REPOSITORY } from './options.ts';
 
 export const keysOption = (): Option => new Option('--keys <dir>', 'folder of keys that keys init made').env('FLATCAR_EXT_KEYS');
@@ -10,34 +9,59 @@ export const keyringOption = (): Option =>
     'FLATCAR_EXT_KEYRING',
   );
 export const baseUrlOption = (): Option =>
-  new Option('--base-url <url>', 'URL under which the tree is served, for transfer files; that of the tree unless said').env(
+  new Option('--base-url <url>', 'URL under which the tree is served, for transfer files; that of the tree by default').env(
     'FLATCAR_EXT_BASE_URL',
   );
 
-/** The place that `--to` names; with `--assets`, images go into releases of a GitHub repository. */
-export async function openDestination(where: string, assets?: string): Promise<Destination> {
-  const { githubDestination, localDestination, s3Destination } = await import('@flatcar/publish');
-  const place = where.startsWith('s3://') ? s3Destination(where) : localDestination(where);
-  if (assets === undefined) return place;
-  if (!assets.startsWith('github:'))
-    throw new UserError(`'${assets}' is no place for assets`, { next: 'write it as github:owner/repository' });
-  return githubDestination(place, assets.slice('github:'.length));
+/** Options of all commands that sign a tree. */
+export interface SigningFlags {
+  readonly keys?: string;
+  readonly keyring?: string;
+  readonly withoutRoothashSignature?: boolean;
+  readonly withoutUpdatePayloads?: boolean;
 }
 
-/** Whose signatures are taken: `--keyring`, else the set of `--keys`. */
-export async function trustedKeys(flags: { keyring?: string; keys?: string }): Promise<PublishKeys['trusted']> {
-  const { loadKeys, readKeyring, readPublicKeys } = await import('@flatcar/publish');
-  if (flags.keyring !== undefined) {
-    const bytes = await readFile(flags.keyring).catch((cause: unknown) => {
-      throw new UserError('the keyring cannot be read', { where: flags.keyring ?? '', cause });
+/** Adds the options of commands that sign a tree. */
+export function addSigningOptions(command: Command): Command {
+  return command
+    .addOption(keysOption())
+    .addOption(
+      new Option(
+        '--keyring <file>',
+        'OpenPGP public keys that nodes know or are to know: trusted and published besides those that sign',
+      ).env('FLATCAR_EXT_KEYRING'),
+    )
+    .option('--without-roothash-signature', 'publish disk images whose roothash is not signed (refused by default)')
+    .option(
+      '--without-update-payloads',
+      'publish without a key for update payloads, and so without the official layout (refused by default)',
+    );
+}
+
+/** What the options of addSigningOptions say to publish. */
+export const signingChoices = ({
+  withoutRoothashSignature = false,
+  withoutUpdatePayloads = false,
+}: SigningFlags): { withoutRoothashSignature: boolean; withoutUpdatePayloads: boolean } => ({
+  withoutRoothashSignature,
+  withoutUpdatePayloads,
+});
+
+/** The keys that sign a tree: the folder of `--keys` and the environment, with the keyring of what is trusted besides. */
+export async function publishKeys({ keys, keyring }: SigningFlags): Promise<PublishKeys> {
+  const { loadKeys } = await import('@flatcar/publish');
+  return loadKeys(keys || undefined, process.env, keyring || undefined);
+}
+
+/** Whose signatures are taken: `--keyring`, else the set of `--keys` and of the environment. */
+export async function trustedKeys({ keys, keyring }: { keyring?: string; keys?: string }): Promise<PublishKeys['trusted']> {
+  const { loadKeys, readKeyringFile } = await import('@flatcar/publish');
+  if (keyring) return readKeyringFile(keyring);
+  if (!keys && !process.env['FLATCAR_EXT_SUMS_KEY'])
+    throw new UserError('cannot verify this tree: no public key given', {
+      next: "pass the publisher's keyring: --keyring FILE (its own copy under the tree proves nothing unless you have checked it)",
     });
-    return bytes.includes('-----BEGIN PGP') ? readPublicKeys(bytes.toString(), flags.keyring) : readKeyring(bytes, flags.keyring);
-  }
-  if (flags.keys === undefined && process.env['FLATCAR_EXT_SUMS_KEY'] === undefined)
-    throw new UserError('nobody vouches for this tree: no public key is known', {
-      next: "give the publisher's keyring by --keyring FILE (its own copy under the tree proves nothing unless you have checked it)",
-    });
-  return (await loadKeys(flags.keys)).trusted;
+  return (await loadKeys(keys || undefined)).trusted;
 }
 
 /** What signs the roothash of disk images: `--key` and `--certificate`, else those of the set of `--keys`, if it has any. */
@@ -45,7 +69,17 @@ export async function signKeys(flags: { key?: string; certificate?: string; keys
   const { key, certificate, keys } = flags;
   if ((key === undefined) !== (certificate === undefined)) throw new UserError('--key and --certificate go together');
   if (key !== undefined && certificate !== undefined) return { key, certificate };
-  return keys === undefined ? undefined : (await import('@flatcar/publish')).roothashKeys(keys);
+  return keys ? (await import('@flatcar/publish')).roothashKeys(keys) : undefined;
+}
+
+/** The same, or what FLATCAR_EXT_ROOTHASH_KEY and FLATCAR_EXT_ROOTHASH_CERTIFICATE hold, in files that are gone afterwards. */
+export async function withSignKeys<T>(
+  flags: { key?: string; certificate?: string; keys?: string },
+  use: (sign: SignKeys | undefined) => Promise<T>,
+): Promise<T> {
+  const sign = await signKeys(flags);
+  if (sign !== undefined) return use(sign);
+  return (await import('@flatcar/publish')).withRoothashKeys(undefined, process.env, use);
 }
 
 /** Extensions of the repository with what is decided by: all, or those that are named. */
@@ -59,4 +93,14 @@ export async function planned(names: readonly string[]): Promise<PlannedExtensio
   const loaded = await Promise.all(chosen.map((dir) => loadExtension(dir)));
   // An extension of date (`versions: date`) keeps its newest lock, as all do whose policy says so.
   return loaded.map(({ extension, pins }) => ({ name: extension.name, pins, keep: extension.versions.keep }));
+}
+
+/** Reads `--release` for a published tree, which may have images for releases that the catalogue of this checkout does not know (yet). */
+export function targetsNamed(text: string): Target[] {
+  const words = text.split(',').map((word) => word.trim());
+  const known = catalogue();
+  return words.flatMap((word): Target[] => {
+    const like = /^\d+\.\d+\.\d+$/.test(word) && !known.some(({ number }) => number === word) ? nearest(word) : undefined;
+    return like === undefined ? selectTargets(word) : [{ ...like, number: word }];
+  });
 }

@@ -10,6 +10,7 @@ export * from './versions.ts';
 export * from './releases.ts';
 export { exec, networkEnv, type ExecOptions } from './exec.ts';
 export { withLock } from './locks.ts';
+export { assertKeyCanSign, shownFingerprint } from './openpgp.ts';
 export { mapParallel } from './parallel.ts';
 export {
   copyPublic,

@@ -4,8 +4,11 @@ import type { Tree } from './tree.ts';
 
 /** Whoever changed what we were about to replace; the whole step is done again on what is there now. */
 export class ConflictError extends UserError {
-  constructor(where: string) {
-    super('another publisher changed this at the same time', { where, next: 'run publish again' });
+  constructor(where: string, why?: string) {
+    super(why === undefined ? 'another publisher changed this at the same time' : `it has other bytes, ${why}`, {
+      where,
+      next: 'run publish again',
+    });
     this.name = 'ConflictError';
   }
 }
@@ -15,7 +18,7 @@ export class TakenError extends UserError {
   constructor(where: string, what: string) {
     super(`${what} is published with other bytes, and a published name never changes its bytes`, {
       where,
-      next: 'raise the revision in pins.json and build it again',
+      next: 'raise the revision (flatcar-ext pin NAME --revision) and build it again',
     });
     this.name = 'TakenError';
   }
@@ -38,7 +41,10 @@ export interface Destination extends Source {
   publish<T>(fn: (staging: string) => Promise<T>): Promise<T>;
   /** Makes a staged file appear under a name for good. The same bytes again are fine; other bytes are a TakenError. */
   put(path: string, file: string, about: FileAbout): Promise<void>;
-  /** The same for a file that no index lists yet: what an unfinished publish left under the name is replaced. */
+  /**
+   * The same for a file that neither an index nor sums list: what a publish that died left under the name is replaced. Where nobody is kept
+   * out, what is there may be of a publish at work: it is replaced only when it is old, and a ConflictError until then.
+   */
   putOver(path: string, file: string, about: FileAbout): Promise<void>;
   /** Where files of `put` do not appear one by one: makes them appear. Called before anything points to them. */
   settle?(): Promise<void>;
@@ -47,6 +53,10 @@ export interface Destination extends Source {
    * elsewhere one after the other, and only if they are still as this publish read them. The files of a folder are always the same ones.
    */
   replace(folder: string, files: ReadonlyMap<string, Buffer>): Promise<void>;
+  /** True where nothing was ever published and nothing else is: a first publish into it needs no word. */
+  readonly isNew?: () => Promise<boolean>;
+  /** Makes the tree readable for everybody and refuses what others cannot read; `extensions` are the names of the folders to look into. */
+  readonly openToOthers?: (extensions: readonly string[], report?: Report) => Promise<void>;
   /** The same place to read large files from. */
   tree(store: Store, report?: Report): Tree;
   /** Takes files away; those that are not there are none to worry about. */

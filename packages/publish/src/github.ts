@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { dispatcher, fetchBlob, messageOf, UserError } from '@flatcar/core';
 import { request, type Dispatcher } from 'undici';
 import { TakenError, type Destination, type FileAbout } from './destination.ts';
+import { readBody, WITHOUT_REDIRECTS } from './http.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 type Body = Exclude<Dispatcher.DispatchOptions['body'], undefined>;
@@ -41,10 +42,19 @@ export function githubDestination(inner: Destination, repository: string, env: E
   if (!/^[\w.-]+\/[\w.-]+$/.test(repository)) throw new UserError(`'${repository}' is no repository`, { next: 'write it as owner/name' });
   const token = env['GITHUB_TOKEN'];
   if (!token) throw new UserError('no token for GitHub', { where: repository, next: 'set GITHUB_TOKEN to one with contents: write' });
-  const api = (env['GITHUB_API_URL'] ?? 'https://api.github.com').replace(/\/+$/, '');
+  const api = (env['GITHUB_API_URL'] || 'https://api.github.com').replace(/\/+$/, '');
   const where = `github:${repository} and ${inner.where}`;
   /** Files of the publish under way, by path. */
   const waiting = new Map<string, FileAbout & { file: string }>();
+
+  /** The token goes to the API and to its host for uploads (uploads.github.com; elsewhere the API's own), and nowhere else. */
+  function checkHost(url: string): string {
+    const [asked, own] = [new URL(url), new URL(api)];
+    const hosts = [own.host, own.host.replace(/^api\./, 'uploads.')];
+    if (asked.protocol !== own.protocol || !hosts.includes(asked.host))
+      throw new UserError(`GitHub names a host that is not its own: ${asked.origin}`, { where: repository, next: 'check GITHUB_API_URL' });
+    return url;
+  }
 
   async function call<T>(
     method: Dispatcher.HttpMethod,
@@ -53,7 +63,8 @@ export function githubDestination(inner: Destination, repository: string, env: E
     body?: () => Body,
     headers: Record<string, string> = {},
   ): Promise<T> {
-    const response = await request(url.startsWith('http') ? url : `${api}${url}`, {
+    const response = await request(checkHost(url.startsWith('http') ? url : `${api}${url}`), {
+      ...WITHOUT_REDIRECTS,
       method,
       headers: {
         authorization: `Bearer ${token}`,
@@ -68,7 +79,7 @@ export function githubDestination(inner: Destination, repository: string, env: E
     }).catch((cause: unknown) => {
       throw new UserError(`GitHub cannot be reached: ${messageOf(cause)}`, { where: url, cause });
     });
-    const text = await response.body.text();
+    const text = (await readBody(response.body, url)).toString();
     if (wanted.includes(response.statusCode)) return (text === '' ? undefined : JSON.parse(text)) as T;
     const said = /"message":\s*"([^"]*)"/.exec(text)?.[1];
     throw new UserError(`GitHub answered ${response.statusCode}${said === undefined ? '' : `: ${said}`}`, {
@@ -133,6 +144,8 @@ export function githubDestination(inner: Destination, repository: string, env: E
         return fn(staging);
       }),
     read: (path) => inner.read(path),
+    ...(inner.isNew === undefined ? {} : { isNew: inner.isNew }),
+    ...(inner.openToOthers === undefined ? {} : { openToOthers: inner.openToOthers }),
     async put(path, file, about) {
       if (!isAsset(path)) return inner.put(path, file, about);
       const there = (await readMap())[path];

@@ -1,9 +1,19 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
-import { access, mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { exec, UserError, type SignKeys } from '@flatcar/core';
+import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate, type KeyObject } from 'node:crypto';
+import { constants } from 'node:fs';
+import { access, chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { assertKeyCanSign, exec, makePublic, messageOf, mkdirPublic, UserError, type SignKeys } from '@flatcar/core';
 import type { PrivateKey, PublicKey } from 'openpgp';
-import { generateKey, readPrivateKeys, readPublicKeys } from './pgp.ts';
+import { generateKey, readKeyring, readPrivateKeys, readPublicKeys } from './pgp.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Variables that stand in for files of a folder of keys. Empty ones are unset. */
+const SUMS_KEY = 'FLATCAR_EXT_SUMS_KEY';
+const UPDATE_KEY = 'FLATCAR_EXT_UPDATE_KEY';
+const ROOTHASH_KEY = 'FLATCAR_EXT_ROOTHASH_KEY';
+const ROOTHASH_CERTIFICATE = 'FLATCAR_EXT_ROOTHASH_CERTIFICATE';
 
 /**
  * A folder of keys:
@@ -12,7 +22,8 @@ import { generateKey, readPrivateKeys, readPublicKeys } from './pgp.ts';
  *   update/*.key.pem      RSA private keys, all of them sign update payloads
  *   update/*.pub.pem      their public keys
  *   roothash.key, .crt    X.509 key and certificate that sign disk images at bind
- * Instead of files: FLATCAR_EXT_SUMS_KEY (armored) and FLATCAR_EXT_UPDATE_KEY (PEM), as secrets of a CI are given.
+ * Instead of files: FLATCAR_EXT_SUMS_KEY (armored), FLATCAR_EXT_UPDATE_KEY, FLATCAR_EXT_ROOTHASH_KEY and FLATCAR_EXT_ROOTHASH_CERTIFICATE
+ * (PEM), as secrets of a CI are given; with them a keyring of the keys that nodes know, or are to know (--keyring).
  */
 export interface PublishKeys {
   /** Sign sums and index. */
@@ -34,9 +45,16 @@ const there = (path: string): Promise<boolean> =>
     () => false,
   );
 
+/** Names in a folder; none where it is missing. */
+const namesIn = (dir: string): Promise<string[]> =>
+  readdir(dir).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+
 /** Texts of the files of a folder whose names end so; others must not be able to read private ones. */
 async function textsOf(dir: string, suffix: string, secret: boolean): Promise<{ where: string; text: string }[]> {
-  const names = (await readdir(dir).catch(() => [])).filter((name) => name.endsWith(suffix)).toSorted();
+  const names = (await namesIn(dir)).filter((name) => name.endsWith(suffix)).toSorted();
   return Promise.all(
     names.map(async (name) => {
       const where = join(dir, name);
@@ -59,35 +77,64 @@ function rsaKey(text: string, where: string): KeyObject {
   return key;
 }
 
-/** Reads the keys of a folder, or of the environment where no folder is given. */
-export async function loadKeys(dir: string | undefined, env: NodeJS.ProcessEnv = process.env): Promise<PublishKeys> {
-  const { FLATCAR_EXT_SUMS_KEY: sumsText, FLATCAR_EXT_UPDATE_KEY: updateText } = env;
-  const secrets = async (
-    folder: string,
-    suffix: string,
-    name: string,
-    value: string | undefined,
-  ): Promise<{ where: string; text: string }[]> => [
-    ...(dir === undefined ? [] : await textsOf(join(dir, folder), suffix, true)),
-    ...(value === undefined || value === '' ? [] : [{ where: `environment variable ${name}`, text: value }]),
-  ];
-  const privates = await secrets('sums', '.key.asc', 'FLATCAR_EXT_SUMS_KEY', sumsText);
+/** Reads OpenPGP public keys from a file: a binary keyring such as import-pubring.gpg, or armored ones. */
+export async function readKeyringFile(file: string): Promise<PublicKey[]> {
+  const bytes = await readFile(file).catch((cause: unknown) => {
+    throw new UserError(`the keyring cannot be read: ${messageOf(cause)}`, {
+      where: file,
+      next: 'name the file of public keys, such as .github/keyring.gpg',
+      cause,
+    });
+  });
+  const keys = bytes.includes('-----BEGIN PGP') ? await readPublicKeys(bytes.toString(), file) : await readKeyring(bytes, file);
+  if (keys.length === 0) throw new UserError('the keyring contains no OpenPGP public key', { where: file });
+  return keys;
+}
+
+/** The certificate of a folder, or of the environment where the folder has none. */
+async function certificateOf(dir: string | undefined, env: Environment): Promise<string | undefined> {
+  const file = dir === undefined ? undefined : join(dir, 'roothash.crt');
+  const found =
+    file !== undefined && (await there(file))
+      ? { where: file, text: await readFile(file, 'utf8') }
+      : { where: `environment variable ${ROOTHASH_CERTIFICATE}`, text: env[ROOTHASH_CERTIFICATE] || undefined };
+  if (found.text === undefined) return undefined;
+  try {
+    return new X509Certificate(found.text).toString();
+  } catch (cause) {
+    throw new UserError('this is not a valid X.509 certificate in PEM', { where: found.where, cause });
+  }
+}
+
+/**
+ * Reads the keys of a folder and of the environment. What `keyring` holds is trusted and published besides their public halves: the next key
+ * before it signs, and the one before for what it signed.
+ */
+export async function loadKeys(dir: string | undefined, env: Environment = process.env, keyring?: string): Promise<PublishKeys> {
+  const secrets = async (folder: string, suffix: string, name: string): Promise<{ where: string; text: string }[]> => {
+    const value = env[name] || undefined;
+    return [
+      ...(dir === undefined ? [] : await textsOf(join(dir, folder), suffix, true)),
+      ...(value === undefined ? [] : [{ where: `environment variable ${name}`, text: value }]),
+    ];
+  };
+  if (dir !== undefined && !(await there(dir)))
+    throw new UserError('there is no folder of keys', { where: dir, next: 'flatcar-ext keys init DIR makes one' });
+  const privates = await secrets('sums', '.key.asc', SUMS_KEY);
   const sums = (await Promise.all(privates.map(({ text, where }) => readPrivateKeys(text, where)))).flat();
   if (sums.length === 0)
     throw new UserError('there is no key to sign sums with', {
       ...(dir === undefined ? {} : { where: join(dir, 'sums') }),
       next: 'make a development set with: flatcar-ext keys init DIR, and give it by --keys DIR; or set FLATCAR_EXT_SUMS_KEY',
     });
+  for (const key of sums) await assertKeyCanSign(key.toPublic(), undefined, 'the key that signs sums');
   const publics = dir === undefined ? [] : await textsOf(join(dir, 'sums'), '.pub.asc', false);
   const others = (await Promise.all(publics.map(({ text, where }) => readPublicKeys(text, where)))).flat();
-  const update = (await secrets('update', '.key.pem', 'FLATCAR_EXT_UPDATE_KEY', updateText)).map(({ text, where }) => rsaKey(text, where));
-  const certificate = dir === undefined ? undefined : join(dir, 'roothash.crt');
-  return {
-    sums,
-    trusted: [...sums.map((key) => key.toPublic()), ...others],
-    update,
-    ...(certificate !== undefined && (await there(certificate)) ? { certificate: await readFile(certificate, 'utf8') } : {}),
-  };
+  const known = keyring === undefined ? [] : await readKeyringFile(keyring);
+  const update = (await secrets('update', '.key.pem', UPDATE_KEY)).map(({ text, where }) => rsaKey(text, where));
+  const certificate = await certificateOf(dir, env);
+  const trusted = new Map([...sums.map((key) => key.toPublic()), ...others, ...known].map((key) => [key.getFingerprint(), key]));
+  return { sums, trusted: [...trusted.values()], update, ...(certificate === undefined ? {} : { certificate }) };
 }
 
 /** The key and certificate of a folder that sign disk images at bind; undefined where there are none. */
@@ -99,35 +146,90 @@ export async function roothashKeys(dir: string): Promise<SignKeys | undefined> {
   return keys;
 }
 
+/**
+ * Runs `use` with the files of the key and certificate that sign disk images: those of a folder, else what FLATCAR_EXT_ROOTHASH_KEY and
+ * FLATCAR_EXT_ROOTHASH_CERTIFICATE hold, in a folder in memory (where there is one) that only we can read and that is gone afterwards.
+ */
+export async function withRoothashKeys<T>(
+  dir: string | undefined,
+  env: Environment,
+  use: (keys: SignKeys | undefined) => Promise<T>,
+): Promise<T> {
+  if (dir !== undefined) {
+    const found = await roothashKeys(dir);
+    if (found !== undefined) return use(found);
+  }
+  const key = env[ROOTHASH_KEY] || undefined;
+  const certificate = await certificateOf(undefined, env);
+  if (key === undefined) return use(undefined);
+  if (certificate === undefined)
+    throw new UserError(`${ROOTHASH_KEY} is set and ${ROOTHASH_CERTIFICATE} is not`, {
+      next: 'disk images are signed with both: set the certificate of the key',
+    });
+  const memory = await access('/dev/shm', constants.W_OK).then(
+    () => '/dev/shm',
+    () => tmpdir(),
+  );
+  const temp = await mkdtemp(join(memory, 'flatcar-ext-'));
+  try {
+    const files = { key: join(temp, 'roothash.key'), certificate: join(temp, 'roothash.crt') };
+    await writeFile(files.key, key.endsWith('\n') ? key : `${key}\n`, PRIVATE);
+    await writeFile(files.certificate, certificate, PRIVATE);
+    return await use(files);
+  } finally {
+    await rm(temp, { recursive: true, force: true });
+  }
+}
+
 /** Public half of an RSA key, PEM. */
 export const publicPem = (key: KeyObject): string => createPublicKey(key).export({ type: 'spki', format: 'pem' }).toString();
+
+/** Writes the public half of a key: others may read it, as far as they may enter the folder. */
+async function writePublic(file: string, text: string): Promise<void> {
+  await writeFile(file, text, { flag: 'wx' });
+  await makePublic(file);
+}
 
 async function addSumsKey(dir: string, id: string, suffix = '.key.asc'): Promise<void> {
   const { privateKey, publicKey } = await generateKey(`Flatcar extensions (${id})`);
   await writeFile(join(dir, 'sums', `${id}${suffix}`), privateKey, PRIVATE);
-  await writeFile(join(dir, 'sums', `${id}.pub.asc`), publicKey, { flag: 'wx' });
+  await writePublic(join(dir, 'sums', `${id}.pub.asc`), publicKey);
+}
+
+/** Makes a folder that only we can enter, whatever mode it had. */
+async function makePrivateFolder(dir: string): Promise<void> {
+  await mkdirPublic(dirname(resolve(dir)));
+  await mkdir(dir, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error;
+  });
+  await chmod(dir, 0o700);
 }
 
 /** Makes a set of keys in a folder that has none: for development and for tests; what is to be trusted for long belongs into hardware. */
 export async function initKeys(dir: string): Promise<void> {
-  const existing = await readdir(dir).catch(() => []);
+  const existing = await readdir(dir).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    if (error.code === 'ENOTDIR') throw new UserError('this is a file, not a folder', { where: dir, next: 'name a new folder' });
+    throw error;
+  });
   if (existing.length > 0)
     throw new UserError('this folder is not empty', { where: dir, next: 'name a new folder; to add a key: flatcar-ext keys rotate' });
-  await mkdir(join(dir, 'sums'), { recursive: true, mode: 0o700 });
-  await mkdir(join(dir, 'update'), { recursive: true, mode: 0o700 });
+  await makePrivateFolder(dir);
+  for (const name of ['sums', 'update']) await makePrivateFolder(join(dir, name));
   await addSumsKey(dir, '1');
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   await writeFile(join(dir, 'update', '1.key.pem'), privateKey.export({ type: 'pkcs8', format: 'pem' }), PRIVATE);
-  await writeFile(join(dir, 'update', '1.pub.pem'), publicPem(privateKey), { flag: 'wx' });
+  await writePublic(join(dir, 'update', '1.pub.pem'), publicPem(privateKey));
   const roothash = generateKeyPairSync('rsa', { modulusLength: 4096 });
   await writeFile(join(dir, 'roothash.key'), roothash.privateKey.export({ type: 'pkcs8', format: 'pem' }), PRIVATE);
   const request = ['req', '-new', '-x509', '-batch', '-utf8', '-sha256', '-days', '3650', '-subj', '/CN=Flatcar extensions (development)'];
   await exec('openssl', [...request, '-key', join(dir, 'roothash.key'), '-out', join(dir, 'roothash.crt')], { next: 'install openssl' });
+  await makePublic(join(dir, 'roothash.crt'));
 }
 
 /** Numbers of the OpenPGP keys of a folder, by what their files end in. */
 async function idsOf(dir: string, suffix: string): Promise<number[]> {
-  const names = await readdir(join(dir, 'sums')).catch(() => []);
+  const names = await namesIn(join(dir, 'sums'));
   return names.filter((name) => name.endsWith(suffix)).map((name) => Number.parseInt(name, 10));
 }
 

@@ -16,6 +16,9 @@ export const SUMS = 'SHA256SUMS';
 /** Appended to a signed file's name (systemd-sysupdate asks for SHA256SUMS.gpg). */
 export const SIGNATURE = '.gpg';
 
+/** A path of the tree as a URL has it: a `+` in a version must be `%2B`, which S3 would take for a blank. */
+export const urlPath = (path: string): string => path.split('/').map(encodeURIComponent).join('/');
+
 /** Public keys: OpenPGP keys as one binary keyring, roothash certificate, update payload key. */
 export const KEYS = { keyring: 'keys/import-pubring.gpg', certificate: 'keys/roothash.crt', update: 'keys/update-payload-key.pub.pem' };
 

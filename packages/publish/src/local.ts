@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import { link, mkdir, readdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, link, mkdir, readdir, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { fsync, hashFile, mapParallel, replaceFile, UserError, withLock } from '@flatcar/core';
-import { openTree } from './tree.ts';
+import { fsync, hashFile, makePublic, mapParallel, messageOf, mkdirPublic, replaceFile, UserError, withLock } from '@flatcar/core';
+import { openToOthers } from './readable.ts';
+import { localTree } from './tree.ts';
 import { TakenError, type Destination, type FileAbout } from './destination.ts';
 
 const LOCK = '.publish.lock';
@@ -11,10 +12,6 @@ const STAGING = '.staging';
 const CURRENT = '.current';
 
 const isMissing = (error: unknown): boolean => ['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');
-const missing = (error: unknown): undefined => {
-  if (isMissing(error)) return undefined;
-  throw error;
-};
 
 /** Makes `path` a link to `target`, whatever it was, in one step. */
 async function linkTo(target: string, path: string): Promise<void> {
@@ -41,32 +38,50 @@ export function localDestination(dir: string): Destination {
     where: root,
     locks: true,
     async publish(fn) {
-      await mkdir(root, { recursive: true }).catch((cause: unknown) => {
-        throw new UserError('the folder cannot be made', { where: root, cause });
+      await mkdirPublic(root).catch((cause: unknown) => {
+        throw new UserError(`the folder cannot be made: ${messageOf(cause)}`, {
+          where: root,
+          next: 'name a folder that you may write',
+          cause,
+        });
       });
       return withLock(at(LOCK), async () => {
-        await mkdir(at(STAGING), { recursive: true });
+        // What is staged is not served yet.
+        await mkdir(at(STAGING), { recursive: true, mode: 0o700 });
+        await chmod(at(STAGING), 0o700);
         const result = await fn(at(STAGING));
         // Left only by a publish that failed or was killed, for the next to go on from.
         await rm(at(STAGING), { recursive: true, force: true });
         return result;
       });
     },
-    read: (path) => readFile(at(path)).catch(missing),
+    read: (path) => localTree(root).read(path),
+    async isNew() {
+      const names: string[] = await readdir(root).catch((error: unknown) => {
+        if (isMissing(error)) return [];
+        throw error;
+      });
+      // A first publish that died left its lock, and no link to an index.
+      return names.every((name) => [LOCK, STAGING, 'lost+found'].includes(name)) || (names.includes(LOCK) && !names.includes(CURRENT));
+    },
+    openToOthers: (extensions, report) => openToOthers(root, extensions, report),
     async put(path, file, { size, sha256 }: FileAbout) {
       const target = at(path);
-      await mkdir(dirname(target), { recursive: true });
+      await mkdirPublic(dirname(target), root);
+      await makePublic(file);
       try {
         await link(file, target);
         changed.add(dirname(target));
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
         if ((await stat(target)).size !== size || (await hashFile(target)) !== sha256) throw new TakenError(target, path);
+        await makePublic(target, true);
       }
     },
     async putOver(path, file) {
       const target = at(path);
-      await mkdir(dirname(target), { recursive: true });
+      await mkdirPublic(dirname(target), root);
+      await makePublic(file);
       await replaceFile(target, (temporary) => link(file, temporary));
       changed.add(dirname(target));
     },
@@ -77,16 +92,19 @@ export function localDestination(dir: string): Destination {
       for (const [name, bytes] of files) hash.update(`${name} ${bytes.length}\n`).update(bytes);
       const set = `.set-${hash.digest('hex').slice(0, 32)}`;
       const [base, made] = [at(folder), join(at(folder), set)];
+      await mkdirPublic(base, root);
       await replaceFile(made, async (fresh) => {
-        await mkdir(fresh, { recursive: true });
+        await mkdirPublic(fresh);
         for (const [name, bytes] of files) {
           await writeFile(join(fresh, name), bytes);
+          await makePublic(join(fresh, name));
           await fsync(join(fresh, name));
         }
         await fsync(fresh);
-      }).catch((error: unknown) => {
+      }).catch(async (error: unknown) => {
         // The same set may be there already, whole: its name is its content.
         if (!['ENOTEMPTY', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+        for (const path of [made, ...[...files.keys()].map((name) => join(made, name))]) await makePublic(path, true);
       });
       await linkTo(set, join(base, CURRENT));
       // Only for the first time, and the signature first: who sees sums must find it.
@@ -96,7 +114,7 @@ export function localDestination(dir: string): Destination {
         if (name !== set && /^\.set-|\.tmp$/.test(name)) await rm(join(base, name), { recursive: true, force: true });
       }
     },
-    tree: (store, report) => openTree(root, store, report),
+    tree: () => localTree(root),
     async remove(paths) {
       for (const path of paths) await rm(at(path), { force: true });
     },

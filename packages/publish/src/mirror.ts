@@ -1,12 +1,13 @@
-import { constants } from 'node:fs';
-import { copyFile, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { parseSums, sidecarPaths, UserError, type Arch, type Report } from '@flatcar/core';
+import { parseSums, PUBLIC_FILE, sidecarPaths, UsageError, UserError, writeAtomic, type Arch, type Report } from '@flatcar/core';
 import type { PublicKey } from 'openpgp';
+import { untilNoConflict } from './conflicts.ts';
 import type { Destination } from './destination.ts';
 import { INDEX, KEYS, payloadPath, SIGNATURE, SUMS, targetFolder } from './layout.ts';
-import { goodSignatures } from './pgp.ts';
-import { readPublished, sha256Of } from './state.ts';
+import { goodSignatures, keyringOf } from './pgp.ts';
+import type { Index } from './schema.ts';
+import { stageFile } from './stage.ts';
+import { NoTreeError, readPublished, sha256Of } from './state.ts';
 import { transferFiles } from './transfer.ts';
 import type { Tree } from './tree.ts';
 
@@ -17,6 +18,8 @@ export interface MirrorOptions {
   readonly keys: readonly PublicKey[];
   /** URL of the mirror, for its transfer files. */
   readonly baseUrl: string;
+  /** Replaces a newer index of the mirror: without it, whoever serves the tree could roll nodes back. */
+  readonly allowOlder?: boolean;
   /** Names; all unless said. */
   readonly extensions?: readonly string[];
   /** `portable` and release numbers; all unless said. */
@@ -34,6 +37,24 @@ export interface MirrorResult {
   readonly bytes: number;
 }
 
+/** Decides, before anything is made, that the place is a mirror of this tree, or may become one, and that it does not go back. */
+async function checkDestination({ destination, keys, allowOlder = false }: MirrorOptions, index: Index): Promise<void> {
+  const { index: there } = await readPublished(destination, keys, { firstPublish: true });
+  if (there === undefined) {
+    if (destination.isNew !== undefined && !(await destination.isNew()))
+      throw new UserError('the folder has other files, and no index: it is not a mirror', {
+        where: destination.where,
+        next: 'name a mirror, or an empty folder',
+      });
+    return;
+  }
+  if (there.serial > index.serial && !allowOlder)
+    throw new UserError(`the mirror has index ${there.serial}, and the tree has ${index.serial}: it went back, or an old copy is served`, {
+      where: destination.where,
+      next: 'look into why; if the tree was restored on purpose, pass --allow-older',
+    });
+}
+
 /**
  * Copies chosen parts of a published tree, for places without a network. Everything is checked on the way: the index by its signature,
  * everything else by the digests in it, and sums by theirs. Sums, index and signatures are the publisher's own: a mirror has no key. Only
@@ -43,7 +64,13 @@ export async function mirror(options: MirrorOptions): Promise<MirrorResult> {
   const { tree, destination, keys, baseUrl, report = () => undefined, signal } = options;
   const published = await readPublished(tree, keys);
   const { index } = published;
-  if (index === undefined) throw new UserError('nothing is published here', { where: tree.where });
+  if (index === undefined) throw new NoTreeError(tree);
+  if (!/^https?:\/\/[^/\s?#]+[^\s?#]*$/.test(baseUrl))
+    throw new UsageError(`'${baseUrl}' is not a valid http(s) URL`, {
+      where: '--base-url',
+      next: 'pass the URL under which nodes see the mirror',
+    });
+  await checkDestination(options, index);
   const names = options.extensions ?? index.extensions.map(({ name }) => name);
   const unknown = names.find((name) => !index.extensions.some((one) => one.name === name));
   if (unknown !== undefined)
@@ -68,7 +95,8 @@ export async function mirror(options: MirrorOptions): Promise<MirrorResult> {
     return new Map([[basename(path), bytes], [`${basename(path)}${SIGNATURE}`, signature]]); // prettier-ignore
   };
 
-  return destination.publish(async (staging) => {
+  const copy = async (staging: string): Promise<MirrorResult> => {
+    await destination.openToOthers?.(names, report);
     const copied: string[] = [];
     let total = 0;
     const stage = async (path: string, sha256: string): Promise<void> => {
@@ -76,14 +104,15 @@ export async function mirror(options: MirrorOptions): Promise<MirrorResult> {
       if (sha256Of(bytes) !== sha256)
         throw new UserError('the file is not the one that the signed index lists', { where: `${tree.where}/${path}` });
       const file = `${staging}/${sha256}`;
-      await writeFile(file, bytes);
+      await writeAtomic(file, bytes, PUBLIC_FILE);
       await destination.putOver(path, file, { size: bytes.length, sha256 });
     };
     const sums = new Map<string, Map<string, Buffer>>();
     for (const name of names) {
       const extension = await published.extension(name);
       if (extension === undefined) continue;
-      for (const { images, payloads } of extension.versions) {
+      for (const { images, payloads, withdrawn } of extension.versions) {
+        if (withdrawn !== undefined) continue; // no sums list them
         const chosen = images.filter(
           ({ target, architecture }) =>
             (options.targets === undefined || options.targets.includes(target)) &&
@@ -92,9 +121,8 @@ export async function mirror(options: MirrorOptions): Promise<MirrorResult> {
         for (const image of chosen) {
           signal?.throwIfAborted();
           report({ type: 'step', text: `copying ${image.path}` });
-          const staged = `${staging}/${image.sha256}`;
           // Into the staging folder first: a link to a file of another tree would share its fate.
-          await copyFile(await tree.file(image.path, image), staged, constants.COPYFILE_FICLONE);
+          const staged = await stageFile(staging, await tree.file(image.path, image), image.sha256);
           const sidecars = sidecarPaths(image.path);
           for (const [path, sha256] of [[sidecars.manifest, image.manifest], [sidecars.sbom, image.sbom], [sidecars.provenance, image.provenance]] as const) await stage(path, sha256); // prettier-ignore
           const payload = payloads[`${image.architecture} ${image.format}`];
@@ -126,13 +154,15 @@ export async function mirror(options: MirrorOptions): Promise<MirrorResult> {
       if (listed !== undefined) await stage(listed.path, listed.sha256);
     }
     await stage(index.packages.path, index.packages.sha256);
-    const keyFiles = new Map<string, Buffer>();
-    for (const path of Object.values(KEYS)) {
+    // The keyring that was given, not the one of the tree: whoever serves that could add a key, and nodes of the mirror would take it.
+    const keyFiles = new Map([[basename(KEYS.keyring), keyringOf(keys)]]);
+    for (const path of [KEYS.update, KEYS.certificate]) {
       const bytes = await tree.read(path);
       if (bytes !== undefined) keyFiles.set(basename(path), bytes);
     }
-    if (keyFiles.size > 0) await destination.replace('keys', keyFiles);
+    await destination.replace('keys', keyFiles);
     await destination.replace('', await signedPair(INDEX));
     return { where: destination.where, serial: index.serial, images: copied, bytes: total };
-  });
+  };
+  return untilNoConflict(() => destination.publish(copy), options);
 }

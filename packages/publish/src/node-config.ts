@@ -9,7 +9,7 @@ import {
   type Arch,
   type Target,
 } from '@flatcar/core';
-import type { Channel } from './layout.ts';
+import { urlPath, type Channel } from './layout.ts';
 import type { ExtensionIndex, PublishedImage, PublishedVersion } from './schema.ts';
 import { nodeFolder, transferText } from './transfer.ts';
 
@@ -47,6 +47,7 @@ const matching = (version: PublishedVersion, wanted: string | undefined): boolea
 
 /** The newest version that is not withdrawn and has an image for each target. */
 function choose({ name, kind, versions }: ExtensionIndex, { version: wanted }: Wanted, targets: readonly Target[], arch: Arch): Chosen {
+  const asked = wanted === undefined ? name : `${name} ${wanted}`;
   const candidates = versions.filter((version) => version.withdrawn === undefined && matching(version, wanted));
   const imageOf = (version: PublishedVersion, target: Target): PublishedImage | undefined =>
     version.images.find((image) => image.target === targetName(target) && image.architecture === arch);
@@ -67,12 +68,12 @@ function choose({ name, kind, versions }: ExtensionIndex, { version: wanted }: W
     return { name, kind, channel, version, images };
   }
   if (candidates.length === 0) {
-    throw new UserError(`${name} ${wanted ?? ''} is not published`, {
+    throw new UserError(`${asked} is not published`, {
       next: `there are: ${versions.filter(({ withdrawn }) => withdrawn === undefined).map(({ version }) => version).join(', ')}`, // prettier-ignore
     });
   }
   const there = [...new Set(candidates.flatMap(({ images }) => images.filter(({ architecture }) => architecture === arch).map(({ target }) => target)))]; // prettier-ignore
-  throw new UserError(`no ${name} ${wanted ?? ''} has an image for ${targets.map(targetName).join(' and ')} on ${arch}`, {
+  throw new UserError(`no ${asked} has an image for ${targets.map(targetName).join(' and ')} on ${arch}`, {
     next: there.length === 0 ? `there is none for ${arch}` : `there are images for: ${there.toSorted().join(', ')}`,
   });
 }
@@ -98,6 +99,8 @@ export interface NodeOptions {
   readonly baseUrl: string;
   /** Only images and their links: nothing is ever updated. */
   readonly minimal: boolean;
+  /** Names that the tree has, for errors. */
+  readonly published?: readonly string[];
   /** False leaves the stager out where it would be added. */
   readonly stager: boolean;
 }
@@ -142,7 +145,7 @@ function filesOf(
   const placed = images.map(({ target, image }) => {
     const path = `${nodeFolder(name)}/${image.path.split('/').at(-1)}`;
     return {
-      file: { path, contents: { source: `${url}/${image.path}`, sha512: image.sha512 } },
+      file: { path, contents: { source: `${url}/${urlPath(image.path)}`, sha512: image.sha512 } },
       link: { path: `${linkFolder(merges)}/${linkName(name, target)}`, target: path },
     };
   });
@@ -173,7 +176,9 @@ export async function nodeConfig(
     wanted.map(async (one) => {
       const index = await extension(one.name);
       if (index === undefined)
-        throw new UserError(`${one.name} is not published`, { next: 'flatcar-ext list shows what this repository has' });
+        throw new UserError(`${one.name} is not published`, {
+          next: options.published === undefined ? 'check the name' : `the tree has: ${options.published.join(', ') || 'nothing yet'}`,
+        });
       return choose(index, one, one.name === STAGER && hasPortable(index, arch) ? ['portable'] : targets, arch);
     }),
   );

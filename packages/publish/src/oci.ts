@@ -5,8 +5,9 @@ import { dispatcher, messageOf, sidecarPaths, UserError, type Arch, type Report 
 import type { PublicKey } from 'openpgp';
 import { request, type Dispatcher } from 'undici';
 import { TakenError } from './destination.ts';
+import { readBody, WITHOUT_REDIRECTS } from './http.ts';
 import type { PublishedImage, PublishedVersion } from './schema.ts';
-import { readPublished, sha256Of } from './state.ts';
+import { NoTreeError, readPublished, sha256Of } from './state.ts';
 import type { Tree } from './tree.ts';
 
 // OCI image-spec 1.1 (artifacts, referrers) and distribution-spec 1.1.
@@ -17,6 +18,9 @@ const EMPTY = { mediaType: 'application/vnd.oci.empty.v1+json', digest: `sha256:
 export const ARTIFACT = 'application/vnd.flatcar.extension.v1';
 const SBOM = 'application/spdx+json';
 const PROVENANCE = 'application/vnd.in-toto+json';
+
+/** Manifests and tokens are smaller: the distribution spec lets registries refuse manifests above 4 MiB. */
+const ANSWER_LIMIT = 4 << 20;
 
 interface Descriptor {
   readonly mediaType: string;
@@ -41,10 +45,28 @@ const described = (bytes: Buffer): { digest: string; size: number; bytes: Buffer
 /** The calls of the distribution spec that publishing takes. */
 function registry(host: string, env: Environment) {
   const base = `${/^(?:localhost|127\.0\.0\.1|\[::1\])(?::|$)/.test(host) ? 'http' : 'https'}://${host}`;
-  const { OCI_USERNAME: username, OCI_PASSWORD: password } = env;
+  const [username, password] = [env['OCI_USERNAME'] || undefined, env['OCI_PASSWORD'] || undefined];
   const basic =
     username === undefined || password === undefined ? undefined : `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
   const tokens = new Map<string, string>();
+
+  /**
+   * Where the registry says that tokens are given out: user and password go there. Only over https (or the same connection), and only to the
+   * registry's own host or one of the same domain (auth.docker.io for registry-1.docker.io), unless OCI_TOKEN_HOST names it.
+   */
+  function realmOf(realm: string): URL {
+    const url = URL.canParse(realm) ? new URL(realm) : undefined;
+    const domain = (name: string): string => name.split('.').slice(-2).join('.');
+    const isOwn =
+      url?.host === host || (url !== undefined && domain(host).includes('.') && domain(url.hostname) === domain(new URL(base).hostname));
+    const isSafe = url?.protocol === 'https:' || url?.origin === base;
+    if (url === undefined || !isSafe || !(isOwn || url.host === env['OCI_TOKEN_HOST']))
+      throw new UserError(`the registry asks for credentials to be sent to '${realm.slice(0, 200)}', which is not its own https host`, {
+        where: host,
+        next: `if that is right, set OCI_TOKEN_HOST=${url?.host ?? 'HOST'}; credentials never go over plain http`,
+      });
+    return url;
+  }
 
   /** A token for a repository, as the registry's challenge says where to get one. */
   async function tokenFor(repository: string, challenge: string): Promise<string | undefined> {
@@ -54,14 +76,15 @@ function registry(host: string, env: Environment) {
       string
     >;
     if (parameters['realm'] === undefined) return undefined;
-    const url = new URL(parameters['realm']);
+    const url = realmOf(parameters['realm']);
     if (parameters['service'] !== undefined) url.searchParams.set('service', parameters['service']);
     url.searchParams.set('scope', `repository:${repository}:pull,push`);
     const { statusCode, body } = await request(url, {
+      ...WITHOUT_REDIRECTS,
       dispatcher: dispatcher(),
       headers: basic === undefined ? {} : { authorization: basic },
     });
-    const text = await body.text();
+    const text = (await readBody(body, url.href, ANSWER_LIMIT)).toString();
     if (statusCode !== 200) return undefined;
     const { token, access_token: other } = JSON.parse(text) as { token?: string; access_token?: string };
     return `Bearer ${token ?? other ?? ''}`;
@@ -76,9 +99,11 @@ function registry(host: string, env: Environment) {
   ): Promise<Dispatcher.ResponseData> {
     const url = /^https?:/.test(path) ? path : `${base}/v2/${repository}/${path}`;
     const attempt = async (): Promise<Dispatcher.ResponseData> => {
-      const authorization = tokens.get(repository);
+      // Uploads may be sent to another host, which gets no token.
+      const authorization = new URL(url).origin === base ? tokens.get(repository) : undefined;
       try {
         return await request(url, {
+          ...WITHOUT_REDIRECTS,
           method,
           headers: { ...headers, ...(authorization === undefined ? {} : { authorization }) },
           ...(body === undefined ? {} : { body: body() }),
@@ -101,7 +126,7 @@ function registry(host: string, env: Environment) {
 
   async function expectStatus(response: Dispatcher.ResponseData, wanted: readonly number[], where: string): Promise<void> {
     if (wanted.includes(response.statusCode)) return response.body.dump();
-    const said = /"message":"([^"]*)"/.exec(await response.body.text())?.[1];
+    const said = /"message":"([^"]*)"/.exec((await readBody(response.body, where, ANSWER_LIMIT)).toString())?.[1];
     throw new UserError(`the registry answered ${response.statusCode}${said === undefined ? '' : `: ${said}`}`, {
       where: `${host}/${where}`,
     });
@@ -111,7 +136,8 @@ function registry(host: string, env: Environment) {
     async pushBlob(repository: string, blob: Blob): Promise<void> {
       const head = await send('HEAD', repository, `blobs/${blob.digest}`);
       await head.body.dump();
-      if (head.statusCode === 200) return;
+      // Registries send whoever reads a blob that is there to where it is stored.
+      if (head.statusCode === 200 || (head.statusCode >= 300 && head.statusCode < 400)) return;
       const start = await send('POST', repository, 'blobs/uploads/', { 'content-length': '0' });
       await expectStatus(start, [202], repository);
       const at = new URL(start.headers['location']?.toString() ?? '', base);
@@ -131,7 +157,7 @@ function registry(host: string, env: Environment) {
     async manifest(repository: string, reference: string): Promise<Buffer | undefined> {
       const response = await send('GET', repository, `manifests/${reference}`, { accept: `${MANIFEST}, ${INDEX}` });
       if (response.statusCode !== 404) {
-        if (response.statusCode === 200) return Buffer.from(await response.body.arrayBuffer());
+        if (response.statusCode === 200) return readBody(response.body, `${repository}:${reference}`, ANSWER_LIMIT);
         await expectStatus(response, [200], `${repository}:${reference}`);
       }
       await response.body.dump();
@@ -179,7 +205,7 @@ export async function pushOci(options: OciOptions): Promise<OciResult> {
   const remote = registry(host, env);
   const published = await readPublished(tree, keys);
   const { index } = published;
-  if (index === undefined) throw new UserError('nothing is published here', { where: tree.where });
+  if (index === undefined) throw new NoTreeError(tree);
   const names = options.extensions ?? index.extensions.map(({ name }) => name);
 
   const sidecar = async (path: string, sha256: string): Promise<Buffer> => {

@@ -1,10 +1,9 @@
 import type { KeyObject } from 'node:crypto';
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { compareVersions, hashFile, UserError } from '@flatcar/core';
+import { compareVersions, hashFile, makePublic, UserError } from '@flatcar/core';
 import { checkUpdate } from './check.ts';
 import { writePayload } from './crau.ts';
-import { ConflictError, TakenError, type Destination } from './destination.ts';
 import { officialBase, officialFolder } from './layout.ts';
 import type { UpdatePackage } from './schema.ts';
 import type { Staged, StagedImage } from './stage.ts';
@@ -40,6 +39,7 @@ export async function stageOfficial(staging: string, { input, image }: StagedIma
   const digests = await writePayload({ file: image.from, sha256: image.sha256 }, temporary, keys);
   const from = join(staging, digests.sha256);
   await rename(temporary, from);
+  await makePublic(from);
   await checkUpdate(from, image.sha256, keys);
   if ((await hashFile(from)) !== digests.sha256) throw new UserError('the update payload was changed while it was staged', { where: from });
   const update: Staged = { from, path: `${base}.gz`, sha256: digests.sha256, size: digests.size };
@@ -59,15 +59,4 @@ export async function stageOfficial(staging: string, { input, image }: StagedIma
       image: { path: raw.path, size: raw.size, sha256: raw.sha256 },
     },
   };
-}
-
-/**
- * A file of the official layout that no index lists yet. Its name has no version: what stands there may be another version's, of a publish
- * that died (then it is replaced) or, where nobody is kept out, of one at work (then it is waited for).
- */
-export async function putOfficial(destination: Destination, file: Staged): Promise<void> {
-  if (destination.locks) return destination.putOver(file.path, file.from, file);
-  await destination.put(file.path, file.from, file).catch((error: unknown) => {
-    throw error instanceof TakenError ? new ConflictError(`${destination.where}/${file.path}`) : error;
-  });
 }

@@ -1,4 +1,4 @@
-import { UserError } from '@flatcar/core';
+import { assertKeyCanSign, messageOf, UserError } from '@flatcar/core';
 import type { PrivateKey, PublicKey } from 'openpgp';
 
 const openpgp = (): Promise<typeof import('openpgp')> => import('openpgp');
@@ -76,24 +76,47 @@ export async function signDetached(bytes: Buffer, keys: readonly PrivateKey[]): 
   return Buffer.from(signature);
 }
 
-/** Fingerprints of the given keys by which a detached signature is good. */
-export async function goodSignatures(bytes: Buffer, signature: Buffer, keys: readonly PublicKey[]): Promise<Set<string>> {
+/** What the signatures of a file are worth. */
+export interface SignatureCheck {
+  /** Fingerprints of the given keys by which a signature is good now. */
+  readonly good: Set<string>;
+  /** Why the other signatures do not count. */
+  readonly problems: readonly string[];
+}
+
+/**
+ * Checks a detached signature. A key that has ended (expired, revoked for whatever reason) does not count, however old the signature says that
+ * it is: whoever has such a key can write any date.
+ */
+export async function checkSignatures(bytes: Buffer, signature: Buffer, keys: readonly PublicKey[]): Promise<SignatureCheck> {
   const { createMessage, readSignature, verify } = await openpgp();
   const good = new Set<string>();
+  const problems: string[] = [];
   try {
     const message = await createMessage({ binary: new Uint8Array(bytes) });
     const parsed = await readSignature({ binarySignature: new Uint8Array(signature) });
     const { signatures } = await verify({ message, signature: parsed, verificationKeys: [...keys] });
+    for (const { verified } of signatures) verified.catch(() => undefined); // each is awaited below
     for (const { keyID, verified } of signatures) {
-      const isGood = await verified.then(
-        () => true,
-        () => false,
-      );
       const key = keys.find((one) => one.getKeys(keyID).length > 0);
-      if (isGood && key !== undefined) good.add(key.getFingerprint());
+      if (key === undefined) {
+        problems.push(`key ${keyID.toHex().toUpperCase()} is not known`);
+        continue;
+      }
+      try {
+        await verified;
+        await assertKeyCanSign(key, keyID, 'the keyring');
+        good.add(key.getFingerprint());
+      } catch (error) {
+        problems.push(messageOf(error));
+      }
     }
-  } catch {
-    // Not a signature at all: nothing is good.
+  } catch (error) {
+    problems.push(signature.length === 0 ? 'there is no signature' : `the signature cannot be read: ${messageOf(error)}`);
   }
-  return good;
+  return { good, problems };
 }
+
+/** Fingerprints of the given keys by which a detached signature is good. */
+export const goodSignatures = async (bytes: Buffer, signature: Buffer, keys: readonly PublicKey[]): Promise<Set<string>> =>
+  (await checkSignatures(bytes, signature, keys)).good;

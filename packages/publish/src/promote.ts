@@ -3,7 +3,6 @@ import { mapParallel } from '@flatcar/core';
 import type { Destination } from './destination.ts';
 import { publicPem, type PublishKeys } from './keys.ts';
 import { KEYS } from './layout.ts';
-import { putOfficial } from './official.ts';
 import { keyringOf } from './pgp.ts';
 import type { ExtensionIndex } from './schema.ts';
 import type { Staged, StagedImage } from './stage.ts';
@@ -26,13 +25,22 @@ export interface Promotion {
   readonly index: ReadonlyMap<string, Buffer> | undefined;
 }
 
-/** Public keys, as nodes take them. */
-function publicKeyFiles({ trusted, update, certificate }: PublishKeys): Map<string, Buffer> {
-  return new Map([
-    [basename(KEYS.keyring), keyringOf(trusted)],
-    ...(update.length === 0 ? [] : [[basename(KEYS.update), Buffer.from(update.map(publicPem).join(''))] as const]),
-    ...(certificate === undefined ? [] : [[basename(KEYS.certificate), Buffer.from(certificate)] as const]),
-  ]);
+/**
+ * Public keys, as nodes take them. A publisher that has no key of a kind leaves what is published of it: the certificate of disk images that are
+ * there does not go because one publish signs none.
+ */
+async function publicKeyFiles(destination: Destination, { trusted, update, certificate }: PublishKeys): Promise<Map<string, Buffer>> {
+  const ours: readonly (readonly [string, Buffer | undefined])[] = [
+    [KEYS.keyring, keyringOf(trusted)],
+    [KEYS.update, update.length === 0 ? undefined : Buffer.from(update.map(publicPem).join(''))],
+    [KEYS.certificate, certificate === undefined ? undefined : Buffer.from(certificate)],
+  ];
+  const files = new Map<string, Buffer>();
+  for (const [path, bytes] of ours) {
+    const file = bytes ?? (await destination.read(path));
+    if (file !== undefined) files.set(basename(path), file);
+  }
+  return files;
 }
 
 /** Replaces files of one folder where one of them differs from what is served. */
@@ -48,14 +56,15 @@ export async function promote(destination: Destination, all: Promotion): Promise
   await mapParallel(
     all.images,
     async ({ image, sidecars }) => {
-      for (const file of sidecars) await destination.putOver(file.path, file.from, file);
-      await destination.put(image.path, image.from, image);
+      // Neither the index nor sums list any of them: sums were compared when they were signed.
+      for (const file of [...sidecars, image]) await destination.putOver(file.path, file.from, file);
     },
     4,
   );
-  for (const file of all.official) await putOfficial(destination, file);
+  // In one order for all publishers: where two wait for names that the other has taken, neither would get further.
+  for (const file of all.official.toSorted((a, b) => (a.path < b.path ? -1 : 1))) await destination.putOver(file.path, file.from, file);
   await destination.settle?.();
-  await replaceChanged(destination, 'keys', publicKeyFiles(all.keys));
+  await replaceChanged(destination, 'keys', await publicKeyFiles(destination, all.keys));
   for (const [folder, files] of all.sums) await destination.replace(folder, files);
   for (const extension of all.extensions) {
     const folders = Map.groupBy(transferFiles(extension, all.baseUrl), ([path]) => path.replace(/\/[^/]+$/, ''));

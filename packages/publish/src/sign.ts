@@ -1,6 +1,6 @@
 import { basename, dirname } from 'node:path';
 import { formatSums, mapParallel, parseSums, UserError } from '@flatcar/core';
-import { TakenError, type Destination } from './destination.ts';
+import { ConflictError, TakenError, type Destination } from './destination.ts';
 import type { PublishKeys } from './keys.ts';
 import { SIGNATURE, SUMS } from './layout.ts';
 import { foldersOf } from './merge.ts';
@@ -38,11 +38,13 @@ async function sumsOf(
   listed: readonly { path: string; sha256: string }[],
   gone: ReadonlySet<string>,
   keys: PublishKeys,
-  isFixed: boolean,
+  { isFixed, patient }: { isFixed: boolean; patient: boolean },
 ): Promise<string> {
   const path = `${folder}/${SUMS}`;
   const [bytes, signature] = [await destination.read(path), await destination.read(`${path}${SIGNATURE}`)];
   const isOurs = bytes !== undefined && signature !== undefined && (await goodSignatures(bytes, signature, keys.trusted)).size > 0;
+  // Sums and signature of another publisher, who has replaced one of the two by now.
+  if (patient && bytes !== undefined && !isOurs) throw new ConflictError(`${destination.where}/${path}`);
   const sums = isOurs ? parseSums(bytes.toString(), path) : new Map<string, string>();
   for (const { path: file, sha256 } of listed) {
     const name = basename(file);
@@ -62,6 +64,8 @@ export interface Summed {
   readonly folders: Iterable<string>;
   /** Paths that no sums may list any more; their folders' sums are looked at, too. */
   readonly gone: readonly string[];
+  /** True while sums whose signature does not fit are taken for those of another publisher at work: then a ConflictError. */
+  readonly patient?: boolean;
 }
 
 /** A file that sums list. */
@@ -77,7 +81,7 @@ interface Listed {
 export async function signSums(
   destination: Destination,
   keys: PublishKeys,
-  { extensions, packages, folders: official, gone: retired }: Summed,
+  { extensions, packages, folders: official, gone: retired, patient = false }: Summed,
 ): Promise<Map<string, Map<string, Buffer>>> {
   const folders = new Map<string, { listed: Listed[]; gone: Set<string>; isFixed: boolean }>();
   for (const index of extensions) {
@@ -98,7 +102,7 @@ export async function signSums(
   await mapParallel(
     [...folders],
     async ([folder, { listed, gone, isFixed }]) => {
-      const text = await sumsOf(destination, folder, listed, gone, keys, isFixed);
+      const text = await sumsOf(destination, folder, listed, gone, keys, { isFixed, patient });
       const same = (await destination.read(`${folder}/${SUMS}`))?.toString() === text;
       if (same && (await signedByUs(destination, `${folder}/${SUMS}`, keys))) return;
       result.set(folder, await signed(SUMS, text, keys));
@@ -106,4 +110,21 @@ export async function signSums(
     8,
   );
   return result;
+}
+
+/**
+ * Checks, where nobody is kept out, that sums list what the index lists: another publisher may have replaced sums that it read before ours were
+ * there. A ConflictError then, and the next attempt enters what is missing.
+ */
+export async function checkListed(destination: Destination, extensions: Iterable<ExtensionIndex>): Promise<void> {
+  const folders = [...extensions].flatMap((index) => [...foldersOf(index)]);
+  await mapParallel(
+    folders,
+    async ([folder, listed]) => {
+      const path = `${folder}/${SUMS}`;
+      const sums = parseSums((await destination.read(path))?.toString() ?? '', path);
+      if (listed.some((image) => sums.get(basename(image.path)) !== image.sha256)) throw new ConflictError(`${destination.where}/${path}`);
+    },
+    8,
+  );
 }

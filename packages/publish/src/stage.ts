@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { copyFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { fsync, hashFile, replaceFile, UserError, writeAtomic, type Payload } from '@flatcar/core';
+import { fsync, hashFile, makePublic, PUBLIC_FILE, replaceFile, UserError, writeAtomic, type Payload } from '@flatcar/core';
 import { checkEvidence, checkImage } from './check.ts';
 import type { FileAbout } from './destination.ts';
 import type { Input } from './inputs.ts';
@@ -24,13 +24,15 @@ export interface StagedImage {
 }
 
 /** Copies a file into the staging folder, under its digest: what is there under it already is taken, and checked like all else. */
-async function stageFile(staging: string, file: string, sha256: string): Promise<string> {
+export async function stageFile(staging: string, file: string, sha256: string): Promise<string> {
   const staged = join(staging, sha256);
-  if ((await hashFile(staged).catch(() => undefined)) === sha256) return staged;
-  await replaceFile(staged, async (temporary) => {
-    await copyFile(file, temporary, constants.COPYFILE_FICLONE);
-    await fsync(temporary);
-  });
+  if ((await hashFile(staged).catch(() => undefined)) !== sha256)
+    await replaceFile(staged, async (temporary) => {
+      await copyFile(file, temporary, constants.COPYFILE_FICLONE);
+      await fsync(temporary);
+    });
+  // A copy has the mode of what was copied, and what a strict umask left of it.
+  await makePublic(staged);
   return staged;
 }
 
@@ -39,7 +41,7 @@ export async function stageText(staging: string, path: string, text: string): Pr
   const bytes = Buffer.from(text);
   const sha256 = sha256Of(bytes);
   const from = join(staging, sha256);
-  await writeAtomic(from, bytes);
+  await writeAtomic(from, bytes, PUBLIC_FILE);
   return { from, path, sha256, size: bytes.length };
 }
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { UserError } from '@flatcar/core';
 import type { PublicKey } from 'openpgp';
 import { extensionIndexPath, INDEX, SIGNATURE } from './layout.ts';
-import { goodSignatures } from './pgp.ts';
+import { checkSignatures } from './pgp.ts';
 import {
   parseExtensionIndex,
   parseIndex,
@@ -19,7 +19,23 @@ export interface Source {
   readonly where: string;
   /** A small file; undefined where there is none. */
   read(path: string): Promise<Buffer | undefined>;
+  /** Why a file that was read is undefined, where the place said so. */
+  absence?(path: string): string | undefined;
 }
+
+/** There is no index where a published tree was expected. */
+export class NoTreeError extends UserError {
+  constructor(source: Source, next = 'check the name; for a tree that is meant to be empty until its first publish, pass --first-publish') {
+    const why = source.absence?.(INDEX);
+    super(`nothing is published here: ${why === undefined ? `there is no ${INDEX}` : `${why} for ${INDEX}`}`, {
+      where: source.where,
+      next,
+    });
+    this.name = 'NoTreeError';
+  }
+}
+
+const EMPTY: Published = { index: undefined, extension: async () => undefined, packages: async () => [] };
 
 export const sha256Of = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 
@@ -46,16 +62,24 @@ async function readListed(source: Source, { path, size, sha256 }: PublishedFile)
 
 /**
  * Reads a published tree. With keys, the index must be signed by one of them; without, nobody vouches for it: only for local trees that
- * are looked at.
+ * are looked at. A tree without an index is a NoTreeError unless `firstPublish` says that it may be empty.
  */
-export async function readPublished(source: Source, keys: readonly PublicKey[] | undefined): Promise<Published> {
+export async function readPublished(
+  source: Source,
+  keys: readonly PublicKey[] | undefined,
+  { firstPublish = false }: { firstPublish?: boolean } = {},
+): Promise<Published> {
   const { where } = source;
   const bytes = await source.read(INDEX);
-  if (bytes === undefined) return { index: undefined, extension: async () => undefined, packages: async () => [] };
+  if (bytes === undefined) {
+    if (firstPublish) return EMPTY;
+    throw new NoTreeError(source);
+  }
   if (keys !== undefined) {
     const signature = (await source.read(`${INDEX}${SIGNATURE}`)) ?? Buffer.alloc(0);
-    if ((await goodSignatures(bytes, signature, keys)).size === 0)
-      throw new UserError('the index has no good signature by a known key', {
+    const { good, problems } = await checkSignatures(bytes, signature, keys);
+    if (good.size === 0)
+      throw new UserError(`the index has no good signature by a known key${problems.length === 0 ? '' : `: ${problems.join('; ')}`}`, {
         where: `${where}/${INDEX}`,
         next: 'use the keys of whoever publishes this tree; while it is being published, try again',
       });

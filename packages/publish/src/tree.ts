@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import { fetchBlob, hashFile, UserError, type Report, type Store } from '@flatcar/core';
 import type { FileAbout } from './destination.ts';
 import { httpSource } from './http.ts';
+import { urlPath } from './layout.ts';
 import type { Source } from './state.ts';
 
 /** A published tree that is read: small files as they come, large ones only with the digest that they must have. */
@@ -11,7 +12,8 @@ export interface Tree extends Source {
   file(path: string, about: FileAbout): Promise<string>;
 }
 
-function localTree(dir: string): Tree {
+/** A published tree in a folder of this machine. */
+export function localTree(dir: string): Tree {
   const root = resolve(dir);
   return {
     where: root,
@@ -31,16 +33,12 @@ function localTree(dir: string): Tree {
   };
 }
 
-function remoteTree(url: string, store: Store, report: Report | undefined): Tree {
+/** A published tree on a web server. */
+export function remoteTree(url: string, store: Store, report: Report | undefined): Tree {
   const source = httpSource(url);
   return {
     ...source,
     file: (path, { size, sha256 }) =>
-      fetchBlob(store, { url: `${source.where}/${path}`, sha256, size }, report === undefined ? {} : { report }),
+      fetchBlob(store, { url: `${source.where}/${urlPath(path)}`, sha256, size }, report === undefined ? {} : { report }),
   };
-}
-
-/** Opens a published tree: a folder, or a URL under which one is served. */
-export function openTree(where: string, store: Store, report?: Report): Tree {
-  return /^https?:\/\//.test(where) ? remoteTree(where, store, report) : localTree(where);
 }

@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import {
   bindTargets, catalogue, digestOf, imageVersion, nearest, openTools, selectTargets, UserError, type Report, type SignKeys, type Store, type Target,
 } from '@flatcar/core'; // prettier-ignore
-import type { Destination } from './destination.ts';
+import { TakenError, type Destination } from './destination.ts';
 import type { PublishKeys } from './keys.ts';
 import { publish, type PublishResult } from './publish.ts';
 import { restorePayload } from './restore.ts';
+import type { ExtensionIndex, PublishedVersion } from './schema.ts';
 import { readPublished } from './state.ts';
 import type { Tree } from './tree.ts';
 
@@ -21,6 +22,9 @@ export interface WithdrawOptions {
   readonly destination: Destination;
   readonly keys: PublishKeys;
   readonly sign?: SignKeys;
+  /** As of publish. */
+  readonly withoutRoothashSignature?: boolean;
+  readonly withoutUpdatePayloads?: boolean;
   readonly store: Store;
   readonly report: Report;
   readonly signal?: AbortSignal;
@@ -35,55 +39,115 @@ function targetOf(name: string, format: 'squashfs' | 'ddi'): Target {
   return { ...like, number: name, format, arches: ['x86-64', 'arm64'] };
 }
 
-/**
- * Withdraws a version: nodes stay on what they have when a version merely disappears, so a higher revision of it is published that has the
- * content of another version, for every target. The bad version leaves all sums and is marked in the index.
- */
-export async function withdraw(options: WithdrawOptions): Promise<PublishResult & { version: string }> {
-  const { name, version, content, reason, tree, destination, keys, store, report, signal, sign } = options;
-  const index = await (await readPublished(tree, keys.trusted)).extension(name);
+/** What is to be withdrawn, and what takes its place. */
+interface Withdrawal {
+  readonly index: ExtensionIndex;
+  readonly bad: PublishedVersion;
+  readonly good: PublishedVersion;
+}
+
+/** Looks the two versions up. With `done`, the version is withdrawn already and this one took its place. */
+async function lookUp({
+  name,
+  version,
+  content,
+  tree,
+  keys,
+}: WithdrawOptions): Promise<Withdrawal | { readonly done: string; readonly serial: number }> {
+  const published = await readPublished(tree, keys.trusted);
+  const index = await published.extension(name);
+  const usable = (index?.versions ?? []).filter((one) => one.version !== version && one.withdrawn === undefined && one.images.length > 0);
+  const there = (versions: readonly PublishedVersion[]): string => versions.map((one) => one.version).join(', ') || 'nothing';
   const bad = index?.versions.find((one) => one.version === version);
-  const good = index?.versions.find((one) => one.version === content);
-  if (index === undefined || bad === undefined) throw new UserError(`${name} ${version} is not published`, { where: tree.where });
-  if (bad.withdrawn !== undefined)
-    throw new UserError(`${name} ${version} is withdrawn already, ${bad.withdrawn.by} took its place`, { where: tree.where });
-  if (good === undefined || good === bad || good.withdrawn !== undefined || good.images.length === 0)
+  if (index === undefined || bad === undefined)
+    throw new UserError(`${name} ${version} is not published`, {
+      where: tree.where,
+      next:
+        index === undefined
+          ? `the tree has: ${(published.index?.extensions ?? []).map((one) => one.name).join(', ') || 'nothing'}`
+          : `of ${name} it has: ${there(index.versions)}`,
+    });
+  if (bad.withdrawn !== undefined) return { done: bad.withdrawn.by, serial: published.index?.serial ?? 0 };
+  const good = usable.find((one) => one.version === content);
+  if (good === undefined)
     throw new UserError(`${name} ${content} cannot take its place`, {
       where: tree.where,
-      next: `published: ${index.versions.filter((one) => one !== bad && one.withdrawn === undefined && one.images.length > 0).map((one) => one.version).join(', ')}`, // prettier-ignore
+      next:
+        usable.length === 0 ? 'no other version of it is published: publish a fixed one instead' : `versions that can: ${there(usable)}`,
     });
+  return { index, bad, good };
+}
+
+/** Binds the content of the good version under the name of the replacement, for all of its targets, into a folder that can be published. */
+async function bindReplacement(
+  options: WithdrawOptions,
+  { index, bad, good }: Withdrawal,
+  revision: number,
+  temp: string,
+): Promise<string> {
+  const { name, content, tree, store, report, signal, sign } = options;
+  const out = join(temp, name);
+  await mkdir(join(out, 'payload'), { recursive: true });
+  for (const slot of Object.keys(good.payloads).toSorted()) {
+    signal?.throwIfAborted();
+    const of = good.images.filter(({ architecture, format }) => `${architecture} ${format}` === slot);
+    const [first] = of;
+    if (first === undefined) continue;
+    const { architecture: arch, format } = first;
+    const { payload: before, file } = await restorePayload(tree, index, { version: content, arch, format }, temp);
+    const version = imageVersion(bad.upstream, revision);
+    const key = digestOf({ step: 'withdraw', from: before.key, version });
+    const payload = { ...before, key, version, upstream: bad.upstream, revision };
+    const targets = of.map(({ target }) => targetOf(target, format));
+    await bindTargets(payload, file, targets, {
+      out,
+      store,
+      tools: openTools(store, report),
+      report,
+      ...(sign === undefined ? {} : { sign }),
+    });
+    await writeFile(join(out, 'payload', `${key}.payload.json`), JSON.stringify(payload));
+  }
+  return out;
+}
+
+/**
+ * Withdraws a version: nodes stay on what they have when a version merely disappears, so a higher revision of it is published that has the
+ * content of another version, for every target. The bad version leaves all sums and is marked in the index. What is withdrawn already (by a
+ * run that was killed after its last step, or by somebody else at the same time) stays so.
+ */
+export async function withdraw(options: WithdrawOptions): Promise<PublishResult & { version: string }> {
+  const { name, version, reason, tree, destination, keys, store, report, signal } = options;
+  const isDone = (serial: number, by: string): PublishResult & { version: string } => {
+    report({ type: 'notice', text: `${name} ${version} is withdrawn already, ${by} took its place` });
+    return { where: destination.where, serial, added: [], unchanged: 0, retired: [], signed: [], version: by };
+  };
+  const found = await lookUp(options);
+  if ('done' in found) return isDone(found.serial, found.done);
+  const { index, bad } = found;
   const revision = Math.max(...index.versions.filter(({ upstream }) => upstream === bad.upstream).map((one) => one.revision)) + 1;
   const replacement = imageVersion(bad.upstream, revision);
   return store.withTemp(async (temp) => {
-    const out = join(temp, name);
-    await mkdir(join(out, 'payload'), { recursive: true });
-    for (const slot of Object.keys(good.payloads).toSorted()) {
-      signal?.throwIfAborted();
-      const of = good.images.filter(({ architecture, format }) => `${architecture} ${format}` === slot);
-      const [first] = of;
-      if (first === undefined) continue;
-      const { architecture: arch, format } = first;
-      const { payload: before, file } = await restorePayload(tree, index, { version: content, arch, format }, temp);
-      const key = digestOf({ step: 'withdraw', from: before.key, version: replacement });
-      const payload = { ...before, key, version: replacement, upstream: bad.upstream, revision };
-      const targets = of.map(({ target }) => targetOf(target, format));
-      await bindTargets(payload, file, targets, {
-        out,
-        store,
-        tools: openTools(store, report),
-        report,
-        ...(sign === undefined ? {} : { sign }),
-      });
-      await writeFile(join(out, 'payload', `${key}.payload.json`), JSON.stringify(payload));
-    }
+    const out = await bindReplacement(options, found, revision, temp);
     const result = await publish({
       paths: [out],
       destination,
       keys,
       report,
       withdraw: { name, version, reason, by: replacement },
+      withoutRoothashSignature: options.withoutRoothashSignature === true,
+      withoutUpdatePayloads: options.withoutUpdatePayloads === true,
       ...(signal === undefined ? {} : { signal }),
+    }).catch(async (error: unknown) => {
+      if (!(error instanceof TakenError)) throw error;
+      const now = await lookUp(options);
+      if ('done' in now) return isDone(now.serial, now.done);
+      throw new UserError(`${name} ${replacement} was published by somebody else meanwhile`, {
+        where: tree.where,
+        next: 'run withdraw again',
+        cause: error,
+      });
     });
-    return { ...result, version: replacement };
+    return { ...result, version: 'version' in result ? result.version : replacement };
   });
 }

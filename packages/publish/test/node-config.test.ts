@@ -190,7 +190,7 @@ describe('what is refused', () => {
     [['nothing'], STABLE, /nothing is not published/],
     [['kubernetes@1.35'], STABLE, /kubernetes 1\.35 is not published/],
     [['kubernetes@1.36.2'], STABLE, /kubernetes 1\.36\.2 is not published/], // withdrawn
-    [['debug-tools'], BETA, /no debug-tools {2}has an image for 4757\.1\.0 on x86-64/],
+    [['debug-tools'], BETA, /no debug-tools has an image for 4757\.1\.0 on x86-64/],
     [['docker', 'containerd'], STABLE, /docker and containerd cannot be merged together/],
     [['kubernetes', 'kubernetes@1.36'], STABLE, /kubernetes is named twice/],
     [['kubernetes'], `portable,${STABLE}`, /either portable or releases/],
@@ -323,9 +323,9 @@ describe('a published tree over HTTP', () => {
     await writeFile(join(dir, 'others.gpg'), Buffer.concat(sums.map((key) => Buffer.from(key.toPublic().write()))));
     const args = ['butane', 'demo', '--release', STABLE, '--arch', 'x86-64'];
     await expect(cli(...args, '--base-url', url, '--keyring', join(dir, 'others.gpg'))).rejects.toThrow('no good signature');
-    await expect(cli(...args, '--base-url', `${url}/nothing`)).rejects.toThrow('there is no published tree');
+    await expect(cli(...args, '--base-url', `${url}/nothing`)).rejects.toThrow('nothing is published here');
     await expect(cli(...args, '--base-url', `${url}/broken`, '--keyring', join(dir, 'others.gpg'))).rejects.toThrow('answered 503');
-    await expect(cli(...args, '--base-url', 'extensions.example.org')).rejects.toThrow('no http(s) URL');
+    await expect(cli(...args, '--base-url', 'extensions.example.org')).rejects.toThrow('not a valid http(s) URL');
     await expect(
       readPublished(httpSource(url), await readKeyring((await httpSource(url).read(KEYS.keyring)) ?? Buffer.alloc(0), url)),
     ).resolves.toBeDefined();

@@ -57,7 +57,13 @@ beforeEach(() => {
 
 const destination = (): Destination => s3Destination(`s3://bucket/tree${prefix}`, bucket.env);
 const into = (...versions: string[]): Promise<PublishResult> =>
-  publish({ paths: versions.map((version) => join(dir, version)), destination: destination(), keys, baseUrl: 'https://one.example.org' });
+  publish({
+    paths: versions.map((version) => join(dir, version)),
+    destination: destination(),
+    keys,
+    baseUrl: 'https://one.example.org',
+    firstPublish: true,
+  });
 const at = (path: string): string => join(bucket.dir, `tree${prefix}`, path);
 function names(folder: string): string[] {
   execFileSync('gpgv', ['--quiet', '--keyring', at('keys/import-pubring.gpg'), 'SHA256SUMS.gpg', 'SHA256SUMS'], {

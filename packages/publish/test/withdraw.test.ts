@@ -37,7 +37,7 @@ beforeAll(async () => {
   ] as const)
     // prettier-ignore
     await buildDemo(join(dir, `${name}-${version}`), { name, version, targets });
-  await publish({ paths: ['demo-1.0.0', 'demo-1.0.1', 'other-3.0'].map((name) => join(dir, name)), destination: localDestination(tree), keys, baseUrl: 'https://one.example.org' }); // prettier-ignore
+  await publish({ paths: ['demo-1.0.0', 'demo-1.0.1', 'other-3.0'].map((name) => join(dir, name)), destination: localDestination(tree), keys, withoutRoothashSignature: true, baseUrl: 'https://one.example.org' }); // prettier-ignore
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
@@ -69,7 +69,12 @@ test('one more release is bound from the published tree, with the same bytes as 
     });
     const [built] = await buildDemo(join(dir, 'again'), { version: '1.0.1', targets: [target] });
     expect(image?.sha256).toBe(built?.images[0]?.sha256);
-    const result = await publish({ paths: [join(dir, 'bound')], destination: localDestination(tree), keys });
+    const result = await publish({
+      paths: [join(dir, 'bound')],
+      destination: localDestination(tree),
+      keys,
+      withoutRoothashSignature: true,
+    });
     expect(result.added.at(-1)).toBe(`demo/${target.number}/demo-1.0.1-${target.number}-x86-64.raw`);
   }
 });
@@ -127,7 +132,16 @@ test('a mirror refuses a tampered image, a tampered index and a foreign key, and
 
 test('a withdrawn version is followed by a higher revision with the content of another, for every target', async () => {
   const destination = localDestination(tree);
-  const ask = { name: 'demo', reason: 'it eats data', tree: destination.tree(store), destination, keys, store, report: () => undefined };
+  const ask = {
+    name: 'demo',
+    reason: 'it eats data',
+    tree: destination.tree(store),
+    destination,
+    keys,
+    withoutRoothashSignature: true,
+    store,
+    report: () => undefined,
+  };
   await expect(withdraw({ ...ask, version: '9.9', content: '1.0.0' })).rejects.toThrow('demo 9.9 is not published');
   await expect(withdraw({ ...ask, version: '1.0.1', content: '1.0.1' })).rejects.toThrow('cannot take its place');
   const result = await withdraw({ ...ask, version: '1.0.1', content: '1.0.0' });
@@ -146,5 +160,6 @@ test('a withdrawn version is followed by a higher revision with the content of a
   await unpackImage(openTools(store), join(tree, `demo/${stable.number}/demo-1.0.1-1-4593.2.5-x86-64.raw`), 'squashfs', 'x86-64', out);
   expect(await readFile(join(out, 'usr/bin/demo'), 'utf8')).toContain('demo 1.0.0');
   expect(await readFile(join(out, 'usr/lib/extension-release.d/extension-release.demo'), 'utf8')).toContain('SYSEXT_VERSION_ID=1.0.1-1');
-  await expect(withdraw({ ...ask, version: '1.0.1', content: '1.0.0' })).rejects.toThrow('is withdrawn already');
+  // Killed after its last step, or asked for twice: it is done.
+  expect(await withdraw({ ...ask, version: '1.0.1', content: '1.0.0' })).toMatchObject({ version: '1.0.1-1', added: [] });
 });

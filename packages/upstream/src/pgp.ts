@@ -1,4 +1,4 @@
-import { messageOf, UserError } from '@flatcar/core';
+import { assertKeyCanSign, messageOf, shownFingerprint as shown, UserError } from '@flatcar/core';
 import type { Key } from 'openpgp';
 
 /** Who may sign. */
@@ -13,7 +13,6 @@ export interface Signers {
 
 const ARMOR = /^-----BEGIN PGP/m;
 const plain = (fingerprint: string): string => fingerprint.replaceAll(/[\s:]|^0x/gi, '').toLowerCase();
-const shown = (fingerprint: string): string => `0x${fingerprint.toUpperCase()}`;
 
 /** The pinned keys of a key file. Every pinned fingerprint must be there; keys that are not pinned do not count. */
 async function readSigners({ keys, fingerprints, where }: Signers): Promise<Key[]> {
@@ -41,19 +40,6 @@ async function readSigners({ keys, fingerprints, where }: Signers): Promise<Key[
   });
 }
 
-/** Refuses keys that are expired or revoked now: with those, a signature's own date proves nothing. */
-async function assertGood(key: Key, keyId: Parameters<Key['getSigningKey']>[0], where: string): Promise<void> {
-  const name = shown(key.getFingerprint());
-  const next = 'refresh the key file from upstream, and look into why the key ended';
-  if (await key.isRevoked()) throw new UserError(`key ${name} is revoked`, { where, next });
-  const ends = await key.getExpirationTime();
-  if (ends instanceof Date && ends.getTime() <= Date.now())
-    throw new UserError(`key ${name} expired on ${ends.toISOString().slice(0, 10)}`, { where, next });
-  await key.getSigningKey(keyId).catch((cause: unknown) => {
-    throw new UserError(`key ${name} must not sign: ${messageOf(cause)}`, { where, next, cause });
-  });
-}
-
 interface Checked {
   readonly keyID: Parameters<Key['getSigningKey']>[0] & { toHex(): string };
   readonly verified: Promise<true>;
@@ -71,7 +57,7 @@ async function signerOf(signatures: readonly Checked[], keys: readonly Key[], wh
       continue;
     }
     try {
-      await assertGood(key, keyID, keyFile);
+      await assertKeyCanSign(key, keyID, keyFile);
       await verified;
       return shown(key.getFingerprint());
     } catch (cause) {

@@ -1,9 +1,20 @@
 import { readdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { formatOf, selectTargets, targetName, UserError, type Image, type Payload, type Target } from '@flatcar/core';
+import {
+  formatOf,
+  selectTargets,
+  targetName,
+  UserError,
+  type Image,
+  type Payload,
+  type Report,
+  type SignKeys,
+  type Store,
+  type Target,
+} from '@flatcar/core';
 import type { Command } from 'commander';
 import { archOption, arches, gitCommit, releaseOption } from '../options.ts';
-import { keyringOption, keysOption, signKeys, trustedKeys } from '../published.ts';
+import { keyringOption, keysOption, trustedKeys, withSignKeys } from '../published.ts';
 import { readable, reporter, show, table } from '../terminal.ts';
 
 interface Flags {
@@ -20,8 +31,10 @@ interface Flags {
 
 /** Payload records below the given files and folders. */
 async function recordsIn(paths: readonly string[]): Promise<string[]> {
+  const { localPath } = await import('@flatcar/publish');
   const found: string[] = [];
-  for (const path of paths) {
+  for (const word of paths) {
+    const path = localPath(word, 'bind', 'to bind what is published: flatcar-ext bind NAME --published WHERE');
     const info = await stat(path).catch((cause: unknown) => {
       throw new UserError('there is no such payload record or folder', { where: path, cause });
     });
@@ -62,7 +75,7 @@ async function* built(paths: readonly string[], targets: readonly Target[]): Asy
 async function* restored(names: readonly string[], flags: Flags, targets: readonly Target[], temp: string): AsyncGenerator<Ready> {
   const { ARCHES, openStore } = await import('@flatcar/core');
   const { openTree, readPublished, restorePayload } = await import('@flatcar/publish');
-  const tree = openTree(flags.published ?? '', openStore());
+  const tree = openTree(flags.published ?? '', openStore(), { flag: '--published' });
   const published = await readPublished(tree, await trustedKeys(flags));
   const formats = new Set(targets.map(formatOf));
   for (const word of names) {
@@ -79,6 +92,44 @@ async function* restored(names: readonly string[], flags: Flags, targets: readon
   }
 }
 
+/** Binds each payload to the targets that take its format; throws when a target has none. */
+async function bindAll(
+  paths: readonly string[],
+  flags: Flags,
+  { store, sign, report, signal }: { store: Store; sign: SignKeys | undefined; report: Report; signal: AbortSignal },
+): Promise<Image[]> {
+  const { bindTargets, openTools } = await import('@flatcar/core');
+  const targets = selectTargets(flags.release);
+  const tools = openTools(store, report);
+  const commit = await gitCommit();
+  const images: Image[] = [];
+  const bound = new Set<string>();
+  await store.withTemp(async (temp) => {
+    for await (const { payload, file } of flags.published === undefined ? built(paths, targets) : restored(paths, flags, targets, temp)) {
+      signal.throwIfAborted();
+      const fitting = targets.filter((target) => formatOf(target) === payload.format);
+      images.push(
+        ...(await bindTargets(payload, file, fitting, {
+          out: resolve(flags.out, payload.extension),
+          store,
+          tools,
+          report,
+          signal,
+          ...(sign === undefined ? {} : { sign }),
+          ...(commit === undefined ? {} : { gitCommit: commit }),
+        })),
+      );
+      for (const target of fitting) bound.add(targetName(target));
+    }
+  });
+  const missing = targets.map(targetName).filter((name) => !bound.has(name));
+  if (missing.length > 0)
+    throw new UserError(`no payload has the format that ${missing.join(', ')} takes`, {
+      next: `build one: flatcar-ext build … --release ${missing.join(',')}`,
+    });
+  return images;
+}
+
 /** `bind`: images of payloads that are there, without any extension's code. */
 export function addBind(root: Command, signal: AbortSignal): void {
   root
@@ -90,7 +141,7 @@ export function addBind(root: Command, signal: AbortSignal): void {
     )
     .addOption(releaseOption().makeOptionMandatory())
     .requiredOption('--out <dir>', 'where images go: <dir>/<extension>/<target>/')
-    .option('--published <where>', 'take the payloads from a published tree, a folder or a URL: nothing is built')
+    .option('--published <where>', 'take the payloads from a published tree (a folder, https://… or s3://bucket/prefix): nothing is built')
     .addOption(archOption())
     .addOption(keyringOption())
     .option('--key <file>', 'PEM key that signs the roothash of disk images')
@@ -105,41 +156,9 @@ Examples:
   flatcar-ext bind kubernetes containerd --published https://extensions.example.org --keyring publisher.gpg --release stable --out images`,
     )
     .action(async (paths: string[], flags: Flags) => {
-      const sign = await signKeys(flags);
-      const { bindTargets, openStore, openTools } = await import('@flatcar/core');
-      const targets = selectTargets(flags.release);
+      const { openStore } = await import('@flatcar/core');
       const { report, done } = await reporter();
-      const store = openStore();
-      const tools = openTools(store, report);
-      const commit = await gitCommit();
-      const images: Image[] = [];
-      const bound = new Set<string>();
-      await store.withTemp(async (temp) => {
-        for await (const { payload, file } of flags.published === undefined
-          ? built(paths, targets)
-          : restored(paths, flags, targets, temp)) {
-          signal.throwIfAborted();
-          const fitting = targets.filter((target) => formatOf(target) === payload.format);
-          images.push(
-            ...(await bindTargets(payload, file, fitting, {
-              out: resolve(flags.out, payload.extension),
-              store,
-              tools,
-              report,
-              signal,
-              ...(sign === undefined ? {} : { sign }),
-              ...(commit === undefined ? {} : { gitCommit: commit }),
-            })),
-          );
-          for (const target of fitting) bound.add(targetName(target));
-        }
-      });
-      done();
-      const missing = targets.map(targetName).filter((name) => !bound.has(name));
-      if (missing.length > 0)
-        throw new UserError(`no payload has the format that ${missing.join(', ')} takes`, {
-          next: `build one: flatcar-ext build … --release ${missing.join(',')}`,
-        });
+      const images = await withSignKeys(flags, (sign) => bindAll(paths, flags, { store: openStore(), sign, report, signal })).finally(done);
       show(images, flags.json, (made) =>
         table([
           ['extension', 'version', 'target', 'arch', 'format', 'size', 'file'],

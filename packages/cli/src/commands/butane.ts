@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises';
-import { hostArch, parseArch, selectTargets, UserError } from '@flatcar/core';
+import { hostArch, parseArch, UsageError } from '@flatcar/core';
 import type { NodeResult, Source } from '@flatcar/publish';
 import { Argument, Option, type Command } from 'commander';
 import { releaseOption } from '../options.ts';
+import { targetsNamed } from '../published.ts';
 
 interface Flags {
   readonly release: string;
@@ -14,48 +14,47 @@ interface Flags {
   readonly stager: boolean;
 }
 
-async function sourceOf(where: string): Promise<Source> {
-  const { httpSource, localDestination } = await import('@flatcar/publish');
-  return /^https?:\/\//.test(where) ? httpSource(where) : localDestination(where);
-}
-
 /** The config, from the published index alone. */
 async function configOf(words: readonly string[], flags: Flags): Promise<NodeResult & { serial: number }> {
-  const { KEYS, nodeConfig, parseWanted, readKeyring, readPublished } = await import('@flatcar/publish');
+  const { openStore } = await import('@flatcar/core');
+  const { KEYS, keyringOf, nodeConfig, openTree, parseWanted, NoTreeError, readKeyring, readKeyringFile, readPublished } =
+    await import('@flatcar/publish');
   if (!/^https?:\/\/[^\s]+$/.test(flags.baseUrl))
-    throw new UserError(`'${flags.baseUrl}' is no http(s) URL`, {
-      next: 'give the URL under which nodes see the published tree; --from reads it elsewhere',
+    throw new UsageError(`'${flags.baseUrl}' is not a valid http(s) URL`, {
+      where: '--base-url',
+      next: 'pass the URL under which nodes see the published tree; --from reads it elsewhere',
     });
   const wanted = words.map(parseWanted);
-  const source = await sourceOf(flags.from ?? flags.baseUrl);
-  const where = flags.keyring ?? `${source.where}/${KEYS.keyring}`;
-  const keyring =
-    flags.keyring === undefined
-      ? await source.read(KEYS.keyring)
-      : await readFile(flags.keyring).catch((cause: unknown) => {
-          throw new UserError('cannot read the keyring', { where, cause });
-        });
-  if (keyring === undefined)
-    throw new UserError('there is no published tree: it has no keyring', { where, next: 'check --base-url or --from' });
-  const published = await readPublished(source, await readKeyring(keyring, where));
-  if (published.index === undefined) throw new UserError('there is no published tree: it has no index', { where: source.where });
+  const source: Source = openTree(flags.from ?? flags.baseUrl, openStore(), { flag: flags.from === undefined ? '--base-url' : '--from' });
+  const own = flags.keyring ? undefined : await source.read(KEYS.keyring);
+  if (!flags.keyring && own === undefined) throw new NoTreeError(source, 'check --base-url or --from');
+  const keys = flags.keyring
+    ? await readKeyringFile(flags.keyring)
+    : await readKeyring(own ?? Buffer.alloc(0), `${source.where}/${KEYS.keyring}`);
+  const published = await readPublished(source, keys);
   const result = await nodeConfig(
     {
       wanted,
-      targets: selectTargets(flags.release),
+      targets: targetsNamed(flags.release),
       arch: flags.arch === undefined ? hostArch() : parseArch(flags.arch),
       baseUrl: flags.baseUrl,
       minimal: flags.minimal === true,
       stager: flags.stager,
+      published: published.index?.extensions.map(({ name }) => name) ?? [],
     },
     (name) => published.extension(name),
-    keyring,
+    keyringOf(keys),
   );
   const notices =
-    flags.keyring === undefined
-      ? [...result.notices, `the keyring is the tree's own, which nobody vouches for; name one that you know with --keyring`]
-      : result.notices;
-  return { ...result, notices, serial: published.index.serial };
+    flags.keyring || flags.minimal === true
+      ? [
+          ...result.notices,
+          ...(flags.keyring
+            ? []
+            : ["the index was verified by the tree's own keyring, which nobody vouches for; pass one that you know with --keyring"]),
+        ]
+      : [...result.notices, "the keyring is the tree's own, which nobody vouches for; pass one that you know with --keyring"];
+  return { ...result, notices, serial: published.index?.serial ?? 0 };
 }
 
 /** `butane` and `ignition`: what puts published extensions on a node at its first boot. */
@@ -78,9 +77,9 @@ export function addButane(root: Command): void {
       .addOption(
         new Option('--base-url <url>', 'URL under which nodes see the published tree').env('FLATCAR_EXT_BASE_URL').makeOptionMandatory(),
       )
-      .option('--arch <arch>', "the node's architecture: x86-64 or arm64; this machine's unless said")
-      .option('--from <dir|url>', 'read the tree here instead of at --base-url')
-      .option('--keyring <file>', 'binary OpenPGP keyring that the index must be signed by, and that the node gets')
+      .option('--arch <arch>', "the node's architecture: x86-64 or arm64; this machine's by default")
+      .option('--from <where>', 'read the tree here instead of at --base-url: a folder, https://… or s3://bucket/prefix')
+      .option('--keyring <file>', 'OpenPGP public keys (binary or armored) that the index must be signed by, and that the node gets')
       .option('--minimal', 'images and links only: nothing is updated, and the next release has no images')
       .option('--no-stager', 'do not add extension-stager to extensions that are bound to releases')
       .addHelpText(
@@ -93,7 +92,7 @@ published or not wanted, a timer per extension updates it. Flatcar's own docker 
 Examples:
   flatcar-ext ${form} kubernetes@1.36 debug-tools --release 4593.2.5 --base-url https://extensions.example.org
   flatcar-ext ${form} docker --release stable --arch arm64 --base-url https://extensions.example.org --keyring keys.gpg --minimal
-  flatcar-ext ${form} kubernetes --release 4593.2.5,4757.2.0 --base-url https://extensions.example.org --from /srv/extensions`,
+  flatcar-ext ${form} kubernetes --release 4593.2.5,4593.2.4 --base-url https://extensions.example.org --from /srv/extensions`,
       )
       .action(async (words: string[], flags: Flags) => {
         const { butaneText, ignitionConfig } = await import('@flatcar/publish');

@@ -23,8 +23,8 @@ Examples:
     .description('make a development set in a new folder')
     .argument('<dir>', 'folder, empty or not there yet')
     .action(async (dir: string) => {
-      const { initKeys } = await import('@flatcar/publish');
-      await initKeys(resolve(dir));
+      const { initKeys, localPath } = await import('@flatcar/publish');
+      await initKeys(resolve(localPath(dir, 'keys init', 'keys are kept in a folder of this machine')));
       console.log(`a development set of keys is in ${resolve(dir)}; give it by --keys or FLATCAR_EXT_KEYS, and to nobody else`);
     });
   keys
@@ -34,7 +34,8 @@ Examples:
     .option('--finish', 'all nodes have the keyring with the next key: sign by it, and no more by the one before')
     .option('--json', 'print JSON')
     .action(async (dir: string, flags: { finish?: boolean; json?: boolean }) => {
-      const { beginRotation, finishRotation } = await import('@flatcar/publish');
+      const { beginRotation, finishRotation, localPath } = await import('@flatcar/publish');
+      localPath(dir, 'keys rotate', 'keys are kept in a folder of this machine');
       const finished = flags.finish === true;
       const file = await (finished ? finishRotation(resolve(dir)) : beginRotation(resolve(dir)));
       show({ file, finished }, flags.json, () =>

@@ -1,7 +1,7 @@
-import { catalogue, selectTargets, targetName, UserError } from '@flatcar/core';
-import type { Command } from 'commander';
+import { catalogue, selectTargets, targetName, UsageError } from '@flatcar/core';
+import { Option, type Command } from 'commander';
 import { archOption, arches, releaseOption } from '../options.ts';
-import { baseUrlOption, keyringOption, keysOption, trustedKeys } from '../published.ts';
+import { keyringOption, keysOption, trustedKeys } from '../published.ts';
 import { readable, reporter, show } from '../terminal.ts';
 
 interface Flags {
@@ -11,6 +11,7 @@ interface Flags {
   readonly extension?: string;
   readonly release?: string;
   readonly arch?: string;
+  readonly allowOlder?: boolean;
   readonly json?: boolean;
 }
 
@@ -28,12 +29,17 @@ export function addMirror(root: Command, signal: AbortSignal): void {
   root
     .command('mirror')
     .description('copy chosen extensions, releases and architectures of a published tree, checked on the way')
-    .argument('<from>', 'the published tree: a URL or a folder')
-    .argument('<to>', 'folder that becomes the mirror, or oci://registry/repository')
+    .argument('<from>', 'the published tree: https://…, s3://bucket/prefix or a folder')
+    .argument('<to>', 'folder or s3://bucket/prefix that becomes the mirror, or oci://registry/repository')
     .option('--extension <list>', 'names, comma-separated; all unless said')
     .addOption(releaseOption())
     .addOption(archOption())
-    .addOption(baseUrlOption())
+    .addOption(
+      new Option('--base-url <url>', 'URL under which the mirror is served, for its transfer files; required unless it is a registry').env(
+        'FLATCAR_EXT_BASE_URL',
+      ),
+    )
+    .option('--allow-older', 'replace the index of the mirror by an older one: the tree went back on purpose')
     .addOption(keyringOption())
     .addOption(keysOption())
     .option('--json', 'print JSON')
@@ -52,14 +58,19 @@ Examples:
   flatcar-ext mirror /srv/extensions oci://registry.example.org/flatcar/extensions --keys ~/keys`,
     )
     .action(async (from: string, to: string, flags: Flags) => {
-      const isRegistry = to.startsWith('oci://');
-      if (flags.baseUrl === undefined && !isRegistry)
-        throw new UserError('the URL of the mirror is not known', { next: 'give it by --base-url: it stands in the transfer files' });
       const { openStore } = await import('@flatcar/core');
-      const { localDestination, mirror, openTree, pushOci } = await import('@flatcar/publish');
+      const { mirror, openDestination, openTree, parsePlace, pushOci } = await import('@flatcar/publish');
+      const isRegistry = parsePlace(to, 'mirror <to>').kind === 'oci';
+      if (!flags.baseUrl && !isRegistry)
+        throw new UsageError('the URL of the mirror is not known', {
+          where: '--base-url',
+          next: 'pass --base-url URL: it stands in the transfer files',
+        });
+      const store = openStore();
+      const destination = isRegistry ? undefined : openDestination(to, { flag: 'mirror <to>', store, signal });
       const { report, done } = await reporter();
       const chosen = {
-        tree: openTree(from, openStore(), report),
+        tree: openTree(from, store, { flag: 'mirror <from>', report, signal }),
         keys: await trustedKeys(flags),
         ...(flags.extension === undefined ? {} : { extensions: list(flags.extension) }),
         ...(flags.release === undefined ? {} : { targets: targetNames(flags.release) }),
@@ -67,9 +78,10 @@ Examples:
         report,
         signal,
       };
-      const copied = isRegistry
-        ? pushOci({ ...chosen, to: to.slice('oci://'.length) })
-        : mirror({ ...chosen, destination: localDestination(to), baseUrl: flags.baseUrl ?? '' });
+      const copied =
+        destination === undefined
+          ? pushOci({ ...chosen, to: to.slice('oci://'.length) })
+          : mirror({ ...chosen, destination, baseUrl: flags.baseUrl ?? '', allowOlder: flags.allowOlder === true });
       const result = await copied.finally(done);
       show(
         result,

@@ -7,6 +7,7 @@ import { show, table } from '../terminal.ts';
 
 interface Flags {
   readonly published?: string;
+  readonly firstPublish?: boolean;
   readonly keys?: string;
   readonly keyring?: string;
   readonly release?: string;
@@ -41,8 +42,9 @@ export function addPlan(root: Command): void {
   root
     .command('plan')
     .description('compute what is not published yet: payloads to build, and targets to bind')
-    .argument('[extensions...]', 'names; all unless said')
-    .option('--published <where>', 'the published tree: a folder or a URL; an empty one unless said')
+    .argument('[extensions...]', 'names; all by default')
+    .option('--published <where>', 'the published tree: a folder, https://… or s3://bucket/prefix; an empty one by default')
+    .option('--first-publish', 'the published tree may be empty still; without it, a missing index is an error')
     .addOption(keysOption())
     .addOption(keyringOption())
     .addOption(releaseOption())
@@ -66,7 +68,9 @@ Examples:
       const published =
         flags.published === undefined
           ? { index: undefined, extension: async () => undefined, packages: async () => [] }
-          : await readPublished(openTree(flags.published, openStore()), await trustedKeys(flags));
+          : await readPublished(openTree(flags.published, openStore(), { flag: '--published' }), await trustedKeys(flags), {
+              firstPublish: flags.firstPublish === true,
+            });
       const targets = flags.release === undefined ? supportedTargets(catalogue()) : selectTargets(flags.release);
       const result = await plan(await planned(names), targets, published, flags.arch === undefined ? ARCHES : arches(flags.arch));
       if (flags.matrix === true) console.log(JSON.stringify(matrixOf(result)));

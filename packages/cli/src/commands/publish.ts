@@ -1,11 +1,12 @@
 import type { Command } from 'commander';
-import { baseUrlOption, keysOption, openDestination } from '../published.ts';
+import { addSigningOptions, baseUrlOption, publishKeys, signingChoices, type SigningFlags } from '../published.ts';
 import { reporter, show } from '../terminal.ts';
 
-interface Flags {
+interface Flags extends SigningFlags {
   readonly to: string;
   readonly assets?: string;
-  readonly keys?: string;
+  readonly firstPublish?: boolean;
+  readonly dropKeys?: boolean;
   readonly baseUrl?: string;
   readonly origins?: string;
   readonly json?: boolean;
@@ -13,8 +14,7 @@ interface Flags {
 
 /** `publish`: images into a tree that nodes take them from. */
 export function addPublish(root: Command, signal: AbortSignal): void {
-  root
-    .command('publish')
+  addSigningOptions(root.command('publish'))
     .description('publish images into a tree that any web server can serve, with signed sums and index')
     .argument('[dirs...]', 'folders that build and bind wrote; none: sign what is published anew after a change of keys or URL')
     .requiredOption('--to <where>', 'folder, or s3://bucket/prefix (AWS_* variables; AWS_ENDPOINT_URL for other services)')
@@ -22,8 +22,12 @@ export function addPublish(root: Command, signal: AbortSignal): void {
       '--assets <where>',
       'put images into releases of a repository, github:owner/name (GITHUB_TOKEN), with redirects to them in the tree',
     )
-    .addOption(keysOption())
     .addOption(baseUrlOption())
+    .option(
+      '--first-publish',
+      'make this the root of a new tree: for a bucket, or a folder that has other files (an empty folder needs no flag)',
+    )
+    .option('--drop-keys', 'take OpenPGP keys that are neither in --keys nor in --keyring out of the published keyring')
     .option(
       '--origins <list>',
       'for the first publish into a tree: the origins that it accepts (release, go, cargo, debian, source), instead of those that definitions prefer; it stands in the index',
@@ -42,19 +46,29 @@ Environment:
   FLATCAR_EXT_KEYS         folder of keys (flatcar-ext keys init)
   FLATCAR_EXT_SUMS_KEY     armored OpenPGP private key, in addition to or instead of a folder
   FLATCAR_EXT_UPDATE_KEY   PEM RSA private key for update payloads
+  FLATCAR_EXT_ROOTHASH_CERTIFICATE   PEM certificate of the key that signed disk images, published for nodes
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE; AWS_REGION, AWS_ENDPOINT_URL
 
 Examples:
   flatcar-ext publish extensions/*/dist --to /srv/extensions --keys ~/dev-keys --base-url https://extensions.example.org
-  flatcar-ext publish images --to s3://extensions/stable`,
+  flatcar-ext publish images --to s3://extensions/stable --first-publish --base-url https://extensions.example.org`,
     )
     .action(async (dirs: string[], flags: Flags) => {
-      const { loadKeys, publish } = await import('@flatcar/publish');
+      const { localPath, openDestination, publish } = await import('@flatcar/publish');
+      const paths = dirs.map((one) =>
+        localPath(one, 'publish', 'name folders that flatcar-ext build or bind wrote; where they go is --to'),
+      );
+      const destination = openDestination(flags.to, { assets: flags.assets, signal });
+      const keys = await publishKeys(flags);
       const { report, done } = await reporter();
       const result = await publish({
-        paths: dirs,
-        destination: await openDestination(flags.to, flags.assets),
-        keys: await loadKeys(flags.keys),
-        ...(flags.baseUrl === undefined ? {} : { baseUrl: flags.baseUrl }),
+        paths,
+        destination,
+        keys,
+        ...(flags.baseUrl ? { baseUrl: flags.baseUrl } : {}),
+        firstPublish: flags.firstPublish === true,
+        dropKeys: flags.dropKeys === true,
+        ...signingChoices(flags),
         ...(flags.origins === undefined
           ? {}
           : { origins: flags.origins === 'preferred' ? 'preferred' : flags.origins.split(',').map((one) => one.trim()) }),

@@ -1,24 +1,21 @@
 import { catalogue } from '@flatcar/core';
 import type { Command } from 'commander';
-import { keysOption, openDestination, planned } from '../published.ts';
+import { addSigningOptions, planned, publishKeys, signingChoices, type SigningFlags } from '../published.ts';
 import { reporter, show } from '../terminal.ts';
 
-interface Flags {
+interface Flags extends SigningFlags {
   readonly to: string;
   readonly assets?: string;
-  readonly keys?: string;
   readonly dryRun?: boolean;
   readonly json?: boolean;
 }
 
 /** `retire`: takes out of a published tree what is too old. */
 export function addRetire(root: Command, signal: AbortSignal): void {
-  root
-    .command('retire')
+  addSigningOptions(root.command('retire'))
     .description('take out of a published tree what is too old: images of releases out of support, and old versions')
     .requiredOption('--to <where>', 'the published tree: a folder, or s3://bucket/prefix')
     .option('--assets <where>', 'as of publish: where its images are')
-    .addOption(keysOption())
     .option('--dry-run', 'say what would leave, and why')
     .option('--json', 'print JSON')
     .addHelpText(
@@ -36,10 +33,10 @@ Examples:
   flatcar-ext retire --to s3://extensions/stable`,
     )
     .action(async (flags: Flags) => {
-      const { leavingImages, leavingPackages, loadKeys, publish, readPublished } = await import('@flatcar/publish');
+      const { leavingImages, leavingPackages, openDestination, publish, readPublished } = await import('@flatcar/publish');
+      const destination = openDestination(flags.to, { assets: flags.assets, signal });
+      const keys = await publishKeys(flags);
       const retire = { releases: catalogue(), extensions: await planned([]) };
-      const keys = await loadKeys(flags.keys);
-      const destination = await openDestination(flags.to, flags.assets);
       if (flags.dryRun === true) {
         const published = await readPublished(destination, keys.trusted);
         const leaving = leavingPackages(await published.packages(), retire).map(({ path, release }) => ({ path, why: `Flatcar ${release} is out of support` })); // prettier-ignore
@@ -52,7 +49,7 @@ Examples:
         );
       }
       const { report, done } = await reporter();
-      const result = await publish({ paths: [], destination, keys, retire, report, signal }).finally(done);
+      const result = await publish({ paths: [], destination, keys, retire, ...signingChoices(flags), report, signal }).finally(done);
       show(result, flags.json, ({ retired, serial, where }) =>
         [...retired.map((path) => `left ${path}`), `${retired.length} files left index and sums; index ${serial} at ${where}`].join('\n'),
       );

@@ -76,8 +76,10 @@ export function addVerify(root: Command, signal: AbortSignal): void {
     )
     .action(async (files: string[], flags: { rebuild?: boolean; json?: boolean }) => {
       const { hashFile, verifyVerity, readContent } = await import('@flatcar/core');
+      const { localPath } = await import('@flatcar/publish');
       const verified: Verified[] = [];
-      for (const file of files) {
+      for (const word of files) {
+        const file = localPath(word, 'verify');
         const known = await knownImage(file);
         const sums = join(dirname(file), 'SHA256SUMS');
         const listed = parseSums(await readFile(sums, 'utf8').catch(() => ''), sums).get(basename(file));

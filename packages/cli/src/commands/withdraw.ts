@@ -1,12 +1,11 @@
 import { UserError } from '@flatcar/core';
 import type { Command } from 'commander';
-import { keysOption, openDestination } from '../published.ts';
+import { addSigningOptions, publishKeys, signingChoices, withSignKeys, type SigningFlags } from '../published.ts';
 import { reporter, show } from '../terminal.ts';
 
-interface Flags {
+interface Flags extends SigningFlags {
   readonly to: string;
   readonly assets?: string;
-  readonly keys?: string;
   readonly content: string;
   readonly reason: string;
   readonly json?: boolean;
@@ -14,8 +13,7 @@ interface Flags {
 
 /** `withdraw`: a published version that must not be used any more. */
 export function addWithdraw(root: Command, signal: AbortSignal): void {
-  root
-    .command('withdraw')
+  addSigningOptions(root.command('withdraw'))
     .description('withdraw a published version: a higher revision with the content of another takes its place')
     .argument('<extension@version>', 'what must not be used any more, as it is published: kubernetes@1.36.5')
     .requiredOption('--content <version>', 'published version whose content takes its place')
@@ -25,7 +23,6 @@ export function addWithdraw(root: Command, signal: AbortSignal): void {
       '--assets <where>',
       'put images into releases of a repository, github:owner/name (GITHUB_TOKEN), with redirects to them in the tree',
     )
-    .addOption(keysOption())
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -40,28 +37,32 @@ Examples:
       const [name = '', version] = what.split('@');
       if (version === undefined) throw new UserError(`'${what}' names no version`, { next: 'write it as kubernetes@1.36.5' });
       const { openStore } = await import('@flatcar/core');
-      const { loadKeys, roothashKeys, withdraw } = await import('@flatcar/publish');
-      const { report, done } = await reporter();
+      const { openDestination, withdraw } = await import('@flatcar/publish');
       const store = openStore();
-      const sign = flags.keys === undefined ? undefined : await roothashKeys(flags.keys);
-      const destination = await openDestination(flags.to, flags.assets);
-      const result = await withdraw({
-        name,
-        version,
-        content: flags.content,
-        reason: flags.reason,
-        tree: destination.tree(store, report),
-        destination,
-        keys: await loadKeys(flags.keys),
-        ...(sign === undefined ? {} : { sign }),
-        store,
-        report,
-        signal,
-      }).finally(done);
+      const destination = openDestination(flags.to, { assets: flags.assets, store, signal });
+      const keys = await publishKeys(flags);
+      const { report, done } = await reporter();
+      const result = await withSignKeys(flags, (sign) =>
+        withdraw({
+          name,
+          version,
+          content: flags.content,
+          reason: flags.reason,
+          tree: destination.tree(store, report),
+          destination,
+          keys,
+          ...(sign === undefined ? {} : { sign }),
+          ...signingChoices(flags),
+          store,
+          report,
+          signal,
+        }),
+      ).finally(done);
       show(result, flags.json, ({ added, serial, version: replacement }) =>
         [
           ...added.map((path) => `published ${path}`),
           `${name} ${version} is withdrawn, ${replacement} takes its place (index ${serial})`,
+          `the next fix of it needs a revision above ${replacement}: flatcar-ext pin ${name} --revision`,
         ].join('\n'),
       );
     });
