@@ -190,7 +190,7 @@ async function release(temp: string, keys: PublishKeys): Promise<void> {
   const tree = join(temp, 'one');
   const place = localDestination(tree);
   const origins = [...new Set(all.flatMap((one) => [...one.origins]))];
-  await publish({ paths: [out], destination: place, keys, baseUrl: 'https://one.example.org', origins, withoutRoothashSignature: true });
+  await publish({ paths: [out], destination: place, keys, baseUrl: 'https://one.example.org', origins, unsigned: true });
   const one = await seconds(async () => {
     const reader = openTree(tree, store);
     const published = await readPublished(reader, keys.trusted);
@@ -204,7 +204,7 @@ async function release(temp: string, keys: PublishKeys): Promise<void> {
           await bindTargets(payload, file, [target], { out: join(temp, 'more', name), store, tools, report });
         } // prettier-ignore
     }
-    await publish({ paths: [join(temp, 'more')], destination: place, keys, withoutRoothashSignature: true });
+    await publish({ paths: [join(temp, 'more')], destination: place, keys, unsigned: true });
   });
   note('files of both architectures, MiB', total(({ bytes }) => bytes) / 2 ** 20);
   note(

@@ -55,7 +55,7 @@ describe(`the reboot from ${running.number} into ${next.number}`, () => {
       await withNginx(served, async (local) => {
         const baseUrl = `${local.replace('127.0.0.1', HOST)}/tree`;
         const add = ({ number }: Release): Promise<unknown> =>
-          publish({ paths: [join(dir, number)], destination: localDestination(tree), keys, baseUrl, withoutRoothashSignature: true });
+          publish({ paths: [join(dir, number)], destination: localDestination(tree), keys, baseUrl, unsigned: true });
         await add(running);
         const gpg = await gnupg();
         const seed = {

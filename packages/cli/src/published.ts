@@ -1,4 +1,14 @@
-import { catalogue, findExtensions, loadExtension, nearest, selectTargets, UserError, type SignKeys, type Target } from '@flatcar/core';
+import {
+  catalogue,
+  envOf,
+  findExtensions,
+  loadExtension,
+  nearest,
+  selectTargets,
+  UserError,
+  type SignKeys,
+  type Target,
+} from '@flatcar/core';
 import type { PlannedExtension, PublishKeys } from '@flatcar/publish';
 import { Option, type Command } from 'commander';
 import { REPOSITORY } from './options.ts';
@@ -17,8 +27,7 @@ export const baseUrlOption = (): Option =>
 export interface SigningFlags {
   readonly keys?: string;
   readonly keyring?: string;
-  readonly withoutRoothashSignature?: boolean;
-  readonly withoutUpdatePayloads?: boolean;
+  readonly unsigned?: boolean;
 }
 
 /** Adds the options of commands that sign a tree. */
@@ -31,21 +40,11 @@ export function addSigningOptions(command: Command): Command {
         'OpenPGP public keys that nodes know or are to know: trusted and published besides those that sign',
       ).env('FLATCAR_EXT_KEYRING'),
     )
-    .option('--without-roothash-signature', 'publish disk images whose roothash is not signed (refused by default)')
     .option(
-      '--without-update-payloads',
-      'publish without a key for update payloads, and so without the official layout (refused by default)',
+      '--unsigned',
+      'publish although a key is missing (refused by default): disk images whose roothash is not signed, no update payloads',
     );
 }
-
-/** What the options of addSigningOptions say to publish. */
-export const signingChoices = ({
-  withoutRoothashSignature = false,
-  withoutUpdatePayloads = false,
-}: SigningFlags): { withoutRoothashSignature: boolean; withoutUpdatePayloads: boolean } => ({
-  withoutRoothashSignature,
-  withoutUpdatePayloads,
-});
 
 /** The keys that sign a tree: the folder of `--keys` and the environment, with the keyring of what is trusted besides. */
 export async function publishKeys({ keys, keyring }: SigningFlags): Promise<PublishKeys> {
@@ -57,7 +56,7 @@ export async function publishKeys({ keys, keyring }: SigningFlags): Promise<Publ
 export async function trustedKeys({ keys, keyring }: { keyring?: string; keys?: string }): Promise<PublishKeys['trusted']> {
   const { loadKeys, readKeyringFile } = await import('@flatcar/publish');
   if (keyring) return readKeyringFile(keyring);
-  if (!keys && !process.env['FLATCAR_EXT_SUMS_KEY'])
+  if (!keys && envOf('FLATCAR_EXT_SUMS_KEY') === undefined)
     throw new UserError('cannot verify this tree: no public key given', {
       next: "pass the publisher's keyring: --keyring FILE (its own copy under the tree proves nothing unless you have checked it)",
     });

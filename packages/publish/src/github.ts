@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { dispatcher, fetchBlob, messageOf, UserError } from '@flatcar/core';
+import { dispatcher, envOf, fetchBlob, messageOf, UserError, type Environment } from '@flatcar/core';
 import { request, type Dispatcher } from 'undici';
 import { TakenError, type Destination, type FileAbout } from './destination.ts';
 import { readBody, WITHOUT_REDIRECTS } from './http.ts';
 
-type Environment = Readonly<Record<string, string | undefined>>;
 type Body = Exclude<Dispatcher.DispatchOptions['body'], undefined>;
 
 /** Where an image of the tree really is. */
@@ -40,9 +39,9 @@ const nginxMap = (map: Readonly<Record<string, Redirect>>): string =>
  */
 export function githubDestination(inner: Destination, repository: string, env: Environment = process.env): Destination {
   if (!/^[\w.-]+\/[\w.-]+$/.test(repository)) throw new UserError(`'${repository}' is no repository`, { next: 'write it as owner/name' });
-  const token = env['GITHUB_TOKEN'];
+  const token = envOf('GITHUB_TOKEN', env);
   if (!token) throw new UserError('no token for GitHub', { where: repository, next: 'set GITHUB_TOKEN to one with contents: write' });
-  const api = (env['GITHUB_API_URL'] || 'https://api.github.com').replace(/\/+$/, '');
+  const api = (envOf('GITHUB_API_URL', env) ?? 'https://api.github.com').replace(/\/+$/, '');
   const where = `github:${repository} and ${inner.where}`;
   /** Files of the publish under way, by path. */
   const waiting = new Map<string, FileAbout & { file: string }>();

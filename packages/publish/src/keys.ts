@@ -3,11 +3,19 @@ import { constants } from 'node:fs';
 import { access, chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { assertKeyCanSign, exec, makePublic, messageOf, mkdirPublic, UserError, type SignKeys } from '@flatcar/core';
+import {
+  assertKeyCanSign,
+  envOf,
+  exec,
+  makePublic,
+  messageOf,
+  mkdirPublic,
+  UserError,
+  type Environment,
+  type SignKeys,
+} from '@flatcar/core';
 import type { PrivateKey, PublicKey } from 'openpgp';
 import { generateKey, readKeyring, readPrivateKeys, readPublicKeys } from './pgp.ts';
-
-type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Variables that stand in for files of a folder of keys. Empty ones are unset. */
 const SUMS_KEY = 'FLATCAR_EXT_SUMS_KEY';
@@ -97,7 +105,7 @@ async function certificateOf(dir: string | undefined, env: Environment): Promise
   const found =
     file !== undefined && (await there(file))
       ? { where: file, text: await readFile(file, 'utf8') }
-      : { where: `environment variable ${ROOTHASH_CERTIFICATE}`, text: env[ROOTHASH_CERTIFICATE] || undefined };
+      : { where: `environment variable ${ROOTHASH_CERTIFICATE}`, text: envOf(ROOTHASH_CERTIFICATE, env) };
   if (found.text === undefined) return undefined;
   try {
     return new X509Certificate(found.text).toString();
@@ -112,7 +120,7 @@ async function certificateOf(dir: string | undefined, env: Environment): Promise
  */
 export async function loadKeys(dir: string | undefined, env: Environment = process.env, keyring?: string): Promise<PublishKeys> {
   const secrets = async (folder: string, suffix: string, name: string): Promise<{ where: string; text: string }[]> => {
-    const value = env[name] || undefined;
+    const value = envOf(name, env);
     return [
       ...(dir === undefined ? [] : await textsOf(join(dir, folder), suffix, true)),
       ...(value === undefined ? [] : [{ where: `environment variable ${name}`, text: value }]),
@@ -159,7 +167,7 @@ export async function withRoothashKeys<T>(
     const found = await roothashKeys(dir);
     if (found !== undefined) return use(found);
   }
-  const key = env[ROOTHASH_KEY] || undefined;
+  const key = envOf(ROOTHASH_KEY, env);
   const certificate = await certificateOf(undefined, env);
   if (key === undefined) return use(undefined);
   if (certificate === undefined)

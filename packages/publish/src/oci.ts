@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { dispatcher, messageOf, sidecarPaths, UserError, type Arch, type Report } from '@flatcar/core';
+import { dispatcher, envOf, messageOf, sidecarPaths, UserError, type Arch, type Environment, type Report } from '@flatcar/core';
 import type { PublicKey } from 'openpgp';
 import { request, type Dispatcher } from 'undici';
 import { TakenError } from './destination.ts';
@@ -33,7 +33,6 @@ interface Descriptor {
 /** Something that goes into a registry: bytes that are there, or a file. */
 type Blob = { readonly digest: string; readonly size: number } & ({ readonly bytes: Buffer } | { readonly file: string });
 
-type Environment = Readonly<Record<string, string | undefined>>;
 type Body = Exclude<Dispatcher.DispatchOptions['body'], undefined>;
 
 const described = (bytes: Buffer): { digest: string; size: number; bytes: Buffer } => ({
@@ -45,7 +44,7 @@ const described = (bytes: Buffer): { digest: string; size: number; bytes: Buffer
 /** The calls of the distribution spec that publishing takes. */
 function registry(host: string, env: Environment) {
   const base = `${/^(?:localhost|127\.0\.0\.1|\[::1\])(?::|$)/.test(host) ? 'http' : 'https'}://${host}`;
-  const [username, password] = [env['OCI_USERNAME'] || undefined, env['OCI_PASSWORD'] || undefined];
+  const [username, password] = [envOf('OCI_USERNAME', env), envOf('OCI_PASSWORD', env)];
   const basic =
     username === undefined || password === undefined ? undefined : `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
   const tokens = new Map<string, string>();
@@ -60,7 +59,7 @@ function registry(host: string, env: Environment) {
     const isOwn =
       url?.host === host || (url !== undefined && domain(host).includes('.') && domain(url.hostname) === domain(new URL(base).hostname));
     const isSafe = url?.protocol === 'https:' || url?.origin === base;
-    if (url === undefined || !isSafe || !(isOwn || url.host === env['OCI_TOKEN_HOST']))
+    if (url === undefined || !isSafe || !(isOwn || url.host === envOf('OCI_TOKEN_HOST', env)))
       throw new UserError(`the registry asks for credentials to be sent to '${realm.slice(0, 200)}', which is not its own https host`, {
         where: host,
         next: `if that is right, set OCI_TOKEN_HOST=${url?.host ?? 'HOST'}; credentials never go over plain http`,

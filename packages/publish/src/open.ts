@@ -1,12 +1,10 @@
-import { openStore, UsageError, type Report, type Store } from '@flatcar/core';
+import { openStore, UsageError, type Environment, type Report, type Store } from '@flatcar/core';
 import type { Destination } from './destination.ts';
 import { githubDestination } from './github.ts';
 import { localDestination } from './local.ts';
 import { parsePlace } from './place.ts';
 import { s3Destination } from './s3.ts';
 import { localTree, remoteTree, type Tree } from './tree.ts';
-
-type Environment = Readonly<Record<string, string | undefined>>;
 
 /** What a place is opened with. */
 export interface OpenOptions {

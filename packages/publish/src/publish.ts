@@ -27,10 +27,8 @@ export interface PublishOptions {
   readonly withdraw?: { readonly name: string; readonly version: string; readonly reason: string; readonly by: string };
   /** The tree is meant to have no index yet. Without it, only a folder that is empty or not there yet becomes a tree. */
   readonly firstPublish?: boolean;
-  /** Publishes disk images without a signature of their roothash. */
-  readonly withoutRoothashSignature?: boolean;
-  /** Publishes without a key for update payloads: nothing new joins the official layout. */
-  readonly withoutUpdatePayloads?: boolean;
+  /** Publishes although a key is missing: disk images without a signature of their roothash, no update payloads for the official layout. */
+  readonly unsigned?: boolean;
   /** Takes OpenPGP keys out of the published keyring that are not among `keys` any more. */
   readonly dropKeys?: boolean;
   /** What by this is too old leaves index and sums; its files leave with the next publish that changes something. */

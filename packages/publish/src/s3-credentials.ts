@@ -1,9 +1,7 @@
 import { readFile } from 'node:fs/promises';
-import { dispatcher, messageOf, UserError } from '@flatcar/core';
+import { dispatcher, envOf, messageOf, UserError, type Environment } from '@flatcar/core';
 import { request } from 'undici';
 import { readBody, WITHOUT_REDIRECTS } from './http.ts';
-
-export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** What signs requests of S3. */
 export interface Credentials {
@@ -15,7 +13,8 @@ export interface Credentials {
 }
 
 /** An empty variable is an unset one: GitHub's workflows set what is not configured to the empty string. */
-const variable = (env: Environment, ...names: readonly string[]): string | undefined => names.map((name) => env[name]).find(Boolean);
+const variable = (env: Environment, ...names: readonly string[]): string | undefined =>
+  names.map((name) => envOf(name, env)).find((value) => value !== undefined);
 
 /** The region of the variables that the AWS tools read; of Amazon's first region unless they are set. */
 export const regionOf = (env: Environment): string => variable(env, 'AWS_REGION', 'AWS_DEFAULT_REGION') ?? 'us-east-1';

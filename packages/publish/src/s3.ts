@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { dispatcher, messageOf, openStore, UserError, type Store } from '@flatcar/core';
+import { dispatcher, messageOf, openStore, UserError, type Environment, type Store } from '@flatcar/core';
 import { AwsClient } from 'aws4fetch';
 import { request, type Dispatcher } from 'undici';
 import { ConflictError, TakenError, type Destination, type FileAbout } from './destination.ts';
 import { readBody, WITHOUT_REDIRECTS } from './http.ts';
 import { urlPath } from './layout.ts';
-import { credentialsOf, endpointOf, regionOf, type Environment } from './s3-credentials.ts';
+import { credentialsOf, endpointOf, regionOf } from './s3-credentials.ts';
 import { sha256Of } from './state.ts';
 
 /** What browsers and caches are told: what may change is asked for again each time. */

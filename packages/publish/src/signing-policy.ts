@@ -5,19 +5,16 @@ import { readKeyring } from './pgp.ts';
 import type { PublishOptions } from './publish.ts';
 
 /** Refuses new disk images without a signature of their roothash, unless that is meant: a published name never changes its bytes. */
-export function checkSigned(
-  images: readonly Input[],
-  { withoutRoothashSignature = false }: Pick<PublishOptions, 'withoutRoothashSignature'>,
-): void {
-  const unsigned = images.filter(({ manifest }) => manifest.format === 'ddi' && manifest.signed !== true);
-  if (unsigned.length === 0 || withoutRoothashSignature) return;
+export function checkSigned(images: readonly Input[], { unsigned = false }: Pick<PublishOptions, 'unsigned'>): void {
+  const lacking = images.filter(({ manifest }) => manifest.format === 'ddi' && manifest.signed !== true);
+  if (lacking.length === 0 || unsigned) return;
   throw new UserErrors(
-    `${unsigned.length} disk images have no signature of their roothash; nothing was published`,
-    unsigned.slice(0, 5).map(
+    `${lacking.length} disk images have no signature of their roothash; nothing was published`,
+    lacking.slice(0, 5).map(
       ({ file }) =>
         new UserError('not for publishing: the roothash is not signed', {
           where: file,
-          next: 'bind it with the key: --keys DIR, or FLATCAR_EXT_ROOTHASH_KEY and FLATCAR_EXT_ROOTHASH_CERTIFICATE; or pass --without-roothash-signature',
+          next: 'bind it with the key: --keys DIR, or FLATCAR_EXT_ROOTHASH_KEY and FLATCAR_EXT_ROOTHASH_CERTIFICATE; or pass --unsigned',
         }),
     ),
   );
@@ -31,16 +28,16 @@ export function checkUpdateKey(
   missing: number,
   isFirst: boolean,
   hasPackages: boolean,
-  { keys, withoutUpdatePayloads = false }: Pick<PublishOptions, 'keys' | 'withoutUpdatePayloads'>,
+  { keys, unsigned = false }: Pick<PublishOptions, 'keys' | 'unsigned'>,
 ): void {
-  if (keys.update.length > 0 || withoutUpdatePayloads || !(isFirst || (hasPackages && missing > 0))) return;
+  if (keys.update.length > 0 || unsigned || !(isFirst || (hasPackages && missing > 0))) return;
   throw new UserError(
     isFirst
       ? 'there is no key for update payloads'
       : `this tree has update payloads, and there is no key to sign those of ${missing} new images`,
     {
       where: 'FLATCAR_EXT_UPDATE_KEY',
-      next: 'set it, or give --keys DIR with update/*.key.pem; to publish without the official layout, pass --without-update-payloads',
+      next: 'set it, or give --keys DIR with update/*.key.pem; to publish without the official layout, pass --unsigned',
     },
   );
 }

@@ -23,8 +23,7 @@ export interface WithdrawOptions {
   readonly keys: PublishKeys;
   readonly sign?: SignKeys;
   /** As of publish. */
-  readonly withoutRoothashSignature?: boolean;
-  readonly withoutUpdatePayloads?: boolean;
+  readonly unsigned?: boolean;
   readonly store: Store;
   readonly report: Report;
   readonly signal?: AbortSignal;
@@ -135,8 +134,7 @@ export async function withdraw(options: WithdrawOptions): Promise<PublishResult 
       keys,
       report,
       withdraw: { name, version, reason, by: replacement },
-      withoutRoothashSignature: options.withoutRoothashSignature === true,
-      withoutUpdatePayloads: options.withoutUpdatePayloads === true,
+      unsigned: options.unsigned === true,
       ...(signal === undefined ? {} : { signal }),
     }).catch(async (error: unknown) => {
       if (!(error instanceof TakenError)) throw error;

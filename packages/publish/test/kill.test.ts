@@ -25,7 +25,7 @@ beforeAll(async () => {
     paths: [join(dir, '1.0.0')],
     destination: localDestination(join(dir, 'base')),
     keys,
-    withoutRoothashSignature: true,
+    unsigned: true,
     baseUrl: 'https://one.example.org',
   });
 });
@@ -97,7 +97,7 @@ test(
         paths: [join(dir, '1.0.1')],
         destination: localDestination(tree),
         keys,
-        withoutRoothashSignature: true,
+        unsigned: true,
       });
       expect(result.serial).toBe(2);
       expect(await checkTree(tree)).toEqual(new Set(['1.0.0', '1.0.1']));
@@ -126,7 +126,7 @@ test('a client that reads all the time sees a whole tree, at most after trying o
       reads += 1;
     }
   })();
-  await publish({ paths: [join(dir, '1.0.1')], destination: localDestination(tree), keys, withoutRoothashSignature: true });
+  await publish({ paths: [join(dir, '1.0.1')], destination: localDestination(tree), keys, unsigned: true });
   done.abort();
   await reading;
   expect(reads).toBeGreaterThan(0);

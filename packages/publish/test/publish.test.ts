@@ -38,7 +38,7 @@ beforeEach(() => {
 });
 
 const into = (options: Partial<PublishOptions> & { paths: readonly string[] }): Promise<PublishResult> =>
-  publish({ destination: localDestination(tree), keys, baseUrl, withoutRoothashSignature: true, ...options });
+  publish({ destination: localDestination(tree), keys, baseUrl, unsigned: true, ...options });
 const one = (): string => join(dir, 'one');
 const two = (): string => join(dir, 'two');
 

@@ -46,7 +46,7 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 const into = (versions: readonly string[], more: object = {}): Promise<PublishResult> =>
-  publish({ paths: versions.map((version) => join(dir, version)), destination: localDestination(tree), keys, baseUrl: 'https://one.example.org', withoutRoothashSignature: true, ...more }); // prettier-ignore
+  publish({ paths: versions.map((version) => join(dir, version)), destination: localDestination(tree), keys, baseUrl: 'https://one.example.org', unsigned: true, ...more }); // prettier-ignore
 const retire = { retire: { releases, extensions: [demo] } };
 
 /** What a node finds in a folder: names of its sums, whose signature is good; those whose files are there are whole. */

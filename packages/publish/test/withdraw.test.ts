@@ -37,7 +37,7 @@ beforeAll(async () => {
   ] as const)
     // prettier-ignore
     await buildDemo(join(dir, `${name}-${version}`), { name, version, targets });
-  await publish({ paths: ['demo-1.0.0', 'demo-1.0.1', 'other-3.0'].map((name) => join(dir, name)), destination: localDestination(tree), keys, withoutRoothashSignature: true, baseUrl: 'https://one.example.org' }); // prettier-ignore
+  await publish({ paths: ['demo-1.0.0', 'demo-1.0.1', 'other-3.0'].map((name) => join(dir, name)), destination: localDestination(tree), keys, unsigned: true, baseUrl: 'https://one.example.org' }); // prettier-ignore
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
@@ -73,7 +73,7 @@ test('one more release is bound from the published tree, with the same bytes as 
       paths: [join(dir, 'bound')],
       destination: localDestination(tree),
       keys,
-      withoutRoothashSignature: true,
+      unsigned: true,
     });
     expect(result.added.at(-1)).toBe(`demo/${target.number}/demo-1.0.1-${target.number}-x86-64.raw`);
   }
@@ -138,7 +138,7 @@ test('a withdrawn version is followed by a higher revision with the content of a
     tree: destination.tree(store),
     destination,
     keys,
-    withoutRoothashSignature: true,
+    unsigned: true,
     store,
     report: () => undefined,
   };

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { addSigningOptions, baseUrlOption, publishKeys, signingChoices, type SigningFlags } from '../published.ts';
+import { addSigningOptions, baseUrlOption, publishKeys, type SigningFlags } from '../published.ts';
 import { reporter, show } from '../terminal.ts';
 
 interface Flags extends SigningFlags {
@@ -68,7 +68,7 @@ Examples:
         ...(flags.baseUrl ? { baseUrl: flags.baseUrl } : {}),
         firstPublish: flags.firstPublish === true,
         dropKeys: flags.dropKeys === true,
-        ...signingChoices(flags),
+        unsigned: flags.unsigned === true,
         ...(flags.origins === undefined
           ? {}
           : { origins: flags.origins === 'preferred' ? 'preferred' : flags.origins.split(',').map((one) => one.trim()) }),

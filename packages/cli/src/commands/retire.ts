@@ -1,6 +1,6 @@
 import { catalogue } from '@flatcar/core';
 import type { Command } from 'commander';
-import { addSigningOptions, planned, publishKeys, signingChoices, type SigningFlags } from '../published.ts';
+import { addSigningOptions, planned, publishKeys, type SigningFlags } from '../published.ts';
 import { reporter, show } from '../terminal.ts';
 
 interface Flags extends SigningFlags {
@@ -49,7 +49,9 @@ Examples:
         );
       }
       const { report, done } = await reporter();
-      const result = await publish({ paths: [], destination, keys, retire, ...signingChoices(flags), report, signal }).finally(done);
+      const result = await publish({ paths: [], destination, keys, retire, unsigned: flags.unsigned === true, report, signal }).finally(
+        done,
+      );
       show(result, flags.json, ({ retired, serial, where }) =>
         [...retired.map((path) => `left ${path}`), `${retired.length} files left index and sums; index ${serial} at ${where}`].join('\n'),
       );

@@ -1,6 +1,6 @@
 import { UserError } from '@flatcar/core';
 import type { Command } from 'commander';
-import { addSigningOptions, publishKeys, signingChoices, withSignKeys, type SigningFlags } from '../published.ts';
+import { addSigningOptions, publishKeys, withSignKeys, type SigningFlags } from '../published.ts';
 import { reporter, show } from '../terminal.ts';
 
 interface Flags extends SigningFlags {
@@ -52,7 +52,7 @@ Examples:
           destination,
           keys,
           ...(sign === undefined ? {} : { sign }),
-          ...signingChoices(flags),
+          unsigned: flags.unsigned === true,
           store,
           report,
           signal,

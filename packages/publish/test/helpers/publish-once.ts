@@ -4,5 +4,5 @@ import { loadKeys, localDestination, publish } from '../../src/index.ts';
 const [tree = '', keysDir = '', ...paths] = process.argv.slice(2);
 const keys = await loadKeys(keysDir, {});
 process.stdout.write('ready\n');
-await publish({ paths, destination: localDestination(tree), keys, withoutRoothashSignature: true });
+await publish({ paths, destination: localDestination(tree), keys, unsigned: true });
 process.stdout.write('done\n');

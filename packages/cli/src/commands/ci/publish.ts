@@ -30,8 +30,8 @@ interface Flags {
 }
 
 /** The arguments of `publish`. */
-function publishArgs({ to, baseUrl, keys, assets, firstPublish, unsigned }: Flags): string[] {
-  const values = { '--to': to, '--base-url': baseUrl, '--keys': keys, '--assets': assets };
+function publishArgs({ to, baseUrl, keys, keyring, assets, firstPublish, unsigned }: Flags): string[] {
+  const values = { '--to': to, '--base-url': baseUrl, '--keys': keys, '--keyring': keyring, '--assets': assets };
   const switches = { '--first-publish': firstPublish, '--unsigned': unsigned };
   return [
     ...Object.entries(values).flatMap(([flag, value]) => (value === undefined ? [] : [flag, value])),
@@ -48,7 +48,7 @@ export function addPublish(ci: Command, signal: AbortSignal): void {
     .requiredOption('--to <where>', 'as of publish: a folder or s3://bucket/prefix')
     .option('--base-url <url>', 'as of publish')
     .option('--keys <dir>', 'folder of keys')
-    .option('--keyring <file>', 'OpenPGP public keys that the tree is verified by')
+    .option('--keyring <file>', 'OpenPGP public keys that the tree is verified by, and that nodes are to know')
     .option('--assets <where>', 'as of publish')
     .option('--published <where>', 'where published payloads are read (default: --to)')
     .option('--extension <name>', 'only what is built of this extension')
