@@ -48,18 +48,27 @@ function asDownloadError(error: unknown, where: string): unknown {
   });
 }
 
+const readToolchainPin = async (): Promise<ToolchainPin> =>
+  JSON.parse(await readFile(new URL('data/go-toolchain.json', import.meta.url), 'utf8')) as ToolchainPin;
+
+/** The pinned Go compiler, as it runs on a kind of host. */
+export async function goRecord(host: Arch): Promise<ToolRecord> {
+  const { version, sha256 } = await readToolchainPin();
+  return { name: 'go', version, sha256: sha256[host], status: 'pinned' };
+}
+
 async function installToolchain(
   store: Store,
   bootstrap: string,
   env: Record<string, string>,
   report: Report,
 ): Promise<{ root: string; record: ToolRecord }> {
-  const pin = JSON.parse(await readFile(new URL('data/go-toolchain.json', import.meta.url), 'utf8')) as ToolchainPin;
   const host = hostArch();
-  const sha256 = pin.sha256[host];
-  const module = `golang.org/toolchain@v0.0.1-go${pin.version}.linux-${archWords(host).go}`;
+  const record = await goRecord(host);
+  const { version, sha256 } = record;
+  const module = `golang.org/toolchain@v0.0.1-go${version}.linux-${archWords(host).go}`;
   const { dir } = await store.result('go-toolchain', digestOf({ number: 1, sha256 }), async (fresh) => {
-    report({ type: 'step', text: `fetching the Go ${pin.version} compiler` });
+    report({ type: 'step', text: `fetching the Go ${version} compiler` });
     await store.withTemp(async (temp) => {
       let zip = await store.blob(sha256);
       if (zip === undefined) {
@@ -79,7 +88,7 @@ async function installToolchain(
     for await (const file of glob(['bin/*', 'pkg/tool/*/*'], { cwd: root })) await chmod(join(root, file), 0o755);
     for await (const file of glob('**/_go.mod', { cwd: root })) await copyFile(join(root, file), join(root, dirname(file), 'go.mod'));
   });
-  return { root: join(dir, 'go'), record: { name: 'go', version: pin.version, sha256, status: 'pinned' } };
+  return { root: join(dir, 'go'), record };
 }
 
 /**

@@ -4,41 +4,25 @@ import { bindMany, checkContent, formatOf, type SignKeys } from './bind.ts';
 import { embeddedModules } from './buildinfo.ts';
 import { packErofs } from './erofs.ts';
 import { UserError, UserErrors } from './errors.ts';
-import { componentsOf, type LoadedExtension, type PinnedComponent } from './extension.ts';
+import { allComponents, claimsOf } from './describe.ts';
+import type { LoadedExtension, PinnedComponent } from './extension.ts';
 import { lintTree } from './lint.ts';
 import { placeOf } from './locate.ts';
 import { imageBase, imageVersion, targetName } from './names.ts';
 import { fits, measureNeeds } from './needs.ts';
-import type { PinnedVersion } from './pins.ts';
 import { stageReleaseFile } from './release-file.ts';
 import { resolveComponents, type ResolvedComponent } from './resolve.ts';
 import { writeSidecars } from './sidecars/index.ts';
 import { packSquashfs } from './squashfs.ts';
 import { stage } from './stage.ts';
 import { copyPublic, hashFile, mkdirPublic, PUBLIC_FILE, replaceFile, writeAtomic } from './files.ts';
-import { digestOf, type Store } from './store.ts';
+import type { Store } from './store.ts';
+import { installedRecords } from './tool-records.ts';
 import { openToolchains } from './toolchains.ts';
 import type { Tools } from './tools.ts';
 import { normalise, readTree } from './tree.ts';
-import type {
-  Arch,
-  BuiltComponent,
-  Finding,
-  Format,
-  Image,
-  Needs,
-  EmbeddedModule,
-  OriginChoice,
-  Payload,
-  Profile,
-  Report,
-  Target,
-  Tree,
-} from './types.ts';
+import type { Arch, Finding, Format, Image, Needs, EmbeddedModule, OriginChoice, Payload, Profile, Report, Target, Tree } from './types.ts';
 import { writeStartDropins } from './units.ts';
-
-/** Raised when the same inputs are to give other bytes: it is part of every payload's key. */
-const PAYLOAD_FORMAT = 3;
 
 /** One build: one extension version for one architecture, bound to any number of targets. */
 export interface BuildOptions {
@@ -118,16 +102,6 @@ async function judge(
   );
 }
 
-/** The extension's own `files/` folder, as a component beside the others. */
-async function ownFiles({ dir, extension }: LoadedExtension, version: string, pin: PinnedVersion): Promise<PinnedComponent[]> {
-  const exists = await access(join(dir, 'files')).then(
-    () => true,
-    () => false,
-  );
-  const places = [{ from: '**', to: '' }];
-  return exists ? [{ component: { name: extension.name, version, origins: [{ kind: 'files', dir: 'files' }], places }, dir, pin }] : [];
-}
-
 /** The components that `only` names, and those that are files of this repository; what is left out is told. */
 function pickComponents(
   all: readonly PinnedComponent[],
@@ -144,25 +118,6 @@ function pickComponents(
   const missing = upstream.filter((one) => !only.includes(one));
   report({ type: 'notice', text: `${name} WITHOUT ${missing.join(', ')}, as --only asks. This image is not for publishing.` });
   return all.filter(({ component }) => !missing.includes(component.name));
-}
-
-/** A component's record. Its licence is in its pins; our own files are under the repository's. */
-function built({ component, dir, pin, origin, result }: ResolvedComponent): BuiltComponent {
-  const license = origin.kind === 'files' ? 'Apache-2.0' : pin.licenses[component.name];
-  if (license === undefined) {
-    throw new UserError(`pins.json gives no licence for component '${component.name}'`, {
-      where: dir,
-      next: `add it under "licenses" of ${component.version} as an SPDX expression`,
-    });
-  }
-  return {
-    name: component.name,
-    version: component.version,
-    license,
-    origin: origin.kind,
-    materials: result.materials,
-    parameters: result.parameters,
-  };
 }
 
 interface Staged {
@@ -226,22 +181,24 @@ async function makePayloads(
 ): Promise<{ payload: Payload; file: string }[]> {
   const { extension } = loaded;
   const { store, tools, report, arch, profile } = options;
-  const { pin, components: all } = await componentsOf(loaded, options.version);
+  const { pin, components: all, own } = await allComponents(loaded, options.version);
   const components = pickComponents(all, options, extension);
   const version = imageVersion(options.version, pin.revision);
+  const toolchains = openToolchains(store, report);
+  const records = installedRecords(tools, toolchains);
   const context = {
     arch,
     store,
     tools,
-    toolchains: openToolchains(store, report),
+    toolchains,
+    records,
     report,
     ...(options.mirror === undefined ? {} : { mirror: options.mirror }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
 
-  const resolved = await resolveComponents([...components, ...(await ownFiles(loaded, version, pin))], context, options.origin);
-  const builtComponents = resolved.map(built);
-  const componentTools = resolved.flatMap(({ result }) => result.tools);
+  const resolved = await resolveComponents([...components, ...own], context, options.origin);
+  const described = resolved.map((one) => ({ ...one, description: one.result }));
 
   return store.withTemp(async (temp) => {
     // Staged at most once, and only when a format is missing from the store.
@@ -250,36 +207,9 @@ async function makePayloads(
 
     const payloads: { payload: Payload; file: string }[] = [];
     for (const format of formats) {
-      // bind makes disk images by systemd-repart, whose version decides bytes as mkfs.erofs does.
-      const packTools = (
-        await Promise.all((format === 'squashfs' ? ['mksquashfs'] : ['mkfs.erofs', 'systemd-repart']).map((tool) => tools.record(tool)))
-      ).flat();
-      const records = [...new Map([...componentTools, ...packTools].map((record) => [`${record.name} ${record.sha256}`, record])).values()];
-      const withheld = [
-        ...(loaded.fixture ? ['made with the pins of a fixture'] : []),
-        ...(options.only === undefined ? [] : ['made without some of its components (--only)']),
-        ...records.filter(({ status }) => status !== 'pinned').map(({ name, status }) => `made with ${name}, ${status}`),
-      ];
-      const key = digestOf({
-        step: 'payload',
-        number: PAYLOAD_FORMAT,
-        name: extension.name,
-        ...(extension.kind === 'sysext' ? {} : { kind: extension.kind }),
-        summary: extension.summary,
-        start: extension.start,
-        waive: extension.waive,
-        replaces: extension.replaces,
-        conflicts: extension.conflicts,
-        version,
-        arch,
-        format,
-        profile,
-        components: builtComponents,
-        ...(withheld.length === 0 ? {} : { withheld }),
-        preferred: resolved.map(({ preferred }) => preferred),
-        places: resolved.map(({ component }) => component.places),
-        tools: records,
-      });
+      const request = { version: options.version, arch, format, profile };
+      const claims = await claimsOf(loaded, request, described, { records, revision: pin.revision, only: options.only !== undefined });
+      const { key } = claims;
       const made = await store.result('payload', key, async (dir) => {
         const { tree, reload, needs, modules } = await stagedTree();
         report({ type: 'step', text: `packing ${extension.name} ${version} for ${arch} (${format}, ${profile})` });
@@ -288,16 +218,7 @@ async function makePayloads(
         const { releaseFileOffset } = await pack(tools, tree, { name: extension.name, kind: extension.kind, profile }, file);
         await checkContent(tools, store, file, format, tree);
         const payload: Payload = {
-          key,
-          extension: extension.name,
-          summary: extension.summary,
-          kind: extension.kind,
-          version,
-          upstream: options.version,
-          revision: pin.revision,
-          arch,
-          format,
-          profile,
+          ...claims,
           file: basename(file),
           sha256: await hashFile(file),
           size: (await stat(file)).size,
@@ -305,22 +226,11 @@ async function makePayloads(
           reload,
           tree: { digest: tree.digest, entries: tree.entries },
           needs,
-          components: builtComponents,
-          tools: records,
-          publishable: withheld.length === 0 && resolved.every(({ preferred }) => preferred),
-          withheld,
           modules,
-          waived: extension.waive,
-          replaces: extension.replaces,
-          conflicts: extension.conflicts,
         };
         await writeAtomic(join(dir, 'payload.json'), `${JSON.stringify(payload, undefined, 2)}\n`);
       });
-      // A record of before `withheld` had nothing of the kind: the key says so.
-      const payload: Payload = {
-        withheld,
-        ...(JSON.parse(await readFile(join(made.dir, 'payload.json'), 'utf8')) as Omit<Payload, 'withheld'>),
-      };
+      const payload: Payload = { ...(JSON.parse(await readFile(join(made.dir, 'payload.json'), 'utf8')) as Payload), ...claims };
       payloads.push({ payload, file: join(made.dir, payload.file) });
     }
     return payloads;

@@ -2,14 +2,14 @@ import { ARCHES } from './arch.ts';
 import { SOURCE_ORIGINS, type Component, type Origin, type PinnedComponent } from './extension.ts';
 import { UnreachableError } from './fetch.ts';
 import { UserError, UserErrors } from './errors.ts';
-import { buildCargo, cargoLocator } from './origins/cargo.ts';
-import { buildDebian, isPackageLocator } from './origins/debian.ts';
-import { buildFiles } from './origins/files.ts';
-import { buildGo, goLocator } from './origins/go.ts';
-import type { OriginContext, OriginResult } from './origins/origin.ts';
-import { buildRelease, releaseLocator } from './origins/release.ts';
-import { buildSource, sourceLocator } from './origins/source.ts';
-import type { Arch, OriginChoice } from './types.ts';
+import { buildCargo, cargoLocator, describeCargo } from './origins/cargo.ts';
+import { buildDebian, describeDebian, isPackageLocator } from './origins/debian.ts';
+import { buildFiles, describeFiles } from './origins/files.ts';
+import { buildGo, describeGo, goLocator } from './origins/go.ts';
+import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origins/origin.ts';
+import { buildRelease, describeRelease, releaseLocator } from './origins/release.ts';
+import { buildSource, describeSource, sourceLocator } from './origins/source.ts';
+import type { Arch, OriginChoice, OriginKind } from './types.ts';
 
 /** A component with the origin that it was made from, and its files. */
 export interface ResolvedComponent extends PinnedComponent {
@@ -36,6 +36,51 @@ async function make(origin: Origin, context: OriginContext): Promise<OriginResul
     case 'files':
       return buildFiles(origin, context);
   }
+}
+
+function describeOrigin(origin: Origin, context: DescribeContext): Promise<OriginDescription> {
+  switch (origin.kind) {
+    case 'release':
+      return describeRelease(origin, context);
+    case 'go':
+      return describeGo(origin, context);
+    case 'cargo':
+      return describeCargo(origin, context);
+    case 'debian':
+      return describeDebian(origin, context);
+    case 'source':
+      return describeSource(origin, context);
+    case 'files':
+      return describeFiles(origin, context);
+  }
+}
+
+/** A component with the origin that it is made from, and what it is made of. */
+export interface DescribedComponent extends PinnedComponent {
+  readonly origin: Origin;
+  readonly description: OriginDescription;
+  /** True when the origin is the one that the definition prefers. */
+  readonly preferred: boolean;
+}
+
+/**
+ * What components are made of, by the origins of the given kinds (one for each, in their order) where their definitions have one, else by those
+ * that they prefer. Nothing is fetched, built or run.
+ */
+export async function describeComponents(
+  components: readonly PinnedComponent[],
+  context: Omit<DescribeContext, keyof PinnedComponent>,
+  kinds: readonly OriginKind[] = [],
+): Promise<DescribedComponent[]> {
+  return Promise.all(
+    components.map(async (pinned, index) => {
+      const { name, origins } = pinned.component;
+      const [first] = origins;
+      const origin = origins.find(({ kind }) => kind === kinds[index]) ?? first;
+      if (origin === undefined) throw new UserError(`component '${name}' has no origin`, { where: pinned.dir });
+      return { ...pinned, origin, description: await describeOrigin(origin, { ...context, ...pinned }), preferred: origin === first };
+    }),
+  );
 }
 
 /** Why nothing is compiled any more: another component cannot be had. */

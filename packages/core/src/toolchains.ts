@@ -46,6 +46,44 @@ export interface Toolchains {
   rust(): Promise<RustToolchain>;
 }
 
+let read: Promise<ToolchainPins> | undefined;
+const readPins = (): Promise<ToolchainPins> =>
+  (read ??= readFile(new URL('data/toolchains.json', import.meta.url), 'utf8').then((text) => JSON.parse(text) as ToolchainPins));
+
+type PinnedPackage = DebianPackage & { readonly suite?: string };
+
+function pinned(pins: ToolchainPins, names: readonly string[], arch: Arch): PinnedPackage[] {
+  return names.map((name) => {
+    const pin = pins.packages[arch][name];
+    if (pin === undefined) throw new Error(`data/toolchains.json has no pin of ${name} for ${arch}`);
+    return { name, ...pin };
+  });
+}
+
+/** The packages of the C compiler, and those of the headers and libraries for what it makes. */
+function cPackages(pins: ToolchainPins, host: Arch, target: Arch): { compiler: PinnedPackage[]; libraries: PinnedPackage[] } {
+  return { compiler: pinned(pins, pins.hosts[host].cc[target], host), libraries: pinned(pins, pins.sysroots[target], target) };
+}
+
+/** The packages of Rust, and of its standard library for other targets, with their architectures. */
+function rustPackages(pins: ToolchainPins, host: Arch): { arch: Arch; packages: PinnedPackage[] }[] {
+  const own = { arch: host, packages: pinned(pins, [...pins.hosts[host].rust, pins.rustStd], host) };
+  return [own, ...ARCHES.filter((arch) => arch !== host).map((arch) => ({ arch, packages: pinned(pins, [pins.rustStd], arch) }))];
+}
+
+const pinnedRecord = ({ name, version, sha256 }: PinnedPackage): ToolRecord => ({ name, version, sha256, status: 'pinned' });
+
+/** The C compiler as it is pinned for a kind of host; see pinnedToolRecord. */
+export async function pinnedCRecord(host: Arch, target: Arch): Promise<ToolRecord[]> {
+  const { compiler, libraries } = cPackages(await readPins(), host, target);
+  return [...compiler, ...libraries].map(pinnedRecord);
+}
+
+/** Rust as it is pinned for a kind of host. */
+export async function pinnedRustRecord(host: Arch): Promise<ToolRecord[]> {
+  return rustPackages(await readPins(), host).flatMap(({ packages }) => packages.map(pinnedRecord));
+}
+
 /**
  * A program starts through its own loader and libraries, whatever the host's C library is. Unlike the tools, a compiler is
  * many programs that start each other by path, so each gets a script in its place. Symbolic links come from other folders.
@@ -87,29 +125,19 @@ async function writeProgram(file: string, text: string): Promise<void> {
 export function openToolchains(store: Store, report: Report = () => undefined): Toolchains {
   const host = hostArch();
   const archive = openArchive(store, report);
-  let read: Promise<ToolchainPins> | undefined;
-  const readPins = (): Promise<ToolchainPins> =>
-    (read ??= readFile(new URL('data/toolchains.json', import.meta.url), 'utf8').then((text) => JSON.parse(text) as ToolchainPins));
 
-  async function fetchAll(names: readonly string[], arch: Arch): Promise<FetchedPackage[]> {
+  async function fetchAll(packages: readonly PinnedPackage[], arch: Arch): Promise<FetchedPackage[]> {
     const pins = await readPins();
-    return Promise.all(
-      names.map((name) => {
-        const pin = pins.packages[arch][name];
-        if (pin === undefined) throw new Error(`data/toolchains.json has no pin of ${name} for ${arch}`);
-        const { suite = pins.suite, ...rest } = pin;
-        return archive.fetch({ name, ...rest }, { suite, snapshot: pins.snapshot, arch });
-      }),
-    );
+    return Promise.all(packages.map(({ suite = pins.suite, ...one }) => archive.fetch(one, { suite, snapshot: pins.snapshot, arch })));
   }
   const recordsOf = (fetched: readonly FetchedPackage[]): ToolRecord[] =>
     fetched.map(({ package: { name, version, sha256 }, status }) => ({ name, version, sha256, status }));
 
   async function c(target: Arch): Promise<CToolchain> {
-    const pins = await readPins();
+    const packages = cPackages(await readPins(), host, target);
     const { triplet } = archWords(target);
-    const compiler = await fetchAll(pins.hosts[host].cc[target], host);
-    const libraries = await fetchAll(pins.sysroots[target], target);
+    const compiler = await fetchAll(packages.compiler, host);
+    const libraries = await fetchAll(packages.libraries, target);
     const records = recordsOf([...compiler, ...libraries]);
     const key = digestOf({ number: TOOLCHAIN_FORMAT, host, target, packages: records.map(({ sha256 }) => sha256) });
     const { dir } = await store.result('toolchain-c', key, async (fresh) => {
@@ -150,9 +178,7 @@ export function openToolchains(store: Store, report: Report = () => undefined): 
   }
 
   async function rust(): Promise<RustToolchain> {
-    const pins = await readPins();
-    const std = ARCHES.filter((arch) => arch !== host).map((arch) => fetchAll([pins.rustStd], arch));
-    const fetched = [...(await fetchAll([...pins.hosts[host].rust, pins.rustStd], host)), ...(await Promise.all(std)).flat()];
+    const fetched = (await Promise.all(rustPackages(await readPins(), host).map(({ packages, arch }) => fetchAll(packages, arch)))).flat();
     const records = recordsOf(fetched);
     const key = digestOf({ number: TOOLCHAIN_FORMAT, host, packages: records.map(({ sha256 }) => sha256) });
     const { dir } = await store.result('toolchain-rust', key, async (fresh) => {

@@ -43,6 +43,23 @@ export async function readToolPins(): Promise<ToolPins> {
   return JSON.parse(await readFile(new URL('data/tools.json', import.meta.url), 'utf8')) as ToolPins;
 }
 
+/** The packages that a tool consists of on a kind of host, and their pins. */
+function pinnedPackages(pins: ToolPins, tool: string, host: Arch): DebianPackage[] {
+  const wanted = pins.tools[tool];
+  if (wanted === undefined) throw new UserError(`'${tool}' is no pinned tool`, { next: `pinned: ${Object.keys(pins.tools).join(', ')}` });
+  return wanted.packages.map((name) => {
+    const pin = pins.packages[host][name];
+    if (pin === undefined) throw new UserError(`package ${name} is not pinned for ${host}`, { next: 'run scripts/pin-tools.ts' });
+    return { name, ...pin };
+  });
+}
+
+/** A tool as it is pinned for a kind of host; what was installed differs from it only where a package stands in for another. */
+export async function pinnedToolRecord(tool: string, host: Arch): Promise<ToolRecord[]> {
+  const packages = pinnedPackages(await readToolPins(), tool, host);
+  return packages.map(({ name, version, sha256 }) => ({ name, version, sha256, status: 'pinned' }));
+}
+
 /** The host's program, if it is on PATH. */
 async function onPath(program: string): Promise<string | undefined> {
   for (const dir of (envOf('PATH') ?? DEFAULT_PATH).split(delimiter)) {
@@ -66,13 +83,8 @@ export function openTools(store: Store, report: Report = () => undefined, from: 
     const pins = from.pins ?? (await readToolPins());
     const wanted = pins.tools[tool];
     if (wanted === undefined) throw new UserError(`'${tool}' is no pinned tool`, { next: `pinned: ${Object.keys(pins.tools).join(', ')}` });
-    const fetched = await Promise.all(
-      wanted.packages.map((name) => {
-        const pin = pins.packages[arch][name];
-        if (pin === undefined) throw new UserError(`package ${name} is not pinned for ${arch}`, { next: 'run scripts/pin-tools.ts' });
-        return archive.fetch({ name, ...pin }, { suite: pins.suite, snapshot: pins.snapshot, arch });
-      }),
-    );
+    const packages = pinnedPackages(pins, tool, arch);
+    const fetched = await Promise.all(packages.map((one) => archive.fetch(one, { suite: pins.suite, snapshot: pins.snapshot, arch })));
     const records = fetched.map(({ package: { name, version, sha256 }, status }) => ({ name, version, sha256, status }));
     // Tools of the same packages share a result.
     const { dir } = await store.result('tools', digestOf({ number: 2, packages: records.map(({ sha256 }) => sha256) }), async (fresh) => {

@@ -1,3 +1,4 @@
+import { hostArch } from '../src/arch.ts';
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -11,6 +12,7 @@ import { buildExtension, type BuildOptions } from '../src/pipeline.ts';
 import { readPins } from '../src/pins.ts';
 import { resolveComponents } from '../src/resolve.ts';
 import { openStore } from '../src/store.ts';
+import { pinnedRecords } from '../src/tool-records.ts';
 import { openToolchains } from '../src/toolchains.ts';
 import { openTools } from '../src/tools.ts';
 import type { Payload } from '../src/types.ts';
@@ -107,7 +109,7 @@ test('a host that cannot be reached is told with what has no source route, and n
   try {
     const building = resolveComponents(
       components.map((component) => ({ component, dir, pin })),
-      { ...options(), toolchains: openToolchains(openStore()), mirror: 'http://127.0.0.1:1' },
+      { ...options(), toolchains: openToolchains(openStore()), records: pinnedRecords(hostArch()), mirror: 'http://127.0.0.1:1' },
       'auto',
     );
     await expect(building).rejects.toMatchObject({

@@ -1,3 +1,4 @@
+import { hostArch } from '../src/arch.ts';
 import { createHash } from 'node:crypto';
 import { access, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,6 +10,7 @@ import { UserError } from '../src/errors.ts';
 import { buildRelease } from '../src/origins/release.ts';
 import { exec } from '../src/exec.ts';
 import { openStore } from '../src/store.ts';
+import { pinnedRecords } from '../src/tool-records.ts';
 import { openToolchains } from '../src/toolchains.ts';
 import { openTools } from '../src/tools.ts';
 import { archiveKind, unpack, type UnpackOptions } from '../src/unpack.ts';
@@ -213,6 +215,7 @@ async function fetched(name: string, bytes: Buffer, check: (files: string) => Pr
     store,
     tools,
     toolchains: openToolchains(store),
+    records: pinnedRecords(hostArch()),
     report: () => undefined,
     mirror: server.url,
   } as const;

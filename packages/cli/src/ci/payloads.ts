@@ -23,6 +23,7 @@ export function formatsOf({ targets }: Pick<Job, 'targets'>): Format[] {
 async function namesIn(dir: string, expected: 'file' | 'folder'): Promise<string[]> {
   const names = (await readdir(dir)).toSorted();
   for (const name of names) {
+    if (/\p{Cc}/u.test(name)) refuse(dir, 'a name with control characters'); // which would be commands in a log
     const info = await lstat(join(dir, name));
     if (expected === 'file' ? !info.isFile() : !info.isDirectory()) refuse(join(dir, name), `not a plain ${expected}`);
   }

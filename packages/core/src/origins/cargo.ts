@@ -10,9 +10,9 @@ import { hashFile } from '../files.ts';
 import { digestOf, type Store } from '../store.ts';
 import type { Tools } from '../tools.ts';
 import { readTree } from '../tree.ts';
-import type { Arch, Material } from '../types.ts';
+import type { Arch, Material, TreeEntry } from '../types.ts';
 import { unpack } from '../unpack.ts';
-import { compileOnce, pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
+import { compileOnce, pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
 const BUILD_FORMAT = 1;
@@ -100,24 +100,45 @@ async function checkCrates(lockFile: string, cargoHome: string): Promise<void> {
   }
 }
 
-/** The crate's source, checked against its pin, or this repository's own. */
+/** The digest of a crate of this repository. Git keeps the execute bit only; the rest of a mode is the umask of whoever checked out. */
+async function crateDigest(folder: string): Promise<string> {
+  const { entries } = await readTree(folder, new Map());
+  const modeOf = ({ type, mode }: TreeEntry): number => (type === 'link' ? mode : (mode & 0o100) === 0 ? 0o644 : 0o755);
+  return digestOf(entries.map((entry) => ({ ...entry, mode: modeOf(entry), component: undefined })));
+}
+
+/** What a Rust program is made of: its crate, whose Cargo.lock has all others, the compilers and what cargo is asked for. */
+export async function describeCargo(origin: CargoOrigin, context: DescribeContext): Promise<OriginDescription> {
+  const { component, dir, arch, records } = context;
+  const locator = cargoLocator(origin, component);
+  const pinned = locator === undefined ? undefined : pinnedBytes(context, locator);
+  const material: Material =
+    locator === undefined || pinned === undefined
+      ? { locator: `files:${origin.crate.slice(2)}`, sha256: await crateDigest(join(dir, origin.crate)), proof: 'in this repository' }
+      : { locator, sha256: pinned.sha256, proof: pinned.proof };
+  const [rust, c, own] = [await records.rust(), await records.c(arch), await records.c(records.host)];
+  const protoc = origin.protoc === true ? await records.tool('protoc') : [];
+  return {
+    materials: [material],
+    parameters: {
+      programs: origin.programs.join(' '),
+      features: (origin.features ?? []).join(','),
+      defaultFeatures: String(origin.defaultFeatures ?? true),
+      env: JSON.stringify(origin.env ?? {}),
+    },
+    tools: [...new Map([...rust, ...c, ...own, ...protoc].map((record) => [record.sha256, record])).values()],
+  };
+}
+
+/** Copies the crate's source into a folder: what its pin says, or this repository's own. */
 async function openCrate(
   origin: CargoOrigin,
   context: OriginContext,
+  sha256: string,
   cargo: Cargo,
-): Promise<{ material: Material; copyTo(dir: string): Promise<void> }> {
+): Promise<(dir: string) => Promise<void>> {
   const { component, store, dir, report } = context;
-  const locator = cargoLocator(origin, component);
-  if (locator === undefined) {
-    const folder = join(dir, origin.crate);
-    const { digest } = await readTree(folder, new Map());
-    return {
-      material: { locator: `files:${origin.crate.slice(2)}`, sha256: digest, proof: 'in this repository' },
-      copyTo: (to) => cp(folder, to, { recursive: true }),
-    };
-  }
-  const pinned = pinnedBytes(context, locator);
-  const { sha256, proof } = pinned;
+  if (isLocal(origin)) return (to) => cp(join(dir, origin.crate), to, { recursive: true });
   const file = `${origin.crate}-${component.version}.crate`;
   let crate = await store.blob(sha256);
   if (crate === undefined) {
@@ -129,14 +150,11 @@ async function openCrate(
     });
   }
   const from = crate;
-  return {
-    material: { locator, sha256, proof },
-    copyTo: (to) =>
-      store.withTemp(async (temp) => {
-        await unpack(from, `${file}.tar.gz`, temp);
-        await cp(join(temp, `${origin.crate}-${component.version}`), to, { recursive: true });
-      }),
-  };
+  return (to) =>
+    store.withTemp(async (temp) => {
+      await unpack(from, `${file}.tar.gz`, temp);
+      await cp(join(temp, `${origin.crate}-${component.version}`), to, { recursive: true });
+    });
 }
 
 function environment(origin: CargoOrigin, sysroot: string, arch: Arch): Record<string, string> {
@@ -166,30 +184,23 @@ export const cargoHomeOf = (store: Store): string => join(store.root, 'cargo');
  */
 export async function buildCargo(origin: CargoOrigin, context: OriginContext): Promise<OriginResult> {
   const { component, arch, store, toolchains, report, signal } = context;
-  const locator = cargoLocator(origin, component);
-  if (locator !== undefined) pinnedBytes(context, locator);
+  const description = await describeCargo(origin, context);
+  const { parameters, tools } = description;
   const [rust, c, own] = [await toolchains.rust(), await toolchains.c(arch), await toolchains.c(hostArch())];
-  const protoc = origin.protoc === true ? await context.tools.record('protoc') : [];
   const cargo = await openCargo(rust.bin, cargoHomeOf(store), {
     path: `${rust.bin}:${c.bin}:/usr/bin:/bin`,
     ...(signal === undefined ? {} : { signal }),
   });
   const cargoHome = cargo.home;
 
-  const crate = await openCrate(origin, context, cargo);
-  const tools = [...new Map([...rust.records, ...c.records, ...own.records, ...protoc].map((record) => [record.sha256, record])).values()];
-  const parameters = {
-    programs: origin.programs.join(' '),
-    features: (origin.features ?? []).join(','),
-    defaultFeatures: String(origin.defaultFeatures ?? true),
-    env: JSON.stringify(origin.env ?? {}),
-  };
-  const key = digestOf({ number: BUILD_FORMAT, crate: crate.material.sha256, arch, parameters, tools: tools.map(({ sha256 }) => sha256) });
+  const crate = description.materials[0]?.sha256 ?? '';
+  const copyTo = await openCrate(origin, context, crate, cargo);
+  const key = digestOf({ number: BUILD_FORMAT, crate, arch, parameters, tools: tools.map(({ sha256 }) => sha256) });
   const target = `${archWords(arch).machine}-unknown-linux-gnu`;
   const { dir } = await compileOnce(context, 'cargo-build', key, (fresh) =>
     store.withTemp(async (temp) => {
       const source = join(temp, 'source');
-      await crate.copyTo(source);
+      await copyTo(source);
       report({ type: 'step', text: `fetching the crates of ${component.name} ${component.version}` });
       await cargo.run(['fetch', '--locked', '--target', target], { cwd: source });
       await checkCrates(join(source, 'Cargo.lock'), cargoHome);
@@ -248,5 +259,5 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
         await copyFile(join(temp, 'target', target, 'release', program), join(fresh, 'files', program));
     }),
   );
-  return { dir: join(dir, 'files'), materials: [crate.material], parameters, tools };
+  return { dir: join(dir, 'files'), ...description };
 }

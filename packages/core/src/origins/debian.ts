@@ -10,7 +10,7 @@ import type { PinnedVersion } from '../pins.ts';
 import { chooseFiles, writeRelocated, type ChosenFile } from '../relocate.ts';
 import { digestOf, type Store } from '../store.ts';
 import type { Arch, EmbeddedModule, Material } from '../types.ts';
-import type { OriginContext, OriginResult } from './origin.ts';
+import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes, or another record of them. */
 const BUILD_FORMAT = 2;
@@ -135,9 +135,23 @@ export async function resolvePackages(
   });
 }
 
-interface Record {
-  readonly packages: readonly EmbeddedModule[];
-  readonly materials: readonly Material[];
+/** What relocated programs are made of: all packages that are pinned for them, and what is done to them. */
+export async function describeDebian(origin: DebianOrigin, context: DescribeContext): Promise<OriginDescription> {
+  const { component, dir, pin, arch, records } = context;
+  const materials = pinnedPackages(pin, arch);
+  if (materials.length === 0)
+    throw new UserError(`${component.name} ${component.version} has no pinned packages for ${arch}`, {
+      where: dir,
+      next: 'run flatcar-ext pin; nothing is fetched without a digest',
+    });
+  const { kind: _, packages: asked, ...parameters } = origin;
+  return {
+    materials,
+    parameters: Object.fromEntries(
+      Object.entries({ number: BUILD_FORMAT, packages: asked, ...parameters }).map(([name, value]) => [name, JSON.stringify(value)]),
+    ),
+    tools: await records.tool('patchelf'),
+  };
 }
 
 /**
@@ -146,13 +160,8 @@ interface Record {
  */
 export async function buildDebian(origin: DebianOrigin, context: OriginContext): Promise<OriginResult> {
   const { component, dir, pin, arch, store, tools, report } = context;
-  const pinned = pinnedPackages(pin, arch);
-  if (pinned.length === 0)
-    throw new UserError(`${component.name} ${component.version} has no pinned packages for ${arch}`, {
-      where: dir,
-      next: 'run flatcar-ext pin; nothing is fetched without a digest',
-    });
-  const patchelf = await tools.record('patchelf');
+  const description = await describeDebian(origin, context);
+  const { materials: pinned, tools: patchelf } = description;
   const key = digestOf({
     number: BUILD_FORMAT,
     name: component.name,
@@ -181,23 +190,10 @@ export async function buildDebian(origin: DebianOrigin, context: OriginContext):
       report({ type: 'step', text: `relocating ${component.name} ${component.version} for ${arch}` });
       const chosen = await chooseFiles(unpacked, origin, component.name, arch);
       await writeRelocated(chosen, join(fresh, 'files'), component.name, arch, tools);
-      const used = await usedPackages(unpacked, chosen);
-      const record: Record = {
-        packages: await describePackages(unpacked, chosen, origin.suite),
-        materials: pinned.filter((_, index) => used.has(unpacked[index]?.name ?? '')),
-      };
-      await writeFile(join(fresh, 'record.json'), JSON.stringify(record));
+      const packages = await describePackages(unpacked, chosen, origin.suite);
+      await writeFile(join(fresh, 'record.json'), JSON.stringify({ packages }));
     }),
   );
-  const { packages, materials } = JSON.parse(await readFile(join(result.dir, 'record.json'), 'utf8')) as Record;
-  const { kind: _, packages: asked, ...parameters } = origin;
-  return {
-    dir: join(result.dir, 'files'),
-    materials,
-    parameters: Object.fromEntries(
-      Object.entries({ number: BUILD_FORMAT, packages: asked, ...parameters }).map(([name, value]) => [name, JSON.stringify(value)]),
-    ),
-    tools: patchelf,
-    packages,
-  };
+  const { packages } = JSON.parse(await readFile(join(result.dir, 'record.json'), 'utf8')) as { packages: readonly EmbeddedModule[] };
+  return { dir: join(result.dir, 'files'), ...description, packages };
 }

@@ -6,8 +6,8 @@ import type { Component, GoOrigin } from '../extension.ts';
 import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../gomodule.ts';
 import { hashFile } from '../files.ts';
 import { digestOf } from '../store.ts';
-import type { Arch } from '../types.ts';
-import { compileOnce, pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
+import type { Arch, ToolRecord } from '../types.ts';
+import { compileOnce, pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
 const BUILD_FORMAT = 1;
@@ -41,12 +41,12 @@ async function copyWithout(go: GoCommand, wrapper: string, module: string, witho
   return dest;
 }
 
-/**
- * Compiles a Go program from the module proxy: static, for either architecture, stamped as upstream stamps it, the same
- * bytes on every run. Modules are fetched and checked against go.sum first; the compiler then runs without network.
- */
-export async function buildGo(origin: GoOrigin, context: OriginContext): Promise<OriginResult> {
-  const { component, arch, store, tools, toolchains, report, signal } = context;
+/** What a Go program is made of: the modules of its go.sum, the compilers and their flags. */
+export async function describeGo(
+  origin: GoOrigin,
+  context: DescribeContext,
+): Promise<OriginDescription & { readonly c: readonly ToolRecord[] | undefined }> {
+  const { component, arch, records } = context;
   const locator = goLocator(origin, component);
   const wrapper = wrapperDir(context.dir, origin.module, moduleVersion(origin, component));
   const sum = await goSumDigest(wrapper);
@@ -56,38 +56,47 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
       where: wrapper,
       next: 'restore go.sum from git, or run flatcar-ext pin',
     });
-
-  const go = await openGo(store, tools, report);
-  const stamps = stampsOf(origin, component, arch);
-  const tags = origin.tags ?? [];
-  const c = origin.cgo === true ? await toolchains.c(arch) : undefined;
+  const go = await records.go();
+  const c = origin.cgo === true ? await records.c(arch) : undefined;
   // Programs that are partly C are linked by the C compiler: statically, and without an id that names the linker's run.
   const linking = c === undefined ? [] : ['-linkmode=external', "'-extldflags=-static -Wl,--build-id=none'"];
+  const stamps = Object.entries(stampsOf(origin, component, arch)).map(
+    ([variable, value]) => `-X ${value.includes(' ') ? `'${variable}=${value}'` : `${variable}=${value}`}`,
+  );
   const parameters = {
-    go: go.record.version,
-    goToolchain: go.record.sha256,
+    go: go.version,
+    goToolchain: go.sha256,
     goMod: await hashFile(join(wrapper, 'go.mod')),
     packages: origin.packages.join(' '),
-    tags: tags.join(','),
-    ldflags: [
-      '-s',
-      '-w',
-      '-buildid=',
-      ...linking,
-      ...Object.entries(stamps).map(([variable, value]) => `-X ${value.includes(' ') ? `'${variable}=${value}'` : `${variable}=${value}`}`),
-    ].join(' '),
+    tags: (origin.tags ?? []).join(','),
+    ldflags: ['-s', '-w', '-buildid=', ...linking, ...stamps].join(' '),
     cgo: c === undefined ? '0' : '1',
     ...(origin.language === undefined ? {} : { gcflags: `${origin.module}/...=-lang=${origin.language}` }),
     ...(origin.without === undefined ? {} : { without: origin.without.join(' ') }),
   };
+  return { materials: [{ locator, sha256: sum, proof: pinned.proof }], parameters, tools: [go, ...(c ?? [])], c };
+}
+
+/**
+ * Compiles a Go program from the module proxy: static, for either architecture, stamped as upstream stamps it, the same
+ * bytes on every run. Modules are fetched and checked against go.sum first; the compiler then runs without network.
+ */
+export async function buildGo(origin: GoOrigin, context: OriginContext): Promise<OriginResult> {
+  const { component, arch, store, tools, toolchains, report, signal } = context;
+  const locator = goLocator(origin, component);
+  const wrapper = wrapperDir(context.dir, origin.module, moduleVersion(origin, component));
+  const { c: cRecords, ...description } = await describeGo(origin, context);
+  const { parameters } = description;
+  const go = await openGo(store, tools, report);
+  const c = cRecords === undefined ? undefined : await toolchains.c(arch);
   const key = digestOf({
     number: BUILD_FORMAT,
     locator,
-    sum,
+    sum: description.materials[0]?.sha256,
     arch,
     parameters,
     rename: origin.rename,
-    ...(c === undefined ? {} : { c: c.records.map(({ sha256 }) => sha256) }),
+    ...(cRecords === undefined ? {} : { c: cRecords.map(({ sha256 }) => sha256) }),
   });
   const { dir } = await compileOnce(context, 'go-build', key, async (fresh) => {
     report({ type: 'step', text: `fetching the modules of ${component.name} ${component.version}` });
@@ -105,11 +114,11 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
         '-v',
         '-trimpath',
         '-buildvcs=false',
-        ...(parameters.gcflags === undefined ? [] : ['-gcflags', parameters.gcflags]),
+        ...(parameters['gcflags'] === undefined ? [] : ['-gcflags', parameters['gcflags']]),
         '-tags',
-        tags.join(','),
+        parameters['tags'] ?? '',
         '-ldflags',
-        parameters.ldflags,
+        parameters['ldflags'] ?? '',
         '-o',
         `${out}/`,
         ...packages,
@@ -121,7 +130,7 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
           GOARCH: archWords(arch).go,
           GOAMD64: 'v1',
           GOARM64: 'v8.0',
-          CGO_ENABLED: parameters.cgo,
+          CGO_ENABLED: c === undefined ? '0' : '1',
           ...(c === undefined ? {} : { CC: join(c.bin, 'cc'), AR: join(c.bin, 'ar'), PKG_CONFIG: join(c.bin, 'pkg-config') }),
         },
         report,
@@ -136,10 +145,5 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
     }
     if ((await readdir(out)).length === 0) throw new UserError(`${component.name}: the compiler made nothing`, { where: wrapper });
   });
-  return {
-    dir: join(dir, 'files'),
-    materials: [{ locator, sha256: sum, proof: pinned.proof }],
-    parameters,
-    tools: [go.record, ...(c?.records ?? [])],
-  };
+  return { dir: join(dir, 'files'), ...description };
 }

@@ -2,13 +2,27 @@ import { UserError } from '../errors.ts';
 import type { PinnedComponent } from '../extension.ts';
 import type { PinnedVersion } from '../pins.ts';
 import type { Store } from '../store.ts';
+import type { ToolRecords } from '../tool-records.ts';
 import type { Tools } from '../tools.ts';
 import type { Toolchains } from '../toolchains.ts';
 import type { Arch, EmbeddedModule, Material, Report, ToolRecord } from '../types.ts';
 
-/** What every origin is given. */
-export interface OriginContext extends PinnedComponent {
+/** What decides what an origin gives: the pins, the definition and what the tools are made of. Nothing of it is fetched or run. */
+export interface DescribeContext extends PinnedComponent {
   readonly arch: Arch;
+  readonly records: ToolRecords;
+}
+
+/** What an origin is made of, known before it is made: part of the payload's key, and the same in every checkout. */
+export interface OriginDescription {
+  readonly materials: readonly Material[];
+  /** What else decided the bytes. */
+  readonly parameters: Readonly<Record<string, string>>;
+  readonly tools: readonly ToolRecord[];
+}
+
+/** What every origin is given to be made. */
+export interface OriginContext extends DescribeContext {
   readonly store: Store;
   readonly tools: Tools;
   readonly toolchains: Toolchains;
@@ -19,12 +33,8 @@ export interface OriginContext extends PinnedComponent {
 }
 
 /** What every origin gives: a folder of files under the names that `Place.from` speaks of. */
-export interface OriginResult {
+export interface OriginResult extends OriginDescription {
   readonly dir: string;
-  readonly materials: readonly Material[];
-  /** What else decided the bytes; part of the payload's key. */
-  readonly parameters: Readonly<Record<string, string>>;
-  readonly tools: readonly ToolRecord[];
   /** Packages that its files come from, by path in the origin's folder. */
   readonly packages?: readonly EmbeddedModule[];
 }

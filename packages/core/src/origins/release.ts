@@ -6,7 +6,7 @@ import { fetchBlob } from '../fetch.ts';
 import { digestOf } from '../store.ts';
 import type { Arch } from '../types.ts';
 import { archiveKind, unpack } from '../unpack.ts';
-import { pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
+import { pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 
 /** Raised when the same archive is to give other files. */
 const UNPACK_FORMAT = 1;
@@ -40,9 +40,17 @@ export function releaseLocator(origin: ReleaseOrigin, component: Component, arch
   return fillWords(origin.url, releaseWords(origin, component, arch));
 }
 
+/** What upstream's own file is made of: itself. */
+export async function describeRelease(origin: ReleaseOrigin, context: DescribeContext): Promise<OriginDescription> {
+  const locator = releaseLocator(origin, context.component, context.arch);
+  const { sha256, proof, size } = pinnedBytes(context, locator);
+  return { materials: [{ locator, sha256, proof, ...(size === undefined ? {} : { size }) }], parameters: {}, tools: [] };
+}
+
 /** Upstream's own file: fetched by its pin, unpacked once. A raw binary is called as its component. */
 export async function buildRelease(origin: ReleaseOrigin, context: OriginContext): Promise<OriginResult> {
   const { component, arch, store, tools, report, mirror, signal } = context;
+  const description = await describeRelease(origin, context);
   const url = releaseLocator(origin, component, arch);
   const bytes = pinnedBytes(context, url);
   const blob = await fetchBlob(
@@ -55,11 +63,5 @@ export async function buildRelease(origin: ReleaseOrigin, context: OriginContext
   const { dir } = await store.result('unpacked', digestOf({ number: UNPACK_FORMAT, sha256: bytes.sha256, name }), async (fresh) => {
     await unpack(blob, name, join(fresh, 'files'), { decompressor: (kind) => tools.command(kind) });
   });
-  const { sha256, proof, size } = bytes;
-  return {
-    dir: join(dir, 'files'),
-    materials: [{ locator: url, sha256, proof, ...(size === undefined ? {} : { size }) }],
-    parameters: {},
-    tools: [],
-  };
+  return { dir: join(dir, 'files'), ...description };
 }

@@ -8,7 +8,7 @@ import { exec } from '../exec.ts';
 import type { Component, SourceOrigin } from '../extension.ts';
 import { digestOf } from '../store.ts';
 import { unpack } from '../unpack.ts';
-import { pinnedBytes, type OriginContext, type OriginResult } from './origin.ts';
+import { pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
 const BUILD_FORMAT = 1;
@@ -20,6 +20,26 @@ export function sourceLocator(origin: SourceOrigin, component: Component): strin
   return `debian:${pathOf(origin, component)}`;
 }
 
+async function scriptOf({ script }: SourceOrigin, dir: string): Promise<string> {
+  const where = join(dir, script);
+  return readFile(where, 'utf8').catch((cause: unknown) => {
+    throw new UserError('the build script is missing', { where, cause, next: 'restore it from git' });
+  });
+}
+
+/** What a program compiled by a script is made of: the tarball, the script's text and the compiler. */
+export async function describeSource(origin: SourceOrigin, context: DescribeContext): Promise<OriginDescription> {
+  const { component, dir, arch, records } = context;
+  const locator = sourceLocator(origin, component);
+  const { sha256, proof, size } = pinnedBytes(context, locator);
+  const text = await scriptOf(origin, dir);
+  return {
+    materials: [{ locator, sha256, proof, ...(size === undefined ? {} : { size }) }],
+    parameters: { script: origin.script, scriptDigest: digestOf(text) },
+    tools: await records.c(arch),
+  };
+}
+
 /**
  * Compiles a C program by a shell script of the extension, out of upstream's tarball as Debian has it.
  * The script runs in the unpacked folder, without network by its own restraint, and puts its programs into $OUT. It is given
@@ -27,14 +47,11 @@ export function sourceLocator(origin: SourceOrigin, component: Component): strin
  */
 export async function buildSource(origin: SourceOrigin, context: OriginContext): Promise<OriginResult> {
   const { component, dir, arch, store, tools, toolchains, report, signal } = context;
+  const description = await describeSource(origin, context);
   const path = pathOf(origin, component);
-  const locator = sourceLocator(origin, component);
-  const pinned = pinnedBytes(context, locator);
-  const { sha256, proof, size } = pinned;
+  const { sha256, size } = pinnedBytes(context, sourceLocator(origin, component));
   const script = join(dir, origin.script);
-  const text = await readFile(script, 'utf8').catch((cause: unknown) => {
-    throw new UserError('the build script is missing', { where: script, cause, next: 'restore it from git' });
-  });
+  const text = await scriptOf(origin, dir);
   const c = await toolchains.c(arch);
   const key = digestOf({ number: BUILD_FORMAT, sha256, text, arch, version: component.version, tools: c.records.map((one) => one.sha256) });
   const result = await store.result('source-build', key, (fresh) =>
@@ -68,10 +85,5 @@ export async function buildSource(origin: SourceOrigin, context: OriginContext):
       if ((await readdir(out)).length === 0) throw new UserError(`${component.name}: the build script made nothing`, { where: script });
     }),
   );
-  return {
-    dir: join(result.dir, 'files'),
-    materials: [{ locator, sha256, proof, ...(size === undefined ? {} : { size }) }],
-    parameters: { script: origin.script },
-    tools: [...c.records],
-  };
+  return { dir: join(result.dir, 'files'), ...description };
 }

@@ -1,0 +1,163 @@
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { hostArch } from '@flatcar/core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readOutcomes } from '../src/ci/outcome.ts';
+import { flatcarExt, type Ended } from './helpers/ci.ts';
+
+// What one job uploads decides nothing about another, and what it says of itself is compared with the checkout: forged artifacts, by the
+// commands of the workflow.
+const EXTENSION = 'extension-stager';
+const ID = `${EXTENSION}-${hostArch()}`;
+
+let dir: string;
+let payloadFolder: string;
+const at = (name: string): string => join(dir, name);
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'ci-trust-'));
+  expect(await flatcarExt(['keys', 'init', at('keys')])).toMatchObject({ code: 0 });
+  expect(await flatcarExt(['ci', 'plan', EXTENSION, '--out', at('planned.json')])).toMatchObject({ code: 0 });
+  const { include } = JSON.parse(await readFile(at('planned.json'), 'utf8')) as { include: { id: string }[] };
+  const job = { ...include.find(({ id }) => id === ID), targets: 'portable' };
+  await writeFile(at('matrix.json'), JSON.stringify({ include: [job] }));
+  const built = await flatcarExt(['ci', 'build', '--matrix', at('matrix.json'), '--built', at('honest')]);
+  expect(built.code, built.err).toBe(0);
+  payloadFolder = `payload-${ID}/payloads/${EXTENSION}/payload`;
+}, 120_000);
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+let runs = 0;
+/** What `ci publish` says to an artifact that was changed after it was built; nothing may be published of it. */
+async function publishForged(forge: (built: string) => Promise<void>): Promise<Ended> {
+  runs += 1;
+  const [built, tree, images, outcomes] = ['built', 'tree', 'images', 'outcomes'].map((name) => at(`${name}${runs}`)) as [
+    string,
+    string,
+    string,
+    string,
+  ];
+  await cp(at('honest'), built, { recursive: true });
+  await forge(built);
+  const args = ['--matrix', at('matrix.json'), '--built', built, '--images', images, '--outcomes', outcomes];
+  const where = ['--to', tree, '--keys', at('keys'), '--base-url', 'https://extensions.example.org', '--checksums', at(`sums${runs}`)];
+  const ended = await flatcarExt(['ci', 'publish', ...args, ...where]);
+  if (ended.code !== 0) {
+    expect(await readdir(tree).catch(() => [])).toEqual([]);
+    expect(await readdir(at(`sums${runs}`))).toEqual([]);
+    expect((await readOutcomes(outcomes)).outcomes.map(({ step, job, ok }) => `${step} ${job} ${ok}`)).toEqual([`bind ${ID} false`]);
+  }
+  return ended;
+}
+
+const recordName = async (built: string): Promise<string> => {
+  const name = (await readdir(join(built, payloadFolder))).find((one) => one.endsWith('.payload.json'));
+  return join(built, payloadFolder, name ?? 'none');
+};
+/** Changes fields of the record. */
+const withFields =
+  (fields: object) =>
+  async (built: string): Promise<void> => {
+    const file = await recordName(built);
+    await writeFile(file, JSON.stringify({ ...(JSON.parse(await readFile(file, 'utf8')) as object), ...fields }));
+  };
+
+test('what was built is published', async () => {
+  const ended = await publishForged(async () => undefined);
+  expect(ended.code, ended.err).toBe(0);
+  expect(await readdir(at(`tree${runs}`))).toContain('index.json');
+});
+
+describe('a record is refused', () => {
+  test.each([
+    ['of another version', { version: '99.0.0' }, 'version: "99.0.0", not "'],
+    ['of another upstream version', { upstream: '1.0.0' }, "upstream is '1.0.0', not '"],
+    ['of another extension', { extension: 'kubernetes' }, "extension is 'kubernetes', not 'extension-stager'"],
+    ['whose extension is a path', { extension: '../../x' }, 'invalid payload record: extension: not a valid extension name'],
+    ['of another architecture', { arch: hostArch() === 'arm64' ? 'x86-64' : 'arm64' }, 'arch is '],
+    ['of a format that no target takes', { format: 'ddi' }, "format is 'ddi', not 'squashfs'"],
+    ['of the profile for local work', { profile: 'fast' }, "profile is 'fast', not 'release'"],
+    ['with another key', { key: 'f'.repeat(64) }, 'key: "ffff'],
+    ['that waives a rule', { waived: { 'host-file': 'because' } }, 'waived.host-file: "because", not nothing'],
+    ['that hides a file of the host', { replaces: ['usr/bin/containerd'] }, 'replaces[0]: "usr/bin/containerd", not nothing'],
+    ['made with other tools', { tools: [] }, 'tools[0]: nothing, not {"name"'],
+    ['of other materials', { components: [] }, 'components[0]: nothing, not {"name"'],
+    ['with a field of its own', { more: 1 }, 'invalid payload record: more: '],
+    ['whose file leads out', { file: '../../../../x' }, 'invalid payload record: file: not a plain file name'],
+    ['whose file is not beside it', { file: '../portable/x.raw' }, "its file '../portable/x.raw' is not beside it"],
+    ['of other bytes', { sha256: 'a'.repeat(64) }, 'not the file of its record'],
+    ['of another size', { size: 1 }, 'not the file of its record'],
+  ])('%s', async (_, fields, message) => {
+    const { code, err } = await publishForged(withFields(fields));
+    expect(code).toBe(1);
+    expect(err).toContain(message);
+  });
+});
+
+describe('an artifact is refused', () => {
+  const folder = (built: string): string => join(built, payloadFolder);
+  test.each<[string, (built: string) => Promise<unknown>, string]>([
+    ["with another extension's folder", (built) => cp(join(folder(built), '..'), join(built, `payload-${ID}/payloads/kubernetes`), { recursive: true }), "it fills 'extension-stager' only"],
+    ['with a folder of its own', (built) => mkdir(join(built, `payload-${ID}/keys`)), "it fills 'payloads' and 'outcomes' only"],
+    ['with a file that no record has', (built) => writeFile(join(folder(built), 'more.raw'), 'more'), 'no record has this file'],
+    ['with a name that is a command to the runner', (built) => writeFile(join(folder(built), 'a\n::add-mask::x'), ''), 'a name with control characters'],
+    ['with two payloads of one kind', async (built) => writeFile(join(folder(built), 'a.payload.json'), await readFile(await recordName(built))), 'a second payload of '],
+    ['whose payload is a link', async (built) => {
+      const name = (await readdir(folder(built))).find((one) => one.endsWith('.squashfs')) ?? '';
+      await rename(join(folder(built), name), join(built, 'elsewhere'));
+      await symlink('../../../../elsewhere', join(folder(built), name));
+    }, 'not a plain file'],
+    ['whose folder is a link', async (built) => {
+      await rename(folder(built), join(built, 'elsewhere'));
+      await symlink('../../../elsewhere', folder(built));
+    }, 'not a plain folder'],
+    ['whose payload fills the disk', async (built) => {
+      const name = (await readdir(folder(built))).find((one) => one.endsWith('.squashfs')) ?? '';
+      await truncate(join(folder(built), name), 5 * 2 ** 30);
+    }, 'more than any payload has'],
+    ['without its payload', (built) => rm(join(built, `payload-${ID}/payloads`), { recursive: true }), 'was not built'],
+    ['under the name of another job', (built) => rename(join(built, `payload-${ID}`), join(built, `payload-${ID}-2`)), 'was not built'],
+  ])('%s', async (_, forge, message) => {
+    const { code, err } = await publishForged(async (built) => void (await forge(built)));
+    expect(code).toBe(1);
+    expect(err).toContain(message);
+  });
+}); // prettier-ignore
+
+test('one extension whose artifact is forged holds back no other', async () => {
+  const { include } = JSON.parse(await readFile(at('matrix.json'), 'utf8')) as { include: { versions: string }[] };
+  const other = { ...include[0], id: `hardening-${hostArch()}`, extension: 'hardening', versions: 'hardening@9.9.9' };
+  await writeFile(at('two.json'), JSON.stringify({ include: [other, ...include] }));
+  await cp(at('honest'), at('both'), { recursive: true });
+  // The other one brings a payload of this one: it is not taken, and this one's own is.
+  await cp(join(at('honest'), `payload-${ID}`), join(at('both'), `payload-hardening-${hostArch()}`), { recursive: true });
+  const where = ['--to', at('tree-of-both'), '--keys', at('keys'), '--base-url', 'https://extensions.example.org'];
+  const flags = ['--built', at('both'), '--images', at('images-of-both'), '--outcomes', at('outcomes-of-both')];
+  const { code, err } = await flatcarExt(['ci', 'publish', '--matrix', at('two.json'), ...flags, ...where]);
+  expect(code).toBe(1);
+  expect(err).toContain("it fills 'hardening' only");
+  expect(await readdir(at(`tree-of-both`))).toEqual(expect.arrayContaining(['extension-stager', 'index.json']));
+  expect(await readdir(at(`tree-of-both`))).not.toContain('hardening');
+});
+
+describe('outcomes', () => {
+  const outcome = { step: 'build', job: 'hardening-arm64', extension: 'hardening', what: 'arm64', ok: true };
+  test.each([
+    ['of another job', { ...outcome, job: 'kubernetes-arm64' }, "the job 'hardening-arm64' tells of the job 'kubernetes-arm64'"],
+    ['of a step that it has not', { ...outcome, step: 'publish' }, "the job 'hardening-arm64' builds, and tells of the step 'publish'"],
+    ['whose extension is a sentence', { ...outcome, extension: 'all is lost, read http://x' }, 'not a valid extension name'],
+    ['with more fields', { ...outcome, title: 'x' }, 'title'],
+    ['of a megabyte', { ...outcome, ok: false, error: 'x'.repeat(1 << 20) }, 'at most 64 KiB'],
+  ])('%s do not count, and end nothing', async (_, forged, why) => {
+    const folder = await mkdtemp(join(dir, 'forged-'));
+    await mkdir(join(folder, 'payload-hardening-arm64/outcomes'), { recursive: true });
+    await writeFile(join(folder, 'payload-hardening-arm64/outcomes/a.outcome.json'), JSON.stringify(forged));
+    await writeFile(join(folder, 'payload-hardening-arm64/outcomes/b.outcome.json'), JSON.stringify(outcome));
+    await writeFile(join(folder, 'payload-hardening-arm64/outcomes/c.outcome.json'), '{');
+    const { outcomes, rejected } = await readOutcomes(folder);
+    expect(outcomes).toEqual([outcome]);
+    expect(rejected).toHaveLength(2);
+    expect(rejected[0]?.why).toContain(why);
+  });
+});
