@@ -38,8 +38,9 @@ const SETUP = `
 set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$1"
-mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mkdir "$1/lower" "$1/upper" "$1/work" "$1/root"
+mount -t squashfs -o loop,ro "$2" "$1/lower"
+mount -t overlay overlay -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" "$1/root"
 mount -t proc proc "$1/root/proc"
 mount --rbind /sys "$1/root/sys"
 mount --rbind /dev "$1/root/dev"
@@ -57,7 +58,7 @@ export async function withHost(
   use: (host: Host) => Promise<void>,
 ): Promise<void> {
   const store = openStore();
-  const lower = await debianRoot(store, options.root);
+  const lower = await debianRoot(store, openTools(store), options.root);
   await store.withTemp(async (work) => {
     // `cat` ends when this process does, and with it the namespace and all its mounts.
     const anchor = execa('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', SETUP, 'sh', work, lower], {

@@ -9,7 +9,7 @@ export { describeMachines, type MachineTest, type Selection } from './machine/ex
 export { NGINX_ROOT, withNginx } from './nginx.ts';
 export { freePort, untilAnswers } from './server.ts';
 export { SYSUPDATES, updated, type Updated } from './sysupdate.ts';
-export { debianRoot, type RootOptions } from './root.ts';
+export { debianRoot, unpackRoot, type RootOptions } from './root.ts';
 export {
   compileStatic,
   expectContainers,

@@ -4,5 +4,6 @@ import { standIn } from './machine/stand-in.ts';
 import { debianRoot } from './root.ts';
 
 const store = openStore();
-await debianRoot(store);
-await standIn(store, openTools(store), 'final', hostArch());
+const tools = openTools(store);
+await debianRoot(store, tools);
+await standIn(store, tools, 'final', hostArch());

@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
-import { debianMirror, digestOf, exec, type Store } from '@flatcar/core';
+import { DEBIAN_KEYRING, debianMirror, digestOf, exec, makePublic, type Store, type Tools } from '@flatcar/core';
 import { record } from './ledger.ts';
 
 /** Debian 13: systemd 257, as Flatcar stable has it. */
@@ -23,10 +23,30 @@ async function installed(program: string): Promise<boolean> {
 /** Installs mmdebstrap where it is missing; says so. */
 export async function ensureMmdebstrap(): Promise<void> {
   if (await installed('mmdebstrap')) return;
-  console.error('installing mmdebstrap, which makes the Debian that the tests stand on');
-  await exec('apt-get', ['update', '-qq']);
-  await exec('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'mmdebstrap'], { env: { DEBIAN_FRONTEND: 'noninteractive' } });
+  console.error('installing mmdebstrap, which makes the Debian root of the tests');
+  const next = 'install mmdebstrap';
+  await exec('apt-get', ['update', '-qq'], { next });
+  await exec('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'mmdebstrap'], {
+    env: { DEBIAN_FRONTEND: 'noninteractive' },
+    next,
+  });
 }
+
+/** Days after the date of an index until which apt takes it: a mirror of unstable is some weeks behind at times. */
+const INDEX_DAYS = 97;
+
+/**
+ * Arguments of mmdebstrap that are the same for every Debian, on every host. Debian's keys are those of this repository: Ubuntu has none, or old
+ * ones. apt reads them, and writes the root, as root: its own user cannot reach into a home folder of mode 0750.
+ */
+export const MMDEBSTRAP: readonly string[] = [
+  '--quiet',
+  '--mode=root',
+  '--variant=minbase',
+  `--keyring=${DEBIAN_KEYRING}`,
+  '--aptopt=APT::Sandbox::User "root"',
+  `--aptopt=Acquire::Min-ValidTime "${INDEX_DAYS * 86_400}"`,
+];
 
 /** What a root is made of. */
 export interface RootOptions {
@@ -35,30 +55,40 @@ export interface RootOptions {
   readonly packages?: readonly string[];
 }
 
-/** A small Debian root, made once and kept in the store; nothing ever writes into it. Debian 13 unless another suite is named. */
-export async function debianRoot(store: Store, { suite = SUITE, packages = PACKAGES }: RootOptions = {}): Promise<string> {
+/**
+ * A small Debian root, made once and kept in the store as one squashfs file: owners, devices and setuid bits survive a cache that an ordinary
+ * user saves and restores (tar), and a change of the file's owner. Debian 13 unless another suite is named. Returns the path of the file.
+ */
+export async function debianRoot(store: Store, tools: Tools, { suite = SUITE, packages = PACKAGES }: RootOptions = {}): Promise<string> {
   const started = Date.now();
-  const { dir, cached } = await store.result('test-root', digestOf({ number: 1, suite, packages }), async (fresh) => {
+  const { dir, cached } = await store.result('test-root', digestOf({ number: 2, suite, packages }), async (fresh) => {
     await ensureMmdebstrap();
     console.error(`making a ${suite} root for the merge tests (about a minute)`);
     const mirror = await debianMirror();
     const base = suite.replace(/-backports$/, '');
-    await exec('mmdebstrap', [
-      '--quiet',
-      '--mode=root',
-      '--variant=minbase',
-      `--include=${packages.join(',')}`,
-      // A mirror of unstable may be some days behind.
-      ...(suite === 'sid' ? ['--aptopt=Acquire::Check-Valid-Until "false"'] : []),
-      ...(base === suite ? [] : [`--aptopt=APT::Default-Release "${suite}"`]),
-      base,
-      join(fresh, 'root'),
-      mirror,
-      ...(base === suite ? [] : [`deb ${mirror} ${suite} main`]),
-    ]);
+    await store.withTemp(async (temp) => {
+      const root = join(temp, 'root');
+      await exec('mmdebstrap', [
+        ...MMDEBSTRAP,
+        `--include=${packages.join(',')}`,
+        ...(base === suite ? [] : [`--aptopt=APT::Default-Release "${suite}"`]),
+        base,
+        root,
+        mirror,
+        ...(base === suite ? [] : [`deb ${mirror} ${suite} main`]),
+      ]);
+      const file = join(fresh, 'root.squashfs');
+      await tools.run('mksquashfs', [root, file, '-quiet', '-no-progress', '-comp', 'zstd', '-Xcompression-level', '3']);
+      await makePublic(file);
+    });
   });
   await record(`Debian ${suite}`, cached, started);
-  return join(dir, 'root');
+  return join(dir, 'root.squashfs');
+}
+
+/** Unpacks such a root into a folder that is not there yet, for tests that run a program of it without a mount. Takes root. */
+export async function unpackRoot(tools: Tools, root: string, dir: string): Promise<void> {
+  await tools.run('unsquashfs', ['-quiet', '-no-progress', '-d', dir, root]);
 }
 
 /** os-release as Flatcar has it (flatcar/scripts, build_library/set_lsb_release); SYSEXT_LEVEL is the trap of rule 3. */

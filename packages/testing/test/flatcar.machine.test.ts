@@ -2,8 +2,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { channelHead, openStore } from '@flatcar/core';
-import { afterAll, beforeAll, debianRoot, describe, expect, machineTest, standInOnly, withMachine } from '../src/index.ts';
+import { channelHead, openStore, openTools } from '@flatcar/core';
+import { afterAll, beforeAll, debianRoot, describe, expect, machineTest, standInOnly, unpackRoot, withMachine } from '../src/index.ts';
 import { ignitionArgs } from '../src/machine/ignition.ts';
 
 describe('a machine with a seed by Ignition', () => {
@@ -17,7 +17,10 @@ describe('a machine with a seed by Ignition', () => {
     await standInOnly('a real Flatcar boots by Ignition in every test')(skip);
     const image = join(dir, 'image.raw');
     await writeFile(image, Buffer.alloc(3_000_000, 'image'));
-    const root = await debianRoot(openStore(), { suite: 'bookworm', packages: ['ignition', 'passwd'] });
+    const store = openStore();
+    const tools = openTools(store);
+    const root = join(dir, 'debian');
+    await unpackRoot(tools, await debianRoot(store, tools, { suite: 'bookworm', packages: ['ignition', 'passwd'] }), root);
     const seed = {
       files: { '/opt/agent': '#!/bin/bash\necho ran\n' },
       copies: { '/opt/extensions/demo.raw': image },

@@ -2,9 +2,9 @@
 import { mkdir, mkdtemp, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { archWords, hostArch, openStore } from '@flatcar/core';
+import { archWords, hostArch, openStore, openTools } from '@flatcar/core';
 import { execa } from 'execa';
-import { afterAll, beforeAll, debianRoot, describe, expect, mergeTest } from '../src/index.ts';
+import { afterAll, beforeAll, debianRoot, describe, expect, mergeTest, unpackRoot } from '../src/index.ts';
 import { ignitionConfig, serveFiles } from '../src/machine/ignition.ts';
 
 const SEED = {
@@ -22,6 +22,15 @@ const SEED = {
 describe('the config of a machine, read by the real Ignition', () => {
   let dir: string;
   let image: string;
+  /** The Debian that has Ignition, unpacked once. */
+  let unpacked: Promise<string> | undefined;
+  const unpack = async (): Promise<string> => {
+    const store = openStore();
+    const tools = openTools(store);
+    const to = join(dir, 'debian');
+    await unpackRoot(tools, await debianRoot(store, tools, { suite: 'bookworm', packages: ['ignition', 'passwd'] }), to);
+    return to;
+  };
   beforeAll(async () => {
     dir = await mkdtemp(join(tmpdir(), 'ignition-'));
     image = join(dir, 'image.raw');
@@ -31,7 +40,7 @@ describe('the config of a machine, read by the real Ignition', () => {
 
   /** Runs the stages that fetch and write, as the initrd does, and gives all that Ignition says. */
   async function ignite(config: object, into: string): Promise<string> {
-    const root = await debianRoot(openStore(), { suite: 'bookworm', packages: ['ignition', 'passwd'] });
+    const root = await (unpacked ??= unpack());
     const file = join(dir, 'config.ign');
     await writeFile(file, JSON.stringify(config));
     await mkdir(join(into, 'etc'), { recursive: true });

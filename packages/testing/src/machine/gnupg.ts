@@ -1,6 +1,7 @@
-import { basename, join } from 'node:path';
-import { exec, openStore } from '@flatcar/core';
-import { debianRoot } from '../root.ts';
+import { copyFile, mkdir, readdir } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { digestOf, exec, openStore, openTools } from '@flatcar/core';
+import { debianRoot, unpackRoot } from '../root.ts';
 import { chosenOs } from './os.ts';
 import type { Seed } from './seed.ts';
 
@@ -10,13 +11,27 @@ import type { Seed } from './seed.ts';
  */
 export async function gnupg(): Promise<Seed> {
   if (chosenOs() !== 'stand-in') return {};
-  const root = await debianRoot(openStore());
+  const store = openStore();
+  const tools = openTools(store);
+  const image = await debianRoot(store, tools);
+  const { dir } = await store.result('gnupg', digestOf({ number: 1, root: basename(dirname(image)) }), (fresh) =>
+    store.withTemp(async (temp) => {
+      const root = join(temp, 'root');
+      await unpackRoot(tools, image, root);
+      const said = await exec('chroot', [root, 'ldd', '/usr/bin/gpg']);
+      const libraries = [...said.matchAll(/=> (\/\S+)/g)].map(([, path = '']) => path.replace(/^\/lib/, '/usr/lib'));
+      // libc is the stand-in's own
+      for (const path of ['/usr/bin/gpg', ...libraries.filter((one) => !/^lib[cm]\.so/.test(basename(one)))]) {
+        await mkdir(dirname(join(fresh, path)), { recursive: true });
+        await copyFile(join(root, path), join(fresh, path));
+      }
+    }),
+  );
   const extension = '/var/lib/extensions/gnupg';
-  const said = await exec('chroot', [root, 'ldd', '/usr/bin/gpg']);
-  const libraries = [...said.matchAll(/=> (\/\S+)/g)].map(([, path = '']) => path.replace(/^\/lib/, '/usr/lib'));
-  const paths = ['/usr/bin/gpg', ...libraries.filter((path) => !/^lib[cm]\.so/.test(basename(path)))]; // libc is the stand-in's own
+  const entries = await readdir(dir, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
   return {
     files: { [`${extension}/usr/lib/extension-release.d/extension-release.gnupg`]: 'ID=_any\n' },
-    copies: Object.fromEntries(paths.map((path) => [`${extension}${path}`, join(root, path)])),
+    copies: Object.fromEntries(files.map((file) => [`${extension}${file.slice(dir.length)}`, file])),
   };
 }

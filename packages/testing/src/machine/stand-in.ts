@@ -1,7 +1,8 @@
-import { copyFile, cp, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   archWords,
+  copyPublic,
   debianMirror,
   digestOf,
   exec,
@@ -14,7 +15,7 @@ import {
   type Tools,
 } from '@flatcar/core';
 import { record } from '../ledger.ts';
-import { ensureMmdebstrap, osRelease } from '../root.ts';
+import { ensureMmdebstrap, MMDEBSTRAP, osRelease } from '../root.ts';
 import { initrdFor } from './initrd.ts';
 import type { Boot, BootOptions } from './os.ts';
 import { consoleOf } from './qemu.ts';
@@ -89,10 +90,9 @@ export async function standIn(store: Store, tools: Tools, era: Release['era'], a
       const mirror = await debianMirror();
       await withPrograms(tools, arch, async () => {
         await exec('mmdebstrap', [
-          '--quiet', '--mode=root', '--variant=minbase', `--architectures=${archWords(arch).debian}`, '--skip=check/qemu',
-          '--aptopt=Acquire::Check-Valid-Until "false"', // mirrors may be older than an index of unstable lives
+          ...MMDEBSTRAP, `--architectures=${archWords(arch).debian}`, '--skip=check/qemu',
           ...['doc', 'man', 'locale', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
-          `--essential-hook=mkdir -p "$1/usr/lib/dracut/modules.d" "$1/etc/dracut.conf.d" && cp -r ${hooks}/99stand-in "$1/usr/lib/dracut/modules.d/" && cp ${hooks}/stand-in.conf "$1/etc/dracut.conf.d/"`,
+          `--essential-hook=mkdir -p "$1/usr/lib/dracut/modules.d" "$1/etc/dracut.conf.d" && cp -r '${hooks}/99stand-in' "$1/usr/lib/dracut/modules.d/" && cp '${hooks}/stand-in.conf' "$1/etc/dracut.conf.d/"`,
           `--include=${packages.join(',')}`, suite, root, mirror,
         ]); // prettier-ignore
         // By its own systemctl: not every host has one.
@@ -159,7 +159,7 @@ async function makeDisks(tools: Tools, root: string, out: string): Promise<void>
   ] as const) {
     const name = boot.find((one) => one.startsWith(from));
     if (name === undefined) throw new Error(`Debian made no ${from}*`);
-    await copyFile(join(root, 'boot', name), join(out, to));
+    await copyPublic(join(root, 'boot', name), join(out, to)); // dracut's has 0600
   }
   await rm(join(root, 'boot'), { recursive: true });
   for (const [path, text] of Object.entries(ETC)) await writeFile(join(root, path), text);
@@ -180,7 +180,7 @@ const osReleaseBlock = (release: string): Buffer => Buffer.from(osRelease(releas
 
 /** A copy of /usr that calls itself a release, as an update of the OS would bring. */
 export async function usrOf(os: StandIn, release: string, out: string): Promise<void> {
-  await copyFile(os.usr, out);
+  await copyPublic(os.usr, out);
   const handle = await open(out, 'r+');
   try {
     await handle.write(osReleaseBlock(release), 0, 4096, os.osReleaseOffset);
