@@ -1,4 +1,3 @@
-import { access } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import {
   ARCHES,
@@ -103,23 +102,4 @@ export async function chooseExtensions(names: readonly string[], pins?: string):
       return { loaded, version: found };
     }),
   );
-}
-
-/** The commit of the repository, `-dirty` when something is changed; undefined where there is no git. */
-export async function gitCommit(): Promise<string | undefined> {
-  if (
-    !(await access(join(REPOSITORY, '.git')).then(
-      () => true,
-      () => false,
-    ))
-  )
-    return undefined;
-  const { exec } = await import('@flatcar/core');
-  try {
-    const commit = await exec('git', ['rev-parse', 'HEAD'], { cwd: REPOSITORY });
-    const changes = await exec('git', ['status', '--porcelain'], { cwd: REPOSITORY });
-    return changes === '' ? commit : `${commit}-dirty`;
-  } catch {
-    return undefined; // no git program, or no commit yet
-  }
 }

@@ -56,6 +56,7 @@ export { bindMany, formatOf, readBack, readContent, unpackImage } from './bind.t
 export { lintImage, lintNeighbours, lintTree, type Neighbour, RULES, ruleOf } from './lint.ts';
 export { parsePayload, PayloadSchema, readPayload } from './payload-record.ts';
 export { ManifestSchema, type Manifest } from './sidecars/manifest.ts';
+export type { BuildContext } from './sidecars/provenance.ts';
 export { formatSums, parseSums } from './sidecars/sums.ts';
 export { sidecarPaths } from './sidecars/index.ts';
 export { lineOf, lineOfKeys, placeOf } from './locate.ts';

@@ -13,6 +13,7 @@ import { fits, measureNeeds } from './needs.ts';
 import { stageReleaseFile } from './release-file.ts';
 import { resolveComponents, type ResolvedComponent } from './resolve.ts';
 import { writeSidecars } from './sidecars/index.ts';
+import type { BuildContext } from './sidecars/provenance.ts';
 import { packSquashfs } from './squashfs.ts';
 import { stage } from './stage.ts';
 import { copyPublic, hashFile, mkdirPublic, PUBLIC_FILE, replaceFile, writeAtomic } from './files.ts';
@@ -44,8 +45,8 @@ export interface BuildOptions {
   readonly mirror?: string;
   readonly signal?: AbortSignal;
   readonly sign?: SignKeys;
-  /** For the build record. */
-  readonly gitCommit?: string;
+  /** What the build record says of the checkout and of who builds. */
+  readonly built?: BuildContext;
 }
 
 /** What a build made. */
@@ -262,7 +263,7 @@ export async function bindTargets(
   targets: readonly Target[],
   options: Omit<BuildOptions, 'version' | 'arch' | 'targets' | 'profile' | 'origin' | 'only' | 'mirror'>,
 ): Promise<Image[]> {
-  const { out, tools, store, report, sign, gitCommit } = options;
+  const { out, tools, store, report, sign, built = {} } = options;
   const jobs = targets.map((target) => ({
     target,
     out: join(out, targetName(target), `${imageBase(payload.extension, payload.version, target, payload.arch)}.raw`),
@@ -275,7 +276,7 @@ export async function bindTargets(
     text: `binding ${payload.extension} ${payload.version} ${payload.arch} to ${targets.map(targetName).join(', ')}`,
   });
   const images = await bindMany(payload, file, jobs, { tools, store, ...(sign === undefined ? {} : { sign }) });
-  for (const image of images) await writeSidecars(image, payload, gitCommit === undefined ? {} : { gitCommit }, store);
+  for (const image of images) await writeSidecars(image, payload, built, store);
   return images;
 }
 

@@ -120,12 +120,19 @@ test('the bill of materials names every component with version, licence and dige
 });
 
 test('the build record names origins, pins and tools, and nothing of this machine', async () => {
-  const { images } = await build(['portable'], { gitCommit: 'a'.repeat(40) });
+  const { images } = await build(['portable'], {
+    built: {
+      gitCommit: 'a'.repeat(40),
+      repository: 'https://git.example.org/own/fork',
+      builder: 'https://git.example.org/own/fork/w.yml@x',
+    },
+  });
   const text = await readFile(sidecarPaths(only(images).file).provenance, 'utf8');
   const statement = JSON.parse(text) as { _type: string; predicateType: string; subject: { digest: { sha256: string } }[] };
   expect(statement).toMatchObject({ _type: 'https://in-toto.io/Statement/v1', predicateType: 'https://slsa.dev/provenance/v1' });
   expect(only(statement.subject).digest.sha256).toBe(only(images).sha256);
-  for (const word of [url('one', 'amd64'), 'squashfs-tools', 'a'.repeat(40)]) expect(text).toContain(word);
+  for (const word of [url('one', 'amd64'), 'squashfs-tools', 'a'.repeat(40), 'git+https://git.example.org/own/fork"', 'own/fork/w.yml@x'])
+    expect(text).toContain(word);
   for (const word of [dir, tmpdir(), server.url, process.env['HOME'] ?? '/root', process.cwd()]) expect(text).not.toContain(word);
 });
 

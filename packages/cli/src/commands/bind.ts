@@ -13,7 +13,8 @@ import {
   type Target,
 } from '@flatcar/core';
 import type { Command } from 'commander';
-import { archOption, arches, gitCommit, releaseOption } from '../options.ts';
+import { buildContext } from '../build-context.ts';
+import { archOption, arches, releaseOption } from '../options.ts';
 import { keyringOption, keysOption, trustedKeys, withSignKeys } from '../published.ts';
 import { readable, reporter, show, table } from '../terminal.ts';
 
@@ -101,7 +102,7 @@ async function bindAll(
   const { bindTargets, openTools } = await import('@flatcar/core');
   const targets = selectTargets(flags.release);
   const tools = openTools(store, report);
-  const commit = await gitCommit();
+  const record = await buildContext();
   const images: Image[] = [];
   const bound = new Set<string>();
   await store.withTemp(async (temp) => {
@@ -116,7 +117,7 @@ async function bindAll(
           report,
           signal,
           ...(sign === undefined ? {} : { sign }),
-          ...(commit === undefined ? {} : { gitCommit: commit }),
+          built: record,
         })),
       );
       for (const target of fitting) bound.add(targetName(target));

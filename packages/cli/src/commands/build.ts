@@ -2,11 +2,11 @@ import { rm } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { linkFolder, linkName, selectTargets, UserError, UserErrors, type Image, type Target } from '@flatcar/core';
 import type { Command } from 'commander';
+import { buildContext } from '../build-context.ts';
 import {
   arches,
   archOption,
   chooseExtensions,
-  gitCommit,
   mirrorOption,
   originOption,
   profileOption,
@@ -74,7 +74,7 @@ Examples:
       const { report, done } = await reporter();
       const store = openStore();
       const tools = openTools(store, report);
-      const commit = await gitCommit();
+      const record = await buildContext();
       const images: Image[] = [];
       const failures: UserError[] = [];
       for (const { loaded, version } of chosen) {
@@ -97,7 +97,7 @@ Examples:
               ...(flags.only === undefined ? {} : { only: flags.only.split(',').map((name) => name.trim()) }),
               ...(flags.mirror === undefined ? {} : { mirror: flags.mirror }),
               ...(sign === undefined ? {} : { sign }),
-              ...(commit === undefined ? {} : { gitCommit: commit }),
+              built: record,
             });
             images.push(...made.images);
           }

@@ -2,8 +2,9 @@ import { mkdir, readFile, symlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { parseSums, sidecarPaths, UserError } from '@flatcar/core';
 import type { Command } from 'commander';
+import { gitCommit } from '../build-context.ts';
 import { formatOfFile, knownImage, type KnownImage } from '../image.ts';
-import { chooseExtensions, gitCommit } from '../options.ts';
+import { chooseExtensions } from '../options.ts';
 import { reporter, show, table } from '../terminal.ts';
 
 interface Verified {

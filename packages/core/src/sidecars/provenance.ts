@@ -1,19 +1,24 @@
-import { envOf } from '../env.ts';
 import type { Image, Payload } from '../types.ts';
 
-/** Who built, where it is known. */
+/** Out of what checkout, and by whom: all that a build record says besides the image and its payload. What is not known is left out. */
 export interface BuildContext {
-  /** Commit of this repository, with `-dirty` when there were changes. */
+  /** Commit of the repository, with `-dirty` when there were changes that can decide bytes. */
   readonly gitCommit?: string;
+  /** URL of the repository, such as `https://github.com/flatcar/extensions`. */
+  readonly repository?: string;
+  /** URI of the workflow that builds; somebody's own machine unless given. */
+  readonly builder?: string;
 }
 
+const LOCAL_BUILDER = 'https://extensions.flatcar.org/builder/local';
+
 /**
- * The build record: an in-toto statement with SLSA provenance v1 (slsa.dev/spec/v1.0/provenance). It has no times:
- * the same inputs give the same record.
+ * The build record: an in-toto statement with SLSA provenance v1 (slsa.dev/spec/v1.0/provenance). It has no times, and reads nothing but what it
+ * is given: the same inputs give the same record.
  */
-export function provenanceOf(image: Image, payload: Payload, { gitCommit }: BuildContext): object {
+export function provenanceOf(image: Image, payload: Payload, { gitCommit, repository, builder = LOCAL_BUILDER }: BuildContext): object {
   const { components, tools, profile, publishable, key, waived } = payload;
-  const repository = 'git+https://github.com/flatcar/extensions';
+  const source = repository === undefined ? {} : { uri: `git+${repository}` };
   return {
     _type: 'https://in-toto.io/Statement/v1',
     subject: [{ name: image.file.split('/').at(-1), digest: { sha256: image.sha256, sha512: image.sha512 } }],
@@ -36,7 +41,7 @@ export function provenanceOf(image: Image, payload: Payload, { gitCommit }: Buil
           components: components.map(({ name, version, origin, parameters }) => ({ name, version, origin, parameters })),
         },
         resolvedDependencies: [
-          ...(gitCommit === undefined ? [] : [{ uri: repository, digest: { gitCommit } }]),
+          ...(gitCommit === undefined ? [] : [{ ...source, digest: { gitCommit } }]),
           ...components.flatMap(({ name, materials }) =>
             materials.map(({ locator, sha256, proof }) => ({ name, uri: locator, digest: { sha256 }, annotations: { proof } })),
           ),
@@ -49,12 +54,7 @@ export function provenanceOf(image: Image, payload: Payload, { gitCommit }: Buil
         ],
       },
       runDetails: {
-        builder: {
-          id:
-            envOf('GITHUB_WORKFLOW_REF') === undefined
-              ? 'https://extensions.flatcar.org/builder/local'
-              : `https://github.com/${process.env['GITHUB_WORKFLOW_REF']}`,
-        },
+        builder: { id: builder },
       },
     },
   };

@@ -1,0 +1,65 @@
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { envOf, exec, type BuildContext } from '@flatcar/core';
+import { REPOSITORY } from './options.ts';
+
+/** What decides the bytes of an image, as git's pathspecs: whatever else is changed or lies in the checkout, the pipeline's own folders too, does not. */
+const DECIDES = [
+  'extensions',
+  'packages',
+  'scripts',
+  ':(glob)*.json',
+  ':(glob,exclude)extensions/*/README.md',
+  ':(glob,exclude)extensions/*/CHANGELOG.md',
+];
+/** Files that come into images as they are, those that git ignores too: lines of `git status --ignored`. */
+const COPIED = /^!! "?extensions\/[^/]+\/(?:files|go)(?:\/|"?$)/m;
+
+/** Git without the user's settings for other checkouts: one that belongs to somebody else is read, and nothing of it is run or written. */
+async function git(dir: string, ...args: readonly string[]): Promise<string> {
+  const safe = ['-c', `safe.directory=${dir}`, '-c', 'core.fsmonitor=false', '--no-optional-locks'];
+  return exec('git', [...safe, ...args], { cwd: dir });
+}
+
+/** The commit of a checkout, `-dirty` when something is changed that can decide bytes; undefined where there is no git, or no commit yet. */
+export async function gitCommit(dir: string = REPOSITORY): Promise<string | undefined> {
+  const isCheckout = await access(join(dir, '.git')).then(
+    () => true,
+    () => false,
+  );
+  if (!isCheckout) return undefined;
+  try {
+    const commit = await git(dir, 'rev-parse', '--verify', 'HEAD');
+    const status = (...args: string[]): Promise<string> => git(dir, 'status', '--porcelain', '--untracked-files=all', ...args);
+    const isClean = (await status('--', ...DECIDES)) === '' && !COPIED.test(await status('--ignored=matching', '--', 'extensions'));
+    return isClean ? commit : `${commit}-dirty`;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The https URL of a git remote, without user, password and `.git`; undefined for what is a folder. */
+export function remoteUrl(remote: string): string | undefined {
+  const [, host, path] =
+    /^(?:https?|ssh|git):\/\/(?:[^/@]*@)?([^/:]+)(?::\d+)?\/(.+)$/.exec(remote) ?? /^(?:[^/@:]+@)?([^/:]+):([^/].*)$/.exec(remote) ?? [];
+  if (host === undefined || path === undefined) return undefined;
+  return `https://${host}/${path.replace(/\/+$/, '').replace(/\.git$/, '')}`;
+}
+
+async function repositoryOf(dir: string, env: NodeJS.ProcessEnv): Promise<string | undefined> {
+  const [server, name] = [envOf('GITHUB_SERVER_URL', env), envOf('GITHUB_REPOSITORY', env)];
+  if (server !== undefined && name !== undefined) return `${server}/${name}`;
+  return git(dir, 'remote', 'get-url', 'origin').then(remoteUrl, () => undefined);
+}
+
+/** What the build records of this run say of the checkout and of who builds. */
+export async function buildContext(dir: string = REPOSITORY, env: NodeJS.ProcessEnv = process.env): Promise<BuildContext> {
+  const commit = await gitCommit(dir);
+  const repository = commit === undefined ? undefined : await repositoryOf(dir, env);
+  const [server, workflow] = [envOf('GITHUB_SERVER_URL', env), envOf('GITHUB_WORKFLOW_REF', env)];
+  return {
+    ...(commit === undefined ? {} : { gitCommit: commit }),
+    ...(repository === undefined ? {} : { repository }),
+    ...(server === undefined || workflow === undefined ? {} : { builder: `${server}/${workflow}` }),
+  };
+}
