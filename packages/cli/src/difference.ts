@@ -8,13 +8,33 @@ interface Change {
   readonly path: string;
   readonly before: number;
   readonly after: number;
+  /** Type and permissions, where they differ: `file 755`. */
+  readonly modes?: { readonly before: string; readonly after: string };
 }
 
 /** What differs between two images. */
 export interface Difference {
   readonly versions: readonly { component: string; before: string; after: string }[];
   readonly files: readonly Change[];
+  /** What the images need of a host, where it differs: `glibc` 2.34 and 2.38. */
+  readonly requirements: readonly { readonly what: string; readonly before: string; readonly after: string }[];
   readonly size: { readonly before: number; readonly after: number };
+}
+
+/** What two images need of a host, hide of it, or cannot be merged with, where it differs. */
+function requirements(before: Manifest, after: Manifest): Difference['requirements'] {
+  const of = ({ needs, replaces, conflicts }: Manifest): Record<string, string> => ({
+    systemd: needs.systemd,
+    glibc: needs.glibc ?? '',
+    kernel: needs.kernel ?? '',
+    libraries: needs.libraries.toSorted().join(' '),
+    replaces: replaces.toSorted().join(' '),
+    conflicts: conflicts.toSorted().join(' '),
+  });
+  const [was, is] = [of(before), of(after)];
+  return Object.keys(was)
+    .map((what) => ({ what, before: was[what] ?? '', after: is[what] ?? '' }))
+    .filter((one) => one.before !== one.after);
 }
 
 function compare(before: { manifest: Manifest; tree: Tree }, after: { manifest: Manifest; tree: Tree }): Difference {
@@ -26,13 +46,16 @@ function compare(before: { manifest: Manifest; tree: Tree }, after: { manifest: 
   const files = [...new Set([...(was?.keys() ?? []), ...(is?.keys() ?? [])])].toSorted().flatMap((path): Change[] => {
     const [a, b] = [was?.get(path), is?.get(path)];
     if (a !== undefined && b !== undefined && a.sha256 === b.sha256 && a.link === b.link && a.mode === b.mode) return [];
-    return [{ what: a === undefined ? 'added' : b === undefined ? 'removed' : 'changed', path, before: a?.size ?? 0, after: b?.size ?? 0 }];
+    const change = { what: a === undefined ? 'added' : b === undefined ? 'removed' : 'changed', path, before: a?.size ?? 0, after: b?.size ?? 0 } as const; // prettier-ignore
+    const [old, now] = [a, b].map((entry) => (entry === undefined ? '' : `${entry.type} ${(entry.mode & 0o7777).toString(8)}`));
+    return a === undefined || b === undefined || old === now ? [change] : [{ ...change, modes: { before: old ?? '', after: now ?? '' } }];
   });
   return {
     versions: components
       .map((component) => ({ component, before: old?.get(component) ?? '', after: now?.get(component) ?? '' }))
       .filter((one) => one.before !== one.after),
     files,
+    requirements: requirements(before.manifest, after.manifest),
     size: { before: before.manifest.size, after: after.manifest.size },
   };
 }
@@ -53,7 +76,7 @@ export async function differenceOf(before: string, after: string): Promise<Diffe
 }
 
 /** A difference for people. */
-export function differenceText({ versions, files, size }: Difference): string {
+export function differenceText({ versions, files, requirements: needs, size }: Difference): string {
   return [
     ...(versions.length === 0
       ? []
@@ -61,6 +84,9 @@ export function differenceText({ versions, files, size }: Difference): string {
     files.length === 0
       ? 'the files are the same'
       : table([['', 'path', 'before', 'after'], ...files.map((one) => [one.what, one.path, readable(one.before), readable(one.after)])]),
+    ...(needs.length === 0
+      ? []
+      : ['', table([['requirement', 'before', 'after'], ...needs.map((one) => [one.what, one.before, one.after])])]),
     '',
     `image: ${readable(size.before)} before, ${readable(size.after)} after`,
   ].join('\n');

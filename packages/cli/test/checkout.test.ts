@@ -1,10 +1,11 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { cacheRoot, exec } from '@flatcar/core';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { readOutcomes } from '../src/ci/outcome.ts';
+import { FakeGitHub } from './helpers/fake-github.ts';
 
 // Steps of the workflows that change a checkout, or ask git what changed: in a copy of this repository.
 const repository = resolve(import.meta.dirname, '../../..');
@@ -71,7 +72,8 @@ test('ci test: what every change must pass, and all tests of what a change has a
 test('ci update: each by itself; one whose upstream cannot be reached holds back no other, and leaves the checkout as it was', async () => {
   // Nobody listens there: kubernetes has an upstream to ask, extension-stager has none.
   const { exitCode, all } = await ci(['update', ' kubernetes  extension-stager ', '--outcomes', join(dir, 'outcomes')], { FLATCAR_EXT_MIRROR: 'http://127.0.0.1:9' }); // prettier-ignore
-  expect(exitCode, all).toBe(0);
+  expect(exitCode, all).toBe(1);
+  expect(all).toContain('could not be updated: kubernetes');
   const { outcomes } = await readOutcomes(join(dir, 'outcomes'));
   expect(outcomes.map(({ step, extension, ok }) => `${step} ${extension} ${ok}`).toSorted()).toEqual([
     'update extension-stager true',
@@ -79,4 +81,69 @@ test('ci update: each by itself; one whose upstream cannot be reached holds back
   ]);
   expect(outcomes.find(({ ok }) => !ok)?.error).toContain('cannot be reached');
   expect(await git('status', '--short')).toBe('');
+}, 600_000);
+
+test('ci update in a workflow: outcomes of all steps outside of the checkout, pull requests for news only, and no token in a child', async () => {
+  const fake = new FakeGitHub();
+  const server = join(dir, 'server');
+  const github = await fake.start(server);
+  const bare = join(server, 'owner/repo.git');
+  const bin = join(checkout, 'packages/cli/bin/flatcar-ext');
+  const seen = join(dir, 'seen');
+  // A stand-in for bump alone, whose upstreams cannot be had here: bird and docker have news, gvisor fails half-way, btop has none.
+  const ask = `for (const [method, path] of [['GET', '/repos/some/project/releases'], ['POST', '/repos/owner/repo/pulls'], ['GET', '/repos/owner/repo/issues'], ['GET', '/user']]) console.error(method, path, (await fetch(process.env.GITHUB_API_URL + path, { method })).status)`;
+  const bumped = (name: string): string => JSON.stringify([{ extension: name, from: '1.0.0', version: '1.0.1', pinned: { revision: 0, lines: [] }, proofs: [], changes: [`${name} 1.0.0 → 1.0.1`], dropped: [], noDifference: 'not asked for' }]); // prettier-ignore
+  await rename(bin, `${bin}-real`);
+  await writeFile(
+    bin,
+    `#!/bin/bash
+[ "$1" = bump ] || exec "$0-real" "$@"
+env >>'${seen}'
+case $2 in
+  bird) node --input-type=module -e "${ask}"; echo '{}' >>extensions/bird/pins.json; echo '${bumped('bird')}' ;;
+  docker) echo '{}' >>packages/components/locks/runc/pins.json; echo '{}' >>extensions/docker/pins.json; echo '${bumped('docker')}' ;;
+  gvisor) echo half >>extensions/gvisor/CHANGELOG.md; echo 'the second branch failed' >&2; exit 1 ;;
+  *) echo '[]' ;;
+esac
+`.replace('#!/bin/bash\n', `#!/bin/bash\ncd '${checkout}'\n`),
+    { mode: 0o755 },
+  );
+  await git('add', '--all');
+  await git('commit', '--quiet', '--message', 'stand-in');
+  await exec('git', ['init', '--quiet', '--bare', '--initial-branch=main', bare]);
+  await git('push', '--quiet', bare, 'HEAD:refs/heads/main');
+  const temp = await mkdtemp(join(dir, 'runner-'));
+  const env = {
+    GITHUB_ACTIONS: 'true', RUNNER_TEMP: temp, GITHUB_API_URL: github.api, GITHUB_SERVER_URL: server, GITHUB_REPOSITORY: 'owner/repo', GITHUB_RUN_ID: '1',
+    GITHUB_REF_NAME: 'main', GITHUB_TOKEN: 'secret', UPDATE_TOKEN: 'secret', AWS_SECRET_ACCESS_KEY: 'secret', GITHUB_STEP_SUMMARY: '',
+  }; // prettier-ignore
+  try {
+    const { exitCode, all } = await ci(['update', 'hardening gvisor docker bird btop'], env);
+    expect(exitCode, all).toBe(1);
+    const { outcomes } = await readOutcomes(join(temp, 'outcomes'));
+    expect(outcomes.map(({ extension, ok }) => `${extension} ${ok}`)).toEqual(['bird true', 'btop true', 'docker true', 'gvisor false', 'hardening true', 'shared-components true']); // prettier-ignore
+    const branches = (await exec('git', ['for-each-ref', '--format=%(refname:short)', 'refs/heads/update'], { cwd: bare })).split('\n');
+    expect(branches).toEqual(['update/bird', 'update/shared-components']);
+    expect(fake.pulls.map(({ title }) => title)).toEqual(['Shared components: newer versions', 'bird: newer versions']);
+    expect(fake.pulls[1]?.body).toContain('`bird 1.0.0 → 1.0.1`');
+    expect(await exec('git', ['diff', '--name-only', 'main', 'update/bird'], { cwd: bare })).toBe('extensions/bird/pins.json');
+    expect(await readFile(seen, 'utf8')).not.toMatch(/secret/);
+    // Upstream's releases can be read without a token, and nothing else.
+    expect(all).toContain('GET /repos/some/project/releases 404');
+    expect(all).toContain('POST /repos/owner/repo/pulls 403');
+    expect(all).toContain('GET /repos/owner/repo/issues 403');
+    expect(all).toContain('GET /user 403');
+    expect(await git('status', '--short')).toBe('');
+    fake.changes = [];
+    await ci(['update', 'hardening gvisor docker bird btop'], env);
+    expect(fake.changes).toEqual([]);
+    const told = await ci(['report', '--workflow', 'update', '--results', '{"update":{"result":"failure"}}'], env);
+    expect(told.exitCode).toBe(1);
+    expect(fake.issues.map(({ title }) => title)).toEqual(['gvisor: update fails']);
+    expect((await ci(['update', 'gvisor', '--limit', '0'], env)).exitCode).toBe(2);
+    expect((await ci(['update', 'no-such'], env)).exitCode).toBe(2);
+  } finally {
+    fake.stop();
+    await git('reset', '--quiet', '--hard', 'HEAD~1');
+  }
 }, 600_000);

@@ -1,6 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { componentsOf, loadExtension, newestFirst, PLAIN_VERSION, UserError, writeAtomic, type LoadedExtension } from '@flatcar/core';
+import {
+  componentsOf,
+  loadExtension,
+  locatorsOf,
+  newestFirst,
+  PLAIN_VERSION,
+  UserError,
+  writeAtomic,
+  type LoadedExtension,
+} from '@flatcar/core';
 import { addChangelogEntry } from './changelog.ts';
 import type { UpstreamContext } from './context.ts';
 import { branchOf, branchParts, findOutdated } from './outdated.ts';
@@ -20,11 +29,21 @@ export interface Bump {
   readonly coupled: Readonly<Record<string, string>>;
 }
 
+/** Proofs of one component from one kind of origin, of both architectures; `before` is empty where there was none. */
+export interface ProofChange {
+  readonly component: string;
+  readonly origin: string;
+  readonly before: readonly string[];
+  readonly after: readonly string[];
+}
+
 /** What a bump did. */
 export interface BumpResult extends Bump {
   readonly pinned: PinResult;
   /** Versions of this extension that are not kept any more. */
   readonly dropped: readonly string[];
+  /** What the bytes of each component were checked by before, and are checked by now, by the kind of their origin. */
+  readonly proofs: readonly ProofChange[];
   /** As the changelog has it. */
   readonly changes: readonly string[];
   /** Files and folders that changed. */
@@ -96,6 +115,25 @@ async function versionsOf(loaded: LoadedExtension, version: string): Promise<Map
   );
 }
 
+/** Proofs of a version's components by `component origin`. */
+async function proofsOf(loaded: LoadedExtension, version: string): Promise<Map<string, string[]>> {
+  const { components } = await componentsOf(loaded, version);
+  const found = components.flatMap(({ component, pin }) =>
+    component.origins.map((origin): [string, string[]] => {
+      const proofs = locatorsOf(origin, { component, pin }).flatMap((locator) => pin.bytes[locator]?.proof ?? []);
+      return [`${component.name} ${origin.kind}`, [...new Set(proofs)].toSorted()];
+    }),
+  );
+  return new Map(found.filter(([, proofs]) => proofs.length > 0));
+}
+
+function proofChanges(before: ReadonlyMap<string, string[]>, after: ReadonlyMap<string, string[]>): ProofChange[] {
+  return [...after].map(([key, proofs]) => {
+    const [component = '', origin = ''] = key.split(' ');
+    return { component, origin, before: before.get(key) ?? [], after: proofs };
+  });
+}
+
 function changesOf(before: ReadonlyMap<string, string> | undefined, after: ReadonlyMap<string, string>): string[] {
   if (before === undefined) return [...after].map(([name, version]) => `${name} ${version}`);
   const changed = [...after].flatMap(([name, version]) => {
@@ -118,12 +156,14 @@ export async function applyBump(
   const before = await loadExtension(dir);
   const { extension } = before;
   const was = bump.from === undefined ? undefined : await versionsOf(before, bump.from);
+  const proofs = bump.from === undefined ? new Map<string, string[]>() : await proofsOf(before, bump.from);
   const isSame = bump.from === bump.version;
   const pinned = await pinVersion(
     { dir, extension, version: bump.version, coupled: bump.coupled, carry: true, ...(isSame ? { revision: true } : {}) },
     context,
   );
   let after = await loadExtension(dir);
+  const proven = proofChanges(proofs, await proofsOf(after, bump.version));
   const changes = [
     ...changesOf(was, await versionsOf(after, bump.version)),
     ...(bump.packages ?? []).map(({ name, from, to }) => `${name} ${from} → ${to}`),
@@ -144,5 +184,5 @@ export async function applyBump(
     : Object.keys(after.pins).filter((version) => version !== bump.version && !options.keep.includes(version));
   const pruned = options.keepOld ? [] : await pruneLock(after, dropped);
   after = await loadExtension(dir); // what is left must be whole
-  return { ...bump, pinned, dropped, changes, written: [...new Set([...pinned.written, ...pruned, changelog])] };
+  return { ...bump, pinned, proofs: proven, dropped, changes, written: [...new Set([...pinned.written, ...pruned, changelog])] };
 }

@@ -28,3 +28,18 @@ export function readProof(proof: string): Proof {
     signed: /(?:^|, |; )signed by /.test(proof),
   };
 }
+
+/** What proofs are worth, the weakest first. `other` is the text of a person, which nothing is known about. */
+const RANKS = [
+  { what: 'other', test: /^/ },
+  { what: 'first download', test: /^nothing published: as first downloaded$/ },
+  { what: 'pin of a third party', test: /^third-party pin\b/ },
+  { what: 'published hash', test: /^sha(?:256|512) (?:file|list)\b|^GitHub asset digest\b|^crates registry index$/ },
+  { what: 'public log of hashes', test: /^Go checksum database$/ },
+  { what: 'signature', test: /(?:^|, |; )signed by / },
+] as const;
+
+/** How much a proof is worth: a place in the table of proofs, higher is stronger. */
+export function proofRank(proof: string): number {
+  return RANKS.findLastIndex(({ test }) => test.test(proof));
+}

@@ -2,56 +2,88 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { messageOf, UserError, UserErrors } from '@flatcar/core';
 import { REPOSITORY } from '../options.ts';
+import { plainText } from '../text.ts';
 import type { Outcome } from './outcome.ts';
+import { endTree } from './process-tree.ts';
 
 /** What a child of this program must know of its caller's environment: all, as it is the same program. */
 export const passedOn = (): Record<string, string> =>
   Object.fromEntries(Object.entries(process.env).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])));
 
-/** The environment without what signs, publishes or writes to GitHub: what compiles other people's code is not given it. */
+/** Names of variables that hold what signs, publishes or writes to GitHub, and of the runner's files by which a step sets those of later steps. */
+const KEPT_BACK =
+  /^(?:FLATCAR_EXT_KEYS|AWS_\w+|ACTIONS_\w+|GITHUB_(?:TOKEN|ENV|OUTPUT|PATH|STATE|STEP_SUMMARY)|\w+_(?:TOKEN|KEY|SECRET|PASSWORD))$/;
+
+/** The environment without those: what compiles or reads other people's code is not given them. */
 export const withoutKeys = (): Record<string, string> =>
-  Object.fromEntries(
-    Object.entries(passedOn()).filter(
-      ([key]) => !/^(?:FLATCAR_EXT_(?:\w+_KEY|KEYS)|AWS_\w+|ACTIONS_\w+|GITHUB_TOKEN|GH_TOKEN|\w+_(?:TOKEN|SECRET|PASSWORD))$/.test(key),
-    ),
-  );
+  Object.fromEntries(Object.entries(passedOn()).filter(([name]) => !KEPT_BACK.test(name)));
 
 interface StepOptions {
   readonly env?: Record<string, string>;
   /** True where standard output is a value to be read, and not to be shown. */
   readonly json?: boolean;
+  /** Milliseconds after which it is ended, with all that it started; as long as it takes unless specified. */
+  readonly limit?: number;
 }
 
 /**
- * Runs this program as its own process, so that whatever happens to it happens to one extension. Gives its standard output, and when it failed
- * the end of all that it printed. In GitHub Actions nothing that it prints is a command to the runner.
+ * Runs a program as the leader of a process group, which ends as a whole when it is cancelled or over its limit. Gives its standard output,
+ * and when it failed the end of all that it printed. In GitHub Actions nothing that it prints is a command to the runner.
  */
-export async function runStep(
+export async function runProgram(
+  program: string,
   args: readonly string[],
   signal: AbortSignal,
-  { env = passedOn(), json = false }: StepOptions = {},
+  { env = passedOn(), json = false, limit }: StepOptions = {},
 ): Promise<{ readonly error: string | undefined; readonly stdout: string }> {
   const { execa } = await import('execa');
-  console.error(`flatcar-ext ${args.join(' ')}`);
   // https://docs.github.com/actions/reference/workflow-commands-for-github-actions#stopping-and-starting-workflow-commands
   const fence = process.env['GITHUB_ACTIONS'] === 'true' ? randomUUID() : undefined;
   if (fence !== undefined) console.log(`::stop-commands::${fence}`);
+  let timer: NodeJS.Timeout | undefined;
+  let isOver = false;
+  let ending: Promise<void> | undefined;
   try {
-    const { failed, all, stdout } = await execa(join(REPOSITORY, 'packages/cli/bin/flatcar-ext'), args, {
+    signal.throwIfAborted();
+    const child = execa(program, args, {
       all: true,
       reject: false,
-      cancelSignal: signal,
+      detached: true,
       env,
       extendEnv: false,
       stdout: json ? 'pipe' : ['pipe', 'inherit'],
       stderr: ['pipe', 'inherit'],
       maxBuffer: 64 * 2 ** 20,
     });
+    const { pid } = child;
+    // What a killed program started may hold its output open: only the program itself is waited for.
+    const exited = new Promise<void>((done) => void child.nodeChildProcess.once('exit', () => done()));
+    const end = (): void => {
+      if (pid !== undefined) ending ??= endTree(pid, exited);
+    };
+    signal.addEventListener('abort', end, { once: true });
+    if (limit !== undefined)
+      timer = setTimeout(() => {
+        isOver = true;
+        end();
+      }, limit);
+    const { failed, all, stdout } = await child;
+    signal.removeEventListener('abort', end);
+    await ending;
     signal.throwIfAborted();
-    return { stdout, error: failed ? all.split('\n').slice(-30).join('\n').slice(-6000) || 'it ended without a word' : undefined };
+    const tail = plainText(all).split('\n').slice(-30).join('\n').slice(-6000);
+    if (isOver) return { stdout, error: `${tail}\nended after the limit of ${Math.round((limit ?? 0) / 60_000)} minutes`.trim() };
+    return { stdout, error: failed ? tail || 'it ended without a word' : undefined };
   } finally {
+    clearTimeout(timer);
     if (fence !== undefined) console.log(`::${fence}::`);
   }
+}
+
+/** Runs this program as its own process, so that whatever happens to it happens to one extension. */
+export async function runStep(args: readonly string[], signal: AbortSignal, options: StepOptions = {}): ReturnType<typeof runProgram> {
+  console.error(`flatcar-ext ${args.join(' ')}`);
+  return runProgram(join(REPOSITORY, 'packages/cli/bin/flatcar-ext'), args, signal, options);
 }
 
 /** Runs this program as its own process; gives the end of what it printed when it failed. */

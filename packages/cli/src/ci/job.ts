@@ -32,7 +32,13 @@ export const JobSchema = v.pipe(
   ),
 );
 export type Job = v.InferOutput<typeof JobSchema>;
-export const MatrixSchema = v.strictObject({ include: v.array(JobSchema) });
+export const MatrixSchema = v.strictObject({
+  include: v.array(JobSchema),
+  /** Jobs that are not begun in this run, since they failed before. */
+  held: v.optional(v.array(v.strictObject({ job: JobSchema, until: v.pipe(v.string(), v.isoTimestamp()), failures: v.number() })), []),
+});
+/** What `ci plan` writes. */
+export type Matrix = v.InferOutput<typeof MatrixSchema>;
 
 /** Reads JSON that another job wrote; `what` names it in the error. */
 export function parseJson<T extends v.GenericSchema>(schema: T, text: string, what: string): v.InferOutput<T> {
@@ -51,15 +57,18 @@ export function parseJson<T extends v.GenericSchema>(schema: T, text: string, wh
   });
 }
 
-/** The jobs of a matrix file. Their ids are unique: files and folders of one job are never those of another. */
-export async function readMatrix(file: string): Promise<Job[]> {
+/** The jobs of a matrix file, as `readPlan`. */
+export const readMatrix = async (file: string): Promise<Job[]> => (await readPlan(file)).include;
+
+/** A matrix file. The ids of its jobs are unique: files and folders of one job are never those of another. */
+export async function readPlan(file: string): Promise<Matrix> {
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
     throw new UserError('the matrix cannot be read', { where: file, cause, next: 'write it by flatcar-ext ci plan --out' });
   });
-  const { include } = parseJson(MatrixSchema, text, file);
-  const ids = new Set(include.map(({ id }) => id));
-  if (ids.size < include.length) throw new UserError(`invalid ${file}: two jobs have the same id`);
-  return include;
+  const matrix = parseJson(MatrixSchema, text, file);
+  const ids = new Set(matrix.include.map(({ id }) => id));
+  if (ids.size < matrix.include.length) throw new UserError(`invalid ${file}: two jobs have the same id`);
+  return matrix;
 }
 
 /** Which jobs of a matrix a command takes. */

@@ -1,37 +1,101 @@
-import { exec, UserError } from '@flatcar/core';
+import { UserError } from '@flatcar/core';
 import * as v from 'valibot';
-import { ask, type GitHub } from './issues.ts';
+import { readRecord, record } from '../text.ts';
+import type { Change } from './checkout.ts';
+import { ask, askAll, GitHubError, type GitHub } from './github.ts';
+import type { Remote } from './remote.ts';
 
-const Pulls = v.array(v.object({ number: v.number(), html_url: v.string() }));
+const Pull = v.object({
+  number: v.number(),
+  node_id: v.optional(v.string()),
+  html_url: v.string(),
+  state: v.string(),
+  title: v.string(),
+  body: v.nullish(v.string(), ''),
+  merged_at: v.nullish(v.string()),
+  auto_merge: v.nullish(v.unknown()),
+});
+type Pull = v.InferOutput<typeof Pull>;
+
+const RECORD = 'flatcar-ext-update';
+const Recorded = v.object({ v: v.literal(1), versions: v.string() });
+/** Longer than this GitHub takes no body (65,536 characters). */
+const LONGEST = 60_000;
+
+/** GitHub lets the token open no pull request: this will be so for every extension. */
+export class PullsRefusedError extends UserError {}
+
+/** A pull request that is wanted. */
+export interface Proposal {
+  readonly branch: string;
+  readonly base: string;
+  readonly title: string;
+  /** Markdown. */
+  readonly body: string;
+  readonly change: Change;
+}
+
+/** What became of a proposal. */
+export interface Proposed {
+  /**
+   * `opened`; `updated`: the open one has the change now; `same`: it had it already; `unwanted`: a person closed one for the same versions;
+   * `stranger`: the branch has commits of somebody else, and is left alone.
+   */
+  readonly action: 'opened' | 'updated' | 'same' | 'unwanted' | 'stranger';
+  readonly text: string;
+  readonly pull?: Pull;
+}
+
+const versionsIn = ({ body }: Pull): string | undefined => {
+  const recorded = v.safeParse(Recorded, readRecord(RECORD, body ?? ''));
+  return recorded.success ? recorded.output.versions : undefined;
+};
+
+async function openPull(github: GitHub, { branch, base, title }: Proposal, body: string): Promise<Pull> {
+  try {
+    return await ask(github, 'POST', '/pulls', Pull, { title, body, head: branch, base });
+  } catch (error) {
+    if (!(error instanceof GitHubError) || error.status !== 403) throw error;
+    throw new PullsRefusedError(`GitHub does not let this job open pull requests: ${error.message}`, {
+      where: `${github.server}/${github.repository}/settings/actions`,
+      next: 'allow GitHub Actions to create and approve pull requests (Settings, Actions, General), or give the workflow the key of an app',
+      cause: error,
+    });
+  }
+}
 
 /**
- * Puts what is changed in a checkout on a branch of its own and opens a pull request for it; the one that is open gets the new commit.
- * Undefined when nothing is changed. The token is given to git by its environment, so that no command line and no file shows it.
+ * Has one pull request for a change, on a branch of its own. The branch is pushed only when its change differs from what it has, and
+ * never over commits of somebody else; a pull request that was closed unmerged stays closed until there are other versions.
  */
-export async function propose(
-  github: GitHub & { readonly server: string },
-  cwd: string,
-  { branch, title, body, base }: { branch: string; title: string; body: string; base: string },
-): Promise<string | undefined> {
-  const { repository, token, server } = github;
-  if (!/^[a-z0-9][a-z0-9./-]*$/.test(branch)) throw new UserError(`'${branch}' is no name for a branch`);
-  const git = (args: readonly string[], env: Record<string, string> = {}): Promise<string> => exec('git', args, { cwd, env });
-  if ((await git(['status', '--porcelain'])) === '') return undefined;
-  await git(['checkout', '-B', branch]);
-  await git(['add', '--all']);
-  const who = ['-c', 'user.name=flatcar-ext', '-c', 'user.email=flatcar-ext@users.noreply.github.com'];
-  await git([...who, 'commit', '--quiet', '--message', title, '--message', body]);
-  await git(['push', '--quiet', '--force', `${server}/${repository}.git`, `${branch}:${branch}`], {
-    GIT_CONFIG_COUNT: '1',
-    GIT_CONFIG_KEY_0: `http.${server}/.extraheader`,
-    GIT_CONFIG_VALUE_0: `AUTHORIZATION: basic ${Buffer.from(`x-access-token:${token}`).toString('base64')}`,
-  });
-  const [owner = ''] = repository.split('/');
-  const [open] = await ask(github, 'GET', `/pulls?state=open&head=${owner}:${encodeURIComponent(branch)}`, Pulls);
-  if (open !== undefined) {
-    await ask(github, 'PATCH', `/pulls/${open.number}`, v.unknown(), { title, body });
-    return open.html_url;
+export async function propose(github: GitHub, remote: Remote, proposal: Proposal): Promise<Proposed> {
+  const { branch, title, change } = proposal;
+  if (!/^[a-z0-9][a-z0-9./-]*$/.test(branch) || branch.includes('..')) throw new UserError(`'${branch}' is not a valid branch name`);
+  const [owner = ''] = github.repository.split('/');
+  const pulls = await askAll(github, `/pulls?state=all&head=${encodeURIComponent(`${owner}:${branch}`)}`, Pull);
+  const open = pulls.find(({ state }) => state === 'open');
+  const tip = await remote.tip(branch);
+  if (tip?.stranger !== undefined)
+    return {
+      action: 'stranger',
+      text: `${branch} has commits of ${tip.stranger}; it is left alone`,
+      ...(open === undefined ? {} : { pull: open }),
+    };
+  const unwanted =
+    open === undefined ? pulls.find((one) => typeof one.merged_at !== 'string' && versionsIn(one) === change.versions) : undefined;
+  if (unwanted !== undefined)
+    return { action: 'unwanted', text: `${unwanted.html_url} was closed with the same versions; it stays closed`, pull: unwanted };
+
+  const isSame = tip?.content === change.content;
+  if (!isSame) await remote.push(branch, change.commit, tip?.commit);
+  const body = `${proposal.body.slice(0, LONGEST).trimEnd()}\n\n${record(RECORD, { v: 1, versions: change.versions })}\n`;
+  if (open === undefined) {
+    const pull = await openPull(github, proposal, body);
+    return { action: 'opened', text: pull.html_url, pull };
   }
-  const made = await ask(github, 'POST', '/pulls', v.object({ html_url: v.string() }), { title, body, head: branch, base });
-  return made.html_url;
+  const isToldSo = open.title === title && (open.body ?? '').replaceAll('\r\n', '\n').trim() === body.trim();
+  if (!isToldSo) await ask(github, 'PATCH', `/pulls/${open.number}`, v.unknown(), { title, body });
+  return isSame && isToldSo
+    ? { action: 'same', text: `${open.html_url} has these versions already`, pull: open }
+    : { action: 'updated', text: open.html_url, pull: open };
 }

@@ -3,22 +3,28 @@ import { UserError, writeAtomic } from '@flatcar/core';
 import type { ReleasePlan } from '@flatcar/publish';
 import type { Command } from 'commander';
 import { runStep } from '../../ci/attempt.ts';
+import { holdBack, type HeldJob } from '../../ci/backoff.ts';
 import { pipelinePath } from '../../ci/folders.ts';
-import type { Job } from '../../ci/job.ts';
+import { githubFrom } from '../../ci/github.ts';
+import type { Job, Matrix } from '../../ci/job.ts';
 import { limitJobs, planOutputs } from '../../ci/plan.ts';
 import { writeOutputs } from '../../ci/summary.ts';
+import { REPOSITORY } from '../../options.ts';
 import { table } from '../../terminal.ts';
+import { plainText, withoutCommands } from '../../text.ts';
 
 interface Flags {
   readonly out: string;
   readonly published?: string;
   readonly keyring?: string;
   readonly firstPublish?: boolean;
+  readonly retry?: boolean;
 }
 
 /** What a person reads of the jobs of a plan. */
-function text(jobs: readonly Job[], left: number): string {
-  if (jobs.length === 0) return 'nothing is missing';
+function text(jobs: readonly Job[], left: number, held: readonly HeldJob[]): string {
+  const waiting = held.map(({ job, until, failures }) => `${job.id} is held back until ${until}: it failed ${failures} times`);
+  if (jobs.length === 0) return waiting.length === 0 ? 'nothing is missing' : waiting.join('\n');
   return [
     table([
       ['job', 'versions', 'targets', 'payload'],
@@ -27,6 +33,7 @@ function text(jobs: readonly Job[], left: number): string {
     '',
     `${jobs.filter(({ from }) => from === 'build').length} jobs build, ${jobs.filter(({ from }) => from === 'published').length} only bind`,
     ...(left === 0 ? [] : [`${left} jobs are left for the next run: a workflow takes 256`]),
+    ...waiting,
   ].join('\n');
 }
 
@@ -39,9 +46,14 @@ export function addPlan(ci: Command, signal: AbortSignal): void {
     .option('--published <where>', 'the published tree: a folder or a URL; an empty one unless specified')
     .option('--keyring <file>', 'OpenPGP public keys that the published index is verified by')
     .option('--first-publish', 'take a tree that does not exist yet for an empty one')
+    .option('--retry', 'begin builds that failed not long ago, too')
     .addHelpText(
       'after',
       `
+With GITHUB_TOKEN (issues: read) a build that failed is begun again after 1, 2,
+4, 8 and 16 hours, then once a day, until something that it depends on changes.
+The open issue of the extension remembers its failures.
+
 Outputs in a workflow: jobs (matrix of those that build), extensions (names of
 those that build, JSON), matrices (a matrix for each of them, JSON), and the
 counts build, bind (jobs that only bind) and all. At most 256 jobs build in one
@@ -59,21 +71,27 @@ Examples:
       const { error, stdout } = await runStep(['plan', ...names, ...where, ...first, '--json'], signal, { json: true });
       if (error !== undefined) throw new UserError('the release cannot be planned', { next: 'the reason is above' });
       const { jobsOf } = await import('@flatcar/publish');
-      const { jobs, left } = limitJobs(jobsOf(JSON.parse(stdout) as ReleasePlan));
-      await writeAtomic(resolve(flags.out), `${JSON.stringify({ include: jobs })}\n`);
-      console.log(text(jobs, left));
+      const planned = jobsOf(JSON.parse(stdout) as ReleasePlan);
+      const notice = (line: string): void => console.error(withoutCommands(plainText(line)));
+      const github = flags.retry === true ? undefined : githubFrom(process.env);
+      const { jobs: begun, held } = await holdBack(planned, { github, repository: REPOSITORY, workflow: 'release', notice });
+      const { jobs, left } = limitJobs(begun);
+      await writeAtomic(resolve(flags.out), `${JSON.stringify({ include: [...jobs], held } satisfies Matrix)}\n`);
+      console.log(text(jobs, left, held));
       await writeOutputs(planOutputs(jobs));
-      await writePlanSummary(jobs, left);
+      await writePlanSummary(jobs, left, held);
     });
 }
 
-async function writePlanSummary(jobs: readonly Job[], left: number): Promise<void> {
+async function writePlanSummary(jobs: readonly Job[], left: number, held: readonly HeldJob[]): Promise<void> {
   if ((process.env['GITHUB_STEP_SUMMARY'] ?? '') === '') return;
   const { summary } = await import('@actions/core');
   const builds = jobs.filter(({ from }) => from === 'build').length;
   const rest = left === 0 ? '' : ` ${left} jobs are left for the next run.`;
+  const waiting =
+    held.length === 0 ? '' : ` ${held.length} are held back: ${held.map(({ job, until }) => `${job.id} until ${until}`).join(', ')}.`;
   await summary
     .addHeading('Plan', 2)
-    .addRaw(`${builds} jobs build, ${jobs.length - builds} only bind.${rest}`, true)
+    .addRaw(`${builds} jobs build, ${jobs.length - builds} only bind.${rest}${waiting}`, true)
     .write();
 }

@@ -1,30 +1,128 @@
-import { resolve } from 'node:path';
-import { UserError } from '@flatcar/core';
+import { basename, resolve } from 'node:path';
+import { findExtensions, messageOf, UserError, UserErrors } from '@flatcar/core';
 import type { Command } from 'commander';
+import { pipelinePath } from '../../ci/folders.ts';
+import type { IssueChange, Verdict } from '../../ci/issues.ts';
+import type { Matrix } from '../../ci/job.ts';
 import { summaryOf, writeSummary } from '../../ci/summary.ts';
+import type { Judgement, Results } from '../../ci/verdict.ts';
+import { REPOSITORY } from '../../options.ts';
 import { show } from '../../terminal.ts';
+import { oneLine, plainText, withoutCommands } from '../../text.ts';
 
-/** `ci report`: how all steps went, and the issues of what fails. */
+interface Flags {
+  readonly workflow: string;
+  readonly matrix?: string;
+  readonly outcomes: string;
+  readonly results?: string;
+  readonly json?: boolean;
+}
+
+/** Steps of update.yml that are no extension. */
+const OTHERS = ['releases', 'shared-components'];
+
+/** The plan of a run; where a job of the workflow made none, that is what failed. */
+async function planOf({ matrix }: Flags, results: Results | undefined): Promise<{ plan?: Matrix; planError?: string }> {
+  const planned = results?.['plan']?.result ?? 'success';
+  if (matrix === undefined || matrix === '' || planned !== 'success') return {};
+  const { readPlan } = await import('../../ci/job.ts');
+  return readPlan(resolve(matrix)).then(
+    (plan) => ({ plan }),
+    (error: unknown) => ({ planError: messageOf(error) }),
+  );
+}
+
+/** What a person reads of a run. */
+function text({ verdicts, rejected, held, outcomes }: Judgement & Shown): string {
+  const failed = verdicts.filter(({ state }) => state === 'failed');
+  const quoted = (error: string): string => withoutCommands(plainText(error)).trimEnd().replaceAll(/^/gm, '    ');
+  return [
+    ...(outcomes.length === 0 ? [] : [summaryOf(outcomes)]),
+    ...held.map(({ job, until, failures }) => `${job.id} is held back until ${until}: it failed ${failures} times`),
+    ...rejected.map(({ file, why }) => oneLine(`${file} does not count: ${why}`, 500)),
+    ...failed.flatMap(({ extension, failures }) => [
+      `${extension ?? 'the run'} failed`,
+      ...failures.map(({ what, error }) => `  ${oneLine(what)}\n${quoted(error)}`),
+    ]),
+    failed.length === 0 ? 'everything that was planned went well' : `failed: ${namesOf(failed).join(', ')}`,
+  ].join('\n');
+}
+
+interface Shown {
+  readonly held: Matrix['held'];
+  readonly outcomes: Parameters<typeof summaryOf>[0];
+}
+
+const namesOf = (verdicts: readonly Verdict[]): string[] => verdicts.map(({ extension }) => extension ?? 'the run');
+
+async function sync(workflow: string, verdicts: readonly Verdict[]): Promise<UserError[]> {
+  const [{ githubFrom }, { syncIssues }] = await Promise.all([import('../../ci/github.ts'), import('../../ci/issues.ts')]);
+  const github = githubFrom(process.env);
+  if (github === undefined) return [];
+  const changes: readonly IssueChange[] | UserError = await syncIssues(github, workflow, verdicts).catch(
+    (error: unknown) =>
+      new UserError(`the issues cannot be read: ${messageOf(error)}`, { next: 'the job needs the permission issues: write' }),
+  );
+  if (changes instanceof UserError) return [changes];
+  for (const { title, action } of changes) if (action !== 'failed') console.error(`issue '${title}': ${action}`);
+  return changes.flatMap(({ title, error }) =>
+    error === undefined ? [] : [new UserError(`the issue '${title}' is not up to date: ${error}`)],
+  );
+}
+
+/** `ci report`: how a run of a workflow went, and the issues of what fails. */
 export function addReport(ci: Command): void {
   ci.command('report')
-    .description('say how all went; in a workflow on its page, and with one issue for each extension that fails')
-    .argument('<dir>', 'where the outcomes are')
+    .description('report how a run of a workflow went, and keep one issue for each extension that fails')
+    .requiredOption('--workflow <name>', 'name in the titles of issues: release, update or machines')
+    .option('--matrix <file>', 'what ci plan wrote; each of its jobs must have gone well in all steps')
+    .option('--outcomes <dir>', 'where the outcomes of the steps are', pipelinePath('outcomes'))
+    .option('--results <json>', 'how the jobs of the workflow ended: ${{ toJSON(needs) }}')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
-      "\nEnds with 1 when anything failed. With GITHUB_TOKEN and the rest of a workflow's environment it opens, updates and closes issues.\n\nExamples:\n  flatcar-ext ci report outcomes",
-    ) // prettier-ignore
-    .action(async (dir: string, flags: { json?: boolean }) => {
-      const { readOutcomes } = await import('../../ci/outcome.ts');
-      const { githubFrom, syncIssues } = await import('../../ci/issues.ts');
-      const { outcomes, rejected } = await readOutcomes(resolve(dir));
-      for (const { file, why } of rejected) console.error(`${file} does not count: ${why}`);
-      show(outcomes, flags.json, summaryOf);
+      `
+A planned job that ended without an outcome failed, whatever the reason. What no
+extension's failure explains is reported as the issue '<workflow> run fails'. An
+issue is closed when everything that was planned for its extension went well, and
+by the workflow that opened it. With GITHUB_TOKEN (issues: write) and the rest of
+a workflow's environment it opens, updates, closes and reopens issues.
+
+Ends with 1 when anything failed.
+
+Examples:
+  flatcar-ext ci report --workflow release --matrix matrix.json --outcomes outcomes
+  flatcar-ext ci report --workflow update --outcomes outcomes --results "$RESULTS"`,
+    )
+    .action(async (flags: Flags) => {
+      const [{ readOutcomes }, { judge, parseResults }, { inputsOf }] = await Promise.all([
+        import('../../ci/outcome.ts'),
+        import('../../ci/verdict.ts'),
+        import('../../ci/backoff.ts'),
+      ]);
+      if (!/^[a-z][a-z-]*$/.test(flags.workflow))
+        throw new UserError(`'${flags.workflow}' is not a valid name of a workflow`, { where: '--workflow' });
+      const results = flags.results === undefined || flags.results.trim() === '' ? undefined : parseResults(flags.results);
+      const { plan, planError } = await planOf(flags, results);
+      const { outcomes, rejected } = await readOutcomes(resolve(flags.outcomes));
+      const held = plan?.held ?? [];
+      const evidence = {
+        jobs: plan?.include,
+        planError,
+        outcomes,
+        rejected,
+        results,
+        known: new Set([...(await findExtensions(REPOSITORY)).map((dir) => basename(dir)), ...OTHERS]),
+        inputs: plan === undefined ? undefined : await inputsOf(REPOSITORY, [...plan.include, ...held.map(({ job }) => job)]),
+        now: new Date(),
+      };
+      const judgement = judge(plan === undefined ? evidence : { ...evidence, held });
+      show({ ...judgement, held, outcomes }, flags.json, text);
       await writeSummary('All', outcomes);
-      const github = githubFrom(process.env);
-      if (github !== undefined)
-        for (const { extension, action } of await syncIssues(github, outcomes)) console.error(`issue of ${extension}: ${action}`);
-      const failed = new Set(outcomes.filter(({ ok }) => !ok).map(({ extension }) => extension));
-      if (failed.size > 0) throw new UserError(`failed: ${[...failed].join(', ')}`, { next: 'the next run tries them again' });
+      const errors = await sync(flags.workflow, judgement.verdicts);
+      const failed = judgement.verdicts.filter(({ state }) => state === 'failed');
+      if (failed.length > 0) errors.unshift(new UserError(`failed: ${namesOf(failed).join(', ')}`, { next: 'a later run tries again' }));
+      const [first, ...more] = errors;
+      if (first !== undefined) throw more.length === 0 ? first : new UserErrors('the run failed', errors);
     });
 }

@@ -1,61 +1,157 @@
-import { join, relative } from 'node:path';
-import { exec, findExtensions, messageOf } from '@flatcar/core';
+import { basename } from 'node:path';
+import { componentsOf, findExtensions, loadExtension, UsageError, UserError } from '@flatcar/core';
 import type { Command } from 'commander';
-import { attempt, outcomeOf } from '../../ci/attempt.ts';
+import { outcomeOf, passedOn, runStep, withoutKeys } from '../../ci/attempt.ts';
+import { pipelinePath } from '../../ci/folders.ts';
+import { githubFrom, mutate, type GitHub } from '../../ci/github.ts';
 import type { Outcome } from '../../ci/outcome.ts';
+import type { Proposed } from '../../ci/propose.ts';
 import { summaryOf, writeSummary } from '../../ci/summary.ts';
+import type { UpdateStep } from '../../ci/updates.ts';
 import { REPOSITORY } from '../../options.ts';
+import { table } from '../../terminal.ts';
 
-/** A pull request for what a step changed, and a clean checkout for the next; undefined when all went well. */
-async function proposeChanges(name: string, title: string): Promise<undefined> {
-  const { githubFrom } = await import('../../ci/issues.ts');
-  const github = githubFrom(process.env);
-  if (github === undefined) return undefined;
-  const { propose } = await import('../../ci/propose.ts');
-  const head = await exec('git', ['rev-parse', 'HEAD'], { cwd: REPOSITORY });
-  try {
-    const url = await propose({ ...github, server: process.env['GITHUB_SERVER_URL'] ?? '' }, REPOSITORY, {
-      branch: `update/${name}`,
-      title,
-      body: `Pinned by \`flatcar-ext\`: every digest, and by what it was checked, is in the change. Run: ${github.run}`,
-      base: process.env['GITHUB_REF_NAME'] ?? 'main',
+interface Flags {
+  readonly outcomes: string;
+  readonly limit: string;
+  readonly automerge?: boolean;
+  readonly dryRun?: boolean;
+}
+
+/** True where a component of an extension is pinned in a lock that others may read, too. */
+async function sharesLocks(dir: string): Promise<boolean> {
+  // A definition that cannot be read fails in its own step, with its own error.
+  const loaded = await loadExtension(dir).catch(() => undefined);
+  if (loaded === undefined) return false;
+  const found = await Promise.all(Object.keys(loaded.pins).map((version) => componentsOf(loaded, version).catch(() => undefined)));
+  return found.some((one) => one?.components.some((component) => component.dir !== dir) === true);
+}
+
+/** The steps of an update: what is not named is everything. */
+async function stepsOf(names: readonly string[], difference: boolean): Promise<UpdateStep[]> {
+  const dirs = await findExtensions(REPOSITORY);
+  const unknown = names.filter((name) => !dirs.some((dir) => basename(dir) === name));
+  if (unknown.length > 0)
+    throw new UsageError(`there is no extension '${unknown.join("', '")}'`, {
+      next: `there are: ${dirs.map((dir) => basename(dir)).join(', ')}`,
     });
-    console.error(url === undefined ? `${name}: nothing new` : `${name}: ${url}`);
-  } finally {
-    // Locks that failed half-way are not the next one's to propose.
-    await exec('git', ['checkout', '--force', '--detach', head], { cwd: REPOSITORY });
-    await exec('git', ['clean', '--force', '-d', '--quiet', 'extensions', 'packages'], { cwd: REPOSITORY });
-  }
-  return undefined;
+  const chosen = dirs.filter((dir) => names.length === 0 || names.includes(basename(dir)));
+  const bumps = chosen.map(async (dir): Promise<UpdateStep> => {
+    const name = basename(dir);
+    const args = ['bump', name, '--json', ...(difference ? [] : ['--no-diff'])];
+    return { name, args, title: `${name}: newer versions`, mayShare: await sharesLocks(dir) };
+  });
+  const releases = { name: 'releases', args: ['releases', 'update'], title: 'Flatcar releases' };
+  return [...(names.length === 0 ? [releases] : []), ...(await Promise.all(bumps))];
+}
+
+/** Lets GitHub merge a pull request once its required checks pass, or takes that back. */
+async function setAutomerge(github: GitHub, { action, pull }: Proposed, isWanted: boolean): Promise<void> {
+  if (pull?.node_id === undefined || action === 'unwanted' || action === 'stranger') return;
+  const isSet = pull.auto_merge !== null && pull.auto_merge !== undefined;
+  if (isWanted === isSet) return;
+  // https://docs.github.com/en/graphql/reference/mutations#enablepullrequestautomerge
+  if (isWanted)
+    await mutate(github, 'mutation($pull: ID!) { enablePullRequestAutoMerge(input: { pullRequestId: $pull, mergeMethod: SQUASH }) { clientMutationId } }', { pull: pull.node_id }); // prettier-ignore
+  else if (action === 'updated')
+    await mutate(github, 'mutation($pull: ID!) { disablePullRequestAutoMerge(input: { pullRequestId: $pull }) { clientMutationId } }', { pull: pull.node_id }); // prettier-ignore
+}
+
+/** The environment of a step: upstream's releases are read through a port of this machine, so that it needs no token. */
+function childEnv(api: string | undefined): Record<string, string> {
+  if (api === undefined) return passedOn();
+  const env = withoutKeys();
+  const direct = [env['no_proxy'] ?? env['NO_PROXY'] ?? '', '127.0.0.1'].filter((one) => one !== '').join(',');
+  // A mirror stands in for all hosts, GitHub's API included.
+  if ((env['FLATCAR_EXT_MIRROR'] ?? '') !== '') return env;
+  return { ...env, GITHUB_API_URL: api, no_proxy: direct, NO_PROXY: direct };
+}
+
+function limitOf(text: string): number {
+  const minutes = Number(text);
+  if (!(minutes > 0 && minutes <= 24 * 60))
+    throw new UsageError(`'${text}' is not a valid time limit`, { where: '--limit', next: 'pass minutes, such as 30' });
+  return minutes * 60_000;
 }
 
 /** `ci update`: newer versions of each extension by itself. */
 export function addUpdate(ci: Command, signal: AbortSignal): void {
   ci.command('update')
-    .description('bump each extension by itself to what upstream has now; in a workflow, a pull request for each')
-    .argument('[extensions...]', 'names; all unless said')
-    .option('--outcomes <dir>', 'where outcomes go, for report', 'outcomes')
+    .description('bump each extension by itself to what upstream has now, and open a pull request for each')
+    .argument('[extensions...]', 'names; all, and the Flatcar releases, unless specified')
+    .option('--outcomes <dir>', 'where outcomes are written, for ci report', pipelinePath('outcomes'))
+    .option('--limit <minutes>', 'time limit of each extension', '30')
+    .option('--automerge', 'let GitHub merge patch releases that change nothing else; also by UPDATE_AUTOMERGE=true')
+    .option('--dry-run', 'list the steps')
     .addHelpText(
       'after',
-      "\nExamples:\n  flatcar-ext ci update kubernetes\n\nWith GITHUB_TOKEN and the rest of a workflow's environment it opens pull requests; elsewhere the changes stay in the checkout.",
-    ) // prettier-ignore
-    .action(async (words: string[], flags: { outcomes: string }) => {
+      `
+With GITHUB_TOKEN and the rest of a workflow's environment it opens pull
+requests from branches update/<name>; elsewhere the changes stay in the checkout.
+Only extensions/, packages/ and README.md are proposed, and each step starts from
+a clean checkout. A branch is pushed only when its change differs, and never over
+commits of somebody else; a pull request that was closed stays closed until there
+are other versions. Locks that extensions share change in one pull request.
+
+The token is used for git push and for pull requests. Child processes are not
+given it, nor any key: they read upstream's releases through a port of this
+machine, which forwards GET requests with the token.
+
+--automerge takes a patch release with proofs no weaker than before and the same
+files, units and host requirements; it builds the images before and after. It
+needs auto-merge in the repository's settings and required checks on the branch.
+
+Examples:
+  flatcar-ext ci update kubernetes
+  flatcar-ext ci update --outcomes /tmp/outcomes --limit 60`,
+    )
+    .action(async (words: string[], flags: Flags) => {
       const names = words.flatMap((one) => one.split(/\s+/)).filter((one) => one !== '');
-      const { writeOutcome } = await import('../../ci/outcome.ts');
-      const all = (await findExtensions(REPOSITORY)).map((one) => relative(join(REPOSITORY, 'extensions'), one));
+      const limit = limitOf(flags.limit);
+      const automerge = flags.automerge === true || process.env['UPDATE_AUTOMERGE'] === 'true';
+      const steps = await stepsOf(names, automerge);
+      if (flags.dryRun === true)
+        return console.log(table([['step', 'command'], ...steps.map(({ name, args }) => [name, `flatcar-ext ${args.join(' ')}`])]));
+      const [{ writeOutcome }, { updateAll }, { withReadProxy }] = await Promise.all([
+        import('../../ci/outcome.ts'),
+        import('../../ci/updates.ts'),
+        import('../../ci/read-proxy.ts'),
+      ]);
+      const github = githubFrom(process.env);
       const outcomes: Outcome[] = [];
-      const steps = [
-        ...(names.length > 0 ? [] : [{ name: 'releases', args: ['releases', 'update'], title: 'Flatcar releases' }]),
-        ...(names.length > 0 ? names : all).map((name) => ({ name, args: ['bump', name, '--no-diff'], title: `${name}: newer versions` })),
-      ];
-      for (const { name, args, title } of steps) {
-        let error = await attempt(args, signal);
-        if (error === undefined) error = await proposeChanges(name, title).catch((thrown: unknown) => messageOf(thrown));
-        const outcome = outcomeOf('update', name, '', error);
-        outcomes.push(outcome);
-        await writeOutcome(flags.outcomes, outcome);
+      const update = (api?: string): Promise<void> =>
+        updateAll(steps, {
+          dir: REPOSITORY,
+          github,
+          base: process.env['GITHUB_REF_NAME'] || 'main',
+          run: (args) => runStep(args, signal, { env: childEnv(api), json: args.includes('--json'), limit }),
+          describe: async (step, change, results) => {
+            const [{ readBumped }, { pullBody }, { automergeObjections }] = await Promise.all([
+              import('../../ci/bumped.ts'),
+              import('../../ci/pull-body.ts'),
+              import('../../ci/automerge.ts'),
+            ]);
+            const bumped = step.name === 'releases' ? [] : results.flatMap(({ stdout }) => readBumped(stdout));
+            const objections = automerge ? automergeObjections(step.name, bumped, change.paths) : undefined;
+            const command = `flatcar-ext ${step.args.filter((arg) => !arg.startsWith('--')).join(' ')}`.trim();
+            const body = pullBody(step.args.length === 0 ? 'flatcar-ext ci update' : command, bumped, objections);
+            if (github === undefined || objections === undefined) return { body };
+            return { body, after: (proposed) => setAutomerge(github, proposed, objections.length === 0) };
+          },
+          done: async (name, error) => {
+            const outcome = outcomeOf('update', name, '', error);
+            outcomes.push(outcome);
+            await writeOutcome(flags.outcomes, outcome);
+          },
+          report: (line) => console.error(line),
+        });
+      try {
+        await (github === undefined ? update() : withReadProxy(github, update));
+      } finally {
+        await writeSummary('Updates', outcomes);
+        console.log(summaryOf(outcomes));
       }
-      await writeSummary('Updates', outcomes);
-      console.log(summaryOf(outcomes));
+      const failed = outcomes.filter(({ ok }) => !ok).map(({ extension }) => extension);
+      if (failed.length > 0) throw new UserError(`could not be updated: ${failed.join(', ')}`, { next: 'the next run tries again' });
     });
 }

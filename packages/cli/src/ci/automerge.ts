@@ -1,0 +1,73 @@
+import { proofRank } from '@flatcar/upstream';
+import type { Bumped } from './bumped.ts';
+
+/** What systemd reads of an image: a change of its text changes what a host does. */
+const UNITS = /^usr\/lib\/(?:systemd|tmpfiles\.d|sysusers\.d|udev|modules-load\.d|sysctl\.d|binfmt\.d|dbus-1|environment\.d)\//;
+
+/** True for `1.2.3` and `1.2.4`: only the last of at least three numbers is higher. */
+export function isPatch(before: string, after: string): boolean {
+  const [old, now] = [before, after].map((version) => version.split('.'));
+  if (old === undefined || now === undefined || old.length < 3 || old.length !== now.length) return false;
+  if (![...old, ...now].every((part) => /^\d+$/.test(part))) return false;
+  return old.slice(0, -1).join('.') === now.slice(0, -1).join('.') && Number(now.at(-1)) > Number(old.at(-1));
+}
+
+const list = (words: readonly string[]): string =>
+  `${words.slice(0, 5).join(', ')}${words.length > 5 ? ` and ${words.length - 5} more` : ''}`;
+
+function ofVersions({ from, version, dropped, difference }: Bumped): string[] {
+  if (from === undefined) return [`${version} begins a new branch`];
+  if (from === version) return [`${version} has other components under the same version`];
+  if (!isPatch(from, version)) return [`${from} → ${version} is not a patch release`];
+  const others = (difference?.versions ?? []).filter(({ before, after }) => !isPatch(before, after));
+  const gone = dropped.filter((one) => one !== from);
+  return [
+    ...others.map(({ component, before, after }) => `${component} ${before || '(none)'} → ${after || '(none)'} is not a patch release`),
+    ...(gone.length === 0 ? [] : [`${list(gone)} would no longer be pinned`]),
+  ];
+}
+
+/** Proofs count by the weakest of a component: each file of it can be another one. */
+function ofProofs({ pinned, proofs }: Bumped): string[] {
+  const unchecked = pinned.lines.filter(({ change }) => change === 'kept').map(({ component }) => component);
+  const weaker = proofs.filter(
+    ({ before, after }) => before.length === 0 || Math.min(...after.map(proofRank)) < Math.min(...before.map(proofRank)),
+  );
+  return [
+    ...(unchecked.length === 0 ? [] : [`the pins of ${list([...new Set(unchecked)])} were not checked again`]),
+    ...weaker.map(({ component, origin, before, after }) =>
+      before.length === 0
+        ? `${component} (${origin}) had no proof before`
+        : `${component} (${origin}) was checked by '${list(before)}' and now only by '${list(after)}'`,
+    ),
+  ];
+}
+
+function ofImage({ difference, noDifference }: Bumped): string[] {
+  if (difference === undefined) return [`the images before and after were not compared (${noDifference ?? 'no reason given'})`];
+  const { files, requirements } = difference;
+  const paths = (what: string): string[] => files.filter((one) => one.what === what).map(({ path }) => path);
+  const modes = files.filter((one) => one.modes !== undefined).map(({ path }) => path);
+  const units = files.filter((one) => one.what === 'changed' && UNITS.test(one.path)).map(({ path }) => path);
+  return [
+    ...(paths('added').length === 0 ? [] : [`files are added: ${list(paths('added'))}`]),
+    ...(paths('removed').length === 0 ? [] : [`files are removed: ${list(paths('removed'))}`]),
+    ...(modes.length === 0 ? [] : [`types or permissions of files change: ${list(modes)}`]),
+    ...(units.length === 0 ? [] : [`units or settings of systemd change: ${list(units)}`]),
+    ...requirements.map(({ what, before, after }) => `${what} changes from '${before || 'none'}' to '${after || 'none'}'`),
+  ];
+}
+
+/**
+ * Why a change is not merged without a person; empty when it is a patch release with proofs no weaker than before, and the same files,
+ * units and host requirements. `paths` are those that the change has in the repository.
+ */
+export function automergeObjections(extension: string, bumped: readonly Bumped[], paths: readonly string[]): string[] {
+  const own = new RegExp(`^extensions/${RegExp.escape(extension)}/(?:pins\\.json|CHANGELOG\\.md|README\\.md|go/)`);
+  const foreign = paths.filter((path) => path !== 'README.md' && !own.test(path));
+  return [
+    ...(bumped.length === 0 ? ['what was bumped is not known'] : []),
+    ...(foreign.length === 0 ? [] : [`files outside of the locks of ${extension} change: ${list(foreign)}`]),
+    ...bumped.flatMap((one) => [...ofVersions(one), ...ofProofs(one), ...ofImage(one)]),
+  ];
+}

@@ -1,0 +1,94 @@
+/*
+ * Text that others wrote (output of compilers, names in images, answers of servers) on its way to a terminal, a runner's log, Markdown or
+ * HTML. Everything that shows such text takes it through this file.
+ */
+
+// eslint-disable-next-line no-control-regex -- these are what is looked for
+const ESCAPE_SEQUENCE = /(?:\u001B\[|\u009B)[0-?]*[ -/]*[@-~]|\u001B[\]PX^_][^\u0007\u001B]*(?:\u0007|\u001B\\)?|\u001B[ -/]*[0-~]?/g;
+/** Control characters but tab and line end, and the format characters that reorder or hide text (Trojan Source, CVE-2021-42574). */
+// eslint-disable-next-line no-control-regex -- these are what is looked for
+const CONTROL = /[\u0000-\u0008\u000B-\u001F\u007F-\u009F\u00AD\u061C\u200B-\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFB]/g;
+
+/** Text without escape sequences and control characters; line ends and tabs stay. A lone surrogate becomes U+FFFD. */
+export function plainText(text: string): string {
+  return text.toWellFormed().replaceAll(/\r\n?/g, '\n').replaceAll(ESCAPE_SEQUENCE, '').replaceAll(CONTROL, '');
+}
+
+/** The same in one line of at most `max` characters. */
+export function oneLine(text: string, max = 200): string {
+  const line = plainText(text).replaceAll(/\s+/g, ' ').trim();
+  return line.length <= max
+    ? line
+    : `${line
+        .slice(0, max - 1)
+        .toWellFormed()
+        .replace(/\uFFFD$/, '')}…`;
+}
+
+/**
+ * Lines that GitHub's runner does not read as its commands. It takes a line that begins with `::` after it has trimmed it, and `##[`
+ * anywhere in a line (actions/runner, ActionCommand.cs).
+ */
+export function withoutCommands(text: string): string {
+  return text.replaceAll(/^([\s\u0085]*):(?=:)/gm, '$1: ').replaceAll('##[', '## [');
+}
+
+/** The end of a text, at most `max` characters of it, with a note of what is left out. */
+export function endOf(text: string, max: number): string {
+  if (text.length <= max) return text;
+  const note = (left: number): string => `… ${left} characters before this are left out\n`;
+  const room = Math.max(max - note(text.length).length, 0);
+  return `${note(text.length - room)}${
+    room === 0
+      ? ''
+      : text
+          .slice(-room)
+          .toWellFormed()
+          .replace(/^\uFFFD/, '')
+  }`;
+}
+
+const longestRun = (text: string): number => Math.max(0, ...[...text.matchAll(/`+/g)].map(([run]) => run.length));
+
+/**
+ * A block of code in Markdown, whose text can neither end it nor mention anybody; at most `max` characters, of a longer text its end.
+ * A row of backticks is cut to eight, since the block's own must be longer.
+ */
+export function codeBlock(text: string, max = Infinity): string {
+  const plain = plainText(text).trimEnd().replaceAll(/`{9,}/g, '`'.repeat(8));
+  const fence = '`'.repeat(Math.max(3, longestRun(plain) + 1));
+  const around = 2 * fence.length + 2;
+  return `${fence}\n${endOf(plain, Math.max(max - around, 0))}\n${fence}`;
+}
+
+/** A word of code in Markdown, which is neither formatting nor a link nor a mention, whatever it holds. */
+export function inlineCode(text: string): string {
+  const line = oneLine(text, 500).replaceAll(/`{9,}/g, '`'.repeat(8));
+  const fence = '`'.repeat(longestRun(line) + 1);
+  return line === '' ? '' : /^`|`$/.test(line) ? `${fence} ${line} ${fence}` : `${fence}${line}${fence}`;
+}
+
+/** Text inside of an element or an attribute of HTML. */
+export function html(text: string): string {
+  const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+  return plainText(text).replaceAll(/[&<>"']/g, (found) => entities[found] ?? '');
+}
+
+/** A line of a comment in Markdown that programs read; nothing in it ends the comment. */
+export function record(name: string, value: unknown): string {
+  return `<!-- ${name} ${JSON.stringify(value).replaceAll(/[<>-]/g, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`)} -->`;
+}
+
+/**
+ * What such a line has, as JSON, when it is the last of a text: what stands before may be of others. Undefined where there is none. Its shape
+ * is for the caller to check.
+ */
+export function readRecord(name: string, text: string): unknown {
+  const [, found, json = ''] = /^<!-- ([a-z-]+) (\{.*\}) -->$/.exec(text.slice(-6000).trimEnd().split('\n').at(-1) ?? '') ?? [];
+  if (found !== name) return undefined;
+  try {
+    return JSON.parse(json) as unknown;
+  } catch {
+    return undefined;
+  }
+}
