@@ -1,4 +1,4 @@
-import { messageOf, UsageError, UserError, UserErrors } from '@flatcar/core';
+import { interruptible, UsageError, UserError, UserErrors } from '@flatcar/core';
 import { Command, CommanderError } from 'commander';
 import { Cancelled } from './ask.ts';
 import { addBind } from './commands/bind.ts';
@@ -24,7 +24,8 @@ import { addRetire } from './commands/retire.ts';
 import { addTest } from './commands/test.ts';
 import { addVerify } from './commands/verify.ts';
 import { addWithdraw } from './commands/withdraw.ts';
-import { paint } from './terminal.ts';
+import { explanation } from './explain.ts';
+import { flushOutput, guardOutput, write } from './output.ts';
 
 /** Exit codes, the same for every command. */
 const EXIT = { ok: 0, failure: 1, usage: 2, interrupted: 130 };
@@ -72,49 +73,60 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
     add(root, signal);
   // Set on all of them: errors come here instead of ending the process, so that clean-up runs.
   const quiet = (command: Command): void => {
-    command.exitOverride().showHelpAfterError('(add --help for the options)');
+    command.exitOverride().showHelpAfterError('(add --help for the options)').configureOutput({ writeOut: write });
     command.commands.forEach(quiet);
   };
   quiet(root);
   return root;
 }
 
-function explain(error: unknown, debug: boolean): void {
-  const show = (one: UserError, indent: string): void => {
-    console.error(`${indent}${paint('red', 'error:', process.stderr)} ${one.message.replaceAll('\n', `\n${indent}  `)}`);
-    if (one.where !== undefined) console.error(`${indent}  at: ${one.where}`);
-    if (one.next !== undefined) console.error(`${indent}  do: ${one.next}`);
-  };
-  if (error instanceof UserError) {
-    show(error, '');
-    if (error instanceof UserErrors) for (const one of error.errors) show(one, '  ');
-  } else {
-    console.error(
-      `${paint('red', 'error:', process.stderr)} ${messageOf(error)}\n  do: this should not happen; please report it with the output of --debug`,
-    );
+/** How long an interrupted command may clean up before the process ends all the same, in milliseconds. */
+const PATIENCE = 10_000;
+
+/** Whether an error, or anything that it consists of, says that the command line is wrong. */
+const isUsage = (error: unknown): boolean =>
+  error instanceof UsageError || (error instanceof UserErrors && error.errors.length > 0 && error.errors.every(isUsage));
+
+async function perform(args: readonly string[], interrupt: AbortController): Promise<number> {
+  try {
+    await interruptible(interrupt.signal, () => program(interrupt.signal).parseAsync(args, { from: 'user' }));
+    await flushOutput();
+    return EXIT.ok;
+  } catch (error) {
+    if (interrupt.signal.aborted) return EXIT.interrupted;
+    // --help ends so, too.
+    const thrown =
+      error instanceof CommanderError && error.exitCode === 0
+        ? await flushOutput().then(
+            () => undefined,
+            (failed: unknown) => failed,
+          )
+        : error;
+    if (thrown === undefined) return EXIT.ok;
+    if (thrown instanceof CommanderError) return EXIT.usage;
+    console.error(explanation(thrown));
+    if (args.includes('--debug')) console.error(thrown);
+    if (isUsage(thrown)) return EXIT.usage;
+    return thrown instanceof Cancelled ? EXIT.interrupted : EXIT.failure;
   }
-  if (debug) console.error(error);
 }
 
-/** Runs one command line and gives its exit code. */
+/** Runs one command line and gives its exit code. SIGINT, SIGTERM and SIGHUP end all that it started, and clean up. */
 export async function run(args: readonly string[]): Promise<number> {
   const interrupt = new AbortController();
   const onSignal = (): void => {
     if (interrupt.signal.aborted) process.exit(EXIT.interrupted); // a second Ctrl-C does not wait
     console.error('interrupted, cleaning up');
     interrupt.abort(new UserError('interrupted'));
+    setTimeout(() => process.exit(EXIT.interrupted), PATIENCE).unref();
   };
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const name of signals) process.on(name, onSignal);
+  guardOutput();
   try {
-    await program(interrupt.signal).parseAsync(args, { from: 'user' });
-    return EXIT.ok;
-  } catch (error) {
-    if (interrupt.signal.aborted) return EXIT.interrupted;
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    explain(error, args.includes('--debug'));
-    if (error instanceof UsageError) return EXIT.usage;
-    return error instanceof Cancelled ? EXIT.interrupted : EXIT.failure;
+    return await perform(args, interrupt);
   } finally {
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
+    await flushOutput().catch(() => undefined);
+    for (const name of signals) process.off(name, onSignal);
   }
 }

@@ -1,5 +1,6 @@
 import { styleText } from 'node:util';
 import type { Event, Report } from '@flatcar/core';
+import { print } from './output.ts';
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -31,7 +32,7 @@ export function table(rows: readonly (readonly string[])[]): string {
 
 /** Prints a value as JSON, or as its text: a command computes one value and shows it in one of two ways. */
 export function show<T>(value: T, json: boolean | undefined, text: (value: T) => string): void {
-  console.log(json === true ? JSON.stringify(value, undefined, 2) : text(value));
+  print(json === true ? JSON.stringify(value, undefined, 2) : text(value));
 }
 
 /** Shows events on standard error: one moving line on a terminal, plain lines elsewhere. */

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { mkdir, open, stat, writeFile } from 'node:fs/promises';
+import { open, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { makeFolder } from './files.ts';
 import { UserError } from './errors.ts';
 import type { Tools } from './tools.ts';
 import type { Arch } from './types.ts';
@@ -47,7 +48,7 @@ export async function makeDdi(
   const { size } = await stat(erofs);
   const hashSize = 4096 * (1 + hashBlocks(size / 4096).reduce((sum, count) => sum + count, 0));
   const definitions = join(dirname(erofs), 'repart.d');
-  await mkdir(definitions, { recursive: true });
+  await makeFolder(definitions);
   const parts = [
     ['10-root', `Type=root-${arch}`, `CopyBlocks=${erofs}`, 'Verity=data', `SizeMaxBytes=${size}`],
     [

@@ -1,13 +1,15 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { interceptors, request } from 'undici';
+import { makeFolder } from './files.ts';
 import { archWords } from './arch.ts';
 import { envOf } from './env.ts';
 import { messageOf, UserError } from './errors.ts';
 import { exec } from './exec.ts';
 import { AnswerError, dispatcher, fetchBlob, UnreachableError } from './fetch.ts';
+import { interruption } from './interrupt.ts';
 import type { Store } from './store.ts';
 import type { Arch, Report } from './types.ts';
 
@@ -232,7 +234,12 @@ const MOST_RELEASE = 1 << 20;
 async function get(url: string): Promise<string> {
   const again = dispatcher().compose(interceptors.retry({ maxRetries: 3, throwOnError: false }));
   try {
-    const { statusCode, body } = await request(url, { dispatcher: again, headersTimeout: 30_000, bodyTimeout: 60_000 });
+    const { statusCode, body } = await request(url, {
+      dispatcher: again,
+      headersTimeout: 30_000,
+      bodyTimeout: 60_000,
+      signal: interruption() ?? null,
+    });
     const chunks: Buffer[] = [];
     let size = 0;
     for await (const chunk of body as AsyncIterable<Buffer>) {
@@ -409,7 +416,7 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
     );
     const text = path?.endsWith('.gz')
       ? gunzipSync(await readFile(file)).toString()
-      : await exec('xz', ['-dc'], { input: await readFile(file), next: 'install xz-utils' });
+      : await exec('xz', ['-dc'], { input: await readFile(file), install: 'install xz-utils' });
     return { date: new Date(release.get('Date') ?? Number.NaN), text };
   }
 
@@ -541,7 +548,7 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
 
 /** Fields of a package's control file (deb-control(5)). */
 export async function packageFields(file: string, fields: readonly string[]): Promise<Record<string, string>> {
-  const text = await exec('dpkg-deb', ['--field', file, ...fields], { next: 'install dpkg' });
+  const text = await exec('dpkg-deb', ['--field', file, ...fields], { install: 'install dpkg' });
   return Object.fromEntries(paragraphs(fields.length === 1 ? `${fields[0]}: ${text}` : text)[0] ?? []);
 }
 
@@ -550,6 +557,6 @@ export async function packageFields(file: string, fields: readonly string[]): Pr
  * are packed with, may be missing and is itself a pinned tool that comes in a package.
  */
 export async function unpackPackage(file: string, dest: string): Promise<void> {
-  await mkdir(dest, { recursive: true });
-  await exec('dpkg-deb', ['--extract', file, dest], { next: 'install dpkg' });
+  await makeFolder(dest);
+  await exec('dpkg-deb', ['--extract', file, dest], { install: 'install dpkg' });
 }

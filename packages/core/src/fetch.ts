@@ -1,12 +1,15 @@
 import { createWriteStream } from 'node:fs';
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EnvHttpProxyAgent, interceptors, request, type Dispatcher } from 'undici';
+import { checkProxies, connectionAdvice } from './connection.ts';
+import { systemFailure } from './errno.ts';
 import { messageOf, UserError } from './errors.ts';
-import { hashFile } from './files.ts';
+import { hashFile, makeFolder } from './files.ts';
+import { interruption } from './interrupt.ts';
 import { digestOf, type Store } from './store.ts';
 import type { Report } from './types.ts';
 
@@ -40,7 +43,7 @@ export interface FetchOptions {
   readonly report?: Report;
   /** `https://host/path` is fetched as `<mirror>/host/path`. */
   readonly mirror?: string;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Attempts in all; 5 unless said. */
   readonly attempts?: number;
   /** For fetchNew: what an earlier attempt left is continued. For names that never change their bytes, whose signature is checked. */
@@ -74,8 +77,12 @@ class Again extends Error {
 }
 
 let agent: Dispatcher | undefined;
-/** One dispatcher for the process, for all that speaks HTTP: proxies from the environment, redirects followed. */
+/**
+ * One dispatcher for the process, for all that speaks HTTP: proxies from the environment, redirects followed.
+ * Throws a UsageError for a proxy that is not an HTTP proxy.
+ */
 export function dispatcher(): Dispatcher {
+  checkProxies();
   return (agent ??= new EnvHttpProxyAgent({ connect: { timeout: 10_000 } }).compose(interceptors.redirect({ maxRedirections: 10 })));
 }
 
@@ -191,12 +198,8 @@ async function attempt(url: string, part: string, pin: Wanted, options: FetchOpt
   } catch (cause) {
     options.signal?.throwIfAborted();
     if (cause instanceof UserError || cause instanceof Again) throw cause;
-    if ((cause as NodeJS.ErrnoException).code === 'ENOSPC')
-      throw new UserError('no space left for the download', {
-        where: part,
-        next: 'free some space, or run flatcar-ext cache prune',
-        cause,
-      });
+    const failed = systemFailure(cause);
+    if (failed !== undefined) throw failed;
     throw new Again(`the connection broke after ${counter.received()} bytes: ${messageOf(cause)}`, { cause });
   }
   // The server ended the body in good order, so it is no failure of the network that another origin could stand in for.
@@ -212,7 +215,7 @@ async function transfer(url: string, part: string, pin: Wanted, options: FetchOp
   const { host } = new URL(url);
   const gone = unreachable.get(host);
   if (gone !== undefined) throw gone;
-  await mkdir(dirname(part), { recursive: true });
+  await makeFolder(dirname(part));
   options.report?.({ type: 'step', text: `fetching ${url}` });
 
   const attempts = options.attempts ?? 5;
@@ -229,7 +232,7 @@ async function transfer(url: string, part: string, pin: Wanted, options: FetchOp
       // A name that does not resolve or a closed port will not change within seconds.
       const hopeless =
         error.unreachable &&
-        /ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ENETUNREACH/.test(
+        /ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ENETUNREACH|CERT|SIGNATURE/.test(
           `${error.message} ${messageOf(error.cause)} ${String((error.cause as NodeJS.ErrnoException).code)}`,
         );
       if (count >= attempts || (hopeless && count >= 2)) {
@@ -237,7 +240,7 @@ async function transfer(url: string, part: string, pin: Wanted, options: FetchOp
           throw new AnswerError(error.status, { where: url, next: 'try again later, or name a mirror (--mirror URL)', cause: error });
         const failure = new UnreachableError(`${host} cannot be reached: ${error.message}`, {
           where: url,
-          next: 'check the network and the proxy settings, or name a mirror (--mirror URL); what was fetched is kept and resumed',
+          next: connectionAdvice(url, error),
           cause: error,
         });
         if (error.unreachable) unreachable.set(host, failure);
@@ -269,7 +272,8 @@ async function download(store: Store, pin: PinnedUrl, options: FetchOptions): Pr
  * Two processes that want the same fetch it once. Throws UnreachableError when the host does not answer,
  * UserError for everything else; nothing wrong is ever kept.
  */
-export async function fetchBlob(store: Store, pin: PinnedUrl, options: FetchOptions = {}): Promise<string> {
+export async function fetchBlob(store: Store, pin: PinnedUrl, given: FetchOptions = {}): Promise<string> {
+  const options = { ...given, signal: interruption(given.signal) };
   const there = await store.blob(pin.sha256);
   if (there !== undefined) return there;
   return store.lock(`fetch-${pin.sha256}`, async () => (await store.blob(pin.sha256)) ?? download(store, pin, options));
@@ -282,8 +286,9 @@ export async function fetchBlob(store: Store, pin: PinnedUrl, options: FetchOpti
 export async function fetchNew(
   store: Store,
   url: string,
-  options: FetchOptions = {},
+  given: FetchOptions = {},
 ): Promise<{ path: string; sha256: string; size: number }> {
+  const options = { ...given, signal: interruption(given.signal) };
   const name = digestOf({ url });
   return store.lock(`fetch-${name}`, async () => {
     const part = store.partial(name);

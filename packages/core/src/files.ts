@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { chmod, copyFile, lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { UserError } from './errors.ts';
+import { throwIfInterrupted } from './interrupt.ts';
 
 const CHUNK = 1 << 20;
 
@@ -13,7 +14,10 @@ export async function digestsOf<T extends string>(path: string, algorithms: read
   const { size } = await handle.stat();
   // As large as the file needs: thousands of small files would each take, and give back, a megabyte.
   const highWaterMark = Math.min(CHUNK, Math.max(size, 4096));
-  for await (const chunk of handle.createReadStream({ highWaterMark })) for (const [, hash] of hashes) hash.update(chunk as Buffer);
+  for await (const chunk of handle.createReadStream({ highWaterMark })) {
+    throwIfInterrupted();
+    for (const [, hash] of hashes) hash.update(chunk as Buffer);
+  }
   return Object.fromEntries(hashes.map(([algorithm, hash]) => [algorithm, hash.digest('hex')])) as Record<T, string>;
 }
 
@@ -95,16 +99,17 @@ export async function makePublic(path: string, add = false): Promise<void> {
 }
 
 /**
- * Makes a folder, and those above it that are missing, readable by others under any umask; what is there already is left as it is, but
- * from `within` down it is made public, too. Fails at once where a folder cannot be made (/proc/x), with the errno of mkdir(2).
+ * Makes a folder and those above it that are missing; gives those that it made, uppermost first. Unlike mkdir's own `recursive`, which
+ * asks /proc for ever, it fails at once where a folder cannot be made, with the errno of mkdir(2).
  */
-export async function mkdirPublic(path: string, within?: string): Promise<void> {
+export async function makeFolder(path: string, mode?: number): Promise<string[]> {
   const missing: string[] = [];
+  const made: string[] = [];
   let at = resolve(path);
   for (; ; at = dirname(at)) {
     try {
-      await mkdir(at, PUBLIC_FOLDER);
-      await makePublic(at);
+      await mkdir(at, mode);
+      made.push(at);
       break;
     } catch (error) {
       if (errnoOf(error) === 'EEXIST' && (await stat(at)).isDirectory()) break;
@@ -114,11 +119,22 @@ export async function mkdirPublic(path: string, within?: string): Promise<void> 
     }
   }
   for (const folder of missing.toReversed()) {
-    await mkdir(folder, PUBLIC_FOLDER).catch((error: unknown) => {
+    try {
+      await mkdir(folder, mode);
+      made.push(folder);
+    } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw error; // made by another at the same time
-    });
-    await makePublic(folder);
+    }
   }
+  return made;
+}
+
+/**
+ * Makes a folder, and those above it that are missing, readable by others under any umask; what is there already is left as it is, but
+ * from `within` down it is made public, too. Fails at once where a folder cannot be made (/proc/x), with the errno of mkdir(2).
+ */
+export async function mkdirPublic(path: string, within?: string): Promise<void> {
+  for (const folder of await makeFolder(path, PUBLIC_FOLDER)) await makePublic(folder);
   if (within === undefined) return;
   const root = resolve(within);
   for (let folder = resolve(path); folder.length >= root.length; folder = dirname(folder)) {

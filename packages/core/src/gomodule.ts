@@ -1,10 +1,10 @@
-import { chmod, copyFile, glob, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, glob, readdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, matchesGlob } from 'node:path';
 import { archWords, hostArch } from './arch.ts';
 import { messageOf, UserError } from './errors.ts';
 import { exec, networkEnv, type ExecOptions } from './exec.ts';
 import { UnreachableError } from './fetch.ts';
-import { hashFile } from './files.ts';
+import { hashFile, makeFolder } from './files.ts';
 import { digestOf, type Store } from './store.ts';
 import type { Tools } from './tools.ts';
 import type { Arch, Report, ToolRecord } from './types.ts';
@@ -210,7 +210,7 @@ export async function pinGo(
     ...replaces,
     ...(upstream.Exclude ?? []).map(({ Path, Version }) => `exclude ${Path} ${Version}`),
   ];
-  await mkdir(dir, { recursive: true });
+  await makeFolder(dir);
   await writeFile(join(dir, 'go.mod'), `${lines.join('\n')}\n`);
   // tidy also looks at tests, which may need what upstream keeps in its own folders; what a build needs is told by the build.
   const unpublished = (upstream.Replace ?? []).some(({ Old, New }) => New.Path.startsWith('.') && local(Old.Path) === undefined);

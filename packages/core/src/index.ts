@@ -8,7 +8,9 @@ export * from './pins.ts';
 export * from './extension.ts';
 export * from './versions.ts';
 export * from './releases.ts';
-export { exec, networkEnv, type ExecOptions } from './exec.ts';
+export { DEFAULT_PATH, exec, networkEnv, type ExecOptions } from './exec.ts';
+export { asUserError, describeErrno } from './errno.ts';
+export { interruptible, interruption, throwIfInterrupted, uninterrupted } from './interrupt.ts';
 export { withLock } from './locks.ts';
 export { assertKeyCanSign, shownFingerprint } from './openpgp.ts';
 export { mapParallel } from './parallel.ts';
@@ -17,6 +19,7 @@ export {
   digestsOf,
   fsync,
   hashFile,
+  makeFolder,
   makePublic,
   mkdirPublic,
   PUBLIC_FILE,

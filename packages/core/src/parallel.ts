@@ -1,3 +1,5 @@
+import { throwIfInterrupted } from './interrupt.ts';
+
 /**
  * Maps a list with at most `width` calls under way at once; the results stand in the list's order.
  * After an error no further call is begun, and it is thrown once those under way have ended: nothing works on unseen.
@@ -9,6 +11,7 @@ export async function mapParallel<T, R>(items: readonly T[], map: (item: T) => P
   const work = async (): Promise<void> => {
     for (const [index, item] of rest) {
       try {
+        throwIfInterrupted();
         results[index] = await map(item);
       } catch (error) {
         errors.push(error);

@@ -1,6 +1,7 @@
-import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { open, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import locks from 'fs-native-extensions';
+import { makeFolder } from './files.ts';
 import { UserError } from './errors.ts';
 import { releaseFilePath } from './names.ts';
 import type { ReleaseFileFields } from './types.ts';
@@ -49,7 +50,7 @@ export function parseReleaseFile(text: string): Record<string, string> {
 /** Puts the release file into a staged tree, with its attribute where the file system takes it (mkfs.erofs reads it from there). */
 export async function stageReleaseFile(dir: string, fields: ReleaseFileFields): Promise<void> {
   const file = join(dir, releaseFilePath(fields.name, fields.kind));
-  await mkdir(dirname(file), { recursive: true });
+  await makeFolder(dirname(file));
   await writeFile(file, releaseFileBlock(fields), { mode: 0o644 });
   const handle = await open(file, 'r+');
   try {

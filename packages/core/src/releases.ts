@@ -4,6 +4,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import * as v from 'valibot';
 import { ARCHES, archWords } from './arch.ts';
 import { messageOf, UserError, UserErrors } from './errors.ts';
+import { interruption } from './interrupt.ts';
 import type { Release, Target } from './types.ts';
 import { compareVersions } from './versions.ts';
 
@@ -235,7 +236,10 @@ export async function readReleaseList(from: string): Promise<string> {
   const next = 'name a saved copy with --from FILE';
   const [{ request }, { dispatcher }] = await Promise.all([import('undici'), import('./fetch.ts')]);
   try {
-    const { statusCode, body } = await request(from, { dispatcher: dispatcher(), signal: AbortSignal.timeout(60_000) });
+    const { statusCode, body } = await request(from, {
+      dispatcher: dispatcher(),
+      signal: interruption(AbortSignal.timeout(60_000)) ?? null,
+    });
     if (statusCode === 200) return await body.text();
     await body.dump();
     throw new UserError(`the server answered ${statusCode}`, { where: from, next });

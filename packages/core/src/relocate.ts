@@ -1,5 +1,6 @@
-import { chmod, copyFile, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, readdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, matchesGlob, normalize, relative } from 'node:path';
+import { makeFolder } from './files.ts';
 import { archWords } from './arch.ts';
 import { readElf, type Elf } from './elf.ts';
 import { UserError } from './errors.ts';
@@ -278,7 +279,7 @@ export async function writeRelocated(files: readonly ChosenFile[], dest: string,
     files,
     async ({ to, from, link, elf, loader: isLoader }) => {
       const target = join(dest, to);
-      await mkdir(dirname(target), { recursive: true });
+      await makeFolder(dirname(target));
       if (link !== undefined) return symlink(link, target);
       if (from === undefined) throw new Error(`${to} has no source`);
       const mode = ((await stat(from)).mode & 0o111) === 0 ? 0o644 : 0o755;

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
-import { chmod, copyFile, lstat, mkdir, readdir, readlink, symlink } from 'node:fs/promises';
+import { chmod, copyFile, lstat, readdir, readlink, symlink } from 'node:fs/promises';
 import { basename, dirname, join, matchesGlob } from 'node:path';
+import { makeFolder } from './files.ts';
 import type { Place } from './extension.ts';
 import { UserError } from './errors.ts';
 
@@ -81,7 +82,7 @@ export async function stage(parts: readonly StagePart[], dest: string): Promise<
           });
         owners.set(to, component);
         const target = join(dest, to);
-        await mkdir(dirname(target), { recursive: true });
+        await makeFolder(dirname(target));
         if (file.link) {
           await symlink(await readlink(join(dir, file.path)), target);
           continue;

@@ -4,7 +4,8 @@ import { chmod, copyFile, lstat, mkdir, readdir, readFile, rename, rm, stat, uti
 import { basename, dirname, join, resolve } from 'node:path';
 import { envOf, homeOf, type Environment } from './env.ts';
 import { UserError } from './errors.ts';
-import { fsync, hashFile, writeAtomic } from './files.ts';
+import { fsync, hashFile, makeFolder, writeAtomic } from './files.ts';
+import { throwIfInterrupted } from './interrupt.ts';
 import { heldLocks, openLock, take, withLock, type LockFile } from './locks.ts';
 import { mapParallel } from './parallel.ts';
 
@@ -216,10 +217,10 @@ export function openStore(root: string = cacheRoot()): Store {
     const begun = users.get(root);
     if (begun !== undefined) return begun;
     const begin = async (): Promise<LockFile> => {
-      const lock = openLock(join(root, 'in-use.lock'));
+      const lock = await openLock(join(root, 'in-use.lock'));
       if (lock.tryTake(false)) await removeTree(temp);
       await take(lock, true);
-      await mkdir(partials, { recursive: true });
+      await makeFolder(partials);
       return lock;
     };
     const beginning = begin();
@@ -234,9 +235,10 @@ export function openStore(root: string = cacheRoot()): Store {
   }
 
   async function withTemp<T>(fn: (dir: string) => Promise<T>): Promise<T> {
+    throwIfInterrupted();
     await use();
     const dir = join(temp, `${process.pid}-${randomName()}`);
-    await mkdir(dir, { recursive: true });
+    await makeFolder(dir);
     try {
       return await fn(dir);
     } finally {
@@ -247,7 +249,7 @@ export function openStore(root: string = cacheRoot()): Store {
   /** Takes an entry away in one step, so that nobody sees half of it; a result's list goes first: without it, it is none. */
   async function discard(path: string): Promise<void> {
     await rm(listOf(path), { force: true });
-    await mkdir(temp, { recursive: true });
+    await makeFolder(temp);
     const away = join(temp, `${process.pid}-${randomName()}`);
     await rename(path, away).catch(missing);
     await removeTree(away);
@@ -280,7 +282,7 @@ export function openStore(root: string = cacheRoot()): Store {
     const sha256 = await hashOnce(file);
     if (expected !== undefined && sha256 !== expected) throw new DigestError(file, expected, sha256);
     const path = blobPath(sha256);
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     await lock(`blob-${sha256}`, async () => {
       const move = async (from: string): Promise<void> => {
         await chmod(from, 0o444);
@@ -331,6 +333,7 @@ export function openStore(root: string = cacheRoot()): Store {
   }
 
   async function result(kind: string, key: string, make: (dir: string) => Promise<void>): Promise<{ dir: string; cached: boolean }> {
+    throwIfInterrupted();
     await use();
     const dir = join(results, checked(NAME, kind), checked(NAME, key));
     const present = async (): Promise<boolean> => {
@@ -352,7 +355,7 @@ export function openStore(root: string = cacheRoot()): Store {
           return one.type === 'file' ? { ...one, sha256: await hashFile(path) } : one;
         });
         await fsync(fresh);
-        await mkdir(dirname(dir), { recursive: true });
+        await makeFolder(dirname(dir));
         await rename(fresh, dir);
         // The list comes last, with its folder's fsync: a result without one does not exist.
         await writeAtomic(listOf(dir), JSON.stringify(listed));

@@ -123,7 +123,7 @@ export function openTools(store: Store, report: Report = () => undefined, from: 
   return {
     async run(tool, args, options) {
       const start = await command(tool);
-      return exec(start.command, [...start.args, ...args], { name: tool, ...options, env: { ...start.env, ...options?.env } });
+      return exec(start.command, args, { name: tool, startArgs: start.args, ...options, env: { ...start.env, ...options?.env } });
     },
     command,
     record: async (tool) => (await installed(tool)).records,

@@ -1,5 +1,6 @@
-import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { access, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolder } from './files.ts';
 import { UserError } from './errors.ts';
 import type { Extension } from './extension.ts';
 
@@ -52,7 +53,7 @@ export async function writeStartDropins(dir: string, { name, kind, start }: Pick
       });
     }
     const dropins = join(units, `${targetOf(unit, await readFile(file, 'utf8'))}.d`);
-    await mkdir(dropins, { recursive: true });
+    await makeFolder(dropins);
     await writeFile(join(dropins, `10-${name}-${unit.replaceAll('.', '-')}.conf`), `[Unit]\nUpholds=${unit}\n`);
   }
 }

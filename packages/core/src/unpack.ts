@@ -1,15 +1,18 @@
 import { spawn } from 'node:child_process';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { copyFile, link, mkdir, rm, symlink } from 'node:fs/promises';
+import { copyFile, link, rm, symlink } from 'node:fs/promises';
 import { dirname, join, normalize } from 'node:path';
 import { Readable, type Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { Parser, type ReadEntry } from 'tar';
 import * as yauzl from 'yauzl';
+import { makeFolder } from './files.ts';
 import { envOf } from './env.ts';
+import { describeErrno, systemFailure } from './errno.ts';
 import { messageOf, UserError } from './errors.ts';
 import { DEFAULT_PATH } from './exec.ts';
+import { interruption, throwIfInterrupted } from './interrupt.ts';
 
 /** A command that reads a compressed stream and writes the plain one: xz and bzip2 are not in Node. */
 export interface Command {
@@ -106,7 +109,7 @@ class Extraction {
 
   async dir(raw: string): Promise<void> {
     const path = this.claim(raw, 'dir');
-    if (path !== undefined && this.options.only === undefined) await mkdir(join(this.dest, path), { recursive: true });
+    if (path !== undefined && this.options.only === undefined) await makeFolder(join(this.dest, path));
   }
 
   /** Writes a file, or drains it when it is not wanted. */
@@ -123,10 +126,11 @@ class Extraction {
       for await (const _ of await content());
       return;
     }
-    await mkdir(dirname(join(this.dest, path)), { recursive: true });
+    await makeFolder(dirname(join(this.dest, path)));
     let written = 0;
     const counted = async function* (source: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
       for await (const chunk of source) {
+        throwIfInterrupted();
         written += chunk.length;
         yield chunk;
       }
@@ -145,7 +149,7 @@ class Extraction {
       this.refuse(raw, `links out of the archive, to '${target}'`);
     const path = this.claim(raw, 'link');
     if (path === undefined) return;
-    await mkdir(dirname(join(this.dest, path)), { recursive: true });
+    await makeFolder(dirname(join(this.dest, path)));
     await symlink(target, join(this.dest, path));
   }
 
@@ -155,7 +159,7 @@ class Extraction {
       this.refuse(raw, `is a hard link to '${target}', which is no file of the archive before it`);
     const path = this.claim(raw, 'file');
     if (path === undefined) return;
-    await mkdir(dirname(join(this.dest, path)), { recursive: true });
+    await makeFolder(dirname(join(this.dest, path)));
     await link(join(this.dest, other), join(this.dest, path));
   }
 }
@@ -200,6 +204,7 @@ async function plain(file: string, packed: Kind['packed'], options: UnpackOption
       const child = spawn(command, [...args, '-dc'], {
         stdio: ['pipe', 'pipe', 'pipe'],
         env: { PATH: envOf('PATH') ?? DEFAULT_PATH, ...env },
+        signal: interruption(),
       });
       let complaint = '';
       child.stderr.on('data', (chunk: Buffer) => (complaint += chunk.toString()));
@@ -209,7 +214,7 @@ async function plain(file: string, packed: Kind['packed'], options: UnpackOption
       return Readable.from(
         (async function* () {
           const closed = new Promise<void>((resolve, reject) => {
-            child.once('error', (cause) => reject(new UserError(`'${packed}' cannot be run`, { next: `install ${packed}`, cause })));
+            child.once('error', (cause) => reject(describeErrno(cause) ?? cause));
             child.once('close', (code) =>
               code === 0 ? resolve() : reject(new Error(`${packed}: ${complaint.trim() || `exit code ${code}`}`)),
             );
@@ -233,11 +238,12 @@ async function unpackTar(file: string, packed: Kind['packed'], extraction: Extra
       reject(
         error instanceof UserError
           ? error
-          : new UserError(`the archive is damaged or cut off: ${messageOf(error)}`, {
-              where: file,
-              next: 'fetch it again; if it stays so, upstream published it broken',
-              cause: error,
-            }),
+          : (systemFailure(error) ??
+              new UserError(`the archive is damaged or cut off: ${messageOf(error)}`, {
+                where: file,
+                next: 'fetch it again; if it stays so, upstream published it broken',
+                cause: error,
+              })),
       );
     };
     parser.on('entry', (entry: ReadEntry) => {
@@ -273,7 +279,7 @@ async function unpackZip(file: string, extraction: Extraction): Promise<void> {
  */
 export async function unpack(file: string, name: string, dest: string, options: UnpackOptions = {}): Promise<void> {
   const { archive, packed } = archiveKind(name);
-  await mkdir(dest, { recursive: true });
+  await makeFolder(dest);
   const extraction = new Extraction(name, dest, options);
   try {
     if (archive === 'tar') await unpackTar(file, packed, extraction, options);
@@ -282,10 +288,13 @@ export async function unpack(file: string, name: string, dest: string, options: 
   } catch (cause) {
     await rm(dest, { recursive: true, force: true });
     if (cause instanceof UserError) throw cause;
-    throw new UserError(`the archive is damaged or refused: ${messageOf(cause)}`, {
-      where: name,
-      next: 'do not use this archive; ask upstream about it',
-      cause,
-    });
+    throw (
+      systemFailure(cause) ??
+      new UserError(`the archive is damaged or refused: ${messageOf(cause)}`, {
+        where: name,
+        next: 'do not use this archive; ask upstream about it',
+        cause,
+      })
+    );
   }
 }

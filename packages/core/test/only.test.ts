@@ -104,7 +104,7 @@ test('a host that cannot be reached is told with what has no source route, and n
   const [pin] = Object.values(loaded.pins);
   if (pin === undefined) throw new Error('no pin');
   // Whoever compiles now waits: the build must not.
-  const lock = openLock(join(dir, 'store/locks/compile'));
+  const lock = await openLock(join(dir, 'store/locks/compile'));
   expect(lock.tryTake(false)).toBe(true);
   try {
     const building = resolveComponents(

@@ -231,7 +231,7 @@ export async function initKeys(dir: string): Promise<void> {
   const roothash = generateKeyPairSync('rsa', { modulusLength: 4096 });
   await writeFile(join(dir, 'roothash.key'), roothash.privateKey.export({ type: 'pkcs8', format: 'pem' }), PRIVATE);
   const request = ['req', '-new', '-x509', '-batch', '-utf8', '-sha256', '-days', '3650', '-subj', '/CN=Flatcar extensions (development)'];
-  await exec('openssl', [...request, '-key', join(dir, 'roothash.key'), '-out', join(dir, 'roothash.crt')], { next: 'install openssl' });
+  await exec('openssl', [...request, '-key', join(dir, 'roothash.key'), '-out', join(dir, 'roothash.crt')], { install: 'install openssl' });
   await makePublic(join(dir, 'roothash.crt'));
 }
 

@@ -47,7 +47,7 @@ export async function inspectDebian(packages: readonly string[], suite: string, 
       config.push(...etc.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name).slice(dir.length)));
       const { Description: description = '' } = await packageFields(file, ['Description', 'Version']);
       summaries.set(one.name, description.split('\n')[0] ?? '');
-      await exec('dpkg-deb', ['--control', file, join(dir, 'DEBIAN')], { next: 'install dpkg' });
+      await exec('dpkg-deb', ['--control', file, join(dir, 'DEBIAN')], { install: 'install dpkg' });
       const script = await read('DEBIAN/postinst').catch(() => '');
       users.push(...script.replaceAll(/\\\n\s*/g, '').split('\n').map((line) => line.trim()).filter((line) => /^(?:add(?:user|group)|useradd|groupadd)\b/.test(line))); // prettier-ignore
     }

@@ -5,6 +5,7 @@ import { REPOSITORY } from '../options.ts';
 import { plainText } from '../text.ts';
 import type { Outcome } from './outcome.ts';
 import { endTree } from './process-tree.ts';
+import { print } from '../output.ts';
 
 /** What a child of this program must know of its caller's environment: all, as it is the same program. */
 export const passedOn = (): Record<string, string> =>
@@ -39,7 +40,7 @@ export async function runProgram(
   const { execa } = await import('execa');
   // https://docs.github.com/actions/reference/workflow-commands-for-github-actions#stopping-and-starting-workflow-commands
   const fence = process.env['GITHUB_ACTIONS'] === 'true' ? randomUUID() : undefined;
-  if (fence !== undefined) console.log(`::stop-commands::${fence}`);
+  if (fence !== undefined) print(`::stop-commands::${fence}`);
   let timer: NodeJS.Timeout | undefined;
   let isOver = false;
   let ending: Promise<void> | undefined;
@@ -76,7 +77,7 @@ export async function runProgram(
     return { stdout, error: failed ? tail || 'it ended without a word' : undefined };
   } finally {
     clearTimeout(timer);
-    if (fence !== undefined) console.log(`::${fence}::`);
+    if (fence !== undefined) print(`::${fence}::`);
   }
 }
 

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { show } from '../terminal.ts';
+import { print } from '../output.ts';
 
 /** `keys`: makes and rotates the keys that `publish` and `bind` sign with. */
 export function addKeys(root: Command): void {
@@ -25,7 +26,7 @@ Examples:
     .action(async (dir: string) => {
       const { initKeys, localPath } = await import('@flatcar/publish');
       await initKeys(resolve(localPath(dir, 'keys init', 'keys are kept in a folder of this machine')));
-      console.log(`a development set of keys is in ${resolve(dir)}; give it by --keys or FLATCAR_EXT_KEYS, and to nobody else`);
+      print(`a development set of keys is in ${resolve(dir)}; give it by --keys or FLATCAR_EXT_KEYS, and to nobody else`);
     });
   keys
     .command('rotate')

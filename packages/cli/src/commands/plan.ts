@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { archOption, arches, releaseOption } from '../options.ts';
 import { keyringOption, keysOption, planned, trustedKeys } from '../published.ts';
 import { show, table } from '../terminal.ts';
+import { print } from '../output.ts';
 
 interface Flags {
   readonly published?: string;
@@ -73,7 +74,7 @@ Examples:
             });
       const targets = flags.release === undefined ? supportedTargets(catalogue()) : selectTargets(flags.release);
       const result = await plan(await planned(names), targets, published, flags.arch === undefined ? ARCHES : arches(flags.arch));
-      if (flags.matrix === true) console.log(JSON.stringify(matrixOf(result)));
+      if (flags.matrix === true) print(JSON.stringify(matrixOf(result)));
       else show(result, flags.json, text);
     });
 }

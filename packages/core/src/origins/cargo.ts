@@ -6,7 +6,7 @@ import { messageOf, UserError } from '../errors.ts';
 import { exec, networkEnv, type ExecOptions } from '../exec.ts';
 import type { CargoOrigin, Component } from '../extension.ts';
 import { UnreachableError } from '../fetch.ts';
-import { hashFile } from '../files.ts';
+import { hashFile, makeFolder } from '../files.ts';
 import { digestOf, type Store } from '../store.ts';
 import type { Tools } from '../tools.ts';
 import { readTree } from '../tree.ts';
@@ -50,7 +50,7 @@ export interface Cargo {
 
 /** Cargo out of the pinned packages; `path` is its PATH. */
 export async function openCargo(bin: string, home: string, options: { path?: string; signal?: AbortSignal } = {}): Promise<Cargo> {
-  await mkdir(home, { recursive: true });
+  await makeFolder(home);
   const program = join(bin, 'cargo');
   const config = await userConfig();
   const base = { PATH: options.path ?? `${bin}:/usr/bin:/bin`, CARGO: program, CARGO_HOME: home, ...networkEnv() };

@@ -12,6 +12,7 @@ import { writeOutputs } from '../../ci/summary.ts';
 import { REPOSITORY } from '../../options.ts';
 import { table } from '../../terminal.ts';
 import { plainText, withoutCommands } from '../../text.ts';
+import { print } from '../../output.ts';
 
 interface Flags {
   readonly out: string;
@@ -77,7 +78,7 @@ Examples:
       const { jobs: begun, held } = await holdBack(planned, { github, repository: REPOSITORY, workflow: 'release', notice });
       const { jobs, left } = limitJobs(begun);
       await writeAtomic(resolve(flags.out), `${JSON.stringify({ include: [...jobs], held } satisfies Matrix)}\n`);
-      console.log(text(jobs, left, held));
+      print(text(jobs, left, held));
       await writeOutputs(planOutputs(jobs));
       await writePlanSummary(jobs, left, held);
     });

@@ -9,6 +9,7 @@ import { publishExtension } from '../../ci/publish.ts';
 import { withRoothashKey } from '../../ci/roothash.ts';
 import { writeSubjects, type Subject } from '../../ci/subjects.ts';
 import { summaryOf, writeOutputs, writeSummary } from '../../ci/summary.ts';
+import { print } from '../../output.ts';
 
 interface Flags {
   readonly matrix: string;
@@ -99,7 +100,7 @@ Examples:
           }
         }
       });
-      console.log(summaryOf(outcomes));
+      print(summaryOf(outcomes));
       await writeSummary('Published', outcomes);
       await writeOutputs({ published: subjects.length, subjects: Math.ceil(subjects.length / 1024) });
       const failed = new Set(outcomes.filter(({ ok }) => !ok).map(({ extension }) => extension));

@@ -10,6 +10,7 @@ import { summaryOf, writeSummary } from '../../ci/summary.ts';
 import type { UpdateStep } from '../../ci/updates.ts';
 import { REPOSITORY } from '../../options.ts';
 import { table } from '../../terminal.ts';
+import { print } from '../../output.ts';
 
 interface Flags {
   readonly outcomes: string;
@@ -111,7 +112,7 @@ Examples:
       const automerge = flags.automerge === true || process.env['UPDATE_AUTOMERGE'] === 'true';
       const steps = await stepsOf(names, automerge);
       if (flags.dryRun === true)
-        return console.log(table([['step', 'command'], ...steps.map(({ name, args }) => [name, `flatcar-ext ${args.join(' ')}`])]));
+        return print(table([['step', 'command'], ...steps.map(({ name, args }) => [name, `flatcar-ext ${args.join(' ')}`])]));
       const [{ writeOutcome }, { updateAll }, { withReadProxy }] = await Promise.all([
         import('../../ci/outcome.ts'),
         import('../../ci/updates.ts'),
@@ -149,7 +150,7 @@ Examples:
         await (github === undefined ? update() : withReadProxy(github, update));
       } finally {
         await writeSummary('Updates', outcomes);
-        console.log(summaryOf(outcomes));
+        print(summaryOf(outcomes));
       }
       const failed = outcomes.filter(({ ok }) => !ok).map(({ extension }) => extension);
       if (failed.length > 0) throw new UserError(`could not be updated: ${failed.join(', ')}`, { next: 'the next run tries again' });

@@ -1,0 +1,24 @@
+import { asUserError, messageOf, UserErrors } from '@flatcar/core';
+import { paint } from './terminal.ts';
+
+/** All that an error consists of: UserErrors by their parts, an AggregateError by its errors. */
+const partsOf = (error: unknown): readonly unknown[] =>
+  error instanceof UserErrors || error instanceof AggregateError ? error.errors : [];
+
+function lines(error: unknown, indent: string): string[] {
+  const known = error instanceof AggregateError ? undefined : asUserError(error);
+  const say = (what: string, where?: string, next?: string): string[] => [
+    `${indent}${paint('red', 'error:', process.stderr)} ${what.replaceAll('\n', `\n${indent}  `)}`,
+    ...(where === undefined ? [] : [`${indent}  at: ${where}`]),
+    ...(next === undefined ? [] : [`${indent}  do: ${next}`]),
+  ];
+  const parts = partsOf(known ?? error).flatMap((one) => lines(one, `${indent}  `));
+  if (known !== undefined) return [...say(known.message, known.where, known.next), ...parts];
+  if (parts.length > 0) return [...say(messageOf(error) || 'several errors'), ...parts];
+  return say(messageOf(error), undefined, 'this should not happen; please report it with the output of --debug');
+}
+
+/** An error as text for a person, down to the leaves of what it consists of. Only our own defects ask to be reported. */
+export function explanation(error: unknown): string {
+  return lines(error, '').join('\n');
+}

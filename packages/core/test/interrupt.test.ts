@@ -1,0 +1,131 @@
+import { randomBytes } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { cacheRoot, exec, fetchBlob, interruptible, mapParallel, openStore, openTools, uninterrupted, withLock } from '@flatcar/core';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+let dir: string;
+beforeAll(async () => void (dir = await mkdtemp(join(tmpdir(), 'interrupt-'))));
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+/** Command lines of running processes that contain a text. */
+async function running(text: string): Promise<string[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '')));
+  return lines.map((line) => line.replaceAll('\0', ' ')).filter((line) => line.includes(text));
+}
+
+/** Aborts once `begun` is true, and gives how long the call took to end after that, in milliseconds. */
+async function interrupted(begun: () => Promise<boolean>, fn: () => Promise<unknown>): Promise<number> {
+  const controller = new AbortController();
+  const result = interruptible(controller.signal, fn).then(
+    () => 'done',
+    (error: unknown) => error,
+  );
+  for (let waited = 0; !(await begun()); waited += 20) {
+    if (waited > 20_000) throw new Error('it did not begin');
+    await sleep(20);
+  }
+  const at = Date.now();
+  controller.abort(new Error('stop'));
+  expect(await result).toMatchObject({ message: 'stop' });
+  return Date.now() - at;
+}
+
+test('a signal ends a program and all that it started, also what ignores SIGTERM', async () => {
+  const mark = `mark${randomBytes(6).toString('hex')}`;
+  const script = `trap '' TERM; sh -c "trap '' TERM; sleep 300 || true; : ${mark}" & sleep 300; : ${mark}`;
+  const took = await interrupted(
+    async () => (await running(mark)).length >= 2,
+    () => exec('sh', ['-c', script]),
+  );
+  expect(took).toBeLessThan(2000);
+  expect(await running(mark)).toEqual([]);
+});
+
+test('what a program leaves in the background ends with it', async () => {
+  const mark = `mark${randomBytes(6).toString('hex')}`;
+  await exec('sh', ['-c', `sh -c 'sleep 300; : ${mark}' >/dev/null 2>&1 &`]);
+  for (let tries = 0; tries < 50 && (await running(mark)).length > 0; tries += 1) await sleep(20);
+  expect(await running(mark)).toEqual([]);
+});
+
+test('a signal ends packing through the tools, and leaves no temporary folder', async () => {
+  const root = join(dir, 'store');
+  const tools = openTools(openStore(cacheRoot()));
+  const tree = join(dir, 'tree');
+  await mkdir(tree);
+  await writeFile(join(tree, 'data'), randomBytes(48 << 20));
+  await tools.command('mksquashfs'); // fetched before, where it is not in the store
+  const store = openStore(root);
+  const took = await interrupted(
+    async () => (await running(join(root, 'temp'))).length > 0,
+    () =>
+      store.result('packed', 'key', (fresh) =>
+        tools
+          .run('mksquashfs', [
+            tree,
+            join(fresh, 'out'),
+            '-comp',
+            'zstd',
+            '-Xcompression-level',
+            '22',
+            '-b',
+            '1M',
+            '-processors',
+            '1',
+            '-quiet',
+          ])
+          .then(() => undefined),
+      ),
+  );
+  expect(took).toBeLessThan(2000);
+  expect(await running(join(root, 'temp'))).toEqual([]);
+  expect(await readdir(join(root, 'temp'))).toEqual([]);
+});
+
+test('a signal ends downloads, waits for locks and loops; clean-up still runs', async () => {
+  let asked = false;
+  const server = createServer(() => (asked = true));
+  await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/file`;
+  const store = openStore(join(dir, 'other'));
+  expect(
+    await interrupted(
+      async () => asked,
+      () => fetchBlob(store, { url, sha256: '0'.repeat(64) }),
+    ),
+  ).toBeLessThan(2000);
+  server.closeAllConnections();
+  server.close();
+
+  const lock = join(dir, 'lock');
+  let held = false;
+  const holder = withLock(lock, async () => {
+    held = true;
+    await sleep(3000);
+  });
+  expect(
+    await interrupted(
+      async () => held,
+      () => withLock(lock, async () => undefined),
+    ),
+  ).toBeLessThan(2000);
+  await holder;
+
+  let count = 0;
+  const items = Array.from({ length: 10_000 }, (_, index) => index);
+  await interrupted(
+    async () => count > 0,
+    () => mapParallel(items, async () => ((count += 1), sleep(5)), 1),
+  );
+  expect(count).toBeLessThan(10_000);
+
+  const controller = new AbortController();
+  controller.abort(new Error('stop'));
+  expect(await interruptible(controller.signal, () => uninterrupted(() => exec('echo', ['cleaned'])))).toBe('cleaned');
+});
