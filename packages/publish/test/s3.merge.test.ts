@@ -18,7 +18,7 @@ import {
   type PublishResult,
 } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
-import { withBucket, type TestBucket } from './helpers/s3.ts';
+import { withBucket, type TestBucket } from '@flatcar/testing';
 
 // A real S3 server, whose objects are files: what is served is looked at without the client that wrote it.
 const [stable] = selectTargets('4593.2.5') as [Release];

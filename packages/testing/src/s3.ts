@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestOf, hashFile, openGo, openStore, openTools } from '@flatcar/core';
-import { freePort, untilAnswers } from '@flatcar/testing';
+import { freePort, untilAnswers } from './server.ts';
 
 const MODULE = join(import.meta.dirname, '../versitygw');
 

@@ -1,0 +1,41 @@
+// Stands in for actions/upload-artifact: the same root of several paths, the same files left out, the same names refused; modes are lost.
+import { chmod, copyFile, glob, mkdir } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { filesBelow, newArtifact, rootOf } from './artifacts.ts';
+import { input, lines, output, pathOf, run } from './toolkit.ts';
+
+await run(async () => {
+  const searchPaths: string[] = [];
+  const files: string[] = [];
+  for (const pattern of lines('path').map(pathOf)) {
+    const fixed = pattern
+      .split('/')
+      .slice(
+        0,
+        Math.max(
+          0,
+          pattern.split('/').findIndex((part) => /[*?[{]/.test(part)),
+        ),
+      )
+      .join('/');
+    searchPaths.push(fixed === '' ? pattern : fixed);
+    for await (const match of fixed === '' ? [pattern] : glob(pattern)) files.push(...(await filesBelow(match)));
+  }
+  if (files.length === 0) {
+    const text = `No files were found with the provided path: ${input('path')}. No artifacts will be uploaded.`;
+    if (input('if-no-files-found') === 'error') throw new Error(text);
+    if (input('if-no-files-found') !== 'ignore') console.log(`::warning::${text}`);
+    return;
+  }
+  const dir = await newArtifact(input('name') || 'artifact');
+  const root = rootOf(searchPaths, files);
+  for (const file of new Set(files)) {
+    const name = relative(root, file);
+    if (/[":<>|*?\r\n]/.test(name)) throw new Error(`The path for one of the files in artifact is not valid: ${name}`);
+    await mkdir(dirname(join(dir, name)), { recursive: true });
+    await copyFile(file, join(dir, name));
+    await chmod(join(dir, name), 0o644);
+  }
+  console.log(`Artifact ${input('name')} has been successfully uploaded: ${files.length} files, relative to ${root}`);
+  output('artifact-id', '1');
+});
