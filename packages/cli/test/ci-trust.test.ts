@@ -88,6 +88,7 @@ describe('a record is refused', () => {
     ['whose file is not beside it', { file: '../portable/x.raw' }, "its file '../portable/x.raw' is not beside it"],
     ['of other bytes', { sha256: 'a'.repeat(64) }, 'not the file of its record'],
     ['of another size', { size: 1 }, 'not the file of its record'],
+    ['that leads bind to another block', { releaseFileOffset: 96 }, 'its release file begins at '],
   ])('%s', async (_, fields, message) => {
     const { code, err } = await publishForged(withFields(fields));
     expect(code).toBe(1);

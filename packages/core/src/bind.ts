@@ -103,6 +103,9 @@ export async function readBack(file: string, payload: Payload, target: Target): 
       wrong(`'${at}' has the attributes '${names.join(' ')}'`);
   }
   const offset = plainBlock(path) ?? wrong('the release file is no plain block');
+  // Where the record says that the release file is, bind writes: nothing else may be there.
+  if (payload.format === 'squashfs' && offset !== payload.releaseFileOffset)
+    wrong(`its release file begins at ${offset}, not at ${payload.releaseFileOffset}`);
   const handle = await open(file, 'r');
   try {
     const block = Buffer.alloc(RELEASE_FILE_SIZE);

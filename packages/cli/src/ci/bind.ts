@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { attempt } from './attempt.ts';
+import { attempt, withoutKeys } from './attempt.ts';
 import type { Job } from './job.ts';
 import { checkedPayloads } from './claims.ts';
 
@@ -11,6 +11,9 @@ export interface BindFlags {
   readonly published?: string;
   readonly keyring?: string;
 }
+
+/** Binding takes seconds: what takes longer hangs, and must not hold back other extensions. */
+const LIMIT = 30 * 60_000;
 
 /**
  * Binds what one job asks for into `<out>/<extension>/<target>/`: payloads out of its own artifact, which are checked first, or published
@@ -27,11 +30,14 @@ export async function bindJob(
   const common = ['--release', targets, '--out', out, ...keys];
   if (from === 'build') {
     const payloads = await checkedPayloads(flags.built, job);
-    return attempt(['bind', ...payloads.map(({ record }) => record), ...common], signal);
+    // It reads what another job made: it is given the key of disk images, and no other.
+    return attempt(['bind', ...payloads.map(({ record }) => record), ...common], signal, { env: withoutKeys(), limit: LIMIT });
   }
-  if (flags.published === undefined) return 'its payload is published, and --published does not specify where';
-  const trust = flags.keyring === undefined ? [] : ['--keyring', flags.keyring];
-  return attempt(['bind', ...versions.split(' '), '--published', flags.published, '--arch', architecture, ...trust, ...common], signal);
+  const { published = '', keyring = '' } = flags;
+  if (published === '') return 'its payload is published, and --published does not specify where';
+  const trust = keyring === '' ? [] : ['--keyring', keyring];
+  const what = ['bind', ...versions.split(' '), '--published', published, '--arch', architecture];
+  return attempt([...what, ...trust, ...common], signal, { limit: LIMIT });
 }
 
 /** Removes what was bound of an extension: images of an earlier run are not this one's, and the next extension needs the room. */

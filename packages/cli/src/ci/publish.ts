@@ -7,6 +7,9 @@ import { jobOutcome, type Job } from './job.ts';
 import type { Outcome } from './outcome.ts';
 import { boundImages, checkImages, type Subject } from './subjects.ts';
 
+/** Uploads of one extension end within the hour. */
+const LIMIT = 60 * 60_000;
+
 /** What publishing the jobs of a matrix takes. */
 export interface PublishFlags extends BindFlags {
   /** Folder for images, a folder `<id>/` for each job; emptied after each extension. */
@@ -55,7 +58,10 @@ async function published(
     join(flags.images, id, extension),
     ...(from === 'build' ? [join(flags.built, `payload-${id}`, 'payloads', extension, 'payload')] : []),
   ]);
-  const { error, stdout } = await runStep(['publish', ...folders, ...flags.publishArgs, '--json'], signal, { json: true });
+  const { error, stdout } = await runStep(['publish', ...folders, ...flags.publishArgs, '--json'], signal, {
+    json: true,
+    limit: LIMIT,
+  });
   if (error !== undefined) return { error, added: [] };
   const { added } = JSON.parse(stdout) as { added: readonly string[] };
   const digests = new Map(images.map((manifest) => [publishedPath(manifest), manifest.sha256]));

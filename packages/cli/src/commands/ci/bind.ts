@@ -7,6 +7,7 @@ import { jobOutcome, readMatrix, selectJobs } from '../../ci/job.ts';
 import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
 import { withRoothashKey } from '../../ci/roothash.ts';
 import { writeSummary } from '../../ci/summary.ts';
+import { keysOption } from '../../published.ts';
 
 interface Flags extends BindFlags {
   readonly matrix: string;
@@ -28,7 +29,7 @@ export function addBind(ci: Command, signal: AbortSignal): void {
     .option('--extension <name>', 'only what is built of this extension')
     .option('--bind-only', 'only jobs whose payloads are published already')
     .option('--published <where>', 'the published tree')
-    .option('--keys <dir>', 'folder of keys')
+    .addOption(keysOption())
     .option('--keyring <file>', 'OpenPGP public keys that the published index is verified by')
     .addHelpText(
       'after',

@@ -3,13 +3,14 @@ import type { Command } from 'commander';
 import { failureText } from '../../ci/attempt.ts';
 import { requireMain } from '../../ci/branch.ts';
 import { pipelinePath } from '../../ci/folders.ts';
-import { readMatrix, selectJobs } from '../../ci/job.ts';
+import { jobOutcome, readMatrix, selectJobs, type Job } from '../../ci/job.ts';
 import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
 import { publishExtension } from '../../ci/publish.ts';
 import { withRoothashKey } from '../../ci/roothash.ts';
 import { writeSubjects, type Subject } from '../../ci/subjects.ts';
 import { summaryOf, writeOutputs, writeSummary } from '../../ci/summary.ts';
 import { print } from '../../output.ts';
+import { keysOption } from '../../published.ts';
 
 interface Flags {
   readonly matrix: string;
@@ -35,9 +36,17 @@ function publishArgs({ to, baseUrl, keys, keyring, assets, firstPublish, unsigne
   const values = { '--to': to, '--base-url': baseUrl, '--keys': keys, '--keyring': keyring, '--assets': assets };
   const switches = { '--first-publish': firstPublish, '--unsigned': unsigned };
   return [
-    ...Object.entries(values).flatMap(([flag, value]) => (value === undefined ? [] : [flag, value])),
+    ...Object.entries(values).flatMap(([flag, value = '']) => (value === '' ? [] : [flag, value])),
     ...Object.entries(switches).flatMap(([flag, value]) => (value === true ? [flag] : [])),
   ];
+}
+
+/** What becomes of jobs when not even a folder for their images can be made or emptied. */
+function failed(jobs: readonly Job[], thrown: unknown, signal: AbortSignal): { outcomes: readonly Outcome[]; added: readonly Subject[] } {
+  signal.throwIfAborted();
+  const error = failureText(thrown);
+  console.error(error);
+  return { outcomes: jobs.map((job) => jobOutcome('publish', job, error)), added: [] };
 }
 
 /** `ci publish`: binds and publishes each extension by itself. */
@@ -48,7 +57,7 @@ export function addPublish(ci: Command, signal: AbortSignal): void {
     .option('--built <dir>', 'the artifacts of ci build: a folder payload-<id>/ for each job', pipelinePath('built'))
     .requiredOption('--to <where>', 'as of publish: a folder or s3://bucket/prefix')
     .option('--base-url <url>', 'as of publish')
-    .option('--keys <dir>', 'folder of keys')
+    .addOption(keysOption())
     .option('--keyring <file>', 'OpenPGP public keys that the tree is verified by, and that nodes are to know')
     .option('--assets <where>', 'as of publish')
     .option('--published <where>', 'where published payloads are read (default: --to)')
@@ -86,9 +95,9 @@ Examples:
       const problems: string[] = [];
       await withRoothashKey(flags.keys, async (bindArgs) => {
         const { matrix: _, ...rest } = flags;
-        const common = { ...rest, published: flags.published ?? flags.to, bindArgs, publishArgs: publishArgs(flags) };
+        const common = { ...rest, published: flags.published || flags.to, bindArgs, publishArgs: publishArgs(flags) };
         for (const [extension, its] of Map.groupBy(jobs, (job) => job.extension)) {
-          const made = await publishExtension(its, common, signal);
+          const made = await publishExtension(its, common, signal).catch((thrown: unknown) => failed(its, thrown, signal));
           outcomes.push(...made.outcomes);
           subjects.push(...made.added);
           // A disk that is full now may have room again for the next extension.
@@ -103,9 +112,9 @@ Examples:
       print(summaryOf(outcomes));
       await writeSummary('Published', outcomes);
       await writeOutputs({ published: subjects.length, subjects: Math.ceil(subjects.length / 1024) });
-      const failed = new Set(outcomes.filter(({ ok }) => !ok).map(({ extension }) => extension));
-      if (failed.size + problems.length > 0)
-        throw new UserError([`failed: ${[...failed].join(', ') || 'to write what happened'}`, ...problems].join('\n'), {
+      const failing = new Set(outcomes.filter(({ ok }) => !ok).map(({ extension }) => extension));
+      if (failing.size + problems.length > 0)
+        throw new UserError([`failed: ${[...failing].join(', ') || 'to write what happened'}`, ...problems].join('\n'), {
           next: 'the reasons are above; the next run tries again',
         });
     });
