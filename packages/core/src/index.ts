@@ -40,6 +40,7 @@ export {
   debianMirror,
   DEFAULT_MIRROR,
   openArchive,
+  snapshotArchive,
   packageFields,
   resolveClosure,
   unpackPackage,

@@ -7,6 +7,7 @@ export { checksumOf, readChecksums } from './checksums.ts';
 export { descriptionOf, licenseOf, releaseOf } from './github.ts';
 export { ask, askJson, askText, type Asking } from './http.ts';
 export { pinVersion, type PinnedLine, type PinRequest, type PinResult } from './pin.ts';
+export { checkPins, type CheckedPin, type CheckRequest } from './pin/check.ts';
 export { verifyDetached, type Signers } from './pgp.ts';
 export { formatProof, proofRank, readProof, type Proof } from './proof.ts';
 export { generalizeUrl, proposeAssets, readListing, splitTag, type AssetProposal, type Listing, type SignatureFile } from './propose.ts';

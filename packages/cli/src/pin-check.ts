@@ -1,0 +1,66 @@
+import { basename, join } from 'node:path';
+import { exec, loadDefinition, newestFirst, readPins, UserError, type Pins } from '@flatcar/core';
+import type { CheckedPin, UpstreamContext } from '@flatcar/upstream';
+import { readFile } from 'node:fs/promises';
+import { REPOSITORY } from './options.ts';
+import { table } from './terminal.ts';
+
+/** The lock files of a commit, by their paths in this checkout. */
+export async function locksAt(ref: string, repository = REPOSITORY): Promise<Map<string, Pins>> {
+  const git = (...args: string[]): Promise<string> =>
+    exec('git', args, { cwd: repository, next: `fetch the history of '${ref}', for example with git fetch --unshallow` });
+  // What the other side changed since is not part of this change.
+  const base = await git('merge-base', ref, 'HEAD').catch(() => git('rev-parse', '--verify', `${ref}^{commit}`));
+  const listed = await git('ls-tree', '-r', '-z', '--name-only', base, '--', 'extensions', 'packages/components/locks');
+  const files = listed.split('\0').filter((name) => basename(name) === 'pins.json');
+  return new Map(
+    await Promise.all(
+      files.map(async (name): Promise<[string, Pins]> => {
+        const file = join(repository, name);
+        return [file, readPins(await git('show', `${base}:${name}`), `${name} of ${ref}`)];
+      }),
+    ),
+  );
+}
+
+/** Checks the pins of extensions: of one version where it is specified, of all pinned ones otherwise. */
+export async function checkExtensions(
+  chosen: readonly { readonly dir: string; readonly version?: string | undefined }[],
+  before: ReadonlyMap<string, Pins> | undefined,
+  context: UpstreamContext,
+): Promise<CheckedPin[]> {
+  const { checkPins } = await import('@flatcar/upstream');
+  const seen = new Set<string>();
+  const checked: CheckedPin[] = [];
+  for (const { dir, version } of chosen) {
+    const extension = await loadDefinition(dir);
+    const file = join(dir, 'pins.json');
+    const pinned = newestFirst(Object.keys(readPins(await readFile(file, 'utf8'), file)));
+    const versions = version === undefined ? pinned : pinned.filter((one) => one === version || one.startsWith(`${version}.`));
+    if (versions.length === 0)
+      throw new UserError(`${extension.name} ${version ?? ''} is not pinned`, {
+        where: file,
+        next: `pinned versions: ${pinned.join(', ')}`,
+      });
+    for (const one of versions) {
+      const request = { dir, extension, version: one, seen };
+      checked.push(...(await checkPins(before === undefined ? request : { ...request, before }, context)));
+    }
+  }
+  return checked;
+}
+
+/** What a person reads of checked pins: those that are as upstream has them are only counted. */
+export function checkText(checked: readonly CheckedPin[]): string {
+  const count = (state: CheckedPin['state']): number => checked.filter((one) => one.state === state).length;
+  const notable = checked.filter(({ state }) => state !== 'same');
+  const rows = notable.map(({ state, component, version, locator, proof, found }) => [state, component, version, locator, proof, found]);
+  const title = { different: 'DIFFERENT', unreached: 'not reached', stronger: 'could record a stronger proof', same: '' } as const;
+  const shown = rows.map(([state = 'same', ...row]) => [title[state as CheckedPin['state']], ...row]);
+  return [
+    ...(rows.length === 0 ? [] : [table([['', 'component', 'version', 'what', 'recorded', 'upstream has'], ...shown]), '']),
+    checked.length === 0
+      ? 'no pins to check'
+      : `${checked.length} pins: ${count('same') + count('stronger')} as upstream has them, ${count('different')} different, ${count('unreached')} not reached`,
+  ].join('\n');
+}

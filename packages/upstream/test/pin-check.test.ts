@@ -1,0 +1,124 @@
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readPins, release } from '@flatcar/core';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { checkPins, type CheckedPin, type CheckRequest } from '../src/pin/check.ts';
+import { pinVersion } from '../src/pin.ts';
+import { proofRank } from '../src/proof.ts';
+import { extensionOf, openWorld, sha, type World } from './world.ts';
+
+const tool = release('https://example.org/v{version}/tool-{arch}', { checksum: '{url}.sha256' });
+const plain = release('https://example.org/v{version}/tool-{arch}', { checksum: 'none' });
+let world: World;
+let dir: string;
+let file: string;
+
+function publish(content: string): void {
+  for (const arch of ['amd64', 'arm64']) {
+    const url = `example.org/v1.2.3/tool-${arch}`;
+    world.served.set(url, `${content} ${arch}`).set(`${url}.sha256`, sha(`${content} ${arch}`));
+  }
+}
+const check = (origin = tool, more: Partial<CheckRequest> = {}): Promise<CheckedPin[]> =>
+  checkPins({ dir, extension: extensionOf([origin]), version: '1.2.3', ...more }, world.context());
+const states = async (...args: Parameters<typeof check>): Promise<string[]> => (await check(...args)).map(({ state }) => state);
+/** Changes the lock as a person could. */
+async function edit(change: (text: string) => string): Promise<void> {
+  const text = await readFile(file, 'utf8');
+  const after = change(text);
+  expect(after).not.toBe(text);
+  await writeFile(file, after);
+}
+
+beforeAll(async () => {
+  world = await openWorld();
+  dir = join(world.dir, 'tool');
+  file = join(dir, 'pins.json');
+});
+afterAll(() => world.close());
+beforeEach(async () => {
+  world.served.clear();
+  await rm(dir, { recursive: true, force: true });
+  await rm(join(world.dir, 'store', 'blobs'), { recursive: true, force: true });
+  publish('good');
+  await pinVersion({ dir, extension: extensionOf([tool]), version: '1.2.3', licenses: { tool: 'MIT' } }, world.context());
+});
+
+describe('pins', () => {
+  test('that upstream has are the same, and nothing is written', async () => {
+    const before = await readFile(file, 'utf8');
+    expect(await states()).toEqual(['same', 'same']);
+    expect(await readFile(file, 'utf8')).toBe(before);
+  });
+
+  test.each([
+    ['another digest', (text: string) => text.replace(sha('good arm64'), sha('evil'))],
+    ['another size', (text: string) => text.replace(/"size": \d+/, '"size": 5')],
+    ['a signature that nobody made', (text: string) => text.replace('sha256 file', 'sha256 file, signed by PGP 0x1234')],
+    ['a proof of the same worth that is another', (text: string) => text.replace('sha256 file', 'GitHub asset digest')],
+    ['a proof in the words of a person', (text: string) => text.replace('sha256 file', 'looks right')],
+  ])('with %s are different', async (_, change) => {
+    await edit(change);
+    expect((await states()).toSorted()).toEqual(['different', 'same']);
+  });
+
+  test('are different when upstream replaced its file, also beside its checksum', async () => {
+    publish('other');
+    expect(await states()).toEqual(['different', 'different']);
+    publish('good');
+    world.served.set('example.org/v1.2.3/tool-amd64', 'other');
+    await rm(join(world.dir, 'store', 'blobs'), { recursive: true, force: true });
+    expect((await states()).toSorted()).toEqual(['different', 'same']);
+  });
+
+  test('of a third party stay; what upstream proves beyond the record is told', async () => {
+    await edit((text) => text.replaceAll('sha256 file', 'third-party pin: kubespray'));
+    expect(await states()).toEqual(['stronger', 'stronger']);
+    expect(await states(plain)).toEqual(['same', 'same']);
+    await edit((text) => text.replace(sha('good arm64'), sha('evil')));
+    expect((await states(plain)).toSorted()).toEqual(['different', 'same']);
+  });
+
+  test('whose host does not answer, or has them no more, are told apart from different ones', async () => {
+    world.served.delete('example.org/v1.2.3/tool-amd64.sha256');
+    world.served.set('example.org/v1.2.3/tool-arm64.sha256', (request) => (request.socket.destroy(), {}));
+    expect(await states()).toEqual(['unreached', 'unreached']);
+  });
+
+  test('that a change does not touch are not asked for', async () => {
+    const before = new Map([[file, readPins(await readFile(file, 'utf8'), file)]]);
+    world.served.clear();
+    world.asked.length = 0;
+    expect(await check(tool, { before })).toEqual([]);
+    expect(world.asked).toEqual([]);
+    publish('good');
+    await edit((text) => text.replace('sha256 file', 'sha256 file, signed by PGP 0x1'));
+    expect(await states(tool, { before })).toEqual(['different']);
+  });
+
+  test('are checked once, whoever shares them', async () => {
+    const seen = new Set<string>();
+    expect(await states(tool, { seen })).toHaveLength(2);
+    expect(await states(tool, { seen })).toEqual([]);
+  });
+
+  test('of a version that is not pinned are an error', async () => {
+    await expect(check(tool, { version: '9.9.9' })).rejects.toThrow('tool 9.9.9 is not pinned');
+  });
+});
+
+test('proofs have an order, and text that only resembles one is the weakest', () => {
+  const ordered = [
+    'trust me',
+    'nothing published: as first downloaded',
+    'third-party pin: nerdctl',
+    'sha256 list',
+    'Go checksum database',
+    'sha512 file, signed by PGP 0x1',
+  ];
+  expect(ordered.map(proofRank)).toEqual([0, 1, 2, 3, 4, 5]);
+  expect(['crates registry index', 'GitHub asset digest', 'sha512 file'].map(proofRank)).toEqual([3, 3, 3]);
+  expect(proofRank('Debian archive index, signed by the archive key')).toBe(5);
+  for (const text of ['', 'not signed by anybody', 'Go checksum database?', 'my sha256 list', 'unsigned by x'])
+    expect(proofRank(text), text).toBe(0);
+});
