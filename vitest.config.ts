@@ -32,6 +32,7 @@ export default defineConfig({
           pool: 'forks',
           maxWorkers: availableParallelism(),
           isolate: false,
+          globalSetup: 'packages/testing/src/unit-store.ts',
           testTimeout: 60_000,
           hookTimeout: 120_000,
           env,

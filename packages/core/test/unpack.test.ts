@@ -288,6 +288,16 @@ test('a sparse file is refused: its size says nothing of what it takes', async (
   expect(await refusal('sparse.tar', bytes)).toMatch(/refused|damaged/);
 });
 
+test('an archive that is refused in the middle leaves nothing of what was being written', async () => {
+  const many = Array.from({ length: 200 }, (_, index): Entry => ({ path: `f${index}/file`, body: 'x'.repeat(20_000) }));
+  const refused = tarOf([...many, { path: '../evil' }, { path: 'after/a/b', body: 'x' }]);
+  const cut = gzipSync(tarOf(many)).subarray(0, -100);
+  for (let times = 0; times < 20; times += 1) {
+    expect(await refusal('a.tar', refused)).toMatch(/leads out of the archive/);
+    expect(await refusal('a.tar.gz', cut)).toMatch(/damaged or/);
+  }
+});
+
 test.each(['tar.gz', 'tar.xz', 'tar.zst', 'tar.bz2'])('a %s that is cut off is refused, wherever', async (kind) => {
   const bytes = await packed(kind);
   for (const name of ['in', 'out']) await rm(join(dir, name), { force: true });

@@ -1,0 +1,78 @@
+import {
+  copyFileSync,
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { openStore } from '@flatcar/core';
+import type { TestProject } from 'vitest/node';
+
+/** What unit tests share with the user's store: all of it is pinned, and the store checks it when it is used. */
+const SHARED = ['blobs', ...['tools', 'debian', 'npm-folder', 'go-toolchain', 'go-program', 'toolchain-c', 'toolchain-rust'].map((kind) => `results/${kind}`)]; // prettier-ignore
+
+/** Copies a tree by hard links; where that is not possible (files of somebody else, another disk), by copies with the same times. */
+function linkTree(from: string, to: string): void {
+  const status = lstatSync(from);
+  if (status.isDirectory()) {
+    mkdirSync(to, { mode: status.mode, recursive: true });
+    for (const name of readdirSync(from)) linkTree(join(from, name), join(to, name));
+  } else if (status.isSymbolicLink()) symlinkSync(readlinkSync(from), to);
+  else {
+    try {
+      linkSync(from, to);
+    } catch {
+      copyFileSync(from, to);
+      utimesSync(to, status.atime, status.mtime);
+    }
+  }
+}
+
+/** Gives a store the entries of another that it does not have: each appears whole, a result's list after the result. */
+function share(from: string, to: string): void {
+  for (const kind of SHARED) {
+    const names = existsSync(join(from, kind)) ? readdirSync(join(from, kind)).toSorted() : [];
+    const entries = kind === 'blobs' ? names.flatMap((name) => readdirSync(join(from, kind, name)).map((blob) => join(name, blob))) : names;
+    for (const entry of entries) {
+      // `x.list` comes after `x`. A result without a list is not whole yet.
+      const source = join(from, kind, entry);
+      const target = join(to, kind, entry);
+      if (existsSync(target) || (statSync(source).isDirectory() && !existsSync(`${source}.list`))) continue;
+      mkdirSync(join(target, '..'), { recursive: true });
+      const partial = `${target}.${process.pid}`;
+      linkTree(source, partial);
+      renameSync(partial, target);
+    }
+  }
+}
+
+/**
+ * A store for the unit tests of this run, which begins with what the user's store has downloaded. Afterwards the user's store gets
+ * what was downloaded meanwhile, and nothing else that tests put into theirs.
+ */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const ready = Promise.withResolvers<void>();
+  const over = Promise.withResolvers<void>();
+  const user = openStore();
+  // Its temporary folder: on the same disk, and removed with the next use if this process is killed.
+  const used = user.withTemp(async (root) => {
+    share(user.root, root);
+    project.config.env['FLATCAR_EXT_CACHE'] = root;
+    ready.resolve();
+    await over.promise;
+    share(root, user.root);
+  });
+  used.catch(ready.reject);
+  await ready.promise;
+  return async () => {
+    over.resolve();
+    await used;
+  };
+}
