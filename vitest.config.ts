@@ -21,6 +21,7 @@ const hour = { testTimeout: 3_600_000, hookTimeout: 3_600_000 };
 // `npm test` runs all but what has the tag `full` (scripts/test.ts, CONTRIBUTING.md); vitest by itself runs every test of the files that it is given.
 export default defineConfig({
   test: {
+    ...(process.env['SUDO_UID'] === undefined ? {} : { cache: false, fsModuleCache: false }), // nothing of root's is left in somebody's checkout
     tags: [{ name: 'full', description: 'left out by npm test: takes minutes, or compiles, on a machine with an empty store' }],
     projects: [
       // No privileges, no network.

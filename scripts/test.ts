@@ -107,6 +107,7 @@ async function runPart({ title, projects, tags, files = [], machines }: Part, in
   const options = [
     ...projects.flatMap((project) => ['--project', project]),
     ...(tags === undefined ? [] : ['--tags-filter', tags]),
+    '--configLoader=native', // the default one writes beside the configuration
     '--passWithNoTests', // a project may have no file yet, and a folder no test of a project
     '--reporter=default',
     `--reporter=${join(import.meta.dirname, 'test/reporter.ts')}`,
