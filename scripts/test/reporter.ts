@@ -34,6 +34,14 @@ const reported = (test: TestCase): Reported => ({
   seconds: (test.diagnostic()?.duration ?? 0) / 1000,
 });
 
+/** True when a file could not be loaded, or a hook around a test failed: such a failure stands for the tests that did not run. */
+function isBlocked({ parent }: TestCase): boolean {
+  for (let around = parent; ; around = around.parent) {
+    if (around.errors().length > 0) return true;
+    if (around.type === 'module') return false;
+  }
+}
+
 /** Why a test was skipped: what it gave to `skip`, or what its name says. */
 function reasonOf(test: TestCase): string | undefined {
   const result = test.result();
@@ -82,7 +90,7 @@ export default class implements Reporter {
     const failed = tests.filter((test) => test.result().state === 'failed').map(reported);
     const skipped: Report['skipped'][number][] = [];
     const leftOut: Record<string, number> = {};
-    for (const test of tests.filter((one) => one.result().state === 'skipped')) {
+    for (const test of tests.filter((one) => one.result().state === 'skipped' && !isBlocked(one))) {
       const why = reasonOf(test);
       const isFiltered = why === undefined && test.tags.includes('full');
       if (isFiltered) leftOut[test.project.name] = (leftOut[test.project.name] ?? 0) + 1;

@@ -173,7 +173,10 @@ async function tarEntry(extraction: Extraction, entry: ReadEntry): Promise<void>
     case 'File':
     case 'OldFile':
     case 'ContiguousFile':
-      return extraction.file(entry.path, entry.size, entry.mode ?? 0o644, () => entry);
+      return extraction.file(entry.path, entry.size, entry.mode ?? 0o644, () => {
+        if (entry.destroyed) throw new Error('the archive was given up'); // it would give neither bytes nor an end
+        return entry;
+      });
     case 'SymbolicLink':
       entry.resume();
       return extraction.symlink(entry.path, entry.linkpath ?? '');
@@ -230,10 +233,13 @@ async function plain(file: string, packed: Kind['packed'], options: UnpackOption
 
 async function unpackTar(file: string, packed: Kind['packed'], extraction: Extraction, options: UnpackOptions): Promise<void> {
   const source = await plain(file, packed, options);
-  await new Promise<void>((resolve, reject) => {
+  const written = new Map<ReadEntry, Promise<void>>();
+  const parsed = new Promise<void>((resolve, reject) => {
     const parser = new Parser({ strict: true });
-    const written: Promise<void>[] = [];
+    let failed = false;
     const fail = (error: unknown): void => {
+      failed = true;
+      source.unpipe(parser);
       source.destroy();
       reject(
         error instanceof UserError
@@ -247,8 +253,9 @@ async function unpackTar(file: string, packed: Kind['packed'], extraction: Extra
       );
     };
     parser.on('entry', (entry: ReadEntry) => {
+      if (failed) return entry.resume();
       const done = tarEntry(extraction, entry);
-      written.push(done);
+      written.set(entry, done);
       done.catch(fail);
     });
     // GNU sparse files and other oddities arrive here, and would be left out without a word.
@@ -256,10 +263,17 @@ async function unpackTar(file: string, packed: Kind['packed'], extraction: Extra
       fail(new UserError(`the archive is refused: '${entry.path}' is a ${entry.type}`, { where: file })),
     );
     parser.on('error', fail);
-    parser.on('end', () => void Promise.all(written).then(() => resolve(), fail));
+    parser.on('end', () => void Promise.all(written.values()).then(() => resolve(), fail));
     source.on('error', fail);
     source.pipe(parser);
   });
+  try {
+    await parsed;
+  } finally {
+    // What is being written ends first: whoever removes the folder must be alone in it.
+    for (const entry of written.keys()) entry.destroy();
+    await Promise.allSettled(written.values());
+  }
 }
 
 async function unpackZip(file: string, extraction: Extraction): Promise<void> {
