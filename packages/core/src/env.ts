@@ -22,11 +22,15 @@ function homeInPasswd(): string | undefined {
   }
 }
 
+/** Whether root runs this for somebody else by sudo: then HOME and XDG_CACHE_HOME may still be those of that user. */
+export const isSudo = (env: Environment = process.env): boolean => process.geteuid?.() === 0 && (envOf('SUDO_UID', env) ?? '0') !== '0';
+
 /**
  * The user's home folder: HOME where it is an absolute path, else the one in the user database. Undefined when neither is known: a relative
- * HOME would mean another folder for every command.
+ * HOME would mean another folder for every command. Under sudo it is root's own, also where HOME was kept: what root writes into the
+ * home of a user, that user could not write any more.
  */
 export function homeOf(env: Environment = process.env): string | undefined {
   const home = envOf('HOME', env);
-  return home?.startsWith('/') === true ? home : homeInPasswd();
+  return home?.startsWith('/') === true && !isSudo(env) ? home : homeInPasswd();
 }

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { chmod, copyFile, lstat, mkdir, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { envOf, homeOf, type Environment } from './env.ts';
+import { envOf, homeOf, isSudo, type Environment } from './env.ts';
 import { UserError } from './errors.ts';
 import { fsync, hashFile, makeFolder, writeAtomic } from './files.ts';
 import { throwIfInterrupted } from './interrupt.ts';
@@ -10,14 +10,14 @@ import { heldLocks, openLock, take, withLock, type LockFile } from './locks.ts';
 import { mapParallel } from './parallel.ts';
 
 /**
- * The cache folder: FLATCAR_EXT_CACHE, else `flatcar-ext` in the user's cache folder (XDG base directories).
+ * The cache folder: FLATCAR_EXT_CACHE, else `flatcar-ext` in the user's cache folder (XDG base directories); under sudo, in root's own.
  * Throws a UserError where neither is known, and for paths that programs started out of the store cannot take.
  */
 export function cacheRoot(env: Environment = process.env): string {
   const own = envOf('FLATCAR_EXT_CACHE', env);
   const xdg = envOf('XDG_CACHE_HOME', env);
   const home = homeOf(env);
-  const user = xdg?.startsWith('/') === true ? xdg : home === undefined ? undefined : join(home, '.cache');
+  const user = xdg?.startsWith('/') === true && !isSudo(env) ? xdg : home === undefined ? undefined : join(home, '.cache');
   if (own === undefined && user === undefined)
     throw new UserError('there is no home folder to keep the store in: HOME is not set, and the user database has no entry for this user', {
       next: 'set FLATCAR_EXT_CACHE to a folder for downloads, tools and build results',

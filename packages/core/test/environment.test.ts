@@ -25,6 +25,14 @@ test("HOME that is unset, empty or relative is the user database's, never a fold
   expect(cacheRoot({ FLATCAR_EXT_CACHE: 'mine' })).toBe(resolve('mine'));
 });
 
+test("under sudo the store is root's own, unless it is named", ({ skip }) => {
+  if (process.geteuid?.() !== 0) return skip('skipped: only root can play sudo');
+  const env = { HOME: '/home/somebody', XDG_CACHE_HOME: '/home/somebody/.cache', SUDO_UID: '1000' };
+  expect(cacheRoot(env)).toBe(`${userInfo().homedir}/.cache/flatcar-ext`);
+  expect(cacheRoot({ ...env, FLATCAR_EXT_CACHE: '/srv/store' })).toBe('/srv/store');
+  expect(cacheRoot({ ...env, SUDO_UID: '0' })).toBe('/home/somebody/.cache/flatcar-ext');
+});
+
 test.for([':', ';', '%', '\n', '\r'])('a store whose path contains %j is refused before a tool fails on it', (character) => {
   expect(() => cacheRoot({ FLATCAR_EXT_CACHE: `/srv/a${character}b` })).toThrow(/the path of the store must not contain/);
 });
