@@ -1,5 +1,6 @@
 import { asUserError, messageOf, UserErrors } from '@flatcar/core';
 import { paint } from './terminal.ts';
+import { shownText } from './text.ts';
 
 /** All that an error consists of: UserErrors by their parts, an AggregateError by its errors. */
 const partsOf = (error: unknown): readonly unknown[] =>
@@ -20,5 +21,5 @@ function lines(error: unknown, indent: string): string[] {
 
 /** An error as text for a person, down to the leaves of what it consists of. Only our own defects ask to be reported. */
 export function explanation(error: unknown): string {
-  return lines(error, '').join('\n');
+  return shownText(lines(error, '').join('\n'));
 }

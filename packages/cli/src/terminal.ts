@@ -1,6 +1,7 @@
 import { styleText } from 'node:util';
 import type { Event, Report } from '@flatcar/core';
 import { print } from './output.ts';
+import { oneLine, shownText } from './text.ts';
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -32,7 +33,7 @@ export function table(rows: readonly (readonly string[])[]): string {
 
 /** Prints a value as JSON, or as its text: a command computes one value and shows it in one of two ways. */
 export function show<T>(value: T, json: boolean | undefined, text: (value: T) => string): void {
-  print(json === true ? JSON.stringify(value, undefined, 2) : text(value));
+  print(json === true ? JSON.stringify(value, undefined, 2) : shownText(text(value)));
 }
 
 /** Shows events on standard error: one moving line on a terminal, plain lines elsewhere. */
@@ -42,11 +43,11 @@ export async function reporter(): Promise<{ report: Report; done: () => void }> 
   if (!process.stderr.isTTY) {
     let last = Date.now();
     const report = (event: Event): void => {
-      if (event.type === 'step') console.error(`${elapsed()}  ${event.text}`);
-      else if (event.type === 'notice') console.error(`${elapsed()}  NOTICE ${event.text}`);
+      if (event.type === 'step') console.error(`${elapsed()}  ${shownText(event.text)}`);
+      else if (event.type === 'notice') console.error(`${elapsed()}  NOTICE ${shownText(event.text)}`);
       else if (Date.now() - last > 15_000) {
         // A sign of life while something long runs.
-        console.error(`${elapsed()}  … ${event.type === 'log' ? event.line : `${event.what}: ${readable(event.done)}`}`);
+        console.error(`${elapsed()}  … ${event.type === 'log' ? oneLine(event.line) : `${event.what}: ${readable(event.done)}`}`);
       } else return;
       last = Date.now();
     };
@@ -62,13 +63,13 @@ export async function reporter(): Promise<{ report: Report; done: () => void }> 
       console.error(`${elapsed()}  ${step}`);
     } else if (event.type === 'notice') {
       live.clear();
-      console.error(`${elapsed()}  ${paint('yellow', event.text, process.stderr)}`);
+      console.error(`${elapsed()}  ${paint('yellow', shownText(event.text), process.stderr)}`);
     } else if (event.type === 'progress') {
       live(
         `${elapsed()}  ${event.what.split('/').at(-1)}: ${readable(event.done)}${event.total === undefined ? '' : ` of ${readable(event.total)}`}`,
       );
     } else {
-      live(`${elapsed()}  ${step}: ${event.line.slice(0, 100)}`);
+      live(`${elapsed()}  ${step}: ${oneLine(event.line, 100)}`);
     }
   };
   return { report, done: () => live.clear() };

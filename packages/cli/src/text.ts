@@ -3,10 +3,10 @@
  * HTML. Everything that shows such text takes it through this file.
  */
 
-// eslint-disable-next-line no-control-regex -- these are what is looked for
+// oxlint-disable-next-line no-control-regex -- these are what is looked for
 const ESCAPE_SEQUENCE = /(?:\u001B\[|\u009B)[0-?]*[ -/]*[@-~]|\u001B[\]PX^_][^\u0007\u001B]*(?:\u0007|\u001B\\)?|\u001B[ -/]*[0-~]?/g;
 /** Control characters but tab and line end, and the format characters that reorder or hide text (Trojan Source, CVE-2021-42574). */
-// eslint-disable-next-line no-control-regex -- these are what is looked for
+// oxlint-disable-next-line no-control-regex -- these are what is looked for
 const CONTROL = /[\u0000-\u0008\u000B-\u001F\u007F-\u009F\u00AD\u061C\u200B-\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFB]/g;
 
 /** Text without escape sequences and control characters; line ends and tabs stay. A lone surrogate becomes U+FFFD. */
@@ -31,6 +31,18 @@ export function oneLine(text: string, max = 200): string {
  */
 export function withoutCommands(text: string): string {
   return text.replaceAll(/^([\s\u0085]*):(?=:)/gm, '$1: ').replaceAll('##[', '## [');
+}
+
+/**
+ * Text of this program with that of others in it, as it is shown on a terminal or in a log: colours stay, and nothing else that a terminal acts
+ * on; in GitHub Actions no line is a command to the runner.
+ */
+export function shownText(text: string, env: NodeJS.ProcessEnv = process.env): string {
+  // Split with a group: what it matched is at the odd places.
+  // oxlint-disable-next-line no-control-regex -- colours
+  const parts = text.split(/(\u001B\[[0-9;]*m)/);
+  const shown = parts.map((part, index) => (index % 2 === 1 ? part : plainText(part))).join('');
+  return env['GITHUB_ACTIONS'] === 'true' ? withoutCommands(shown) : shown;
 }
 
 /** The end of a text, at most `max` characters of it, with a note of what is left out. */

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { lexer, type Tokens } from 'marked';
-import { codeBlock, endOf, html, inlineCode, oneLine, plainText, readRecord, record, withoutCommands } from '../src/text.ts';
+import { UserError } from '@flatcar/core';
+import { explanation } from '../src/explain.ts';
+import { codeBlock, endOf, html, inlineCode, oneLine, plainText, readRecord, record, shownText, withoutCommands } from '../src/text.ts';
 
 describe('text of others', () => {
   test.each([
@@ -30,6 +32,17 @@ describe('text of others', () => {
     },
   ); // prettier-ignore
   test('and stays as it is where it is none', () => expect(withoutCommands('std::vector a::b ## x')).toBe('std::vector a::b ## x'));
+
+  test('keeps its colours on a terminal, and nothing else', () => {
+    expect(shownText('\u001B[31mred\u001B[0m \u001B[2J\u001B]0;x\u0007\r::error::x', {})).toBe('\u001B[31mred\u001B[0m \n::error::x');
+    expect(shownText('  ::error::x', { GITHUB_ACTIONS: 'true' })).toBe('  : :error::x');
+    expect(shownText('\u001B[31m::error::x', { GITHUB_ACTIONS: 'true' }).split('\n').some(isCommand)).toBe(false);
+  });
+
+  test('in an error is what it is elsewhere', () => {
+    const shown = explanation(new UserError('a\u001B]0;t\u0007\n::error::b', { where: 'x\u001B[2J', next: 'y\rz' }));
+    for (const one of ['\u001B]', '\u001B[2J', '\u0007', '\r']) expect(shown).not.toContain(one);
+  });
 
   test('is cut at its start', () => {
     expect(endOf('short', 10)).toBe('short');

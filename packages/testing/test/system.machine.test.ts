@@ -2,14 +2,15 @@
 import { copyFile, mkdtemp, rm, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { catalogue, channelHead, type Image, type Release } from '@flatcar/core';
+import { catalogue, type Image, type Release } from '@flatcar/core';
 import { afterAll, beforeAll, describe, expect, linkPath, sharedMachine, standInOnly, type Delivered } from '../src/index.ts';
 import { demoImages } from './helpers/demo.ts';
 import { imagePolicies, mutableModes } from './helpers/systemd.ts';
 
-const bound = channelHead('stable');
-const previous = catalogue().filter(({ channel }) => channel === 'stable')[1];
-if (previous === undefined) throw new Error('the catalogue has one stable release');
+// Those of stable come first; once it merges in the initrd, those of LTS are left.
+const [bound, previous] = catalogue().filter(({ era }) => era === 'final');
+if (bound === undefined || previous === undefined)
+  throw new Error('the catalogue has less than two releases that merge in the final system');
 
 describe(`${bound.number}, merged in the final system`, () => {
   let folder: string;

@@ -1,4 +1,5 @@
 import { table } from '../terminal.ts';
+import { html } from '../text.ts';
 import type { Outcome } from './outcome.ts';
 
 /** GitHub drops a step's summary of more than 1 MiB as a whole; half of it leaves room for what else a step writes. */
@@ -22,7 +23,7 @@ export function summaryOf(outcomes: readonly Outcome[]): string {
   ].join('\n');
 }
 
-const escaped = (text: string): string => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
+const escaped = html;
 
 /** The same for the page of a run, what failed first; what is over the limit is left out and counted. */
 export function summaryHtml(title: string, outcomes: readonly Outcome[], limit = SUMMARY_LIMIT): string {

@@ -153,7 +153,7 @@ export function addBind(root: Command, signal: AbortSignal): void {
       'after',
       `
 Examples:
-  flatcar-ext bind extensions/kubernetes/dist --release 4593.2.4,4593.2.5 --out images
+  flatcar-ext bind extensions/kubernetes/dist --release stable,lts --out images
   flatcar-ext bind kubernetes containerd --published https://extensions.example.org --keyring publisher.gpg --release stable --out images`,
     )
     .action(async (paths: string[], flags: Flags) => {

@@ -90,9 +90,9 @@ which it verifies, and extension-stager, which updates images and has the next r
 published or not wanted, a timer per extension updates it. Flatcar's own docker and containerd are turned off where an extension takes their place.
 
 Examples:
-  flatcar-ext ${form} kubernetes@1.36 debug-tools --release 4593.2.5 --base-url https://extensions.example.org
+  flatcar-ext ${form} kubernetes@1.36 debug-tools --release stable --base-url https://extensions.example.org
   flatcar-ext ${form} docker --release stable --arch arm64 --base-url https://extensions.example.org --keyring keys.gpg --minimal
-  flatcar-ext ${form} kubernetes --release 4593.2.5,4593.2.4 --base-url https://extensions.example.org --from /srv/extensions`,
+  flatcar-ext ${form} kubernetes --release stable,beta --base-url https://extensions.example.org --from /srv/extensions`,
       )
       .action(async (words: string[], flags: Flags) => {
         const { butaneText, ignitionConfig } = await import('@flatcar/publish');

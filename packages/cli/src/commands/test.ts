@@ -63,7 +63,7 @@ What is looked at stands in each extension's extension.test.ts; logs of a failed
 Examples:
   flatcar-ext test kubernetes
   flatcar-ext test kubernetes containerd --release stable,beta
-  flatcar-ext test hardening --release 4757.1.0 --arch arm64
+  flatcar-ext test hardening --release beta --arch arm64
   flatcar-ext test kubernetes --os flatcar --release stable,lts
   flatcar-ext test --all`,
     )
