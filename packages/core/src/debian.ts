@@ -260,8 +260,8 @@ async function get(url: string): Promise<string> {
 }
 
 const DAY = 86_400_000;
-/** Days after its expiry until which an index is taken, with a notice: mirrors, above all of unstable, are some weeks behind at times. */
-const STALE_DAYS = 30;
+/** Days after its expiry until which an index is taken, with a notice: mirrors, above all of unstable, are weeks behind at times. */
+const STALE_DAYS = 90;
 /** A path of a snapshot archive: what is there is old on purpose. */
 const SNAPSHOT_PATH = /\/\d{8}T\d{6}Z\//;
 

@@ -1,16 +1,16 @@
 import { spawn } from 'node:child_process';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { copyFile, link, rm, symlink } from 'node:fs/promises';
+import { chmod, copyFile, link, rm, symlink } from 'node:fs/promises';
 import { dirname, join, normalize } from 'node:path';
 import { Readable, type Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { Parser, type ReadEntry } from 'tar';
 import * as yauzl from 'yauzl';
-import { makeFolder } from './files.ts';
 import { envOf } from './env.ts';
 import { describeErrno, systemFailure } from './errno.ts';
 import { messageOf, UserError } from './errors.ts';
+import { mkdirPublic } from './files.ts';
 import { DEFAULT_PATH } from './exec.ts';
 import { interruption, throwIfInterrupted } from './interrupt.ts';
 
@@ -55,6 +55,7 @@ const DEFAULT_LIMITS = { bytes: 16 * 2 ** 30, entries: 200_000 };
 /** Says no to what an archive from outside must not hold, and writes the rest. */
 class Extraction {
   private readonly kinds = new Map<string, 'dir' | 'file' | 'link'>();
+  private readonly folders = new Set<string>();
   private bytes = 0;
   private count = 0;
   private readonly archive: string;
@@ -107,9 +108,16 @@ class Extraction {
     if (this.bytes > bytes) this.refuse(raw, `makes the archive larger than ${bytes} bytes`);
   }
 
+  /** Makes a folder with those above it; modes do not depend on the umask. */
+  private async folder(path: string): Promise<void> {
+    if (this.folders.has(path)) return;
+    await mkdirPublic(join(this.dest, path));
+    this.folders.add(path);
+  }
+
   async dir(raw: string): Promise<void> {
     const path = this.claim(raw, 'dir');
-    if (path !== undefined && this.options.only === undefined) await makeFolder(join(this.dest, path));
+    if (path !== undefined && this.options.only === undefined) await this.folder(path);
   }
 
   /** Writes a file, or drains it when it is not wanted. */
@@ -126,7 +134,7 @@ class Extraction {
       for await (const _ of await content());
       return;
     }
-    await makeFolder(dirname(join(this.dest, path)));
+    await this.folder(dirname(path));
     let written = 0;
     const counted = async function* (source: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
       for await (const chunk of source) {
@@ -135,7 +143,9 @@ class Extraction {
         yield chunk;
       }
     };
-    await pipeline(counted(await content()), createWriteStream(join(this.dest, path), { flags: 'wx', mode: mode & 0o111 ? 0o755 : 0o644 }));
+    const target = join(this.dest, path);
+    await pipeline(counted(await content()), createWriteStream(target, { flags: 'wx' }));
+    await chmod(target, mode & 0o111 ? 0o755 : 0o644);
     if (written !== size) this.refuse(raw, `holds ${written} bytes where its header says ${size}`);
   }
 
@@ -149,7 +159,7 @@ class Extraction {
       this.refuse(raw, `links out of the archive, to '${target}'`);
     const path = this.claim(raw, 'link');
     if (path === undefined) return;
-    await makeFolder(dirname(join(this.dest, path)));
+    await this.folder(dirname(path));
     await symlink(target, join(this.dest, path));
   }
 
@@ -159,7 +169,7 @@ class Extraction {
       this.refuse(raw, `is a hard link to '${target}', which is no file of the archive before it`);
     const path = this.claim(raw, 'file');
     if (path === undefined) return;
-    await makeFolder(dirname(join(this.dest, path)));
+    await this.folder(dirname(path));
     await link(join(this.dest, other), join(this.dest, path));
   }
 }
@@ -293,12 +303,15 @@ async function unpackZip(file: string, extraction: Extraction): Promise<void> {
  */
 export async function unpack(file: string, name: string, dest: string, options: UnpackOptions = {}): Promise<void> {
   const { archive, packed } = archiveKind(name);
-  await makeFolder(dest);
+  await mkdirPublic(dest);
   const extraction = new Extraction(name, dest, options);
   try {
     if (archive === 'tar') await unpackTar(file, packed, extraction, options);
     else if (archive === 'zip') await unpackZip(file, extraction);
-    else await copyFile(file, join(dest, name));
+    else {
+      await copyFile(file, join(dest, name));
+      await chmod(join(dest, name), 0o755);
+    }
   } catch (cause) {
     await rm(dest, { recursive: true, force: true });
     if (cause instanceof UserError) throw cause;

@@ -190,6 +190,7 @@ async function servePackage(version: string): Promise<ToolPins> {
   for (const name of ['greet', 'other'])
     await writeFile(join(root, 'usr/bin', name), `#!/bin/sh\necho "${name} ${version} $1"\n`, { mode: 0o755 });
   const file = join(dir, `${version}.deb`);
+  await chmod(join(root, 'DEBIAN'), 0o755);
   await exec('dpkg-deb', ['--root-owner-group', '--build', root, file]);
   const bytes = await readFile(file);
   const path = `pool/main/g/greet/greet_${version}_all.deb`;

@@ -107,7 +107,7 @@ test('a seed is a tar of files, copies and links, owned by root, without folders
     '-rw-r--r-- 0/0 etc/a',
     '-rwxr-xr-x 0/0 opt/bin/b',
     '-rw-r--r-- 0/0 opt/i.raw',
-    'lrwxrwxrwx 0/0 etc/l -> /opt/i.raw',
+    'lrwxr-xr-x 0/0 etc/l -> /opt/i.raw',
   ]);
   expect(await readFile(image, 'utf8')).toBe('bytes');
 });

@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -79,8 +79,10 @@ async function makeDaemon(dir: string): Promise<Buffer> {
   }; // prettier-ignore
   for (const [path, text] of Object.entries(files)) {
     await mkdir(dirname(join(dir, path)), { recursive: true });
-    await writeFile(join(dir, path), text, { mode: 0o755 });
+    await writeFile(join(dir, path), text);
+    await chmod(join(dir, path), 0o755);
   }
+  await chmod(join(dir, 'DEBIAN'), 0o755);
   await exec('dpkg-deb', ['--root-owner-group', '--build', dir, `${dir}.deb`]);
   return readFile(`${dir}.deb`);
 }
@@ -116,7 +118,8 @@ beforeAll(async () => {
   const real = openArchive(openStore());
   // Nothing of this one is in the image, though a package that is needed depends on it.
   const empty = join(world.dir, 'empty');
-  await exec('mkdir', ['-p', join(empty, 'DEBIAN')]);
+  await mkdir(join(empty, 'DEBIAN'), { recursive: true });
+  await chmod(join(empty, 'DEBIAN'), 0o755);
   await writeFile(
     join(empty, 'DEBIAN/control'),
     'Package: unneeded\nVersion: 1\nArchitecture: all\nMaintainer: a test\nDescription: nothing\n',
@@ -186,10 +189,13 @@ test('a list of packages that is not the one of the signed index pins nothing', 
   await expect(readFile(join(dir, 'pins.json'))).rejects.toThrow('ENOENT');
 });
 
-test('an index whose time is over is a notice, and pins', async () => {
-  await serveArchive({ until: 'Sat, 28 Nov 2020 09:15:44 UTC' });
+test('an index that expired some weeks ago is a notice, and pins; one that expired long ago pins nothing', async () => {
+  const until = new Date(Date.now() - 20 * 86_400_000).toUTCString();
+  await serveArchive({ until });
   expect((await pin()).written).toHaveLength(1);
-  expect(notices()).toContainEqual(expect.stringContaining('InRelease expired on Sat, 28 Nov 2020 09:15:44 UTC'));
+  expect(notices()).toContainEqual(expect.stringContaining(`InRelease expired on ${until}`));
+  await serveArchive({ until: 'Sat, 28 Nov 2020 09:15:44 UTC' });
+  await expect(pin({ revision: true })).rejects.toThrow('the package index expired on Sat, 28 Nov 2020 09:15:44 UTC');
 });
 
 test('packages that changed under a pinned version need --revision', async () => {
