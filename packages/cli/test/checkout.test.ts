@@ -1,6 +1,9 @@
+import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { cacheRoot, exec } from '@flatcar/core';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -144,6 +147,84 @@ esac
     expect((await ci(['update', 'no-such'], env)).exitCode).toBe(2);
   } finally {
     fake.stop();
+    await git('reset', '--quiet', '--hard', 'HEAD~1');
+  }
+}, 600_000);
+
+test('ci update with automerge: a real bump of a patch release is merged by GitHub, and one of a minor release is not', async () => {
+  const fake = new FakeGitHub();
+  const server = join(dir, 'server-automerge');
+  const github = await fake.start(server);
+  const bare = join(server, 'owner/repo.git');
+  // Stands in for all upstream hosts: https://host/path is asked of <mirror>/host/path.
+  const served = new Map<string, string>();
+  const upstream = createServer((request, response) => {
+    const found = served.get((request.url ?? '').slice(1));
+    response.writeHead(found === undefined ? 404 : 200).end(found);
+  });
+  await new Promise<void>((done) => void upstream.listen(0, '127.0.0.1', done));
+  const mirror = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}`;
+  const release = (version: string): void => {
+    for (const arch of ['amd64', 'arm64']) {
+      const text = `#!/bin/sh\necho ${version} ${arch}\n`;
+      served.set(`example.org/v${version}/${arch}/tiny`, text);
+      served.set(`example.org/v${version}/${arch}/tiny.sha256`, createHash('sha256').update(text).digest('hex'));
+    }
+    served.set('example.org/index.json', JSON.stringify([version]));
+  };
+  const write = async (name: string, text: string): Promise<void> => {
+    await mkdir(dirname(join(checkout, name)), { recursive: true });
+    await writeFile(join(checkout, name), text);
+  };
+  const env = { GITHUB_API_URL: github.api, GITHUB_GRAPHQL_URL: github.graphql, GITHUB_SERVER_URL: server, GITHUB_REPOSITORY: 'owner/repo', GITHUB_REF_NAME: 'main', GITHUB_TOKEN: 'secret', FLATCAR_EXT_MIRROR: mirror, FLATCAR_EXT_BOT: '', UPDATE_AUTOMERGE: 'true' }; // prettier-ignore
+  const update = async (): Promise<string> => {
+    const { exitCode, all } = await ci(['update', 'tiny', '--outcomes', join(dir, 'outcomes-automerge')], env);
+    expect(exitCode, all).toBe(0);
+    return all;
+  };
+  try {
+    await write('extensions/tiny/package.json', JSON.stringify({ name: 'tiny', version: '0.0.0', private: true, license: 'Apache-2.0', type: 'module', dependencies: { '@flatcar/core': '*' } })); // prettier-ignore
+    await write('extensions/tiny/README.md', '# tiny\n');
+    await write(
+      'extensions/tiny/extension.ts',
+      `import { defineExtension, release } from '@flatcar/core';
+export default defineExtension({
+  name: 'tiny',
+  summary: 'a tiny tool',
+  versions: { kind: 'json', at: 'https://example.org/index.json', keep: 'newest' },
+  components: ({ version }) => [{ name: 'tiny', version, origins: [release('https://example.org/v{version}/{arch}/tiny', { checksum: '{url}.sha256' })], places: [{ from: 'tiny', to: 'usr/bin/' }] }],
+});
+`,
+    );
+    release('1.2.3');
+    const pinned = await execa(join(checkout, 'packages/cli/bin/flatcar-ext'), ['pin', 'tiny', '--license', 'tiny=MIT', '--mirror', mirror], { all: true, reject: false }); // prettier-ignore
+    expect(pinned.exitCode, pinned.all).toBe(0);
+    await git('add', '--all');
+    await git('commit', '--quiet', '--message', 'tiny');
+    await exec('git', ['init', '--quiet', '--bare', '--initial-branch=main', bare]);
+    await git('push', '--quiet', bare, 'HEAD:refs/heads/main');
+
+    release('1.2.4');
+    await update();
+    expect(fake.pulls[0]?.body).toContain('**Merged automatically**');
+    expect(fake.pulls[0]?.body).toContain('`tiny 1.2.3 → 1.2.4`');
+    expect(fake.pulls[0]?.auto_merge).toEqual({});
+    // A person takes it back: the same versions do not set it again.
+    fake.pulls[0]!.auto_merge = null;
+    fake.changes = [];
+    await update();
+    expect(fake.changes).toEqual([]);
+
+    fake.pulls[0]!.auto_merge = {};
+    release('1.3.0');
+    await update();
+    expect(fake.pulls).toHaveLength(1);
+    expect(fake.pulls[0]?.body).toContain('- `1.2.3 → 1.3.0 is not a patch release`');
+    expect(fake.pulls[0]?.auto_merge).toBeNull();
+  } finally {
+    fake.stop();
+    upstream.closeAllConnections();
+    upstream.close();
     await git('reset', '--quiet', '--hard', 'HEAD~1');
   }
 }, 600_000);

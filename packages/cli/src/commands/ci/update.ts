@@ -48,13 +48,14 @@ async function stepsOf(names: readonly string[], difference: boolean): Promise<U
 
 /** Lets GitHub merge a pull request once its required checks pass, or takes that back. */
 async function setAutomerge(github: GitHub, { action, pull }: Proposed, isWanted: boolean): Promise<void> {
-  if (pull?.node_id === undefined || action === 'unwanted' || action === 'stranger') return;
+  // Where nothing changed, a person may have decided otherwise.
+  if (pull?.node_id === undefined || (action !== 'opened' && action !== 'updated')) return;
   const isSet = pull.auto_merge !== null && pull.auto_merge !== undefined;
   if (isWanted === isSet) return;
   // https://docs.github.com/en/graphql/reference/mutations#enablepullrequestautomerge
   if (isWanted)
     await mutate(github, 'mutation($pull: ID!) { enablePullRequestAutoMerge(input: { pullRequestId: $pull, mergeMethod: SQUASH }) { clientMutationId } }', { pull: pull.node_id }); // prettier-ignore
-  else if (action === 'updated')
+  else
     await mutate(github, 'mutation($pull: ID!) { disablePullRequestAutoMerge(input: { pullRequestId: $pull }) { clientMutationId } }', { pull: pull.node_id }); // prettier-ignore
 }
 
