@@ -152,13 +152,17 @@ describe('outcomes', () => {
     ['of a megabyte', { ...outcome, ok: false, error: 'x'.repeat(1 << 20) }, 'at most 64 KiB'],
   ])('%s do not count, and end nothing', async (_, forged, why) => {
     const folder = await mkdtemp(join(dir, 'forged-'));
-    await mkdir(join(folder, 'payload-hardening-arm64/outcomes'), { recursive: true });
-    await writeFile(join(folder, 'payload-hardening-arm64/outcomes/a.outcome.json'), JSON.stringify(forged));
-    await writeFile(join(folder, 'payload-hardening-arm64/outcomes/b.outcome.json'), JSON.stringify(outcome));
-    await writeFile(join(folder, 'payload-hardening-arm64/outcomes/c.outcome.json'), '{');
-    const { outcomes, rejected } = await readOutcomes(folder);
-    expect(outcomes).toEqual([outcome]);
-    expect(rejected).toHaveLength(2);
-    expect(rejected[0]?.why).toContain(why);
+    // The artifact that is published from, and the one that the report reads.
+    for (const artifact of ['payload-hardening-arm64/outcomes', 'outcomes-build-hardening-arm64']) {
+      const at = join(folder, artifact.split('-')[0] ?? '', artifact);
+      await mkdir(at, { recursive: true });
+      await writeFile(join(at, 'a.outcome.json'), JSON.stringify(forged));
+      await writeFile(join(at, 'b.outcome.json'), JSON.stringify(outcome));
+      await writeFile(join(at, 'c.outcome.json'), '{');
+      const { outcomes, rejected } = await readOutcomes(join(folder, artifact.split('-')[0] ?? ''));
+      expect(outcomes, artifact).toEqual([outcome]);
+      expect(rejected, artifact).toHaveLength(2);
+      expect(rejected[0]?.why, artifact).toContain(why);
+    }
   });
 });

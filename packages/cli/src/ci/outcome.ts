@@ -8,7 +8,7 @@ import { JobIdSchema, NameSchema } from './job.ts';
 const MAX_BYTES = 64 << 10;
 
 const OutcomeSchema = v.strictObject({
-  step: v.picklist(['build', 'bind', 'publish', 'update']),
+  step: v.picklist(['build', 'bind', 'publish', 'update', 'rebuild']),
   /** Of steps of a release: the job of the matrix. */
   job: v.optional(JobIdSchema),
   extension: NameSchema,
@@ -36,7 +36,7 @@ export async function writeOutcome(dir: string, outcome: Outcome): Promise<void>
 
 /** What is wrong with an outcome in an artifact: a job that builds tells of itself and of nothing else. */
 function foreign(outcome: Outcome, file: string): string | undefined {
-  const [, id] = /^payload-([^/]+)\//.exec(file) ?? [];
+  const [, id] = /^(?:payload|outcomes-build)-([^/]+)\//.exec(file) ?? [];
   if (id === undefined) return undefined;
   if (outcome.step !== 'build') return `the job '${id}' builds, and tells of the step '${outcome.step}'`;
   return outcome.job === id ? undefined : `the job '${id}' tells of the job '${outcome.job ?? ''}'`;
@@ -44,7 +44,7 @@ function foreign(outcome: Outcome, file: string): string | undefined {
 
 /**
  * Reads all outcomes below a folder, sorted by their files. Artifacts that were downloaded side by side stand in folders of their names; what
- * stands in `payload-<id>/` counts for the build of that job only. A file that does not count is given apart, and ends nothing.
+ * stands in `payload-<id>/` or `outcomes-build-<id>/` counts for the build of that job only. A file that does not count is given apart, and ends nothing.
  */
 export async function readOutcomes(dir: string): Promise<{ outcomes: Outcome[]; rejected: RejectedOutcome[] }> {
   const files = (await Array.fromAsync(glob('**/*.outcome.json', { cwd: dir }))).toSorted();

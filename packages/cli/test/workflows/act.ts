@@ -117,14 +117,12 @@ interface LogLine {
   readonly level?: string;
 }
 
-/** `build hardening-x86-64`; jobs of a called workflow by the job that calls: `hardening: publish`. */
+/** `report`; of a matrix `extension hardening`, of a called workflow `build hardening-x86-64` and `publish hardening`. */
 function labelOf({ job = '', jobID = '', matrix }: LogLine): string {
   const [caller = '', ...inner] = job.trim().split('/');
-  const values = Object.entries(matrix ?? {})
-    .filter(([key]) => !(jobID === 'build' && key !== 'id'))
-    .map(([, value]) => String(value));
-  const name = [jobID, ...values].join(' ');
-  return inner.length === 2 ? `${caller.replace(/-\d+$/, '')}: ${name}` : name;
+  const { id, ...others } = matrix ?? {};
+  if (inner.length === 2) return `${jobID} ${typeof id === 'string' ? id : caller.replace(/-\d+$/, '')}`;
+  return [jobID, ...Object.values(others).map(String)].join(' ');
 }
 
 /** Lines of a file that act reads secrets and variables from. */

@@ -1,8 +1,13 @@
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { exec } from '@flatcar/core';
 
 const REPOSITORY = resolve(import.meta.dirname, '../../../..');
+
+/** The newest stable and beta release of the catalogue that tests see: they take one format each. */
+const RELEASES = new Set(['4593.2.5', '4757.1.0']);
+/** The catalogue of releases in a checkout. */
+export const CATALOGUE = 'packages/core/src/data/releases.json';
 
 /** A maintainer's clone of the repository that the fake GitHub serves. */
 export interface Clone {
@@ -38,8 +43,10 @@ export async function cloneRepository(temp: string, bare: string, extensions: re
   const copy = 'git ls-files -co --exclude-standard -z | tar --null --ignore-failed-read -T - -cf - | tar -xf - -C "$1" --no-same-owner';
   await exec('sh', ['-euc', copy, 'sh', dir], { cwd: REPOSITORY });
   await keepExtensions(dir, new Set(extensions));
-  // The catalogue that tests see: no new release changes what they publish.
-  await cp(join(dir, 'packages/testing/fixtures/releases.json'), join(dir, 'packages/core/src/data/releases.json'));
+  // Two releases, one for each format, whatever Flatcar releases.
+  const releases = JSON.parse(await readFile(join(dir, 'packages/testing/fixtures/releases.json'), 'utf8')) as { number: string }[];
+  const kept = releases.filter(({ number }) => RELEASES.has(number));
+  await writeFile(join(dir, CATALOGUE), `${JSON.stringify(kept, undefined, 2)}\n`);
   const git = (...args: string[]): Promise<string> =>
     exec('git', ['-c', 'user.name=maintainer', '-c', 'user.email=maintainer@example.org', ...args], { cwd: dir });
   await git('init', '--quiet', '--initial-branch=main');
@@ -59,11 +66,4 @@ export async function cloneRepository(temp: string, bare: string, extensions: re
       await writeFile(path, `${JSON.stringify(change(JSON.parse(await readFile(path, 'utf8'))), undefined, 2)}\n`);
     },
   };
-}
-
-/** Copies an extension of the clone under another name, and gives its definition to be changed. */
-export async function copyExtension(clone: Clone, from: string, to: string): Promise<void> {
-  const dir = join(clone.dir, 'extensions', to);
-  await mkdir(dir, { recursive: true });
-  await cp(join(clone.dir, 'extensions', from), dir, { recursive: true });
 }

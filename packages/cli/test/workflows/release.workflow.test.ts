@@ -1,42 +1,294 @@
-import { copyFile, glob, readFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { copyFile, glob, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { exec } from '@flatcar/core';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { openWorld, type World } from './world.ts';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { WorkflowRun } from './act.ts';
+import { CATALOGUE } from './checkout.ts';
+import { addFixture, type Fixture } from './fixture.ts';
+import { openWorld, type Trigger, type World } from './world.ts';
 
 const bin = join(import.meta.dirname, '../../bin/flatcar-ext');
 let world: World;
+let keys: string;
+let tool: Fixture;
 
-/** Makes keys as docs/releases.md says: the private ones are secrets of the environment, the public one is committed. */
+const keysCommand = (...args: string[]): Promise<string> =>
+  exec(bin, ['keys', ...args], { env: { HOME: world.dir, PATH: process.env['PATH'] ?? '' } });
+const readKey = async (pattern: string): Promise<string> => {
+  const [name = ''] = (await Array.fromAsync(glob(pattern, { cwd: keys }))).toSorted();
+  return readFile(join(keys, name), 'utf8');
+};
+
+/** Makes keys as docs/releases.md describes: the private ones are secrets of the environment, the public one is committed. */
 async function makeKeys(): Promise<void> {
-  const keys = join(world.dir, 'keys');
-  await exec(bin, ['keys', 'init', keys], { env: { HOME: world.dir, PATH: process.env['PATH'] ?? '' } });
-  const [sums = ''] = await Array.fromAsync(glob('sums/*.key.asc', { cwd: keys }));
-  const [update = ''] = await Array.fromAsync(glob('update/*.key.pem', { cwd: keys }));
-  const read = (name: string): Promise<string> => readFile(join(keys, name), 'utf8');
-  Object.assign(world.secrets, {
-    RELEASE__SUMS_KEY: await read(sums),
-    RELEASE__UPDATE_KEY: await read(update),
-    RELEASE__ROOTHASH_KEY: await read('roothash.key'),
-  });
-  world.variables['ROOTHASH_CERTIFICATE'] = await read('roothash.crt');
-  await copyFile(join(keys, sums.replace('.key.', '.pub.')), join(world.clone.dir, '.github/keyring.gpg'));
-  await world.clone.push('keyring');
+  keys = join(world.dir, 'keys');
+  await keysCommand('init', keys);
+  world.secrets['RELEASE__SUMS_KEY'] = await readKey('sums/*.key.asc');
+  world.secrets['RELEASE__UPDATE_KEY'] = await readKey('update/*.key.pem');
+  world.secrets['RELEASE__ROOTHASH_KEY'] = await readKey('roothash.key');
+  world.variables['ROOTHASH_CERTIFICATE'] = await readKey('roothash.crt');
+  await writeFile(join(world.clone.dir, '.github/keyring.gpg'), await readKey('sums/*.pub.asc'));
 }
 
+/** The results of a run's jobs, by their names. */
+const resultsOf = ({ jobs }: WorkflowRun): Record<string, string> => Object.fromEntries(jobs.map(({ job, result }) => [job, result]));
+const openIssues = (): string[] =>
+  world.github.state.issues
+    .filter(({ state }) => state === 'open')
+    .map(({ title }) => title)
+    .toSorted();
+const issue = (title: string): string => world.github.state.issues.find((one) => one.title === title)?.body ?? '';
+/** Published images of an extension: version, target and architecture are in their names. */
+const imagesOf = async (extension: string): Promise<string[]> =>
+  (await world.published())
+    .filter((path) => path.startsWith(`${extension}/`) && path.endsWith('.raw'))
+    .map((path) => path.split('/').at(-1) ?? '');
+/** Changes the packaging of an extension: its next version has a higher revision. */
+const raise = (extension: string): Promise<void> =>
+  world.clone.json<Record<string, { revision: number }>>(`extensions/${extension}/pins.json`, (pins) =>
+    Object.fromEntries(Object.entries(pins).map(([version, pin]) => [version, { ...pin, revision: pin.revision + 1 }])),
+  );
+const release = (trigger: Trigger = { event: 'schedule' }): Promise<WorkflowRun> => world.run('release.yml', trigger);
+const HARDENING = {
+  'extension hardening': 'success',
+  'build hardening-arm64': 'success',
+  'build hardening-x86-64': 'success',
+  'publish hardening': 'success',
+};
+const TOOL = { 'extension tool': 'success', 'build tool-arm64': 'success', 'build tool-x86-64': 'success', 'publish tool': 'success' };
+
 beforeAll(async () => {
-  world = await openWorld(['hardening', 'extension-stager']);
+  world = await openWorld(['hardening']);
   await makeKeys();
-}, 600_000);
+  tool = await addFixture(world.clone, 'tool', world.upstream.dir);
+  await tool.publish('1.0.0');
+  await tool.pin('1.0.0');
+  await world.clone.push('keyring and tool');
+});
 afterAll(() => world?.close());
 
-test('first publish', async () => {
-  const { jobs, log } = await world.run('release.yml', { inputs: { 'first-publish': 'true' } });
-  expect(Object.fromEntries(jobs.map(({ job, result }) => [job, result])), log).toMatchObject({
-    plan: 'success',
-    bind: 'skipped',
-    'hardening: publish': 'success',
-    'extension-stager: publish': 'success',
+describe('a release', () => {
+  test('does nothing without variables, as in a fork', async () => {
+    const before = { ...world.variables };
+    for (const name of Object.keys(before)) delete world.variables[name];
+    const run = await release();
+    Object.assign(world.variables, before);
+    expect(resultsOf(run), run.log).toEqual({ plan: 'skipped', extension: 'skipped', bind: 'skipped', report: 'skipped' });
   });
-  expect(await world.attested()).toHaveLength(20);
-}, 600_000);
+
+  test('does nothing on another branch', async () => {
+    const run = await release({ ref: 'attack' });
+    expect(resultsOf(run), run.log).toMatchObject({ plan: 'skipped', report: 'skipped' });
+  });
+
+  test('fails where nothing is published, unless it is the first; an issue says so', async () => {
+    const run = await release();
+    expect(resultsOf(run), run.log).toEqual({ plan: 'failure', extension: 'skipped', bind: 'skipped', report: 'failure' });
+    expect(openIssues()).toEqual(['release run fails']);
+    expect(await world.published()).toEqual([]);
+  });
+
+  test('publishes an empty repository for the first time, and closes the issue', async () => {
+    const run = await release({ inputs: { 'first-publish': 'true' } });
+    expect(resultsOf(run), run.log).toEqual({ plan: 'success', bind: 'skipped', report: 'success', ...HARDENING, ...TOOL });
+    expect(openIssues()).toEqual([]);
+    expect(await imagesOf('tool')).toHaveLength(6); // portable and two releases, for both architectures
+    expect(await world.attested()).toHaveLength(12);
+    expect(await world.published()).toEqual(expect.arrayContaining(['index.json', 'keys/import-pubring.gpg', 'keys/roothash.crt']));
+  });
+
+  test('has nothing to do the second time', async () => {
+    const run = await release();
+    expect(resultsOf(run), run.log).toEqual({ plan: 'success', extension: 'skipped', bind: 'skipped', report: 'success' });
+  });
+
+  test('binds a new Flatcar release out of published payloads, and builds nothing', async () => {
+    await world.clone.json<{ number: string }[]>(CATALOGUE, (releases) => [
+      ...releases,
+      ...releases.filter(({ number }) => number === '4593.2.5').map((one) => ({ ...one, number: '4593.2.6' })),
+    ]);
+    await world.clone.push('Flatcar 4593.2.6');
+    const run = await release({ event: 'push' });
+    expect(resultsOf(run), run.log).toEqual({ plan: 'success', extension: 'skipped', bind: 'success', report: 'success' });
+    expect(
+      (await imagesOf('tool')).filter((name) => name.includes('4593.2.6')),
+      run.log,
+    ).toHaveLength(2);
+    expect(await world.attested()).toHaveLength(16);
+  });
+
+  test('publishes one extension when another cannot be built, and opens an issue for that', async () => {
+    await raise('hardening');
+    await tool.publish('1.1.0');
+    await tool.pin('1.1.0');
+    await tool.take(true);
+    await world.clone.push('hardening again, tool 1.1.0');
+    const run = await release({ event: 'push' });
+    expect(resultsOf(run), run.log).toEqual({
+      plan: 'success',
+      bind: 'skipped',
+      report: 'failure',
+      ...HARDENING,
+      'extension tool': 'failure',
+      'build tool-arm64': 'failure',
+      'build tool-x86-64': 'failure',
+      'publish tool': 'failure',
+    });
+    expect(await imagesOf('hardening')).toHaveLength(16);
+    expect(await imagesOf('tool')).toHaveLength(8);
+    expect(openIssues()).toEqual(['tool: release fails']);
+    expect(issue('tool: release fails')).toContain('404');
+  });
+
+  test('does not begin again at once what failed', async () => {
+    const run = await release();
+    expect(resultsOf(run), run.log).toEqual({ plan: 'success', extension: 'skipped', bind: 'skipped', report: 'success' });
+    expect(openIssues()).toEqual(['tool: release fails']);
+  });
+
+  test('is repeated by hand, and the issue is closed', async () => {
+    await tool.take(false);
+    const run = await release({ inputs: { extensions: 'tool', retry: 'true' } });
+    expect(resultsOf(run), run.log).toEqual({ plan: 'success', bind: 'skipped', report: 'success', ...TOOL });
+    expect(openIssues()).toEqual([]);
+    expect(await imagesOf('tool')).toHaveLength(16);
+  });
+
+  test('whose publish job dies is a failure, and no issue is closed by it', async () => {
+    await raise('hardening');
+    await world.clone.push('hardening again');
+    const run = await release({ event: 'push', env: { STANDIN_DOWNLOAD_DIES: 'payload-hardening' } });
+    expect(resultsOf(run), run.log).toEqual({
+      plan: 'success',
+      bind: 'skipped',
+      report: 'failure',
+      ...HARDENING,
+      'extension hardening': 'failure',
+      'publish hardening': 'failure',
+    });
+    expect(openIssues()).toEqual(['hardening: release fails']);
+    expect(issue('hardening: release fails')).toContain('without an outcome of bind, publish');
+  });
+
+  test('publishes although attestations fail, and an issue says so', async () => {
+    const run = await release({ env: { STANDIN_ATTEST_FAILS: 'yes' } });
+    expect(resultsOf(run), run.log).toEqual({
+      plan: 'success',
+      bind: 'skipped',
+      report: 'failure',
+      ...HARDENING,
+      'extension hardening': 'failure',
+      'publish hardening': 'failure',
+    });
+    expect(await imagesOf('hardening')).toHaveLength(24);
+    expect(openIssues()).toEqual(['release run fails']);
+  });
+
+  test('is planned for nothing when the published tree is forbidden: 403 is not an empty tree', async () => {
+    world.web.answer = 403;
+    const run = await release();
+    world.web.answer = undefined;
+    expect(resultsOf(run), run.log).toEqual({ plan: 'failure', extension: 'skipped', bind: 'skipped', report: 'failure' });
+    expect(openIssues()).toEqual(['release run fails']);
+    const after = await release();
+    expect(resultsOf(after), after.log).toMatchObject({ plan: 'success', report: 'success' });
+    expect(openIssues()).toEqual([]);
+  });
+});
+
+/** Fingerprints of OpenPGP public keys in a file, by gpg. */
+function fingerprints(file: string): string[] {
+  const out = execFileSync('gpg', ['--batch', '--show-keys', '--with-colons', file], {
+    encoding: 'utf8',
+    env: { ...process.env, GNUPGHOME: world.dir },
+  });
+  const lines = out.split('\n');
+  return lines.flatMap((line, at) =>
+    line.startsWith('pub:')
+      ? [
+          lines
+            .slice(at)
+            .find((one) => one.startsWith('fpr:'))
+            ?.split(':')[9] ?? '',
+        ]
+      : [],
+  );
+}
+
+describe('the published tree', () => {
+  const tree = (inputs: Readonly<Record<string, string>>): Promise<WorkflowRun> => world.run('tree.yml', { inputs });
+  const fine = { tree: 'success', report: 'success' };
+  const ring = (): string[] => fingerprints(join(world.bucket.dir, 'keys/import-pubring.gpg'));
+
+  test('gets the next key announced, signed by, and the former dropped, while releases go on', async () => {
+    const [first = ''] = ring();
+    await keysCommand('rotate', keys);
+    const publics = await Array.fromAsync(glob('sums/*.pub.asc', { cwd: keys }));
+    const texts = await Promise.all(publics.map((name) => readFile(join(keys, name), 'utf8')));
+    await writeFile(join(world.clone.dir, '.github/keyring.gpg'), texts.join(''));
+    await world.clone.push('the next key is announced');
+    const announced = await tree({ action: 'sign' });
+    expect(resultsOf(announced), announced.log).toEqual(fine);
+    expect(ring()).toHaveLength(2);
+    await raise('hardening');
+    await world.clone.push('hardening again');
+    const between = await release({ event: 'push' });
+    expect(resultsOf(between), between.log).toMatchObject({ ...HARDENING, report: 'success' });
+    expect(ring()).toHaveLength(2); // a release takes no announcement back
+
+    await keysCommand('rotate', keys, '--finish');
+    world.secrets['RELEASE__SUMS_KEY'] = await readKey('sums/*.key.asc');
+    const signed = await tree({ action: 'sign' });
+    expect(resultsOf(signed), signed.log).toEqual(fine);
+    expect(ring()).toHaveLength(2);
+
+    const next = ring().find((one) => one !== first) ?? '';
+    const last =
+      publics
+        .filter((_, at) => texts[at] !== undefined)
+        .map((name) => join(keys, name))
+        .find((file) => fingerprints(file).includes(next)) ?? '';
+    await copyFile(last, join(world.clone.dir, '.github/keyring.gpg'));
+    await world.clone.push('the former key is dropped');
+    const dropped = await tree({ action: 'sign', 'drop-keys': 'true' });
+    expect(resultsOf(dropped), dropped.log).toEqual(fine);
+    expect(ring()).toEqual([next]);
+    const after = await release();
+    expect(resultsOf(after), after.log).toMatchObject({ plan: 'success', report: 'success' });
+  });
+
+  test('has a version withdrawn by dispatch', async () => {
+    const run = await tree({ action: 'withdraw', version: 'tool@1.1.0', content: '1.0.0', reason: 'it deletes files' });
+    expect(resultsOf(run), run.log).toEqual(fine);
+    expect(
+      (await imagesOf('tool')).filter((name) => name.includes('1.1.0-1')),
+      run.log,
+    ).not.toEqual([]);
+    const sums = await readFile(join(world.bucket.dir, 'tool/portable/SHA256SUMS'), 'utf8');
+    expect(sums).not.toContain('tool-1.1.0-x86-64.raw');
+  });
+
+  test('is cleared of what is too old, by schedule and by dispatch', async () => {
+    const listed = await tree({ action: 'retire', 'dry-run': 'true' });
+    expect(resultsOf(listed), listed.log).toEqual(fine);
+    const run = await world.run('tree.yml', { event: 'schedule' });
+    expect(resultsOf(run), run.log).toEqual(fine);
+  });
+
+  test('keeps a wrong withdrawal out, and an issue says so', async () => {
+    const run = await tree({ action: 'withdraw', version: 'tool@9.9.9', content: '1.0.0', reason: 'never published' });
+    expect(resultsOf(run), run.log).toEqual({ tree: 'failure', report: 'failure' });
+    expect(openIssues()).toEqual(['tree run fails']);
+  });
+
+  test('is built again from nothing, and has the same bytes', async () => {
+    const run = await world.run('rebuild.yml', { inputs: { extensions: 'tool' } });
+    expect(resultsOf(run), run.log).toEqual({
+      choose: 'success',
+      'rebuild tool ubuntu-24.04': 'success',
+      'rebuild tool ubuntu-24.04-arm': 'success',
+      report: 'success',
+    });
+  });
+});

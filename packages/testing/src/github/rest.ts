@@ -215,3 +215,17 @@ export function answer(state: FakeState, asked: Asked): Answer | undefined {
       return undefined;
   }
 }
+
+/** Answers the two mutations of GitHub's GraphQL API by which a pull request is merged once its checks pass, or not any more. */
+export function answerGraphql(state: FakeState, { body, permissions }: Asked): Answer {
+  const { query = '', variables } = body as { query?: string; variables?: { pull?: string } };
+  const [, mutation] = /\b((?:en|dis)ablePullRequestAutoMerge)\b/.exec(query) ?? [];
+  const pull = state.pulls.find((one) => one.node_id === variables?.pull);
+  const failed = (message: string): Answer => ({ status: 200, json: { data: null, errors: [{ message }] } });
+  if (mutation === undefined || pull === undefined) return failed('Could not resolve to a node');
+  if (permissions?.['pull-requests'] !== 'write' || permissions['contents'] !== 'write')
+    return failed('Resource not accessible by integration');
+  if (!state.settings.allowAutoMerge) return failed('Auto merge is not allowed for this repository');
+  pull.auto_merge = mutation.startsWith('en') ? { merge_method: 'squash' } : null;
+  return { status: 200, json: { data: { [mutation]: { clientMutationId: null } } } };
+}

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { serveGit } from './git.ts';
-import { answer } from './rest.ts';
+import { answer, answerGraphql } from './rest.ts';
 import { permissionsOf, type FakeState } from './state.ts';
 
 /** A GitHub with one repository: issues and pull requests by its REST API, and git over http. */
@@ -36,17 +36,16 @@ async function serveRest(state: FakeState, request: IncomingMessage, response: S
   const token = given === undefined ? undefined : permissionsOf(given);
   if (given !== undefined && token === undefined) return reply(401, { message: 'Bad credentials' });
   const prefix = `/repos/${state.owner}/${state.repository}`;
-  const said = path.startsWith(prefix)
-    ? answer(state, {
-        method,
-        path: path.slice(prefix.length),
-        query: url.searchParams,
-        body: body === '' ? {} : (JSON.parse(body) as Record<string, unknown>),
-        permissions: token?.permissions,
-        isApp: token?.isApp ?? false,
-        base,
-      })
-    : undefined;
+  const asked = {
+    method,
+    path: path.slice(prefix.length),
+    query: url.searchParams,
+    body: body === '' ? {} : (JSON.parse(body) as Record<string, unknown>),
+    permissions: token?.permissions,
+    isApp: token?.isApp ?? false,
+    base,
+  };
+  const said = path === '/graphql' ? answerGraphql(state, asked) : path.startsWith(prefix) ? answer(state, asked) : undefined;
   if (said === undefined) {
     state.unknown.push(`${method} ${path}`);
     return reply(404, { message: 'Not Found' });

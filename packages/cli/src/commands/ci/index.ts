@@ -3,6 +3,7 @@ import { addBind } from './bind.ts';
 import { addBuild } from './build.ts';
 import { addPlan } from './plan.ts';
 import { addPublish } from './publish.ts';
+import { addRebuild } from './rebuild.ts';
 import { addReport } from './report.ts';
 import { addTest } from './test.ts';
 import { addUpdate } from './update.ts';
@@ -30,6 +31,7 @@ Examples:
   addBind(ci, signal);
   addPublish(ci, signal);
   addUpdate(ci, signal);
+  addRebuild(ci, signal);
   addReport(ci);
   addTest(ci, signal);
 }

@@ -6,6 +6,8 @@ import { artifactsDir } from './artifacts.ts';
 import { input, output, pathOf, run } from './toolkit.ts';
 
 await run(async () => {
+  const dies = process.env['STANDIN_DOWNLOAD_DIES'];
+  if (dies !== undefined && input('pattern').includes(dies)) throw new Error('The runner has received a shutdown signal');
   const to = pathOf(input('path') || '.');
   const all = (await readdir(artifactsDir()).catch(() => [])).toSorted();
   const name = input('name');

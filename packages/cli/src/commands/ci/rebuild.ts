@@ -1,0 +1,92 @@
+import { glob, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { exec, hostArch, newestFirst, openStore, sidecarPaths, UserError } from '@flatcar/core';
+import type { Command } from 'commander';
+import * as v from 'valibot';
+import { attempt, failureText, outcomeOf, runProgram, withoutKeys } from '../../ci/attempt.ts';
+import { pipelinePath } from '../../ci/folders.ts';
+import { parseJson } from '../../ci/job.ts';
+import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
+import { summaryOf, writeSummary } from '../../ci/summary.ts';
+import { REPOSITORY } from '../../options.ts';
+
+interface Flags {
+  readonly published: string;
+  readonly keyring: string;
+  readonly outcomes: string;
+}
+
+const Provenance = v.object({
+  predicate: v.object({
+    buildDefinition: v.object({ resolvedDependencies: v.array(v.object({ digest: v.object({ gitCommit: v.optional(v.string()) }) })) }),
+  }),
+});
+
+/** The commit that an image says it was built from. */
+async function commitOf(image: string): Promise<string> {
+  const { provenance } = sidecarPaths(image);
+  const { predicate } = parseJson(Provenance, await readFile(provenance, 'utf8'), provenance);
+  const commit = predicate.buildDefinition.resolvedDependencies.map(({ digest }) => digest.gitCommit).find((one) => one !== undefined);
+  if (commit === undefined || !/^[0-9a-f]{40}$/.test(commit))
+    throw new UserError(`the image was built from '${commit ?? 'no commit'}', which nobody can check out`, { where: provenance });
+  return commit;
+}
+
+/** Builds the newest portable image of an extension again, by the code and the pins of the commit that it was built from; gives what failed. */
+async function rebuild(name: string, { published, keyring }: Flags, temp: string, signal: AbortSignal): Promise<string | undefined> {
+  const tree = join(temp, 'tree');
+  const args = ['mirror', published, tree, '--extension', name, '--release', 'portable', '--arch', hostArch(), '--keyring', keyring];
+  const error = await attempt([...args, '--base-url', 'http://localhost'], signal, { env: withoutKeys() });
+  if (error !== undefined) return error;
+  const images = await Array.fromAsync(glob(`${name}/portable/*.raw`, { cwd: tree }));
+  const [newest] = newestFirst(images);
+  if (newest === undefined) return `${name} has no portable image for ${hostArch()} in ${published}`;
+  const image = join(tree, newest);
+  const checkout = join(temp, 'checkout');
+  await exec('git', ['worktree', 'add', '--quiet', '--detach', checkout, await commitOf(image)], { cwd: REPOSITORY });
+  try {
+    const program = join(checkout, 'scripts/run');
+    return (await runProgram(program, ['flatcar-ext', 'verify', '--rebuild', image], signal, { env: withoutKeys() })).error;
+  } finally {
+    await exec('git', ['worktree', 'remove', '--force', checkout], { cwd: REPOSITORY });
+  }
+}
+
+/** `ci rebuild`: whether published images can be made again from nothing. */
+export function addRebuild(ci: Command, signal: AbortSignal): void {
+  ci.command('rebuild')
+    .description('build published images again from the commits that they were built from, and compare the bytes')
+    .argument('<extensions...>', 'names')
+    .requiredOption('--published <where>', 'the published tree: a URL or a folder')
+    .requiredOption('--keyring <file>', 'OpenPGP public keys that the published index is verified by')
+    .option('--outcomes <dir>', 'where outcomes are written, for ci report', pipelinePath('outcomes'))
+    .addHelpText(
+      'after',
+      `
+Takes the newest portable image of each extension for this machine's
+architecture. Its commit must be in the history of this checkout.
+
+Examples:
+  flatcar-ext ci rebuild yq --published https://extensions.example.org \\
+    --keyring keys.gpg
+  flatcar-ext ci rebuild yq hardening --published /srv/extensions --keyring keys.gpg`,
+    )
+    .action(async (words: string[], flags: Flags) => {
+      const names = words.flatMap((one) => one.split(/\s+/)).filter((one) => one !== '');
+      const outcomes: Outcome[] = [];
+      for (const name of names) {
+        const error = await openStore()
+          .withTemp((temp) => rebuild(name, flags, temp, signal))
+          .catch(failureText);
+        signal.throwIfAborted();
+        if (error !== undefined) console.error(`${name}: ${error}`);
+        const outcome = outcomeOf('rebuild', name, hostArch(), error);
+        outcomes.push(outcome);
+        await writeOutcome(flags.outcomes, outcome);
+      }
+      console.log(summaryOf(outcomes));
+      await writeSummary('Rebuilt', outcomes);
+      const failed = outcomes.filter(({ ok }) => !ok).map(({ extension }) => extension);
+      if (failed.length > 0) throw new UserError(`could not be built again: ${failed.join(', ')}`, { next: 'the reasons are above' });
+    });
+}
