@@ -2,6 +2,9 @@ import { enableCompileCache } from 'node:module';
 
 enableCompileCache();
 
+// A umask that takes rights from the owner makes folders that only root can use; what it takes from others stays.
+process.umask(process.umask(0o022) & 0o077);
+
 // Commander, undici and other libraries take an empty variable for a set one.
 const { dropEmpty } = await import('@flatcar/core');
 dropEmpty(process.env);

@@ -4,7 +4,7 @@ import { chmod, cp, mkdir, mkdtemp, open, readdir, readFile, rm, stat, truncate,
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { bindMany, readBack, readContent } from '../src/bind.ts';
+import { bindMany, readBack, readContent, unpackImage } from '../src/bind.ts';
 import { makeDdi, readPartitions, verifyVerity } from '../src/ddi.ts';
 import { exec } from '../src/exec.ts';
 import { binary, defineExtension, release, type LoadedExtension } from '../src/extension.ts';
@@ -15,6 +15,7 @@ import { openStore } from '../src/store.ts';
 import { openTools } from '../src/tools.ts';
 import type { Image, Payload, Target } from '../src/types.ts';
 import * as v from 'valibot';
+import { makeImage } from './helpers/image.ts';
 import { serve, type TestServer } from './helpers/server.ts';
 import { targetOf } from './helpers/targets.ts';
 
@@ -321,6 +322,49 @@ describe('binding', () => {
     await mkdir(out);
     await expect(bindMany(only(payloads), file, [{ target: bound, out: join(out, 'a.raw') }], { tools, store: openStore(join(dir, 'store')) })).rejects.toThrow(); // prettier-ignore
     expect(await readdir(out)).toEqual([]);
+  });
+});
+
+describe('unpacking', () => {
+  test('of a damaged erofs, of which fsck.erofs extracts nothing and reports success, is an error', async () => {
+    const { images } = await build([ddi]);
+    const file = join(dir, 'damaged.erofs.raw');
+    await cp(only(images).file, file);
+    const root = only(await readPartitions(file));
+    const handle = await open(file, 'r+');
+    await handle.write(Buffer.from('damaged'), 0, 7, root.offset + 1024 + 4); // the checksum of the superblock, and what follows it
+    await handle.close();
+    await expect(unpackImage(tools, file, 'ddi', 'x86-64', join(dir, 'unpacked erofs'))).rejects.toThrow(
+      /is listed, and its content is missing|fsck\.erofs failed/,
+    );
+  });
+
+  test('leaves out devices, which only root may make, and gives all else the modes of the image', async () => {
+    const at = join(dir, 'special');
+    await mkdir(at);
+    const content = { files: { 'usr/bin/a': 'a', 'usr/share/b c': 'b' }, modes: { 'usr/bin/a': 0o755, 'usr/share/b c': 0o600 } };
+    const image = await makeImage(tools, at, {
+      ...content,
+      pseudo: ['usr/bin/null c 666 root root 1 3', 'usr/share/gone c 0 root root 0 0'],
+    });
+    const to = join(at, 'unpacked');
+    const before = process.umask(0o027);
+    try {
+      await unpackImage(tools, image, 'squashfs', 'x86-64', to);
+    } finally {
+      process.umask(before);
+    }
+    const { entries } = await readContent(image, 'squashfs', 'x86-64');
+    const special = entries.filter(({ type }) => type === 'char').map(({ path }) => path);
+    expect(special).toEqual(['usr/bin/null', 'usr/share/gone']);
+    expect((await readdir(to, { recursive: true })).toSorted()).toEqual(
+      entries
+        .map(({ path }) => path)
+        .filter((path) => !special.includes(path))
+        .toSorted(),
+    );
+    for (const { path, mode } of entries.filter(({ type }) => type !== 'char'))
+      expect(`${path} ${await modeOf(join(to, path))}`).toBe(`${path} ${mode.toString(8)}`);
   });
 });
 

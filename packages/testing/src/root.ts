@@ -24,11 +24,11 @@ async function installed(program: string): Promise<boolean> {
 export async function ensureMmdebstrap(): Promise<void> {
   if (await installed('mmdebstrap')) return;
   console.error('installing mmdebstrap, which makes the Debian root of the tests');
-  const next = 'install mmdebstrap';
-  await exec('apt-get', ['update', '-qq'], { next });
+  const install = 'install mmdebstrap';
+  await exec('apt-get', ['update', '-qq'], { install });
   await exec('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'mmdebstrap'], {
     env: { DEBIAN_FRONTEND: 'noninteractive' },
-    next,
+    install,
   });
 }
 
