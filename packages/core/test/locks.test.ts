@@ -1,0 +1,83 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { withLock } from '../src/locks.ts';
+
+const LOCKS = resolve(import.meta.dirname, '../src/locks.ts');
+let dir: string;
+let order: string[];
+const children: ChildProcess[] = [];
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'locks-'));
+  order = [];
+});
+afterEach(async () => {
+  for (const child of children.splice(0)) child.kill('SIGKILL');
+  await rm(dir, { recursive: true, force: true });
+});
+
+/** The place in the queue that was given last. */
+const lastPlace = async (): Promise<number> => Number.parseInt(await readFile(join(dir, 'lock'), 'utf8').catch(() => ''), 10) || 0;
+
+/** Another process that wants the lock, and says so when it has it; resolves once it stands in the queue. */
+async function wanting(name: string, hold = 20): Promise<{ child: ChildProcess; ended: Promise<unknown> }> {
+  const before = await lastPlace();
+  const text = `
+    import { withLock } from ${JSON.stringify(LOCKS)};
+    import { setTimeout as sleep } from 'node:timers/promises';
+    await withLock(${JSON.stringify(join(dir, 'lock'))}, async () => {
+      console.log(${JSON.stringify(name)});
+      await sleep(${hold});
+    });`;
+  const child = spawn(process.execPath, ['--input-type=module-typescript', '--eval', text], { stdio: ['ignore', 'pipe', 'inherit'] });
+  children.push(child);
+  child.stdout.on('data', (chunk: Buffer) => order.push(chunk.toString().trim()));
+  await expect.poll(lastPlace, { timeout: 20_000 }).toBeGreaterThan(before);
+  return { child, ended: once(child, 'close') };
+}
+
+test('processes have a lock in the order in which they came, and one that comes back waits behind them', async () => {
+  const waiting: Promise<unknown>[] = [];
+  await withLock(join(dir, 'lock'), async () => {
+    for (const name of ['first', 'second', 'third', 'fourth']) waiting.push((await wanting(name)).ended);
+    expect(order).toEqual([]);
+  });
+  await withLock(join(dir, 'lock'), async () => void order.push('back again'));
+  await Promise.all(waiting);
+  expect(order).toEqual(['first', 'second', 'third', 'fourth', 'back again']);
+}, 60_000);
+
+test('whoever dies, waiting or holding, is waited for no longer', async () => {
+  const waiting: Promise<unknown>[] = [];
+  await withLock(join(dir, 'lock'), async () => {
+    const dying = await wanting('dies while it waits');
+    waiting.push((await wanting('holds until it dies', 600_000)).ended, (await wanting('last')).ended);
+    dying.child.kill('SIGKILL');
+    await dying.ended;
+  });
+  await expect.poll(() => order, { timeout: 20_000 }).toEqual(['holds until it dies']);
+  await sleep(200);
+  expect(order).toEqual(['holds until it dies']);
+  children[1]?.kill('SIGKILL');
+  await Promise.all(waiting);
+  expect(order).toEqual(['holds until it dies', 'last']);
+}, 60_000);
+
+test('a lock file with something else in it still admits one at a time', async () => {
+  await writeFile(join(dir, 'lock'), '1');
+  let inside = 0;
+  await withLock(join(dir, 'lock'), async () => {
+    await writeFile(join(dir, 'lock'), 'no number, and shorter than before');
+    const { ended } = await wanting('other');
+    await sleep(300);
+    expect(order).toEqual([]);
+    inside += 1;
+    void ended;
+  });
+  await expect.poll(() => order, { timeout: 20_000 }).toEqual(['other']);
+  expect(inside).toBe(1);
+}, 60_000);
