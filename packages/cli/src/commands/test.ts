@@ -1,7 +1,10 @@
-import { spawn } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { selectTargets, targetName, UserError } from '@flatcar/core';
 import type { Command } from 'commander';
+import { execa } from 'execa';
+import * as v from 'valibot';
 import { arches, archOption, chooseExtensions, releaseOption, REPOSITORY } from '../options.ts';
 
 interface Flags {
@@ -21,21 +24,60 @@ interface Wanted {
   readonly os: string;
 }
 
+/** Of vitest's JSON, which tests ran. */
+const Results = v.object({
+  testResults: v.array(v.object({ name: v.string(), assertionResults: v.array(v.object({ title: v.string(), status: v.string() })) })),
+});
+
+/** Those of some extensions of which every test was skipped; without names, `machines` when nothing ran at all. */
+function untested(extensions: readonly string[] | undefined, { testResults }: v.InferOutput<typeof Results>): string[] {
+  const ran = testResults.flatMap(({ name, assertionResults }) =>
+    assertionResults
+      .filter(({ status }) => status === 'passed' || status === 'failed')
+      // A test of the shared machine is named for its extension; an extension's own tests are in its folder.
+      .map(({ title }) => /\/extensions\/([^/]+)\/[^/]+$/.exec(name)?.[1] ?? title),
+  );
+  if (extensions === undefined) return ran.length === 0 ? ['machines'] : [];
+  return extensions.filter((name) => !ran.includes(name));
+}
+
 /** Runs the machine project of vitest, whose output is this command's. */
 async function runMachines(wanted: Wanted, json: boolean, signal: AbortSignal): Promise<void> {
-  const child = spawn(join(REPOSITORY, 'scripts/run'), ['vitest', 'run', '--project', 'machine', '--reporter', json ? 'json' : 'verbose'], {
-    cwd: REPOSITORY,
-    stdio: 'inherit',
-    env: { ...process.env, FLATCAR_EXT_MACHINES: JSON.stringify(wanted) },
-  });
-  const stop = (): void => void child.kill('SIGINT');
-  signal.addEventListener('abort', stop);
-  const { promise, resolve, reject } = Promise.withResolvers<number | null>();
-  child.on('error', reject).on('close', resolve);
-  const code = await promise;
-  signal.removeEventListener('abort', stop);
-  if (code !== 0 && !signal.aborted)
-    throw new UserError('machine tests failed', { next: "each failure above ends with where the machine's whole logs are" });
+  const temp = await mkdtemp(join(tmpdir(), 'flatcar-ext-test-'));
+  try {
+    const file = join(temp, 'results.json');
+    const { exitCode } = await execa(
+      join(REPOSITORY, 'scripts/run'),
+      [
+        'vitest',
+        'run',
+        '--configLoader=native',
+        '--project',
+        'machine',
+        ...(json ? [] : ['--reporter=verbose']),
+        '--reporter=json',
+        `--outputFile.json=${file}`,
+      ],
+      {
+        cwd: REPOSITORY,
+        env: { FLATCAR_EXT_MACHINES: JSON.stringify(wanted) },
+        stdio: ['inherit', json ? process.stderr : 'inherit', 'inherit'],
+        reject: false,
+        cancelSignal: signal,
+        killSignal: 'SIGINT',
+      },
+    );
+    signal.throwIfAborted();
+    const text = await readFile(file, 'utf8').catch(() => '');
+    if (json && text !== '') console.log(text);
+    if (exitCode !== 0 || text === '')
+      throw new UserError('machine tests failed', { next: "each failure above ends with where the machine's whole logs are" });
+    const absent = untested(wanted.extensions, v.parse(Results, JSON.parse(text)));
+    if (absent.length > 0)
+      throw new UserError(`no test ran of ${absent.join(', ')}`, { next: 'the reason that each was skipped for is above' });
+  } finally {
+    await rm(temp, { recursive: true, force: true });
+  }
 }
 
 /** `test`: boots machines with extensions merged and sees the software work. */
@@ -57,7 +99,8 @@ and an operating system that stands in for Flatcar: Debian 13 up to 4593, where 
 initrd does. Both are made when first needed, which takes root and a few minutes, and are kept in the store.
 --os flatcar boots the real one: the image for QEMU of each release and architecture, fetched once from Flatcar's release servers and checked by its signing key.
 An image at hand (--os PATH) is taken as it is, and must be of the one release that is tested. Both get their files by Ignition; tests of what only a stand-in can do are skipped.
-Confexts boot apart from sysexts. An extension whose upstream cannot be reached, and that no source is compiled of, is skipped, with the reason; in GitHub Actions that is a failure.
+Confexts boot apart from sysexts. An extension whose upstream cannot be reached, and that no source is compiled of, is skipped, with the reason; with CI set that is a failure. So is an extension
+of which every test was skipped. The machine tests in an extension's own folder run too.
 What is looked at stands in each extension's extension.test.ts; logs of a failed machine are kept in the cache folder.
 
 Examples:
