@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { glob, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { execa } from 'execa';
@@ -317,4 +317,19 @@ test('the table of all steps is on the page of the run', async () => {
   await writeFile(page, '');
   await report({ workflow: 'update', outcomes: [update('gvisor', 'boom')], env: { GITHUB_STEP_SUMMARY: page } });
   expect(await readFile(page, 'utf8')).toContain('boom');
+});
+
+test('workflows give ci report the results of all jobs that it needs, without outputs that could be over 128 KiB', async () => {
+  const folder = resolve(import.meta.dirname, '../../../.github/workflows');
+  for await (const name of glob('*.yml', { cwd: folder })) {
+    const text = await readFile(join(folder, name), 'utf8');
+    if (!text.includes('ci report')) continue;
+    // execve(2): one string of the environment has at most 32 pages.
+    if (/^ {4}outputs:$/m.test(text)) {
+      expect(text, name).not.toContain('toJSON(needs)');
+      const needs = /^ {2}report:\n {4}needs: \[(.*)\]$/m.exec(text)?.[1]?.split(', ') ?? [];
+      expect(needs.length, name).toBeGreaterThan(0);
+      for (const job of needs) expect(text, name).toContain(`"${job}":{"result":"\${{ needs.${job}.result }}"}`);
+    }
+  }
 });

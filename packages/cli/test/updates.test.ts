@@ -124,6 +124,26 @@ describe('pull requests', () => {
     expect(outcomes).toEqual([['a', 'the second branch failed'], ['b', undefined]]); // prettier-ignore
   });
 
+  test('a step that was killed leaves nothing that stops the next: locks of git, other repositories, folders instead of files', async () => {
+    await update({
+      a: async (root) => {
+        await write(root, { '.git/index.lock': '', 'extensions/a/clone/x': 'x' });
+        await git(root, 'init', '--quiet', join(root, 'extensions/a/clone'));
+        await rm(join(root, 'extensions/a/pins.json'));
+        await write(root, { 'extensions/a/pins.json/x': 'x', 'README.md/x': 'x' }).catch(() => undefined);
+        await git(root, 'config', 'user.name', 'other');
+        return 'killed';
+      },
+      b: bump('b', '1.1'),
+    });
+    expect(outcomes).toEqual([
+      ['a', 'killed'],
+      ['b', undefined],
+    ]);
+    expect(await filesOf('update/b')).toEqual(['extensions/b/CHANGELOG.md', 'extensions/b/pins.json']);
+    expect(await git(checkout, 'status', '--porcelain')).toBe('');
+  });
+
   test('a checkout with changes of a person is refused, and left as it is', async () => {
     await write(checkout, { 'extensions/a/extension.ts': 'mine' });
     await expect(update({ a: bump('a', '1.1') })).rejects.toThrow('changes that are not committed');

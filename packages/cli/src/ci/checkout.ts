@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { access } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { exec, UserError } from '@flatcar/core';
 
 /** What an update may change: pull requests hold changes of these and of nothing else. */
@@ -69,9 +69,12 @@ export async function openCheckout(dir: string): Promise<Checkout> {
  * Removes everything that a step left: tracked files and the index are as in `commit`, and untracked files of the proposed folders are
  * gone. Ignored files (node_modules, dist) and everything outside of those folders stay.
  */
-export async function cleanCheckout({ git, head }: Checkout, commit = head): Promise<void> {
+export async function cleanCheckout({ dir, git, head }: Checkout, commit = head): Promise<void> {
+  // A step that was killed may have left it; nothing else of git runs in this checkout now.
+  await rm(resolve(dir, await git(['rev-parse', '--git-path', 'index.lock'])), { force: true });
   await git(['reset', '--hard', '--quiet', head]);
-  await git(['clean', '--force', '-d', '--quiet', '--', ...PROPOSED]);
+  // Twice: repositories of their own inside of the folders go, too.
+  await git(['clean', '--force', '--force', '-d', '--quiet', '--', ...PROPOSED]);
   if (commit !== head) await git(['restore', `--source=${commit}`, '--staged', '--worktree', '--', '.']);
 }
 
