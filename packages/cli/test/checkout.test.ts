@@ -7,6 +7,8 @@ import { dirname, join, resolve } from 'node:path';
 import { cacheRoot, exec } from '@flatcar/core';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { failureRecord, inputsOf } from '../src/ci/backoff.ts';
+import { readPlan } from '../src/ci/job.ts';
 import { readOutcomes } from '../src/ci/outcome.ts';
 import { FakeGitHub } from './helpers/fake-github.ts';
 
@@ -226,5 +228,35 @@ export default defineExtension({
     upstream.closeAllConnections();
     upstream.close();
     await git('reset', '--quiet', '--hard', 'HEAD~1');
+  }
+}, 600_000);
+
+test('ci plan: what failed not long ago is held back and told, until --retry; without an answer of GitHub nothing is', async () => {
+  const fake = new FakeGitHub();
+  const { api } = await fake.start('https://github.test');
+  const file = join(dir, 'plan.json');
+  const env = { GITHUB_API_URL: api, GITHUB_REPOSITORY: 'owner/repo', GITHUB_TOKEN: 'secret' };
+  const plan = async (...more: string[]): Promise<{ all: string; ids: string[]; held: string[] }> => {
+    const { exitCode, all } = await ci(['plan', 'ripgrep', '--out', file, ...more], env);
+    expect(exitCode, all).toBe(0);
+    const { include, held } = await readPlan(file);
+    return { all, ids: include.map(({ id }) => id), held: held.map(({ job }) => job.id) };
+  };
+  try {
+    expect(await plan()).toMatchObject({ ids: ['ripgrep-x86-64', 'ripgrep-arm64'], held: [] });
+    const { include } = await readPlan(file);
+    const inputs = (await inputsOf(checkout, include))?.get('ripgrep-arm64') ?? '';
+    const body = failureRecord([{ inputs, count: 6, last: new Date().toISOString() }]);
+    fake.issues.push(fake.issue({ title: 'ripgrep: release fails', body, labels: ['extension-failure'] }));
+    const held = await plan();
+    expect(held).toMatchObject({ ids: ['ripgrep-x86-64'], held: ['ripgrep-arm64'] });
+    expect(held.all).toMatch(/ripgrep-arm64 is held back until 20\d\d-.*: it failed 6 times/);
+    expect(await plan('--retry')).toMatchObject({ ids: ['ripgrep-x86-64', 'ripgrep-arm64'], held: [] });
+    fake.refuse = () => [500, 'down'];
+    const down = await plan();
+    expect(down.held).toEqual([]);
+    expect(down.all).toContain('no build is held back, as the issues cannot be read: GitHub answered 500: down');
+  } finally {
+    fake.stop();
   }
 }, 600_000);
