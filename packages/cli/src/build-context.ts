@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import { envOf, exec, type BuildContext } from '@flatcar/core';
+import { envOf, exec, type BuildContext, messageOf } from '@flatcar/core';
 import { REPOSITORY } from './options.ts';
 
 /** What decides the bytes of an image, as git's pathspecs: whatever else is changed or lies in the checkout, the pipeline's own folders too, does not. */
@@ -21,13 +21,15 @@ async function git(dir: string, ...args: readonly string[]): Promise<string> {
   return exec('git', [...safe, ...args], { cwd: dir });
 }
 
-/** The commit of a checkout, `-dirty` when something is changed that can decide bytes; undefined where there is no git, or no commit yet. */
-export async function gitCommit(dir: string = REPOSITORY): Promise<string | undefined> {
-  const isCheckout = await access(join(dir, '.git')).then(
+const isCheckout = (dir: string): Promise<boolean> =>
+  access(join(dir, '.git')).then(
     () => true,
     () => false,
   );
-  if (!isCheckout) return undefined;
+
+/** The commit of a checkout, `-dirty` when something is changed that can decide bytes; undefined where there is no git, or no commit yet. */
+export async function gitCommit(dir: string = REPOSITORY): Promise<string | undefined> {
+  if (!(await isCheckout(dir))) return undefined;
   try {
     const commit = await git(dir, 'rev-parse', '--verify', 'HEAD');
     const status = (...args: string[]): Promise<string> => git(dir, 'status', '--porcelain', '--untracked-files=all', ...args);
@@ -36,6 +38,19 @@ export async function gitCommit(dir: string = REPOSITORY): Promise<string | unde
   } catch {
     return undefined;
   }
+}
+
+/** Why a checkout has no commit to name, in git's words. */
+export async function whyNoCommit(dir: string = REPOSITORY): Promise<string> {
+  if (!(await isCheckout(dir))) return 'the folder has no .git';
+  return git(dir, 'rev-parse', '--verify', 'HEAD').then(
+    () => 'git cannot list what is changed',
+    (error: unknown) =>
+      messageOf(error)
+        .replace(/^git failed \(.*\)\n/, 'git says: ')
+        .split('\n')
+        .join(' '),
+  );
 }
 
 /** The https URL of a git remote, without user, password and `.git`; undefined for what is a folder. */

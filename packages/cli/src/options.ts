@@ -1,4 +1,4 @@
-import { dirname, join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import {
   ARCHES,
   findExtensions,
@@ -6,11 +6,12 @@ import {
   loadExtension,
   newestFirst,
   parseArch,
-  UserError,
   type Arch,
   type LoadedExtension,
   type OriginChoice,
   type Profile,
+  UsageError,
+  envOf,
 } from '@flatcar/core';
 import { InvalidArgumentError, Option } from 'commander';
 
@@ -60,6 +61,23 @@ export function arches(text: string | undefined): Arch[] {
   return text === undefined || text === '' ? [hostArch()] : [...new Set(text.split(',').map((word) => parseArch(word.trim())))];
 }
 
+/** The error for a name that is not an extension's. */
+export function unknownExtension(name: string, dirs: readonly string[]): UsageError {
+  return new UsageError(`there is no extension '${name}'`, {
+    where: join(REPOSITORY, 'extensions'),
+    next: `there are: ${dirs.map((dir) => basename(dir)).join(', ')}`,
+  });
+}
+
+/**
+ * A path as it was typed, absolute: relative to the folder that the command was typed in. Under `npm run build` that is not the current
+ * one, since turbo runs each extension in its own.
+ */
+export function typedPath(text: string): string {
+  if (text === '') throw new InvalidArgumentError('It is empty.');
+  return resolve(envOf('FLATCAR_EXT_CWD') ?? process.cwd(), text);
+}
+
 /** An extension and one of its pinned versions. */
 export interface Chosen {
   readonly loaded: LoadedExtension;
@@ -76,26 +94,22 @@ export async function chooseExtensions(names: readonly string[], pins?: string):
   if (wanted.length === 0) {
     const here = dirs.find((dir) => dir === process.cwd());
     if (here === undefined)
-      throw new UserError('no extension was named', {
+      throw new UsageError('no extension was named', {
         where: process.cwd(),
         next: `name one of: ${dirs.map((dir) => dir.split('/').at(-1)).join(', ')}`,
       });
     wanted.push(here.split('/').at(-1) ?? '');
   }
   return Promise.all(
-    wanted.map(async (word) => {
+    [...new Set(wanted)].map(async (word) => {
       const [name = '', version] = word.split('@');
       const dir = dirs.find((one) => one.split('/').at(-1) === name);
-      if (dir === undefined)
-        throw new UserError(`there is no extension '${name}'`, {
-          where: dirname(dirs[0] ?? REPOSITORY),
-          next: `there are: ${dirs.map((one) => one.split('/').at(-1)).join(', ')}`,
-        });
+      if (dir === undefined) throw unknownExtension(name, dirs);
       const loaded = await loadExtension(dir, pins);
       const pinned = newestFirst(Object.keys(loaded.pins));
       const found = version === undefined ? pinned[0] : pinned.find((one) => one === version || one.startsWith(`${version}.`));
       if (found === undefined)
-        throw new UserError(`${name} ${version ?? ''} is not pinned`, {
+        throw new UsageError(`${name}${version === undefined ? '' : ` ${version}`} is not pinned`, {
           where: join(dir, 'pins.json'),
           next: `pinned versions: ${pinned.join(', ')}`,
         });

@@ -8,10 +8,11 @@ import {
   UserError,
   type SignKeys,
   type Target,
+  UsageError,
 } from '@flatcar/core';
 import type { PlannedExtension, PublishKeys } from '@flatcar/publish';
 import { Option, type Command } from 'commander';
-import { REPOSITORY } from './options.ts';
+import { REPOSITORY, unknownExtension } from './options.ts';
 
 export const keysOption = (): Option => new Option('--keys <dir>', 'folder of keys that keys init made').env('FLATCAR_EXT_KEYS');
 export const keyringOption = (): Option =>
@@ -66,7 +67,8 @@ export async function trustedKeys({ keys, keyring }: { keyring?: string; keys?: 
 /** What signs the roothash of disk images: `--key` and `--certificate`, else those of the set of `--keys`, if it has any. */
 export async function signKeys(flags: { key?: string; certificate?: string; keys?: string }): Promise<SignKeys | undefined> {
   const { key, certificate, keys } = flags;
-  if ((key === undefined) !== (certificate === undefined)) throw new UserError('--key and --certificate go together');
+  if ((key === undefined) !== (certificate === undefined))
+    throw new UsageError('--key and --certificate go together', { next: 'specify both, or --keys' });
   if (key !== undefined && certificate !== undefined) return { key, certificate };
   return keys ? (await import('@flatcar/publish')).roothashKeys(keys) : undefined;
 }
@@ -86,8 +88,7 @@ export async function planned(names: readonly string[]): Promise<PlannedExtensio
   const dirs = await findExtensions(REPOSITORY);
   const nameOf = (dir: string): string => dir.split('/').at(-1) ?? '';
   const unknown = names.find((name) => !dirs.some((dir) => nameOf(dir) === name));
-  if (unknown !== undefined)
-    throw new UserError(`there is no extension '${unknown}'`, { where: REPOSITORY, next: `there are: ${dirs.map(nameOf).join(', ')}` });
+  if (unknown !== undefined) throw unknownExtension(unknown, dirs);
   const chosen = dirs.filter((dir) => names.length === 0 || names.includes(nameOf(dir)));
   const loaded = await Promise.all(chosen.map((dir) => loadExtension(dir)));
   // An extension of date (`versions: date`) keeps its newest lock, as all do whose policy says so.

@@ -93,7 +93,7 @@ describe('outdated', () => {
     expect(err).toMatch(/at: extensions\/kubernetes\/extension\.ts:\d+ \(github containernetworking\/plugins\)/);
   });
   test('an extension that is not there', async () => {
-    expect(await run('outdated', 'nothing')).toMatchObject({ code: 1, err: expect.stringMatching(/there is no extension 'nothing'/) });
+    expect(await run('outdated', 'nothing')).toMatchObject({ code: 2, err: expect.stringMatching(/there is no extension 'nothing'/) });
   });
 });
 

@@ -1,5 +1,5 @@
 import type { Arch } from './types.ts';
-import { UserError } from './errors.ts';
+import { UsageError, UserError } from './errors.ts';
 
 /** The architectures that are built, in the order in which they are shown. */
 export const ARCHES: readonly Arch[] = ['x86-64', 'arm64'];
@@ -61,5 +61,5 @@ export function parseArch(text: string): Arch {
     const { go, machine } = words[arch];
     if (text === arch || text === go || text === machine) return arch;
   }
-  throw new UserError(`unknown architecture '${text}'`, { next: `use ${ARCHES.join(' or ')}` });
+  throw new UsageError(`unknown architecture '${text}'`, { next: `use ${ARCHES.join(' or ')}` });
 }

@@ -1,7 +1,7 @@
 import { readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readContent, unpackImage } from './bind.ts';
-import { UserError } from './errors.ts';
+import { UsageError } from './errors.ts';
 import type { Extension } from './extension.ts';
 import { releaseFilePath } from './names.ts';
 import { elvesOf } from './needs.ts';
@@ -34,7 +34,7 @@ export interface LintSubject {
 export function ruleOf(id: string): Rule {
   const rule = RULES[id];
   if (rule === undefined)
-    throw new UserError(`there is no rule '${id}'`, { next: `the rules are: ${Object.keys(RULES).toSorted().join(', ')}` });
+    throw new UsageError(`there is no rule '${id}'`, { next: `the rules are: ${Object.keys(RULES).toSorted().join(', ')}` });
   return rule;
 }
 

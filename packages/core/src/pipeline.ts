@@ -3,7 +3,7 @@ import { basename, dirname, join, relative } from 'node:path';
 import { bindMany, checkContent, formatOf, type SignKeys } from './bind.ts';
 import { embeddedModules } from './buildinfo.ts';
 import { packErofs } from './erofs.ts';
-import { UserError, UserErrors } from './errors.ts';
+import { UserError, UserErrors, UsageError } from './errors.ts';
 import { allComponents, claimsOf } from './describe.ts';
 import type { LoadedExtension, PinnedComponent } from './extension.ts';
 import { lintTree } from './lint.ts';
@@ -115,7 +115,7 @@ function pickComponents(
     .map(({ component }) => component.name);
   const unknown = only.find((wanted) => !upstream.includes(wanted));
   if (unknown !== undefined || only.length === 0)
-    throw new UserError(`${name} has no component '${unknown ?? ''}'`, { next: `its components: ${upstream.join(', ')}` });
+    throw new UsageError(`${name} has no component '${unknown ?? ''}'`, { next: `its components: ${upstream.join(', ')}` });
   const missing = upstream.filter((one) => !only.includes(one));
   report({ type: 'notice', text: `${name} WITHOUT ${missing.join(', ')}, as --only asks. This image is not for publishing.` });
   return all.filter(({ component }) => !missing.includes(component.name));

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import * as v from 'valibot';
 import { ARCHES, archWords } from './arch.ts';
-import { messageOf, UserError, UserErrors } from './errors.ts';
+import { messageOf, UserError, UserErrors, UsageError } from './errors.ts';
 import { interruption } from './interrupt.ts';
 import type { Release, Target } from './types.ts';
 import { compareVersions } from './versions.ts';
@@ -202,11 +202,11 @@ function selectOne(word: string, releases: readonly Release[]): Target | UserErr
   const found = releases.find(({ number }) => number === word);
   if (found !== undefined) return found;
   if (!/^\d+(\.\d+)*$/.test(word)) {
-    return new UserError(`'${word}' is neither a Flatcar release nor a channel`, {
+    return new UsageError(`'${word}' is neither a Flatcar release nor a channel`, {
       next: `use a number such as ${channelHead('stable', releases).number}, ${CHANNELS.join(', ')}, or portable`,
     });
   }
-  return new UserError(`Flatcar ${word} is not in the catalogue`, {
+  return new UsageError(`Flatcar ${word} is not in the catalogue`, {
     next: `the nearest known is ${nearest(word, releases)?.number}; for a newer one run flatcar-ext releases update`,
   });
 }
@@ -217,7 +217,7 @@ export function selectTargets(text: string, releases: readonly Release[] = catal
     .split(',')
     .map((word) => word.trim())
     .filter((word) => word !== '');
-  if (words.length === 0) throw new UserError('no release was named', { next: 'use for example --release stable' });
+  if (words.length === 0) throw new UsageError('no release was named', { next: 'use for example --release stable' });
   const selected = words.map((word) => selectOne(word, releases));
   const errors = selected.filter((one) => one instanceof UserError);
   const [first] = errors;

@@ -1,8 +1,21 @@
-import { rm } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
-import { linkFolder, linkName, selectTargets, UserError, UserErrors, type Image, type Target } from '@flatcar/core';
-import type { Command } from 'commander';
-import { buildContext } from '../build-context.ts';
+import {
+  asUserError,
+  linkFolder,
+  linkName,
+  selectTargets,
+  UserError,
+  UserErrors,
+  type Arch,
+  type BuildContext,
+  type Image,
+  type Report,
+  type SignKeys,
+  type Target,
+} from '@flatcar/core';
+import { Option, type Command } from 'commander';
+import { buildContext, whyNoCommit } from '../build-context.ts';
+import { checkOutput, replaceDist } from '../dist.ts';
 import {
   arches,
   archOption,
@@ -12,7 +25,9 @@ import {
   profileOption,
   releaseOption,
   REPOSITORY,
+  typedPath,
   type BuildFlags,
+  type Chosen,
 } from '../options.ts';
 import { keysOption, signKeys } from '../published.ts';
 import { readable, reporter, show, table } from '../terminal.ts';
@@ -38,6 +53,104 @@ function howToUse(image: Image, target: Target): string {
   ].join('\n');
 }
 
+interface Job {
+  readonly chosen: readonly Chosen[];
+  readonly targets: readonly Target[];
+  readonly arches: readonly Arch[];
+  readonly sign: SignKeys | undefined;
+  readonly record: BuildContext;
+  /** Why the record names no commit. */
+  readonly noCommit: string | undefined;
+}
+
+/** Reads the whole command line before anything is made: a mistake in it changes nothing. */
+async function prepare(names: readonly string[], flags: Flags): Promise<Job> {
+  const targets = selectTargets(flags.release ?? '');
+  const wanted = arches(flags.arch);
+  const chosen = await chooseExtensions(names, flags.pins);
+  for (const { loaded } of chosen) await checkOutput(flags.out === undefined ? loaded.dir : resolve(flags.out, loaded.extension.name));
+  const sign = await signKeys(flags);
+  const record = await buildContext();
+  const noCommit = record.gitCommit === undefined ? await whyNoCommit() : undefined;
+  if (noCommit !== undefined && flags.profile === 'release')
+    throw new UserError(`the build record would name no commit: ${noCommit}`, {
+      where: REPOSITORY,
+      next: 'images for publishing are built in a git checkout that git can read; --profile fast is for everything else',
+    });
+  return { chosen, targets, arches: wanted, sign, record, noCommit };
+}
+
+/** Builds one extension for all architectures and targets; gives its images. */
+async function buildOne({ loaded, version }: Chosen, job: Job, flags: Flags, report: Report, signal: AbortSignal): Promise<Image[]> {
+  const { buildExtension, openStore, openTools } = await import('@flatcar/core');
+  const store = openStore();
+  const tools = openTools(store, report);
+  const fill = async (out: string): Promise<Image[]> => {
+    const images: Image[] = [];
+    for (const arch of job.arches) {
+      const made = await buildExtension(loaded, {
+        version,
+        arch,
+        targets: job.targets,
+        profile: flags.profile,
+        origin: flags.origin,
+        out,
+        store,
+        tools,
+        report,
+        signal,
+        payloadsOnly: flags.payloadsOnly === true,
+        ...(flags.only === undefined ? {} : { only: flags.only.split(',').map((name) => name.trim()) }),
+        ...(flags.mirror === undefined ? {} : { mirror: flags.mirror }),
+        ...(job.sign === undefined ? {} : { sign: job.sign }),
+        built: job.record,
+      });
+      images.push(...made.images);
+    }
+    return images;
+  };
+  if (flags.out !== undefined) return fill(resolve(flags.out, loaded.extension.name));
+  const dist = join(loaded.dir, 'dist');
+  return replaceDist(loaded.dir, async (out) =>
+    (await fill(out)).map((image) => ({ ...image, file: join(dist, relative(out, image.file)) })),
+  );
+}
+
+async function buildAll(job: Job, flags: Flags, report: Report, signal: AbortSignal): Promise<{ images: Image[]; failures: UserError[] }> {
+  const images: Image[] = [];
+  const failures: UserError[] = [];
+  for (const one of job.chosen) {
+    try {
+      images.push(...(await buildOne(one, job, flags, report, signal)));
+    } catch (error) {
+      // One extension's failure does not hold back the others.
+      const known = asUserError(error);
+      if (signal.aborted || known === undefined || job.chosen.length === 1) throw error;
+      failures.push(known);
+    }
+  }
+  return { images, failures };
+}
+
+/** The images as a table, and how to use the last one. */
+function text(made: readonly Image[], targets: readonly Target[]): string {
+  const rows = made.map((image) => [
+    image.extension,
+    image.version,
+    image.target,
+    image.arch,
+    image.format,
+    readable(image.size),
+    image.file.startsWith(`${REPOSITORY}/`) ? relative(REPOSITORY, image.file) : image.file,
+  ]);
+  const last = made.at(-1);
+  const target = last === undefined ? undefined : targets.find((one) => (one === 'portable' ? one : one.number) === last.target);
+  return [
+    table([['extension', 'version', 'target', 'arch', 'format', 'size', 'file'], ...rows]),
+    ...(last === undefined || target === undefined ? [] : ['', howToUse(last, target)]),
+  ].join('\n');
+}
+
 /** `build`: payloads and images of extensions. */
 export function addBuild(root: Command, signal: AbortSignal): void {
   root
@@ -49,13 +162,18 @@ export function addBuild(root: Command, signal: AbortSignal): void {
     .addOption(profileOption())
     .addOption(originOption())
     .addOption(mirrorOption())
-    .option('--out <dir>', "where images go: <dir>/<extension>/<target>/ (default: the extension's dist/, which is emptied first)")
-    .option('--key <file>', 'PEM key that signs the roothash of disk images')
-    .option('--certificate <file>', 'PEM certificate of --key')
+    .addOption(
+      new Option(
+        '--out <dir>',
+        "where images go: <dir>/<extension>/<target>/ (default: the extension's dist/, which is replaced as a whole)",
+      ).argParser(typedPath),
+    )
+    .addOption(new Option('--key <file>', 'PEM key that signs the roothash of disk images').argParser(typedPath))
+    .addOption(new Option('--certificate <file>', 'PEM certificate of --key').argParser(typedPath))
     .addOption(keysOption())
     .option('--only <list>', 'components, comma-separated: an image without the others, to try things; never publishable')
     .option('--payloads-only', 'make the payloads that the targets take, and no images: bind makes those')
-    .option('--pins <file>', 'another pins.json, with the pins of shared components too; for tests')
+    .addOption(new Option('--pins <file>', 'another pins.json, with the pins of shared components too; for tests').argParser(typedPath))
     .option('--json', 'print what was made as JSON')
     .addHelpText(
       'after',
@@ -67,65 +185,11 @@ Examples:
   flatcar-ext build wasm-shims --only wasmtime,containerd-shim-wasmtime-v1`,
     )
     .action(async (names: string[], flags: Flags) => {
-      const sign = await signKeys(flags);
-      const { buildExtension, openStore, openTools } = await import('@flatcar/core');
-      const targets = selectTargets(flags.release ?? '');
-      const chosen = await chooseExtensions(names, flags.pins);
+      const job = await prepare(names, flags);
       const { report, done } = await reporter();
-      const store = openStore();
-      const tools = openTools(store, report);
-      const record = await buildContext();
-      const images: Image[] = [];
-      const failures: UserError[] = [];
-      for (const { loaded, version } of chosen) {
-        const out = flags.out === undefined ? join(loaded.dir, 'dist') : resolve(flags.out, loaded.extension.name);
-        if (flags.out === undefined) await rm(out, { recursive: true, force: true });
-        try {
-          for (const arch of arches(flags.arch)) {
-            const made = await buildExtension(loaded, {
-              version,
-              arch,
-              targets,
-              profile: flags.profile,
-              origin: flags.origin,
-              out,
-              store,
-              tools,
-              report,
-              signal,
-              payloadsOnly: flags.payloadsOnly === true,
-              ...(flags.only === undefined ? {} : { only: flags.only.split(',').map((name) => name.trim()) }),
-              ...(flags.mirror === undefined ? {} : { mirror: flags.mirror }),
-              ...(sign === undefined ? {} : { sign }),
-              built: record,
-            });
-            images.push(...made.images);
-          }
-        } catch (error) {
-          // One extension's failure does not hold back the others.
-          if (signal.aborted || !(error instanceof UserError) || chosen.length === 1) throw error;
-          failures.push(error);
-        } finally {
-          done();
-        }
-      }
-      show(images, flags.json, (made) => {
-        const rows = made.map((image) => [
-          image.extension,
-          image.version,
-          image.target,
-          image.arch,
-          image.format,
-          readable(image.size),
-          image.file.startsWith(`${REPOSITORY}/`) ? relative(REPOSITORY, image.file) : image.file,
-        ]);
-        const last = made.at(-1);
-        const target = last === undefined ? undefined : targets.find((one) => (one === 'portable' ? one : one.number) === last.target);
-        return [
-          table([['extension', 'version', 'target', 'arch', 'format', 'size', 'file'], ...rows]),
-          ...(last === undefined || target === undefined ? [] : ['', howToUse(last, target)]),
-        ].join('\n');
-      });
-      if (failures.length > 0) throw new UserErrors(`${failures.length} of ${chosen.length} extensions failed`, failures);
+      if (job.record.gitCommit === undefined) report({ type: 'notice', text: `the build record names no commit: ${job.noCommit}` });
+      const { images, failures } = await buildAll(job, flags, report, signal).finally(done);
+      show(images, flags.json, (made) => text(made, job.targets));
+      if (failures.length > 0) throw new UserErrors(`${failures.length} of ${job.chosen.length} extensions failed`, failures);
     });
 }

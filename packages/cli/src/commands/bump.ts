@@ -1,11 +1,11 @@
 import { copyFile, mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { findExtensions, hostArch, imageVersion, loadExtension, UserError, UserErrors, type Report } from '@flatcar/core';
+import { findExtensions, hostArch, imageVersion, loadExtension, UserError, UserErrors, type Report, UsageError } from '@flatcar/core';
 import type { Bump, BumpResult, UpstreamContext } from '@flatcar/upstream';
 import type { Command } from 'commander';
 import { toldOnce, type Failure } from '../alike.ts';
 import { differenceText, type Difference } from '../difference.ts';
-import { mirrorOption, REPOSITORY } from '../options.ts';
+import { mirrorOption, REPOSITORY, unknownExtension } from '../options.ts';
 import { writeReadme, writeRootReadme } from '../readme.ts';
 import { reporter, show, table } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
@@ -62,8 +62,7 @@ async function find(
   const { bumpTo, findBumps } = await import('@flatcar/upstream');
   const [name = '', version] = word.split('@');
   const dir = dirs.find((one) => basename(one) === name);
-  if (dir === undefined)
-    throw new UserError(`there is no extension '${name}'`, { next: `there are: ${dirs.map((one) => basename(one)).join(', ')}` });
+  if (dir === undefined) throw unknownExtension(name, dirs);
   const loaded = await loadExtension(dir);
   return { dir, ...(version === undefined ? await findBumps(loaded, context) : bumpTo(loaded, version)) };
 }
@@ -149,7 +148,9 @@ Examples:
     )
     .action(async (names: string[], flags: Flags) => {
       if (names.length > 0 === (flags.all === true))
-        throw new UserError('say which extensions, or --all', { next: 'flatcar-ext outdated shows them' });
+        throw new UsageError('no extension was named', {
+          next: 'name some, or specify --all; flatcar-ext outdated lists what is outdated',
+        });
       const dirs = await findExtensions(REPOSITORY);
       const wanted = flags.all === true ? dirs.map((dir) => basename(dir)) : names;
       const { report, done } = await reporter();

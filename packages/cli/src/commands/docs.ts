@@ -3,7 +3,7 @@ import { basename, join, relative } from 'node:path';
 import { findExtensions, loadExtension, newestFirst, UserError, writeAtomic } from '@flatcar/core';
 import type { Command } from 'commander';
 import { knownImage } from '../image.ts';
-import { REPOSITORY } from '../options.ts';
+import { REPOSITORY, unknownExtension } from '../options.ts';
 import { readmeText, rootReadmeText, sizesTable } from '../readme.ts';
 import { readable, show } from '../terminal.ts';
 
@@ -36,11 +36,7 @@ async function measured(dir: string, version: string): Promise<string | undefine
 async function pagesOf(names: readonly string[], withSizes: boolean): Promise<Page[]> {
   const dirs = await findExtensions(REPOSITORY);
   const unknown = names.find((name) => !dirs.some((dir) => basename(dir) === name));
-  if (unknown !== undefined)
-    throw new UserError(`there is no extension '${unknown}'`, {
-      where: REPOSITORY,
-      next: `there are: ${dirs.map((dir) => basename(dir)).join(', ')}`,
-    });
+  if (unknown !== undefined) throw unknownExtension(unknown, dirs);
   const chosen = dirs.filter((dir) => names.length === 0 || names.includes(basename(dir)));
   const pages = await Promise.all(
     chosen.map(async (dir) => {

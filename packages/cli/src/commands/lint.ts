@@ -1,6 +1,16 @@
 import { glob } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { findExtensions, loadExtension, RULES, ruleOf, UserError, type Finding, type Neighbour, type PinnedComponent } from '@flatcar/core';
+import {
+  findExtensions,
+  loadExtension,
+  RULES,
+  ruleOf,
+  UserError,
+  type Finding,
+  type Neighbour,
+  type PinnedComponent,
+  UsageError,
+} from '@flatcar/core';
 import type { Command } from 'commander';
 import { formatOfFile, knownImage } from '../image.ts';
 import { REPOSITORY } from '../options.ts';
@@ -40,7 +50,7 @@ async function choose(names: readonly string[]): Promise<Chosen> {
     }
     const dir = all.find((one) => one.endsWith(`/${name}`));
     if (dir === undefined)
-      throw new UserError(`'${name}' is neither an image file nor an extension`, {
+      throw new UsageError(`'${name}' is neither an image file nor an extension`, {
         where: join(REPOSITORY, 'extensions'),
         next: 'flatcar-ext list shows the extensions',
       });

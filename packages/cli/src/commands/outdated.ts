@@ -1,9 +1,9 @@
 import { relative } from 'node:path';
-import { findExtensions, loadExtension, UserError, UserErrors, type LoadedExtension } from '@flatcar/core';
+import { findExtensions, loadExtension, UserErrors, type LoadedExtension } from '@flatcar/core';
 import type { Outdated } from '@flatcar/upstream';
 import type { Command } from 'commander';
 import { toldOnce } from '../alike.ts';
-import { mirrorOption, REPOSITORY } from '../options.ts';
+import { mirrorOption, REPOSITORY, unknownExtension } from '../options.ts';
 import { reporter, show, table } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
 
@@ -11,8 +11,7 @@ async function chosen(names: readonly string[]): Promise<LoadedExtension[]> {
   const dirs = await findExtensions(REPOSITORY);
   const nameOf = (dir: string): string => dir.split('/').at(-1) ?? '';
   const unknown = names.find((name) => !dirs.some((dir) => nameOf(dir) === name));
-  if (unknown !== undefined)
-    throw new UserError(`there is no extension '${unknown}'`, { where: REPOSITORY, next: `there are: ${dirs.map(nameOf).join(', ')}` });
+  if (unknown !== undefined) throw unknownExtension(unknown, dirs);
   return Promise.all(dirs.filter((dir) => names.length === 0 || names.includes(nameOf(dir))).map((dir) => loadExtension(dir)));
 }
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { findExtensions, loadDefinition, newestFirst, PLAIN_VERSION, readPins, UsageError, UserError, type Extension } from '@flatcar/core';
 import type { PinResult, UpstreamContext } from '@flatcar/upstream';
 import type { Command } from 'commander';
-import { mirrorOption, pair, REPOSITORY } from '../options.ts';
+import { mirrorOption, pair, REPOSITORY, unknownExtension } from '../options.ts';
 import { reporter, show, table } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
 
@@ -27,7 +27,7 @@ async function versionOf(extension: Extension, dir: string, word: string | undef
   if (found !== undefined) return found;
   if (word !== undefined) {
     if (!PLAIN_VERSION.test(word))
-      throw new UserError(`'${word}' is no version to pin`, { next: 'write it without v; pre-releases are not shipped' });
+      throw new UsageError(`'${word}' is not a version to pin`, { next: 'write it without v; pre-releases are not shipped' });
     return word;
   }
   const [newest] = await keptVersions(extension.versions, context);
@@ -98,11 +98,7 @@ Examples:
       }
       const [word = '', wanted] = name.split('@');
       const dir = dirs.find((one) => one.split('/').at(-1) === word);
-      if (dir === undefined)
-        throw new UserError(`there is no extension '${word}'`, {
-          where: REPOSITORY,
-          next: `there are: ${dirs.map((one) => one.split('/').at(-1)).join(', ')}`,
-        });
+      if (dir === undefined) throw unknownExtension(word, dirs);
       if (flags.check === true) return check([{ dir, version: wanted }], flags, signal);
       const { pinVersion } = await import('@flatcar/upstream');
       const extension = await loadDefinition(dir);

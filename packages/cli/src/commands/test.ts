@@ -1,10 +1,12 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { selectTargets, targetName, UserError } from '@flatcar/core';
+import { selectTargets, targetName, UserError, UsageError } from '@flatcar/core';
 import type { Command } from 'commander';
 import { execa } from 'execa';
 import * as v from 'valibot';
+import { print } from '../output.ts';
 import { arches, archOption, chooseExtensions, releaseOption, REPOSITORY } from '../options.ts';
 
 interface Flags {
@@ -69,7 +71,7 @@ async function runMachines(wanted: Wanted, json: boolean, signal: AbortSignal): 
     );
     signal.throwIfAborted();
     const text = await readFile(file, 'utf8').catch(() => '');
-    if (json && text !== '') console.log(text);
+    if (json && text !== '') print(text.trimEnd());
     if (exitCode !== 0 || text === '')
       throw new UserError('machine tests failed', { next: "each failure above ends with where the machine's whole logs are" });
     const absent = untested(wanted.extensions, v.parse(Results, JSON.parse(text)));
@@ -78,6 +80,20 @@ async function runMachines(wanted: Wanted, json: boolean, signal: AbortSignal): 
   } finally {
     await rm(temp, { recursive: true, force: true });
   }
+}
+
+/** What is booted: `stand-in`, `flatcar`, or the absolute path of an image that is there. */
+async function osOf(word: string): Promise<string> {
+  if (['stand-in', 'flatcar'].includes(word)) return word;
+  const path = resolve(word);
+  await access(path, constants.R_OK).catch((cause: unknown) => {
+    throw new UsageError(`there is no image '${word}' to boot`, {
+      where: path,
+      next: 'use stand-in, flatcar, or the path of a Flatcar image for QEMU',
+      cause,
+    });
+  });
+  return path;
 }
 
 /** `test`: boots machines with extensions merged and sees the software work. */
@@ -111,16 +127,16 @@ Examples:
   flatcar-ext test --all`,
     )
     .action(async (names: string[], flags: Flags) => {
-      if (flags.all === true && names.length > 0) throw new UserError('--all takes no names');
+      if (flags.all === true && names.length > 0) throw new UsageError('--all takes no names', { next: 'leave out the names, or --all' });
       const versioned = names.find((name) => name.includes('@'));
       if (versioned !== undefined)
-        throw new UserError(`'${versioned}' names a version`, { next: 'machines run the newest, or the one that extension.test.ts says' });
+        throw new UsageError(`'${versioned}' names a version`, { next: 'machines run the newest, or the one that extension.test.ts says' });
       const releases = selectTargets(flags.release ?? (flags.all === true ? 'stable,beta' : 'stable'))
         .filter((target) => target !== 'portable')
         .map(targetName);
-      if (releases.length === 0) throw new UserError('a machine runs a release', { next: 'give --release a channel or a number' });
+      if (releases.length === 0) throw new UsageError('a machine runs a release', { next: 'give --release a channel or a number' });
       const extensions = flags.all === true ? undefined : (await chooseExtensions(names)).map(({ loaded }) => loaded.extension.name);
-      const os = ['stand-in', 'flatcar'].includes(flags.os) ? flags.os : resolve(flags.os);
+      const os = await osOf(flags.os);
       await runMachines({ extensions, releases, arches: arches(flags.arch), os }, flags.json === true, signal);
     });
 }

@@ -1,4 +1,4 @@
-import { UserError } from '@flatcar/core';
+import { UsageError } from '@flatcar/core';
 import type { Command } from 'commander';
 import { addSigningOptions, publishKeys, withSignKeys, type SigningFlags } from '../published.ts';
 import { reporter, show } from '../terminal.ts';
@@ -35,7 +35,7 @@ Examples:
     )
     .action(async (what: string, flags: Flags) => {
       const [name = '', version] = what.split('@');
-      if (version === undefined) throw new UserError(`'${what}' names no version`, { next: 'write it as kubernetes@1.36.5' });
+      if (version === undefined) throw new UsageError(`'${what}' names no version`, { next: 'write it as kubernetes@1.36.5' });
       const { openStore } = await import('@flatcar/core');
       const { openDestination, withdraw } = await import('@flatcar/publish');
       const store = openStore();

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { UserError } from '@flatcar/core';
+import { UserError, UsageError } from '@flatcar/core';
 import type { NewRequest } from '@flatcar/upstream';
 
 /** What the command line of `new` says. */
@@ -41,10 +41,10 @@ export async function requestOf(name: string, flags: Flags): Promise<NewRequest>
   const { listing, archWords, tags, features, unit, condition } = flags;
   const [x86, arm] = words(archWords) ?? [];
   if (archWords !== undefined && (x86 === undefined || arm === undefined))
-    throw new UserError(`'${archWords}' are not two words`, {
+    throw new UsageError(`'${archWords}' are not two words`, {
       next: 'such as --arch-words x64,arm64; leave one empty where a name has none: ,-arm64',
     });
-  if (condition !== undefined && unit === undefined) throw new UserError('--condition is about the unit', { next: 'say --unit as well' });
+  if (condition !== undefined && unit === undefined) throw new UsageError('--condition is about the unit', { next: 'say --unit as well' });
   const simple = ['github', 'url', 'asset', 'checksum', 'tagPrefix', 'go', 'cargo', 'debian', 'version', 'summary', 'mirror'] as const;
   // As `pin` takes it, with the component's name, does too.
   const license = flags.license?.replace(/^[\w.-]+=/, '');

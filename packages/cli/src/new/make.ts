@@ -13,6 +13,7 @@ import {
   type Arch,
   type Extension,
   type Report,
+  UsageError,
 } from '@flatcar/core';
 import { addChangelogEntry, pinVersion, scaffold, type Plan, type Probe, type UpstreamContext } from '@flatcar/upstream';
 import { REPOSITORY } from '../options.ts';
@@ -56,7 +57,9 @@ export async function assertFree(name: string): Promise<void> {
 async function writeKnown(dir: string, extension: Extension, version: string, flags: Flags): Promise<void> {
   if (flags.sha256 === undefined) return;
   if (flags.proof === undefined)
-    throw new UserError('--sha256 needs --proof', { next: 'say where the digests are from, such as --proof "third-party pin: kubespray"' });
+    throw new UsageError('--sha256 needs --proof', {
+      next: 'say where the digests are from, such as --proof "third-party pin: kubespray"',
+    });
   const given = Object.fromEntries(Object.entries(flags.sha256).map(([arch, sha256]) => [parseArch(arch), sha256])) as Partial<
     Record<Arch, string>
   >;
@@ -66,7 +69,7 @@ async function writeKnown(dir: string, extension: Extension, version: string, fl
       for (const arch of ARCHES) {
         const sha256 = given[arch];
         if (sha256 === undefined || !/^[0-9a-f]{64}$/.test(sha256))
-          throw new UserError(`--sha256 ${arch}= needs 64 lowercase hex digits`, { next: 'both architectures are shipped' });
+          throw new UsageError(`--sha256 ${arch}= needs 64 lowercase hex digits`, { next: 'both architectures are shipped' });
         bytes[locatorOf(origin, component, arch) ?? ''] = { sha256, proof: flags.proof };
       }
     }

@@ -1,0 +1,74 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+const bin = resolve(import.meta.dirname, '../bin/flatcar-ext');
+let dir: string;
+beforeAll(async () => void (dir = await mkdtemp(join(tmpdir(), 'usage-'))));
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+async function run(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ code: unknown; out: string; err: string }> {
+  const child = spawn(bin, args, { cwd: dir, env: { ...process.env, FORCE_COLOR: '0', ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  let [out, err] = ['', ''];
+  child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()));
+  const [code] = (await once(child, 'close')) as unknown[];
+  return { code, out, err };
+}
+
+describe('wrong usage ends with exit code 2 and says what is right', () => {
+  test.for([
+    ['build', /no extension was named[^]*name one of: /],
+    ['build nope', /there is no extension 'nope'[^]*there are: /],
+    ['build yq --arch mips', /unknown architecture 'mips'[^]*use x86-64 or arm64/],
+    ['build yq --release stabl', /'stabl' is neither a Flatcar release nor a channel/],
+    ['build yq --profile fst', /Allowed choices are fast, release/],
+    ['build yq@0.1', /yq 0\.1 is not pinned[^]*pinned versions: /],
+    ['build yq --key key.pem', /--key and --certificate go together/],
+    ['build yq --out=', /It is empty/],
+    ['explain nope', /there is no rule 'nope'/],
+    ['lint nope', /neither an image file nor an extension/],
+    ['outdated nope', /there is no extension 'nope'/],
+    ['bump', /no extension was named/],
+    ['test', /no extension was named/],
+    ['test yq --os windows', /there is no image 'windows' to boot/],
+    ['cache status', /cache has no command 'status'/],
+    ['cache prune --older-than=', /It is a number of days/],
+    ['cache prune --older-than 3d', /It is a number of days/],
+    ['cache prune --max-size 10GB', /It is a number of GiB, without a unit/],
+    ['cache prune --max-size -1', /It is a number of GiB/],
+    ['list --frobnicate', /unknown option/],
+  ] as const)('%s', async ([line, message]) => {
+    const { code, out, err } = await run(line.split(' '));
+    expect(err).toMatch(message);
+    expect(err).not.toContain('please report');
+    expect(out).toBe('');
+    expect(code).toBe(2);
+  });
+
+  test('an environment variable that stands in for an option counts as one; an empty one does not', async () => {
+    expect(await run(['build', 'yq'], { FLATCAR_EXT_ARCH: 'foo' })).toMatchObject({ code: 2 });
+    const empty = {
+      FLATCAR_EXT_ARCH: '',
+      FLATCAR_EXT_PROFILE: '',
+      FLATCAR_EXT_ORIGIN: '',
+      FLATCAR_EXT_RELEASE: '',
+      FLATCAR_EXT_MIRROR: '',
+    };
+    expect((await run(['build', 'nope'], empty)).err).toMatch(/there is no extension 'nope'/);
+  });
+});
+
+test('a file that is not there, or not what it must be, is told by its name', async () => {
+  const missing = await run(['inspect', 'missing.raw']);
+  expect(missing).toMatchObject({ code: 1, out: '' });
+  expect(missing.err).toMatch(/no such file[^]*at: .*missing\.raw/);
+  expect((await run(['diff', 'a.raw', 'b.raw'])).err).toMatch(/no such file[^]*at: .*a\.raw/);
+  expect((await run(['inspect', bin])).err).toMatch(/neither a squashfs nor a disk image/);
+});
