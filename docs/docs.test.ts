@@ -88,7 +88,9 @@ describe('command blocks work, page after page, in a fresh copy of the repositor
     }
     // `new` and `bump` are used in a repository: the build record names its commit.
     await run('git', ['init', '--quiet'], { cwd: copy });
-    await run('git', ['-c', 'user.name=docs', '-c', 'user.email=docs@example.org', 'commit', '--quiet', '--allow-empty', '-m', 'copy'], { cwd: copy });
+    await run('git', ['-c', 'user.name=docs', '-c', 'user.email=docs@example.org', 'commit', '--quiet', '--allow-empty', '-m', 'copy'], {
+      cwd: copy,
+    });
   });
   afterAll(async () => {
     if (copy !== undefined) await rm(copy, { recursive: true, force: true });

@@ -9,6 +9,7 @@ import { parseJson } from '../../ci/job.ts';
 import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
 import { summaryOf, writeSummary } from '../../ci/summary.ts';
 import { REPOSITORY } from '../../options.ts';
+import { print } from '../../output.ts';
 
 interface Flags {
   readonly published: string;
@@ -84,7 +85,7 @@ Examples:
         outcomes.push(outcome);
         await writeOutcome(flags.outcomes, outcome);
       }
-      console.log(summaryOf(outcomes));
+      print(summaryOf(outcomes));
       await writeSummary('Rebuilt', outcomes);
       const failed = outcomes.filter(({ ok }) => !ok).map(({ extension }) => extension);
       if (failed.length > 0) throw new UserError(`could not be built again: ${failed.join(', ')}`, { next: 'the reasons are above' });
