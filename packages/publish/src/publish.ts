@@ -151,8 +151,9 @@ const PATIENT_ATTEMPTS = 4;
  * Decides, before anything is made, that there is a tree to publish into. A folder that is empty or not there yet may become one; a bucket
  * without an index, or a folder with other files, may be a typo or a tree that lost its index: the caller must say that it is meant.
  */
-async function checkDestination({ destination, keys, paths, firstPublish = false, withdraw, retire }: PublishOptions): Promise<void> {
+async function checkDestination({ destination, keys, paths, baseUrl, firstPublish = false, withdraw, retire }: PublishOptions): Promise<void> {
   const { index } = await readPublished(destination, keys.trusted, { firstPublish: true });
+  baseUrlOf(baseUrl, index?.baseUrl);
   if (index !== undefined || (firstPublish && withdraw === undefined && retire === undefined)) return;
   if (paths.length === 0 || withdraw !== undefined || retire !== undefined)
     throw new NoTreeError(destination, 'check the name: this works on a tree that is published already');
@@ -172,7 +173,6 @@ export async function publish(options: PublishOptions): Promise<PublishResult> {
       where: paths.join(', '),
       next: 'name folders that flatcar-ext build or bind wrote',
     });
-  if (options.baseUrl) baseUrlOf(options.baseUrl, undefined);
   const added = new Set<string>();
   return untilNoConflict(async (attempt) => {
     await checkDestination(options);

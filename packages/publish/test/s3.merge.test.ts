@@ -1,14 +1,19 @@
 // @module-tag full
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openStore, selectTargets, type Release } from '@flatcar/core';
+import { hashFile, openStore, selectTargets, type Release } from '@flatcar/core';
+import { AwsClient } from 'aws4fetch';
+import { execa } from 'execa';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import {
   ConflictError,
   initKeys,
   loadKeys,
+  nodeConfig,
+  openTree,
+  parseWanted,
   publish,
   readPublished,
   s3Destination,
@@ -112,6 +117,101 @@ test('what another has replaced since it was read is not replaced', async () => 
   await two.replace('demo', text('two'));
   await expect(one.replace('demo', text('three'))).rejects.toThrow(ConflictError);
   expect(await readFile(at('demo/SHA256SUMS'), 'utf8')).toBe('two');
+});
+
+test('a bucket without an index becomes a tree only when that is meant', async () => {
+  const ask = { paths: [join(dir, '1.0.0')], keys, baseUrl: 'https://one.example.org' };
+  await expect(publish({ ...ask, destination: destination() })).rejects.toMatchObject({
+    message: expect.stringContaining('nothing is published here'),
+    next: expect.stringContaining('--first-publish'),
+  });
+  await into('1.0.0');
+  expect(await publish({ ...ask, destination: destination() })).toMatchObject({ serial: 1, unchanged: 2 });
+});
+
+test('what a dead publish left is replaced when it is old, and may be of one at work until then', async () => {
+  await into('1.0.1');
+  const path = 'demo/portable/demo-1.0.0-x86-64.raw';
+  const text = 'of a publish that died';
+  await writeFile(join(dir, 'left'), text);
+  const { sha256Of } = await import('../src/state.ts');
+  const about = { size: text.length, sha256: sha256Of(Buffer.from(text)) };
+  await destination().put(path, join(dir, 'left'), about);
+  await writeFile(join(dir, 'new'), 'new');
+  const put = (): Promise<void> => destination().putOver(path, join(dir, 'new'), { size: 3, sha256: sha256Of(Buffer.from('new')) });
+  await expect(put()).rejects.toThrow(/it has other bytes, of a publish that is at work or died \d+ s ago/);
+  expect(await readFile(at(path), 'utf8')).toBe(text);
+  const old = new Date(Date.now() - 16 * 60_000);
+  await utimes(at(path), old, old);
+  expect((await into('1.0.0')).added).toContain(path);
+  expect(names('demo/portable')).toEqual(['demo-1.0.0-x86-64.raw', 'demo-1.0.1-x86-64.raw']);
+});
+
+test('six at once, versions of one extension and the first publish of the tree: all are published', async () => {
+  const versions = ['3.0.0', '3.0.1', '3.0.2', '3.0.3', '3.0.4', '3.0.5'];
+  for (const version of versions) await buildDemo(join(dir, version), { version, targets: ['portable', stable] });
+  const results = await Promise.all(versions.map((version) => into(version)));
+  for (const [index, { added }] of results.entries()) expect(added.length, versions[index]).toBe(2);
+  expect(names('demo/portable')).toEqual(versions.map((version) => `demo-${version}-x86-64.raw`));
+  expect(names('demo/4593.2.5')).toHaveLength(6);
+  expect(names('amd64-usr/4593.2.5')).toEqual(['flatcar-demo.gz', 'flatcar-demo.raw']);
+  const published = await readPublished(destination(), keys.trusted);
+  const index = await published.extension('demo');
+  expect(index?.versions.map(({ version }) => version)).toEqual(versions.toReversed());
+  for (const { images } of index?.versions ?? []) for (const { path, sha256 } of images) expect(await hashFile(at(path))).toBe(sha256);
+  for (const { path, sha256 } of await published.packages()) expect(await hashFile(at(path))).toBe(sha256);
+});
+
+test('a version with a plus sign is fetched by the URL that Ignition has, and by the name that sums have', async () => {
+  await buildDemo(join(dir, 'plus'), { name: 'k3s', version: '1.33.1+k3s1', targets: ['portable', stable] });
+  await into('plus');
+  expect(names('k3s/portable')).toEqual(['k3s-1.33.1+k3s1-x86-64.raw']);
+  const { AWS_ENDPOINT_URL: endpoint = '', AWS_ACCESS_KEY_ID: accessKeyId = '', AWS_SECRET_ACCESS_KEY: secretAccessKey = '' } = bucket.env;
+  const client = new AwsClient({ accessKeyId, secretAccessKey, service: 's3', region: 'us-east-1' });
+  const policy = {
+    Version: '2012-10-17',
+    Statement: [{ Effect: 'Allow', Principal: '*', Action: ['s3:GetObject'], Resource: ['arn:aws:s3:::bucket/*'] }],
+  };
+  expect((await client.fetch(`${endpoint}/bucket?policy`, { method: 'PUT', body: JSON.stringify(policy) })).status).toBeLessThan(300);
+  const baseUrl = `${endpoint}/bucket/tree${prefix}`;
+  const published = await readPublished(openTree(baseUrl, openStore()), keys.trusted);
+  const { config } = await nodeConfig({ wanted: [parseWanted('k3s@1.33')], targets: ['portable'], arch: 'x86-64', baseUrl, minimal: true, stager: false }, (name) => published.extension(name), Buffer.alloc(0)); // prettier-ignore
+  const [file] = config.files;
+  const source = file !== undefined && 'source' in file.contents ? file.contents.source : '';
+  expect(source).toBe(`${baseUrl}/k3s/portable/k3s-1.33.1%2Bk3s1-x86-64.raw`);
+  const sha256 = await hashFile(at('k3s/portable/k3s-1.33.1+k3s1-x86-64.raw'));
+  const { sha256Of } = await import('../src/state.ts');
+  // The last as S3 reads a plus sign that is not written as %2B.
+  for (const url of [source, source.replace('%2B', '+'), source.replace('%2B', '%20')])
+    expect(sha256Of(Buffer.from(await (await fetch(url)).arrayBuffer())), url).toBe(sha256);
+  // Our own client, too; and what is bound from it.
+  const image = (await published.extension('k3s'))?.versions[0]?.images.find(({ target }) => target === 'portable');
+  expect(await hashFile(await openTree(baseUrl, openStore()).file(image?.path ?? '', { size: image?.size ?? 0, sha256 }))).toBe(sha256);
+});
+
+test('plan, butane, ignition, bind, mirror and retire read a bucket, and mirror writes one', async () => {
+  await into('1.0.0');
+  const from = `s3://bucket/tree${prefix}`;
+  const program = join(import.meta.dirname, '../../cli/bin/flatcar-ext');
+  const run = async (...args: string[]): Promise<string> => {
+    const { stdout, stderr, exitCode } = await execa(program, args, { reject: false, env: bucket.env, cwd: dir });
+    expect(exitCode, stderr).toBe(0);
+    return stdout;
+  };
+  const keysDir = ['--keys', join(dir, 'keys')];
+  expect(await run('plan', 'yq', '--published', from, ...keysDir, '--release', 'portable')).toContain('(index 1)');
+  for (const form of ['butane', 'ignition'])
+    expect(await run(form, 'demo', '--release', '4593.2.5', '--arch', 'x86-64', '--base-url', 'https://one.example.org', '--from', from)).toContain('https://one.example.org/demo/4593.2.5/'); // prettier-ignore
+  expect(await run('bind', 'demo', '--published', from, ...keysDir, '--release', '4593.2.4', '--out', join(dir, 'bound'))).toContain(
+    'demo-1.0.0-4593.2.4-x86-64.raw',
+  );
+  expect(await run('retire', '--to', from, '--dry-run', ...keysDir)).toContain('0 would leave');
+  const mirrored = `s3://bucket/mirror${prefix}`;
+  expect(await run('mirror', from, mirrored, ...keysDir, '--base-url', 'https://two.example.org')).toContain('2 images');
+  expect(await run('mirror', mirrored, join(dir, 'copy'), ...keysDir, '--base-url', 'https://three.example.org')).toContain('2 images');
+  expect(await readFile(join(dir, 'copy/demo/transfer/portable/latest.conf'), 'utf8')).toContain(
+    'Path=https://three.example.org/demo/portable/',
+  );
 });
 
 test('two at once: both are published', async () => {

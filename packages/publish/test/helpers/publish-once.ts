@@ -1,8 +1,20 @@
 // Publishes what it is told into a local tree: a process of its own, for tests that kill it. Says `ready` before it begins.
+// With DIE_AT (sums, keys, index) it kills itself just before that is replaced, so that images are there and nothing lists them.
 import { loadKeys, localDestination, publish } from '../../src/index.ts';
 
 const [tree = '', keysDir = '', ...paths] = process.argv.slice(2);
 const keys = await loadKeys(keysDir, {});
+const place = localDestination(tree);
+const dieAt = process.env['DIE_AT'];
+const kindOf = (folder: string): string =>
+  folder === '' ? 'index' : folder === 'keys' ? 'keys' : folder.includes('/transfer/') ? 'transfer' : 'sums';
+const destination: typeof place = {
+  ...place,
+  async replace(folder, files) {
+    if (kindOf(folder) === dieAt) process.kill(process.pid, 'SIGKILL');
+    await place.replace(folder, files);
+  },
+};
 process.stdout.write('ready\n');
-await publish({ paths, destination: localDestination(tree), keys, unsigned: true });
+await publish({ paths, destination, keys, unsigned: true, ...(process.env['BASE_URL'] ? { baseUrl: process.env['BASE_URL'] } : {}) });
 process.stdout.write('done\n');

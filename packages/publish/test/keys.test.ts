@@ -1,0 +1,235 @@
+import { execFileSync } from 'node:child_process';
+import { copyFile, cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openStore, selectTargets, type Release } from '@flatcar/core';
+import * as openpgp from 'openpgp';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import {
+  beginRotation,
+  finishRotation,
+  goodSignatures,
+  initKeys,
+  loadKeys,
+  localDestination,
+  openTree,
+  publish,
+  readPublished,
+  withRoothashKeys,
+  type PublishKeys,
+  type PublishOptions,
+  type PublishResult,
+} from '../src/index.ts';
+import { signDetached } from '../src/pgp.ts';
+import { buildDemo } from './helpers/demo.ts';
+
+// Keys as workflows have them (in variables, with a keyring of the repository) and as a laptop has them (in a folder).
+const [stable, beta] = selectTargets('4593.2.5,beta') as [Release, Release];
+let dir: string;
+let tree: string;
+let keysDir: string;
+let count = 0;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'keys-'));
+  await initKeys(join(dir, 'keys'));
+  for (const version of ['1.0.0', '1.0.1', '1.0.2']) await buildDemo(join(dir, version), { version, targets: ['portable', stable] });
+  await buildDemo(join(dir, 'disk'), { name: 'disk', version: '1.0.0', targets: ['portable', beta] });
+  await buildDemo(join(dir, 'portable'), { name: 'portable', version: '1.0.0', targets: ['portable'] });
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+beforeEach(async () => {
+  count += 1;
+  tree = join(dir, `tree${count}`);
+  keysDir = join(dir, `keys${count}`);
+  await cp(join(dir, 'keys'), keysDir, { recursive: true });
+});
+
+const into = (keys: PublishKeys, names: readonly string[], more: Partial<PublishOptions> = {}): Promise<PublishResult> =>
+  publish({
+    paths: names.map((name) => join(dir, name)),
+    destination: localDestination(tree),
+    keys,
+    baseUrl: 'https://one.example.org',
+    ...more,
+  });
+const secret = (name: string): Promise<string> => readFile(join(keysDir, name), 'utf8');
+/** What a workflow has in its environment; `sums` is the secret that signs. */
+const workflow = async (sums: string, keyring?: string): Promise<PublishKeys> =>
+  loadKeys(
+    undefined,
+    { FLATCAR_EXT_SUMS_KEY: await secret(sums), FLATCAR_EXT_UPDATE_KEY: await secret('update/1.key.pem'), FLATCAR_EXT_ROOTHASH_KEY: '', FLATCAR_EXT_ROOTHASH_CERTIFICATE: await secret('roothash.crt') },
+    keyring,
+  ); // prettier-ignore
+const laptop = (): Promise<PublishKeys> => loadKeys(keysDir, {});
+/** The repository's keyring, made as docs/releases.md says. */
+async function commitKeyring(): Promise<string> {
+  const file = join(dir, `keyring${count}.gpg`);
+  const names = (await readdir(join(keysDir, 'sums'))).filter((name) => name.endsWith('.pub.asc')).toSorted();
+  await writeFile(file, (await Promise.all(names.map((name) => secret(`sums/${name}`)))).join(''));
+  return file;
+}
+
+const published = (): string => join(tree, 'keys/import-pubring.gpg');
+/** How many keys a node finds, by the real gpg's packet format as openpgp.js reads it. */
+const keysIn = async (file: string): Promise<number> => (await openpgp.readKeys({ binaryKeys: await readFile(file) })).length;
+/** Verifies as a node does, with the keyring that it has. */
+function verifies(keyring: string): boolean {
+  try {
+    for (const folder of ['', 'demo/portable', 'demo/4593.2.5', 'amd64-usr/4593.2.5']) {
+      const name = folder === '' ? 'index.json' : 'SHA256SUMS';
+      execFileSync('gpgv', ['--quiet', '--keyring', keyring, `${name}.gpg`, name], { cwd: join(tree, folder), stdio: 'pipe' });
+    }
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+test('a key is rotated through workflows and a laptop: nodes with the old keyring and with the new one are served at every step', async () => {
+  const copies: string[] = [];
+  const keep = async (name: string): Promise<string> => {
+    const copy = join(dir, `${name}${count}.gpg`);
+    await copyFile(published(), copy); // it is a link
+    copies.push(copy);
+    return copy;
+  };
+  // 1. The workflow publishes.
+  await into(await workflow('sums/1.key.asc', await commitKeyring()), ['1.0.0']);
+  expect(await keysIn(published())).toBe(1);
+  const old = await keep('old');
+  expect(verifies(old)).toBe(true);
+  // 2. The next key is announced on a laptop, and its public half is committed.
+  await beginRotation(keysDir);
+  const keyring = await commitKeyring();
+  await into(await laptop(), []);
+  expect(await keysIn(published())).toBe(2);
+  const both = await keep('both');
+  // 3. The workflow goes on to sign with the key that it has: the announcement stays.
+  await into(await workflow('sums/1.key.asc', keyring), ['1.0.1']);
+  expect(await keysIn(published())).toBe(2);
+  expect([old, both].map(verifies)).toEqual([true, true]);
+  // 4. All nodes have the new keyring: the workflow gets the new secret, and signs everything with it.
+  const now = (await finishRotation(keysDir)).split('/').at(-1) ?? '';
+  expect(now).toBe('2.key.asc');
+  await into(await workflow(`sums/${now}`, keyring), ['1.0.2']);
+  expect([old, both].map(verifies)).toEqual([false, true]);
+  // 5. And goes on: the old key stays in the keyring, for what it signed.
+  expect(await into(await workflow(`sums/${now}`, keyring), ['1.0.2'])).toMatchObject({ added: [], signed: [] });
+  expect(await keysIn(published())).toBe(2);
+  expect(verifies(both)).toBe(true);
+});
+
+test('a publish that would take a key from nodes is refused, until it is meant', async () => {
+  await into(await laptop(), ['1.0.0']);
+  await beginRotation(keysDir);
+  await into(await laptop(), []);
+  const before = await readFile(published());
+  await expect(into(await workflow('sums/1.key.asc'), ['1.0.1'])).rejects.toThrow(
+    /the published keyring has a key that this publish would take away: [0-9A-F]{40}/,
+  );
+  expect(await readFile(published())).toEqual(before);
+  await into(await workflow('sums/1.key.asc'), ['1.0.1'], { dropKeys: true });
+  expect(await keysIn(published())).toBe(1);
+});
+
+test('the certificate of disk images is published from the environment, and stays when a publisher has none', async () => {
+  await into(await workflow('sums/1.key.asc'), ['1.0.0']);
+  const file = join(tree, 'keys/roothash.crt');
+  expect(await readFile(file, 'utf8')).toBe(await secret('roothash.crt'));
+  await beginRotation(keysDir);
+  await rm(join(keysDir, 'roothash.crt'));
+  await into(await laptop(), ['1.0.1']);
+  expect(await keysIn(published())).toBe(2);
+  expect((await stat(file)).isFile()).toBe(true);
+  expect(await readFile(join(tree, 'keys/update-payload-key.pub.pem'), 'utf8')).toContain('PUBLIC KEY');
+  await expect(loadKeys(keysDir, { FLATCAR_EXT_ROOTHASH_CERTIFICATE: 'no certificate' })).rejects.toThrow('not a valid X.509 certificate');
+});
+
+test('disk images without a signature, and no key for update payloads, are refused unless that is meant', async () => {
+  const keys = await laptop();
+  await expect(into(keys, ['disk'])).rejects.toThrow('1 disk images have no signature of their roothash; nothing was published');
+  await expect(readPublished(openTree(tree, openStore()), keys.trusted)).rejects.toThrow('nothing is published here');
+  await into(keys, ['disk'], { unsigned: true });
+  const { update: _, ...rest } = keys;
+  const without: PublishKeys = { ...rest, update: [] };
+  // The tree has update payloads: new images would have none. What gets none anyway is published.
+  await expect(into(without, ['1.0.0'])).rejects.toThrow(
+    'this tree has update payloads, and there is no key to sign those of 1 new images',
+  );
+  await into(without, ['portable']);
+  await into(without, ['1.0.0'], { unsigned: true });
+  // The first publish decides it for the tree.
+  tree = join(dir, `tree${count}-other`);
+  await expect(into(without, ['portable'])).rejects.toThrow('there is no key for update payloads');
+  await into(without, ['portable'], { unsigned: true });
+  await into(without, ['1.0.0']);
+  expect(await readdir(tree)).not.toContain('amd64-usr');
+});
+
+test('the key of disk images comes from the folder or from the environment, in files that are gone afterwards', async () => {
+  const env = { FLATCAR_EXT_ROOTHASH_KEY: await secret('roothash.key'), FLATCAR_EXT_ROOTHASH_CERTIFICATE: await secret('roothash.crt') };
+  let file = '';
+  await withRoothashKeys(undefined, env, async (sign) => {
+    file = sign?.key ?? '';
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    expect(execFileSync('openssl', ['x509', '-noout', '-modulus', '-in', sign?.certificate ?? ''], { encoding: 'utf8' })).toBe(execFileSync('openssl', ['rsa', '-noout', '-modulus', '-in', file], { encoding: 'utf8', stdio: 'pipe' })); // prettier-ignore
+  });
+  await expect(stat(file)).rejects.toThrow('ENOENT');
+  expect(await withRoothashKeys(keysDir, {}, async (sign) => sign?.key)).toBe(join(keysDir, 'roothash.key'));
+  expect(await withRoothashKeys(undefined, { FLATCAR_EXT_ROOTHASH_KEY: '' }, async (sign) => sign)).toBe(undefined);
+  await expect(withRoothashKeys(undefined, { FLATCAR_EXT_ROOTHASH_KEY: 'x' }, async () => 0)).rejects.toThrow(
+    'FLATCAR_EXT_ROOTHASH_CERTIFICATE is not',
+  );
+});
+
+test('empty variables are unset ones', async () => {
+  const env = { FLATCAR_EXT_SUMS_KEY: '', FLATCAR_EXT_UPDATE_KEY: '', FLATCAR_EXT_ROOTHASH_CERTIFICATE: '' };
+  await expect(loadKeys(undefined, env)).rejects.toThrow('there is no key to sign sums with');
+  expect((await loadKeys(keysDir, env)).update).toHaveLength(1);
+});
+
+test.each([
+  ['expired', { keyExpirationTime: 60 }, undefined],
+  ['superseded', {}, openpgp.enums.reasonForRevocation.keySuperseded],
+  ['retired', {}, openpgp.enums.reasonForRevocation.keyRetired],
+  ['compromised', {}, openpgp.enums.reasonForRevocation.keyCompromised],
+])('a signature of a key that is %s does not count, however old it says it is', async (_, options, reason) => {
+  const date = new Date(Date.now() - 3_600_000);
+  const made = await openpgp.generateKey({
+    type: 'ecc',
+    curve: 'ed25519Legacy',
+    userIDs: [{ name: 'x' }],
+    format: 'object',
+    date,
+    ...options,
+  });
+  const bytes = Buffer.from('text');
+  const message = await openpgp.createMessage({ binary: bytes });
+  const signature = Buffer.from(await openpgp.sign({ message, signingKeys: made.privateKey, detached: true, format: 'binary', date: new Date(date.getTime() + 1000) })); // prettier-ignore
+  const key = reason === undefined ? made.publicKey : (await openpgp.revokeKey({ key: made.privateKey, reasonForRevocation: { flag: reason }, format: 'object' })).publicKey; // prettier-ignore
+  expect((await goodSignatures(bytes, signature, [key])).size).toBe(0);
+  const { sums } = await laptop();
+  expect(
+    (
+      await goodSignatures(
+        bytes,
+        await signDetached(bytes, sums),
+        sums.map((one) => one.toPublic()),
+      )
+    ).size,
+  ).toBe(1);
+  if (reason !== undefined) return;
+  // Nor does a publish sign with one.
+  const armored = made.privateKey.armor();
+  await expect(loadKeys(undefined, { FLATCAR_EXT_SUMS_KEY: armored })).rejects.toThrow(/key 0x[0-9A-F]{40} expired on/);
+});
+
+test('a tree says why its signature does not count', async () => {
+  await into(await laptop(), ['1.0.0']);
+  await initKeys(join(dir, `others${count}`));
+  const others = await loadKeys(join(dir, `others${count}`), {});
+  await expect(readPublished(openTree(tree, openStore()), others.trusted)).rejects.toThrow(
+    /no good signature by a known key: key [0-9A-F]{16} is not known/,
+  );
+});

@@ -1,0 +1,146 @@
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { hashFile, openStore, parseSums, selectTargets, type Release } from '@flatcar/core';
+import { execa } from 'execa';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import {
+  initKeys,
+  loadKeys,
+  localDestination,
+  mirror,
+  openTree,
+  publish,
+  readPublished,
+  type PublishKeys,
+  type PublishOptions,
+  type PublishResult,
+} from '../src/index.ts';
+import { buildDemo } from './helpers/demo.ts';
+
+// What is under a name that nothing lists: of a publish that died, of a folder that is no tree, of a tree that lost its index.
+const [stable] = selectTargets('4593.2.5') as [Release];
+const HELPER = join(import.meta.dirname, 'helpers/publish-once.ts');
+const baseUrl = 'https://one.example.org';
+let dir: string;
+let keys: PublishKeys;
+let tree: string;
+let trees = 0;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'unlisted-'));
+  await initKeys(join(dir, 'keys'));
+  keys = await loadKeys(join(dir, 'keys'), {});
+  await buildDemo(join(dir, 'base'), { name: 'base', version: '1.0.0', targets: ['portable'] });
+  await buildDemo(join(dir, 'one'), { version: '1.0.0', targets: ['portable', stable] });
+  await buildDemo(join(dir, 'other'), { version: '1.0.0', targets: ['portable', stable], says: 'something else' });
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+beforeEach(() => {
+  trees += 1;
+  tree = join(dir, `tree${trees}`);
+});
+
+const into = (names: readonly string[], more: Partial<PublishOptions> = {}): Promise<PublishResult> =>
+  publish({ paths: names.map((name) => join(dir, name)), destination: localDestination(tree), keys, baseUrl, ...more });
+/** Publishes in a process that is killed before it replaces something. */
+async function killedAt(dieAt: string, name: string): Promise<void> {
+  const { signal, stderr } = await execa(process.execPath, [HELPER, tree, join(dir, 'keys'), join(dir, name)], {
+    reject: false,
+    env: { DIE_AT: dieAt, BASE_URL: baseUrl },
+  });
+  expect(signal, stderr).toBe('SIGKILL');
+}
+const IMAGE = 'demo/portable/demo-1.0.0-x86-64.raw';
+
+test('what a dead publish left under a name that nothing lists is replaced by other bytes', async () => {
+  await into(['base']);
+  await killedAt('sums', 'one');
+  const left = await hashFile(join(tree, IMAGE));
+  expect(await readdir(join(tree, 'amd64-usr/4593.2.5'))).toEqual(['flatcar-demo.gz', 'flatcar-demo.raw']);
+  await into(['other']);
+  const sha256 = await hashFile(join(tree, IMAGE));
+  expect(sha256).not.toBe(left);
+  expect(parseSums(await readFile(join(tree, 'demo/portable/SHA256SUMS'), 'utf8'), tree).get('demo-1.0.0-x86-64.raw')).toBe(sha256);
+  const index = await (await readPublished(openTree(tree, openStore()), keys.trusted)).extension('demo');
+  for (const { path, sha256: listed, manifest } of index?.versions[0]?.images ?? []) {
+    expect(await hashFile(join(tree, path))).toBe(listed);
+    expect(await hashFile(join(tree, path.replace(/raw$/, 'manifest.json')))).toBe(manifest);
+  }
+});
+
+test('what sums list already keeps its bytes, also when the publish died before the index', async () => {
+  await into(['base']);
+  await killedAt('index', 'one');
+  const left = await hashFile(join(tree, IMAGE));
+  await expect(into(['other'])).rejects.toThrow('published with other bytes');
+  expect(await hashFile(join(tree, IMAGE))).toBe(left);
+  expect(await into(['one'])).toMatchObject({ serial: 2 });
+});
+
+test('a first publish that died is completed without a flag, at whatever it died', async () => {
+  for (const dieAt of ['keys', 'sums', 'transfer', 'index']) {
+    tree = join(dir, `first-${dieAt}`);
+    await killedAt(dieAt, 'one');
+    expect(await into(['one']), dieAt).toMatchObject({ serial: 1 });
+  }
+});
+
+test('a folder with other files, and a tree that lost its index, become a tree only when that is meant', async () => {
+  await mkdir(tree);
+  await writeFile(join(tree, 'thesis.txt'), 'x');
+  await expect(into(['one'])).rejects.toMatchObject({
+    message: expect.stringContaining('nothing is published here'),
+    next: expect.stringContaining('--first-publish'),
+  });
+  expect(await readdir(tree)).toEqual(['thesis.txt']);
+  await into(['one'], { firstPublish: true });
+  expect(await into(['one'])).toMatchObject({ serial: 1, unchanged: 2 });
+  // Said again, it does no harm.
+  expect(await into(['base'], { firstPublish: true })).toMatchObject({ serial: 2 });
+  await rm(join(tree, 'index.json'));
+  await expect(into(['one'])).rejects.toThrow('nothing is published here');
+});
+
+test('a mirror goes into an empty folder or a mirror, and never back by itself', async () => {
+  const to = join(dir, `mirror${trees}`);
+  const old = join(dir, `old${trees}`);
+  const copy = (from: string, more: object = {}): ReturnType<typeof mirror> =>
+    mirror({
+      tree: openTree(from, openStore()),
+      destination: localDestination(to),
+      keys: keys.trusted,
+      baseUrl: 'https://mirror.example.org',
+      ...more,
+    });
+  await into(['base']);
+  await mirror({ tree: openTree(tree, openStore()), destination: localDestination(old), keys: keys.trusted, baseUrl });
+  await into(['one']);
+  expect(await copy(tree)).toMatchObject({ serial: 2 });
+  await expect(copy(old)).rejects.toThrow('the mirror has index 2, and the tree has 1');
+  expect((await readPublished(openTree(to, openStore()), keys.trusted)).index?.serial).toBe(2);
+  expect(await copy(old, { allowOlder: true })).toMatchObject({ serial: 1 });
+  const other = join(dir, `documents${trees}`);
+  await mkdir(other);
+  await writeFile(join(other, 'thesis.txt'), 'x');
+  await expect(mirror({ tree: openTree(tree, openStore()), destination: localDestination(other), keys: keys.trusted, baseUrl })).rejects.toThrow('it is not a mirror'); // prettier-ignore
+  expect(await readdir(other)).toEqual(['thesis.txt']);
+  // A tree without an index is no tree.
+  await expect(copy(other)).rejects.toThrow('nothing is published here');
+});
+
+test('a mirror has the keyring that was given, whatever the tree has', async () => {
+  const to = join(dir, `mirror${trees}`);
+  await into(['base']);
+  await initKeys(join(dir, 'forger'));
+  const forger = await loadKeys(join(dir, 'forger'), {});
+  const { keyringOf } = await import('../src/pgp.ts');
+  await writeFile(join(tree, 'keys/.current/import-pubring.gpg'), keyringOf([...keys.trusted, ...forger.trusted]));
+  await mirror({ tree: openTree(tree, openStore()), destination: localDestination(to), keys: keys.trusted, baseUrl });
+  expect(await readFile(join(to, 'keys/import-pubring.gpg'))).toEqual(keyringOf(keys.trusted));
+});
+
+test.each([['', 'is not known'], ['extensions.example.org', 'not a valid http(s) URL'], ['ftp://x', 'not a valid http(s) URL'], ['https://x/?y', 'not a valid http(s) URL'], ['https://', 'not a valid http(s) URL']])('a base URL %j is refused before anything is made', async (url, why) => {
+  await expect(into(['one'], { baseUrl: url })).rejects.toThrow(why);
+  expect(await readdir(dir)).not.toContain(`tree${trees}`);
+}); // prettier-ignore
