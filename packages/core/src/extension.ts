@@ -62,7 +62,7 @@ export interface Published {
   readonly signature?: Signature | readonly Signature[];
 }
 
-/** Upstream's own file: `{version}`, `{arch}` (amd64, arm64) and `{machine}` (x86_64, aarch64) are filled in. */
+/** Upstream's own file: `{version}`, `{arch}` and `{goarch}` (amd64, arm64) and `{machine}` (x86_64, aarch64) are filled in. */
 export interface ReleaseOrigin extends Published {
   readonly kind: 'release';
   readonly url: string;

@@ -10,6 +10,7 @@ import { ARCHES, archWords, imageBase, targetName, type Arch, type Target } from
  *   <name>/transfer/<kind>/<channel>.conf    transfer files for systemd-sysupdate, and the same as .transfer
  *   <board>/<release>/flatcar-<name>.raw|gz  the official layout, with sums of its own
  *   keys/import-pubring.gpg, keys/…          public keys
+ *   signatures/<sha256>.gpg                  in buckets: the index's signature by its digest
  */
 export const INDEX = 'index.json';
 export const SUMS = 'SHA256SUMS';
@@ -21,6 +22,12 @@ export const urlPath = (path: string): string => path.split('/').map(encodeURICo
 
 /** Public keys: OpenPGP keys as one binary keyring, roothash certificate, update payload key. */
 export const KEYS = { keyring: 'keys/import-pubring.gpg', certificate: 'keys/roothash.crt', update: 'keys/update-payload-key.pub.pem' };
+
+/**
+ * Signature of the index that has this digest. Where index and signature cannot be replaced in one step it is put before both, so that whoever
+ * reads between the two steps, or after a publisher died there, finds the signature of what is there.
+ */
+export const indexSignaturePath = (sha256: string): string => `signatures/${sha256}.gpg`;
 
 /** Folder of an extension's images for one target, given by its name (`targetName`). */
 export function targetFolder(name: string, target: string): string {
@@ -66,4 +73,4 @@ export function transferPath(name: string, kind: 'portable' | 'release', channel
 }
 
 /** Names that extensions cannot have, because the tree has them: they would share a folder. */
-export const RESERVED: ReadonlySet<string> = new Set(['keys', ...ARCHES.map((arch) => archWords(arch).board)]);
+export const RESERVED: ReadonlySet<string> = new Set(['keys', 'redirects', 'signatures', ...ARCHES.map((arch) => archWords(arch).board)]);

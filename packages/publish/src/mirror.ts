@@ -5,6 +5,8 @@ import { untilNoConflict } from './conflicts.ts';
 import type { Destination } from './destination.ts';
 import { INDEX, KEYS, payloadPath, SIGNATURE, SUMS, targetFolder } from './layout.ts';
 import { goodSignatures, keyringOf } from './pgp.ts';
+import { stageSignature } from './next-index.ts';
+import { putSignature } from './promote.ts';
 import type { Index } from './schema.ts';
 import { stageFile } from './stage.ts';
 import { NoTreeError, readPublished, sha256Of } from './state.ts';
@@ -161,7 +163,9 @@ export async function mirror(options: MirrorOptions): Promise<MirrorResult> {
       if (bytes !== undefined) keyFiles.set(basename(path), bytes);
     }
     await destination.replace('keys', keyFiles);
-    await destination.replace('', await signedPair(INDEX));
+    const top = await signedPair(INDEX);
+    if (!destination.locks) await putSignature(destination, await stageSignature(staging, top));
+    await destination.replace('', top);
     return { where: destination.where, serial: index.serial, images: copied, bytes: total };
   };
   return untilNoConflict(() => destination.publish(copy), options);

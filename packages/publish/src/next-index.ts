@@ -1,10 +1,10 @@
 import { basename } from 'node:path';
 import { sidecarPaths } from '@flatcar/core';
-import { extensionIndexPath, officialBase, packagesPath } from './layout.ts';
+import { extensionIndexPath, INDEX, indexSignaturePath, officialBase, packagesPath, SIGNATURE } from './layout.ts';
 import {
   extensionIndexText, indexText, packagesText, SCHEMA, type ExtensionIndex, type Index, type PublishedFile, type UpdatePackage,
 } from './schema.ts'; // prettier-ignore
-import { stageText, type Staged } from './stage.ts';
+import { stageBytes, stageText, type Staged } from './stage.ts';
 import { sha256Of } from './state.ts';
 
 /** What is to be listed. */
@@ -14,6 +14,8 @@ export interface Listing {
   /** Those that change; the others stay as they are listed. */
   readonly extensions: ReadonlyMap<string, ExtensionIndex>;
   readonly packages: readonly UpdatePackage[];
+  /** Whether the tree has the signature of each index by its digest: that of the one before goes as other files do. */
+  readonly signatures: boolean;
   /** Paths of what is listed no more. */
   readonly gone: readonly string[];
 }
@@ -51,7 +53,14 @@ export async function nextIndex(staging: string, before: Index | undefined, list
   files.push(packages);
   const extensions = [...entries.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
   const listed = new Set([...extensions.map(({ path }) => path), packages.path]);
-  const was = before === undefined ? [] : [...before.extensions.map(({ path }) => path), before.packages.path];
+  const was =
+    before === undefined
+      ? []
+      : [
+          ...before.extensions.map(({ path }) => path),
+          before.packages.path,
+          ...(listing.signatures ? [indexSignaturePath(sha256Of(Buffer.from(indexText(before))))] : []),
+        ];
   const next = (serial: number, superseded: string[]): Index => ({ schema: SCHEMA, serial, baseUrl, origins, extensions, packages: fileOf(packages), superseded }); // prettier-ignore
   if (before !== undefined && indexText(next(before.serial, before.superseded)) === indexText(before))
     return { index: before, isSame: true, files, dropped: [] };
@@ -65,4 +74,10 @@ export async function nextIndex(staging: string, before: Index | undefined, list
     files,
     dropped: (before?.superseded ?? []).filter((path) => !listed.has(path) && !superseded.includes(path)),
   };
+}
+
+/** The signature of a signed index, under the digest of what it signs. */
+export async function stageSignature(staging: string, set: ReadonlyMap<string, Buffer>): Promise<Staged> {
+  const [index = Buffer.alloc(0), signature = Buffer.alloc(0)] = [set.get(INDEX), set.get(`${INDEX}${SIGNATURE}`)];
+  return stageBytes(staging, indexSignaturePath(sha256Of(index)), signature);
 }

@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import { mapParallel } from '@flatcar/core';
-import type { Destination } from './destination.ts';
+import { TakenError, type Destination } from './destination.ts';
 import { publicPem, type PublishKeys } from './keys.ts';
 import { KEYS } from './layout.ts';
 import { keyringOf } from './pgp.ts';
@@ -21,6 +21,8 @@ export interface Promotion {
   readonly extensions: Iterable<ExtensionIndex>;
   /** What the index lists. */
   readonly listed: readonly Staged[];
+  /** The signature of the index by its digest, where index and signature cannot be replaced in one step. */
+  readonly signature: Staged | undefined;
   /** index.json and its signature; undefined when they stay. */
   readonly index: ReadonlyMap<string, Buffer> | undefined;
 }
@@ -51,6 +53,14 @@ async function replaceChanged(destination: Destination, folder: string, files: R
   if (!served.every(Boolean)) await destination.replace(folder, files);
 }
 
+/** Puts the signature of an index under the index's digest. One that is there is as good: of the same index, by another publisher. */
+export async function putSignature(destination: Destination, signature: Staged): Promise<void> {
+  if ((await destination.read(signature.path)) !== undefined) return;
+  await destination.put(signature.path, signature.from, signature).catch((error: unknown) => {
+    if (!(error instanceof TakenError)) throw error;
+  });
+}
+
 /** Makes it all appear: first what nothing points to yet, then what points to it, the index last. */
 export async function promote(destination: Destination, all: Promotion): Promise<void> {
   await mapParallel(
@@ -72,5 +82,6 @@ export async function promote(destination: Destination, all: Promotion): Promise
       await replaceChanged(destination, folder, new Map(files.map(([path, bytes]) => [basename(path), bytes])));
   }
   for (const file of all.listed) await destination.put(file.path, file.from, file);
+  if (all.signature !== undefined) await putSignature(destination, all.signature);
   if (all.index !== undefined) await destination.replace('', all.index);
 }

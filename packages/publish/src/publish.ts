@@ -1,18 +1,19 @@
 import { dirname } from 'node:path';
 import { UserError, type Report } from '@flatcar/core';
 import { untilNoConflict } from './conflicts.ts';
-import type { Destination } from './destination.ts';
+import { ConflictError, type Destination } from './destination.ts';
 import { checkInputs, readInputs, type DeclaredOrigins, type Inputs } from './inputs.ts';
 import type { PublishKeys } from './keys.ts';
 import { INDEX } from './layout.ts';
-import { nextIndex } from './next-index.ts';
+import { nextIndex, stageSignature } from './next-index.ts';
 import { promote } from './promote.ts';
 import type { Retention } from './retire.ts';
 import { indexText } from './schema.ts';
-import { checkListed, signed, signedByUs, signSums } from './sign.ts';
+import { checkServed } from './served.ts';
+import { signed, signedByUs, signSums } from './sign.ts';
 import { checkKeyring } from './signing-policy.ts';
 import { stageAll } from './stage-all.ts';
-import { NoTreeError, readPublished } from './state.ts';
+import { NoTreeError, readPublished, SignatureError } from './state.ts';
 
 export interface PublishOptions {
   /** Images and payload records, or folders that hold them. */
@@ -114,6 +115,7 @@ async function publishOnce(
     origins,
     extensions,
     packages: plan.packages,
+    signatures: !destination.locks,
     gone: [...plan.retired, ...plan.orphans],
   });
   const indexSet = isSame && isOurs ? undefined : await signed(INDEX, indexText(index), keys);
@@ -129,10 +131,11 @@ async function publishOnce(
     sums,
     extensions: extensions.values(),
     listed: files,
+    signature: indexSet === undefined || destination.locks ? undefined : await stageSignature(staging, indexSet),
     index: indexSet,
   });
   for (const { image } of plan.staged) added.add(image.path);
-  if (!destination.locks) await checkListed(destination, extensions.values());
+  if (!destination.locks) await checkServed(destination, keys.trusted, { names: [...extensions.keys()], paths: added });
   await destination.remove(dropped);
   return {
     where: destination.where,
@@ -144,14 +147,22 @@ async function publishOnce(
   };
 }
 
-/** So often, sums whose signature does not fit are taken for those of a publisher at work, and later for what a dead one left. */
+/** So often, sums or an index whose signature does not fit are taken for those of a publisher at work, and later for what a dead one left. */
 const PATIENT_ATTEMPTS = 4;
 
 /**
  * Decides, before anything is made, that there is a tree to publish into. A folder that is empty or not there yet may become one; a bucket
  * without an index, or a folder with other files, may be a typo or a tree that lost its index: the caller must say that it is meant.
  */
-async function checkDestination({ destination, keys, paths, baseUrl, firstPublish = false, withdraw, retire }: PublishOptions): Promise<void> {
+async function checkDestination({
+  destination,
+  keys,
+  paths,
+  baseUrl,
+  firstPublish = false,
+  withdraw,
+  retire,
+}: PublishOptions): Promise<void> {
   const { index } = await readPublished(destination, keys.trusted, { firstPublish: true });
   baseUrlOf(baseUrl, index?.baseUrl);
   if (index !== undefined || (firstPublish && withdraw === undefined && retire === undefined)) return;
@@ -175,7 +186,13 @@ export async function publish(options: PublishOptions): Promise<PublishResult> {
     });
   const added = new Set<string>();
   return untilNoConflict(async (attempt) => {
-    await checkDestination(options);
-    return destination.publish((staging) => publishOnce(options, inputs, staging, attempt, added));
+    try {
+      await checkDestination(options);
+      return await destination.publish((staging) => publishOnce(options, inputs, staging, attempt, added));
+    } catch (error) {
+      // Index and signature are two objects there: one of them may be another publisher's already.
+      if (error instanceof SignatureError && !destination.locks && attempt <= PATIENT_ATTEMPTS) throw new ConflictError(destination.where);
+      throw error;
+    }
   }, options);
 }

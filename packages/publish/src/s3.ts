@@ -184,7 +184,7 @@ export function s3Destination(
     return {
       tag: tagOf(head),
       size: Number(head.headers['content-length']),
-      age: (date('date') || Date.now()) - (date('last-modified') || 0),
+      age: Math.max(0, (date('date') || Date.now()) - (date('last-modified') || 0)),
     };
   }
 

@@ -111,20 +111,3 @@ export async function signSums(
   );
   return result;
 }
-
-/**
- * Checks, where nobody is kept out, that sums list what the index lists: another publisher may have replaced sums that it read before ours were
- * there. A ConflictError then, and the next attempt enters what is missing.
- */
-export async function checkListed(destination: Destination, extensions: Iterable<ExtensionIndex>): Promise<void> {
-  const folders = [...extensions].flatMap((index) => [...foldersOf(index)]);
-  await mapParallel(
-    folders,
-    async ([folder, listed]) => {
-      const path = `${folder}/${SUMS}`;
-      const sums = parseSums((await destination.read(path))?.toString() ?? '', path);
-      if (listed.some((image) => sums.get(basename(image.path)) !== image.sha256)) throw new ConflictError(`${destination.where}/${path}`);
-    },
-    8,
-  );
-}

@@ -37,8 +37,10 @@ export async function stageFile(staging: string, file: string, sha256: string): 
 }
 
 /** Puts a text into the staging folder, under its digest. */
-export async function stageText(staging: string, path: string, text: string): Promise<Staged> {
-  const bytes = Buffer.from(text);
+export const stageText = (staging: string, path: string, text: string): Promise<Staged> => stageBytes(staging, path, Buffer.from(text));
+
+/** Puts bytes into the staging folder, under their digest. */
+export async function stageBytes(staging: string, path: string, bytes: Buffer): Promise<Staged> {
   const sha256 = sha256Of(bytes);
   const from = join(staging, sha256);
   await writeAtomic(from, bytes, PUBLIC_FILE);

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { UserError } from '@flatcar/core';
 import type { PublicKey } from 'openpgp';
-import { extensionIndexPath, INDEX, SIGNATURE } from './layout.ts';
+import { extensionIndexPath, INDEX, indexSignaturePath, SIGNATURE } from './layout.ts';
 import { checkSignatures } from './pgp.ts';
 import {
   parseExtensionIndex,
@@ -32,6 +32,17 @@ export class NoTreeError extends UserError {
       next,
     });
     this.name = 'NoTreeError';
+  }
+}
+
+/** An index without a good signature: of somebody else, tampered with, or (in a bucket) just being replaced. */
+export class SignatureError extends UserError {
+  constructor(where: string, problems: readonly string[]) {
+    super(`the index has no good signature by a known key${problems.length === 0 ? '' : `: ${problems.join('; ')}`}`, {
+      where,
+      next: 'use the keys of whoever publishes this tree; while it is being published, try again',
+    });
+    this.name = 'SignatureError';
   }
 }
 
@@ -76,13 +87,12 @@ export async function readPublished(
     throw new NoTreeError(source);
   }
   if (keys !== undefined) {
-    const signature = (await source.read(`${INDEX}${SIGNATURE}`)) ?? Buffer.alloc(0);
-    const { good, problems } = await checkSignatures(bytes, signature, keys);
-    if (good.size === 0)
-      throw new UserError(`the index has no good signature by a known key${problems.length === 0 ? '' : `: ${problems.join('; ')}`}`, {
-        where: `${where}/${INDEX}`,
-        next: 'use the keys of whoever publishes this tree; while it is being published, try again',
-      });
+    const { good, problems } = await checkSignatures(bytes, (await source.read(`${INDEX}${SIGNATURE}`)) ?? Buffer.alloc(0), keys);
+    if (good.size === 0) {
+      const own = await source.read(indexSignaturePath(sha256Of(bytes)));
+      if (own === undefined || (await checkSignatures(bytes, own, keys)).good.size === 0)
+        throw new SignatureError(`${where}/${INDEX}`, problems);
+    }
   }
   const index = parseIndex(bytes.toString(), `${where}/${INDEX}`);
   return {

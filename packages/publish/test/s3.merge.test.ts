@@ -1,6 +1,6 @@
 // @module-tag full
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hashFile, openStore, selectTargets, type Release } from '@flatcar/core';
@@ -39,6 +39,8 @@ beforeAll(async () => {
   await initKeys(join(dir, 'keys'));
   keys = await loadKeys(join(dir, 'keys'), {});
   for (const version of ['1.0.0', '1.0.1']) await buildDemo(join(dir, version), { version, targets: ['portable', stable] });
+  await buildDemo(join(dir, '2.0.0'), { version: '2.0.0', targets: ['portable'] });
+  await buildDemo(join(dir, 'other-name'), { name: 'other', version: '1.0.0', targets: ['portable'] });
   await buildDemo(join(dir, 'other'), { version: '1.0.0', targets: ['portable'], says: 'something else' });
   await new Promise<void>((resolve, reject) => {
     stopped = withBucket(join(dir, 's3'), async (one) => {
@@ -145,6 +147,23 @@ test('what a dead publish left is replaced when it is old, and may be of one at 
   await utimes(at(path), old, old);
   expect((await into('1.0.0')).added).toContain(path);
   expect(names('demo/portable')).toEqual(['demo-1.0.0-x86-64.raw', 'demo-1.0.1-x86-64.raw']);
+});
+
+test('a publisher that died between the index and its signature leaves a tree that is read, and published into', async () => {
+  await into('1.0.0');
+  const before = await readFile(at('index.json.gpg'));
+  await into('1.0.1');
+  await writeFile(at('index.json.gpg'), before);
+  expect((await readPublished(destination(), keys.trusted)).index?.serial).toBe(2);
+  expect(await into('1.0.1')).toMatchObject({ serial: 2, added: [] });
+  execFileSync('gpgv', ['--quiet', '--keyring', at('keys/import-pubring.gpg'), 'index.json.gpg', 'index.json'], {
+    cwd: at(''),
+    stdio: 'pipe',
+  });
+  // One signature is kept, with that of the index before for whoever still reads it.
+  await into('2.0.0');
+  await into('other-name');
+  expect((await readdir(at('signatures'))).length).toBe(2);
 });
 
 test('six at once, versions of one extension and the first publish of the tree: all are published', async () => {

@@ -178,7 +178,12 @@ async function fileOf(
   // Looking into both architectures' files shows that they have the same programs; what upstream publishes is checked when they are pinned.
   const looked = await Promise.all(
     ARCHES.map(async (one: Arch) => {
-      const words = { version, arch: proposal.arch?.[one] ?? archWords(one).go, machine: archWords(one).machine };
+      const words = {
+        version,
+        arch: proposal.arch?.[one] ?? archWords(one).go,
+        goarch: archWords(one).go,
+        machine: archWords(one).machine,
+      };
       const at = fillWords(urlOf(proposal.asset, github, prefix), words);
       const fetched = await fetchNew(context.store, at, context);
       const fileName = decodeURIComponent(new URL(at).pathname.split('/').at(-1) ?? '');
@@ -202,7 +207,14 @@ async function fileOf(
   const checksumUrl = ['github', 'none'].includes(base.checksum)
     ? undefined
     : new URL(
-        fillWords(base.checksum, { url: x86.at, file: x86.at.split('/').at(-1) ?? '', version, arch: 'amd64', machine: 'x86_64' }),
+        fillWords(base.checksum, {
+          url: x86.at,
+          file: x86.at.split('/').at(-1) ?? '',
+          version,
+          arch: 'amd64',
+          goarch: 'amd64',
+          machine: 'x86_64',
+        }),
         x86.at,
       ).href;
   const { signatures, notes } = await proposeSignatures(

@@ -59,9 +59,9 @@ export function readListing(text: string, where: string): Listing {
   return found;
 }
 
-/** `kustomize/v5.8.0` is version 5.8.0 behind the prefix `kustomize/v`. */
+/** `kustomize/v5.8.0` is version 5.8.0 behind the prefix `kustomize/v`; `v1.33.1+k3s1` is version 1.33.1+k3s1. */
 export function splitTag(tag: string): { prefix: string; version: string } {
-  const [, prefix = '', version = ''] = /^(.*?)(\d+(?:\.\d+)*)$/.exec(tag) ?? [];
+  const [, prefix = '', version = ''] = /^(.*?)(\d+(?:\.\d+)*(?:\+[0-9a-z]+)?)$/.exec(tag) ?? [];
   if (!PLAIN_VERSION.test(version) || /\d\.\d|(?:^|[^a-z])(?:alpha|beta|rc|pre|preview|nightly|dev)[.-]?$/i.test(prefix))
     throw new UserError(`the tag '${tag}' does not end in a plain version`, {
       next: 'pre-releases are not shipped; say --version and --tag-prefix',
@@ -122,17 +122,26 @@ function score(shape: string, name: string): number {
   );
 }
 
+/** A list of checksums of several files. */
+const LIST = /(?:^|[._-])(?:checksums?|sha(?:sums?)?(?:256|512)(?:sums?)?|shasums?)(?:[._-]?(?:sha)?(?:256|512))?(?:\.txt|\.sums?)?$/i;
+
 function checksumOf(files: Readonly<Record<Arch, string>>, { assets }: Listing, generalize: (name: string) => string): string {
   const names = new Set(assets.map(({ name }) => name));
   const both = (suffix: string): boolean => ARCHES.every((arch) => names.has(`${files[arch]}${suffix}`));
   const beside = ['.sha256', '.sha256sum', '.sha256.txt', '.sha512', '.sha512sum'].find(both);
   if (beside !== undefined) return `{url}${beside}`;
-  const lists = [...names].filter((one) =>
-    /(?:^|[._-])(?:checksums?|sha(?:sums?)?(?:256|512)(?:sums?)?|shasums?)(?:[._-]?(?:sha)?(?:256|512))?(?:\.txt|\.sums?)?$/i.test(one),
-  );
+  const isList = (one: string): boolean => LIST.test(one);
+  const lists = [...names].filter(isList);
   const general = lists.filter((one) => !OTHER_SYSTEMS.test(one) && one.match(TOKEN) === null);
   const [list] = general.toSorted((a, b) => Number(!/256/.test(a)) - Number(!/256/.test(b)) || a.length - b.length);
   if (list !== undefined) return generalize(list);
+  // A list for each architecture, named by Go's words for them or by uname's: `sha256sum-amd64.txt`.
+  const isOwn = (one: string): boolean => /^(?:checksums?|sha)/i.test(one) && isList(one.replace(TOKEN, '').replace(/[._-]+(?=\.|$)/, ''));
+  const own = pairs(
+    [...names].filter((one) => !OTHER_SYSTEMS.test(one) && isOwn(one)),
+    TOKEN,
+  ).find(({ tokens }) => ['amd64 arm64', 'x86_64 aarch64'].includes(`${tokens['x86-64']} ${tokens.arm64}`));
+  if (own !== undefined) return generalize(own.shape.replaceAll('\0', own.tokens.arm64 === 'arm64' ? '{goarch}' : '{machine}'));
   const known = ARCHES.every((arch) =>
     assets.some(({ name, digest }) => name === files[arch] && /^sha256:[0-9a-f]{64}$/.test(digest ?? '')),
   );
@@ -193,7 +202,9 @@ export function proposeAssets(listing: Listing, name: string): AssetProposal[] {
       const isGo = words['x86-64'] === 'amd64' && words.arm64 === 'arm64';
       const checksum = checksumOf(files, listing, generalize);
       const list =
-        checksum.startsWith('{url}') || ['github', 'none'].includes(checksum) ? undefined : checksum.replaceAll('{version}', version);
+        checksum.startsWith('{url}') || ['github', 'none'].includes(checksum)
+          ? undefined
+          : checksum.replaceAll('{version}', version).replaceAll('{goarch}', 'amd64').replaceAll('{machine}', 'x86_64');
       return {
         asset: generalize(shape.replaceAll('\0', isMachine ? '{machine}' : '{arch}')),
         ...(isMachine || isGo ? {} : { arch: words }),

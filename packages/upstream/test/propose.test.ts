@@ -114,6 +114,23 @@ describe('what a release offers for both architectures', () => {
     expect(found?.arch).toEqual({ 'x86-64': '', arm64: '-arm64' });
   });
 
+  test('k3s: a version with a plus sign, and a list of checksums for each architecture', () => {
+    expect(proposeAssets(listing('v1.33.1+k3s1', K3S, null), 'k3s')[0]).toMatchObject({
+      asset: 'k3s{arch}',
+      arch: { 'x86-64': '', arm64: '-arm64' },
+      checksum: 'sha256sum-{goarch}.txt',
+    });
+    const other = [
+      'a-linux-x86_64',
+      'a-linux-aarch64',
+      'SHA256SUMS.x86_64',
+      'SHA256SUMS.aarch64',
+      'SHA256SUMS-darwin-amd64',
+      'SHA256SUMS-darwin-arm64',
+    ];
+    expect(proposeAssets(listing('v1.0', other, null), 'a')[0]?.checksum).toBe('SHA256SUMS.{machine}');
+  });
+
   test('without digests at GitHub and without a list nothing is published', () => {
     expect(proposeAssets(listing('v1.0.0', ['a-linux-amd64', 'a-linux-arm64'], null), 'a')[0]?.checksum).toBe('none');
   });
@@ -150,11 +167,12 @@ test.each([
   ['1.2', '', '1.2'],
   ['kustomize/v5.8.0', 'kustomize/v', '5.8.0'],
   ['release-20260914.0', 'release-', '20260914.0'],
+  ['v1.33.1+k3s1', 'v', '1.33.1+k3s1'],
 ])('%s is a version behind a prefix', (tag, prefix, version) => {
   expect(splitTag(tag)).toEqual({ prefix, version });
 });
 
-test.each(['v1.0.0-rc.1', 'nightly', 'v1.2.3-beta'])('%s is not shipped', (tag) => {
+test.each(['v1.0.0-rc.1', 'nightly', 'v1.2.3-beta', 'v1.33.1-rc1+k3s1', 'v1.33.1+k3s-rc1'])('%s is not shipped', (tag) => {
   expect(() => splitTag(tag)).toThrow(/plain version/);
 });
 

@@ -54,7 +54,7 @@ export async function probe(dir: string, plan: Plan, context: UpstreamContext, r
         );
         return { status, said: `${stdout}${stderr}` };
       };
-      const version = new RegExp(`(?<![\\d.])${plan.version.replaceAll('.', String.raw`\.`)}(?!\\d|\\.\\d)`);
+      const version = new RegExp(`(?<![\\d.])${RegExp.escape(plan.version)}(?!\\d|\\.\\d)`);
       const asking = ASKING.find((args) => version.test(run(args).said));
       if (asking !== undefined) return [{ run: [program, ...asking], says: 'version' }];
       for (const args of HELPING) {

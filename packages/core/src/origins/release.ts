@@ -11,11 +11,12 @@ import { pinnedBytes, type DescribeContext, type OriginContext, type OriginDescr
 /** Raised when the same archive is to give other files. */
 const UNPACK_FORMAT = 1;
 
-/** The words of a release URL: version, arch, machine. */
+/** The words of a release URL: version, arch (amd64 and arm64 unless the origin has others), goarch (always those), machine. */
 export function releaseWords(origin: ReleaseOrigin, component: Component, arch: Arch): Record<string, string> {
   return {
     version: component.version,
     arch: origin.arch?.[arch] ?? archWords(arch).go,
+    goarch: archWords(arch).go,
     machine: archWords(arch).machine,
   };
 }
