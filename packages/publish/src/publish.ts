@@ -164,12 +164,13 @@ async function checkDestination({
   retire,
 }: PublishOptions): Promise<void> {
   const { index } = await readPublished(destination, keys.trusted, { firstPublish: true });
+  if (index === undefined) {
+    const needsTree = withdraw !== undefined || retire !== undefined || (paths.length === 0 && !firstPublish);
+    if (needsTree) throw new NoTreeError(destination, 'check the name: this works on a tree that is published already');
+    if (!firstPublish && (await destination.isNew?.()) !== true)
+      throw new NoTreeError(destination, 'check the name; to make this the root of a new tree, pass --first-publish');
+  }
   baseUrlOf(baseUrl, index?.baseUrl);
-  if (index !== undefined || (firstPublish && withdraw === undefined && retire === undefined)) return;
-  if (paths.length === 0 || withdraw !== undefined || retire !== undefined)
-    throw new NoTreeError(destination, 'check the name: this works on a tree that is published already');
-  if ((await destination.isNew?.()) === true) return;
-  throw new NoTreeError(destination, 'check the name; to make this the root of a new tree, pass --first-publish');
 }
 
 /**

@@ -47,7 +47,7 @@ const into = (names: readonly string[], more: Partial<PublishOptions> = {}): Pro
 async function killedAt(dieAt: string, name: string): Promise<void> {
   const { signal, stderr } = await execa(process.execPath, [HELPER, tree, join(dir, 'keys'), join(dir, name)], {
     reject: false,
-    env: { DIE_AT: dieAt, BASE_URL: baseUrl },
+    env: { DIE_AT: dieAt, TREE_URL: baseUrl },
   });
   expect(signal, stderr).toBe('SIGKILL');
 }

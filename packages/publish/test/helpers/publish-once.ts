@@ -16,5 +16,5 @@ const destination: typeof place = {
   },
 };
 process.stdout.write('ready\n');
-await publish({ paths, destination, keys, unsigned: true, ...(process.env['BASE_URL'] ? { baseUrl: process.env['BASE_URL'] } : {}) });
+await publish({ paths, destination, keys, unsigned: true, ...(process.env['TREE_URL'] ? { baseUrl: process.env['TREE_URL'] } : {}) });
 process.stdout.write('done\n');
