@@ -102,6 +102,7 @@ describe('an artifact is refused', () => {
     ["with another extension's folder", (built) => cp(join(folder(built), '..'), join(built, `payload-${ID}/payloads/kubernetes`), { recursive: true }), "it fills 'extension-stager' only"],
     ['with a folder of its own', (built) => mkdir(join(built, `payload-${ID}/keys`)), "it fills 'payloads' and 'outcomes' only"],
     ['with a file that no record has', (built) => writeFile(join(folder(built), 'more.raw'), 'more'), 'no record has this file'],
+    ['with many files', async (built) => Promise.all(Array.from({ length: 20 }, async (_, index) => writeFile(join(folder(built), `${index}.payload.json`), ''))), 'files where it has at most 12'],
     ['with a name that is a command to the runner', (built) => writeFile(join(folder(built), 'a\n::add-mask::x'), ''), 'a name with control characters'],
     ['with two payloads of one kind', async (built) => writeFile(join(folder(built), 'a.payload.json'), await readFile(await recordName(built))), 'a second payload of '],
     ['whose payload is a link', async (built) => {
@@ -143,6 +144,25 @@ test('one extension whose artifact is forged holds back no other', async () => {
 });
 
 describe('outcomes', () => {
+  test.each([
+    ['outcomes-build-hardening-arm64', { step: 'build', job: 'hardening-x86-64', extension: 'hardening' }, 'tells of the job'],
+    ['outcomes-build-hardening-arm64', { step: 'publish', job: 'hardening-arm64', extension: 'hardening' }, 'tells of the step'],
+    ['outcomes-publish-hardening', { step: 'publish', job: 'yq-arm64', extension: 'yq' }, "tells of 'yq'"],
+    ['outcomes-publish-hardening', { step: 'build', job: 'hardening-arm64', extension: 'hardening' }, 'tells of the step'],
+    ['outcomes-bind', { step: 'build', job: 'hardening-arm64', extension: 'hardening' }, 'tells of the step'],
+    ['outcomes-build-hardening-arm64', { step: 'build', job: 'hardening-arm64', extension: 'hardening' }, undefined],
+    ['outcomes-publish-hardening', { step: 'bind', job: 'hardening-arm64', extension: 'hardening' }, undefined],
+    ['outcomes-bind', { step: 'publish', job: 'yq-arm64', extension: 'yq' }, undefined],
+    ['outcomes', { step: 'update', extension: 'yq' }, undefined],
+  ])('in the artifact %s: %j', async (artifact, about, why) => {
+    const folder = await mkdtemp(join(dir, 'artifacts-'));
+    await mkdir(join(folder, artifact));
+    await writeFile(join(folder, artifact, 'a.outcome.json'), JSON.stringify({ ...about, what: '', ok: true }));
+    const { outcomes, rejected } = await readOutcomes(folder);
+    expect(outcomes).toHaveLength(why === undefined ? 1 : 0);
+    expect(rejected.map((one) => one.why)).toEqual(why === undefined ? [] : [expect.stringContaining(why)]);
+  });
+
   const outcome = { step: 'build', job: 'hardening-arm64', extension: 'hardening', what: 'arm64', ok: true };
   test.each([
     ['of another job', { ...outcome, job: 'kubernetes-arm64' }, "the job 'hardening-arm64' tells of the job 'kubernetes-arm64'"],

@@ -1,6 +1,6 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { ManifestSchema, sidecarPaths, UserError, UserErrors, type Manifest, type Payload } from '@flatcar/core';
+import { ManifestSchema, readPayload, sidecarPaths, UserError, UserErrors, type Manifest, type Payload } from '@flatcar/core';
 import * as v from 'valibot';
 import { RESERVED } from './layout.ts';
 import type { Index } from './schema.ts';
@@ -65,8 +65,7 @@ export async function readInputs(paths: readonly string[]): Promise<Inputs> {
   const images = await Promise.all(unique.filter((file) => file.endsWith('.raw')).map(readInput));
   const payloads = new Map<string, Payload>();
   for (const file of unique.filter((one) => one.endsWith('.payload.json'))) {
-    const payload = JSON.parse(await readFile(file, 'utf8')) as Payload;
-    if (typeof payload.key !== 'string') throw new UserError('this is no payload record', { where: file });
+    const payload = await readPayload(file);
     payloads.set(payload.key, payload);
   }
   return { images, payloads };

@@ -34,17 +34,23 @@ export async function writeOutcome(dir: string, outcome: Outcome): Promise<void>
   await writeAtomic(join(dir, `${outcome.step}-${outcome.job ?? outcome.extension}.outcome.json`), `${JSON.stringify(outcome)}\n`);
 }
 
-/** What is wrong with an outcome in an artifact: a job that builds tells of itself and of nothing else. */
-function foreign(outcome: Outcome, file: string): string | undefined {
-  const [, id] = /^(?:payload|outcomes-build)-([^/]+)\//.exec(file) ?? [];
-  if (id === undefined) return undefined;
-  if (outcome.step !== 'build') return `the job '${id}' builds, and tells of the step '${outcome.step}'`;
-  return outcome.job === id ? undefined : `the job '${id}' tells of the job '${outcome.job ?? ''}'`;
+/** What is wrong with an outcome in an artifact of that name: a job tells of itself and of nothing else. */
+function foreign({ step, job, extension }: Outcome, file: string): string | undefined {
+  const [, builds] = /^(?:payload|outcomes-build)-([^/]+)\//.exec(file) ?? [];
+  if (builds !== undefined) {
+    if (step !== 'build') return `the job '${builds}' builds, and tells of the step '${step}'`;
+    return job === builds ? undefined : `the job '${builds}' tells of the job '${job ?? ''}'`;
+  }
+  const [, bindsOrPublishes, publishes] = /^outcomes-(?:(bind)|publish-([^/]+))\//.exec(file) ?? [];
+  if ((bindsOrPublishes ?? publishes) === undefined) return undefined;
+  if (step !== 'bind' && step !== 'publish') return `a job that publishes tells of the step '${step}'`;
+  return publishes === undefined || publishes === extension ? undefined : `the job that publishes '${publishes}' tells of '${extension}'`;
 }
 
 /**
  * Reads all outcomes below a folder, sorted by their files. Artifacts that were downloaded side by side stand in folders of their names; what
- * stands in `payload-<id>/` or `outcomes-build-<id>/` counts for the build of that job only. A file that does not count is given apart, and ends nothing.
+ * stands in `payload-<id>/` or `outcomes-build-<id>/` counts for the build of that job only, in `outcomes-publish-<extension>/` for that extension.
+ * A file that does not count is given apart, and ends nothing.
  */
 export async function readOutcomes(dir: string): Promise<{ outcomes: Outcome[]; rejected: RejectedOutcome[] }> {
   const files = (await Array.fromAsync(glob('**/*.outcome.json', { cwd: dir }))).toSorted();

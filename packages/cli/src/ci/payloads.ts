@@ -20,8 +20,9 @@ export function formatsOf({ targets }: Pick<Job, 'targets'>): Format[] {
 }
 
 /** Names in a folder, sorted; each must be a plain file or folder, as expected: a link leads out of an artifact. */
-async function namesIn(dir: string, expected: 'file' | 'folder'): Promise<string[]> {
+async function namesIn(dir: string, expected: 'file' | 'folder', most = 10): Promise<string[]> {
   const names = (await readdir(dir)).toSorted();
+  if (names.length > most) refuse(dir, `${names.length} ${expected}s where it has at most ${most}`);
   for (const name of names) {
     if (/\p{Cc}/u.test(name)) refuse(dir, 'a name with control characters'); // which would be commands in a log
     const info = await lstat(join(dir, name));
@@ -73,7 +74,9 @@ export async function builtPayloads(built: string, job: Job): Promise<BuiltPaylo
   const payloads = await enter(artifact, ['payloads', 'outcomes']);
   if ((await lstat(payloads).catch(() => undefined)) === undefined) return missing(job.id);
   const folder = await enter(await enter(payloads, [job.extension]), ['payload']);
-  const names = await namesIn(folder, 'file');
+  // A payload and its record each; some more are named one by one.
+  const most = 2 * versionsOf(job).length * formatsOf(job).length + 10;
+  const names = await namesIn(folder, 'file', most);
   const found = new Map<string, BuiltPayload>();
   for (const name of names.filter((one) => one.endsWith(RECORD))) {
     const record = join(folder, name);
