@@ -1,4 +1,5 @@
 import {
+  chmodSync,
   copyFileSync,
   existsSync,
   linkSync,
@@ -22,7 +23,8 @@ const SHARED = ['blobs', ...['tools', 'debian', 'npm-folder', 'go-toolchain', 'g
 function linkTree(from: string, to: string): void {
   const status = lstatSync(from);
   if (status.isDirectory()) {
-    mkdirSync(to, { mode: status.mode, recursive: true });
+    mkdirSync(to, { recursive: true });
+    chmodSync(to, status.mode); // whatever the umask: the store compares modes
     for (const name of readdirSync(from)) linkTree(join(from, name), join(to, name));
   } else if (status.isSymbolicLink()) symlinkSync(readlinkSync(from), to);
   else {
