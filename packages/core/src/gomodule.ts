@@ -1,6 +1,7 @@
 import { chmod, copyFile, glob, readdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, matchesGlob } from 'node:path';
 import { archWords, hostArch } from './arch.ts';
+import { envOf, type Environment } from './env.ts';
 import { messageOf, UserError } from './errors.ts';
 import { exec, networkEnv, type ExecOptions } from './exec.ts';
 import { UnreachableError } from './fetch.ts';
@@ -37,6 +38,20 @@ interface GoMod {
 }
 
 const PASSED_ON = ['GOPROXY', 'GOSUMDB', 'GONOSUMDB', 'GONOPROXY', 'GOPRIVATE', 'GOINSECURE'];
+
+/**
+ * What of the user's environment says how modules are fetched: the settings themselves, and where the file is that `go env -w` writes.
+ * Everything else of GO* (GOROOT of an older Go, GOFLAGS, GOPATH, GOOS…) is for the user's own Go, and would break ours.
+ */
+export function userGoEnv(env: Environment = process.env): Record<string, string> {
+  const names = [...PASSED_ON, 'GOENV', 'GOAUTH', 'XDG_CONFIG_HOME'];
+  const settings = names.flatMap((name): [string, string][] => {
+    const value = envOf(name, env);
+    return value === undefined ? [] : [[name, value]];
+  });
+  // A flag that the file of `go env -w` sets for all commands gives way to one that changes nothing.
+  return { ...Object.fromEntries(settings), GOTOOLCHAIN: 'local', GOFLAGS: '-modcacherw', GOWORK: 'off', GO111MODULE: 'on' };
+}
 
 /** Tells a proxy that cannot be reached from everything else that can go wrong in a download. */
 function asDownloadError(error: unknown, where: string): unknown {
@@ -99,11 +114,9 @@ export async function openGo(store: Store, tools: Tools, report: Report): Promis
   const bootstrap = await tools.bootstrapGo();
   const settings = JSON.parse(
     await exec(bootstrap, ['env', '-json', ...PASSED_ON], {
-      env: Object.fromEntries(
-        Object.entries(process.env).flatMap(([key, value]) =>
-          key.startsWith('GO') && value !== undefined && key !== 'GOFLAGS' ? [[key, value]] : [],
-        ),
-      ),
+      cwd: '/', // a go.mod of a newer Go in the current folder does not count
+      next: 'the Go on PATH does not run: correct it, or take it off PATH; then a pinned one is fetched',
+      env: userGoEnv(),
     }),
   ) as Record<string, string>;
   const proxy = { ...networkEnv(), ...settings };

@@ -29,7 +29,7 @@ export {
 } from './files.ts';
 export { cacheRoot, digestOf, openStore, type Store, type StoreStats } from './store.ts';
 export { AnswerError, dispatcher, fetchBlob, fetchNew, mirrored, UnreachableError, type FetchOptions } from './fetch.ts';
-export { goProgram, goSumDigest, mainPackages, openGo, pinGo, programName, wrapperDir, type GoCommand } from './gomodule.ts';
+export { goProgram, goSumDigest, mainPackages, openGo, pinGo, programName, userGoEnv, wrapperDir, type GoCommand } from './gomodule.ts';
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';
 export { fillWords, releaseWords } from './origins/release.ts';
 export { archiveKind, unpack } from './unpack.ts';

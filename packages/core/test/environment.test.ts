@@ -1,7 +1,10 @@
-import { userInfo } from 'node:os';
-import { resolve } from 'node:path';
-import { cacheRoot, dropEmpty, envOf, homeOf } from '@flatcar/core';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir, userInfo } from 'node:os';
+import { join, resolve } from 'node:path';
+import { cacheRoot, dropEmpty, envOf, homeOf, openGo, openStore, openTools, userGoEnv } from '@flatcar/core';
 import { expect, test } from 'vitest';
+import { checkProxies, connectionAdvice } from '../src/connection.ts';
+import { compileSettings, registrySettings, userRegistry } from '../src/origins/cargo-config.ts';
 
 test('an empty variable is an unset variable', () => {
   expect(envOf('A', { A: '' })).toBeUndefined();
@@ -35,4 +38,80 @@ test("under sudo the store is root's own, unless it is named", ({ skip }) => {
 
 test.for([':', ';', '%', '\n', '\r'])('a store whose path contains %j is refused before a tool fails on it', (character) => {
   expect(() => cacheRoot({ FLATCAR_EXT_CACHE: `/srv/a${character}b` })).toThrow(/the path of the store must not contain/);
+});
+
+test("settings of the user's Go do not reach the pinned one, but for how modules are fetched", async () => {
+  const broken = { GOROOT: '/usr/lib/go-1.11', GOFLAGS: '-nonsense', GOPATH: 'relative', GOOS: 'plan9', GOTOOLCHAIN: 'go9.9.9', GOEXPERIMENT: 'nope', GODEBUG: 'x=y', GOWORK: '/missing/go.work', GOBIN: 'relative', GOMODCACHE: 'relative' }; // prettier-ignore
+  const given = userGoEnv({ ...broken, GOPROXY: 'https://proxy.example', GOPRIVATE: '' });
+  expect(given).toMatchObject({ GOPROXY: 'https://proxy.example', GOTOOLCHAIN: 'local', GOFLAGS: '-modcacherw', GOWORK: 'off' });
+  for (const name of ['GOROOT', 'GOPATH', 'GOOS', 'GOEXPERIMENT', 'GODEBUG', 'GOBIN', 'GOMODCACHE', 'GOPRIVATE'])
+    expect(given).not.toHaveProperty(name);
+  const before = Object.fromEntries(Object.keys(broken).map((name) => [name, process.env[name]]));
+  Object.assign(process.env, broken);
+  try {
+    const store = openStore();
+    const go = await openGo(store, openTools(store), () => undefined);
+    const env = JSON.parse(await go.offline(['env', '-json'])) as Record<string, string>;
+    expect(env).toMatchObject({ GOVERSION: `go${go.record.version}`, GOOS: 'linux', GOEXPERIMENT: '', GOBIN: '' });
+    expect(env['GOROOT']).toContain(store.root);
+    expect(env['GOMODCACHE']).toContain(store.root);
+  } finally {
+    for (const [name, value] of Object.entries(before)) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  }
+});
+
+test("of the user's cargo settings those of the registry count, and what would change bytes is refused by name", async () => {
+  const text = `# mine
+net.offline = false
+build.jobs = 2
+[source.crates-io]
+replace-with = "mirror"
+[source.mirror]
+registry = "sparse+https://mirror.example/"
+[build]
+rustflags = ["-Ctarget-cpu=native"]
+[target.x86_64-unknown-linux-gnu]
+linker = "clang"
+[profile.release]
+opt-level = 0
+[http]
+cainfo = "/etc/ca.pem"
+`;
+  const kept = registrySettings(text);
+  for (const line of ['net.offline', 'replace-with', 'sparse+https', 'cainfo']) expect(kept).toContain(line);
+  for (const line of ['jobs', 'rustflags', 'linker', 'opt-level']) expect(kept).not.toContain(line);
+  expect(compileSettings(text)).toEqual(['build', 'target', 'profile']);
+  expect(compileSettings(kept)).toEqual([]);
+
+  const dir = await mkdtemp(join(tmpdir(), 'cargo-'));
+  try {
+    await mkdir(join(dir, 'home/.cargo'), { recursive: true });
+    await writeFile(join(dir, 'home/.cargo/config.toml'), text);
+    await expect(userRegistry(join(dir, 'home/.cache/store/cargo'))).rejects.toThrow(
+      /\[build\], \[target\], \[profile\] of this file would change/,
+    );
+    await writeFile(join(dir, 'home/.cargo/config.toml'), kept);
+    await userRegistry(join(dir, 'home/.cache/store/cargo'));
+  } finally {
+    await rm(dir, { recursive: true });
+  }
+});
+
+test('a host that cannot be reached is told with the setting that has to do with it', () => {
+  const proxied = { https_proxy: 'http://user:secret@proxy.example:3128', HTTP_PROXY: 'http://other.example' };
+  expect(connectionAdvice('https://a.example/x', new Error('refused'), proxied)).toMatch(
+    /https_proxy names \(http:\/\/proxy\.example:3128\)/,
+  );
+  expect(connectionAdvice('http://a.example/x', new Error('refused'), proxied)).toMatch(/HTTP_PROXY/);
+  expect(connectionAdvice('http://a.example/x', new Error('refused'), { http_proxy: '' })).toMatch(/check the network/);
+  const early = Object.assign(new Error('x'), { code: 'CERT_NOT_YET_VALID' });
+  expect(connectionAdvice('https://a.example/x', new Error('outer', { cause: early }), {})).toMatch(/this machine's clock says \d{4}-/);
+  const unknown = Object.assign(new Error('x'), { code: 'SELF_SIGNED_CERT_IN_CHAIN' });
+  expect(connectionAdvice('https://a.example/x', unknown, {})).toMatch(/NODE_EXTRA_CA_CERTS/);
+  expect(() => checkProxies({ HTTPS_PROXY: 'proxy.example:3128' })).toThrow(/HTTPS_PROXY is not the URL of an HTTP proxy/);
+  expect(() => checkProxies({ http_proxy: 'socks5://proxy.example' })).toThrow(/http_proxy/);
+  expect(() => checkProxies({ http_proxy: '', https_proxy: 'http://proxy.example:3128' })).not.toThrow();
 });

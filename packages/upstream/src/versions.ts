@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { exec, keep, networkEnv, newestFirst, PLAIN_VERSION, UserError, type VersionSource } from '@flatcar/core';
+import { exec, keep, networkEnv, newestFirst, PLAIN_VERSION, UserError, type VersionSource, userGoEnv } from '@flatcar/core';
 import * as v from 'valibot';
 import { archiveOf, once, type UpstreamContext } from './context.ts';
 import { crateVersions } from './cargo.ts';
@@ -85,14 +85,11 @@ interface GoModule {
 
 /** Asks about a module at a version (`latest` for the list). */
 async function goList(query: string, args: readonly string[], { store, tools, signal }: UpstreamContext): Promise<GoModule> {
-  const settings = Object.entries(process.env).flatMap(([key, value]) => (key.startsWith('GO') && key !== 'GOFLAGS' && value !== undefined ? [[key, value]] : [])); // prettier-ignore
   const said = await exec(await tools.bootstrapGo(), ['list', '-m', ...args, '-json', query], {
     cwd: '/',
     env: {
       ...networkEnv(),
-      ...Object.fromEntries(settings),
-      GOTOOLCHAIN: 'local',
-      GO111MODULE: 'on',
+      ...userGoEnv(),
       GOMODCACHE: join(store.root, 'go', 'mod'),
     },
     next: 'check the module in the definition, and the proxy (GOPROXY)',

@@ -1,7 +1,6 @@
 import { copyFile, cp, glob, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { archWords, hostArch } from '../arch.ts';
-import { envOf, homeOf } from '../env.ts';
 import { messageOf, UserError } from '../errors.ts';
 import { exec, networkEnv, type ExecOptions } from '../exec.ts';
 import type { CargoOrigin, Component } from '../extension.ts';
@@ -12,6 +11,7 @@ import type { Tools } from '../tools.ts';
 import { readTree } from '../tree.ts';
 import type { Arch, Material, TreeEntry } from '../types.ts';
 import { unpack } from '../unpack.ts';
+import { userRegistry } from './cargo-config.ts';
 import { compileOnce, pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
@@ -35,13 +35,6 @@ function asDownloadError(error: unknown, where: string): unknown {
   });
 }
 
-/** Cargo runs with a home in the store; the registry is the one that the user's cargo is configured for. */
-async function userConfig(): Promise<string[]> {
-  const home = envOf('CARGO_HOME') ?? join(homeOf() ?? '/', '.cargo');
-  const found = await Array.fromAsync(glob('config{,.toml}', { cwd: home }));
-  return found.slice(0, 1).flatMap((name) => ['--config', join(home, name)]);
-}
-
 /** Cargo with a home of its own, cut off from the user's but for the registry that is configured there. */
 export interface Cargo {
   readonly home: string;
@@ -52,7 +45,7 @@ export interface Cargo {
 export async function openCargo(bin: string, home: string, options: { path?: string; signal?: AbortSignal } = {}): Promise<Cargo> {
   await makeFolder(home);
   const program = join(bin, 'cargo');
-  const config = await userConfig();
+  const config = await userRegistry(home);
   const base = { PATH: options.path ?? `${bin}:/usr/bin:/bin`, CARGO: program, CARGO_HOME: home, ...networkEnv() };
   return {
     home,
