@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { requireMain } from '../src/ci/branch.ts';
+import { requireLasting, requireMain } from '../src/ci/branch.ts';
 import { pipelinePath } from '../src/ci/folders.ts';
 import { JobSchema, parseJson, readMatrix, selectJobs, type Job } from '../src/ci/job.ts';
 import { readOutcomes, writeOutcome, type Outcome } from '../src/ci/outcome.ts';
@@ -41,12 +41,13 @@ describe('a run takes on', () => {
     expect(rest.jobs).toHaveLength(44);
   });
 
-  test('what fits into 1 MiB of outputs in UTF-16', () => {
+  test('what fits into 1 MiB of outputs in UTF-16, and into a variable of a step', () => {
     const versions = Array.from({ length: 200 }, (_, index) => `tool@${index}.0.0`).join(' ');
     const { jobs } = limitJobs(many(256, { versions }));
     expect(jobs.length).toBeLessThan(256);
     const outputs = planOutputs(jobs);
     expect(2 * Object.values(outputs).reduce<number>((sum, value) => sum + String(value).length, 0)).toBeLessThan(1 << 20);
+    expect(String(outputs.jobs).length).toBeLessThan(128 << 10);
   });
 
   test('a matrix for each extension', () => {
@@ -174,6 +175,14 @@ describe('in GitHub Actions', () => {
     expect(err).toContain("this workflow runs on 'refs/pull/7/merge'");
   });
 
+  test('a folder that is gone with the runner is no destination', () => {
+    const env = { GITHUB_ACTIONS: 'true', GITHUB_WORKSPACE: '/home/runner/work/a/a', RUNNER_TEMP: '/home/runner/work/_temp' };
+    for (const to of ['tree', '../tree', '/home/runner/work/a/a', '/home/runner/work/a/a/tree', '/home/runner/work/_temp/tree'])
+      expect(() => requireLasting(to, env), to).toThrow('is gone with it');
+    for (const to of ['s3://bucket/x', '/srv/extensions', '/home/runner/work/a/ab']) requireLasting(to, env);
+    requireLasting('tree', {});
+  });
+
   test('folders of the pipeline are outside of the checkout', () => {
     expect(pipelinePath('built', { GITHUB_ACTIONS: 'true', RUNNER_TEMP: '/tmp/runner' })).toBe('/tmp/runner/built');
     expect(pipelinePath('built', { GITHUB_ACTIONS: 'true', RUNNER_TEMP: '' })).toBe('built');
@@ -184,5 +193,5 @@ describe('in GitHub Actions', () => {
 test.each(['', ' '])("ci publish --to '%s' is refused", async (to) => {
   const { code, err } = await flatcarExt(['ci', 'publish', '--matrix', join(dir, 'none'), '--to', to]);
   expect(code).not.toBe(0);
-  expect(err).toContain('--to is empty');
+  expect(err).toContain('no place is named: the value is empty');
 });

@@ -14,7 +14,7 @@ export interface ToolRecords {
   go(): Promise<ToolRecord>;
 }
 
-/** The tools of this machine: they are installed when they are asked for, and a package that stands in for another is told. */
+/** The tools of this machine: they are installed when they are asked for, and a package that stands in for another is reported. */
 export function installedRecords(tools: Tools, toolchains: Toolchains): ToolRecords {
   const host = hostArch();
   return {

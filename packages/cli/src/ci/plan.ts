@@ -3,8 +3,11 @@ import type { Job } from './job.ts';
 /** A GitHub matrix holds no more jobs (docs.github.com, "Actions limits"). */
 const MATRIX_LIMIT = 256;
 
-/** All outputs of a job hold at most 1 MiB in UTF-16, and they have each job twice: so many characters of jobs leave room. */
-const OUTPUT_LIMIT = 200_000;
+/**
+ * Characters of jobs. All outputs of a job hold at most 1 MiB in UTF-16, and they have each job twice; and a step is given a matrix by a variable,
+ * of which none is longer than 128 KiB (execve(2), MAX_ARG_STRLEN).
+ */
+const OUTPUT_LIMIT = 100_000;
 
 /** What a run takes on, and how many jobs are left for the next one. */
 export interface LimitedJobs {

@@ -1,7 +1,7 @@
 import { UserError } from '@flatcar/core';
 import type { Command } from 'commander';
 import { failureText } from '../../ci/attempt.ts';
-import { requireMain } from '../../ci/branch.ts';
+import { requireLasting, requireMain } from '../../ci/branch.ts';
 import { pipelinePath } from '../../ci/folders.ts';
 import { jobOutcome, readMatrix, selectJobs, type Job } from '../../ci/job.ts';
 import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
@@ -88,7 +88,9 @@ Examples:
     )
     .action(async (flags: Flags) => {
       requireMain(flags.anyBranch);
-      if (flags.to.trim() === '') throw new UserError('--to is empty', { next: 'specify a folder or s3://bucket/prefix' });
+      const { parsePlace } = await import('@flatcar/publish');
+      parsePlace(flags.to, '--to');
+      requireLasting(flags.to);
       const jobs = selectJobs(await readMatrix(flags.matrix), flags);
       const outcomes: Outcome[] = [];
       const subjects: Subject[] = [];
