@@ -2,7 +2,7 @@ import { chmod, mkdir, mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { makePublic, mkdirPublic, PUBLIC_FILE, writeAtomic } from '../src/index.ts';
+import { copyPublic, makePublic, mkdirPublic, PUBLIC_FILE, writeAtomic } from '../src/index.ts';
 
 let dir: string;
 beforeAll(async () => {
@@ -52,4 +52,17 @@ test('a folder that cannot be made is an error at once', async () => {
   await writeFile(join(dir, 'file'), '');
   await expect(mkdirPublic(join(dir, 'file'))).rejects.toThrow('EEXIST');
   await expect(mkdirPublic(join(dir, 'file/below'))).rejects.toThrow('ENOTDIR');
+});
+
+test('a copy of a file that nobody may write can be written by its owner, under any umask', async () => {
+  const blob = join(dir, 'blob');
+  await writeFile(blob, 'blob');
+  await chmod(blob, 0o444);
+  for (const umask of [0o077, 0o000]) {
+    const copy = join(dir, `copy-${umask}`);
+    await withUmask(umask, () => copyPublic(blob, copy));
+    expect(await modeOf(copy)).toBe('644');
+    await writeFile(copy, 'other');
+  }
+  expect(await modeOf(blob)).toBe('444');
 });

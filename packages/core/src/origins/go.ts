@@ -1,10 +1,10 @@
-import { copyFile, cp, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { cp, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { archWords } from '../arch.ts';
 import { UserError } from '../errors.ts';
 import type { Component, GoOrigin } from '../extension.ts';
 import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../gomodule.ts';
-import { hashFile } from '../files.ts';
+import { copyPublic, hashFile } from '../files.ts';
 import { digestOf } from '../store.ts';
 import type { Arch, ToolRecord } from '../types.ts';
 import { compileOnce, pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
@@ -36,7 +36,8 @@ async function copyWithout(go: GoCommand, wrapper: string, module: string, witho
   const copy = join(dest, 'module');
   await cp(await go.offline(['list', '-m', '-f', '{{.Dir}}', module], { cwd: wrapper }), copy, { recursive: true });
   for (const path of without) await rm(join(copy, path));
-  for (const name of ['go.mod', 'go.sum']) await copyFile(join(wrapper, name), join(dest, name));
+  // go.mod is edited below, and may be read-only in the checkout.
+  for (const name of ['go.mod', 'go.sum']) await copyPublic(join(wrapper, name), join(dest, name));
   await go.offline(['mod', 'edit', '-replace', `${module}=./module`], { cwd: dest });
   return dest;
 }

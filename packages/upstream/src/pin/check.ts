@@ -1,7 +1,7 @@
-import { copyFile, mkdtemp, readFile } from 'node:fs/promises';
+import { mkdtemp, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
-  AnswerError, ARCHES, goSumDigest, isPackageLocator, openArchive, openGo, mapParallel, snapshotArchive, UnreachableError, UserError, wrapperDir, type Component, type DebianOrigin, type Extension, type GoCommand, type Pins,
+  copyPublic, AnswerError, ARCHES, goSumDigest, isPackageLocator, openArchive, openGo, mapParallel, snapshotArchive, UnreachableError, UserError, wrapperDir, type Component, type DebianOrigin, type Extension, type GoCommand, type Pins,
 } from '@flatcar/core'; // prettier-ignore
 import { archiveOf, once, type UpstreamContext } from '../context.ts';
 import { proofRank } from '../proof.ts';
@@ -102,7 +102,7 @@ async function checkGoSums(wanted: Wanted, pinned: Bytes, context: UpstreamConte
   report({ type: 'step', text: `comparing the sums of ${origin.module}` });
   await store.withTemp(async (temp) => {
     const dir = await mkdtemp(join(temp, 'module-'));
-    await copyFile(join(wrapper, 'go.mod'), join(dir, 'go.mod'));
+    await copyPublic(join(wrapper, 'go.mod'), join(dir, 'go.mod'));
     const sums = await downloadSums(go, dir, []);
     await go.online(['list', '-m', 'all'], { cwd: dir, env: { GOFLAGS: '-mod=mod -modcacherw' } });
     for (const [key, sum] of readSums(await readFile(join(dir, 'go.sum'), 'utf8').catch(() => ''))) sums.set(key, sum);
