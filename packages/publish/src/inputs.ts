@@ -95,7 +95,13 @@ function objections({ manifest }: Input, origins: DeclaredOrigins): string[] {
 /** Refuses, all at once, what must not be published. */
 export function checkInputs({ images }: Inputs, origins: DeclaredOrigins): void {
   const errors = images.flatMap((input) =>
-    objections(input, origins).map((reason) => new UserError(`not for publishing: ${reason}`, { where: input.file })),
+    objections(input, origins).map(
+      (reason) =>
+        new UserError(`not for publishing: ${reason}`, {
+          where: input.file,
+          next: 'build it for publishing: flatcar-ext build NAME --profile release',
+        }),
+    ),
   );
   const [first] = errors;
   if (first === undefined) return;

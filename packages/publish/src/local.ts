@@ -111,7 +111,10 @@ export function localDestination(dir: string): Destination {
       for (const name of [...files.keys()].toReversed()) await linkTo(`${CURRENT}/${name}`, join(base, name));
       await fsync(base);
       for (const name of await readdir(base)) {
-        if (name !== set && /^\.set-|\.tmp$/.test(name)) await rm(join(base, name), { recursive: true, force: true });
+        const path = join(base, name);
+        // A link to what the set before had and this one has not (a transfer file of a withdrawn version) would lead nowhere.
+        const isStale = !files.has(name) && (await readlink(path).catch(() => undefined)) === `${CURRENT}/${name}`;
+        if (isStale || (name !== set && /^\.set-|\.tmp$/.test(name))) await rm(path, { recursive: true, force: true });
       }
     },
     tree: () => localTree(root),

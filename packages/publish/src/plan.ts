@@ -43,6 +43,14 @@ export interface Skipped {
   readonly why: string;
 }
 
+/** A pinned version whose name was given away when another one was withdrawn. */
+export interface Collision {
+  readonly extension: string;
+  readonly version: string;
+  /** The version that was withdrawn, and replaced under this name. */
+  readonly withdrawn: string;
+}
+
 export interface ReleasePlan {
   /** Of the index that this was computed from; 0 for an empty tree. */
   readonly serial: number;
@@ -50,6 +58,8 @@ export interface ReleasePlan {
   readonly payloads: readonly MissingPayload[];
   readonly images: readonly MissingImages[];
   readonly skipped: readonly Skipped[];
+  /** Pins whose revision must be raised before anything is built of them. */
+  readonly collisions: readonly Collision[];
 }
 
 /** The targets that are published for: any, and the newest release of each channel (of LTS: of each supported major). */
@@ -74,6 +84,18 @@ interface Wanted {
 function successor(byVersion: ReadonlyMap<string, PublishedVersion>, version: string): PublishedVersion | undefined {
   const found = byVersion.get(version);
   return found?.withdrawn === undefined ? found : (successor(byVersion, found.withdrawn.by) ?? found);
+}
+
+/** Names of this extension that a withdrawal has given to the content of another version: a pin of the same name never becomes images. */
+function takenNames({ name, pins, keep: policy }: PlannedExtension, index: ExtensionIndex | undefined): Collision[] {
+  const by = new Map(
+    (index?.versions ?? []).flatMap(({ version, withdrawn }) => (withdrawn === undefined ? [] : [[withdrawn.by, version] as const])),
+  );
+  return keep(policy, Object.keys(pins)).flatMap((upstream): Collision[] => {
+    const version = imageVersion(upstream, pins[upstream]?.revision ?? 0);
+    const withdrawn = by.get(version);
+    return withdrawn === undefined ? [] : [{ extension: name, version, withdrawn }];
+  });
 }
 
 const pick = ({ version, upstream, revision }: PublishedVersion): Omit<Wanted, 'published'> => ({ version, upstream, revision });
@@ -107,11 +129,13 @@ export async function plan(
   const payloads: MissingPayload[] = [];
   const images: MissingImages[] = [];
   const skipped: Skipped[] = [];
+  const collisions: Collision[] = [];
   const formats = [...new Set(targets.map(formatOf))];
   for (const extension of extensions.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
     const { name } = extension;
     // One index at a time: memory is bounded by the largest extension's, not by all.
     const index = await published.extension(name);
+    collisions.push(...takenNames(extension, index));
     for (const { version, upstream, revision, published: there } of wantedVersions(extension, index)) {
       for (const architecture of arches) {
         const has = new Set(there?.images.filter((one) => one.architecture === architecture).map(({ target }) => target));
@@ -146,7 +170,7 @@ export async function plan(
       }
     }
   }
-  return { serial: published.index?.serial ?? 0, targets: targets.map(targetName), payloads, images, skipped };
+  return { serial: published.index?.serial ?? 0, targets: targets.map(targetName), payloads, images, skipped, collisions };
 }
 
 /** A job: versions of one extension on one architecture that lack the same targets, so that none holds back another. Values are arguments. */

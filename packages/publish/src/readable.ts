@@ -1,4 +1,4 @@
-import { lstat, readdir, rm, stat } from 'node:fs/promises';
+import { lstat, readdir, readlink, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makePublic, mapParallel, messageOf, UserError, UserErrors, type Report } from '@flatcar/core';
 
@@ -42,13 +42,18 @@ export async function openToOthers(root: string, extensions: readonly string[], 
         if (LEFTOVER.test(entry.name)) return rm(path, { recursive: true, force: true });
         if (entry.isSymbolicLink()) {
           // Sums and index are links into a folder beside them, which is walked, too.
-          if ((await stat(path).catch(() => undefined)) === undefined)
-            errors.push(
-              new UserError('the link leads nowhere', {
-                where: path,
-                next: 'copy trees with their hidden files and links (rsync -a, cp -a)',
-              }),
-            );
+          if ((await stat(path).catch(() => undefined)) !== undefined) return undefined;
+          const isStale =
+            (await readlink(path)) === `.current/${entry.name}` &&
+            (await stat(join(folder, '.current')).catch(() => undefined)) !== undefined;
+          // Of a file that an earlier version of this program left out of a set.
+          if (isStale) return rm(path, { force: true });
+          errors.push(
+            new UserError('the link leads nowhere', {
+              where: path,
+              next: 'copy trees with their hidden files and links (rsync -a, cp -a)',
+            }),
+          );
           return undefined;
         }
         if ((await open(path)) && entry.isDirectory()) await walk(path, () => true);

@@ -1,4 +1,6 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hashFile, openStore, parseSums, selectTargets, type Release } from '@flatcar/core';
@@ -118,4 +120,25 @@ test('a missing or wrong token is told', async () => {
   await expect(publish({ paths: [join(dir, '1.0.0')], destination: wrong, keys, baseUrl: 'https://one.example.org' })).rejects.toThrow(
     'GitHub answered 401: Bad credentials',
   );
+});
+
+test('the token goes to GitHub only, wherever an answer says that assets are to be sent', async () => {
+  const got: (string | undefined)[] = [];
+  const other = createServer((request, response) => {
+    got.push(request.headers.authorization);
+    response.end('{}');
+  });
+  await new Promise<void>((resolve) => {
+    other.listen(0, '127.0.0.1', resolve);
+  });
+  const forged = await startGithub();
+  forged.uploadsTo = `http://127.0.0.1:${(other.address() as AddressInfo).port}`;
+  try {
+    const destination = githubDestination(localDestination(tree), 'o/r', { GITHUB_TOKEN: 'a token', GITHUB_API_URL: forged.url });
+    await expect(publish({ paths: [join(dir, '1.0.0')], destination, keys, baseUrl: 'https://one.example.org' })).rejects.toThrow('GitHub names a host that is not its own'); // prettier-ignore
+    expect(got).toEqual([]);
+  } finally {
+    forged.close();
+    other.close();
+  }
 });

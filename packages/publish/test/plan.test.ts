@@ -113,3 +113,18 @@ test('supported are portable and the newest release of every channel, of LTS of 
     );
   expect(new Set(names).size).toBe(names.length);
 });
+
+test('a fix under the name that a withdrawal has taken is told, and a higher revision is built', async () => {
+  const withdrawn = { reason: 'it eats data', by: '1.0-1' };
+  const tree = published({
+    name: 'tool',
+    versions: [version('1.0', 1, all()), version('1.0', 0, all(), { withdrawn }), version('0.9', 0, all())],
+  });
+  const planOf = (revision: number): ReturnType<typeof plan> => plan([{ ...tool, pins: pins({ '1.0': revision }) }], targets, tree);
+  expect(await planOf(0)).toMatchObject({ images: [], collisions: [] });
+  expect(await planOf(1)).toMatchObject({ images: [], collisions: [{ extension: 'tool', version: '1.0-1', withdrawn: '1.0' }] });
+  const next = await planOf(2);
+  expect(next.collisions).toEqual([]);
+  expect(next.payloads.every((one) => one.version === '1.0-2')).toBe(true);
+  expect(next.payloads).toHaveLength(4);
+});

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bindTargets, hashFile, openStore, openTools, selectTargets, unpackImage, type Release, type Target } from '@flatcar/core';
@@ -162,4 +162,33 @@ test('a withdrawn version is followed by a higher revision with the content of a
   expect(await readFile(join(out, 'usr/lib/extension-release.d/extension-release.demo'), 'utf8')).toContain('SYSEXT_VERSION_ID=1.0.1-1');
   // Killed after its last step, or asked for twice: it is done.
   expect(await withdraw({ ...ask, version: '1.0.1', content: '1.0.0' })).toMatchObject({ version: '1.0.1-1', added: [] });
+});
+
+test('of two who withdraw at once both end well, and the tree has one replacement', async () => {
+  const place = join(dir, 'twice');
+  await publish({ paths: [join(dir, 'demo-1.0.0'), join(dir, 'demo-1.0.1')], destination: localDestination(place), keys, unsigned: true, baseUrl: 'https://one.example.org' }); // prettier-ignore
+  const destination = localDestination(place);
+  const ask = {
+    name: 'demo',
+    version: '1.0.1',
+    content: '1.0.0',
+    reason: 'x',
+    tree: destination.tree(store),
+    destination,
+    keys,
+    unsigned: true,
+    store,
+    report: () => undefined,
+  };
+  const results = await Promise.all([withdraw(ask), withdraw(ask)]);
+  expect(results.map(({ version }) => version)).toEqual(['1.0.1-1', '1.0.1-1']);
+  const index = await (await readPublished(destination, keys.trusted)).extension('demo');
+  expect(index?.versions.map(({ version }) => version)).toEqual(['1.0.1-1', '1.0.1', '1.0.0']);
+  // The transfer file of the withdrawn version is gone, and no link leads nowhere.
+  expect(await readdir(join(place, 'demo/transfer/portable'))).not.toContain('1.0.1.conf');
+  expect(execFileSync('find', [place, '-xtype', 'l'], { encoding: 'utf8' })).toBe('');
+  // A link that an earlier version of this program left.
+  await symlink('.current/9.9.conf', join(place, 'demo/transfer/portable/9.9.conf'));
+  await publish({ paths: [join(dir, 'other-3.0')], destination, keys, unsigned: true });
+  expect(execFileSync('find', [place, '-xtype', 'l'], { encoding: 'utf8' })).toBe('');
 });

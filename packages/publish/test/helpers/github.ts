@@ -23,6 +23,8 @@ export interface TestGithub {
   releases: Made[];
   /** After so many uploads the next one fails, as a dead connection would. */
   failAfter: number;
+  /** Where answers say that assets are sent to, instead of itself. */
+  uploadsTo?: string;
   close(): void;
 }
 
@@ -65,7 +67,7 @@ export async function startGithub(): Promise<TestGithub> {
       if (request.method === 'POST') {
         const { tag_name, draft } = JSON.parse(body.toString()) as { tag_name: string; draft: boolean };
         const made = { id: Math.floor(Math.random() * 1e9), tag_name, draft, upload_url: '', assets: [] };
-        github.releases.unshift({ ...made, upload_url: `${github.url}/upload/${made.id}{?name,label}` });
+        github.releases.unshift({ ...made, upload_url: `${github.uploadsTo ?? github.url}/upload/${made.id}{?name,label}` });
         return answer(201, shown(github.releases[0] as Made));
       }
       if (found === undefined) return answer(404, { message: 'Not Found' });

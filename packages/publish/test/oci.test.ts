@@ -1,0 +1,93 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openStore } from '@flatcar/core';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { initKeys, loadKeys, localDestination, openTree, publish, pushOci, type PublishKeys } from '../src/index.ts';
+import { buildDemo } from './helpers/demo.ts';
+
+// To whom credentials for a registry are given. A real registry takes images in oci.merge.test.ts.
+let dir: string;
+let keys: PublishKeys;
+let registry: Server;
+let other: Server;
+let host: string;
+let elsewhere: string;
+let realm: (own: string) => string;
+/** What the other host was sent in Authorization. */
+let got: (string | undefined)[];
+
+const listen = async (server: Server): Promise<string> => {
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+};
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'oci-'));
+  await initKeys(join(dir, 'keys'));
+  keys = await loadKeys(join(dir, 'keys'), {});
+  await buildDemo(join(dir, 'one'), { version: '1.0.0', targets: ['portable'] });
+  await publish({ paths: [join(dir, 'one')], destination: localDestination(join(dir, 'tree')), keys, baseUrl: 'https://one.example.org' });
+  registry = createServer((request, response) => {
+    request.resume();
+    const { authorization } = request.headers;
+    if (request.url?.startsWith('/token') === true) return void response.end('{"token":"of the registry"}');
+    if (authorization !== 'Bearer of the registry') return void response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm(`http://${host}/token`)}",service="x"` }).end(); // prettier-ignore
+    if (request.method === 'POST') return void response.writeHead(202, { location: `http://${elsewhere}/upload?x` }).end();
+    response.writeHead(404).end();
+  });
+  other = createServer((request, response) => {
+    got.push(request.headers.authorization);
+    request.resume();
+    response.writeHead(201).end('{"token":"of another"}');
+  });
+  [host, elsewhere] = [await listen(registry), await listen(other)];
+});
+afterAll(async () => {
+  for (const server of [registry, other]) {
+    server.closeAllConnections();
+    server.close();
+  }
+  await rm(dir, { recursive: true, force: true });
+});
+beforeEach(() => {
+  got = [];
+});
+
+const push = (env: Record<string, string> = {}): ReturnType<typeof pushOci> =>
+  pushOci({
+    tree: openTree(join(dir, 'tree'), openStore()),
+    to: `${host}/flatcar`,
+    keys: keys.trusted,
+    env: { OCI_USERNAME: 'user', OCI_PASSWORD: 'password', ...env },
+  });
+
+test.each(['http://{elsewhere}/token', 'https://auth.evil.example/token', 'ftp://x', 'no URL'])(
+  'user and password are not sent to %s',
+  async (where) => {
+    realm = () => where.replace('{elsewhere}', elsewhere);
+    await expect(push()).rejects.toThrow('asks for credentials to be sent to');
+    // Plain http elsewhere stays refused, also when it is named.
+    if (where.includes('elsewhere'))
+      await expect(push({ OCI_TOKEN_HOST: elsewhere })).rejects.toThrow('asks for credentials to be sent to');
+    expect(got).toEqual([]);
+  },
+);
+
+test('an upload that is sent to another host gets no token', async () => {
+  realm = (own) => own;
+  await expect(push()).rejects.toThrow(/the registry answered 404|answered 4/);
+  expect(got.length).toBeGreaterThan(0);
+  expect(new Set(got)).toEqual(new Set([undefined]));
+});
+
+test('empty variables are unset ones', async () => {
+  realm = (own) => own;
+  got = [];
+  await expect(push({ OCI_USERNAME: '', OCI_PASSWORD: '', OCI_TOKEN_HOST: '' })).rejects.toThrow();
+  expect(new Set(got)).toEqual(new Set([undefined]));
+});
