@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { interruptible, UsageError, UserError, UserErrors } from '@flatcar/core';
 import { Command, CommanderError } from 'commander';
 import { Cancelled } from './ask.ts';
@@ -25,6 +27,7 @@ import { addTest } from './commands/test.ts';
 import { addVerify } from './commands/verify.ts';
 import { addWithdraw } from './commands/withdraw.ts';
 import { explanation } from './explain.ts';
+import { REPOSITORY } from './options.ts';
 import { flushOutput, guardOutput, write } from './output.ts';
 
 /** Exit codes, the same for every command. */
@@ -87,8 +90,22 @@ const PATIENCE = 10_000;
 const isUsage = (error: unknown): boolean =>
   error instanceof UsageError || (error instanceof UserErrors && error.errors.length > 0 && error.errors.every(isUsage));
 
+/** Refuses to work on this checkout for somebody who stands in another one: it would be written to without a word. */
+function checkCheckout(): void {
+  for (let at = process.cwd(); ; at = dirname(at)) {
+    const own = join(at, 'packages/cli/bin/flatcar-ext');
+    if (at !== REPOSITORY && existsSync(own))
+      throw new UsageError(`this flatcar-ext works on ${REPOSITORY}, and the current folder belongs to another checkout`, {
+        where: at,
+        next: `run ${own}, or change to another folder`,
+      });
+    if (at === REPOSITORY || at === dirname(at)) return;
+  }
+}
+
 async function perform(args: readonly string[], interrupt: AbortController): Promise<number> {
   try {
+    checkCheckout();
     await interruptible(interrupt.signal, () => program(interrupt.signal).parseAsync(args, { from: 'user' }));
     await flushOutput();
     return EXIT.ok;

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -13,8 +13,9 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 async function run(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  cwd = dir,
 ): Promise<{ code: unknown; out: string; err: string }> {
-  const child = spawn(bin, args, { cwd: dir, env: { ...process.env, FORCE_COLOR: '0', ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(bin, args, { cwd, env: { ...process.env, FORCE_COLOR: '0', ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   let [out, err] = ['', ''];
   child.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
   child.stderr.on('data', (chunk: Buffer) => (err += chunk.toString()));
@@ -63,6 +64,15 @@ describe('wrong usage ends with exit code 2 and says what is right', () => {
     };
     expect((await run(['build', 'nope'], empty)).err).toMatch(/there is no extension 'nope'/);
   });
+});
+
+test('in a folder of another checkout it refuses, and names the one to run', async () => {
+  const other = join(dir, 'other/packages/cli/bin');
+  await mkdir(other, { recursive: true });
+  await writeFile(join(other, 'flatcar-ext'), '');
+  const { code, err } = await run(['list'], {}, join(dir, 'other/packages'));
+  expect(err).toMatch(/the current folder belongs to another checkout[^]*run .*\/other\/packages\/cli\/bin\/flatcar-ext/);
+  expect(code).toBe(2);
 });
 
 test('a file that is not there, or not what it must be, is told by its name', async () => {

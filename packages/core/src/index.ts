@@ -9,6 +9,7 @@ export * from './extension.ts';
 export * from './versions.ts';
 export * from './releases.ts';
 export { DEFAULT_PATH, exec, networkEnv, type ExecOptions } from './exec.ts';
+export { clockProblem } from './clock.ts';
 export { asUserError, describeErrno } from './errno.ts';
 export { interruptible, interruption, throwIfInterrupted, uninterrupted } from './interrupt.ts';
 export { withLock } from './locks.ts';

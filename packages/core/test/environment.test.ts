@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
-import { cacheRoot, dropEmpty, envOf, homeOf, openGo, openStore, openTools, userGoEnv } from '@flatcar/core';
+import { cacheRoot, clockProblem, dropEmpty, envOf, homeOf, openGo, openStore, openTools, userGoEnv } from '@flatcar/core';
 import { expect, test } from 'vitest';
 import { checkProxies, connectionAdvice } from '../src/connection.ts';
 import { compileSettings, registrySettings, userRegistry } from '../src/origins/cargo-config.ts';
@@ -114,4 +114,12 @@ test('a host that cannot be reached is told with the setting that has to do with
   expect(() => checkProxies({ HTTPS_PROXY: 'proxy.example:3128' })).toThrow(/HTTPS_PROXY is not the URL of an HTTP proxy/);
   expect(() => checkProxies({ http_proxy: 'socks5://proxy.example' })).toThrow(/http_proxy/);
   expect(() => checkProxies({ http_proxy: '', https_proxy: 'http://proxy.example:3128' })).not.toThrow();
+});
+
+test('a signature of the future is told as a matter of clocks', () => {
+  const now = new Date('2010-01-01T00:00:00Z');
+  expect(clockProblem(new Date('2026-11-27T00:00:00Z'), now)).toMatch(/signed at 2026-11-27T[^]*clock says 2010-01-01T/);
+  expect(clockProblem(new Date('2010-01-01T00:10:00Z'), now)).toBeUndefined();
+  expect(clockProblem(new Date('2001-01-01T00:00:00Z'), now)).toBeUndefined();
+  expect(clockProblem(undefined, now)).toBeUndefined();
 });

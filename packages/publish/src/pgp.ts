@@ -1,4 +1,4 @@
-import { assertKeyCanSign, messageOf, UserError } from '@flatcar/core';
+import { clockProblem, assertKeyCanSign, messageOf, UserError } from '@flatcar/core';
 import type { PrivateKey, PublicKey } from 'openpgp';
 
 const openpgp = (): Promise<typeof import('openpgp')> => import('openpgp');
@@ -97,10 +97,15 @@ export async function checkSignatures(bytes: Buffer, signature: Buffer, keys: re
     const parsed = await readSignature({ binarySignature: new Uint8Array(signature) });
     const { signatures } = await verify({ message, signature: parsed, verificationKeys: [...keys] });
     for (const { verified } of signatures) verified.catch(() => undefined); // each is awaited below
-    for (const { keyID, verified } of signatures) {
+    for (const { keyID, verified, signature: made } of signatures) {
       const key = keys.find((one) => one.getKeys(keyID).length > 0);
       if (key === undefined) {
         problems.push(`key ${keyID.toHex().toUpperCase()} is not known`);
+        continue;
+      }
+      const clock = clockProblem((await made.catch(() => undefined))?.packets[0]?.created);
+      if (clock !== undefined) {
+        problems.push(clock);
         continue;
       }
       try {

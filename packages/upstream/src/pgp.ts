@@ -1,4 +1,4 @@
-import { assertKeyCanSign, messageOf, shownFingerprint as shown, UserError } from '@flatcar/core';
+import { clockProblem, assertKeyCanSign, messageOf, shownFingerprint as shown, UserError } from '@flatcar/core';
 import type { Key } from 'openpgp';
 
 /** Who may sign. */
@@ -43,6 +43,7 @@ async function readSigners({ keys, fingerprints, where }: Signers): Promise<Key[
 interface Checked {
   readonly keyID: Parameters<Key['getSigningKey']>[0] & { toHex(): string };
   readonly verified: Promise<true>;
+  readonly signature: Promise<{ readonly packets: readonly { readonly created?: Date | null }[] }>;
 }
 
 /** The fingerprint of the pinned key that made one of the signatures; throws when none is good. */
@@ -50,10 +51,15 @@ async function signerOf(signatures: readonly Checked[], keys: readonly Key[], wh
   const next = 'do not pin this: upstream changed its key, or something on the way changed the file';
   const problems: UserError[] = [];
   for (const { verified } of signatures) verified.catch(() => undefined); // each is awaited below, or not needed
-  for (const { keyID, verified } of signatures) {
+  for (const { keyID, verified, signature } of signatures) {
     const key = keys.find((one) => one.getKeys(keyID).length > 0);
     if (key === undefined) {
       problems.push(new UserError(`signed by key ${keyID.toHex().toUpperCase()}, which is not pinned`, { where, next }));
+      continue;
+    }
+    const clock = clockProblem((await signature.catch(() => undefined))?.packets[0]?.created);
+    if (clock !== undefined) {
+      problems.push(new UserError(clock, { where, next: 'set the clock of this machine' }));
       continue;
     }
     try {

@@ -166,6 +166,11 @@ describe('a PGP signature of the file', () => {
     const { proof } = await verify({ signature: pgp({ keys: 'subkey.asc', fingerprints: [withSubkey.getFingerprint()] }) });
     expect(proof).toBe(`signed by PGP 0x${withSubkey.getFingerprint().toUpperCase()}`);
   });
+  test("a signature of the future: this machine's clock is wrong", async () => {
+    const date = new Date(Date.now() + 30 * 86_400_000);
+    world.served.set(`${FILE}.asc`, await detached(content, undefined, { date }));
+    await expect(verify({ signature: pgp() })).rejects.toThrow(/it was signed at \d{4}-.*this machine's clock says/);
+  });
   test('a revoked key', async () => {
     await writeFile(join(world.dir, 'revoked.asc'), revoked.armor());
     world.served.set(`${FILE}.asc`, await detached(content));
