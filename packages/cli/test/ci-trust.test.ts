@@ -105,6 +105,12 @@ describe('an artifact is refused', () => {
     ['with many files', async (built) => Promise.all(Array.from({ length: 20 }, async (_, index) => writeFile(join(folder(built), `${index}.payload.json`), ''))), 'files where it has at most 12'],
     ['with a name that is a command to the runner', (built) => writeFile(join(folder(built), 'a\n::add-mask::x'), ''), 'a name with control characters'],
     ['with two payloads of one kind', async (built) => writeFile(join(folder(built), 'a.payload.json'), await readFile(await recordName(built))), 'a second payload of '],
+    ['whose payload has the name of an image', async (built) => {
+      const record = await recordName(built);
+      const payload = JSON.parse(await readFile(record, 'utf8')) as { file: string };
+      await rename(join(folder(built), payload.file), join(folder(built), 'x.raw'));
+      await writeFile(record, JSON.stringify({ ...payload, file: 'x.raw' }));
+    }, "its file 'x.raw' is not beside it"],
     ['whose payload is a link', async (built) => {
       const name = (await readdir(folder(built))).find((one) => one.endsWith('.squashfs')) ?? '';
       await rename(join(folder(built), name), join(built, 'elsewhere'));

@@ -98,6 +98,6 @@ export const versionsOf = ({ versions }: Job): string[] => versions.split(' ').m
 /** The outcome of a job's step: it failed with `error`, or did not fail. */
 export function jobOutcome(step: Outcome['step'], job: Job, error: string | undefined): Outcome {
   const { id, extension, architecture, versions } = job;
-  const base = { step, job: id, extension, what: `${architecture} ${versions}` };
+  const base = { step, job: id, extension, what: `${architecture} ${versions}`.slice(0, 1000) };
   return error === undefined ? { ...base, ok: true } : { ...base, ok: false, error };
 }

@@ -83,7 +83,8 @@ export async function builtPayloads(built: string, job: Job): Promise<BuiltPaylo
     const payload = await readPayload(record);
     const wrong = mismatch(payload, job);
     if (wrong !== undefined) refuse(record, wrong);
-    if (payload.file.includes('/') || !names.includes(payload.file)) refuse(record, `its file '${payload.file}' is not beside it`);
+    if (payload.file.includes('/') || !payload.file.endsWith(`.${payload.format}`) || !names.includes(payload.file))
+      refuse(record, `its file '${payload.file}' is not beside it`);
     const slot = `${payload.upstream} ${payload.format}`;
     if (found.has(slot)) refuse(record, `a second payload of ${slot}`);
     found.set(slot, { payload, record });

@@ -189,7 +189,12 @@ Examples:
       const { report, done } = await reporter();
       if (job.record.gitCommit === undefined) report({ type: 'notice', text: `the build record names no commit: ${job.noCommit}` });
       const { images, failures } = await buildAll(job, flags, report, signal).finally(done);
-      show(images, flags.json, (made) => text(made, job.targets));
+      const payloads = job.chosen.map(({ loaded: { dir, extension } }) =>
+        join(flags.out === undefined ? join(dir, 'dist') : resolve(flags.out, extension.name), 'payload'),
+      );
+      show(images, flags.json, (made) =>
+        flags.payloadsOnly === true ? `payloads and their records: ${payloads.join(', ')}` : text(made, job.targets),
+      );
       if (failures.length > 0) throw new UserErrors(`${failures.length} of ${job.chosen.length} extensions failed`, failures);
     });
 }
