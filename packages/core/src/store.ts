@@ -3,6 +3,7 @@ import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { chmod, copyFile, lstat, mkdir, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { envOf, homeOf, isSudo, type Environment } from './env.ts';
+import { describeErrno } from './errno.ts';
 import { UserError } from './errors.ts';
 import { fsync, hashFile, makeFolder, writeAtomic } from './files.ts';
 import { throwIfInterrupted } from './interrupt.ts';
@@ -202,6 +203,18 @@ async function touch(path: string): Promise<void> {
   if (Date.now() - atimeMs > TOUCH_MS) await utimes(path, new Date(), mtime);
 }
 
+/** The error for a store that cannot be opened: names the setting, and keeps what is known of the reason. Undefined for our own defects. */
+function unusable(root: string, error: unknown): UserError | undefined {
+  const known = describeErrno(error, root);
+  if (known === undefined) return undefined;
+  const next = 'set FLATCAR_EXT_CACHE to a folder of your own on a local file system';
+  return new UserError(`the store cannot be used: ${known.message}`, {
+    where: known.where ?? root,
+    next: known.next === undefined || known.next.startsWith('use a') ? next : `${known.next}; or ${next}`,
+    cause: error,
+  });
+}
+
 /** Opens the store below a folder, which is made when first needed. */
 export function openStore(root: string = cacheRoot()): Store {
   const temp = join(root, 'temp');
@@ -223,7 +236,9 @@ export function openStore(root: string = cacheRoot()): Store {
       await makeFolder(partials);
       return lock;
     };
-    const beginning = begin();
+    const beginning = begin().catch((error: unknown) => {
+      throw unusable(root, error) ?? error;
+    });
     users.set(root, beginning);
     beginning.catch(() => users.delete(root));
     return beginning;

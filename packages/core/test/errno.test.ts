@@ -61,7 +61,9 @@ describe('system calls on files', () => {
   });
 
   test('a store below a path that cannot be made ends at once, too', async () => {
-    expect((await thrown(() => openStore('/proc/x').stats())).message).toMatch(/no folder can be made here/);
+    const refused = await thrown(() => openStore('/proc/x').stats());
+    expect(refused.message).toMatch(/the store cannot be used: no folder can be made here/);
+    expect(refused.next).toMatch(/set FLATCAR_EXT_CACHE/);
   });
 
   test('files of another user are told with whose they are and how to get them back', async ({ skip }) => {
