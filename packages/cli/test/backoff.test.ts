@@ -58,8 +58,8 @@ beforeAll(async () => {
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 beforeEach(async () => {
-  fake = new FakeGitHub();
-  github = await fake.start('https://github.test');
+  fake = await FakeGitHub.start();
+  ({ github } = fake);
   notices = [];
 });
 afterEach(() => fake.stop());
@@ -190,7 +190,7 @@ describe('what the issues say', () => {
   });
 
   test('that cannot be read holds nothing back, with a notice', async () => {
-    fake.refuse = () => [503, 'down'];
+    fake.refuse(() => [503, 'down']);
     expect(await begin()).toHaveLength(2);
     expect(notices).toEqual(['no build is held back, as the issues cannot be read: GitHub answered 503: down']);
   });

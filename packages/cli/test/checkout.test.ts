@@ -89,10 +89,9 @@ test('ci update: each by itself; one whose upstream cannot be reached holds back
 }, 600_000);
 
 test('ci update in a workflow: outcomes of all steps outside of the checkout, pull requests for news only, and no token in a child', async () => {
-  const fake = new FakeGitHub();
-  const server = join(dir, 'server');
-  const github = await fake.start(server);
-  const bare = join(server, 'owner/repo.git');
+  const bare = join(dir, 'server/owner/repo.git');
+  const fake = await FakeGitHub.start(dirname(bare));
+  const { github } = fake;
   const bin = join(checkout, 'packages/cli/bin/flatcar-ext');
   const seen = join(dir, 'seen');
   // A stand-in for bump alone, whose upstreams cannot be had here: bird and docker have news, gvisor fails half-way, btop has none.
@@ -119,8 +118,8 @@ esac
   await git('push', '--quiet', bare, 'HEAD:refs/heads/main');
   const temp = await mkdtemp(join(dir, 'runner-'));
   const env = {
-    GITHUB_ACTIONS: 'true', RUNNER_TEMP: temp, GITHUB_API_URL: github.api, GITHUB_SERVER_URL: server, GITHUB_REPOSITORY: 'owner/repo', GITHUB_RUN_ID: '1',
-    GITHUB_REF_NAME: 'main', GITHUB_TOKEN: 'secret', UPDATE_TOKEN: 'secret', AWS_SECRET_ACCESS_KEY: 'secret', GITHUB_STEP_SUMMARY: '',
+    GITHUB_ACTIONS: 'true', RUNNER_TEMP: temp, GITHUB_API_URL: github.api, GITHUB_SERVER_URL: github.server, GITHUB_REPOSITORY: 'owner/repo', GITHUB_RUN_ID: '1',
+    GITHUB_REF_NAME: 'main', GITHUB_TOKEN: github.token, UPDATE_TOKEN: 'secret', AWS_SECRET_ACCESS_KEY: 'secret', GITHUB_STEP_SUMMARY: '',
   }; // prettier-ignore
   try {
     const { exitCode, all } = await ci(['update', 'hardening gvisor docker bird btop'], env);
@@ -132,32 +131,31 @@ esac
     expect(fake.pulls.map(({ title }) => title)).toEqual(['Shared components: newer versions', 'bird: newer versions']);
     expect(fake.pulls[1]?.body).toContain('`bird 1.0.0 → 1.0.1`');
     expect(await exec('git', ['diff', '--name-only', 'main', 'update/bird'], { cwd: bare })).toBe('extensions/bird/pins.json');
-    expect(await readFile(seen, 'utf8')).not.toMatch(/secret/);
+    expect(await readFile(seen, 'utf8')).not.toMatch(/secret|ghs_/);
     // Upstream's releases can be read without a token, and nothing else.
     expect(all).toContain('GET /repos/some/project/releases 404');
     expect(all).toContain('POST /repos/owner/repo/pulls 403');
     expect(all).toContain('GET /repos/owner/repo/issues 403');
     expect(all).toContain('GET /user 403');
     expect(await git('status', '--short')).toBe('');
-    fake.changes = [];
+    fake.changes();
     await ci(['update', 'hardening gvisor docker bird btop'], env);
-    expect(fake.changes).toEqual([]);
+    expect(fake.changes()).toEqual([]);
     const told = await ci(['report', '--workflow', 'update', '--results', '{"update":{"result":"failure"}}'], env);
     expect(told.exitCode).toBe(1);
     expect(fake.issues.map(({ title }) => title)).toEqual(['gvisor: update fails']);
     expect((await ci(['update', 'gvisor', '--limit', '0'], env)).exitCode).toBe(2);
     expect((await ci(['update', 'no-such'], env)).exitCode).toBe(2);
   } finally {
-    fake.stop();
+    await fake.stop();
     await git('reset', '--quiet', '--hard', 'HEAD~1');
   }
 }, 600_000);
 
 test('ci update with automerge: a real bump of a patch release is merged by GitHub, and one of a minor release is not', async () => {
-  const fake = new FakeGitHub();
-  const server = join(dir, 'server-automerge');
-  const github = await fake.start(server);
-  const bare = join(server, 'owner/repo.git');
+  const bare = join(dir, 'server-automerge/owner/repo.git');
+  const fake = await FakeGitHub.start(dirname(bare));
+  const { github } = fake;
   // Stands in for all upstream hosts: https://host/path is asked of <mirror>/host/path.
   const served = new Map<string, string>();
   const upstream = createServer((request, response) => {
@@ -178,7 +176,7 @@ test('ci update with automerge: a real bump of a patch release is merged by GitH
     await mkdir(dirname(join(checkout, name)), { recursive: true });
     await writeFile(join(checkout, name), text);
   };
-  const env = { GITHUB_API_URL: github.api, GITHUB_GRAPHQL_URL: github.graphql, GITHUB_SERVER_URL: server, GITHUB_REPOSITORY: 'owner/repo', GITHUB_REF_NAME: 'main', GITHUB_TOKEN: 'secret', FLATCAR_EXT_MIRROR: mirror, FLATCAR_EXT_BOT: '', UPDATE_AUTOMERGE: 'true' }; // prettier-ignore
+  const env = { GITHUB_API_URL: github.api, GITHUB_GRAPHQL_URL: github.graphql, GITHUB_SERVER_URL: github.server, GITHUB_REPOSITORY: 'owner/repo', GITHUB_REF_NAME: 'main', GITHUB_TOKEN: github.token, FLATCAR_EXT_MIRROR: mirror, FLATCAR_EXT_BOT: '', UPDATE_AUTOMERGE: 'true' }; // prettier-ignore
   const update = async (): Promise<string> => {
     const { exitCode, all } = await ci(['update', 'tiny', '--outcomes', join(dir, 'outcomes-automerge')], env);
     expect(exitCode, all).toBe(0);
@@ -210,12 +208,12 @@ export default defineExtension({
     await update();
     expect(fake.pulls[0]?.body).toContain('**Merged automatically**');
     expect(fake.pulls[0]?.body).toContain('`tiny 1.2.3 → 1.2.4`');
-    expect(fake.pulls[0]?.auto_merge).toEqual({});
+    expect(fake.pulls[0]?.auto_merge).toEqual({ merge_method: 'squash' });
     // A person takes it back: the same versions do not set it again.
     fake.pulls[0]!.auto_merge = null;
-    fake.changes = [];
+    fake.changes();
     await update();
-    expect(fake.changes).toEqual([]);
+    expect(fake.changes()).toEqual([]);
 
     fake.pulls[0]!.auto_merge = {};
     release('1.3.0');
@@ -224,7 +222,7 @@ export default defineExtension({
     expect(fake.pulls[0]?.body).toContain('- `1.2.3 → 1.3.0 is not a patch release`');
     expect(fake.pulls[0]?.auto_merge).toBeNull();
   } finally {
-    fake.stop();
+    await fake.stop();
     upstream.closeAllConnections();
     upstream.close();
     await git('reset', '--quiet', '--hard', 'HEAD~1');
@@ -232,10 +230,10 @@ export default defineExtension({
 }, 600_000);
 
 test('ci plan: what failed not long ago is held back and told, until --retry; without an answer of GitHub nothing is', async () => {
-  const fake = new FakeGitHub();
-  const { api } = await fake.start('https://github.test');
+  const fake = await FakeGitHub.start();
+  const { api, token } = fake.github;
   const file = join(dir, 'plan.json');
-  const env = { GITHUB_API_URL: api, GITHUB_REPOSITORY: 'owner/repo', GITHUB_TOKEN: 'secret' };
+  const env = { GITHUB_API_URL: api, GITHUB_REPOSITORY: 'owner/repo', GITHUB_TOKEN: token };
   const plan = async (...more: string[]): Promise<{ all: string; ids: string[]; held: string[] }> => {
     const { exitCode, all } = await ci(['plan', 'ripgrep', '--out', file, ...more], env);
     expect(exitCode, all).toBe(0);
@@ -252,11 +250,11 @@ test('ci plan: what failed not long ago is held back and told, until --retry; wi
     expect(held).toMatchObject({ ids: ['ripgrep-x86-64'], held: ['ripgrep-arm64'] });
     expect(held.all).toMatch(/ripgrep-arm64 is held back until 20\d\d-.*: it failed 6 times/);
     expect(await plan('--retry')).toMatchObject({ ids: ['ripgrep-x86-64', 'ripgrep-arm64'], held: [] });
-    fake.refuse = () => [500, 'down'];
+    fake.refuse(() => [500, 'down']);
     const down = await plan();
     expect(down.held).toEqual([]);
     expect(down.all).toContain('no build is held back, as the issues cannot be read: GitHub answered 500: down');
   } finally {
-    fake.stop();
+    await fake.stop();
   }
 }, 600_000);

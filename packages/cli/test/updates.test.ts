@@ -72,8 +72,8 @@ beforeEach(async () => {
   await git(checkout, 'add', '--all');
   await git(checkout, 'commit', '--quiet', '--message', 'first');
   await git(checkout, 'push', '--quiet', bare, 'main');
-  fake = new FakeGitHub();
-  github = await fake.start(server);
+  fake = await FakeGitHub.start(join(server, 'owner'));
+  ({ github } = fake);
   outcomes = [];
   told = [];
 });
@@ -85,8 +85,8 @@ describe('pull requests', () => {
     expect(await branches()).toEqual(['update/a', 'update/c']);
     expect(await filesOf('update/a')).toEqual(['extensions/a/CHANGELOG.md', 'extensions/a/pins.json']);
     expect(fake.pulls).toMatchObject([
-      { head: 'update/a', base: 'main', title: 'a: newer versions' },
-      { head: 'update/c', base: 'main' },
+      { head: { ref: 'update/a' }, base: { ref: 'main' }, title: 'a: newer versions' },
+      { head: { ref: 'update/c' }, base: { ref: 'main' } },
     ]);
     expect(outcomes).toEqual([['a', undefined], ['b', undefined], ['c', undefined]]); // prettier-ignore
     expect(told).toContain('b: nothing new');
@@ -162,8 +162,10 @@ describe('pull requests', () => {
       },
     });
     expect(await branches()).toEqual(['update/a']);
-    expect(await readFile(seen, 'utf8').catch(() => '')).not.toMatch(/secret|extraheader/i);
-    expect(await readFile(join(checkout, '.git/config'), 'utf8')).not.toMatch(/secret|extraheader/);
+    const said = await readFile(seen, 'utf8').catch(() => '');
+    expect(said).not.toMatch(/extraheader/i);
+    for (const form of [github.token, Buffer.from(`x-access-token:${github.token}`).toString('base64')]) expect(said).not.toContain(form);
+    expect(await readFile(join(checkout, '.git/config'), 'utf8')).not.toMatch(/ghs_|extraheader/);
   });
 
   test('a shallow checkout, as actions/checkout makes it, is pushed from', async () => {
@@ -183,14 +185,14 @@ describe('pull requests', () => {
 describe('the next run', () => {
   beforeEach(async () => {
     await update({ a: bump('a', '1.1', '2026-11-27') });
-    fake.changes = [];
+    fake.changes();
   });
 
   test('with the same versions pushes nothing and says nothing, though a day has passed', async () => {
     const before = await tipOf('update/a');
     await update({ a: bump('a', '1.1', '2026-11-28') });
     expect(await tipOf('update/a')).toBe(before);
-    expect(fake.changes).toEqual([]);
+    expect(fake.changes()).toEqual([]);
     expect(told.at(-1)).toContain('has these versions already');
   });
 
@@ -207,7 +209,7 @@ describe('the next run', () => {
     await update({ a: bump('a', '1.2') });
     expect(fake.pulls).toHaveLength(1);
     expect(await git(bare, 'show', 'update/a:extensions/a/pins.json')).toContain('1.2');
-    expect(fake.changes).toEqual(['PATCH /repos/owner/repo/pulls/1']); // what it was recorded for
+    expect(fake.changes()).toEqual(['PATCH /repos/owner/repo/pulls/1']); // what it was recorded for
   });
 
   test('leaves commits of a person alone, on top of its own or in their place', async () => {
@@ -237,7 +239,7 @@ describe('the next run', () => {
     for (const isThere of [true, false]) {
       if (!isThere) await git(bare, 'update-ref', '-d', 'refs/heads/update/a');
       await update({ a: bump('a', '1.1', '2026-12-24') });
-      expect(fake.changes).toEqual([]);
+      expect(fake.changes()).toEqual([]);
       expect(told.at(-1)).toContain('was closed with the same versions; it stays closed');
     }
     expect(await branches()).toEqual([]);
@@ -256,7 +258,7 @@ describe('the next run', () => {
   });
 
   test('opens the pull request that could not be opened before, without pushing again', async () => {
-    fake.pulls = [];
+    fake.pulls.length = 0;
     const before = await tipOf('update/a');
     await update({ a: bump('a', '1.1') });
     expect(fake.pulls).toHaveLength(1);
@@ -268,7 +270,6 @@ describe('the next run', () => {
     const other = await git(checkout, 'commit-tree', 'HEAD^{tree}', '-p', 'HEAD', '-m', 'other');
     await git(checkout, 'push', '--quiet', bare, `${other}:refs/heads/other`);
     await writeFile(join(bare, 'hooks/pre-receive'), `#!/bin/sh\nexit 0\n`, { mode: 0o755 });
-    fake.refuse = () => undefined;
     const { withRemote } = await import('../src/ci/remote.ts');
     const { openCheckout, commitChange } = await import('../src/ci/checkout.ts');
     const opened = await openCheckout(checkout);
@@ -297,10 +298,10 @@ describe('locks that extensions share', () => {
     expect(await branches()).toEqual(['update/c', `update/${SHARED_STEP}`]);
     expect(await filesOf(`update/${SHARED_STEP}`)).toEqual(['a', 'b'].flatMap((name) => [`extensions/${name}/CHANGELOG.md`, `extensions/${name}/pins.json`]).concat(lock)); // prettier-ignore
     expect(await git(bare, 'rev-parse', `update/${SHARED_STEP}~1`)).toBe(await tipOf('main'));
-    expect(fake.pulls.map(({ head }) => head)).toEqual([`update/${SHARED_STEP}`, 'update/c']); // the shared one first
-    fake.changes = [];
+    expect(fake.pulls.map(({ head }) => head.ref)).toEqual([`update/${SHARED_STEP}`, 'update/c']); // the shared one first
+    fake.changes();
     await update({ a: sharing('a', '1.1'), b: sharing('b', '1.1'), c: bump('c', '1.1') }, steps);
-    expect(fake.changes).toEqual([]);
+    expect(fake.changes()).toEqual([]);
   });
 
   test('an extension that could share but changes only its own has its own pull request', async () => {
@@ -319,7 +320,7 @@ describe('locks that extensions share', () => {
 
 describe('what GitHub refuses', () => {
   test('a job that may not open pull requests stops at the first, and says which setting it takes', async () => {
-    fake.refuse = (method, path) => (method === 'POST' && path.endsWith('/pulls') ? [403, 'GitHub Actions is not permitted to create or approve pull requests.'] : undefined); // prettier-ignore
+    fake.settings.actionsMayOpenPulls = false;
     await expect(update({ a: bump('a', '1.1'), b: bump('b', '1.1') })).rejects.toThrow('not permitted to create or approve');
     expect(outcomes).toHaveLength(1);
     expect(outcomes[0]?.[1]).toContain('Settings, Actions, General');
@@ -328,7 +329,7 @@ describe('what GitHub refuses', () => {
   });
 
   test('another refusal is the one of its extension', async () => {
-    fake.refuse = (method, path) => (method === 'POST' && path.endsWith('/pulls') ? [422, 'Validation Failed'] : undefined);
+    fake.refuse((method, path) => (method === 'POST' && path.endsWith('/pulls') ? [422, 'Validation Failed'] : undefined));
     await update({ a: bump('a', '1.1'), b: bump('b', '1.1') });
     expect(outcomes.map(([name, error]) => [name, error?.split('\n')[0]])).toEqual([['a', 'GitHub answered 422: Validation Failed'], ['b', 'GitHub answered 422: Validation Failed']]); // prettier-ignore
   });
