@@ -1,4 +1,4 @@
-import { lstat, readdir, readlink, rm, stat } from 'node:fs/promises';
+import { lstat, readdir, readlink, realpath, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makePublic, mapParallel, messageOf, UserError, UserErrors, type Report } from '@flatcar/core';
 
@@ -17,7 +17,8 @@ const isOfTree = (name: string): boolean =>
  * could not read: a web server would answer 403 for it. Looks at the root, at what the tree consists of, and at the folders of `extensions`;
  * other files below the root are not touched. What a dead process left beside files is removed.
  */
-export async function openToOthers(root: string, extensions: readonly string[], report: Report = () => undefined): Promise<void> {
+export async function openToOthers(dir: string, extensions: readonly string[], report: Report = () => undefined): Promise<void> {
+  const root = await realpath(dir); // the folder may be a link
   const errors: UserError[] = [];
   const open = async (path: string): Promise<boolean> => {
     try {

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chmod, chown, lstat, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, chown, lstat, mkdir, mkdtemp, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { hashFile, openStore, selectTargets, UserErrors, type Release } from '@flatcar/core';
@@ -89,6 +89,10 @@ test('a tree that was made with strict modes is readable after the next publish,
   await mkdir(join(tree, 'private'), { mode: 0o700 });
   await writeFile(join(tree, 'private/htpasswd'), 'x', { mode: 0o600 });
   await withUmask(0o077, () => into(tree, '1.0.1'));
+  // The same through a link.
+  await chmod(tree, 0o700);
+  await symlink(tree, join(dir, 'link'));
+  await into(join(dir, 'link'), '1.0.1');
   const found = await listing(tree);
   expect(found.get('private')).toBe('700');
   expect(found.get('private/htpasswd')).toMatch(/^600/);

@@ -1,10 +1,23 @@
 import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hashFile, selectTargets, type Target } from '@flatcar/core';
+import { hashFile, openStore, selectTargets, type Target } from '@flatcar/core';
 import { mergeTest, SYSUPDATES, updated, withHost, withNginx, type Host, type Updated } from '@flatcar/testing';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
-import { beginRotation, finishRotation, initKeys, loadKeys, localDestination, publish, transferText, type Channel } from '../src/index.ts';
+import {
+  beginRotation,
+  finishRotation,
+  initKeys,
+  loadKeys,
+  localDestination,
+  nodeConfig,
+  openTree,
+  parseWanted,
+  publish,
+  readPublished,
+  transferText,
+  type Channel,
+} from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
 
 // The real systemd-sysupdate against a real tree, served by the real nginx.
@@ -15,6 +28,8 @@ beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'sysupdate-'));
   for (const version of ['1.0.0', '1.0.1', '1.1.0', '2.0.0'])
     await buildDemo(join(dir, `images-${version}`), { version, targets: ['portable', stable] });
+  for (const version of ['1.33.1+k3s1', '1.33.1+k3s2'])
+    await buildDemo(join(dir, `images-k3s-${version}`), { name: 'k3s', version, targets: ['portable', stable] });
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
@@ -77,6 +92,36 @@ describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, r
         expect(await node.sysupdate('update')).toMatch(/No update needed|newest version is already installed/i);
       }),
     { small: systemd === '257' },
+  );
+
+  mergeTest('a version with a plus sign is listed, installed, updated and pinned, and fetched by the URL that Ignition has', () =>
+    onNode(async (host, url) => {
+      const { add, keysDir } = await newTree('tree', url);
+      await add('k3s-1.33.1+k3s1');
+      const tree = join(dir, 'served/tree');
+      const take = async (channel: string): Promise<string> => {
+        const transfer = await readFile(join(tree, `k3s/transfer/release/${channel}.conf`), 'utf8');
+        node = await updated(host, 'k3s', join(tree, 'keys/import-pubring.gpg'), transfer);
+        expect(await node.sysupdate('list'), channel).toMatch(/1\.33\.1\+k3s1.*candidate|k3s.*candidate/);
+        await node.sysupdate('update');
+        return (await node.installed()).join(' ');
+      };
+      expect(await take('latest')).toBe('k3s-1.33.1+k3s1-4593.2.5-x86-64.raw');
+      await add('k3s-1.33.1+k3s2');
+      await node.sysupdate('update');
+      expect(await node.current('k3s-4593.2.5.raw')).toBe('k3s-1.33.1+k3s2-4593.2.5-x86-64.raw');
+      expect(await take('1.33')).toBe('k3s-1.33.1+k3s2-4593.2.5-x86-64.raw');
+      expect(await take('1.33.1+k3s1')).toBe('k3s-1.33.1+k3s1-4593.2.5-x86-64.raw');
+
+      const { trusted } = await loadKeys(keysDir, {});
+      const published = await readPublished(openTree(`${url}/tree`, openStore()), trusted);
+      const { config } = await nodeConfig({ wanted: [parseWanted('k3s')], targets: [stable], arch: 'x86-64', baseUrl: `${url}/tree`, minimal: true, stager: false }, (name) => published.extension(name), Buffer.alloc(0)); // prettier-ignore
+      const [file] = config.files;
+      const source = file !== undefined && 'source' in file.contents ? file.contents.source : '';
+      expect(source).toContain('%2B');
+      await writeFile(join(dir, 'got.raw'), Buffer.from(await (await fetch(source)).arrayBuffer()));
+      expect(await hashFile(join(dir, 'got.raw'))).toBe(await hashFile(join(tree, 'k3s/4593.2.5/k3s-1.33.1+k3s2-4593.2.5-x86-64.raw')));
+    }),
   );
 
   mergeTest('portable images, the patch-only channel, and a pinned version', () =>
