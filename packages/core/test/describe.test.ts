@@ -86,6 +86,18 @@ describe('what a record says of its inputs', () => {
     expect(fields).toEqual(['components[0].materials[0].sha256', 'key']);
   });
 
+  test('a payload that the other kind of machine built is computed by its tools', async () => {
+    const kubernetes = await loadExtension(join(repository, 'extensions/kubernetes'));
+    const asked = { ...request, version: Object.keys(kubernetes.pins)[0] ?? '' };
+    for (const host of ARCHES) {
+      const claims = await describePayload(kubernetes, asked, host);
+      expect(await checkClaims({ ...payloads[0], ...claims } as Payload, kubernetes, asked)).toEqual([]);
+      // Its tools are its own: those of the other kind beside them are those of no machine.
+      const mixed = { ...payloads[0], ...claims, tools: [...claims.tools].toReversed() } as Payload;
+      expect(await checkClaims(mixed, kubernetes, asked)).not.toEqual([]);
+    }
+  });
+
   test('a payload that names another origin of its definition is computed by that, and is not publishable', async () => {
     const kubernetes = await loadExtension(join(repository, 'extensions/kubernetes'));
     const asked = { ...request, version: Object.keys(kubernetes.pins)[0] ?? '' };
