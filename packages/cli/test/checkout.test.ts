@@ -197,7 +197,7 @@ export default defineExtension({
 `,
     );
     release('1.2.3');
-    const pinned = await execa(join(checkout, 'packages/cli/bin/flatcar-ext'), ['pin', 'tiny', '--license', 'tiny=MIT', '--mirror', mirror], { all: true, reject: false }); // prettier-ignore
+    const pinned = await execa(join(checkout, 'packages/cli/bin/flatcar-ext'), ['pin', 'tiny', '--license', 'tiny=MIT', '--mirror', mirror], { cwd: checkout, all: true, reject: false }); // prettier-ignore
     expect(pinned.exitCode, pinned.all).toBe(0);
     await git('add', '--all');
     await git('commit', '--quiet', '--message', 'tiny');
