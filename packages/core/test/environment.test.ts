@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import { cacheRoot, clockProblem, dropEmpty, envOf, homeOf, openGo, openStore, openTools, userGoEnv } from '@flatcar/core';
@@ -46,20 +46,24 @@ test("settings of the user's Go do not reach the pinned one, but for how modules
   expect(given).toMatchObject({ GOPROXY: 'https://proxy.example', GOTOOLCHAIN: 'local', GOFLAGS: '-modcacherw', GOWORK: 'off' });
   for (const name of ['GOROOT', 'GOPATH', 'GOOS', 'GOEXPERIMENT', 'GODEBUG', 'GOBIN', 'GOMODCACHE', 'GOPRIVATE'])
     expect(given).not.toHaveProperty(name);
+  // The Go that is asked for these settings gets them, and nothing else of the user's.
+  const dir = await mkdtemp(join(tmpdir(), 'go-'));
+  const go = join(dir, 'go');
+  await writeFile(go, `#!/bin/sh\nenv >${join(dir, 'env')}\nexit 1\n`, { mode: 0o755 });
   const before = Object.fromEntries(Object.keys(broken).map((name) => [name, process.env[name]]));
   Object.assign(process.env, broken);
   try {
-    const store = openStore();
-    const go = await openGo(store, openTools(store), () => undefined);
-    const env = JSON.parse(await go.offline(['env', '-json'])) as Record<string, string>;
-    expect(env).toMatchObject({ GOVERSION: `go${go.record.version}`, GOOS: 'linux', GOEXPERIMENT: '', GOBIN: '' });
-    expect(env['GOROOT']).toContain(store.root);
-    expect(env['GOMODCACHE']).toContain(store.root);
+    const store = openStore(join(dir, 'store'));
+    await expect(openGo(store, { ...openTools(store), bootstrapGo: async () => go }, () => undefined)).rejects.toThrow(/go failed/);
+    const seen = await readFile(join(dir, 'env'), 'utf8');
+    expect(seen).toMatch(/^GOTOOLCHAIN=local$/m);
+    expect(seen).not.toMatch(/^(?:GOROOT|GOPATH|GOOS|GOEXPERIMENT|GODEBUG|GOBIN|GOMODCACHE)=|nonsense|missing/m);
   } finally {
     for (const [name, value] of Object.entries(before)) {
       if (value === undefined) delete process.env[name];
       else process.env[name] = value;
     }
+    await rm(dir, { recursive: true });
   }
 });
 

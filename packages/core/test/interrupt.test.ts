@@ -54,7 +54,19 @@ test('what a program leaves in the background ends with it', async () => {
   expect(await running(mark)).toEqual([]);
 });
 
-test('a signal ends packing through the tools, and leaves no temporary folder', async () => {
+test('a signal ends what makes a result, and leaves no temporary folder', async () => {
+  const root = join(dir, 'busy');
+  const store = openStore(root);
+  const making = (): Promise<unknown> =>
+    store.result('made', 'key', (fresh) => exec('sh', ['-c', `while :; do :; done; : ${fresh}`]).then(() => undefined));
+  expect(await interrupted(async () => (await running(join(root, 'temp'))).length > 0, making)).toBeLessThan(2000);
+  expect(await running(join(root, 'temp'))).toEqual([]);
+  expect(await readdir(join(root, 'temp'))).toEqual([]);
+});
+
+test('a signal ends packing through the tools', async ({ skip }) => {
+  const there = await readdir(join(cacheRoot(), 'results/tools')).catch(() => []);
+  if (there.length === 0) return skip('skipped: the image tools are not in the store yet');
   const root = join(dir, 'store');
   const tools = openTools(openStore(cacheRoot()));
   const tree = join(dir, 'tree');
