@@ -18,7 +18,7 @@ npm run test:affected [-- OPTIONS]     the same, and every test of the packages 
 npm run test:all [-- OPTIONS]          everything, on both architectures; hours where nothing is in the store yet
 
   FILE...          run only files whose path contains one of these, with all their tests
-  --project NAME   run only this project, with all its tests: unit, docs, merge, machine, workflows or ubuntu; may be repeated
+  --project NAME   run only this project: unit, docs, merge, machine, workflows or ubuntu; may be repeated
   --base REV       test:affected: compare with this commit (default: origin/main, else main)
   --dry-run        list what would run
   -h, --help       print this help
@@ -77,12 +77,10 @@ function partsOf({ extensions, packages, projects }: Affected): Part[] {
 }
 
 async function partsFor({ all, affected: byChange, base, project, files }: Arguments): Promise<Part[]> {
-  if (files.length > 0 || project !== undefined) {
-    const projects = project ?? PROJECTS;
-    return [{ title: [...projects, ...files].join(' '), projects, files }];
-  }
-  if (all) return [{ title: 'everything', projects: PROJECTS, machines: { releases: ['stable', 'beta'], arches: ['x86-64', 'arm64'] } }];
-  const usual: Part = { title: 'what every change must pass', projects: USUAL, tags: '!full' };
+  if (files.length > 0) return [{ title: files.join(' '), projects: project ?? PROJECTS, files }];
+  const machines = { releases: ['stable', 'beta'], arches: ['x86-64', 'arm64'] };
+  if (all) return [{ title: 'everything', projects: project ?? PROJECTS, machines }];
+  const usual: Part = { title: 'what every change must pass', projects: project ?? USUAL, tags: '!full' };
   return byChange ? [usual, ...partsOf(await affected(base ?? (await defaultBase())))] : [usual];
 }
 
