@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { exec } from '@flatcar/core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { buildContext, gitCommit, remoteUrl } from '../src/build-context.ts';
+import { buildContext, gitCommit, remoteUrl, whyNoCommit } from '../src/build-context.ts';
 
 let dir: string;
 let commit: string;
@@ -68,6 +68,18 @@ describe('the commit of a build record', () => {
   test('is not known where there is no git', async () => {
     const none = await mkdtemp(join(tmpdir(), 'no-git-'));
     expect(await gitCommit(none)).toBeUndefined();
+    expect(await whyNoCommit(none)).toBe('the folder has no .git');
+    // What git says of a repository that it cannot read; and that there is no git at all.
+    await writeFile(join(none, '.git'), 'gitdir: /no/such/folder');
+    expect(await gitCommit(none)).toBeUndefined();
+    expect(await whyNoCommit(none)).toMatch(/^git says: fatal: not a git repository: .*\/no\/such\/folder/);
+    const { PATH } = process.env;
+    process.env['PATH'] = none;
+    try {
+      expect(await whyNoCommit(none)).toBe("'git' is not installed");
+    } finally {
+      process.env['PATH'] = PATH;
+    }
     await rm(none, { recursive: true });
   });
 });

@@ -258,3 +258,15 @@ test('ci plan: what failed not long ago is held back and told, until --retry; wi
     await fake.stop();
   }
 }, 600_000);
+
+test('a checkout that git cannot read: a notice with its words, and no image for publishing', async () => {
+  const away = join(dir, 'git-away');
+  await rename(join(checkout, '.git'), away);
+  try {
+    const { exitCode, all } = await execa(join(checkout, 'packages/cli/bin/flatcar-ext'), ['build', 'hardening', '--profile', 'release'], { cwd: dir, all: true, reject: false }); // prettier-ignore
+    expect(all).toMatch(/the build record would name no commit: the folder has no \.git[^]*--profile fast/);
+    expect(exitCode).toBe(1);
+  } finally {
+    await rename(away, join(checkout, '.git'));
+  }
+});
