@@ -1,5 +1,5 @@
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import {
   bindTargets, catalogue, digestOf, imageVersion, nearest, openTools, selectTargets, UserError, type Report, type SignKeys, type Store, type Target,
 } from '@flatcar/core'; // prettier-ignore
@@ -96,7 +96,8 @@ async function bindReplacement(
     const { payload: before, file } = await restorePayload(tree, index, { version: content, arch, format }, temp);
     const version = imageVersion(bad.upstream, revision);
     const key = digestOf({ step: 'withdraw', from: before.key, version });
-    const payload = { ...before, key, version, upstream: bad.upstream, revision };
+    // A published record names no file.
+    const payload = { ...before, key, version, upstream: bad.upstream, revision, file: basename(file) };
     const targets = of.map(({ target }) => targetOf(target, format));
     await bindTargets(payload, file, targets, {
       out,
