@@ -34,8 +34,8 @@ export default defineConfig({
           maxWorkers: availableParallelism(),
           isolate: false,
           globalSetup: 'packages/testing/src/unit-store.ts',
-          testTimeout: 60_000,
-          hookTimeout: 120_000,
+          testTimeout: 180_000, // a machine may be busy with other work
+          hookTimeout: 300_000,
           env,
         },
       },
