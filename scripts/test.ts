@@ -119,9 +119,9 @@ async function runPart({ title, projects, tags, files = [], machines }: Part, in
 }
 
 /** Makes in the background what merge tests and machines stand on, which only root can; gives its end. */
-async function prepare(temp: string): Promise<void> {
+async function prepare(what: readonly string[], temp: string): Promise<void> {
   const log = join(temp, 'prepare.log');
-  const code = await run('nice', ['node', 'packages/testing/src/prepare.ts'], { [LEDGER]: join(temp, 'ledger') }, log);
+  const code = await run('nice', ['node', 'packages/testing/src/prepare.ts', ...what], { [LEDGER]: join(temp, 'ledger') }, log);
   // The tests that need it try again, and fail by themselves.
   if (code !== 0 && code !== 143) console.error(`the Debian that tests stand on could not be made:\n${await readFile(log, 'utf8')}`);
 }
@@ -144,14 +144,14 @@ async function main(): Promise<number> {
   const started = Date.now();
   try {
     process.env[LEDGER] = join(temp, 'ledger');
-    const isRoot = process.getuid?.() === 0;
-    const prepared =
-      isRoot && parts.some(({ tags, projects }) => tags === '!full' || projects.includes('machine')) ? prepare(temp) : undefined;
+    const projects = new Set(parts.flatMap((part) => (part.files === undefined ? part.projects : [])));
+    const needed = [...(projects.has('merge') ? ['root'] : []), ...(projects.has('machine') ? ['stand-in'] : [])];
+    const prepared = process.getuid?.() === 0 && needed.length > 0 ? prepare(needed, temp) : undefined;
     const reports: Report[] = [];
     for (const [index, part] of parts.entries()) reports.push(await runPart(part, index, temp));
     children.forEach((child) => child.kill());
     await prepared;
-    const ran = new Set(parts.flatMap(({ projects }) => projects));
+    const ran = new Set(parts.flatMap((part) => part.projects));
     const absent = chosen.files.length > 0 || chosen.project !== undefined ? [] : PROJECTS.filter((name) => !ran.has(name));
     const ledger = readLedger(await readFile(join(temp, 'ledger'), 'utf8').catch(() => ''));
     console.log(summarize(reports, ledger, absent, (Date.now() - started) / 1000));
