@@ -195,3 +195,9 @@ test.each(['', ' '])("ci publish --to '%s' is refused", async (to) => {
   expect(code).not.toBe(0);
   expect(err).toContain('no place is named: the value is empty');
 });
+
+test('a folder for outcomes or digests that cannot be made is an error at once', async () => {
+  const outcome: Outcome = { step: 'build', extension: 'hardening', what: '', ok: true };
+  await expect(writeOutcome('/proc/x/outcomes', outcome)).rejects.toThrow('ENOENT');
+  await expect(writeSubjects('/proc/x/subjects', [])).rejects.toThrow('ENOENT');
+});

@@ -1,6 +1,6 @@
-import { glob, lstat, mkdir, readFile } from 'node:fs/promises';
+import { glob, lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { messageOf, writeAtomic } from '@flatcar/core';
+import { makeFolder, messageOf, writeAtomic } from '@flatcar/core';
 import * as v from 'valibot';
 import { JobIdSchema, NameSchema } from './job.ts';
 
@@ -30,7 +30,7 @@ export interface RejectedOutcome {
 
 /** Writes an outcome into a folder that a later job collects: a file for each step of each job, so that none replaces another. */
 export async function writeOutcome(dir: string, outcome: Outcome): Promise<void> {
-  await mkdir(dir, { recursive: true });
+  await makeFolder(dir);
   await writeAtomic(join(dir, `${outcome.step}-${outcome.job ?? outcome.extension}.outcome.json`), `${JSON.stringify(outcome)}\n`);
 }
 

@@ -1,6 +1,6 @@
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ManifestSchema, sidecarPaths, UserError, writeAtomic, type Manifest } from '@flatcar/core';
+import { makeFolder, ManifestSchema, sidecarPaths, UserError, writeAtomic, type Manifest } from '@flatcar/core';
 import * as v from 'valibot';
 import { formatsOf } from './payloads.ts';
 import { versionsOf, type Job } from './job.ts';
@@ -16,7 +16,7 @@ export interface Subject {
 
 /** Writes digests as sha256sum does, in files `subjects-<n>.sha256` of at most 1024 lines each; gives their number. */
 export async function writeSubjects(dir: string, subjects: readonly Subject[], limit = SUBJECT_LIMIT): Promise<number> {
-  await mkdir(dir, { recursive: true });
+  await makeFolder(dir);
   for (const name of await readdir(dir)) if (/^subjects-\d+\.sha256$/.test(name)) await rm(join(dir, name));
   const files = Math.ceil(subjects.length / limit);
   for (let at = 0; at < files; at += 1) {
