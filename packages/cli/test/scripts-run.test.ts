@@ -100,6 +100,17 @@ test('a failed installation, and programs that do not run, are told with the rea
   expect(await isThere('node_modules/.installed')).toBe(false);
 });
 
+test('a checkout of somebody else in which nothing is installed names its owner', async () => {
+  await chmod(dir, 0o755);
+  await chmod(root, 0o555);
+  const said = await run(['true'], {}, root, process.getuid?.() === 0 ? { uid: 65_534 } : {});
+  expect(said).toMatchObject({ code: 1, out: '' });
+  expect(said.err).toMatch(
+    /^error: what this checkout needs is not installed, and \S+ cannot write here\n  at: .*\n  do: run scripts\/run true once as its owner/,
+  );
+  await chmod(root, 0o755);
+});
+
 test("the user's settings of Node do not reach the repository's", async () => {
   const env = { NODE_OPTIONS: '--no-strip-types --require /missing.js', NODE_PATH: '/nowhere', NODE_PRESERVE_SYMLINKS: '1' };
   const { out } = await run(['sh', '-c', 'echo "${NODE_OPTIONS-unset} ${NODE_PATH-unset} ${NODE_PRESERVE_SYMLINKS-unset}"'], env);
