@@ -1,3 +1,13 @@
+// Runs the files of .github/workflows by nektos/act in host mode. What act does unlike GitHub, and how that is covered:
+// - called workflows: a failure of one ends the run, results of a matrix replace each other, conditions come after the matrix: github.patch.
+// - permissions: github.patch gives each job a token that names what it may do, and refuses a called workflow that asks for more than its
+//   caller has; the fake GitHub (@flatcar/testing) refuses what the token may not do.
+// - environments: github.patch gives a job the secrets of its environment only, and a called workflow those that its caller passes on. That
+//   deployments are limited to main is a setting of the repository (docs/releases.md); jobs with keys ask for main themselves, which is tested.
+// - concurrency: one run at a time here. The buckets' conditional writes are tested in packages/publish; actionlint reads the keys.
+// - timeout-minutes of jobs are ignored: a job that is cut off is tested as one that ends without outcomes.
+// - actions cannot be fetched here: those of actions/ follow the same rules. Their versions are not compared with GitHub's.
+// - runners: both architectures are this machine, and all jobs share a home, as self-hosted ones do; each has a workspace of its own.
 import { spawn } from 'node:child_process';
 import { chmod, copyFile, cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -120,9 +130,9 @@ interface LogLine {
 /** `report`; of a matrix `extension hardening`, of a called workflow `build hardening-x86-64` and `publish hardening`. */
 function labelOf({ job = '', jobID = '', matrix }: LogLine): string {
   const [caller = '', ...inner] = job.trim().split('/');
-  const { id, ...others } = matrix ?? {};
+  const { id, what, ...others } = matrix ?? {};
   if (inner.length === 2) return `${jobID} ${typeof id === 'string' ? id : caller.replace(/-\d+$/, '')}`;
-  return [jobID, ...Object.values(others).map(String)].join(' ');
+  return [jobID, ...(typeof what === 'string' ? [what] : Object.values(others).map(String))].join(' ');
 }
 
 /** Lines of a file that act reads secrets and variables from. */

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { WorkflowRun } from './act.ts';
 import { CATALOGUE } from './checkout.ts';
 import { addFixture, type Fixture } from './fixture.ts';
+import { RunTable } from './table.ts';
 import { openWorld, type Trigger, type World } from './world.ts';
 
 const bin = join(import.meta.dirname, '../../bin/flatcar-ext');
@@ -49,7 +50,9 @@ const raise = (extension: string): Promise<void> =>
   world.clone.json<Record<string, { revision: number }>>(`extensions/${extension}/pins.json`, (pins) =>
     Object.fromEntries(Object.entries(pins).map(([version, pin]) => [version, { ...pin, revision: pin.revision + 1 }])),
   );
-const release = (trigger: Trigger = { event: 'schedule' }): Promise<WorkflowRun> => world.run('release.yml', trigger);
+const table = new RunTable('release');
+const release = (title: string, trigger: Trigger = { event: 'schedule' }): Promise<WorkflowRun> =>
+  table.run(world, title, () => world.run('release.yml', trigger));
 const HARDENING = {
   'extension hardening': 'success',
   'build hardening-arm64': 'success',
@@ -72,25 +75,25 @@ describe('a release', () => {
   test('does nothing without variables, as in a fork', async () => {
     const before = { ...world.variables };
     for (const name of Object.keys(before)) delete world.variables[name];
-    const run = await release();
+    const run = await release('no variables are set, as in a fork');
     Object.assign(world.variables, before);
     expect(resultsOf(run), run.log).toEqual({ plan: 'skipped', extension: 'skipped', bind: 'skipped', report: 'skipped' });
   });
 
   test('does nothing on another branch', async () => {
-    const run = await release({ ref: 'attack' });
+    const run = await release('by hand, on another branch', { ref: 'attack' });
     expect(resultsOf(run), run.log).toMatchObject({ plan: 'skipped', report: 'skipped' });
   });
 
   test('fails where nothing is published, unless it is the first; an issue says so', async () => {
-    const run = await release();
+    const run = await release('nothing was ever published');
     expect(resultsOf(run), run.log).toEqual({ plan: 'failure', extension: 'skipped', bind: 'skipped', report: 'failure' });
     expect(openIssues()).toEqual(['release run fails']);
     expect(await world.published()).toEqual([]);
   });
 
   test('publishes an empty repository for the first time, and closes the issue', async () => {
-    const run = await release({ inputs: { 'first-publish': 'true' } });
+    const run = await release('the first publish, by hand', { inputs: { 'first-publish': 'true' } });
     expect(resultsOf(run), run.log).toEqual({ plan: 'success', bind: 'skipped', report: 'success', ...HARDENING, ...TOOL });
     expect(openIssues()).toEqual([]);
     expect(await imagesOf('tool')).toHaveLength(6); // portable and two releases, for both architectures
@@ -99,7 +102,7 @@ describe('a release', () => {
   });
 
   test('has nothing to do the second time', async () => {
-    const run = await release();
+    const run = await release('again, nothing to do');
     expect(resultsOf(run), run.log).toEqual({ plan: 'success', extension: 'skipped', bind: 'skipped', report: 'success' });
   });
 
@@ -109,7 +112,7 @@ describe('a release', () => {
       ...releases.filter(({ number }) => number === '4593.2.5').map((one) => ({ ...one, number: '4593.2.6' })),
     ]);
     await world.clone.push('Flatcar 4593.2.6');
-    const run = await release({ event: 'push' });
+    const run = await release('a new Flatcar release is merged', { event: 'push' });
     expect(resultsOf(run), run.log).toEqual({ plan: 'success', extension: 'skipped', bind: 'success', report: 'success' });
     expect(
       (await imagesOf('tool')).filter((name) => name.includes('4593.2.6')),
@@ -124,7 +127,7 @@ describe('a release', () => {
     await tool.pin('1.1.0');
     await tool.take(true);
     await world.clone.push('hardening again, tool 1.1.0');
-    const run = await release({ event: 'push' });
+    const run = await release('two changes are merged; upstream of `tool` is down', { event: 'push' });
     expect(resultsOf(run), run.log).toEqual({
       plan: 'success',
       bind: 'skipped',
@@ -142,14 +145,14 @@ describe('a release', () => {
   });
 
   test('does not begin again at once what failed', async () => {
-    const run = await release();
+    const run = await release('an hour later');
     expect(resultsOf(run), run.log).toEqual({ plan: 'success', extension: 'skipped', bind: 'skipped', report: 'success' });
     expect(openIssues()).toEqual(['tool: release fails']);
   });
 
   test('is repeated by hand, and the issue is closed', async () => {
     await tool.take(false);
-    const run = await release({ inputs: { extensions: 'tool', retry: 'true' } });
+    const run = await release('by hand, with `retry`; upstream is there again', { inputs: { extensions: 'tool', retry: 'true' } });
     expect(resultsOf(run), run.log).toEqual({ plan: 'success', bind: 'skipped', report: 'success', ...TOOL });
     expect(openIssues()).toEqual([]);
     expect(await imagesOf('tool')).toHaveLength(16);
@@ -158,7 +161,10 @@ describe('a release', () => {
   test('whose publish job dies is a failure, and no issue is closed by it', async () => {
     await raise('hardening');
     await world.clone.push('hardening again');
-    const run = await release({ event: 'push', env: { STANDIN_DOWNLOAD_DIES: 'payload-hardening' } });
+    const run = await release('a change is merged; the publish job dies', {
+      event: 'push',
+      env: { STANDIN_DOWNLOAD_DIES: 'payload-hardening' },
+    });
     expect(resultsOf(run), run.log).toEqual({
       plan: 'success',
       bind: 'skipped',
@@ -172,7 +178,7 @@ describe('a release', () => {
   });
 
   test('publishes although attestations fail, and an issue says so', async () => {
-    const run = await release({ env: { STANDIN_ATTEST_FAILS: 'yes' } });
+    const run = await release('an hour later; Sigstore is down', { env: { STANDIN_ATTEST_FAILS: 'yes' } });
     expect(resultsOf(run), run.log).toEqual({
       plan: 'success',
       bind: 'skipped',
@@ -187,11 +193,11 @@ describe('a release', () => {
 
   test('is planned for nothing when the published tree is forbidden: 403 is not an empty tree', async () => {
     world.web.answer = 403;
-    const run = await release();
+    const run = await release('`PUBLISHED_URL` answers 403');
     world.web.answer = undefined;
     expect(resultsOf(run), run.log).toEqual({ plan: 'failure', extension: 'skipped', bind: 'skipped', report: 'failure' });
     expect(openIssues()).toEqual(['release run fails']);
-    const after = await release();
+    const after = await release('it answers again');
     expect(resultsOf(after), after.log).toMatchObject({ plan: 'success', report: 'success' });
     expect(openIssues()).toEqual([]);
   });
@@ -217,7 +223,8 @@ function fingerprints(file: string): string[] {
 }
 
 describe('the published tree', () => {
-  const tree = (inputs: Readonly<Record<string, string>>): Promise<WorkflowRun> => world.run('tree.yml', { inputs });
+  const tree = (title: string, inputs: Readonly<Record<string, string>>): Promise<WorkflowRun> =>
+    table.run(world, title, () => world.run('tree.yml', { inputs }));
   const fine = { tree: 'success', report: 'success' };
   const ring = (): string[] => fingerprints(join(world.bucket.dir, 'keys/import-pubring.gpg'));
 
@@ -228,18 +235,18 @@ describe('the published tree', () => {
     const texts = await Promise.all(publics.map((name) => readFile(join(keys, name), 'utf8')));
     await writeFile(join(world.clone.dir, '.github/keyring.gpg'), texts.join(''));
     await world.clone.push('the next key is announced');
-    const announced = await tree({ action: 'sign' });
+    const announced = await tree('the next key is in the keyring: `sign`', { action: 'sign' });
     expect(resultsOf(announced), announced.log).toEqual(fine);
     expect(ring()).toHaveLength(2);
     await raise('hardening');
     await world.clone.push('hardening again');
-    const between = await release({ event: 'push' });
+    const between = await release('a change is merged while a key is announced', { event: 'push' });
     expect(resultsOf(between), between.log).toMatchObject({ ...HARDENING, report: 'success' });
     expect(ring()).toHaveLength(2); // a release takes no announcement back
 
     await keysCommand('rotate', keys, '--finish');
     world.secrets['RELEASE__SUMS_KEY'] = await readKey('sums/*.key.asc');
-    const signed = await tree({ action: 'sign' });
+    const signed = await tree('the next key is the secret: `sign`', { action: 'sign' });
     expect(resultsOf(signed), signed.log).toEqual(fine);
     expect(ring()).toHaveLength(2);
 
@@ -251,15 +258,20 @@ describe('the published tree', () => {
         .find((file) => fingerprints(file).includes(next)) ?? '';
     await copyFile(last, join(world.clone.dir, '.github/keyring.gpg'));
     await world.clone.push('the former key is dropped');
-    const dropped = await tree({ action: 'sign', 'drop-keys': 'true' });
+    const dropped = await tree('the former key is not in the keyring: `sign`, `drop-keys`', { action: 'sign', 'drop-keys': 'true' });
     expect(resultsOf(dropped), dropped.log).toEqual(fine);
     expect(ring()).toEqual([next]);
-    const after = await release();
+    const after = await release('after the change of keys');
     expect(resultsOf(after), after.log).toMatchObject({ plan: 'success', report: 'success' });
   });
 
   test('has a version withdrawn by dispatch', async () => {
-    const run = await tree({ action: 'withdraw', version: 'tool@1.1.0', content: '1.0.0', reason: 'it deletes files' });
+    const run = await tree('`withdraw` of a version', {
+      action: 'withdraw',
+      version: 'tool@1.1.0',
+      content: '1.0.0',
+      reason: 'it deletes files',
+    });
     expect(resultsOf(run), run.log).toEqual(fine);
     expect(
       (await imagesOf('tool')).filter((name) => name.includes('1.1.0-1')),
@@ -270,20 +282,25 @@ describe('the published tree', () => {
   });
 
   test('is cleared of what is too old, by schedule and by dispatch', async () => {
-    const listed = await tree({ action: 'retire', 'dry-run': 'true' });
+    const listed = await tree('`retire`, `dry-run`', { action: 'retire', 'dry-run': 'true' });
     expect(resultsOf(listed), listed.log).toEqual(fine);
-    const run = await world.run('tree.yml', { event: 'schedule' });
+    const run = await table.run(world, 'retire, weekly', () => world.run('tree.yml', { event: 'schedule' }));
     expect(resultsOf(run), run.log).toEqual(fine);
   });
 
   test('keeps a wrong withdrawal out, and an issue says so', async () => {
-    const run = await tree({ action: 'withdraw', version: 'tool@9.9.9', content: '1.0.0', reason: 'never published' });
+    const run = await tree('`withdraw` of a version that was never published', {
+      action: 'withdraw',
+      version: 'tool@9.9.9',
+      content: '1.0.0',
+      reason: 'never published',
+    });
     expect(resultsOf(run), run.log).toEqual({ tree: 'failure', report: 'failure' });
     expect(openIssues()).toEqual(['tree run fails']);
   });
 
   test('is built again from nothing, and has the same bytes', async () => {
-    const run = await world.run('rebuild.yml', { inputs: { extensions: 'tool' } });
+    const run = await table.run(world, '`tool` is built again', () => world.run('rebuild.yml', { inputs: { extensions: 'tool' } }));
     expect(resultsOf(run), run.log).toEqual({
       choose: 'success',
       'rebuild tool ubuntu-24.04': 'success',
@@ -291,4 +308,8 @@ describe('the published tree', () => {
       report: 'success',
     });
   });
+});
+
+test('docs/releases.md has what happened (FLATCAR_EXT_WRITE_TABLE=1 writes it)', async () => {
+  expect(await table.documented()).toBe(table.text);
 });

@@ -53,6 +53,8 @@ export interface Trigger {
   /** Variables of the runner, which no workflow sets. */
   readonly env?: Readonly<Record<string, string>>;
   readonly ref?: string;
+  /** More of the event. */
+  readonly payload?: object;
 }
 
 /** Everything around the workflows: GitHub, a bucket, a web server in front of it, upstream, and the clone of a maintainer. */
@@ -73,6 +75,8 @@ export interface World {
   attested(): Promise<string[]>;
   /** Names of the artifacts of the last run. */
   artifacts(): Promise<string[]>;
+  /** Gives a file or folder to the user that workflows run as. */
+  own(path: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -108,8 +112,8 @@ async function installed(user: RunnerUser, clone: Clone, env: Readonly<Record<st
   return dir;
 }
 
-/** Sets up a repository on a fake GitHub whose clone has only `extensions`, with nothing published. */
-export async function openWorld(extensions: readonly string[]): Promise<World> {
+/** Sets up a repository on a fake GitHub whose clone has only `extensions`, with nothing published; `installs`: whether its jobs install packages. */
+export async function openWorld(extensions: readonly string[], { installs = true } = {}): Promise<World> {
   const user = await runnerUser();
   const program = await actProgram();
   const dir = await mkdtemp(join(tmpdir(), 'workflows-'));
@@ -138,7 +142,6 @@ export async function openWorld(extensions: readonly string[]): Promise<World> {
     GIT_CONFIG_KEY_0: 'safe.directory',
     GIT_CONFIG_VALUE_0: '*', // as on GitHub's runners
   };
-  const modules = await installed(user, clone, base);
   await writeFile(at('state/attested'), '');
   await user.own(at('state'));
   let runs = 0;
@@ -161,9 +164,10 @@ export async function openWorld(extensions: readonly string[]): Promise<World> {
     clone,
     variables,
     secrets,
-    run: async (workflow, { event = 'workflow_dispatch', inputs = {}, env = {}, ref = 'main' } = {}) => {
+    run: async (workflow, { event = 'workflow_dispatch', inputs = {}, env = {}, ref = 'main', payload = {} } = {}) => {
       runs += 1;
       const files = await Array.fromAsync(glob(join(clone.dir, '.github/workflows/*.yml')));
+      const modules = installs ? await installed(user, clone, base) : '';
       return runWorkflow({
         user,
         program,
@@ -173,7 +177,12 @@ export async function openWorld(extensions: readonly string[]): Promise<World> {
         variables,
         secrets,
         dir: at(`runs/${runs}`),
-        payload: { inputs, repository: { default_branch: 'main', fork: false }, ...(event === 'push' ? { ref: `refs/heads/${ref}` } : {}) },
+        payload: {
+          inputs,
+          repository: { default_branch: 'main', fork: false },
+          ...(event === 'push' ? { ref: `refs/heads/${ref}` } : {}),
+          ...payload,
+        },
         options: await writeActions(at('actions'), files),
         env: {
           ...base,
@@ -199,6 +208,7 @@ export async function openWorld(extensions: readonly string[]): Promise<World> {
     },
     published: async () => (await Array.fromAsync(glob('**/*', { cwd: bucket.dir }))).filter((name) => !name.startsWith('.')).toSorted(),
     attested: async () => (await readFile(at('state/attested'), 'utf8')).split('\n').filter((line) => line !== ''),
+    own: (path) => user.own(path),
     artifacts: async () => (await readdir(join(at('state/artifacts'), String(runs))).catch(() => [])).toSorted(),
     close: async () => {
       web.close();

@@ -16,7 +16,7 @@ await run(async () => {
   if (input('persist-credentials') !== 'false') throw new Error('the token is kept in the checkout: persist-credentials is not false');
   // What `npm ci` installed for the same lock is linked, for the sake of time.
   const installed = process.env['STANDIN_INSTALLED'];
-  if (installed === undefined || !existsSync(installed)) return;
+  if (installed === undefined || installed === '' || !existsSync(installed)) return;
   for (const folder of ['node_modules', 'scripts/toolchain/node_modules'])
     if (existsSync(join(installed, folder)))
       execFileSync('cp', ['--archive', '--link', join(installed, folder), join(workspace, folder)], { stdio: 'inherit' });
