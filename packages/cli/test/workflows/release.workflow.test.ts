@@ -138,7 +138,7 @@ describe('a release', () => {
       'build tool-x86-64': 'failure',
       'publish tool': 'failure',
     });
-    expect(await imagesOf('hardening')).toHaveLength(16);
+    expect(await imagesOf('hardening')).toHaveLength(14);
     expect(await imagesOf('tool')).toHaveLength(8);
     expect(openIssues()).toEqual(['tool: release fails']);
     expect(issue('tool: release fails')).toContain('404');
@@ -155,7 +155,7 @@ describe('a release', () => {
     const run = await release('by hand, with `retry`; upstream is there again', { inputs: { extensions: 'tool', retry: 'true' } });
     expect(resultsOf(run), run.log).toEqual({ plan: 'success', bind: 'skipped', report: 'success', ...TOOL });
     expect(openIssues()).toEqual([]);
-    expect(await imagesOf('tool')).toHaveLength(16);
+    expect(await imagesOf('tool')).toHaveLength(14);
   });
 
   test('whose publish job dies is a failure, and no issue is closed by it', async () => {
@@ -187,7 +187,7 @@ describe('a release', () => {
       'extension hardening': 'failure',
       'publish hardening': 'failure',
     });
-    expect(await imagesOf('hardening')).toHaveLength(24);
+    expect(await imagesOf('hardening')).toHaveLength(20);
     expect(openIssues()).toEqual(['release run fails']);
   });
 

@@ -46,8 +46,9 @@ async function rebuild(name: string, { published, keyring }: Flags, temp: string
   const checkout = join(temp, 'checkout');
   await exec('git', ['worktree', 'add', '--quiet', '--detach', checkout, await commitOf(image)], { cwd: REPOSITORY });
   try {
-    const program = join(checkout, 'scripts/run');
-    return (await runProgram(program, ['flatcar-ext', 'verify', '--rebuild', image], signal, { env: withoutKeys() })).error;
+    // In its own folder: flatcar-ext refuses to work on one checkout from within another.
+    const script = 'cd "$1" && exec scripts/run flatcar-ext verify --rebuild "$2"';
+    return (await runProgram('sh', ['-c', script, 'sh', checkout, image], signal, { env: withoutKeys() })).error;
   } finally {
     await exec('git', ['worktree', 'remove', '--force', checkout], { cwd: REPOSITORY });
   }
