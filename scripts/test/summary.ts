@@ -39,14 +39,26 @@ export function summarize(reports: readonly Report[], ledger: readonly LedgerEnt
   return [
     '',
     `where the time went: ${seconds(wall)} in all; ${[...projects].map(([name, time]) => `${name} ${seconds(time)}`).join(', ')}`,
-    ...block('slowest tests', slowest.map((one) => line(one.seconds, one.project, one.name))), // prettier-ignore
-    ...block('made', made.map((one) => `  ${seconds(one.seconds).padStart(6)}  ${one.what}`)), // prettier-ignore
+    ...block(
+      'slowest tests',
+      slowest.map((one) => line(one.seconds, one.project, one.name)),
+    ),
+    ...block(
+      'made',
+      made.map((one) => `  ${seconds(one.seconds).padStart(6)}  ${one.what}`),
+    ),
     ...(cached.length === 0 ? [] : [`from the store: ${[...new Set(cached.map(({ what }) => what))].join(', ')}`]),
-    ...block('skipped', skipped.map((one) => `  ${one.project.padEnd(9)} ${one.name}: ${one.why}`)), // prettier-ignore
+    ...block(
+      'skipped',
+      skipped.map((one) => `  ${one.project.padEnd(9)} ${one.name}: ${one.why}`),
+    ),
     ...(rest.length === 0
       ? []
       : [`left out: ${rest.join(', ')}; npm run test:all runs them, npm run test:affected those that a change has an effect on`]),
-    ...block('failed', failed.map((one) => `  ${one.project.padEnd(9)} ${one.name}`)), // prettier-ignore
+    ...block(
+      'failed',
+      failed.map((one) => `  ${one.project.padEnd(9)} ${one.name}`),
+    ),
     `${reports.reduce((sum, report) => sum + report.passed, 0)} passed, ${failed.length} failed, ${skipped.length} skipped`,
   ].join('\n');
 }

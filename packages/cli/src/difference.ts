@@ -46,7 +46,12 @@ function compare(before: { manifest: Manifest; tree: Tree }, after: { manifest: 
   const files = [...new Set([...(was?.keys() ?? []), ...(is?.keys() ?? [])])].toSorted().flatMap((path): Change[] => {
     const [a, b] = [was?.get(path), is?.get(path)];
     if (a !== undefined && b !== undefined && a.sha256 === b.sha256 && a.link === b.link && a.mode === b.mode) return [];
-    const change = { what: a === undefined ? 'added' : b === undefined ? 'removed' : 'changed', path, before: a?.size ?? 0, after: b?.size ?? 0 } as const; // prettier-ignore
+    const change = {
+      what: a === undefined ? 'added' : b === undefined ? 'removed' : 'changed',
+      path,
+      before: a?.size ?? 0,
+      after: b?.size ?? 0,
+    } as const;
     const [old, now] = [a, b].map((entry) => (entry === undefined ? '' : `${entry.type} ${(entry.mode & 0o7777).toString(8)}`));
     return a === undefined || b === undefined || old === now ? [change] : [{ ...change, modes: { before: old ?? '', after: now ?? '' } }];
   });

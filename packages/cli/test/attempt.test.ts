@@ -24,7 +24,10 @@ async function isAlive(pid: number): Promise<boolean> {
 /** Pids that a program wrote down, once they are there. */
 async function pidsIn(file: string, count: number): Promise<number[]> {
   for (;;) {
-    const pids = (await readFile(file, 'utf8').catch(() => '')).split('\n').filter((one) => one !== '').map(Number); // prettier-ignore
+    const pids = (await readFile(file, 'utf8').catch(() => ''))
+      .split('\n')
+      .filter((one) => one !== '')
+      .map(Number);
     if (pids.length >= count) return pids;
     await sleep(50);
   }
@@ -42,7 +45,9 @@ test('what a program printed is given when it failed, without escape sequences',
 
 test('a program that is over its limit is ended with all that it started, in other sessions too', async () => {
   const pids = join(dir, 'limit.pids');
-  const program = await script(`trap '' TERM; (trap '' TERM; sleep 300) & echo $! >>${pids}; setsid sleep 300 & echo $! >>${pids}; echo $$ >>${pids}; echo working; while :; do sleep 1; done`); // prettier-ignore
+  const program = await script(
+    `trap '' TERM; (trap '' TERM; sleep 300) & echo $! >>${pids}; setsid sleep 300 & echo $! >>${pids}; echo $$ >>${pids}; echo working; while :; do sleep 1; done`,
+  );
   const { error } = await runProgram(program, [], forever, { limit: 1000 });
   expect(error).toMatch(/^working\nended after the limit of \d+ minutes$/);
   await gone(await pidsIn(pids, 3));
@@ -61,12 +66,34 @@ test('a program that is cancelled is ended with all that it started', async () =
 
 test('a child is given no key, token or secret', () => {
   const before = { ...process.env };
-  const secrets = ['GITHUB_TOKEN', 'GH_TOKEN', 'UPDATE_TOKEN', 'ACTIONS_RUNTIME_TOKEN', 'ACTIONS_ID_TOKEN_REQUEST_URL', 'AWS_SECRET_ACCESS_KEY', 'FLATCAR_EXT_SUMS_KEY', 'FLATCAR_EXT_UPDATE_KEY', 'NPM_TOKEN', 'TURBO_TOKEN', 'APP_PRIVATE_KEY', 'TURBO_REMOTE_CACHE_SIGNATURE_KEY', 'DB_PASSWORD', 'X_SECRET', 'GITHUB_OUTPUT', 'GITHUB_ENV', 'GITHUB_PATH', 'GITHUB_STEP_SUMMARY', 'GITHUB_STATE']; // prettier-ignore
+  const secrets = [
+    'GITHUB_TOKEN',
+    'GH_TOKEN',
+    'UPDATE_TOKEN',
+    'ACTIONS_RUNTIME_TOKEN',
+    'ACTIONS_ID_TOKEN_REQUEST_URL',
+    'AWS_SECRET_ACCESS_KEY',
+    'FLATCAR_EXT_SUMS_KEY',
+    'FLATCAR_EXT_UPDATE_KEY',
+    'NPM_TOKEN',
+    'TURBO_TOKEN',
+    'APP_PRIVATE_KEY',
+    'TURBO_REMOTE_CACHE_SIGNATURE_KEY',
+    'DB_PASSWORD',
+    'X_SECRET',
+    'GITHUB_OUTPUT',
+    'GITHUB_ENV',
+    'GITHUB_PATH',
+    'GITHUB_STEP_SUMMARY',
+    'GITHUB_STATE',
+  ];
   try {
     for (const name of secrets) process.env[name] = 'x';
     expect(Object.keys(withoutKeys()).filter((name) => secrets.includes(name))).toEqual([]);
     expect(withoutKeys()).toHaveProperty('PATH');
   } finally {
-    for (const name of secrets) if (before[name] === undefined) delete process.env[name]; else process.env[name] = before[name]; // prettier-ignore
+    for (const name of secrets)
+      if (before[name] === undefined) delete process.env[name];
+      else process.env[name] = before[name];
   }
 });

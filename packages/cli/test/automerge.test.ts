@@ -18,9 +18,17 @@ const good: Bumped = {
     requirements: [],
   },
 };
-const paths = ['README.md', 'extensions/tool/CHANGELOG.md', 'extensions/tool/README.md', 'extensions/tool/go/example.org/tool/go.mod', 'extensions/tool/pins.json']; // prettier-ignore
+const paths = [
+  'README.md',
+  'extensions/tool/CHANGELOG.md',
+  'extensions/tool/README.md',
+  'extensions/tool/go/example.org/tool/go.mod',
+  'extensions/tool/pins.json',
+];
 const difference = good.difference!;
-const proofs = (before: readonly string[], after: readonly string[]): Bumped['proofs'] => [{ component: 'tool', origin: 'release', before: [...before], after: [...after] }]; // prettier-ignore
+const proofs = (before: readonly string[], after: readonly string[]): Bumped['proofs'] => [
+  { component: 'tool', origin: 'release', before: [...before], after: [...after] },
+];
 
 test('a patch release with the same proofs, files, units and host requirements is merged without a person', () => {
   expect(automergeObjections('tool', [good], paths)).toEqual([]);
@@ -35,34 +43,82 @@ describe('a person decides', () => {
     ['a new branch', { from: undefined }, 'begins a new branch'],
     ['a revision', { version: '1.2.3' }, 'other components under the same version'],
     ['another version that goes', { dropped: ['1.2.3', '1.1.9'] }, '1.1.9 would no longer be pinned'],
-    ['a minor release of a component', { difference: { ...difference, versions: [{ component: 'runc', before: '1.4.0', after: '1.5.0' }] } }, 'runc 1.4.0 → 1.5.0'],
-    ['a component that is new', { difference: { ...difference, versions: [{ component: 'runc', before: '', after: '1.5.0' }] } }, 'runc (none) → 1.5.0'],
-    ['a component that is gone', { difference: { ...difference, versions: [{ component: 'runc', before: '1.5.0', after: '' }] } }, 'runc 1.5.0 → (none)'],
+    [
+      'a minor release of a component',
+      { difference: { ...difference, versions: [{ component: 'runc', before: '1.4.0', after: '1.5.0' }] } },
+      'runc 1.4.0 → 1.5.0',
+    ],
+    [
+      'a component that is new',
+      { difference: { ...difference, versions: [{ component: 'runc', before: '', after: '1.5.0' }] } },
+      'runc (none) → 1.5.0',
+    ],
+    [
+      'a component that is gone',
+      { difference: { ...difference, versions: [{ component: 'runc', before: '1.5.0', after: '' }] } },
+      'runc 1.5.0 → (none)',
+    ],
     ['a signature that is gone', { proofs: proofs([RELEASE], ['sha256 list']) }, "now only by 'sha256 list'"],
     ['hashes that are gone', { proofs: proofs(['sha256 file'], ['nothing published: as first downloaded']) }, 'now only by'],
     ['one file of two that is weaker', { proofs: proofs([RELEASE], [RELEASE, 'sha256 file']) }, 'now only by'],
     ['a proof in free text', { proofs: proofs(['third-party pin'], ['trust me']) }, "now only by 'trust me'"],
     ['a proof that only claims', { proofs: proofs(['sha256 file'], ['not signed by anybody']) }, 'now only by'],
     ['an origin that is new', { proofs: proofs([], [RELEASE]) }, 'had no proof before'],
-    ['a pin that was not checked', { pinned: { ...good.pinned, lines: [{ ...good.pinned.lines[0]!, change: 'kept' }] } }, 'were not checked again'],
-    ['a file that is added', { difference: { ...difference, files: [{ what: 'added', path: 'usr/bin/other' }] } }, 'files are added: usr/bin/other'],
+    [
+      'a pin that was not checked',
+      { pinned: { ...good.pinned, lines: [{ ...good.pinned.lines[0]!, change: 'kept' }] } },
+      'were not checked again',
+    ],
+    [
+      'a file that is added',
+      { difference: { ...difference, files: [{ what: 'added', path: 'usr/bin/other' }] } },
+      'files are added: usr/bin/other',
+    ],
     ['a file that is removed', { difference: { ...difference, files: [{ what: 'removed', path: 'usr/bin/tool' }] } }, 'files are removed'],
-    ['other permissions', { difference: { ...difference, files: [{ what: 'changed', path: 'usr/bin/tool', modes: { before: 'file 755', after: 'file 4755' } }] } }, 'permissions'],
-    ['another unit', { difference: { ...difference, files: [{ what: 'changed', path: 'usr/lib/systemd/system/tool.service' }] } }, 'units or settings of systemd'],
-    ['other users', { difference: { ...difference, files: [{ what: 'changed', path: 'usr/lib/sysusers.d/tool.conf' }] } }, 'units or settings of systemd'],
-    ['another glibc', { difference: { ...difference, requirements: [{ what: 'glibc', before: '2.34', after: '2.39' }] } }, "glibc changes from '2.34' to '2.39'"],
-    ['a library', { difference: { ...difference, requirements: [{ what: 'libraries', before: '', after: 'libz.so.1' }] } }, "from 'none' to 'libz.so.1'"],
+    [
+      'other permissions',
+      {
+        difference: {
+          ...difference,
+          files: [{ what: 'changed', path: 'usr/bin/tool', modes: { before: 'file 755', after: 'file 4755' } }],
+        },
+      },
+      'permissions',
+    ],
+    [
+      'another unit',
+      { difference: { ...difference, files: [{ what: 'changed', path: 'usr/lib/systemd/system/tool.service' }] } },
+      'units or settings of systemd',
+    ],
+    [
+      'other users',
+      { difference: { ...difference, files: [{ what: 'changed', path: 'usr/lib/sysusers.d/tool.conf' }] } },
+      'units or settings of systemd',
+    ],
+    [
+      'another glibc',
+      { difference: { ...difference, requirements: [{ what: 'glibc', before: '2.34', after: '2.39' }] } },
+      "glibc changes from '2.34' to '2.39'",
+    ],
+    [
+      'a library',
+      { difference: { ...difference, requirements: [{ what: 'libraries', before: '', after: 'libz.so.1' }] } },
+      "from 'none' to 'libz.so.1'",
+    ],
     ['images that could not be compared', { difference: undefined, noDifference: '1.2.4 could not be built' }, '1.2.4 could not be built'],
-  ]; // prettier-ignore
+  ];
   test.each(cases)('about %s', (_, change, objection) => {
     const objections = automergeObjections('tool', [{ ...good, ...change }], paths);
     expect(objections.join('\n')).toContain(objection);
   });
 
-  test.each(['packages/components/locks/runc/pins.json', 'extensions/other/pins.json', 'extensions/tool/extension.ts', 'extensions/tool/files/usr/x', 'extensions/tool-x/pins.json'])(
-    'about a change of %s',
-    (path) => expect(automergeObjections('tool', [good], [...paths, path]).join()).toContain(path),
-  ); // prettier-ignore
+  test.each([
+    'packages/components/locks/runc/pins.json',
+    'extensions/other/pins.json',
+    'extensions/tool/extension.ts',
+    'extensions/tool/files/usr/x',
+    'extensions/tool-x/pins.json',
+  ])('about a change of %s', (path) => expect(automergeObjections('tool', [good], [...paths, path]).join()).toContain(path));
 
   test('when one of two branches is no patch release, or nothing is known', () => {
     expect(automergeObjections('tool', [good, { ...good, version: '2.0.0' }], paths)).toHaveLength(1);

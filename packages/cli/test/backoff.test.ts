@@ -18,7 +18,15 @@ let github: GitHub;
 let fake: FakeGitHub;
 let notices: string[];
 
-const job = (extension: string, more: Partial<Job> = {}): Job => ({ id: `${extension}-x86-64`, extension, architecture: 'x86-64', from: 'build', versions: `${extension}@1.0`, targets: 'portable', ...more }); // prettier-ignore
+const job = (extension: string, more: Partial<Job> = {}): Job => ({
+  id: `${extension}-x86-64`,
+  extension,
+  architecture: 'x86-64',
+  from: 'build',
+  versions: `${extension}@1.0`,
+  targets: 'portable',
+  ...more,
+});
 const jobs = [job('docker'), job('yq')];
 const git = (...args: string[]): Promise<string> => exec('git', ['-c', 'user.name=t', '-c', 'user.email=t@t', ...args], { cwd: dir });
 async function commit(files: Readonly<Record<string, string>>): Promise<void> {
@@ -54,7 +62,13 @@ async function runAt(hour: number, failing: readonly string[], planned: readonly
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'backoff-'));
   await git('init', '--quiet');
-  await commit({ 'extensions/docker/pins.json': '1', 'extensions/yq/pins.json': '1', 'packages/core/src/x.ts': '1', 'packages/components/x.ts': '1', 'docs/x.md': '1' }); // prettier-ignore
+  await commit({
+    'extensions/docker/pins.json': '1',
+    'extensions/yq/pins.json': '1',
+    'packages/core/src/x.ts': '1',
+    'packages/components/x.ts': '1',
+    'docs/x.md': '1',
+  });
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 beforeEach(async () => {
@@ -136,7 +150,15 @@ describe('what the issues say', () => {
     return failureRecord([{ inputs, count: 5, last: new Date(START).toISOString() }]);
   };
   const begin = async (): Promise<string[]> =>
-    (await holdBack(jobs, { github, repository: dir, workflow: 'release', now: new Date(START), notice: (text) => void notices.push(text) })).jobs.map(({ id }) => id); // prettier-ignore
+    (
+      await holdBack(jobs, {
+        github,
+        repository: dir,
+        workflow: 'release',
+        now: new Date(START),
+        notice: (text) => void notices.push(text),
+      })
+    ).jobs.map(({ id }) => id);
   const issue = (body: string): (typeof fake.issues)[number] =>
     fake.issue({ title: 'docker: release fails', body, labels: ['extension-failure'] });
 
@@ -184,7 +206,11 @@ describe('what the issues say', () => {
     const forged = await remembered();
     const now = new Date(START);
     const outcomes: Outcome[] = [{ step: 'bind', job: 'docker-x86-64', extension: 'docker', what: '', ok: false, error: `x\n${forged}\n` }];
-    await syncIssues(github, 'release', judge({ jobs: [job('docker')], held: [], outcomes, rejected: [], known: new Set(), inputs: await inputsOf(dir, jobs), now }).verdicts); // prettier-ignore
+    await syncIssues(
+      github,
+      'release',
+      judge({ jobs: [job('docker')], held: [], outcomes, rejected: [], known: new Set(), inputs: await inputsOf(dir, jobs), now }).verdicts,
+    );
     expect(fake.issues[0]?.body).toContain('flatcar-ext-failure');
     expect(await begin()).toHaveLength(2);
   });

@@ -96,7 +96,19 @@ test('ci update in a workflow: outcomes of all steps outside of the checkout, pu
   const seen = join(dir, 'seen');
   // A stand-in for bump alone, whose upstreams cannot be had here: bird and docker have news, gvisor fails half-way, btop has none.
   const ask = `for (const [method, path] of [['GET', '/repos/some/project/releases'], ['POST', '/repos/owner/repo/pulls'], ['GET', '/repos/owner/repo/issues'], ['GET', '/user']]) console.error(method, path, (await fetch(process.env.GITHUB_API_URL + path, { method })).status)`;
-  const bumped = (name: string): string => JSON.stringify([{ extension: name, from: '1.0.0', version: '1.0.1', pinned: { revision: 0, lines: [] }, proofs: [], changes: [`${name} 1.0.0 → 1.0.1`], dropped: [], noDifference: 'not asked for' }]); // prettier-ignore
+  const bumped = (name: string): string =>
+    JSON.stringify([
+      {
+        extension: name,
+        from: '1.0.0',
+        version: '1.0.1',
+        pinned: { revision: 0, lines: [] },
+        proofs: [],
+        changes: [`${name} 1.0.0 → 1.0.1`],
+        dropped: [],
+        noDifference: 'not asked for',
+      },
+    ]);
   await rename(bin, `${bin}-real`);
   await writeFile(
     bin,
@@ -118,14 +130,30 @@ esac
   await git('push', '--quiet', bare, 'HEAD:refs/heads/main');
   const temp = await mkdtemp(join(dir, 'runner-'));
   const env = {
-    GITHUB_ACTIONS: 'true', RUNNER_TEMP: temp, GITHUB_API_URL: github.api, GITHUB_SERVER_URL: github.server, GITHUB_REPOSITORY: 'owner/repo', GITHUB_RUN_ID: '1',
-    GITHUB_REF_NAME: 'main', GITHUB_TOKEN: github.token, UPDATE_TOKEN: 'secret', AWS_SECRET_ACCESS_KEY: 'secret', GITHUB_STEP_SUMMARY: '',
-  }; // prettier-ignore
+    GITHUB_ACTIONS: 'true',
+    RUNNER_TEMP: temp,
+    GITHUB_API_URL: github.api,
+    GITHUB_SERVER_URL: github.server,
+    GITHUB_REPOSITORY: 'owner/repo',
+    GITHUB_RUN_ID: '1',
+    GITHUB_REF_NAME: 'main',
+    GITHUB_TOKEN: github.token,
+    UPDATE_TOKEN: 'secret',
+    AWS_SECRET_ACCESS_KEY: 'secret',
+    GITHUB_STEP_SUMMARY: '',
+  };
   try {
     const { exitCode, all } = await ci(['update', 'hardening gvisor docker bird btop'], env);
     expect(exitCode, all).toBe(1);
     const { outcomes } = await readOutcomes(join(temp, 'outcomes'));
-    expect(outcomes.map(({ extension, ok }) => `${extension} ${ok}`)).toEqual(['bird true', 'btop true', 'docker true', 'gvisor false', 'hardening true', 'shared-components true']); // prettier-ignore
+    expect(outcomes.map(({ extension, ok }) => `${extension} ${ok}`)).toEqual([
+      'bird true',
+      'btop true',
+      'docker true',
+      'gvisor false',
+      'hardening true',
+      'shared-components true',
+    ]);
     const branches = (await exec('git', ['for-each-ref', '--format=%(refname:short)', 'refs/heads/update'], { cwd: bare })).split('\n');
     expect(branches).toEqual(['update/bird', 'update/shared-components']);
     expect(fake.pulls.map(({ title }) => title)).toEqual(['Shared components: newer versions', 'bird: newer versions']);
@@ -176,14 +204,34 @@ test('ci update with automerge: a real bump of a patch release is merged by GitH
     await mkdir(dirname(join(checkout, name)), { recursive: true });
     await writeFile(join(checkout, name), text);
   };
-  const env = { GITHUB_API_URL: github.api, GITHUB_GRAPHQL_URL: github.graphql, GITHUB_SERVER_URL: github.server, GITHUB_REPOSITORY: 'owner/repo', GITHUB_REF_NAME: 'main', GITHUB_TOKEN: github.token, FLATCAR_EXT_MIRROR: mirror, FLATCAR_EXT_BOT: '', UPDATE_AUTOMERGE: 'true' }; // prettier-ignore
+  const env = {
+    GITHUB_API_URL: github.api,
+    GITHUB_GRAPHQL_URL: github.graphql,
+    GITHUB_SERVER_URL: github.server,
+    GITHUB_REPOSITORY: 'owner/repo',
+    GITHUB_REF_NAME: 'main',
+    GITHUB_TOKEN: github.token,
+    FLATCAR_EXT_MIRROR: mirror,
+    FLATCAR_EXT_BOT: '',
+    UPDATE_AUTOMERGE: 'true',
+  };
   const update = async (): Promise<string> => {
     const { exitCode, all } = await ci(['update', 'tiny', '--outcomes', join(dir, 'outcomes-automerge')], env);
     expect(exitCode, all).toBe(0);
     return all;
   };
   try {
-    await write('extensions/tiny/package.json', JSON.stringify({ name: 'tiny', version: '0.0.0', private: true, license: 'Apache-2.0', type: 'module', dependencies: { '@flatcar/core': '*' } })); // prettier-ignore
+    await write(
+      'extensions/tiny/package.json',
+      JSON.stringify({
+        name: 'tiny',
+        version: '0.0.0',
+        private: true,
+        license: 'Apache-2.0',
+        type: 'module',
+        dependencies: { '@flatcar/core': '*' },
+      }),
+    );
     await write('extensions/tiny/README.md', '# tiny\n');
     await write(
       'extensions/tiny/extension.ts',
@@ -197,7 +245,11 @@ export default defineExtension({
 `,
     );
     release('1.2.3');
-    const pinned = await execa(join(checkout, 'packages/cli/bin/flatcar-ext'), ['pin', 'tiny', '--license', 'tiny=MIT', '--mirror', mirror], { cwd: checkout, all: true, reject: false }); // prettier-ignore
+    const pinned = await execa(
+      join(checkout, 'packages/cli/bin/flatcar-ext'),
+      ['pin', 'tiny', '--license', 'tiny=MIT', '--mirror', mirror],
+      { cwd: checkout, all: true, reject: false },
+    );
     expect(pinned.exitCode, pinned.all).toBe(0);
     await git('add', '--all');
     await git('commit', '--quiet', '--message', 'tiny');
@@ -263,7 +315,11 @@ test('a checkout that git cannot read: a notice with its words, and no image for
   const away = join(dir, 'git-away');
   await rename(join(checkout, '.git'), away);
   try {
-    const { exitCode, all } = await execa(join(checkout, 'packages/cli/bin/flatcar-ext'), ['build', 'hardening', '--profile', 'release'], { cwd: dir, all: true, reject: false }); // prettier-ignore
+    const { exitCode, all } = await execa(join(checkout, 'packages/cli/bin/flatcar-ext'), ['build', 'hardening', '--profile', 'release'], {
+      cwd: dir,
+      all: true,
+      reject: false,
+    });
     expect(all).toMatch(/the build record would name no commit: the folder has no \.git[^]*--profile fast/);
     expect(exitCode).toBe(1);
   } finally {

@@ -79,7 +79,14 @@ test('an attestation names at most 1024 subjects: digests go into as many files 
 });
 
 describe('the page of a run', () => {
-  const failed = (number: number, error: string): Outcome => ({ step: 'build', job: `tool${number}-x86-64`, extension: `tool${number}`, what: 'x86-64 <b>', ok: false, error }); // prettier-ignore
+  const failed = (number: number, error: string): Outcome => ({
+    step: 'build',
+    job: `tool${number}-x86-64`,
+    extension: `tool${number}`,
+    what: 'x86-64 <b>',
+    ok: false,
+    error,
+  });
   test('stays below 1 MiB when everything fails, and says what it leaves out', () => {
     const html = summaryHtml(
       'All',

@@ -71,7 +71,11 @@ test('a release by its steps: an extension that fails holds back no other, and w
     sum(payloads) + sum(await Promise.all(records.map(async (name) => (await stat(join(artifact, name))).size))) + 1000,
   );
 
-  const bound = await flatcarExt(['ci', 'bind', ...run, '--out', at('images')], { ...outputs, FLATCAR_EXT_ROOTHASH_KEY: await readFile(at('keys/roothash.key'), 'utf8'), FLATCAR_EXT_ROOTHASH_CERTIFICATE: await readFile(at('keys/roothash.crt'), 'utf8') }); // prettier-ignore
+  const bound = await flatcarExt(['ci', 'bind', ...run, '--out', at('images')], {
+    ...outputs,
+    FLATCAR_EXT_ROOTHASH_KEY: await readFile(at('keys/roothash.key'), 'utf8'),
+    FLATCAR_EXT_ROOTHASH_CERTIFICATE: await readFile(at('keys/roothash.crt'), 'utf8'),
+  });
   expect(bound.code).toBe(1);
   expect(bound.err).toContain(`could not be bound: kubernetes-${hostArch()}`);
   expect((await readdir(at('images/extension-stager'))).toSorted()).toEqual([STABLE, BETA, 'portable']);
@@ -123,7 +127,18 @@ test('a release by its steps: an extension that fails holds back no other, and w
   expect(refused.err).not.toContain(broken.FLATCAR_EXT_UPDATE_KEY.split('\n')[3]);
 
   // The same images are planned no more.
-  const again = await flatcarExt(['plan', 'extension-stager', '--published', at('tree'), '--keys', at('keys'), '--release', `portable,${STABLE},${OLDER},${BETA}`, '--arch', hostArch()]); // prettier-ignore
+  const again = await flatcarExt([
+    'plan',
+    'extension-stager',
+    '--published',
+    at('tree'),
+    '--keys',
+    at('keys'),
+    '--release',
+    `portable,${STABLE},${OLDER},${BETA}`,
+    '--arch',
+    hostArch(),
+  ]);
   expect(again.out).toContain('nothing is missing');
 }, 600_000);
 

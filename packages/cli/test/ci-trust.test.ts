@@ -99,31 +99,64 @@ describe('a record is refused', () => {
 describe('an artifact is refused', () => {
   const folder = (built: string): string => join(built, payloadFolder);
   test.each<[string, (built: string) => Promise<unknown>, string]>([
-    ["with another extension's folder", (built) => cp(join(folder(built), '..'), join(built, `payload-${ID}/payloads/kubernetes`), { recursive: true }), "it fills 'extension-stager' only"],
+    [
+      "with another extension's folder",
+      (built) => cp(join(folder(built), '..'), join(built, `payload-${ID}/payloads/kubernetes`), { recursive: true }),
+      "it fills 'extension-stager' only",
+    ],
     ['with a folder of its own', (built) => mkdir(join(built, `payload-${ID}/keys`)), "it fills 'payloads' and 'outcomes' only"],
     ['with a file that no record has', (built) => writeFile(join(folder(built), 'more.raw'), 'more'), 'no record has this file'],
-    ['with many files', async (built) => Promise.all(Array.from({ length: 20 }, async (_, index) => writeFile(join(folder(built), `${index}.payload.json`), ''))), 'files where it has at most 12'],
-    ['with a name that is a command to the runner', (built) => writeFile(join(folder(built), 'a\n::add-mask::x'), ''), 'a name with control characters'],
-    ['with two payloads of one kind', async (built) => writeFile(join(folder(built), 'a.payload.json'), await readFile(await recordName(built))), 'a second payload of '],
-    ['whose payload has the name of an image', async (built) => {
-      const record = await recordName(built);
-      const payload = JSON.parse(await readFile(record, 'utf8')) as { file: string };
-      await rename(join(folder(built), payload.file), join(folder(built), 'x.raw'));
-      await writeFile(record, JSON.stringify({ ...payload, file: 'x.raw' }));
-    }, "its file 'x.raw' is not beside it"],
-    ['whose payload is a link', async (built) => {
-      const name = (await readdir(folder(built))).find((one) => one.endsWith('.squashfs')) ?? '';
-      await rename(join(folder(built), name), join(built, 'elsewhere'));
-      await symlink('../../../../elsewhere', join(folder(built), name));
-    }, 'not a plain file'],
-    ['whose folder is a link', async (built) => {
-      await rename(folder(built), join(built, 'elsewhere'));
-      await symlink('../../../elsewhere', folder(built));
-    }, 'not a plain folder'],
-    ['whose payload fills the disk', async (built) => {
-      const name = (await readdir(folder(built))).find((one) => one.endsWith('.squashfs')) ?? '';
-      await truncate(join(folder(built), name), 5 * 2 ** 30);
-    }, 'more than any payload has'],
+    [
+      'with many files',
+      async (built) =>
+        Promise.all(Array.from({ length: 20 }, async (_, index) => writeFile(join(folder(built), `${index}.payload.json`), ''))),
+      'files where it has at most 12',
+    ],
+    [
+      'with a name that is a command to the runner',
+      (built) => writeFile(join(folder(built), 'a\n::add-mask::x'), ''),
+      'a name with control characters',
+    ],
+    [
+      'with two payloads of one kind',
+      async (built) => writeFile(join(folder(built), 'a.payload.json'), await readFile(await recordName(built))),
+      'a second payload of ',
+    ],
+    [
+      'whose payload has the name of an image',
+      async (built) => {
+        const record = await recordName(built);
+        const payload = JSON.parse(await readFile(record, 'utf8')) as { file: string };
+        await rename(join(folder(built), payload.file), join(folder(built), 'x.raw'));
+        await writeFile(record, JSON.stringify({ ...payload, file: 'x.raw' }));
+      },
+      "its file 'x.raw' is not beside it",
+    ],
+    [
+      'whose payload is a link',
+      async (built) => {
+        const name = (await readdir(folder(built))).find((one) => one.endsWith('.squashfs')) ?? '';
+        await rename(join(folder(built), name), join(built, 'elsewhere'));
+        await symlink('../../../../elsewhere', join(folder(built), name));
+      },
+      'not a plain file',
+    ],
+    [
+      'whose folder is a link',
+      async (built) => {
+        await rename(folder(built), join(built, 'elsewhere'));
+        await symlink('../../../elsewhere', folder(built));
+      },
+      'not a plain folder',
+    ],
+    [
+      'whose payload fills the disk',
+      async (built) => {
+        const name = (await readdir(folder(built))).find((one) => one.endsWith('.squashfs')) ?? '';
+        await truncate(join(folder(built), name), 5 * 2 ** 30);
+      },
+      'more than any payload has',
+    ],
     ['without its payload', (built) => rm(join(built, `payload-${ID}/payloads`), { recursive: true }), 'was not built'],
     ['under the name of another job', (built) => rename(join(built, `payload-${ID}`), join(built, `payload-${ID}-2`)), 'was not built'],
   ])('%s', async (_, forge, message) => {
@@ -131,7 +164,7 @@ describe('an artifact is refused', () => {
     expect(code).toBe(1);
     expect(err).toContain(message);
   });
-}); // prettier-ignore
+});
 
 test('one extension whose artifact is forged holds back no other', async () => {
   const { include } = JSON.parse(await readFile(at('matrix.json'), 'utf8')) as { include: { versions: string }[] };

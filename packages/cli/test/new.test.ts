@@ -242,7 +242,9 @@ test('without a terminal what is not known is an error that names its flag, and 
     '1.2.3',
     '--no-build',
   ];
-  await expect(run(process.execPath, args, { env, cwd: copy })).rejects.toMatchObject({ stderr: expect.stringMatching(/What is it, in one line\?\n.*say --summary/) }); // prettier-ignore
+  await expect(run(process.execPath, args, { env, cwd: copy })).rejects.toMatchObject({
+    stderr: expect.stringMatching(/What is it, in one line\?\n.*say --summary/),
+  });
   await expect(run(process.execPath, [...args, '--summary', 'x', '--license', 'GPL2'], { env, cwd: copy })).rejects.toMatchObject({
     stderr: expect.stringContaining("'GPL2' is no SPDX expression"),
   });

@@ -55,7 +55,13 @@ test('a reader that has gone away is no error', async () => {
 });
 
 test('an error is shown down to its leaves, and only our own defects ask to be reported', () => {
-  const full = Object.assign(new Error('ENOSPC: no space left on device, copyfile'), { code: 'ENOSPC', errno: -28, syscall: 'copyfile', path: '/a', dest: '/b' }); // prettier-ignore
+  const full = Object.assign(new Error('ENOSPC: no space left on device, copyfile'), {
+    code: 'ENOSPC',
+    errno: -28,
+    syscall: 'copyfile',
+    path: '/a',
+    dest: '/b',
+  });
   const nested = new UserErrors('2 of 3 extensions failed', [
     new UserErrors('a: lint found 1 error', [new UserError('usr/sbin/x is there', { where: 'files/usr/sbin/x', next: 'move it' })]),
     new UserErrors('b failed', [new UserErrors('inner', [new UserError('leaf', { next: 'mend it' })])]),

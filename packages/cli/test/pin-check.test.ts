@@ -43,7 +43,16 @@ test('the locks of a base are those of the commit that both sides come from', as
 });
 
 test('what is as upstream has it is counted; the rest is listed', () => {
-  const one = (state: CheckedPin['state']): CheckedPin => ({ file: 'f', version: '1.0', component: 'tool', locator: 'https://x', sha256: '0', proof: 'sha256 list', state, found: 'found' }); // prettier-ignore
+  const one = (state: CheckedPin['state']): CheckedPin => ({
+    file: 'f',
+    version: '1.0',
+    component: 'tool',
+    locator: 'https://x',
+    sha256: '0',
+    proof: 'sha256 list',
+    state,
+    found: 'found',
+  });
   const text = checkText([one('same'), one('same'), one('different'), one('unreached'), one('stronger')]);
   expect(text).toContain('5 pins: 3 as upstream has them, 1 different, 1 not reached');
   expect(text.match(/https:\/\/x/g)).toHaveLength(3);

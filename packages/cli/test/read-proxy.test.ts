@@ -11,7 +11,12 @@ beforeEach(async () => {
   asked = [];
   server = createServer(({ method, url, headers }, response) => {
     asked.push({ method, url, headers });
-    response.writeHead(200, { 'content-type': 'application/json', 'x-ratelimit-remaining': '999', 'set-cookie': 'a=b', link: `<http://${headers.host}${url}&page=2>; rel="next"` }); // prettier-ignore
+    response.writeHead(200, {
+      'content-type': 'application/json',
+      'x-ratelimit-remaining': '999',
+      'set-cookie': 'a=b',
+      link: `<http://${headers.host}${url}&page=2>; rel="next"`,
+    });
     response.end('[{"tag_name":"v1"}]');
   });
   await new Promise<void>((done) => {
@@ -81,7 +86,12 @@ test.each([
 ])('a step up in a path is resolved before it is looked at: %s', async (path) => {
   await withReadProxy(github, async (api) => {
     const status = await new Promise<number | undefined>((done, failed) => {
-      request({ host: '127.0.0.1', port: new URL(api).port, path }, (answer) => { answer.resume(); done(answer.statusCode); }).on('error', failed).end(); // prettier-ignore
+      request({ host: '127.0.0.1', port: new URL(api).port, path }, (answer) => {
+        answer.resume();
+        done(answer.statusCode);
+      })
+        .on('error', failed)
+        .end();
     });
     expect(
       asked.every(({ url }) => /^\/repos\/[^/]+\/[^/]+(?:$|\/license\/)/.test(url ?? '')),

@@ -29,8 +29,13 @@ beforeEach(async () => {
 afterEach(() => fake.stop());
 
 const job = (extension: string, architecture: 'x86-64' | 'arm64' = 'x86-64', from: Job['from'] = 'build'): Job => ({
-  id: `${extension}-${architecture}`, extension, architecture, from, versions: `${extension}@1.0`, targets: 'portable',
-}); // prettier-ignore
+  id: `${extension}-${architecture}`,
+  extension,
+  architecture,
+  from,
+  versions: `${extension}@1.0`,
+  targets: 'portable',
+});
 const outcome = (step: Outcome['step'], { id, extension }: Pick<Job, 'id' | 'extension'>, error?: string): Outcome =>
   error === undefined ? { step, job: id, extension, what: 'x', ok: true } : { step, job: id, extension, what: 'x', ok: false, error };
 const whole = (one: Job): Outcome[] => [
@@ -38,7 +43,13 @@ const whole = (one: Job): Outcome[] => [
   outcome('bind', one),
   outcome('publish', one),
 ];
-const update = (extension: string, error?: string): Outcome => ({ step: 'update', extension, what: '', ok: error === undefined, ...(error === undefined ? {} : { error }) }); // prettier-ignore
+const update = (extension: string, error?: string): Outcome => ({
+  step: 'update',
+  extension,
+  what: '',
+  ok: error === undefined,
+  ...(error === undefined ? {} : { error }),
+});
 
 interface Run {
   readonly jobs?: readonly Job[];
@@ -68,14 +79,31 @@ async function report({
     await writeFile(join(at, 'outcomes', name), text);
   }
   if (jobs !== undefined) await writeFile(join(at, 'matrix.json'), JSON.stringify({ include: jobs, held }));
-  const needs = results === undefined ? [] : ['--results', JSON.stringify(Object.fromEntries(Object.entries(results).map(([name, result]) => [name, { result, outputs: {} }])))]; // prettier-ignore
+  const needs =
+    results === undefined
+      ? []
+      : ['--results', JSON.stringify(Object.fromEntries(Object.entries(results).map(([name, result]) => [name, { result, outputs: {} }])))];
   const matrix = jobs === undefined ? [] : ['--matrix', join(at, 'matrix.json')];
   const plain = Object.fromEntries(Object.entries(process.env).filter(([key]) => !/^(?:GITHUB_|FLATCAR_EXT_|FORCE_COLOR)/.test(key)));
   const { api, repository, token, server } = github;
-  const { exitCode, all } = await execa(bin, ['ci', 'report', '--workflow', workflow, '--outcomes', join(at, 'outcomes'), ...matrix, ...needs], {
-    all: true, reject: false, extendEnv: false,
-    env: { ...plain, GITHUB_API_URL: api, GITHUB_REPOSITORY: repository, GITHUB_TOKEN: token, GITHUB_SERVER_URL: server, GITHUB_RUN_ID: '7', ...env },
-  }); // prettier-ignore
+  const { exitCode, all } = await execa(
+    bin,
+    ['ci', 'report', '--workflow', workflow, '--outcomes', join(at, 'outcomes'), ...matrix, ...needs],
+    {
+      all: true,
+      reject: false,
+      extendEnv: false,
+      env: {
+        ...plain,
+        GITHUB_API_URL: api,
+        GITHUB_REPOSITORY: repository,
+        GITHUB_TOKEN: token,
+        GITHUB_SERVER_URL: server,
+        GITHUB_RUN_ID: '7',
+        ...env,
+      },
+    },
+  );
   return { exitCode, all };
 }
 const states = (): string[] => fake.issues.map(({ title, state }) => `${title} | ${state}`);
@@ -85,7 +113,11 @@ describe('a release is judged by what was planned', () => {
   const [docker, yq] = [job('docker'), job('yq')];
 
   test('an extension that fails has an issue with what it printed; one that went well has none', async () => {
-    const { exitCode, all } = await report({ jobs: [docker, yq], outcomes: [...whole(yq), outcome('build', docker, 'no such host')], results: { plan: 'success', extension: 'failure' } }); // prettier-ignore
+    const { exitCode, all } = await report({
+      jobs: [docker, yq],
+      outcomes: [...whole(yq), outcome('build', docker, 'no such host')],
+      results: { plan: 'success', extension: 'failure' },
+    });
     expect(exitCode).toBe(1);
     expect(all).toContain('failed: docker');
     expect(states()).toEqual(['docker: release fails | open']);
@@ -95,7 +127,11 @@ describe('a release is judged by what was planned', () => {
   });
 
   test('all well is told, and ends with 0', async () => {
-    const { exitCode, all } = await report({ jobs: [docker, yq], outcomes: [docker, yq].flatMap(whole), results: { plan: 'success', extension: 'success', bind: 'skipped' } }); // prettier-ignore
+    const { exitCode, all } = await report({
+      jobs: [docker, yq],
+      outcomes: [docker, yq].flatMap(whole),
+      results: { plan: 'success', extension: 'success', bind: 'skipped' },
+    });
     expect(all).toContain('everything that was planned went well');
     expect(exitCode).toBe(0);
     expect(states()).toEqual([]);
@@ -104,7 +140,11 @@ describe('a release is judged by what was planned', () => {
   // C7: the publish job dies before it can write an outcome.
   test.each(['failure', 'cancelled'])('a publish job that died (%s) is a failure, and closes nothing', async (result) => {
     await report({ jobs: [yq], outcomes: [outcome('build', yq, 'x')] });
-    const { exitCode } = await report({ jobs: [yq], outcomes: [outcome('build', yq), outcome('bind', yq)], results: { plan: 'success', extension: result } }); // prettier-ignore
+    const { exitCode } = await report({
+      jobs: [yq],
+      outcomes: [outcome('build', yq), outcome('bind', yq)],
+      results: { plan: 'success', extension: result },
+    });
     expect(exitCode).toBe(1);
     expect(states()).toEqual(['yq: release fails | open']);
     expect(body('yq: release fails')).toContain(`the job ended without an outcome of publish: extension: ${result}`);
@@ -182,7 +222,22 @@ describe('what fails as a whole', () => {
   });
 
   test('a matrix that cannot be read is told', async () => {
-    const { exitCode } = await execa(bin, ['ci', 'report', '--workflow', 'release', '--matrix', join(dir, 'none.json'), '--outcomes', dir, '--results', '{"plan":{"result":"success"}}'], { reject: false }); // prettier-ignore
+    const { exitCode } = await execa(
+      bin,
+      [
+        'ci',
+        'report',
+        '--workflow',
+        'release',
+        '--matrix',
+        join(dir, 'none.json'),
+        '--outcomes',
+        dir,
+        '--results',
+        '{"plan":{"result":"success"}}',
+      ],
+      { reject: false },
+    );
     expect(exitCode).toBe(1);
   });
 
@@ -243,7 +298,8 @@ describe('issues', () => {
   });
 
   test('are found behind the first hundred', async () => {
-    for (let index = 0; index < 230; index += 1) fake.issues.push(fake.issue({ title: `e${index}: update fails`, body: '', labels: ['extension-failure'] })); // prettier-ignore
+    for (let index = 0; index < 230; index += 1)
+      fake.issues.push(fake.issue({ title: `e${index}: update fails`, body: '', labels: ['extension-failure'] }));
     fake.issues.push(fake.issue({ title: 'gvisor: update fails', body: '', labels: ['extension-failure'] }));
     await report({ workflow: 'update', outcomes: [update('gvisor')] });
     expect(fake.issues.at(-1)?.state).toBe('closed');
@@ -308,7 +364,11 @@ describe('issues', () => {
 });
 
 test('what failed is no command to the runner, and an empty token is none', async () => {
-  const { all, exitCode } = await report({ workflow: 'update', outcomes: [update('gvisor', '::add-mask::a\n  ::error::b\n##[group]x\n\u001B]0;t\u0007')], env: { GITHUB_TOKEN: '' } }); // prettier-ignore
+  const { all, exitCode } = await report({
+    workflow: 'update',
+    outcomes: [update('gvisor', '::add-mask::a\n  ::error::b\n##[group]x\n\u001B]0;t\u0007')],
+    env: { GITHUB_TOKEN: '' },
+  });
   expect(exitCode).toBe(1);
   expect(all.split('\n').filter((line) => line.trim().startsWith('::') || line.includes('##['))).toEqual([]);
   expect(all).not.toContain('\u001B');

@@ -65,13 +65,35 @@ async function run(
   return { code, out, err };
 }
 const log = (name = 'log'): Promise<string> => readFile(join(root, name), 'utf8');
-const isThere = (path: string): Promise<boolean> => access(join(root, path)).then(() => true, () => false); // prettier-ignore
+const isThere = (path: string): Promise<boolean> =>
+  access(join(root, path)).then(
+    () => true,
+    () => false,
+  );
 
 test("what is installed does not depend on the user's npm settings", async () => {
-  const settings = { npm_config_omit: 'dev', npm_config_bin_links: 'false', NPM_CONFIG_ONLY: 'prod', npm_config_global: 'true', npm_config_dry_run: 'true', npm_config_registry: 'http://registry.example', npm_config_version: 'true', NODE_ENV: 'production' }; // prettier-ignore
+  const settings = {
+    npm_config_omit: 'dev',
+    npm_config_bin_links: 'false',
+    NPM_CONFIG_ONLY: 'prod',
+    npm_config_global: 'true',
+    npm_config_dry_run: 'true',
+    npm_config_registry: 'http://registry.example',
+    npm_config_version: 'true',
+    NODE_ENV: 'production',
+  };
   expect(await run(['sh', '-c', 'echo "ran ${NODE_ENV-unset}"'], settings)).toMatchObject({ code: 0, out: 'ran unset\n' });
-  for (const flag of ['ci', '--include=dev', '--include=optional', '--bin-links', '--install-strategy=hoisted', '--ignore-scripts', '--location=project', '--no-dry-run'])
-    expect((await log()).split('\n')[1]).toMatch(new RegExp(`(?:^| )${flag}( |$)`)); // prettier-ignore
+  for (const flag of [
+    'ci',
+    '--include=dev',
+    '--include=optional',
+    '--bin-links',
+    '--install-strategy=hoisted',
+    '--ignore-scripts',
+    '--location=project',
+    '--no-dry-run',
+  ])
+    expect((await log()).split('\n')[1]).toMatch(new RegExp(`(?:^| )${flag}( |$)`));
   expect([...new Set((await log('log.env')).trim().split('\n'))]).toEqual(['npm_config_registry=http://registry.example']);
 });
 
@@ -168,7 +190,11 @@ test('under sudo nothing is left in the checkout that its owner cannot write', a
   for (const path of await readdir(root, { recursive: true })) if (path !== 'dist/link') expect(await owner(path), path).toBe(65534);
   expect((await stat('/etc/passwd')).uid).toBe(0);
   // A signal to it is one to the command, which ends with a code of its own.
-  const child = spawn(join(root, 'scripts/run'), ['sh', '-c', 'trap "exit 9" TERM; echo begun; while :; do sleep 0.1; done'], { cwd: root, env: { PATH: process.env['PATH'], ...sudo }, stdio: ['ignore', 'pipe', 'inherit'] }); // prettier-ignore
+  const child = spawn(join(root, 'scripts/run'), ['sh', '-c', 'trap "exit 9" TERM; echo begun; while :; do sleep 0.1; done'], {
+    cwd: root,
+    env: { PATH: process.env['PATH'], ...sudo },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   await once(child.stdout, 'data');
   child.kill('SIGTERM');
   expect((await once(child, 'close'))[0]).toBe(9);

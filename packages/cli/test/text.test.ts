@@ -25,12 +25,18 @@ describe('text of others', () => {
 
   // https://github.com/actions/runner, ActionCommand.cs: TryParseV2 trims and looks for `::` at the start, TryParse for `##[` anywhere.
   const isCommand = (line: string): boolean => line.replace(/^[\s\u0085]+/, '').startsWith('::') || line.includes('##[');
-  test.each(['::error file=x::y', '  ::add-mask::a', '\t::stop-commands::x', 'ok ##[group]x', ':::error::', 'a\n::set-output name=x::y\nb', '\u00A0::error::x', '\u0085::error::x'])(
-    'is no command to the runner: %j',
-    (text) => {
-      expect(withoutCommands(text).split('\n').some(isCommand)).toBe(false);
-    },
-  ); // prettier-ignore
+  test.each([
+    '::error file=x::y',
+    '  ::add-mask::a',
+    '\t::stop-commands::x',
+    'ok ##[group]x',
+    ':::error::',
+    'a\n::set-output name=x::y\nb',
+    '\u00A0::error::x',
+    '\u0085::error::x',
+  ])('is no command to the runner: %j', (text) => {
+    expect(withoutCommands(text).split('\n').some(isCommand)).toBe(false);
+  });
   test('and stays as it is where it is none', () => expect(withoutCommands('std::vector a::b ## x')).toBe('std::vector a::b ## x'));
 
   test('keeps its colours on a terminal, and nothing else', () => {

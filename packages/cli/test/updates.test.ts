@@ -44,10 +44,16 @@ async function update(works: Readonly<Record<string, Work>>, steps = Object.keys
     report: (line) => void told.push(line),
   });
 }
-const bump = (name: string, version: string, date = '2026-11-27'): Work => (root) =>
-  write(root, { [`extensions/${name}/pins.json`]: `{"${version}": {}}\n`, [`extensions/${name}/CHANGELOG.md`]: `# Changes of ${name}\n\n## ${version} (${date})\n\n- ${version}\n` }); // prettier-ignore
+const bump =
+  (name: string, version: string, date = '2026-11-27'): Work =>
+  (root) =>
+    write(root, {
+      [`extensions/${name}/pins.json`]: `{"${version}": {}}\n`,
+      [`extensions/${name}/CHANGELOG.md`]: `# Changes of ${name}\n\n## ${version} (${date})\n\n- ${version}\n`,
+    });
 const nothing: Work = () => Promise.resolve();
-const branches = async (): Promise<string[]> => (await git(bare, 'for-each-ref', '--format=%(refname:short)', 'refs/heads')).split('\n').filter((one) => one !== 'main'); // prettier-ignore
+const branches = async (): Promise<string[]> =>
+  (await git(bare, 'for-each-ref', '--format=%(refname:short)', 'refs/heads')).split('\n').filter((one) => one !== 'main');
 const filesOf = async (branch: string): Promise<string[]> =>
   (await git(bare, 'diff-tree', '-r', '--name-only', 'main', branch)).split('\n');
 const tipOf = (branch: string): Promise<string> => git(bare, 'rev-parse', branch);
@@ -88,7 +94,11 @@ describe('pull requests', () => {
       { head: { ref: 'update/a' }, base: { ref: 'main' }, title: 'a: newer versions' },
       { head: { ref: 'update/c' }, base: { ref: 'main' } },
     ]);
-    expect(outcomes).toEqual([['a', undefined], ['b', undefined], ['c', undefined]]); // prettier-ignore
+    expect(outcomes).toEqual([
+      ['a', undefined],
+      ['b', undefined],
+      ['c', undefined],
+    ]);
     expect(told).toContain('b: nothing new');
     expect(await git(checkout, 'status', '--porcelain')).toBe('');
     expect(await git(checkout, 'symbolic-ref', '--short', 'HEAD')).toBe('main');
@@ -121,7 +131,10 @@ describe('pull requests', () => {
     });
     expect(await branches()).toEqual(['update/b']);
     expect(await filesOf('update/b')).toEqual(['extensions/b/CHANGELOG.md', 'extensions/b/pins.json']);
-    expect(outcomes).toEqual([['a', 'the second branch failed'], ['b', undefined]]); // prettier-ignore
+    expect(outcomes).toEqual([
+      ['a', 'the second branch failed'],
+      ['b', undefined],
+    ]);
   });
 
   test('a step that was killed leaves nothing that stops the next: locks of git, other repositories, folders instead of files', async () => {
@@ -156,7 +169,8 @@ describe('pull requests', () => {
       a: async (root) => {
         await bump('a', '1.1')(root);
         const spy = `#!/bin/sh\nenv >>${seen}\n`;
-        for (const hook of ['pre-commit', 'pre-push', 'post-index-change', 'reference-transaction']) await writeFile(join(root, '.git/hooks', hook), spy, { mode: 0o755 }); // prettier-ignore
+        for (const hook of ['pre-commit', 'pre-push', 'post-index-change', 'reference-transaction'])
+          await writeFile(join(root, '.git/hooks', hook), spy, { mode: 0o755 });
         await git(root, 'config', 'core.fsmonitor', join(root, '.git/hooks/pre-commit'));
         await git(root, 'config', 'credential.helper', `!env >>${seen}`);
       },
@@ -221,7 +235,6 @@ describe('the next run', () => {
       ['commit', '--message', 'fix'],
       ['commit', '--amend', '--no-edit'],
     ]) {
-      // prettier-ignore
       await git(theirs, ...how.slice(0, 1), '--quiet', '--allow-empty', ...how.slice(1));
       await git(theirs, 'push', '--quiet', '--force', 'origin', 'update/a');
       const before = await tipOf('update/a');
@@ -287,16 +300,20 @@ describe('the next run', () => {
 
 describe('locks that extensions share', () => {
   const lock = 'packages/components/locks/runc/pins.json';
-  const sharing = (name: string, version: string): Work => async (root) => {
-    await bump(name, version)(root);
-    await write(root, { [lock]: '{"1.5.2": {}}\n' });
-  }; // prettier-ignore
+  const sharing =
+    (name: string, version: string): Work =>
+    async (root) => {
+      await bump(name, version)(root);
+      await write(root, { [lock]: '{"1.5.2": {}}\n' });
+    };
 
   test('come as one pull request with the extensions that they are for', async () => {
     const steps = [step('a', { mayShare: true }), step('b', { mayShare: true }), step('c')];
     await update({ a: sharing('a', '1.1'), b: sharing('b', '1.1'), c: bump('c', '1.1') }, steps);
     expect(await branches()).toEqual(['update/c', `update/${SHARED_STEP}`]);
-    expect(await filesOf(`update/${SHARED_STEP}`)).toEqual(['a', 'b'].flatMap((name) => [`extensions/${name}/CHANGELOG.md`, `extensions/${name}/pins.json`]).concat(lock)); // prettier-ignore
+    expect(await filesOf(`update/${SHARED_STEP}`)).toEqual(
+      ['a', 'b'].flatMap((name) => [`extensions/${name}/CHANGELOG.md`, `extensions/${name}/pins.json`]).concat(lock),
+    );
     expect(await git(bare, 'rev-parse', `update/${SHARED_STEP}~1`)).toBe(await tipOf('main'));
     expect(fake.pulls.map(({ head }) => head.ref)).toEqual([`update/${SHARED_STEP}`, 'update/c']); // the shared one first
     fake.changes();
@@ -312,9 +329,22 @@ describe('locks that extensions share', () => {
 
   test('one that fails the second time leaves nothing in the pull request of the others', async () => {
     let runs = 0;
-    await update({ a: async (root) => { await sharing('a', '1.1')(root); return (runs += 1) > 1 ? 'gone' : undefined; }, b: sharing('b', '1.1') }, [step('a', { mayShare: true }), step('b', { mayShare: true })]); // prettier-ignore
+    await update(
+      {
+        a: async (root) => {
+          await sharing('a', '1.1')(root);
+          return (runs += 1) > 1 ? 'gone' : undefined;
+        },
+        b: sharing('b', '1.1'),
+      },
+      [step('a', { mayShare: true }), step('b', { mayShare: true })],
+    );
     expect(await filesOf(`update/${SHARED_STEP}`)).toEqual(['extensions/b/CHANGELOG.md', 'extensions/b/pins.json', lock]);
-    expect(outcomes).toEqual([['a', 'gone'], ['b', undefined], [SHARED_STEP, undefined]]); // prettier-ignore
+    expect(outcomes).toEqual([
+      ['a', 'gone'],
+      ['b', undefined],
+      [SHARED_STEP, undefined],
+    ]);
   });
 });
 
@@ -331,7 +361,10 @@ describe('what GitHub refuses', () => {
   test('another refusal is the one of its extension', async () => {
     fake.refuse((method, path) => (method === 'POST' && path.endsWith('/pulls') ? [422, 'Validation Failed'] : undefined));
     await update({ a: bump('a', '1.1'), b: bump('b', '1.1') });
-    expect(outcomes.map(([name, error]) => [name, error?.split('\n')[0]])).toEqual([['a', 'GitHub answered 422: Validation Failed'], ['b', 'GitHub answered 422: Validation Failed']]); // prettier-ignore
+    expect(outcomes.map(([name, error]) => [name, error?.split('\n')[0]])).toEqual([
+      ['a', 'GitHub answered 422: Validation Failed'],
+      ['b', 'GitHub answered 422: Validation Failed'],
+    ]);
   });
 });
 

@@ -111,7 +111,9 @@ const NETWORK = /^(?:connect|getaddrinfo|query\w*|listen|bind|accept|shutdown|se
 
 const nameOf = (uid: number): string => {
   try {
-    const line = readFileSync('/etc/passwd', 'utf8').split('\n').find((one) => one.split(':')[2] === String(uid)); // prettier-ignore
+    const line = readFileSync('/etc/passwd', 'utf8')
+      .split('\n')
+      .find((one) => one.split(':')[2] === String(uid));
     return line === undefined ? `uid ${uid}` : `${line.split(':')[0]} (uid ${uid})`;
   } catch {
     return `uid ${uid}`;

@@ -278,7 +278,9 @@ test('nothing stands in by an index that is older than the pins: somebody serves
 
 test('a wrong clock is told from a wrong signature', async () => {
   await serveSuite({ signedAt: new Date(Date.now() + 3 * 365 * DAY) });
-  const error: unknown = await open().packages('test', 'main', 'x86-64').catch((cause: unknown) => cause); // prettier-ignore
+  const error: unknown = await open()
+    .packages('test', 'main', 'x86-64')
+    .catch((cause: unknown) => cause);
   expect(error).toMatchObject({
     message: expect.stringMatching(/^the package index was signed at \d{4}-.*, and this machine's clock says \d{4}-/) as string,
     next: expect.stringContaining('set the clock') as string,

@@ -54,8 +54,24 @@ describe('what a record says of its inputs', () => {
     ['revision', () => ({ revision: 7 })],
     ['components[0].license', ({ components }) => ({ components: components.map((one) => ({ ...one, license: 'MIT' })) })],
     ['components[0].version', ({ components }) => ({ components: components.map((one) => ({ ...one, version: '99.0.0' })) })],
-    ['components[0].materials[0].sha256', ({ components }) => ({ components: components.map((one) => ({ ...one, materials: one.materials.map((material) => ({ ...material, sha256: '0'.repeat(64) })) })) })], // prettier-ignore
-    ['components[0].materials[0].proof', ({ components }) => ({ components: components.map((one) => ({ ...one, materials: one.materials.map((material) => ({ ...material, proof: 'signed by k8s (sigstore)' })) })) })], // prettier-ignore
+    [
+      'components[0].materials[0].sha256',
+      ({ components }) => ({
+        components: components.map((one) => ({
+          ...one,
+          materials: one.materials.map((material) => ({ ...material, sha256: '0'.repeat(64) })),
+        })),
+      }),
+    ],
+    [
+      'components[0].materials[0].proof',
+      ({ components }) => ({
+        components: components.map((one) => ({
+          ...one,
+          materials: one.materials.map((material) => ({ ...material, proof: 'signed by k8s (sigstore)' })),
+        })),
+      }),
+    ],
     ['components[1]', ({ components }) => ({ components: [...components, ...components.map((one) => ({ ...one, name: 'more' }))] })],
     ['tools[0].sha256', ({ tools }) => ({ tools: tools.map((tool) => ({ ...tool, sha256: '0'.repeat(64) })) })],
     ['tools[0].status', ({ tools }) => ({ tools: tools.map((tool) => ({ ...tool, status: 'unpinned: it left' })) })],

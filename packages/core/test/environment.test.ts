@@ -41,7 +41,18 @@ test.for([':', ';', '%', '\n', '\r'])('a store whose path contains %j is refused
 });
 
 test("settings of the user's Go do not reach the pinned one, but for how modules are fetched", async () => {
-  const broken = { GOROOT: '/usr/lib/go-1.11', GOFLAGS: '-nonsense', GOPATH: 'relative', GOOS: 'plan9', GOTOOLCHAIN: 'go9.9.9', GOEXPERIMENT: 'nope', GODEBUG: 'x=y', GOWORK: '/missing/go.work', GOBIN: 'relative', GOMODCACHE: 'relative' }; // prettier-ignore
+  const broken = {
+    GOROOT: '/usr/lib/go-1.11',
+    GOFLAGS: '-nonsense',
+    GOPATH: 'relative',
+    GOOS: 'plan9',
+    GOTOOLCHAIN: 'go9.9.9',
+    GOEXPERIMENT: 'nope',
+    GODEBUG: 'x=y',
+    GOWORK: '/missing/go.work',
+    GOBIN: 'relative',
+    GOMODCACHE: 'relative',
+  };
   const given = userGoEnv({ ...broken, GOPROXY: 'https://proxy.example', GOPRIVATE: '' });
   expect(given).toMatchObject({ GOPROXY: 'https://proxy.example', GOTOOLCHAIN: 'local', GOFLAGS: '-modcacherw', GOWORK: 'off' });
   for (const name of ['GOROOT', 'GOPATH', 'GOOS', 'GOEXPERIMENT', 'GODEBUG', 'GOBIN', 'GOMODCACHE', 'GOPRIVATE'])

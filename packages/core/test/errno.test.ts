@@ -25,7 +25,27 @@ async function thrown(fn: () => Promise<unknown>): Promise<UserError> {
 
 describe('system calls on files', () => {
   test.for([
-    'ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'EPERM', 'EMFILE', 'ENFILE', 'EPIPE', 'ENOMEM', 'ELOOP', 'ENAMETOOLONG', 'ENOTDIR', 'EISDIR', 'EXDEV', 'EFBIG', 'EIO', 'ENOLCK', 'ENOTSUP', 'EOPNOTSUPP', 'EBUSY', 'ESTALE',
+    'ENOSPC',
+    'EDQUOT',
+    'EROFS',
+    'EACCES',
+    'EPERM',
+    'EMFILE',
+    'ENFILE',
+    'EPIPE',
+    'ENOMEM',
+    'ELOOP',
+    'ENAMETOOLONG',
+    'ENOTDIR',
+    'EISDIR',
+    'EXDEV',
+    'EFBIG',
+    'EIO',
+    'ENOLCK',
+    'ENOTSUP',
+    'EOPNOTSUPP',
+    'EBUSY',
+    'ESTALE',
   ])('%s is told for what it is, with what to do', (code) => {
     const error = Object.assign(new Error(`${code}: raw words, write`), { code, errno: -1, syscall: 'write', path: '/srv/x' });
     const known = describeErrno(error);
@@ -34,7 +54,7 @@ describe('system calls on files', () => {
     expect(known?.next).toMatch(/\w{3,}/);
     // Also as the cause of an error that has no words for it.
     expect(asUserError(new Error('wrapped', { cause: error }))?.message).toBe(known?.message);
-  }); // prettier-ignore
+  });
 
   test('our own defects and errors of the network are not taken for it', () => {
     expect(asUserError(new TypeError('x is undefined'))).toBeUndefined();

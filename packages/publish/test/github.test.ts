@@ -135,7 +135,9 @@ test('the token goes to GitHub only, wherever an answer says that assets are to 
   forged.uploadsTo = `http://127.0.0.1:${(other.address() as AddressInfo).port}`;
   try {
     const destination = githubDestination(localDestination(tree), 'o/r', { GITHUB_TOKEN: 'a token', GITHUB_API_URL: forged.url });
-    await expect(publish({ paths: [join(dir, '1.0.0')], destination, keys, baseUrl: 'https://one.example.org' })).rejects.toThrow('GitHub names a host that is not its own'); // prettier-ignore
+    await expect(publish({ paths: [join(dir, '1.0.0')], destination, keys, baseUrl: 'https://one.example.org' })).rejects.toThrow(
+      'GitHub names a host that is not its own',
+    );
     expect(got).toEqual([]);
   } finally {
     forged.close();

@@ -17,7 +17,27 @@ let dir: string;
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'http-'));
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'key.pem', '-out', 'cert.pem', '-days', '2', '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1'], { cwd: dir, stdio: 'pipe' }); // prettier-ignore
+  execFileSync(
+    'openssl',
+    [
+      'req',
+      '-x509',
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-keyout',
+      'key.pem',
+      '-out',
+      'cert.pem',
+      '-days',
+      '2',
+      '-subj',
+      '/CN=127.0.0.1',
+      '-addext',
+      'subjectAltName=IP:127.0.0.1',
+    ],
+    { cwd: dir, stdio: 'pipe' },
+  );
   setDefaultCACertificates([...before, await readFile(join(dir, 'cert.pem'), 'utf8')]);
 });
 afterAll(async () => {
@@ -67,7 +87,13 @@ test('redirects are followed, within http and from http to https; loops and othe
     else response.writeHead(302, { location: '/there/index.json' }).end();
   }, true);
   const url = await serve((request, response) => {
-    const to = { '/a/index.json': '/b/index.json', '/loop/index.json': '/loop/index.json', '/up/index.json': `${secure}/x`, '/file/index.json': 'file:///etc/passwd', '/bad/index.json': 'http://[' }[request.url ?? '']; // prettier-ignore
+    const to = {
+      '/a/index.json': '/b/index.json',
+      '/loop/index.json': '/loop/index.json',
+      '/up/index.json': `${secure}/x`,
+      '/file/index.json': 'file:///etc/passwd',
+      '/bad/index.json': 'http://[',
+    }[request.url ?? ''];
     if (to === undefined) response.end('plain');
     else response.writeHead(301, { location: to }).end();
   });

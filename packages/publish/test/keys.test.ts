@@ -58,9 +58,14 @@ const secret = (name: string): Promise<string> => readFile(join(keysDir, name), 
 const workflow = async (sums: string, keyring?: string): Promise<PublishKeys> =>
   loadKeys(
     undefined,
-    { FLATCAR_EXT_SUMS_KEY: await secret(sums), FLATCAR_EXT_UPDATE_KEY: await secret('update/1.key.pem'), FLATCAR_EXT_ROOTHASH_KEY: '', FLATCAR_EXT_ROOTHASH_CERTIFICATE: await secret('roothash.crt') },
+    {
+      FLATCAR_EXT_SUMS_KEY: await secret(sums),
+      FLATCAR_EXT_UPDATE_KEY: await secret('update/1.key.pem'),
+      FLATCAR_EXT_ROOTHASH_KEY: '',
+      FLATCAR_EXT_ROOTHASH_CERTIFICATE: await secret('roothash.crt'),
+    },
     keyring,
-  ); // prettier-ignore
+  );
 const laptop = (): Promise<PublishKeys> => loadKeys(keysDir, {});
 /** The repository's keyring, made as docs/releases.md says. */
 async function commitKeyring(): Promise<string> {
@@ -173,7 +178,9 @@ test('the key of disk images comes from the folder or from the environment, in f
   await withRoothashKeys(undefined, env, async (sign) => {
     file = sign?.key ?? '';
     expect((await stat(file)).mode & 0o777).toBe(0o600);
-    expect(execFileSync('openssl', ['x509', '-noout', '-modulus', '-in', sign?.certificate ?? ''], { encoding: 'utf8' })).toBe(execFileSync('openssl', ['rsa', '-noout', '-modulus', '-in', file], { encoding: 'utf8', stdio: 'pipe' })); // prettier-ignore
+    expect(execFileSync('openssl', ['x509', '-noout', '-modulus', '-in', sign?.certificate ?? ''], { encoding: 'utf8' })).toBe(
+      execFileSync('openssl', ['rsa', '-noout', '-modulus', '-in', file], { encoding: 'utf8', stdio: 'pipe' }),
+    );
   });
   await expect(stat(file)).rejects.toThrow('ENOENT');
   expect(await withRoothashKeys(keysDir, {}, async (sign) => sign?.key)).toBe(join(keysDir, 'roothash.key'));
@@ -206,8 +213,13 @@ test.each([
   });
   const bytes = Buffer.from('text');
   const message = await openpgp.createMessage({ binary: bytes });
-  const signature = Buffer.from(await openpgp.sign({ message, signingKeys: made.privateKey, detached: true, format: 'binary', date: new Date(date.getTime() + 1000) })); // prettier-ignore
-  const key = reason === undefined ? made.publicKey : (await openpgp.revokeKey({ key: made.privateKey, reasonForRevocation: { flag: reason }, format: 'object' })).publicKey; // prettier-ignore
+  const signature = Buffer.from(
+    await openpgp.sign({ message, signingKeys: made.privateKey, detached: true, format: 'binary', date: new Date(date.getTime() + 1000) }),
+  );
+  const key =
+    reason === undefined
+      ? made.publicKey
+      : (await openpgp.revokeKey({ key: made.privateKey, reasonForRevocation: { flag: reason }, format: 'object' })).publicKey;
   expect((await goodSignatures(bytes, signature, [key])).size).toBe(0);
   const { sums } = await laptop();
   expect(

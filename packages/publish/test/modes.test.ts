@@ -77,7 +77,8 @@ test.each([0o022, 0o077, 0o027, 0o002, 0o000])(
     const found = await listing(tree);
     expect(modes(found)).toEqual(new Set(['755', '644']));
     expect(modes(await listing(copy))).toEqual(new Set(['755', '644']));
-    const same = (one: Map<string, string>): [string, string][] => [...one].filter(([name]) => !/^(?:index|packages)|\/index-|\.gz$/.test(name)).toSorted(([a], [b]) => (a < b ? -1 : 1)); // prettier-ignore
+    const same = (one: Map<string, string>): [string, string][] =>
+      [...one].filter(([name]) => !/^(?:index|packages)|\/index-|\.gz$/.test(name)).toSorted(([a], [b]) => (a < b ? -1 : 1));
     expect(same(found)).toEqual(same(await listing(plain)));
   },
 );
@@ -139,12 +140,20 @@ test.skipIf(!isRoot)(
     await mkdir(home);
     await chown(home, uid, uid);
     const env = { PATH: `${dirname(process.execPath)}:/usr/bin:/bin`, HOME: home, FLATCAR_EXT_CACHE: join(home, 'cache') };
-    const { stderr, exitCode } = await execa('setpriv', [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', process.execPath, helper, tree, join(dir, 'keys-user'), join(dir, '1.0.1')], { env, extendEnv: false, reject: false }); // prettier-ignore
+    const { stderr, exitCode } = await execa(
+      'setpriv',
+      [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', process.execPath, helper, tree, join(dir, 'keys-user'), join(dir, '1.0.1')],
+      { env, extendEnv: false, reject: false },
+    );
     expect(stderr).toContain('others cannot read it: its mode is 600');
     expect(stderr).toContain(image);
     expect(exitCode).not.toBe(0);
     await chmod(image, 0o644);
-    await execa('setpriv', [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', process.execPath, helper, tree, join(dir, 'keys-user'), join(dir, '1.0.1')], { env, extendEnv: false }); // prettier-ignore
+    await execa(
+      'setpriv',
+      [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', process.execPath, helper, tree, join(dir, 'keys-user'), join(dir, '1.0.1')],
+      { env, extendEnv: false },
+    );
     expect(await readdir(join(tree, 'demo/portable'))).toContain('demo-1.0.1-x86-64.raw');
   },
 );

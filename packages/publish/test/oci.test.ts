@@ -36,7 +36,8 @@ beforeAll(async () => {
     request.resume();
     const { authorization } = request.headers;
     if (request.url?.startsWith('/token') === true) return void response.end('{"token":"of the registry"}');
-    if (authorization !== 'Bearer of the registry') return void response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm(`http://${host}/token`)}",service="x"` }).end(); // prettier-ignore
+    if (authorization !== 'Bearer of the registry')
+      return void response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm(`http://${host}/token`)}",service="x"` }).end();
     if (request.method === 'POST') return void response.writeHead(202, { location: `http://${elsewhere}/upload?x` }).end();
     response.writeHead(404).end();
   });

@@ -36,10 +36,45 @@ test.each([
 });
 
 const REFUSED = [
-  '', ' ', '\n', 'ftp:', 'ftp://x', 'gs://bucket', 'S3://bucket', 's3:/bucket', 's3:bucket', 's3://', 's3://Bucket', 's3://b', 's3://bucket/../x', 's3://bucket//x', 's3://bucket?x',
-  'https:/x', 'https://', 'HTTP://x', 'https://x.example.org/?list', 'file:///srv', 'oci://registry', 'oci:', 'github:owner/name', 'rsync://x', 'host:/srv', 'user@host:tree',
-  'C:\\tree', 'C:/tree', 'c:', 'dir\\tree', '\\\\server\\share', '~', '~/tree', '--keys', '-', ' /srv', '/srv\n', 'a\u0000b',
-]; // prettier-ignore
+  '',
+  ' ',
+  '\n',
+  'ftp:',
+  'ftp://x',
+  'gs://bucket',
+  'S3://bucket',
+  's3:/bucket',
+  's3:bucket',
+  's3://',
+  's3://Bucket',
+  's3://b',
+  's3://bucket/../x',
+  's3://bucket//x',
+  's3://bucket?x',
+  'https:/x',
+  'https://',
+  'HTTP://x',
+  'https://x.example.org/?list',
+  'file:///srv',
+  'oci://registry',
+  'oci:',
+  'github:owner/name',
+  'rsync://x',
+  'host:/srv',
+  'user@host:tree',
+  'C:\\tree',
+  'C:/tree',
+  'c:',
+  'dir\\tree',
+  '\\\\server\\share',
+  '~',
+  '~/tree',
+  '--keys',
+  '-',
+  ' /srv',
+  '/srv\n',
+  'a\u0000b',
+];
 
 test.each(REFUSED)('%j is refused, with what to write instead', (word) => {
   expect(() => parsePlace(word, '--to')).toThrow(UsageError);
@@ -87,7 +122,12 @@ test.each([
   ['verify'],
   ['keys', 'init'],
 ])('%s %s refuses an empty and an unknown place with exit code 2, and makes nothing', async (...args) => {
-  const more = args[0] === 'bind' ? ['--release', 'stable', '--out', 'out', '--keys', 'keys'] : args[0] === 'keys' || args[0] === 'butane' || args[0] === 'verify' ? [] : ['--keys', 'keys']; // prettier-ignore
+  const more =
+    args[0] === 'bind'
+      ? ['--release', 'stable', '--out', 'out', '--keys', 'keys']
+      : args[0] === 'keys' || args[0] === 'butane' || args[0] === 'verify'
+        ? []
+        : ['--keys', 'keys'];
   for (const word of ['', 'ftp://x']) {
     const { code, err } = await run(...args, word, ...more);
     expect(err).toMatch(word === '' ? /no place is named: the value is empty/ : /'ftp:\/\/x' is not a known kind of place/);

@@ -46,7 +46,14 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 const into = (versions: readonly string[], more: object = {}): Promise<PublishResult> =>
-  publish({ paths: versions.map((version) => join(dir, version)), destination: localDestination(tree), keys, baseUrl: 'https://one.example.org', unsigned: true, ...more }); // prettier-ignore
+  publish({
+    paths: versions.map((version) => join(dir, version)),
+    destination: localDestination(tree),
+    keys,
+    baseUrl: 'https://one.example.org',
+    unsigned: true,
+    ...more,
+  });
 const retire = { retire: { releases, extensions: [demo] } };
 
 /** What a node finds in a folder: names of its sums, whose signature is good; those whose files are there are whole. */

@@ -121,7 +121,13 @@ test('a role is assumed with the token of an OpenID provider, once while it last
   await Promise.all([bucket.read('a'), bucket.read('b')]);
   await bucket.read('c');
   expect(asked.map(({ method }) => method).toSorted()).toEqual(['GET', 'GET', 'GET', 'POST']);
-  expect(Object.fromEntries(new URLSearchParams(asked[0]?.body))).toEqual({ Action: 'AssumeRoleWithWebIdentity', Version: '2011-06-15', RoleArn: 'arn:aws:iam::1:role/publish', RoleSessionName: 'flatcar-ext', WebIdentityToken: 'a.web.token' }); // prettier-ignore
+  expect(Object.fromEntries(new URLSearchParams(asked[0]?.body))).toEqual({
+    Action: 'AssumeRoleWithWebIdentity',
+    Version: '2011-06-15',
+    RoleArn: 'arn:aws:iam::1:role/publish',
+    RoleSessionName: 'flatcar-ext',
+    WebIdentityToken: 'a.web.token',
+  });
   expect(asked[1]?.headers).toMatchObject({ 'x-amz-security-token': 'from sts' });
   asked = [];
   lasts = 60;

@@ -194,7 +194,11 @@ test('a version with a plus sign is fetched by the URL that Ignition has, and by
   expect((await client.fetch(`${endpoint}/bucket?policy`, { method: 'PUT', body: JSON.stringify(policy) })).status).toBeLessThan(300);
   const baseUrl = `${endpoint}/bucket/tree${prefix}`;
   const published = await readPublished(openTree(baseUrl, openStore()), keys.trusted);
-  const { config } = await nodeConfig({ wanted: [parseWanted('k3s@1.33')], targets: ['portable'], arch: 'x86-64', baseUrl, minimal: true, stager: false }, (name) => published.extension(name), Buffer.alloc(0)); // prettier-ignore
+  const { config } = await nodeConfig(
+    { wanted: [parseWanted('k3s@1.33')], targets: ['portable'], arch: 'x86-64', baseUrl, minimal: true, stager: false },
+    (name) => published.extension(name),
+    Buffer.alloc(0),
+  );
   const [file] = config.files;
   const source = file !== undefined && 'source' in file.contents ? file.contents.source : '';
   expect(source).toBe(`${baseUrl}/k3s/portable/k3s-1.33.1%2Bk3s1-x86-64.raw`);
@@ -220,7 +224,9 @@ test('plan, butane, ignition, bind, mirror and retire read a bucket, and mirror 
   const keysDir = ['--keys', join(dir, 'keys')];
   expect(await run('plan', 'yq', '--published', from, ...keysDir, '--release', 'portable')).toContain('(index 1)');
   for (const form of ['butane', 'ignition'])
-    expect(await run(form, 'demo', '--release', '4593.2.5', '--arch', 'x86-64', '--base-url', 'https://one.example.org', '--from', from)).toContain('https://one.example.org/demo/4593.2.5/'); // prettier-ignore
+    expect(
+      await run(form, 'demo', '--release', '4593.2.5', '--arch', 'x86-64', '--base-url', 'https://one.example.org', '--from', from),
+    ).toContain('https://one.example.org/demo/4593.2.5/');
   expect(await run('bind', 'demo', '--published', from, ...keysDir, '--release', '4593.2.4', '--out', join(dir, 'bound'))).toContain(
     'demo-1.0.0-4593.2.4-x86-64.raw',
   );

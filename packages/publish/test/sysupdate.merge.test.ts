@@ -115,7 +115,11 @@ describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, r
 
       const { trusted } = await loadKeys(keysDir, {});
       const published = await readPublished(openTree(`${url}/tree`, openStore()), trusted);
-      const { config } = await nodeConfig({ wanted: [parseWanted('k3s')], targets: [stable], arch: 'x86-64', baseUrl: `${url}/tree`, minimal: true, stager: false }, (name) => published.extension(name), Buffer.alloc(0)); // prettier-ignore
+      const { config } = await nodeConfig(
+        { wanted: [parseWanted('k3s')], targets: [stable], arch: 'x86-64', baseUrl: `${url}/tree`, minimal: true, stager: false },
+        (name) => published.extension(name),
+        Buffer.alloc(0),
+      );
       const [file] = config.files;
       const source = file !== undefined && 'source' in file.contents ? file.contents.source : '';
       expect(source).toContain('%2B');

@@ -123,7 +123,9 @@ test('a mirror goes into an empty folder or a mirror, and never back by itself',
   const other = join(dir, `documents${trees}`);
   await mkdir(other);
   await writeFile(join(other, 'thesis.txt'), 'x');
-  await expect(mirror({ tree: openTree(tree, openStore()), destination: localDestination(other), keys: keys.trusted, baseUrl })).rejects.toThrow('it is not a mirror'); // prettier-ignore
+  await expect(
+    mirror({ tree: openTree(tree, openStore()), destination: localDestination(other), keys: keys.trusted, baseUrl }),
+  ).rejects.toThrow('it is not a mirror');
   expect(await readdir(other)).toEqual(['thesis.txt']);
   // A tree without an index is no tree.
   await expect(copy(other)).rejects.toThrow('nothing is published here');
@@ -140,7 +142,13 @@ test('a mirror has the keyring that was given, whatever the tree has', async () 
   expect(await readFile(join(to, 'keys/import-pubring.gpg'))).toEqual(keyringOf(keys.trusted));
 });
 
-test.each([['', 'is not known'], ['extensions.example.org', 'not a valid http(s) URL'], ['ftp://x', 'not a valid http(s) URL'], ['https://x/?y', 'not a valid http(s) URL'], ['https://', 'not a valid http(s) URL']])('a base URL %j is refused before anything is made', async (url, why) => {
+test.each([
+  ['', 'is not known'],
+  ['extensions.example.org', 'not a valid http(s) URL'],
+  ['ftp://x', 'not a valid http(s) URL'],
+  ['https://x/?y', 'not a valid http(s) URL'],
+  ['https://', 'not a valid http(s) URL'],
+])('a base URL %j is refused before anything is made', async (url, why) => {
   await expect(into(['one'], { baseUrl: url })).rejects.toThrow(why);
   expect(await readdir(dir)).not.toContain(`tree${trees}`);
-}); // prettier-ignore
+});

@@ -37,7 +37,13 @@ beforeAll(async () => {
   ] as const)
     // prettier-ignore
     await buildDemo(join(dir, `${name}-${version}`), { name, version, targets });
-  await publish({ paths: ['demo-1.0.0', 'demo-1.0.1', 'other-3.0'].map((name) => join(dir, name)), destination: localDestination(tree), keys, unsigned: true, baseUrl: 'https://one.example.org' }); // prettier-ignore
+  await publish({
+    paths: ['demo-1.0.0', 'demo-1.0.1', 'other-3.0'].map((name) => join(dir, name)),
+    destination: localDestination(tree),
+    keys,
+    unsigned: true,
+    baseUrl: 'https://one.example.org',
+  });
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
@@ -166,7 +172,13 @@ test('a withdrawn version is followed by a higher revision with the content of a
 
 test('of two who withdraw at once both end well, and the tree has one replacement', async () => {
   const place = join(dir, 'twice');
-  await publish({ paths: [join(dir, 'demo-1.0.0'), join(dir, 'demo-1.0.1')], destination: localDestination(place), keys, unsigned: true, baseUrl: 'https://one.example.org' }); // prettier-ignore
+  await publish({
+    paths: [join(dir, 'demo-1.0.0'), join(dir, 'demo-1.0.1')],
+    destination: localDestination(place),
+    keys,
+    unsigned: true,
+    baseUrl: 'https://one.example.org',
+  });
   const destination = localDestination(place);
   const ask = {
     name: 'demo',

@@ -17,7 +17,10 @@ import { openStore } from '@flatcar/core';
 import type { TestProject } from 'vitest/node';
 
 /** What unit tests share with the user's store: all of it is pinned, and the store checks it when it is used. */
-const SHARED = ['blobs', ...['tools', 'debian', 'npm-folder', 'go-toolchain', 'go-program', 'toolchain-c', 'toolchain-rust'].map((kind) => `results/${kind}`)]; // prettier-ignore
+const SHARED = [
+  'blobs',
+  ...['tools', 'debian', 'npm-folder', 'go-toolchain', 'go-program', 'toolchain-c', 'toolchain-rust'].map((kind) => `results/${kind}`),
+];
 
 /** Copies a tree by hard links; where that is not possible (files of somebody else, another disk), by copies with the same times. */
 function linkTree(from: string, to: string): void {

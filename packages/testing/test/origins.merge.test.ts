@@ -3,7 +3,20 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { ARCHES, binary, buildExtension, cargo, channelHead, defineExtension, hostArch, linkName, openStore, openTools, readPins, source } from '@flatcar/core'; // prettier-ignore
+import {
+  ARCHES,
+  binary,
+  buildExtension,
+  cargo,
+  channelHead,
+  defineExtension,
+  hostArch,
+  linkName,
+  openStore,
+  openTools,
+  readPins,
+  source,
+} from '@flatcar/core';
 import { expect } from 'vitest';
 import { withHost } from '../src/host.ts';
 import { mergeTest } from '../src/levels.ts';
@@ -44,9 +57,24 @@ mergeTest(
     try {
       for (const arch of ARCHES) {
         const { images } = await buildExtension(
-          { dir: resolve(import.meta.dirname, '../fixtures/origins'), extension, fixture: true, pins: readPins(JSON.stringify(pins), 'pins.json') },
-          { version: '2026.11.27', arch, targets: ['portable'], profile: 'fast', origin: 'source', out, store, tools: openTools(store), report: () => undefined },
-        ); // prettier-ignore
+          {
+            dir: resolve(import.meta.dirname, '../fixtures/origins'),
+            extension,
+            fixture: true,
+            pins: readPins(JSON.stringify(pins), 'pins.json'),
+          },
+          {
+            version: '2026.11.27',
+            arch,
+            targets: ['portable'],
+            profile: 'fast',
+            origin: 'source',
+            out,
+            store,
+            tools: openTools(store),
+            report: () => undefined,
+          },
+        );
         await withHost({ release: stable.number }, async (host) => {
           await host.install(images[0]?.file ?? '', linkName('origins', 'portable'));
           expect(await host.merge({ force: arch !== hostArch() })).toContain("Using extensions 'origins");

@@ -99,11 +99,31 @@ export async function commitChange(checkout: Checkout, message: string, parent =
   );
   const content = sha256(lines.join(''));
   const diff = await git([
-    'diff-tree', '-r', '-p', '--unified=0', '--no-color', '--no-ext-diff', '--no-textconv', '--no-renames', head, tree,
-    '--', '.', ':(exclude,glob)**/CHANGELOG.md', ':(exclude,glob)**/README.md',
-  ]); // prettier-ignore
+    'diff-tree',
+    '-r',
+    '-p',
+    '--unified=0',
+    '--no-color',
+    '--no-ext-diff',
+    '--no-textconv',
+    '--no-renames',
+    head,
+    tree,
+    '--',
+    '.',
+    ':(exclude,glob)**/CHANGELOG.md',
+    ':(exclude,glob)**/README.md',
+  ]);
   // Line numbers and digests of whole files change with what is around.
-  const versions = diff === '' ? content : sha256(diff.split('\n').filter((line) => !/^(?:@@|index |diff )/.test(line)).join('\n')); // prettier-ignore
+  const versions =
+    diff === ''
+      ? content
+      : sha256(
+          diff
+            .split('\n')
+            .filter((line) => !/^(?:@@|index |diff )/.test(line))
+            .join('\n'),
+        );
   const who = ['-c', `user.name=${BOT.name}`, '-c', `user.email=${BOT.email}`];
   const commit = await git([...who, 'commit-tree', tree, '-p', head], `${message.trim()}\n\n${TRAILER}: ${content}\n`);
   return { commit, paths: files.map(({ path }) => path), content, versions };

@@ -121,7 +121,12 @@ export async function syncIssues(github: GitHub, workflow: string, verdicts: rea
   for (const verdict of verdicts) {
     const title = titleOf(workflow, verdict.extension);
     try {
-      const action = await sync(github, title, verdict, issues.filter(({ extension }) => extension === verdict.extension)); // prettier-ignore
+      const action = await sync(
+        github,
+        title,
+        verdict,
+        issues.filter(({ extension }) => extension === verdict.extension),
+      );
       if (action !== undefined) changes.push({ title, action });
     } catch (error) {
       changes.push({ title, action: 'failed', error: messageOf(error) });

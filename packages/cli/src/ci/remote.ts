@@ -53,11 +53,21 @@ export async function withRemote<T>(checkout: Checkout, github: GitHub, use: (re
     return await use({
       async tip(branch) {
         const listed = await git('ls-remote', '--refs', url, `refs/heads/${branch}`);
-        const commit = listed.split('\n').find((line) => line.endsWith(`\trefs/heads/${branch}`))?.slice(0, 40); // prettier-ignore
+        const commit = listed
+          .split('\n')
+          .find((line) => line.endsWith(`\trefs/heads/${branch}`))
+          ?.slice(0, 40);
         if (commit === undefined) return undefined;
         await git('fetch', '--quiet', '--no-tags', '--depth=1', url, `+${commit}:refs/tips/${branch}`);
-        const [author, authorEmail, committer, committerEmail, ...message] = (await git('log', '-1', '--format=%an%n%ae%n%cn%n%ce%n%B', commit)).split('\n'); // prettier-ignore
-        const strangers = [[author, authorEmail], [committer, committerEmail]].filter(([, email]) => email !== BOT.email).map(([name = '']) => name); // prettier-ignore
+        const [author, authorEmail, committer, committerEmail, ...message] = (
+          await git('log', '-1', '--format=%an%n%ae%n%cn%n%ce%n%B', commit)
+        ).split('\n');
+        const strangers = [
+          [author, authorEmail],
+          [committer, committerEmail],
+        ]
+          .filter(([, email]) => email !== BOT.email)
+          .map(([name = '']) => name);
         const content = message.join('\n').match(new RegExp(`^${TRAILER}: ([0-9a-f]{64})$`, 'm'))?.[1];
         const isOurs = strangers.length === 0;
         return {

@@ -59,7 +59,9 @@ function ofJob(job: Job, outcomes: readonly Outcome[], results: Results | undefi
   const missing = steps.filter((step) => !its.some((one) => one.step === step));
   const [first] = missing;
   if (first === undefined) return { failures: [], isBuild: false };
-  const how = badResults(results).map(([name, result]) => `${name}: ${result}`).join(', '); // prettier-ignore
+  const how = badResults(results)
+    .map(([name, result]) => `${name}: ${result}`)
+    .join(', ');
   const error = `the job ended without an outcome of ${missing.join(', ')}${how === '' ? '' : `: ${how}`}`;
   return { failures: [{ what: `${first} ${job.id}`, error }], isBuild: first === 'build' };
 }
@@ -80,7 +82,9 @@ function ofPlan({ jobs = [], held = [], outcomes, results, inputs, now }: Eviden
 
 function ofOutcomes(outcomes: readonly Outcome[]): Verdict[] {
   return [...Map.groupBy(outcomes, ({ extension }) => extension)].map(([extension, its]): Verdict => {
-    const failures = its.flatMap(({ ok, step, what, error = '' }) => (ok ? [] : [{ what: `${step} ${what || extension}`, error: error || 'it ended without a word' }])); // prettier-ignore
+    const failures = its.flatMap(({ ok, step, what, error = '' }) =>
+      ok ? [] : [{ what: `${step} ${what || extension}`, error: error || 'it ended without a word' }],
+    );
     return { extension, state: failures.length > 0 ? 'failed' : 'ok', failures };
   });
 }

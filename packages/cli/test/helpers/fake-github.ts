@@ -65,8 +65,16 @@ export class FakeGitHub {
   issue({ title, body, labels }: { title: string; body: string; labels: readonly string[] }): FakeIssue {
     const now = new Date().toISOString();
     return {
-      number: this.issues.length + this.pulls.length + 1, title, body, state: 'open', state_reason: null, labels: labels.map((name) => ({ name })),
-      comments: [], created_at: now, updated_at: now, user: { login: 'github-actions[bot]' },
-    }; // prettier-ignore
+      number: this.issues.length + this.pulls.length + 1,
+      title,
+      body,
+      state: 'open',
+      state_reason: null,
+      labels: labels.map((name) => ({ name })),
+      comments: [],
+      created_at: now,
+      updated_at: now,
+      user: { login: 'github-actions[bot]' },
+    };
   }
 }

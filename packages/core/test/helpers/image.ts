@@ -60,6 +60,20 @@ export async function makeImage(
     rest.map(async (path) => `${path} m ${((await lstat(join(tree, path))).mode & 0o7777).toString(8)} root root`),
   );
   const pseudo = [...strict, ...owners, ...(content.pseudo ?? [])].flatMap((line) => ['-p', line]);
-  await tools.run('mksquashfs', [tree, out, '-noappend', '-no-progress', '-quiet', '-all-time', '0', '-comp', 'zstd', '-Xcompression-level', '1', ...(modified.size > 0 ? [] : ['-all-root']), ...pseudo]); // prettier-ignore
+  await tools.run('mksquashfs', [
+    tree,
+    out,
+    '-noappend',
+    '-no-progress',
+    '-quiet',
+    '-all-time',
+    '0',
+    '-comp',
+    'zstd',
+    '-Xcompression-level',
+    '1',
+    ...(modified.size > 0 ? [] : ['-all-root']),
+    ...pseudo,
+  ]);
   return out;
 }

@@ -160,7 +160,8 @@ async function smallNames(dirs: ReadonlyMap<string, string>, arches: readonly Ar
   for (const [name, dir] of dirs) {
     const { about, kind } = await readTested(dir);
     const needed = [name, ...(about.machine?.beside ?? [])].map((one) => dirs.get(one) ?? '');
-    const built = async (): Promise<boolean> => (await Promise.all(arches.flatMap((arch) => needed.map((one) => wasBuilt(one, arch))))).every(Boolean); // prettier-ignore
+    const built = async (): Promise<boolean> =>
+      (await Promise.all(arches.flatMap((arch) => needed.map((one) => wasBuilt(one, arch))))).every(Boolean);
     if (kind === 'sysext' && (about.small === true || (about.machine?.whenBuilt === true && (await built())))) names.push(name);
   }
   return names;

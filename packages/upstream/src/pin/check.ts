@@ -1,8 +1,24 @@
 import { mkdtemp, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
-  copyPublic, AnswerError, ARCHES, goSumDigest, isPackageLocator, openArchive, openGo, mapParallel, snapshotArchive, UnreachableError, UserError, wrapperDir, type Component, type DebianOrigin, type Extension, type GoCommand, type Pins,
-} from '@flatcar/core'; // prettier-ignore
+  copyPublic,
+  AnswerError,
+  ARCHES,
+  goSumDigest,
+  isPackageLocator,
+  openArchive,
+  openGo,
+  mapParallel,
+  snapshotArchive,
+  UnreachableError,
+  UserError,
+  wrapperDir,
+  type Component,
+  type DebianOrigin,
+  type Extension,
+  type GoCommand,
+  type Pins,
+} from '@flatcar/core';
 import { archiveOf, once, type UpstreamContext } from '../context.ts';
 import { proofRank } from '../proof.ts';
 import { pinOne, wantedOf, type Wanted } from './bytes.ts';
@@ -108,7 +124,14 @@ async function checkGoSums(wanted: Wanted, pinned: Bytes, context: UpstreamConte
     for (const [key, sum] of readSums(await readFile(join(dir, 'go.sum'), 'utf8').catch(() => ''))) sums.set(key, sum);
     const pins = readSums(await readFile(join(wrapper, 'go.sum'), 'utf8'));
     // What only tests of modules need is in go.sum, but is not downloaded for a build.
-    const missing = [...new Set(pins.map(([key]) => key).filter((key) => !sums.has(key)).map((key) => key.replace(/\/go\.mod$/, '').replace(' ', '@')))]; // prettier-ignore
+    const missing = [
+      ...new Set(
+        pins
+          .map(([key]) => key)
+          .filter((key) => !sums.has(key))
+          .map((key) => key.replace(/\/go\.mod$/, '').replace(' ', '@')),
+      ),
+    ];
     const empty = await mkdtemp(join(temp, 'empty-'));
     for (let index = 0; index < missing.length; index += 100)
       for (const [key, sum] of await downloadSums(go, empty, missing.slice(index, index + 100))) sums.set(key, sum);
@@ -186,8 +209,14 @@ export async function checkPins(request: CheckRequest, context: UpstreamContext)
     return !entries.some(({ sha256, size, proof }) => sha256 === pinned.sha256 && size === pinned.size && proof === pinned.proof);
   };
   const line = (lock: Lock, component: Component, locator: string, { sha256, proof }: Bytes, verdict: Verdict): CheckedPin => ({
-    file: lock.file, version: lock.version, component: component.name, locator, sha256, proof, ...verdict,
-  }); // prettier-ignore
+    file: lock.file,
+    version: lock.version,
+    component: component.name,
+    locator,
+    sha256,
+    proof,
+    ...verdict,
+  });
   return context.store.withTemp(async (temp) => {
     const checked: CheckedPin[] = [];
     for (const lock of locks) {
@@ -204,7 +233,9 @@ export async function checkPins(request: CheckRequest, context: UpstreamContext)
         )),
       );
       const packages = Object.entries(bytes).filter(([locator, pinned]) => isPackageLocator(locator) && isNew(lock, locator, pinned));
-      const packaged = lock.components.flatMap((component) => component.origins.flatMap((origin) => (origin.kind === 'debian' ? [{ component, origin }] : [])))[0]; // prettier-ignore
+      const packaged = lock.components.flatMap((component) =>
+        component.origins.flatMap((origin) => (origin.kind === 'debian' ? [{ component, origin }] : [])),
+      )[0];
       if (packaged === undefined || packages.length === 0) continue;
       const verdicts = await checkPackages(lock, packaged.origin, packages, context);
       checked.push(

@@ -13,7 +13,12 @@ export function addTest(ci: Command, signal: AbortSignal): void {
     .action(async ({ base, dryRun = false }: { base: string; dryRun?: boolean }) => {
       const { execa } = await import('execa');
       const args = ['node', 'scripts/test.ts', '--affected', '--base', base, ...(dryRun ? ['--dry-run'] : [])];
-      const { exitCode } = await execa(join(REPOSITORY, 'scripts/run'), args, { cwd: REPOSITORY, stdio: 'inherit', reject: false, cancelSignal: signal }); // prettier-ignore
+      const { exitCode } = await execa(join(REPOSITORY, 'scripts/run'), args, {
+        cwd: REPOSITORY,
+        stdio: 'inherit',
+        reject: false,
+        cancelSignal: signal,
+      });
       if (exitCode !== 0) throw new UserError('tests failed', { next: 'each failure is described above' });
     });
 }

@@ -54,9 +54,15 @@ async function setAutomerge(github: GitHub, { action, pull }: Proposed, isWanted
   if (isWanted === isSet) return;
   // https://docs.github.com/en/graphql/reference/mutations#enablepullrequestautomerge
   if (isWanted)
-    await mutate(github, 'mutation($pull: ID!) { enablePullRequestAutoMerge(input: { pullRequestId: $pull, mergeMethod: SQUASH }) { clientMutationId } }', { pull: pull.node_id }); // prettier-ignore
+    await mutate(
+      github,
+      'mutation($pull: ID!) { enablePullRequestAutoMerge(input: { pullRequestId: $pull, mergeMethod: SQUASH }) { clientMutationId } }',
+      { pull: pull.node_id },
+    );
   else
-    await mutate(github, 'mutation($pull: ID!) { disablePullRequestAutoMerge(input: { pullRequestId: $pull }) { clientMutationId } }', { pull: pull.node_id }); // prettier-ignore
+    await mutate(github, 'mutation($pull: ID!) { disablePullRequestAutoMerge(input: { pullRequestId: $pull }) { clientMutationId } }', {
+      pull: pull.node_id,
+    });
 }
 
 /** The environment of a step: upstream's releases are read through a port of this machine, so that it needs no token. */
