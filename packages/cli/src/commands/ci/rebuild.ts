@@ -23,14 +23,22 @@ const Provenance = v.object({
   }),
 });
 
-/** The commit that an image says it was built from. */
-async function commitOf(image: string): Promise<string> {
+/** The commit that an image says it was built from; the replacement of a withdrawn version was built by none. */
+async function commitOf(image: string): Promise<string | undefined> {
   const { provenance } = sidecarPaths(image);
   const { predicate } = parseJson(Provenance, await readFile(provenance, 'utf8'), provenance);
   const commit = predicate.buildDefinition.resolvedDependencies.map(({ digest }) => digest.gitCommit).find((one) => one !== undefined);
-  if (commit === undefined || !/^[0-9a-f]{40}$/.test(commit))
-    throw new UserError(`the image was built from '${commit ?? 'no commit'}', which nobody can check out`, { where: provenance });
-  return commit;
+  return commit !== undefined && /^[0-9a-f]{40}$/.test(commit) ? commit : undefined;
+}
+
+/** The newest of these images that names the commit that it was built from. */
+async function newestBuilt(images: readonly string[], tree: string): Promise<{ image: string; commit: string } | undefined> {
+  for (const name of newestFirst(images)) {
+    const image = join(tree, name);
+    const commit = await commitOf(image);
+    if (commit !== undefined) return { image, commit };
+  }
+  return undefined;
 }
 
 /** Builds the newest portable image of an extension again, by the code and the pins of the commit that it was built from; gives what failed. */
@@ -40,11 +48,11 @@ async function rebuild(name: string, { published, keyring }: Flags, temp: string
   const error = await attempt([...args, '--base-url', 'http://localhost'], signal, { env: withoutKeys() });
   if (error !== undefined) return error;
   const images = await Array.fromAsync(glob(`${name}/portable/*.raw`, { cwd: tree }));
-  const [newest] = newestFirst(images);
-  if (newest === undefined) return `${name} has no portable image for ${hostArch()} in ${published}`;
-  const image = join(tree, newest);
+  const newest = await newestBuilt(images, tree);
+  if (newest === undefined) return `${name} has no portable image for ${hostArch()} in ${published} that names its commit`;
+  const { image, commit } = newest;
   const checkout = join(temp, 'checkout');
-  await exec('git', ['worktree', 'add', '--quiet', '--detach', checkout, await commitOf(image)], { cwd: REPOSITORY });
+  await exec('git', ['worktree', 'add', '--quiet', '--detach', checkout, commit], { cwd: REPOSITORY });
   try {
     // In its own folder: flatcar-ext refuses to work on one checkout from within another.
     const script = 'cd "$1" && exec scripts/run flatcar-ext verify --rebuild "$2"';
