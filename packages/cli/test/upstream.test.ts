@@ -118,11 +118,11 @@ describe('pin', () => {
     expect(await readFile(pins, 'utf8')).toBe(before);
   });
   test.each([
-    ['kubernetes@v1.0.0', [], 1, /no version to pin/],
-    ['kubernetes@1.0.0-rc.1', [], 1, /no version to pin/],
+    ['kubernetes@v1.0.0', [], 2, /not a version to pin/],
+    ['kubernetes@1.0.0-rc.1', [], 2, /not a version to pin/],
     ['kubernetes@9.1.0', ['--coupled', 'cri'], 2, /not name=value/],
     ['kubernetes@9.1.0', ['--coupled', 'etcd=1'], 1, /'etcd' is not coupled to kubernetes/],
-    ['nothing', [], 1, /there is no extension 'nothing'/],
+    ['nothing', [], 2, /there is no extension 'nothing'/],
   ])('%s %j', async (name, more, code, message) => {
     expect(await run('pin', name, ...more)).toMatchObject({ code, err: expect.stringMatching(message) });
   });
