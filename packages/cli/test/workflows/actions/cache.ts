@@ -8,6 +8,9 @@ const dir = (): string => {
   mkdirSync(where, { recursive: true });
   return where;
 };
+/** One after the other: here all jobs share a home, which on GitHub each has of its own. */
+const tar = (...args: readonly string[]): unknown =>
+  execFileSync('flock', [join(need('STANDIN_STATE'), 'tar.lock'), 'tar', ...args], { stdio: 'inherit' });
 const fileOf = (key: string): string => join(dir(), `${encodeURIComponent(key)}.tar`);
 
 /** Restores by the key, else by the newest that one of restore-keys begins; as actions/cache, an archive that tar cannot unpack is a miss. */
@@ -26,7 +29,7 @@ export function restore(): boolean {
     return false;
   }
   try {
-    execFileSync('tar', ['--extract', '--file', fileOf(found.key), '--absolute-names', '--directory', '/'], { stdio: 'inherit' });
+    tar('--extract', '--file', fileOf(found.key), '--absolute-names', '--directory', '/');
   } catch {
     console.log('::warning::Failed to restore: "/usr/bin/tar" failed with error: The process failed with exit code 2');
     return false;
@@ -50,7 +53,7 @@ export function save(): void {
       '::warning::Path Validation Error: Path(s) specified in the action for caching do(es) not exist, hence no cache is being saved.',
     );
   try {
-    execFileSync('tar', ['--posix', '--create', '--file', `${file}.part`, '--absolute-names', ...paths], { stdio: 'inherit' });
+    tar('--posix', '--create', '--file', `${file}.part`, '--absolute-names', ...paths);
   } catch {
     return console.log('::warning::Failed to save: "/usr/bin/tar" failed with error: The process failed with exit code 2');
   }
