@@ -103,14 +103,14 @@ function run(context: LintContext, waive: Readonly<Record<string, string>>): Fin
 export async function lintTree(tree: Tree, subject: LintSubject): Promise<Finding[]> {
   const file = releaseFilePath(subject.name, subject.kind);
   // Packing makes root own everything, and leaves no attribute but the release file's.
-  const entries = tree.entries.map(({ path, type, mode, size, link }) => ({
+  const entries = tree.entries.map(({ path, type, mode, size, link }): ImageEntry => ({
     path,
     type,
     mode,
     uid: 0,
     gid: 0,
     size,
-    ...(link === undefined ? {} : { link }),
+    link,
     xattrs: path === file ? { [STRICT_XATTR]: 'false' } : {},
   }));
   return run(await contextOf(tree, entries, subject), subject.definition?.waive ?? {});
