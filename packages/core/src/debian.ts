@@ -379,6 +379,19 @@ export function compareDebianVersions(a: string, b: string): number {
   );
 }
 
+/**
+ * The version of upstream in a version of Debian (deb-version(7)): without the epoch, Debian's revision, marks of a repacked source, and
+ * what builds and updates of native packages append. `2.0+really1.9-1` is 1.9.
+ */
+export function upstreamVersion(version: string): string {
+  return version
+    .replace(/^\d+:/, '')
+    .replace(/-[^-]*$/, '')
+    .replace(/^.*\+really/, '')
+    .replace(/[+~.](?:dfsg|ds|repack).*$/, '')
+    .replace(/\+(?:b\d+|deb\d+u\d+)$/, '');
+}
+
 /** Packages and all that they depend on, the first alternative that exists each time; in the order in which they are found. */
 export function resolveClosure(packages: readonly IndexedPackage[], roots: readonly string[]): IndexedPackage[] {
   const known = new Map(packages.flatMap((one) => one.provides.map((name): [string, IndexedPackage] => [name, one])));

@@ -89,11 +89,14 @@ export function dispatcher(): Dispatcher {
 /** Hosts that did not answer: asked once per process, not once per file. */
 const unreachable = new Map<string, UnreachableError>();
 
-/** Retry-After in milliseconds (RFC 9110 10.2.3: seconds or a date), at most five minutes. */
-function retryAfter(value: string | string[] | undefined): number | undefined {
+/** How long a server is waited for that asks for it, in milliseconds. */
+const LONGEST_WAIT = 300_000;
+
+/** Retry-After in milliseconds from now (RFC 9110 10.2.3: seconds or a date; a past date is now); undefined for what is neither. */
+export function retryAfter(value: string | string[] | undefined): number | undefined {
   if (typeof value !== 'string') return undefined;
   const seconds = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
-  return Number.isFinite(seconds) ? Math.min(Math.max(seconds, 0), 300) * 1000 : undefined;
+  return Number.isFinite(seconds) ? Math.max(seconds, 0) * 1000 : undefined;
 }
 
 /** Counts bytes, keeps the rate and the size, and tells the watcher. */
@@ -164,7 +167,8 @@ async function attempt(url: string, part: string, pin: Wanted, options: FetchOpt
   }
   if (statusCode === 429 || statusCode >= 500) {
     await body.dump();
-    const wait = retryAfter(headers['retry-after']);
+    const asked = retryAfter(headers['retry-after']);
+    const wait = asked === undefined ? undefined : Math.min(asked, LONGEST_WAIT);
     throw new Again(`the server answered ${statusCode}`, { status: statusCode, ...(wait === undefined ? {} : { wait }) });
   }
   if (statusCode !== 200 && statusCode !== 206) {

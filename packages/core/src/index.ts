@@ -29,7 +29,7 @@ export {
   writeAtomic,
 } from './files.ts';
 export { cacheRoot, digestOf, openStore, type Store, type StoreStats } from './store.ts';
-export { AnswerError, dispatcher, fetchBlob, fetchNew, mirrored, UnreachableError, type FetchOptions } from './fetch.ts';
+export { AnswerError, dispatcher, fetchBlob, fetchNew, mirrored, retryAfter, UnreachableError, type FetchOptions } from './fetch.ts';
 export { goProgram, goSumDigest, mainPackages, openGo, pinGo, programName, userGoEnv, wrapperDir, type GoCommand } from './gomodule.ts';
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';
 export { fillWords, releaseWords } from './origins/release.ts';
@@ -45,10 +45,11 @@ export {
   packageFields,
   resolveClosure,
   unpackPackage,
+  upstreamVersion,
   type Archive,
   type DebianPackage,
 } from './debian.ts';
-export { isPackageLocator, resolvePackages } from './origins/debian.ts';
+export { assertPackageVersion, isPackageLocator, resolvePackages } from './origins/debian.ts';
 export { openTools, readToolPins, type Tools } from './tools.ts';
 export { fits } from './needs.ts';
 export { readElf, type Elf } from './elf.ts';

@@ -92,7 +92,7 @@ export function parsePayload(json: string, where: string): Payload {
     throw new UserError('invalid payload record: not JSON', { where, cause, next });
   }
   const parsed = v.safeParse(PayloadSchema, value);
-  if (parsed.success) return parsed.output as Payload;
+  if (parsed.success) return parsed.output;
   const [issue] = parsed.issues;
   throw new UserError(`invalid payload record: ${v.getDotPath(issue) ?? 'file'}: ${issue.message}`, { where, next });
 }

@@ -169,10 +169,15 @@ export function catalogueChanges(
 
 let loaded: readonly Release[] | undefined;
 
+/** Reads a file that `flatcar-ext releases update` wrote. */
+export function readCatalogue(file: URL): readonly Release[] {
+  return readData(Catalogue, file);
+}
+
 /** The Flatcar releases that images are bound to, newest of each channel first: the embedded list, or the file that FLATCAR_EXT_RELEASES names. */
 export function catalogue(): readonly Release[] {
   const own = process.env['FLATCAR_EXT_RELEASES'] || undefined;
-  return (loaded ??= readData(Catalogue, own === undefined ? CATALOGUE : pathToFileURL(own)));
+  return (loaded ??= readCatalogue(own === undefined ? CATALOGUE : pathToFileURL(own)));
 }
 
 /** The newest release of a channel. */

@@ -1,4 +1,4 @@
-import { openArchive, type Archive, type Report, type Store, type Toolchains, type Tools } from '@flatcar/core';
+import { openArchive, type Arch, type Archive, type Report, type Store, type Toolchains, type Tools } from '@flatcar/core';
 import type { Asking } from './http.ts';
 
 /** What everything that asks upstream is given. */
@@ -23,4 +23,9 @@ export function once<T>(context: UpstreamContext, key: string, fn: () => Promise
 /** The Debian archive, opened once per run: its lists are long. */
 export function archiveOf(context: UpstreamContext): Promise<Archive> {
   return once(context, 'archive', () => Promise.resolve(openArchive(context.store, context.report)));
+}
+
+/** The newest packages of a suite with its updates and security updates: what is pinned. Read once per run. */
+export function newestPackages(suite: string, arch: Arch, context: UpstreamContext): ReturnType<Archive['newest']> {
+  return once(context, `newest ${suite} ${arch}`, async () => (await archiveOf(context)).newest(suite, arch));
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AnswerError, dispatcher, messageOf, mirrored, UnreachableError, UserError } from '@flatcar/core';
+import { AnswerError, dispatcher, messageOf, mirrored, retryAfter, UnreachableError, UserError } from '@flatcar/core';
 import { request, type Dispatcher } from 'undici';
 
 /** How upstream is asked. */
@@ -36,11 +36,12 @@ const header = (headers: Answer['headers'], name: string): string | undefined =>
 
 /** When a limited server may be asked again, as it says (RFC 9110 Retry-After, or GitHub's and GitLab's own headers); ms from now. */
 function waitOf(headers: Answer['headers']): number | undefined {
-  const after = header(headers, 'retry-after');
-  if (after !== undefined) return /^\d+$/.test(after) ? Number(after) * 1000 : Date.parse(after) - Date.now();
+  const after = retryAfter(headers['retry-after']);
+  if (after !== undefined) return after;
   const left = header(headers, 'x-ratelimit-remaining') ?? header(headers, 'ratelimit-remaining');
   const reset = header(headers, 'x-ratelimit-reset') ?? header(headers, 'ratelimit-reset');
-  return left === '0' && reset !== undefined ? Math.max(Number(reset) * 1000 - Date.now(), 0) : undefined;
+  const until = Number(reset) * 1000;
+  return left === '0' && Number.isFinite(until) ? Math.max(until - Date.now(), 0) : undefined;
 }
 
 function limited(url: string, wait: number): UserError {

@@ -1,7 +1,7 @@
 import { glob, readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { exec, packageFields, resolveClosure, unpackPackage, UserError } from '@flatcar/core';
-import { archiveOf, type UpstreamContext } from './context.ts';
+import { archiveOf, newestPackages, type UpstreamContext } from './context.ts';
 
 /** What packages of Debian bring, as far as a new extension is written from it. */
 export interface PackagesFound {
@@ -25,7 +25,7 @@ const asHere = (unit: string): string => unit.replaceAll(/(?<![\w/.-])\/(?:usr\/
 export async function inspectDebian(packages: readonly string[], suite: string, context: UpstreamContext): Promise<PackagesFound> {
   const { store } = context;
   const archive = await archiveOf(context);
-  const { snapshot, packages: all } = await archive.newest(suite, 'x86-64');
+  const { snapshot, packages: all } = await newestPackages(suite, 'x86-64', context);
   const wanted = resolveClosure(all, packages).filter(({ name }) => packages.includes(name));
   const programs: string[] = [];
   const services = new Map<string, string>();

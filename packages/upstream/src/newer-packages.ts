@@ -9,7 +9,7 @@ import {
   type LoadedExtension,
   type PinnedVersion,
 } from '@flatcar/core';
-import { archiveOf, once, type UpstreamContext } from './context.ts';
+import { newestPackages, type UpstreamContext } from './context.ts';
 
 /** A package of Debian in two versions, as its file names have them (without an epoch). */
 export interface PackageChange {
@@ -56,9 +56,8 @@ export async function newerPackages(
   for (const { component, pin } of components) {
     for (const origin of component.origins) {
       if (origin.kind !== 'debian') continue;
-      const archive = await archiveOf(context);
       for (const arch of ARCHES) {
-        const { packages, snapshot: now } = await once(context, `newest ${origin.suite} ${arch}`, () => archive.newest(origin.suite, arch));
+        const { packages, snapshot: now } = await newestPackages(origin.suite, arch, context);
         about = { suite: origin.suite, snapshot: pin.snapshot ?? '', now };
         const there = new Map(packages.map(({ name, path }) => [name, namesOf(path)[1]]));
         for (const [name, from] of pinnedOf(pin, arch)) {

@@ -1,7 +1,17 @@
 import { join } from 'node:path';
-import { exec, keep, networkEnv, newestFirst, PLAIN_VERSION, UserError, type VersionSource, userGoEnv } from '@flatcar/core';
+import {
+  exec,
+  keep,
+  networkEnv,
+  newestFirst,
+  PLAIN_VERSION,
+  upstreamVersion,
+  UserError,
+  type VersionSource,
+  userGoEnv,
+} from '@flatcar/core';
 import * as v from 'valibot';
-import { archiveOf, once, type UpstreamContext } from './context.ts';
+import { newestPackages, once, type UpstreamContext } from './context.ts';
 import { crateVersions } from './cargo.ts';
 import { askPages, githubTags, shaped, tagOf, type Tag } from './github.ts';
 import { ask, askJson, askText } from './http.ts';
@@ -106,15 +116,22 @@ async function goModule({ at }: VersionSource, context: UpstreamContext): Promis
   );
 }
 
-/** `trixie/main/tini`: the version of a package in a suite, without epoch, Debian's revision and marks of a repacked source. */
+/**
+ * `trixie/main/tini`: upstream's version of the package that is pinned today, which is the newest of the suite, its updates and its
+ * security updates (`Archive.newest`).
+ */
 async function debian({ at }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
   const [suite, component, name, ...more] = at.split('/');
-  if (suite === undefined || component === undefined || name === undefined || more.length > 0)
-    throw new UserError('a Debian version source is suite/component/package', { where: at, next: 'such as trixie/main/tini' });
-  const { packages } = await (await archiveOf(context)).packages(suite, component, 'x86-64');
-  const found = packages.filter((one) => one.name === name);
-  if (found.length === 0) throw new UserError(`${suite} has no package ${name}`, { where: at, next: 'check the version source' });
-  return found.map(({ version }) => listed(version.replace(/^\d+:/, '').replace(/-[^-]*$/, '').replace(/[+~](?:dfsg|ds|repack).*$/, ''))); // prettier-ignore
+  if (suite === undefined || component !== 'main' || name === undefined || more.length > 0)
+    throw new UserError('a Debian version source is suite/main/package', { where: at, next: 'such as trixie/main/tini' });
+  const { packages } = await newestPackages(suite, 'x86-64', context);
+  const found = packages.find((one) => one.name === name);
+  if (found === undefined)
+    throw new UserError(`${suite} has no package ${name}`, {
+      where: at,
+      next: 'check the name: apt-cache search, or https://packages.debian.org',
+    });
+  return [listed(upstreamVersion(found.version))];
 }
 
 /**

@@ -6,6 +6,7 @@ import {
   ARCHES,
   archWords,
   debian,
+  describePayload,
   exec,
   loadExtension,
   openArchive,
@@ -13,6 +14,7 @@ import {
   packaged,
   readPins,
   readToolPins,
+  upstreamVersion,
   type Arch,
 } from '@flatcar/core';
 import * as openpgp from 'openpgp';
@@ -22,6 +24,7 @@ import { applyBump, findBumps } from '../src/bump.ts';
 import { findOutdated } from '../src/outdated.ts';
 import { planNew, type NewRequest } from '../src/plan.ts';
 import { definitionText, type Plan } from '../src/scaffold.ts';
+import { listVersions } from '../src/versions.ts';
 import { pinVersion, type PinRequest, type PinResult } from '../src/pin.ts';
 import { extensionOf, openWorld, sha, type World } from './world.ts';
 
@@ -47,7 +50,13 @@ function add(arch: Arch, name: string, version: string, path: string, bytes: Buf
 
 /** Serves the archive with a signed index; what is told changes it. */
 async function serveArchive(
-  about: { key?: openpgp.PrivateKey; until?: string; date?: string; tamper?: (text: string) => string } = {},
+  about: {
+    key?: openpgp.PrivateKey;
+    until?: string;
+    date?: string;
+    tamper?: (text: string) => string;
+    security?: (arch: Arch) => string[];
+  } = {},
 ): Promise<void> {
   world.served.clear();
   const lists = ARCHES.map((arch) => ({
@@ -61,6 +70,18 @@ async function serveArchive(
   world.served.set(`${HOST}/dists/test/InRelease`, about.tamper?.(signed) ?? signed);
   for (const { folder, list } of lists) world.served.set(`${HOST}/dists/test/${folder}/by-hash/SHA256/${sha(list)}`, list);
   for (const [path, bytes] of pool) world.served.set(`${HOST}/${path}`, bytes);
+  if (about.security === undefined) return;
+  const more = ARCHES.map((arch) => ({
+    folder: `main/binary-${archWords(arch).debian}`,
+    list: gzipSync(about.security?.(arch).join('\n') ?? ''),
+  }));
+  const base = `${HOST}-security/dists/test-security`;
+  const body = `Codename: test-security\nDate: Sun, 22 Nov 2026 09:15:44 UTC\nSHA256:\n${more.map(({ folder, list }) => ` ${sha(list)} ${list.length} ${folder}/Packages.gz\n`).join('')}`;
+  world.served.set(
+    `${base}/InRelease`,
+    await openpgp.sign({ message: await openpgp.createCleartextMessage({ text: body }), signingKeys: signing }),
+  );
+  for (const { folder, list } of more) world.served.set(`${base}/${folder}/by-hash/SHA256/${sha(list)}`, list);
 }
 
 /** A package with what does not come into an image by itself: a service, a user that a script makes, settings below /etc. */
@@ -213,16 +234,94 @@ test('packages that changed under a pinned version need --revision', async () =>
   expect(await pinned()).toMatchObject({ revision: 1 });
 });
 
+/** The list of a security suite in which a package has another version, under the bytes that are there. */
+function withSecurity(name: string, version: string): (arch: Arch) => string[] {
+  return (arch) =>
+    (index.get(arch) ?? [])
+      .filter((entry) => entry.startsWith(`Package: ${name}\n`))
+      .map((entry) => {
+        const path = /^Filename: (.*)$/m.exec(entry)?.[1] ?? '';
+        const to = `pool/updates/${path.replace(/^pool\//, '').replace(/_[^_]+_/, `_${version}_`)}`;
+        world.served.set(`${HOST}-security/${to}`, pool.get(path) ?? '');
+        return entry.replace(/^Version: .*$/m, `Version: ${version}`).replace(path, to);
+      });
+}
+
+const core = pathToFileURL(join(import.meta.dirname, '../../core/src/index.ts')).href;
+const PLAN: Plan = {
+  name: 'tool',
+  summary: 'a tool',
+  version: '5.8.1',
+  license: '0BSD',
+  keep: 'newest',
+  programs: ['xz'],
+  debian: { packages: ['xz-utils'], suite: 'test', programs: ['xz'] },
+};
+
+describe('a version that security updates raised', () => {
+  const raised = async (): Promise<void> => serveArchive({ security: withSecurity('xz-utils', '5.9.0-1~deb13u1') });
+
+  test('the version source lists what would be pinned', async () => {
+    await raised();
+    const source = { kind: 'debian', at: 'test/main/xz-utils', keep: 'newest' } as const;
+    expect(await listVersions(source, contextOfArchive())).toEqual(['5.9.0']);
+  });
+  test('pin refuses it under the older version, says which it is, and writes nothing', async () => {
+    await raised();
+    await expect(pin()).rejects.toMatchObject({
+      message: 'tool 5.8.1 is made of the package xz-utils 5.9.0-1~deb13u1, which is version 5.9.0',
+      next: 'pin that version: flatcar-ext pin tool@5.9.0',
+    });
+    await expect(pin({ revision: true })).rejects.toThrow('which is version 5.9.0');
+    await expect(readFile(join(dir, 'pins.json'))).rejects.toThrow('ENOENT');
+    await pin({ version: '5.9.0' });
+    expect(await readFile(join(dir, 'pins.json'), 'utf8')).toContain('pool/updates/');
+  });
+  test('new pins what it names, and bump goes there', async () => {
+    await serveArchive();
+    await pin();
+    await writeFile(join(dir, 'extension.ts'), definitionText(PLAN).replace('@flatcar/core', core));
+    await raised();
+    const loaded = await loadExtension(dir);
+    const { rows } = await findOutdated([loaded], contextOfArchive());
+    expect(rows[0]).toMatchObject({ of: 'version', current: '5.8.1', newest: '5.9.0', outdated: true });
+    const { bumps, keep } = await findBumps(loaded, contextOfArchive());
+    expect(bumps.map(({ version }) => version)).toEqual(['5.9.0']);
+    const [bump] = bumps;
+    if (bump === undefined) throw new Error('no bump');
+    await applyBump(dir, bump, { keep, keepOld: false }, contextOfArchive());
+    expect(Object.keys(readPins(await readFile(join(dir, 'pins.json'), 'utf8'), ''))).toEqual(['5.9.0']);
+    // The package that was pinned before cannot be taken for another version.
+    await expect(pin()).rejects.toThrow('which is version 5.9.0');
+  });
+  test('a lock whose packages are another version is not built', async () => {
+    await serveArchive();
+    await pin();
+    const pins = JSON.parse(await readFile(join(dir, 'pins.json'), 'utf8')) as Record<string, unknown>;
+    await writeFile(join(dir, 'pins.json'), JSON.stringify({ '5.7.0': pins['5.8.1'] }));
+    await writeFile(join(dir, 'extension.ts'), definitionText(PLAN).replace('@flatcar/core', core));
+    const request = { version: '5.7.0', arch: 'x86-64', format: 'squashfs', profile: 'fast' } as const;
+    await expect(describePayload(await loadExtension(dir), request, 'x86-64')).rejects.toMatchObject({
+      message: expect.stringMatching(/^tool 5\.7\.0 is made of the package xz-utils 5\.8\.1-\S+, which is version 5\.8\.1$/),
+      next: expect.stringContaining('flatcar-ext pin tool@5.8.1'),
+    });
+  });
+});
+
+test.each([
+  ['1:2.17.6-0+deb13u1', '2.17.6'],
+  ['5.4.9-1~deb13u1', '5.4.9'],
+  ['1.9.3+dfsg-6+b2', '1.9.3'],
+  ['1.9.3.ds1-2', '1.9.3'],
+  ['20240203+deb13u1', '20240203'],
+  ['1.2+b1', '1.2'],
+  ['2.0+really1.9-1', '1.9'],
+  ['10.0.13+ds-0+deb13u1', '10.0.13'],
+])('%s is version %s of upstream', (version, upstream) => {
+  expect(upstreamVersion(version)).toBe(upstream);
+});
+
 describe('packages that the archive has in newer versions', () => {
-  const DEFINITION: Plan = {
-    name: 'tool',
-    summary: 'a tool',
-    version: '5.8.1',
-    license: '0BSD',
-    keep: 'newest',
-    programs: ['xz'],
-    debian: { packages: ['xz-utils'], suite: 'test', programs: ['xz'] },
-  };
   const listed = new Map<Arch, string[]>();
   /** Another version of a package in the list; its bytes are those that are there. */
   const replace = (name: string, version: string): void => {
@@ -241,8 +340,7 @@ describe('packages that the archive has in newer versions', () => {
     for (const arch of ARCHES) listed.set(arch, index.get(arch) ?? []);
     await serveArchive();
     await pin();
-    const core = pathToFileURL(join(import.meta.dirname, '../../core/src/index.ts')).href;
-    await writeFile(join(dir, 'extension.ts'), definitionText(DEFINITION).replace('@flatcar/core', core));
+    await writeFile(join(dir, 'extension.ts'), definitionText(PLAN).replace('@flatcar/core', core));
   });
   afterEach(() => {
     for (const arch of ARCHES) index.set(arch, listed.get(arch) ?? []);

@@ -110,6 +110,16 @@ describe('writes nothing', () => {
     world.served.delete('example.org/v1.3.0/tool-arm64');
     expect(await refused(() => pin('1.3.0'))).toMatch(/answered 404/);
   });
+  test('when the address has the version of another release written into it', async () => {
+    const fixed = release('https://example.org/v1.2.3/tool-{arch}', { checksum: '{url}.sha256' });
+    await pin('1.2.3', {}, [fixed]);
+    expect(await refused(() => pin('1.2.4', {}, [fixed]))).toContain('tool 1.2.4 is made of a file of version 1.2.3');
+    // What has no version in its address, or only the branch, is not told from another.
+    const branch = release('https://example.org/1.2/tool-{arch}', { checksum: '{url}.sha256' });
+    for (const arch of ['amd64', 'arm64'])
+      world.served.set(`example.org/1.2/tool-${arch}`, arch).set(`example.org/1.2/tool-${arch}.sha256`, sha(arch));
+    expect((await pin('1.2.4', {}, [branch])).version).toBe('1.2.4');
+  });
   test('and tells all that is wrong at once', async () => {
     for (const arch of ['amd64', 'arm64']) world.served.set(`example.org/v1.2.3/tool-${arch}`, 'something else');
     await expect(pin('1.2.3')).rejects.toThrow(expect.objectContaining({ message: '2 things could not be pinned; nothing was written', errors: [expect.anything(), expect.anything()] })); // prettier-ignore

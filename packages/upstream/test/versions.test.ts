@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { UnreachableError, type VersionSource } from '@flatcar/core';
+import { UnreachableError, UserError, type VersionSource } from '@flatcar/core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { findOutdated } from '../src/outdated.ts';
 import { keptVersions, listVersions } from '../src/versions.ts';
@@ -64,6 +64,26 @@ describe('GitHub', () => {
       return json([release('v1.0.0')]);
     });
     expect(await list({})).toEqual(['1.0.0']);
+  });
+  test.each([
+    ['soon', 'a date that is none'],
+    ['Wed, 21 Oct 2015 07:28:00 GMT', 'a date that is past'],
+    ['', 'nothing'],
+  ])("Retry-After '%s' (%s) neither hides the answer nor promises a time", async (value) => {
+    let count = 0;
+    world.served.set(GITHUB, () => {
+      count += 1;
+      return count === 1 ? { status: 429, headers: { 'retry-after': value } } : json([release('v1.0.0')]);
+    });
+    expect(await list({})).toEqual(['1.0.0']);
+    world.served.set(GITHUB, { status: 429, headers: { 'retry-after': value } });
+    const error: unknown = await list({}).catch((reason: unknown) => reason);
+    expect(String(error)).not.toMatch(/Invalid time|cannot be reached|2015/);
+    expect(error).toBeInstanceOf(UserError);
+  });
+  test('a limit whose reset is no time is an error of its status', async () => {
+    world.served.set(GITHUB, { status: 403, headers: { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': 'later' } });
+    await expect(list({})).rejects.toThrow(/answered 403/);
   });
   test.each([
     [404, /answered 404/],

@@ -1,5 +1,15 @@
 import { fileURLToPath } from 'node:url';
-import { catalogue, CATALOGUE, catalogueFrom, readReleaseList, RELEASES_URL, type Release } from '@flatcar/core';
+import {
+  catalogue,
+  CATALOGUE,
+  catalogueChanges,
+  catalogueFrom,
+  readCatalogue,
+  readReleaseList,
+  RELEASES_URL,
+  writeAtomic,
+  type Release,
+} from '@flatcar/core';
 import type { Command } from 'commander';
 import { show, table } from '../terminal.ts';
 
@@ -20,6 +30,26 @@ const text = (releases: readonly Release[]): string =>
     ]),
   ]);
 
+type Changes = ReturnType<typeof catalogueChanges>;
+
+/** What an update changed, a release a line. */
+export function changesText({ added, dropped, changed }: Changes): string {
+  const lines = [
+    ...added.map((number) => `+ ${number}`),
+    ...dropped.map((number) => `- ${number}`),
+    ...changed.map((number) => `~ ${number} has other data`),
+  ];
+  return lines.length === 0 ? 'nothing changed' : lines.join('\n');
+}
+
+/** Writes a catalogue from a copy of the official list (a file or a URL), and gives what that changes in it. */
+export async function updateCatalogue(file: URL, from: string): Promise<Changes> {
+  const releases = catalogueFrom(await readReleaseList(from), from);
+  const changes = catalogueChanges(readCatalogue(file), releases);
+  await writeAtomic(fileURLToPath(file), `${JSON.stringify(releases, undefined, 2)}\n`);
+  return changes;
+}
+
 /** `releases`: the catalogue of Flatcar releases, and its refresh. */
 export function addReleases(root: Command): void {
   const command = root
@@ -39,19 +69,6 @@ export function addReleases(root: Command): void {
     .option('--json', 'print the changes as JSON')
     .addHelpText('after', '\nExamples:\n  flatcar-ext releases update\n  flatcar-ext releases update --from releases.json')
     .action(async (flags: { from: string; json?: boolean }) => {
-      const { writeAtomic } = await import('@flatcar/core');
-      const before = new Set(catalogue().map(({ number }) => number));
-      const releases = catalogueFrom(await readReleaseList(flags.from), flags.from);
-      const after = new Set(releases.map(({ number }) => number));
-      await writeAtomic(fileURLToPath(CATALOGUE), `${JSON.stringify(releases, undefined, 2)}\n`);
-      const changes = {
-        added: [...after].filter((number) => !before.has(number)),
-        dropped: [...before].filter((number) => !after.has(number)),
-      };
-      show(changes, flags.json, ({ added, dropped }) =>
-        added.length + dropped.length === 0
-          ? 'nothing changed'
-          : [...added.map((number) => `+ ${number}`), ...dropped.map((number) => `- ${number}`)].join('\n'),
-      );
+      show(await updateCatalogue(CATALOGUE, flags.from), flags.json, changesText);
     });
 }

@@ -2,7 +2,7 @@ import { readFile, readlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { archWords } from '../arch.ts';
 import { licenseNames, readCopyright } from '../copyright.ts';
-import { openArchive, packageFields, resolveClosure, unpackPackage, type Archive, type PinnedPackage } from '../debian.ts';
+import { openArchive, packageFields, resolveClosure, unpackPackage, upstreamVersion, type Archive, type PinnedPackage } from '../debian.ts';
 import { UserError } from '../errors.ts';
 import type { Component, DebianOrigin } from '../extension.ts';
 import { mapParallel } from '../parallel.ts';
@@ -23,6 +23,31 @@ export function packageLocator({ path }: Pick<PinnedPackage, 'path'>): string {
 /** True for the pin of a binary package; sources of the same archive are pinned under `debian:` too. */
 export function isPackageLocator(locator: string): boolean {
   return /^debian:pool\/.+\.deb$/.test(locator);
+}
+
+/** The version of an extension that is dated by its lock: its packages have versions of their own. */
+const DATED = /^20\d\d\.\d{1,2}\.\d{1,2}$/;
+
+/**
+ * Throws when the first package that an origin names is another version of upstream's than the component claims to be. The first package
+ * is the one that the component is named for; a dated component has none. `locators` are those of the packages that it is made of.
+ */
+export function assertPackageVersion(
+  { packages }: DebianOrigin,
+  { name, version }: Component,
+  locators: readonly string[],
+  about: { readonly where: string; readonly next: (version: string) => string },
+): void {
+  const [lead = ''] = packages;
+  const locator = locators.find((one) => isPackageLocator(one) && basename(one).startsWith(`${lead}_`));
+  if (locator === undefined || DATED.test(version)) return; // nothing of that package is in the image
+  const found = decodeURIComponent(basename(locator).split('_')[1] ?? '');
+  const actual = upstreamVersion(found);
+  if (actual === version) return;
+  throw new UserError(`${name} ${version} is made of the package ${lead} ${found}, which is version ${actual}`, {
+    where: about.where,
+    next: about.next(actual),
+  });
 }
 
 /** What a lock pins of packages for an architecture; all of them belong to its one component of this origin. */
@@ -144,6 +169,15 @@ export async function describeDebian(origin: DebianOrigin, context: DescribeCont
       where: dir,
       next: 'run flatcar-ext pin; nothing is fetched without a digest',
     });
+  assertPackageVersion(
+    origin,
+    component,
+    materials.map(({ locator }) => locator),
+    {
+      where: join(dir, 'pins.json'),
+      next: (actual) => `flatcar-ext pin ${component.lock === undefined ? basename(dir) : 'NAME'}@${actual} pins it under its own version`,
+    },
+  );
   const { kind: _, packages: asked, ...parameters } = origin;
   return {
     materials,

@@ -55,10 +55,24 @@ export function wantedOf(lock: Lock): Wanted[] {
   return [...wanted.values()];
 }
 
+/** Throws where the address of a file names a version, and not the component's: a URL that no version is filled into. */
+function assertNamesVersion({ origin, component, locator, lock }: Wanted): void {
+  if (origin.kind !== 'release' && origin.kind !== 'source') return;
+  const { version, name } = component;
+  const path = decodeURIComponent(locator.replace(/^https?:\/\/[^/]+/, ''));
+  const [named] = path.match(/\d+(?:\.\d+)+/g) ?? [];
+  if (named === undefined || path.includes(version) || version.startsWith(`${named}.`)) return;
+  throw new UserError(`${name} ${version} is made of a file of version ${named}`, {
+    where: `${locator} (${lock.dir}/extension.ts)`,
+    next: 'write {version} where the address has the version; what has a version of its own is a component with that version',
+  });
+}
+
 /** Finds out what the bytes must be, from upstream itself. */
 export async function pinOne(wanted: Wanted, temp: string, again: boolean, wrappers: Wrapper[], context: UpstreamContext): Promise<Bytes> {
   const { origin, component, arch, lock, locator } = wanted;
   const { store, toolchains, signal } = context;
+  assertNamesVersion(wanted);
   switch (origin.kind) {
     case 'release': {
       const { sha256, size, proof } = await fetchVerified(origin, component, arch, lock.dir, context);

@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import {
   ARCHES,
+  assertPackageVersion,
   isPackageLocator,
   resolvePackages,
   UnreachableError,
@@ -9,7 +10,7 @@ import {
   type Component,
   type DebianOrigin,
 } from '@flatcar/core';
-import { archiveOf, once, type UpstreamContext } from '../context.ts';
+import { archiveOf, newestPackages, once, type UpstreamContext } from '../context.ts';
 import type { Lock } from './lock.ts';
 import type { Bytes, PinnedLine } from './request.ts';
 
@@ -54,6 +55,13 @@ export async function pinPackages(lock: Lock, revision: boolean, context: Upstre
   const bytes = new Map<string, Bytes>();
   try {
     for (const arch of ARCHES) {
+      const { packages: listed } = await newestPackages(origin.suite, arch, context);
+      assertPackageVersion(
+        origin,
+        component,
+        listed.map(({ path }) => `debian:${path}`),
+        { where: lock.file, next: (actual) => `pin that version: flatcar-ext pin ${lock.shared ? 'NAME' : basename(lock.dir)}@${actual}` },
+      );
       const now = await packagesNow(origin, component, arch, context);
       if (now.snapshot > snapshot) ({ snapshot } = now);
       for (const { locator, sha256, size, proof } of now.packages) bytes.set(locator, { sha256, size, proof });
