@@ -115,10 +115,7 @@ async function main(): Promise<Record<string, { value: number; aim?: string }>> 
     say('binding');
     const squashfsBind = await bindCost(payloadOf('squashfs'), image.file, squashfsReleases);
     const ddi = payloadOf('ddi');
-    const ddiFile = join(
-      (await store.result('payload', ddi.key, async () => Promise.reject(new Error('the payload is in the store')))).dir,
-      ddi.file,
-    );
+    const ddiFile = join(temp, 'built/payload', `kubernetes-${ddi.version}-${hostArch()}.ddi`);
     const ddiBind = await bindCost(ddi, ddiFile, ddiReleases);
 
     say('a build with nothing to do');

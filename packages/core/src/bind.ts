@@ -213,6 +213,12 @@ async function bindSquashfs(payload: Payload, file: string, jobs: readonly BindJ
   return images;
 }
 
+/**
+ * What decides the ids of a disk image and the salt of its hashes: what it holds, and not for which target, so that images of one payload
+ * differ in the blocks that lead to the release file and in no other.
+ */
+const diskSeed = ({ extension, version, arch, tree }: Payload): string => [extension, version, arch, tree.digest].join(' ');
+
 /** A disk image is made anew around the patched erofs: verity covers every block. */
 async function bindDdi(payload: Payload, file: string, job: BindJob, { tools, store, sign }: BindContext): Promise<Image> {
   return store.withTemp(async (temp) => {
@@ -221,12 +227,7 @@ async function bindDdi(payload: Payload, file: string, job: BindJob, { tools, st
     await writeBlock(erofs, blockFor(payload, job.target), payload.releaseFileOffset);
     const temporary = temporaryFor(job.out);
     try {
-      const { roothash, signed } = await makeDdi(
-        tools,
-        erofs,
-        { arch: payload.arch, seed: `${payload.key} ${targetName(job.target)}`, sign },
-        temporary,
-      );
+      const { roothash, signed } = await makeDdi(tools, erofs, { arch: payload.arch, seed: diskSeed(payload), sign }, temporary);
       await makePublic(temporary);
       await readBack(temporary, payload, job.target);
       const { size } = await stat(temporary);

@@ -11,7 +11,7 @@ import { pinnedRecords, type ToolRecords } from './tool-records.ts';
 import type { Arch, BuiltComponent, Format, OriginKind, Payload, Profile } from './types.ts';
 
 /** Raised when the same inputs are to give other bytes: it is part of every payload's key. */
-const PAYLOAD_FORMAT = 3;
+const PAYLOAD_FORMAT = 4;
 
 /**
  * What a payload's record says of its inputs. All of it is decided by the definition, the pins and the tools: whoever has the checkout can
@@ -76,8 +76,36 @@ function built({ component, dir, pin, origin, description }: DescribedComponent)
     });
   }
   const { name, version } = component;
-  const { materials, parameters } = description;
-  return { name, version, license, origin: origin.kind, materials, parameters };
+  const { materials, parameters, format } = description;
+  return { name, version, license, origin: origin.kind, materials, parameters: { format, ...parameters } };
+}
+
+/**
+ * What decides the files of an image: the definition and the pins, without the tools that pack it. Whatever else a definition or a lock says
+ * (summary, waivers, conflicts, licenses, proofs) is about an image and changes none of its bytes.
+ */
+export function contentInputs({ extension }: LoadedExtension, version: string, components: readonly DescribedComponent[]): object {
+  const { name, kind, start } = extension;
+  return {
+    name,
+    kind,
+    start,
+    version,
+    components: components.map(({ component, origin, description: { format, materials, parameters } }) => ({
+      name: component.name,
+      version: component.version,
+      places: component.places,
+      origin: origin.kind,
+      format,
+      materials: materials.map(({ locator, sha256 }) => ({ locator, sha256 })),
+      parameters,
+    })),
+  };
+}
+
+/** The store's key of a packed payload. What lint reads of the definition is in it too, so that a payload is linted again when that changes. */
+export function packedKey({ extension: { promises, replaces, waive } }: LoadedExtension, key: string): string {
+  return digestOf({ payload: key, promises, replaces, waived: Object.keys(waive).toSorted() });
 }
 
 // bind makes disk images by systemd-repart, whose version decides bytes as mkfs.erofs does.
@@ -90,7 +118,7 @@ export async function claimsOf(
   components: readonly DescribedComponent[],
   { records, revision, only }: { records: ToolRecords; revision: number; only: boolean },
 ): Promise<PayloadClaims> {
-  const { name, summary, kind, start, waive, replaces, conflicts } = loaded.extension;
+  const { name, summary, kind, waive, replaces, conflicts } = loaded.extension;
   const version = imageVersion(upstream, revision);
   const all = [
     ...components.flatMap(({ description }) => description.tools),
@@ -107,22 +135,11 @@ export async function claimsOf(
   const key = digestOf({
     step: 'payload',
     number: PAYLOAD_FORMAT,
-    name,
-    ...(kind === 'sysext' ? {} : { kind }),
-    summary,
-    start,
-    waive,
-    replaces,
-    conflicts,
-    version,
+    content: contentInputs(loaded, version, components),
     arch,
     format,
     profile,
-    components: builtComponents,
-    ...(withheld.length === 0 ? {} : { withheld }),
-    preferred,
-    places: components.map(({ component }) => component.places),
-    tools,
+    tools: tools.map(({ sha256 }) => sha256),
   });
   return {
     key,

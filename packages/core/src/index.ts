@@ -67,6 +67,6 @@ export { formatSums, parseSums } from './sidecars/sums.ts';
 export { sidecarPaths } from './sidecars/index.ts';
 export { lineOf, lineOfKeys, placeOf } from './locate.ts';
 export { locatorOf, locatorsOf } from './resolve.ts';
-export { checkClaims, describePayload, type ClaimDifference, type PayloadClaims, type PayloadRequest } from './describe.ts';
+export { checkClaims, contentInputs, describePayload, type ClaimDifference, type PayloadClaims, type PayloadRequest } from './describe.ts';
 export { openToolchains, type Toolchains } from './toolchains.ts';
 export { bindTargets, buildExtension, findExtensions, type BuildOptions, type BuildResult } from './pipeline.ts';

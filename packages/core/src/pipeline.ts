@@ -4,7 +4,7 @@ import { bindMany, checkContent, formatOf, type SignKeys } from './bind.ts';
 import { embeddedModules } from './buildinfo.ts';
 import { packErofs } from './erofs.ts';
 import { UserError, UserErrors, UsageError } from './errors.ts';
-import { allComponents, claimsOf } from './describe.ts';
+import { allComponents, claimsOf, packedKey } from './describe.ts';
 import type { LoadedExtension, PinnedComponent } from './extension.ts';
 import { lintTree } from './lint.ts';
 import { placeOf } from './locate.ts';
@@ -210,8 +210,7 @@ async function makePayloads(
     for (const format of formats) {
       const request = { version: options.version, arch, format, profile };
       const claims = await claimsOf(loaded, request, described, { records, revision: pin.revision, only: options.only !== undefined });
-      const { key } = claims;
-      const made = await store.result('payload', key, async (dir) => {
+      const made = await store.result('payload', packedKey(loaded, claims.key), async (dir) => {
         const { tree, reload, needs, modules } = await stagedTree();
         report({ type: 'step', text: `packing ${extension.name} ${version} for ${arch} (${format}, ${profile})` });
         const file = join(dir, `payload.${format}`);

@@ -152,7 +152,7 @@ export interface ToolRecord {
 
 /** A payload: a file tree packed once per architecture and format, independent of any release. */
 export interface Payload {
-  /** Digest of all its inputs. */
+  /** Digest of all that decides its bytes; see describe.ts. */
   readonly key: string;
   readonly extension: string;
   readonly summary: string;

@@ -7,6 +7,7 @@ import type { CargoOrigin, Component } from '../extension.ts';
 import { UnreachableError } from '../fetch.ts';
 import { hashFile, makeFolder } from '../files.ts';
 import { digestOf, type Store } from '../store.ts';
+import { compiledFormat, TOOLCHAIN_FORMAT } from '../toolchains.ts';
 import type { Tools } from '../tools.ts';
 import { readTree } from '../tree.ts';
 import type { Arch, Material, TreeEntry } from '../types.ts';
@@ -112,6 +113,7 @@ export async function describeCargo(origin: CargoOrigin, context: DescribeContex
   const [rust, c, own] = [await records.rust(), await records.c(arch), await records.c(records.host)];
   const protoc = origin.protoc === true ? await records.tool('protoc') : [];
   return {
+    format: `cargo ${BUILD_FORMAT}, toolchain ${TOOLCHAIN_FORMAT}`,
     materials: [material],
     parameters: {
       programs: origin.programs.join(' '),
@@ -188,7 +190,7 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
 
   const crate = description.materials[0]?.sha256 ?? '';
   const copyTo = await openCrate(origin, context, crate, cargo);
-  const key = digestOf({ number: BUILD_FORMAT, crate, arch, parameters, tools: tools.map(({ sha256 }) => sha256) });
+  const key = digestOf({ ...compiledFormat(BUILD_FORMAT), crate, arch, parameters, tools: tools.map(({ sha256 }) => sha256) });
   const target = `${archWords(arch).machine}-unknown-linux-gnu`;
   const { dir } = await compileOnce(context, 'cargo-build', key, (fresh) =>
     store.withTemp(async (temp) => {

@@ -181,8 +181,9 @@ export async function describeDebian(origin: DebianOrigin, context: DescribeCont
   const { kind: _, packages: asked, ...parameters } = origin;
   return {
     materials,
+    format: `debian ${BUILD_FORMAT}`,
     parameters: Object.fromEntries(
-      Object.entries({ number: BUILD_FORMAT, packages: asked, ...parameters }).map(([name, value]) => [name, JSON.stringify(value)]),
+      Object.entries({ packages: asked, ...parameters }).map(([name, value]) => [name, JSON.stringify(value)]),
     ),
     tools: await records.tool('patchelf'),
   };

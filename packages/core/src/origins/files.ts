@@ -6,6 +6,9 @@ import { readTree } from '../tree.ts';
 import type { Arch } from '../types.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 
+/** Raised when the same folder is to give other files. */
+const FILES_FORMAT = 1;
+
 const folderOf = (origin: FilesOrigin, arch: Arch): string => origin.dir.replaceAll('{arch}', archWords(arch).go);
 
 /** What files of the extension are made of: its own folder, known by the digest of what is in it. */
@@ -17,6 +20,7 @@ export async function describeFiles(origin: FilesOrigin, context: DescribeContex
   const canonical = entries.map(({ path, mode, sha256, link }) => ({ path, executable: (mode & 0o100) !== 0, sha256, link }));
   return {
     materials: [{ locator: `files:${folder}`, sha256: digestOf(canonical), proof: 'in this repository' }],
+    format: `files ${FILES_FORMAT}`,
     parameters: {},
     tools: [],
   };

@@ -6,6 +6,7 @@ import type { Component, GoOrigin } from '../extension.ts';
 import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../gomodule.ts';
 import { copyPublic, hashFile } from '../files.ts';
 import { digestOf } from '../store.ts';
+import { compiledFormat, TOOLCHAIN_FORMAT } from '../toolchains.ts';
 import type { Arch, ToolRecord } from '../types.ts';
 import { compileOnce, pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 
@@ -74,8 +75,15 @@ export async function describeGo(
     cgo: c === undefined ? '0' : '1',
     ...(origin.language === undefined ? {} : { gcflags: `${origin.module}/...=-lang=${origin.language}` }),
     ...(origin.without === undefined ? {} : { without: origin.without.join(' ') }),
+    ...(origin.rename === undefined ? {} : { rename: JSON.stringify(origin.rename) }),
   };
-  return { materials: [{ locator, sha256: sum, proof: pinned.proof }], parameters, tools: [go, ...(c ?? [])], c };
+  return {
+    format: c === undefined ? `go ${BUILD_FORMAT}` : `go ${BUILD_FORMAT}, toolchain ${TOOLCHAIN_FORMAT}`,
+    materials: [{ locator, sha256: sum, proof: pinned.proof }],
+    parameters,
+    tools: [go, ...(c ?? [])],
+    c,
+  };
 }
 
 /**
@@ -91,12 +99,11 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
   const go = await openGo(store, tools, report);
   const c = cRecords === undefined ? undefined : await toolchains.c(arch);
   const key = digestOf({
-    number: BUILD_FORMAT,
+    ...(cRecords === undefined ? { number: BUILD_FORMAT } : compiledFormat(BUILD_FORMAT)),
     locator,
     sum: description.materials[0]?.sha256,
     arch,
     parameters,
-    rename: origin.rename,
     ...(cRecords === undefined ? {} : { c: cRecords.map(({ sha256 }) => sha256) }),
   });
   const { dir } = await compileOnce(context, 'go-build', key, async (fresh) => {

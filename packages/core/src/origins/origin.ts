@@ -15,6 +15,8 @@ export interface DescribeContext extends PinnedComponent {
 
 /** What an origin is made of, known before it is made: part of the payload's key, and the same in every checkout. */
 export interface OriginDescription {
+  /** Format numbers of the steps that make it, each raised when the same inputs give other bytes: `go 1, toolchain 1`. */
+  readonly format: string;
   readonly materials: readonly Material[];
   /** What else decided the bytes. */
   readonly parameters: Readonly<Record<string, string>>;

@@ -45,7 +45,12 @@ export function releaseLocator(origin: ReleaseOrigin, component: Component, arch
 export async function describeRelease(origin: ReleaseOrigin, context: DescribeContext): Promise<OriginDescription> {
   const locator = releaseLocator(origin, context.component, context.arch);
   const { sha256, proof, size } = pinnedBytes(context, locator);
-  return { materials: [{ locator, sha256, proof, ...(size === undefined ? {} : { size }) }], parameters: {}, tools: [] };
+  return {
+    materials: [{ locator, sha256, proof, ...(size === undefined ? {} : { size }) }],
+    parameters: {},
+    tools: [],
+    format: `unpack ${UNPACK_FORMAT}`,
+  };
 }
 
 /** Upstream's own file: fetched by its pin, unpacked once. A raw binary is called as its component. */

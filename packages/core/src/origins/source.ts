@@ -7,6 +7,7 @@ import { UserError } from '../errors.ts';
 import { exec } from '../exec.ts';
 import type { Component, SourceOrigin } from '../extension.ts';
 import { digestOf } from '../store.ts';
+import { compiledFormat, TOOLCHAIN_FORMAT } from '../toolchains.ts';
 import { unpack } from '../unpack.ts';
 import { pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 
@@ -35,6 +36,7 @@ export async function describeSource(origin: SourceOrigin, context: DescribeCont
   const text = await scriptOf(origin, dir);
   return {
     materials: [{ locator, sha256, proof, ...(size === undefined ? {} : { size }) }],
+    format: `source ${BUILD_FORMAT}, toolchain ${TOOLCHAIN_FORMAT}`,
     parameters: { script: origin.script, scriptDigest: digestOf(text) },
     tools: await records.c(arch),
   };
@@ -53,7 +55,14 @@ export async function buildSource(origin: SourceOrigin, context: OriginContext):
   const script = join(dir, origin.script);
   const text = await scriptOf(origin, dir);
   const c = await toolchains.c(arch);
-  const key = digestOf({ number: BUILD_FORMAT, sha256, text, arch, version: component.version, tools: c.records.map((one) => one.sha256) });
+  const key = digestOf({
+    ...compiledFormat(BUILD_FORMAT),
+    sha256,
+    text,
+    arch,
+    version: component.version,
+    tools: c.records.map((one) => one.sha256),
+  });
   const result = await store.result('source-build', key, (fresh) =>
     store.withTemp(async (temp) => {
       const file = await openArchive(store, report).fetchSource({ path, sha256, ...(size === undefined ? {} : { size }) });
