@@ -26,6 +26,7 @@ export interface Section {
 const HEADER = 64;
 const PROGRAM_HEADER = 56;
 const SECTION_HEADER = 64;
+const SYMBOL = 24;
 const PT = { LOAD: 1, DYNAMIC: 2, INTERP: 3 };
 const DT = { NEEDED: 1, STRTAB: 5, STRSZ: 10, SONAME: 14, RPATH: 15, RUNPATH: 29, VERNEED: 0x6ffffffe, VERNEEDNUM: 0x6fffffff };
 /** Larger than any real dynamic section or string table; what claims more is damaged. */
@@ -185,4 +186,16 @@ export async function readSection(path: string, name: string, most = 16 << 20): 
     }
     return undefined;
   });
+}
+
+/** Symbols that a dynamic ELF file takes from its libraries, such as `iconv_open`; empty for what is not one, and where they were stripped. */
+export async function readImports(path: string): Promise<ReadonlySet<string>> {
+  const [symbols, strings] = await Promise.all([readSection(path, '.dynsym'), readSection(path, '.dynstr')]);
+  const imports = new Set<string>();
+  if (symbols === undefined || strings === undefined) return imports;
+  for (let at = 0; at + SYMBOL <= symbols.length; at += SYMBOL) {
+    const name = symbols.readUInt32LE(at);
+    if (symbols.readUInt16LE(at + 6) === 0 && name > 0 && name < strings.length) imports.add(text(strings, name)); // st_shndx: undefined
+  }
+  return imports;
 }

@@ -2,10 +2,11 @@ import { chmod, copyFile, readdir, readFile, readlink, stat, symlink, writeFile 
 import { basename, dirname, join, matchesGlob, normalize, relative } from 'node:path';
 import { makeFolder } from './files.ts';
 import { archWords } from './arch.ts';
-import { readElf, type Elf } from './elf.ts';
+import { readElf, readImports, type Elf } from './elf.ts';
 import { UserError } from './errors.ts';
 import type { DebianOrigin } from './extension.ts';
 import { mapParallel } from './parallel.ts';
+import { padded, pathEdits, RUNTIME_FILES, type Edit } from './runtime-files.ts';
 import type { Tools } from './tools.ts';
 import type { Arch } from './types.ts';
 
@@ -31,6 +32,8 @@ export interface ChosenFile {
   /** On disk; of links the target instead. */
   readonly from?: string;
   readonly link?: string;
+  /** True for what stays as it is: modules that the host's own programs load. */
+  readonly asIs?: boolean;
   /** Of dynamic ELF files that are to be relocated: what they load, and folders (absolute) to look in. */
   readonly elf?: { readonly interpreter: boolean; readonly runpath: readonly string[] };
   /** True for the loader, which is edited only. */
@@ -76,8 +79,8 @@ function resolveLinks(index: ReadonlyMap<string, Found>, found: Found): Found | 
   return at?.link === undefined ? at : undefined;
 }
 
-/** A sorted selection by globs; each must be of use. */
-function select(index: ReadonlyMap<string, Found>, globs: readonly string[], arch: Arch): Found[] {
+/** A sorted selection by globs; each must be of use, unless that is left open. */
+function select(index: ReadonlyMap<string, Found>, globs: readonly string[], arch: Arch, { optional = false } = {}): Found[] {
   const { triplet, machine } = archWords(arch);
   const patterns = globs.map((glob) => glob.replaceAll('{triplet}', triplet).replaceAll('{machine}', machine));
   const matches = (path: string, pattern: string): boolean => {
@@ -89,7 +92,7 @@ function select(index: ReadonlyMap<string, Found>, globs: readonly string[], arc
   const chosen = new Map<string, Found>();
   for (const pattern of patterns.filter((one) => !one.startsWith('!'))) {
     const found = [...index.values()].filter(({ path }) => matches(path, pattern));
-    if (found.length === 0)
+    if (found.length === 0 && !optional)
       throw new UserError(`no package has a file '${pattern}'`, { next: 'correct it in the definition, or add the package that has it' });
     for (const one of found) chosen.set(one.path, one);
   }
@@ -122,12 +125,28 @@ export async function chooseFiles(
   ): Promise<void> => {
     if (chosen.has(to)) return;
     const link = through === undefined || through.package === found.package ? {} : { through: through.package };
-    chosen.set(to, { package: found.package, ...link, to, from: found.full });
+    chosen.set(to, { package: found.package, ...link, to, from: found.full, asIs: relocate ? undefined : true });
     const elf = relocate ? await readElf(found.full) : undefined;
     if (elf !== undefined && (elf.interpreter !== undefined || elf.needed.length > 0)) elves.set(to, { found, elf });
   };
   const addLink = (found: Found, to: string, link: string): void => {
     if (!chosen.has(to)) chosen.set(to, { package: found.package, to, link });
+  };
+
+  /** Adds files at their places; a link leads to where its target is, which comes with it where nothing else brings that. */
+  const addAll = async (files: readonly (readonly [Found, string])[]): Promise<void> => {
+    for (const [found, to] of files) {
+      const target = found.link === undefined ? undefined : targetOf(found);
+      const same = files.find(([one]) => one.path === target)?.[1];
+      const real = resolveLinks(index, found);
+      const there = same ?? [...chosen.values()].find((one) => real !== undefined && one.from === real.full)?.to;
+      if (real === undefined) {
+        if (found.link?.startsWith('/etc/alternatives/') === true) continue; // what Debian's administrator may choose
+        addLink(found, to, found.link ?? '');
+      } else if (found.link === undefined) await add(found, to);
+      else if (there !== undefined) addLink(found, to, relative(dirname(to), there));
+      else await add(real, to, { through: found });
+    }
   };
 
   const programs = select(index, origin.programs.map((one) => one.replace(/^(!?)/, '$1usr/bin/')), arch); // prettier-ignore
@@ -148,18 +167,7 @@ export async function chooseFiles(
   const paths = [...(origin.dlopen ?? []).filter((one) => one.includes('/')), ...(origin.data ?? [])];
   const kept = select(index, paths, arch).map((found): [Found, string] => [found, place(found.path)]);
   const moved = select(index, origin.beside ?? [], arch).map((found): [Found, string] => [found, folder + found.path.slice('usr'.length)]);
-  for (const [found, to] of [...kept, ...moved]) {
-    const target = found.link === undefined ? undefined : targetOf(found);
-    const same = [...kept, ...moved].find(([one]) => one.path === target)?.[1];
-    const real = resolveLinks(index, found);
-    const there = same ?? [...chosen.values()].find((one) => real !== undefined && one.from === real.full)?.to;
-    if (real === undefined) {
-      if (found.link?.startsWith('/etc/alternatives/') === true) continue; // what Debian's administrator may choose
-      addLink(found, to, found.link ?? '');
-    } else if (found.link === undefined) await add(found, to);
-    else if (there !== undefined) addLink(found, to, relative(dirname(to), there));
-    else await add(real, to, { through: found });
-  }
+  await addAll([...kept, ...moved]);
   for (const found of select(index, origin.host ?? [], arch)) {
     const to = found.path.startsWith(`${libraries}/`) ? HOST_LIBRARIES + found.path.slice(libraries.length) : found.path;
     if (found.link === undefined) await add(found, to, { relocate: false });
@@ -206,8 +214,23 @@ export async function chooseFiles(
         next: `name the component with at most ${triplet.length} letters`,
       });
   }
+  const missing = new Set(RUNTIME_FILES);
+  /** Adds what this file loads by itself, at paths that are compiled in. */
+  const addRuntimeFiles = async (user: { found: Found }): Promise<void> => {
+    const loaded = { name: basename(user.found.path), imports: await readImports(user.found.full) };
+    for (const runtime of [...missing].filter((one) => one.isNeededBy(loaded))) {
+      missing.delete(runtime);
+      const files = select(index, runtime.files, arch, { optional: true });
+      const { from, to } = runtime.moved ?? {};
+      const moved = files.length === 0 ? undefined : await to?.(name, files);
+      const placeOf = (path: string): string => (from === undefined || moved === undefined ? place(path) : path.replace(from, moved));
+      // What the definition has placed itself is there already.
+      await addAll(files.map((found): [Found, string] => [found, placeOf(found.path)]));
+    }
+  };
   // Grows while it is walked: what is added needs libraries itself.
   for (const [to, user] of elves) {
+    await addRuntimeFiles(user);
     const folders = new Set([folder]);
     runpaths.set(to, folders);
     for (const soname of user.elf.needed) folders.add(await provide(soname, user.found.path, user));
@@ -219,7 +242,7 @@ export async function chooseFiles(
 
   return [...chosen.values()]
     .map((file): ChosenFile => {
-      if (file === loaderFrom) return { ...file, loader: true };
+      if (file === loaderFrom) return { ...file, loader: true, asIs: undefined };
       const user = elves.get(file.to);
       if (user === undefined) return file;
       const runpath = [...(runpaths.get(file.to) ?? [])].map((path) => `/${path}`);
@@ -228,15 +251,16 @@ export async function chooseFiles(
     .toSorted((a, b) => (a.to < b.to ? -1 : 1));
 }
 
+/** True for a byte (or the end of the file) that does not go on with the name of a file. */
+const endsName = (byte: number | undefined): boolean => byte === undefined || !/[\w.+-]/.test(String.fromCharCode(byte));
+
 /** Replaces all occurrences by as many bytes. */
-function replaceAll(bytes: Buffer, from: string, to: string): void {
+function replaceAll(bytes: Buffer, { from, to, whole = false }: Edit): void {
   const [old, fresh] = [Buffer.from(from, 'latin1'), Buffer.from(to, 'latin1')];
   if (old.length !== fresh.length) throw new Error(`'${to}' is not as long as '${from}'`);
-  for (let at = bytes.indexOf(old); at !== -1; at = bytes.indexOf(old, at + old.length)) fresh.copy(bytes, at);
+  for (let at = bytes.indexOf(old); at !== -1; at = bytes.indexOf(old, at + old.length))
+    if (!whole || endsName(bytes[at + old.length])) fresh.copy(bytes, at);
 }
-
-/** A path as long as another one, of slashes more: `/usr/lib/gdb//////////`. */
-const padded = (path: string, length: number): string => path + '/'.repeat(length - path.length);
 
 /** A path as long as this one, which no host has: `/___/__`. */
 const nowhere = (path: string): string => path.replaceAll(/[^/]/g, '_');
@@ -267,29 +291,34 @@ function editLoader(bytes: Buffer, name: string, arch: Arch): void {
     throw new UserError('the loader of this C library is not as expected', {
       next: 'look into elf/dl-load.c of its glibc, and correct relocate.ts',
     });
-  replaceAll(bytes, text(own), text(padded(`/usr/lib/${name}`, own.length)));
-  for (const path of [...LOADER_FILES, ...others]) replaceAll(bytes, text(path), text(nowhere(path)));
+  replaceAll(bytes, { from: text(own), to: text(padded(`/usr/lib/${name}`, own.length)) });
+  for (const path of [...LOADER_FILES, ...others]) replaceAll(bytes, { from: text(path), to: text(nowhere(path)) });
 }
 
 /** Writes chosen files into a folder, relocated. `name` is the component's; the same files give the same bytes. */
 export async function writeRelocated(files: readonly ChosenFile[], dest: string, name: string, arch: Arch, tools: Tools): Promise<void> {
-  const { triplet, loader } = archWords(arch);
+  const { loader } = archWords(arch);
   const folder = `/usr/lib/${name}`;
+  const edits = pathEdits(
+    name,
+    arch,
+    files.map(({ to }) => to),
+  );
   await mapParallel(
     files,
-    async ({ to, from, link, elf, loader: isLoader }) => {
+    async ({ to, from, link, asIs, elf, loader: isLoader }) => {
       const target = join(dest, to);
       await makeFolder(dirname(target));
       if (link !== undefined) return symlink(link, target);
       if (from === undefined) throw new Error(`${to} has no source`);
       const mode = ((await stat(from)).mode & 0o111) === 0 ? 0o644 : 0o755;
-      if (elf === undefined && isLoader !== true) {
+      if (asIs === true) {
         await copyFile(from, target);
         return chmod(target, mode);
       }
       const bytes = await readFile(from);
       if (isLoader === true) editLoader(bytes, name, arch);
-      else replaceAll(bytes, `/usr/lib/${triplet}`, padded(folder, `/usr/lib/${triplet}`.length));
+      else for (const edit of edits) replaceAll(bytes, edit);
       await writeFile(target, bytes);
       await chmod(target, isLoader === true ? 0o755 : mode);
       if (elf === undefined) return;

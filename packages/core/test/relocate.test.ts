@@ -4,40 +4,25 @@ import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { archWords } from '../src/arch.ts';
 import { readCopyright } from '../src/copyright.ts';
-import { compareDebianVersions, openArchive, unpackPackage } from '../src/debian.ts';
+import { compareDebianVersions } from '../src/debian.ts';
 import { readElf } from '../src/elf.ts';
 import { exec } from '../src/exec.ts';
 import { debian } from '../src/extension.ts';
 import { readTree } from '../src/tree.ts';
 import { chooseFiles, HOST_NSS, hostPathsOf, writeRelocated, type PackageFiles } from '../src/relocate.ts';
 import { openStore } from '../src/store.ts';
-import { openTools, readToolPins } from '../src/tools.ts';
+import { openTools } from '../src/tools.ts';
 import type { Arch } from '../src/types.ts';
+import { unpackTool } from './tool-packages.ts';
 
 const store = openStore();
 const tools = openTools(store);
 let temp = '';
 let packages: Record<Arch, PackageFiles[]>;
 
-/** The packages of a pinned tool, for either architecture: real ones, which every machine that builds has already. */
-async function unpackTool(tool: string, arch: Arch): Promise<PackageFiles[]> {
-  const pins = await readToolPins();
-  const archive = openArchive(store);
-  return Promise.all(
-    (pins.tools[tool]?.packages ?? []).map(async (name) => {
-      const pin = pins.packages[arch][name];
-      if (pin === undefined) throw new Error(`${name} is not pinned`);
-      const { file } = await archive.fetch({ name, ...pin }, { suite: pins.suite, snapshot: pins.snapshot, arch });
-      const dir = join(temp, arch, name);
-      await unpackPackage(file, dir);
-      return { name, dir };
-    }),
-  );
-}
-
 beforeAll(async () => {
   temp = await mkdtemp(join(tmpdir(), 'relocate-'));
-  packages = { 'x86-64': await unpackTool('xz', 'x86-64'), arm64: await unpackTool('xz', 'arm64') };
+  packages = { 'x86-64': await unpackTool(temp, 'xz', 'x86-64'), arm64: await unpackTool(temp, 'xz', 'arm64') };
 });
 afterAll(() => rm(temp, { recursive: true, force: true }));
 

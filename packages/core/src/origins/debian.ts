@@ -8,12 +8,13 @@ import type { Component, DebianOrigin } from '../extension.ts';
 import { mapParallel } from '../parallel.ts';
 import type { PinnedVersion } from '../pins.ts';
 import { chooseFiles, writeRelocated, type ChosenFile } from '../relocate.ts';
+import { RUNTIME_PACKAGES } from '../runtime-files.ts';
 import { digestOf, type Store } from '../store.ts';
 import type { Arch, EmbeddedModule, Material } from '../types.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes, or another record of them. */
-const BUILD_FORMAT = 2;
+const BUILD_FORMAT = 3;
 
 /** The key of a package's pin: its path below the mirror, which has name, version and architecture. */
 export function packageLocator({ path }: Pick<PinnedPackage, 'path'>): string {
@@ -137,7 +138,8 @@ export async function resolvePackages(
   { store, archive }: { store: Store; archive: Archive },
 ): Promise<{ snapshot: string; packages: readonly Material[]; licenses: readonly string[]; unclear: readonly string[] }> {
   const { snapshot, packages } = await archive.newest(origin.suite, arch);
-  const wanted = resolveClosure(packages, origin.packages).map(({ path, sha256, size }) => ({
+  const always = RUNTIME_PACKAGES.filter((name) => packages.some((one) => one.name === name));
+  const wanted = resolveClosure(packages, [...origin.packages, ...always]).map(({ path, sha256, size }) => ({
     locator: `debian:${path}`,
     path,
     sha256,
