@@ -92,7 +92,7 @@ export async function planned(names: readonly string[]): Promise<PlannedExtensio
   const chosen = dirs.filter((dir) => names.length === 0 || names.includes(nameOf(dir)));
   const loaded = await Promise.all(chosen.map((dir) => loadExtension(dir)));
   // An extension of date (`versions: date`) keeps its newest lock, as all do whose policy says so.
-  return loaded.map(({ extension, pins }) => ({ name: extension.name, pins, keep: extension.versions.keep }));
+  return loaded.map(({ extension, pins }) => ({ name: extension.name, pins, keep: extension.versions.keep, waive: extension.waive }));
 }
 
 /** Reads `--release` for a published tree, which may have images for releases that the catalogue of this checkout does not know (yet). */

@@ -11,6 +11,7 @@ import { addCache } from './commands/cache.ts';
 import { addCi } from './commands/ci/index.ts';
 import { addDiff } from './commands/diff.ts';
 import { addDocs } from './commands/docs.ts';
+import { addExplain } from './commands/explain.ts';
 import { addInspect } from './commands/inspect.ts';
 import { addKeys } from './commands/keys.ts';
 import { addLint } from './commands/lint.ts';
@@ -54,6 +55,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
     addList,
     addReleases,
     addLint,
+    addExplain,
     addInspect,
     addDiff,
     addVerify,

@@ -1,6 +1,16 @@
 import { access, chmod, glob, readFile, stat } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
-import { ARCHES, componentsOf, lineOf, lineOfKeys, loadExtension, locatorOf, writeAtomic, type LoadedExtension } from '@flatcar/core';
+import {
+  ARCHES,
+  componentsOf,
+  lineOf,
+  lineOfKeys,
+  loadExtension,
+  locatorOf,
+  SOURCE_RULES,
+  writeAtomic,
+  type LoadedExtension,
+} from '@flatcar/core';
 import { writeReadme, readmeText } from './readme.ts';
 
 /** Something in an extension's folder that is not as it must be. */
@@ -15,52 +25,14 @@ export interface SourceFinding {
   readonly mend?: () => Promise<unknown>;
 }
 
-interface SourceRule {
-  readonly level: 'error' | 'warning';
-  readonly reason: string;
-  readonly fix: string;
-}
-
-/** Rules about an extension's folder; those about images are core's. */
-export const SOURCE_RULES: Readonly<Record<string, SourceRule>> = {
-  'missing-pin': { level: 'error', reason: 'nothing is fetched without a digest, so the version cannot be built', fix: 'flatcar-ext pin' },
-  'unused-pin': {
-    level: 'error',
-    reason: 'a pin that no component asks for says nothing true of the images',
-    fix: 'flatcar-ext lint --fix takes it out',
-  },
-  'unused-wrapper': {
-    level: 'error',
-    reason: 'a wrapper module that no pinned version asks for is never built',
-    fix: 'flatcar-ext lint --fix removes it',
-  },
-  readme: {
-    level: 'error',
-    reason: 'the README must say what pins.json says',
-    fix: 'flatcar-ext lint --fix writes it, as flatcar-ext docs does',
-  },
-  package: {
-    level: 'error',
-    reason: 'turbo finds an extension by the name of its package, and builds it by its script',
-    fix: 'flatcar-ext lint --fix corrects it',
-  },
-  'file-mode': {
-    level: 'warning',
-    reason: 'units and settings that are executable or writable by all end up so in the image',
-    fix: 'flatcar-ext lint --fix sets 644',
-  },
-  'no-test': {
-    level: 'warning',
-    reason: 'an image that nobody merged is broken until shown otherwise',
-    fix: 'write extension.test.ts; flatcar-ext new shows its form',
-  },
-};
-
-const found = (rule: string, what: string, where: string, mend?: () => Promise<unknown>): SourceFinding => {
-  const about = SOURCE_RULES[rule];
-  if (about === undefined) throw new Error(`no rule ${rule}`);
-  return { rule, level: about.level, what, where, fix: about.fix, ...(mend === undefined ? {} : { mend }) };
-};
+const found = (rule: keyof typeof SOURCE_RULES, what: string, where: string, mend?: () => Promise<unknown>): SourceFinding => ({
+  rule,
+  level: SOURCE_RULES[rule].level,
+  what,
+  where,
+  fix: SOURCE_RULES[rule].fix,
+  mend,
+});
 
 async function pins(loaded: LoadedExtension): Promise<SourceFinding[]> {
   const { findUnused, pruneLock } = await import('@flatcar/upstream');

@@ -160,6 +160,21 @@ test('--debug shows where an error came from', async () => {
   expect((await flatcarExt(['--debug', 'explain', 'no-rule'])).err).toMatch(/at .*lint\.ts:\d+/);
 });
 
+test('explain knows all rules: of images, of images side by side, of releases, of sources and of waivers', async () => {
+  const { out } = await flatcarExt(['explain', '--json']);
+  const ids = (JSON.parse(out) as { rule: string }[]).map(({ rule }) => rule);
+  expect(ids).toEqual(
+    expect.arrayContaining(['usr-sbin', 'collision', 'needs-glibc', 'portable-needs-host', 'missing-pin', 'unused-waiver']),
+  );
+  const { out: collision } = await flatcarExt(['explain', 'collision']);
+  expect(collision).toMatch(/checks: .*\n.*why: .*\n.*fix: .*\n.*waive: *not possible: .*conflicts/);
+  expect((await flatcarExt(['explain', 'needs-glibc'])).out).toContain("{ 'needs-glibc': 'the reason' }");
+  expect(await flatcarExt(['explain', 'needs-glib'])).toMatchObject({
+    code: 2,
+    err: expect.stringContaining("did you mean 'needs-glibc'") as unknown,
+  });
+});
+
 test.each([[['list', '--json']], [['releases', '--json']], [['explain', '--json']], [['cache', 'stats', '--json']]])(
   '%s prints one JSON value and nothing else',
   async (args) => {

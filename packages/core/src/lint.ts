@@ -1,4 +1,4 @@
-import { readFile, rm, stat } from 'node:fs/promises';
+import { open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readContent, unpackImage } from './bind.ts';
 import { UsageError } from './errors.ts';
@@ -7,19 +7,14 @@ import { releaseFilePath } from './names.ts';
 import { elvesOf } from './needs.ts';
 import { STRICT_XATTR } from './release-file.ts';
 import { hostPathsOf } from './relocate.ts';
-import { hostFiles } from './rules/host.ts';
-import { layout } from './rules/layout.ts';
-import { programs } from './rules/programs.ts';
-import { releaseFile } from './rules/release-file.ts';
-import type { LintContext, Rule } from './rules/rule.ts';
-import { units } from './rules/units.ts';
+import { between } from './rules/elsewhere.ts';
+import type { LintContext, Rule, RuleText } from './rules/rule.ts';
+import { IMAGE_RULES, RULES } from './rules/table.ts';
+import { lintWaivers, meant, ruleOfWaiver, unusedWaiver, waiveFindings } from './waivers.ts';
 import { conflictsBetween, readTree } from './tree.ts';
 import type { Store } from './store.ts';
 import type { Tools } from './tools.ts';
 import type { Arch, Finding, Format, ImageEntry, Target, Tree } from './types.ts';
-
-/** All rules by their id. */
-export const RULES: Readonly<Record<string, Rule>> = { ...layout, ...hostFiles, ...programs, ...units, ...releaseFile };
 
 /** What is to be linted, and what its definition says of it. */
 export interface LintSubject {
@@ -30,11 +25,10 @@ export interface LintSubject {
   readonly definition?: Pick<Extension, 'promises' | 'replaces' | 'waive'>;
 }
 
-/** The rule of an id; throws for one that does not exist. */
-export function ruleOf(id: string): Rule {
-  const rule = RULES[id];
-  if (rule === undefined)
-    throw new UsageError(`there is no rule '${id}'`, { next: `the rules are: ${Object.keys(RULES).toSorted().join(', ')}` });
+/** What is to be known of a rule; throws for one that does not exist. */
+export function ruleOf(id: string): RuleText {
+  const rule = Object.hasOwn(RULES, id) ? RULES[id] : undefined;
+  if (rule === undefined) throw new UsageError(`there is no rule '${id}'`, { next: meant(id) });
   return rule;
 }
 
@@ -42,8 +36,12 @@ const TEXTS = /^(?:usr\/lib|etc)\/(?:systemd\/(?:system|user)|tmpfiles\.d|sysuse
 
 async function contextOf(tree: Tree, entries: readonly ImageEntry[], subject: LintSubject, size?: number): Promise<LintContext> {
   const texts = new Map<string, string>();
+  const shebangs = new Map<string, string>();
   for (const { path, type } of tree.entries) {
-    if (type === 'file' && TEXTS.test(path)) texts.set(path, await readFile(join(tree.dir, path), 'utf8'));
+    if (type !== 'file') continue;
+    if (TEXTS.test(path)) texts.set(path, await readFile(join(tree.dir, path), 'utf8'));
+    const shebang = await shebangOf(join(tree.dir, path));
+    if (shebang !== undefined) shebangs.set(path, shebang);
   }
   const { name, kind, arch, target, definition } = subject;
   const file = releaseFilePath(name, kind);
@@ -55,52 +53,52 @@ async function contextOf(tree: Tree, entries: readonly ImageEntry[], subject: Li
     name,
     kind,
     arch,
-    ...(target === undefined ? {} : { target }),
+    target,
     entries,
     elves,
     loaders,
     texts,
+    shebangs,
     releaseFile: tree.entries.some(({ path }) => path === file) ? await readFile(join(tree.dir, file), 'utf8') : undefined,
-    ...(size === undefined ? {} : { size }),
+    size,
     promises: definition?.promises ?? [],
     replaces: definition?.replaces ?? [],
   };
 }
 
-/** Runs all rules, takes out what the definition waives, and finds waivers that waive nothing. */
-function run(context: LintContext, waive: Readonly<Record<string, string>>): Finding[] {
-  const findings: Finding[] = [];
-  for (const [id, { level, fix, check }] of Object.entries(RULES)) {
-    const hits = check(context);
-    const reason = waive[id];
-    if (reason === undefined) findings.push(...hits.map((hit) => ({ rule: id, level, ...hit, fix })));
-    else if (reason.trim() === '')
-      findings.push({
-        rule: id,
-        level: 'error',
-        what: `the waiver of '${id}' gives no reason`,
-        fix: "write the reason under 'waive' in extension.ts",
-      });
-    else if (hits.length === 0 && context.target === undefined)
-      findings.push({
-        rule: id,
-        level: 'warning',
-        what: `the waiver of '${id}' waives nothing`,
-        fix: "take it out of 'waive' in extension.ts",
-      });
-  }
-  for (const id of Object.keys(waive).filter((one) => RULES[one] === undefined))
-    findings.push({
-      rule: id,
-      level: 'error',
-      what: `'waive' names the rule '${id}', which does not exist`,
-      fix: 'flatcar-ext explain lists the rules',
-    });
-  return findings;
+/** The findings of the rules that can judge such a tree, without those that the definition waives, and what is wrong with its waivers. */
+function run(context: LintContext, waive: Readonly<Record<string, string>>, isWhole: boolean): Finding[] {
+  const isBound = context.target !== undefined;
+  const judges = ({ sees = 'any' }: Rule): boolean => sees === 'any' || (sees === 'whole' ? isWhole : isBound);
+  const found = Object.entries(IMAGE_RULES)
+    .filter(([, rule]) => judges(rule))
+    .flatMap(([rule, { level, fix, check }]) => check(context).map((hit): Finding => ({ rule, level, ...hit, fix })));
+  const { left, unused } = waiveFindings(found, waive);
+  // What one target does not need waived another may, and a part of a tree says nothing of the rest.
+  const idle = unused.filter((key) => {
+    const rule = IMAGE_RULES[ruleOfWaiver(key)];
+    return rule !== undefined && isWhole && !isBound && judges(rule);
+  });
+  return [...left, ...lintWaivers(waive), ...idle.map(unusedWaiver)];
 }
 
-/** Lints a staged tree, before it is packed: all findings at once, each with its fix. */
-export async function lintTree(tree: Tree, subject: LintSubject): Promise<Finding[]> {
+/** The first line of a file that begins with `#!`, as far as the kernel reads it and a little more. */
+async function shebangOf(file: string): Promise<string | undefined> {
+  const handle = await open(file);
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(1024), 0, 1024, 0);
+    const text = buffer.toString('latin1', 0, bytesRead);
+    return text.startsWith('#!') ? text.split('\n', 1)[0] : undefined;
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Lints a staged tree, before it is packed: all findings at once, each with its fix. Of a tree that is not whole (`isWhole` false) the rules that
+ * look for what may be missing say nothing.
+ */
+export async function lintTree(tree: Tree, subject: LintSubject, isWhole = true): Promise<Finding[]> {
   const file = releaseFilePath(subject.name, subject.kind);
   // Packing makes root own everything, and leaves no attribute but the release file's.
   const entries = tree.entries.map(({ path, type, mode, size, link }): ImageEntry => ({
@@ -113,7 +111,7 @@ export async function lintTree(tree: Tree, subject: LintSubject): Promise<Findin
     link,
     xattrs: path === file ? { [STRICT_XATTR]: 'false' } : {},
   }));
-  return run(await contextOf(tree, entries, subject), subject.definition?.waive ?? {});
+  return run(await contextOf(tree, entries, subject), subject.definition?.waive ?? {}, isWhole);
 }
 
 /** What a payload or a manifest says of an image that others stand beside. */
@@ -135,10 +133,10 @@ export function lintNeighbours(images: readonly Neighbour[]): Finding[] {
       const paths = conflictsBetween(one.entries, other.entries).filter((path) => !path.includes('/extension-release.d/'));
       return paths.map((path) => ({
         rule: 'collision',
-        level: 'error',
+        level: between.collision.level,
         what: `'${one.name}' and '${other.name}' bring different files under this path`,
         path,
-        fix: "take both from one shared component, or list each other under 'conflicts' in both extension.ts",
+        fix: between.collision.fix,
       }));
     }),
   );
@@ -158,7 +156,7 @@ export async function lintImage(
     // No tree has device nodes and their like; fsck.erofs unpacks them all the same. The entries tell of them.
     for (const { type, path } of entries) if (!['file', 'dir', 'link'].includes(type)) await rm(join(dir, path), { force: true });
     const tree = await readTree(dir, new Map());
-    const found = run(await contextOf(tree, entries, subject, (await stat(image)).size), subject.definition?.waive ?? {});
+    const found = run(await contextOf(tree, entries, subject, (await stat(image)).size), subject.definition?.waive ?? {}, true);
     return { findings: found, tree };
   });
 }

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, join, normalize } from 'node:path';
 import { archWords } from './arch.ts';
 import { readElf, type Elf } from './elf.ts';
+import { between } from './rules/elsewhere.ts';
 import type { Arch, Finding, Needs, Target, Tree } from './types.ts';
 import { parseUnit } from './units.ts';
 import { compareVersions } from './versions.ts';
@@ -78,38 +79,27 @@ export async function measureNeeds(tree: Tree, arch: Arch): Promise<Needs> {
 
 /** What a target does not offer of what a tree needs; nothing is known of `portable` hosts. */
 export function fits(needs: Needs, target: Target): Finding[] {
-  if (target === 'portable') {
-    const dynamic = needs.libraries.length > 0 || needs.kernel !== undefined;
-    if (!dynamic) return [];
-    return [
-      {
-        rule: 'portable-needs-host',
-        level: 'error',
-        what: `a portable image must not need the host's libraries or kernel (${[...needs.libraries, needs.kernel ?? ''].filter(Boolean).join(', ')})`,
-        fix: 'bind it to Flatcar releases, or ship the libraries under usr/lib/<extension>/',
-      },
-    ];
-  }
+  const finding = (rule: keyof typeof between, what: string, fix: string = between[rule].fix): Finding => ({
+    rule,
+    level: between[rule].level,
+    what,
+    fix,
+  });
   const findings: Finding[] = [];
-  const check = (what: string, needed: string | undefined, has: string): void => {
-    if (needed !== undefined && compareVersions(needed, has) > 0) {
-      findings.push({
-        rule: `needs-${what}`,
-        level: 'error',
-        what: `needs ${what} ${needed}; Flatcar ${target.number} has ${has}`,
-        fix: `leave ${target.number} out, or build against an older ${what}`,
-      });
-    }
+  if (target === 'portable') {
+    const missing = [...needs.libraries, needs.kernel ?? ''].filter(Boolean).join(', ');
+    if (missing !== '')
+      findings.push(finding('portable-needs-host', `a portable image must not need the host's libraries or kernel (${missing})`));
+    return findings;
+  }
+  const check = (what: 'glibc' | 'systemd', needed: string | undefined, has: string): void => {
+    const fix = `leave ${target.number} out, or build against an older ${what}`;
+    if (needed !== undefined && compareVersions(needed, has) > 0)
+      findings.push(finding(`needs-${what}`, `needs ${what} ${needed}; Flatcar ${target.number} has ${has}`, fix));
   };
   check('glibc', needs.glibc, target.glibc);
   check('systemd', needs.systemd, target.systemd);
-  if (needs.kernel !== undefined && needs.kernel.split('-')[0] !== target.kernel) {
-    findings.push({
-      rule: 'needs-kernel',
-      level: 'error',
-      what: `has modules for kernel ${needs.kernel}; Flatcar ${target.number} has ${target.kernel}`,
-      fix: 'build the modules for this release',
-    });
-  }
+  if (needs.kernel !== undefined && needs.kernel.split('-')[0] !== target.kernel)
+    findings.push(finding('needs-kernel', `has modules for kernel ${needs.kernel}; Flatcar ${target.number} has ${target.kernel}`));
   return findings;
 }

@@ -24,6 +24,7 @@ import type { Tools } from './tools.ts';
 import { normalise, readTree } from './tree.ts';
 import type { Arch, Finding, Format, Image, Needs, EmbeddedModule, OriginChoice, Payload, Profile, Report, Target, Tree } from './types.ts';
 import { writeStartDropins } from './units.ts';
+import { waiveFindings } from './waivers.ts';
 
 /** One build: one extension version for one architecture, bound to any number of targets. */
 export interface BuildOptions {
@@ -268,7 +269,11 @@ export async function bindTargets(
     out: join(out, targetName(target), `${imageBase(payload.extension, payload.version, target, payload.arch)}.raw`),
   }));
   for (const { target } of jobs)
-    await judge(fits(payload.needs, target), `${payload.extension} ${payload.version} on ${targetName(target)}`, report);
+    await judge(
+      waiveFindings(fits(payload.needs, target), payload.waived).left,
+      `${payload.extension} ${payload.version} on ${targetName(target)}`,
+      report,
+    );
   await Promise.all(jobs.map(({ out: path }) => mkdirPublic(dirname(path), dirname(path))));
   report({
     type: 'step',

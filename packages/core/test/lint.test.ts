@@ -1,14 +1,16 @@
-import { chmod, copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, copyFile, glob, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { archWords, hostArch } from '../src/arch.ts';
 import { debian } from '../src/extension.ts';
-import { lintImage, lintNeighbours, lintTree, ruleOf, RULES, type LintSubject } from '../src/lint.ts';
+import { lintImage, lintNeighbours, lintTree, ruleOf, type LintSubject } from '../src/lint.ts';
 import { chooseFiles, writeRelocated } from '../src/relocate.ts';
+import { IMAGE_RULES, RULES } from '../src/rules/table.ts';
 import { openStore } from '../src/store.ts';
 import { openTools } from '../src/tools.ts';
 import type { Arch, Finding, Target, TreeEntry } from '../src/types.ts';
+import { waiveFindings } from '../src/waivers.ts';
 import { makeImage, type ImageContent } from './helpers/image.ts';
 import { targetOf } from './helpers/targets.ts';
 
@@ -256,7 +258,7 @@ describe.each(fixtures.map((fixture) => ({ ...fixture, title: [fixture.rule, fix
         ({ rule }) => rule === fixture.rule,
       );
       expect(findings).not.toEqual([]);
-      expect(findings[0]).toMatchObject({ level: RULES[fixture.rule]?.level, fix: RULES[fixture.rule]?.fix });
+      expect(findings[0]).toMatchObject({ level: IMAGE_RULES[fixture.rule]?.level, fix: IMAGE_RULES[fixture.rule]?.fix });
     });
     test('its twin passes it', async () => {
       const about = fixture.goodDefinition ?? fixture.definition;
@@ -267,22 +269,49 @@ describe.each(fixtures.map((fixture) => ({ ...fixture, title: [fixture.rule, fix
 );
 
 test('an image of 2 GiB is too large, one byte less is not', () => {
-  const context = { name: 'demo', kind: 'sysext', arch: host, entries: [], elves: new Map(), loaders: new Map(), texts: new Map(), releaseFile: undefined, promises: [], replaces: [] } as const; // prettier-ignore
-  expect(ruleOf('size').check({ ...context, size: 2 ** 31 })).toHaveLength(1);
-  expect(ruleOf('size').check({ ...context, size: 2 ** 31 - 1 })).toEqual([]);
+  const context = { name: 'demo', kind: 'sysext', arch: host, entries: [], elves: new Map(), loaders: new Map(), texts: new Map(), shebangs: new Map(), releaseFile: undefined, promises: [], replaces: [] } as const; // prettier-ignore
+  expect(IMAGE_RULES['size']?.check({ ...context, size: 2 ** 31 })).toHaveLength(1);
+  expect(IMAGE_RULES['size']?.check({ ...context, size: 2 ** 31 - 1 })).toEqual([]);
 });
 
 test('every rule has a fixture that fails it', () => {
   const covered = new Set([...fixtures.map(({ rule }) => rule), 'size']);
-  expect(Object.keys(RULES).filter((rule) => !covered.has(rule))).toEqual([]);
+  expect(Object.keys(IMAGE_RULES).filter((rule) => !covered.has(rule))).toEqual([]);
 });
 
-test('every rule says why and what to do, and nothing is found without either', () => {
-  for (const [id, { reason, fix }] of Object.entries(RULES)) {
-    expect(reason.length, id).toBeGreaterThan(20);
-    expect(fix.length, id).toBeGreaterThan(5);
-  }
-  expect(() => ruleOf('nothing')).toThrow(/the rules are|there is no rule/);
+describe('the table of rules', () => {
+  test('says of each what is checked, why, and what to do', () => {
+    for (const [id, { checks, reason, fix, fixed }] of Object.entries(RULES)) {
+      expect(checks.length, id).toBeGreaterThan(15);
+      expect(reason.length, id).toBeGreaterThan(20);
+      expect(fix.length, id).toBeGreaterThan(5);
+      expect(fixed ?? 'may be waived', id).not.toBe('');
+    }
+  });
+  test('has everything that the sources of this repository report', async () => {
+    const files = await Array.fromAsync(glob('packages/*/src/**/*.ts', { cwd: join(import.meta.dirname, '../../..') }));
+    const reported = await Promise.all(
+      files.map(async (file) => {
+        const source = await readFile(join(import.meta.dirname, '../../..', file), 'utf8');
+        return [...source.matchAll(/\brule: '([a-z-]+)'/g)].map(([, rule = '']) => rule);
+      }),
+    );
+    expect(reported.flat().length).toBeGreaterThan(2);
+    expect([...new Set(reported.flat())].filter((rule) => RULES[rule] === undefined)).toEqual([]);
+  });
+  test.each([
+    ['exec-pat', 'exec-path'],
+    ['Unit-User', 'unit-user'],
+    ['sbin', 'usr-sbin'],
+    ['need-glibc', 'needs-glibc'],
+    ['colision', 'collision'],
+    ['missing-pins', 'missing-pin'],
+  ])('%s: it asks whether %s is meant', (typed, meant) => {
+    expect(() => ruleOf(typed)).toThrow(expect.objectContaining({ next: expect.stringContaining(`'${meant}'`) as unknown }));
+  });
+  test.each(['zzz', 'constructor', ''])('%j: it says where the rules are listed', (typed) => {
+    expect(() => ruleOf(typed)).toThrow(expect.objectContaining({ next: 'flatcar-ext explain lists the rules' }));
+  });
 });
 
 describe('waivers', () => {
@@ -294,12 +323,57 @@ describe('waivers', () => {
     expect(await waived({ setuid: 'newuidmap is of no use without it' })).toEqual([]);
   });
   test('without a reason it is an error', async () => {
-    expect(await waived({ setuid: ' ' })).toEqual([
-      expect.objectContaining({ level: 'error', what: expect.stringContaining('no reason') as string }),
-    ]);
+    const found = await waived({ setuid: ' ' });
+    expect(found).toContainEqual(
+      expect.objectContaining({ rule: 'waiver', level: 'error', what: expect.stringContaining('no reason') as string }),
+    );
+    expect(found.map(({ rule }) => rule)).toContain('setuid');
   });
-  test('of a rule that does not exist it is an error', async () => {
-    expect((await waived({ nothing: 'why' })).map(({ rule }) => rule)).toContain('nothing');
+  test('of a rule that does not exist it is an error, which names the nearest one', async () => {
+    expect(await waived({ setui: 'why' })).toContainEqual(
+      expect.objectContaining({ rule: 'waiver', level: 'error', fix: "did you mean 'setuid'?" }),
+    );
+  });
+  test('of a rule that cannot be waived it is an error that says why, and waives nothing', async () => {
+    const found = await waived({ 'usr-sbin': 'we like it there' }, { files: { 'usr/sbin/demo': text } });
+    expect(found).toContainEqual(
+      expect.objectContaining({ rule: 'waiver', what: expect.stringMatching(/'usr-sbin'.*cannot be waived: .+/) as string }),
+    );
+    expect(found.map(({ rule }) => rule)).toContain('usr-sbin');
+  });
+  describe('of some paths', () => {
+    const two: ImageContent = {
+      modes: { 'usr/bin/one': 0o4755, 'usr/bin/two': 0o4755 },
+      files: { 'usr/bin/one': text, 'usr/bin/two': text },
+    };
+    test.each([
+      ['setuid:usr/bin/one', ['usr/bin/two']],
+      ['setuid:/usr/bin/one', ['usr/bin/two']],
+      ['setuid:usr/bin/t*', ['usr/bin/one']],
+      ['setuid:usr/**', []],
+      ['setuid:usr/bin', ['usr/bin/one', 'usr/bin/two']],
+    ])('%s', async (key, left) => {
+      expect((await waived({ [key]: 'why' }, two)).filter(({ rule }) => rule === 'setuid').map(({ path }) => path)).toEqual(left);
+    });
+    test('a name that is no glob is taken as it is', () => {
+      const finding = { rule: 'setuid', level: 'error', what: '', fix: '', path: 'usr/bin/[' } as const;
+      expect(waiveFindings([finding], { 'setuid:usr/bin/[': 'why' }).left).toEqual([]);
+    });
+    test('they may name what the finding is about instead of its path', () => {
+      const finding = {
+        rule: 'exec-path',
+        level: 'error',
+        what: '',
+        fix: '',
+        path: 'usr/lib/x.service',
+        subject: '/opt/bin/demo',
+      } as const;
+      expect(waiveFindings([finding], { 'exec-path:/opt/bin/*': 'why' }).left).toEqual([]);
+      expect(waiveFindings([finding], { 'exec-path:/opt/other': 'why' })).toEqual({ left: [finding], unused: ['exec-path:/opt/other'] });
+    });
+    test('without a path after the colon it is an error', async () => {
+      expect(await waived({ 'setuid:': 'why' })).toContainEqual(expect.objectContaining({ rule: 'waiver' }));
+    });
   });
   test('that waives nothing is told when the tree is staged', async () => {
     const tree = { dir, digest: '', entries: [] };
@@ -309,7 +383,9 @@ describe('waivers', () => {
       arch: host,
       definition: definition({ waive: { setuid: 'why' } }),
     });
-    expect(findings).toContainEqual(expect.objectContaining({ rule: 'setuid', level: 'warning' }));
+    expect(findings).toContainEqual(
+      expect.objectContaining({ rule: 'unused-waiver', level: 'warning', what: "'setuid' under 'waive' waives nothing" }),
+    );
   });
 });
 

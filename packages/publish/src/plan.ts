@@ -1,5 +1,5 @@
 import {
-  ARCHES, compareVersions, fits, formatOf, imageVersion, keep, targetName, type Arch, type Format, type Needs, type Pins, type Release, type Target,
+  ARCHES, compareVersions, fits, formatOf, imageVersion, keep, targetName, waiveFindings, type Arch, type Format, type Pins, type Release, type Target,
 } from '@flatcar/core'; // prettier-ignore
 import type { ExtensionIndex, PublishedVersion } from './schema.ts';
 import type { Published } from './state.ts';
@@ -10,6 +10,8 @@ export interface PlannedExtension {
   readonly pins: Pins;
   /** Policy of its versions, such as `3 minors`; see keep() of core. */
   readonly keep: string;
+  /** Lint rules that do not apply, as in its definition. */
+  readonly waive?: Readonly<Record<string, string>>;
 }
 
 /** A payload that is not published. */
@@ -150,7 +152,8 @@ export async function plan(
               there?.withdrawn === undefined,
           );
           const fitting = wanted.filter((target) => {
-            const [first] = needs === undefined ? [] : fits(needs as Needs, target).filter(({ level }) => level === 'error');
+            const unfit = needs === undefined ? [] : waiveFindings(fits(needs, target), extension.waive ?? {}).left;
+            const first = unfit.find(({ level }) => level === 'error');
             if (first !== undefined) skipped.push({ extension: name, version, architecture, target: targetName(target), why: first.what });
             return first === undefined;
           });

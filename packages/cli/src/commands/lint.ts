@@ -1,21 +1,11 @@
 import { glob } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import {
-  findExtensions,
-  loadExtension,
-  RULES,
-  ruleOf,
-  UserError,
-  type Finding,
-  type Neighbour,
-  type PinnedComponent,
-  UsageError,
-} from '@flatcar/core';
+import { findExtensions, loadExtension, UserError, type Finding, type Neighbour, type PinnedComponent, UsageError } from '@flatcar/core';
 import type { Command } from 'commander';
 import { formatOfFile, knownImage } from '../image.ts';
 import { REPOSITORY } from '../options.ts';
-import { lintSource, SOURCE_RULES } from '../source-lint.ts';
-import { paint, show, table } from '../terminal.ts';
+import { lintSource } from '../source-lint.ts';
+import { paint, show } from '../terminal.ts';
 
 /** A finding as it is shown: in a folder of the repository, or in an image and (where known) what it was made from. */
 interface Shown {
@@ -116,7 +106,7 @@ async function lintFolders(dirs: readonly string[], fix: boolean): Promise<Shown
   return shown;
 }
 
-/** `lint` and `explain`: the rules, on folders of extensions and on finished images. */
+/** `lint`: the rules, on folders of extensions and on finished images. */
 export function addLint(root: Command): void {
   root
     .command('lint')
@@ -142,22 +132,5 @@ export function addLint(root: Command): void {
       );
       const errors = findings.filter(({ level, mended }) => level === 'error' && mended !== true);
       if (errors.length > 0) throw new UserError(`lint found ${errors.length} error${errors.length === 1 ? '' : 's'}`);
-    });
-  root
-    .command('explain')
-    .description('say why a lint rule is there and how to mend what it finds; without a rule: list them')
-    .argument('[rule]')
-    .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  flatcar-ext explain\n  flatcar-ext explain usr-sbin')
-    .action((id: string | undefined, flags: { json?: boolean }) => {
-      const rules = (id === undefined ? [...Object.keys(RULES), ...Object.keys(SOURCE_RULES)].toSorted() : [id]).map((rule) => {
-        const { level, reason, fix } = SOURCE_RULES[rule] ?? ruleOf(rule);
-        return { rule, level, reason, fix };
-      });
-      show(rules, flags.json, (all) =>
-        id === undefined
-          ? table([['rule', 'level', 'reason'], ...all.map(({ rule, level, reason }) => [rule, level, reason])])
-          : all.map(({ rule, level, reason, fix }) => `${rule} (${level})\n  why: ${reason}\n  fix: ${fix}`).join('\n'),
-      );
     });
 }

@@ -17,6 +17,7 @@ const ownFolders = (context: LintContext): Set<string> => new Set([...context.lo
 export const programs: Readonly<Record<string, Rule>> = {
   'elf-arch': {
     level: 'error',
+    checks: "every program and library is for the image's architecture",
     reason: 'a program for another architecture does not start',
     fix: "correct the arch words in the component's URL",
     check: (context) =>
@@ -26,6 +27,7 @@ export const programs: Readonly<Record<string, Rule>> = {
   },
   interpreter: {
     level: 'error',
+    checks: 'the dynamic loader of every program is in the image or on Flatcar',
     reason: 'a program whose dynamic loader is missing fails with "No such file or directory"',
     fix: 'ship the loader and set the interpreter, or build the program statically',
     check: (context) =>
@@ -38,6 +40,7 @@ export const programs: Readonly<Record<string, Rule>> = {
   },
   runpath: {
     level: 'error',
+    checks: 'every folder in a RUNPATH is in the image',
     reason: 'a search path into nowhere, or into the build machine, lets others choose the library',
     fix: 'set RUNPATH to usr/lib/<extension> ($ORIGIN is fine)',
     check: (context) =>
@@ -50,6 +53,8 @@ export const programs: Readonly<Record<string, Rule>> = {
   },
   'portable-dynamic': {
     level: 'error',
+    sees: 'target',
+    checks: "no program of a portable image runs on the host's C library",
     reason: "a portable image meets hosts with any C library, so nothing in it may need the host's",
     fix: 'build it statically, ship its libraries under usr/lib/<extension>/, or bind it to releases only',
     check: (context) =>
@@ -63,6 +68,7 @@ export const programs: Readonly<Record<string, Rule>> = {
   },
   'foreign-library': {
     level: 'error',
+    checks: 'a program with a C library of its own finds all its libraries in the image',
     reason: "a program with a C library of its own must not load the host's libraries, which are made for another",
     fix: 'ship the library under usr/lib/<extension>/ and name its folder in RUNPATH; the origin debian does both',
     check: (context) => {
@@ -84,6 +90,7 @@ export const programs: Readonly<Record<string, Rule>> = {
   },
   'host-loader': {
     level: 'error',
+    checks: "a dynamic loader of the image reads none of the host's library paths",
     reason: "a loader of an image that reads the host's ld.so.cache or folders finds the host's libraries for what is loaded by name",
     fix: 'edit the paths in the loader, as the origin debian does (relocate.ts)',
     check: (context) =>
@@ -93,6 +100,7 @@ export const programs: Readonly<Record<string, Rule>> = {
   },
   'build-path': {
     level: 'error',
+    checks: 'loader, RUNPATH and needed libraries name no path of the build machine',
     reason: 'a path of the machine that built it leads nowhere on a node, or to whatever somebody puts there',
     fix: 'set interpreter and RUNPATH below /usr; link by soname, not by path',
     check: (context) =>
@@ -107,6 +115,8 @@ export const programs: Readonly<Record<string, Rule>> = {
   },
   glibc: {
     level: 'error',
+    sees: 'target',
+    checks: 'no program needs a newer C library than that of the release',
     reason: "a program that needs a newer C library than the release's fails when it starts",
     fix: 'build it statically or against an older C library, or leave the release out',
     check: (context) => {

@@ -15,6 +15,8 @@ export interface LintContext {
   readonly loaders: ReadonlyMap<string, readonly string[]>;
   /** Texts of units, drop-ins, tmpfiles and sysusers by path. */
   readonly texts: ReadonlyMap<string, string>;
+  /** First lines of files that begin with `#!`, by path, without the line feed. */
+  readonly shebangs: ReadonlyMap<string, string>;
   /** Text of the release file, undefined when there is none. */
   readonly releaseFile: string | undefined;
   /** Of the finished image in bytes. */
@@ -27,15 +29,31 @@ export interface LintContext {
 /** Something that a rule found. */
 export interface Hit {
   readonly what: string;
+  /** In the image. */
   readonly path?: string;
+  /** What the finding is about besides the path, such as a path that a program contains: a waiver may name it instead. */
+  readonly subject?: string;
 }
 
-/** One rule: why it is there, how to mend what it finds. */
-export interface Rule {
+/** What is to be known of anything that can be reported: `explain` prints it, and `waive` is checked against it. */
+export interface RuleText {
   readonly level: 'error' | 'warning';
+  /** What is checked, in a line. */
+  readonly checks: string;
   /** Why, in a line. */
   readonly reason: string;
   readonly fix: string;
+  /** Why `waive` must not name it; undefined where it may. */
+  readonly fixed?: string;
+}
+
+/** A rule about a staged tree or a finished image. */
+export interface Rule extends RuleText {
+  /**
+   * `whole`: says something true of a whole image only, where nothing is missing. `target`: of an image that is bound. `any` (the default): of
+   * every tree, the files of this repository alone included.
+   */
+  readonly sees?: 'any' | 'whole' | 'target';
   readonly check: (context: LintContext) => readonly Hit[];
 }
 

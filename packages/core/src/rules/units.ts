@@ -21,8 +21,10 @@ const settings = (context: LintContext): Setting[] =>
 export const units: Readonly<Record<string, Rule>> = {
   'exec-path': {
     level: 'error',
+    sees: 'whole',
+    checks: 'every program that a unit runs is in the image or on Flatcar',
     reason: 'a unit whose program is elsewhere fails with status 203/EXEC; the predecessor shipped several',
-    fix: "correct the path: programs of the image are in /usr/bin; Flatcar's own are listed in data/flatcar-host.json",
+    fix: "correct the path: programs of the image are in /usr/bin; Flatcar's own are listed in packages/core/src/data/flatcar-host.json",
     check: (context) => {
       const there = new Set(context.entries.map(({ path }) => `/${path}`));
       return settings(context).flatMap(({ path, section, key, value }) => {
@@ -35,6 +37,8 @@ export const units: Readonly<Record<string, Rule>> = {
   },
   'unit-user': {
     level: 'error',
+    sees: 'whole',
+    checks: 'User= and Group= of every unit exist on Flatcar, or sysusers.d of the image creates them',
     reason: 'a unit whose user does not exist fails at step USER',
     fix: 'create the user in usr/lib/sysusers.d/<extension>.conf, or use DynamicUser=yes',
     check: (context) => {
@@ -62,6 +66,7 @@ export const units: Readonly<Record<string, Rule>> = {
   },
   'dropin-name': {
     level: 'error',
+    checks: 'the name of every drop-in ends in .conf',
     reason: 'systemd reads drop-ins that end in .conf only, and says nothing about the others',
     fix: 'let its name end in .conf',
     check: ({ entries }) =>
@@ -74,6 +79,7 @@ export const units: Readonly<Record<string, Rule>> = {
   },
   'wants-link': {
     level: 'error',
+    checks: 'no unit is started by a link in .wants or .requires',
     reason: 'systemd does not look at .wants and .requires links when an image is merged on a running system',
     fix: "name the unit under 'start' in extension.ts: it gets an Upholds= drop-in",
     check: ({ entries }) =>
@@ -83,6 +89,7 @@ export const units: Readonly<Record<string, Rule>> = {
   },
   'unit-mode': {
     level: 'warning',
+    checks: 'no unit file is executable',
     reason: 'systemd complains about units that are executable',
     fix: 'chmod 644',
     check: ({ entries }) =>
@@ -92,6 +99,7 @@ export const units: Readonly<Record<string, Rule>> = {
   },
   'tmpfiles-line': {
     level: 'error',
+    checks: 'every line of tmpfiles.d has a type and an absolute path',
     reason: 'systemd-tmpfiles skips a line that it cannot read',
     fix: 'write type and path as in tmpfiles.d(5)',
     check: ({ texts }) =>
@@ -109,6 +117,8 @@ export const units: Readonly<Record<string, Rule>> = {
   },
   'etc-copy': {
     level: 'error',
+    sees: 'whole',
+    checks: 'a tmpfiles rule copies or links every file below usr/share/<extension>/etc',
     reason: 'what stands in usr/share/<name>/etc reaches /etc only by a tmpfiles rule',
     fix: "add a 'C' line to usr/lib/tmpfiles.d/<extension>.conf",
     check: ({ name, entries, texts }) => {
