@@ -4,8 +4,10 @@ import {
   findExtensions,
   hostArch,
   loadExtension,
+  matchingVersions,
   newestFirst,
   parseArch,
+  parseRef,
   type Arch,
   type LoadedExtension,
   type OriginChoice,
@@ -102,12 +104,12 @@ export async function chooseExtensions(names: readonly string[], pins?: string):
   }
   return Promise.all(
     [...new Set(wanted)].map(async (word) => {
-      const [name = '', version] = word.split('@');
+      const { name, version } = parseRef(word);
       const dir = dirs.find((one) => one.split('/').at(-1) === name);
       if (dir === undefined) throw unknownExtension(name, dirs);
       const loaded = await loadExtension(dir, pins);
       const pinned = newestFirst(Object.keys(loaded.pins));
-      const found = version === undefined ? pinned[0] : pinned.find((one) => one === version || one.startsWith(`${version}.`));
+      const [found] = matchingVersions(pinned, version);
       if (found === undefined)
         throw new UsageError(`${name}${version === undefined ? '' : ` ${version}`} is not pinned`, {
           where: join(dir, 'pins.json'),

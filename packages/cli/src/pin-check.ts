@@ -1,16 +1,15 @@
 import { basename, join } from 'node:path';
-import { exec, loadDefinition, newestFirst, readPins, UserError, type Pins } from '@flatcar/core';
+import { exec, loadDefinition, matchingVersions, newestFirst, readPins, UserError, type Pins } from '@flatcar/core';
 import type { CheckedPin, UpstreamContext } from '@flatcar/upstream';
 import { readFile } from 'node:fs/promises';
+import { baseCommit } from './base.ts';
 import { REPOSITORY } from './options.ts';
 import { table } from './terminal.ts';
 
 /** The lock files of a commit, by their paths in this checkout. */
 export async function locksAt(ref: string, repository = REPOSITORY): Promise<Map<string, Pins>> {
-  const git = (...args: string[]): Promise<string> =>
-    exec('git', args, { cwd: repository, next: `fetch the history of '${ref}', for example with git fetch --unshallow` });
-  // What the other side changed since is not part of this change.
-  const base = await git('merge-base', ref, 'HEAD').catch(() => git('rev-parse', '--verify', `${ref}^{commit}`));
+  const git = (...args: string[]): Promise<string> => exec('git', args, { cwd: repository });
+  const base = await baseCommit(ref, repository);
   const listed = await git('ls-tree', '-r', '-z', '--name-only', base, '--', 'extensions', 'packages/components/locks');
   const files = listed.split('\0').filter((name) => basename(name) === 'pins.json');
   return new Map(
@@ -36,7 +35,7 @@ export async function checkExtensions(
     const extension = await loadDefinition(dir);
     const file = join(dir, 'pins.json');
     const pinned = newestFirst(Object.keys(readPins(await readFile(file, 'utf8'), file)));
-    const versions = version === undefined ? pinned : pinned.filter((one) => one === version || one.startsWith(`${version}.`));
+    const versions = matchingVersions(pinned, version);
     if (versions.length === 0)
       throw new UserError(`${extension.name} ${version ?? ''} is not pinned`, {
         where: file,

@@ -3,6 +3,7 @@ import {
   envOf,
   findExtensions,
   loadExtension,
+  type LoadedExtension,
   nearest,
   selectTargets,
   UserError,
@@ -83,14 +84,18 @@ export async function withSignKeys<T>(
   return (await import('@flatcar/publish')).withRoothashKeys(undefined, process.env, use);
 }
 
-/** Extensions of the repository with what is decided by: all, or those that are named. */
-export async function planned(names: readonly string[]): Promise<PlannedExtension[]> {
+/** Loads extensions of the repository: all, or those that are named. */
+export async function loadNamed(names: readonly string[]): Promise<LoadedExtension[]> {
   const dirs = await findExtensions(REPOSITORY);
   const nameOf = (dir: string): string => dir.split('/').at(-1) ?? '';
   const unknown = names.find((name) => !dirs.some((dir) => nameOf(dir) === name));
   if (unknown !== undefined) throw unknownExtension(unknown, dirs);
   const chosen = dirs.filter((dir) => names.length === 0 || names.includes(nameOf(dir)));
-  const loaded = await Promise.all(chosen.map((dir) => loadExtension(dir)));
+  return Promise.all(chosen.map((dir) => loadExtension(dir)));
+}
+
+/** What a plan needs of extensions. */
+export function planned(loaded: readonly LoadedExtension[]): PlannedExtension[] {
   // An extension of date (`versions: date`) keeps its newest lock, as all do whose policy says so.
   return loaded.map(({ extension, pins }) => ({ name: extension.name, pins, keep: extension.versions.keep, waive: extension.waive }));
 }

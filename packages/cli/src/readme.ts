@@ -214,10 +214,12 @@ export async function rootReadmeText(before: string, dirs: readonly string[], wh
   return before.replace(old, () => table);
 }
 
-/** Brings the root README's table up to date. */
-export async function writeRootReadme(repository: string): Promise<void> {
+/** Brings the root README's table up to date; true when something changed. */
+export async function writeRootReadme(repository: string): Promise<boolean> {
   const file = join(repository, 'README.md');
   const before = await readFile(file, 'utf8');
   const after = await rootReadmeText(before, await findExtensions(repository), file);
-  if (after !== before) await writeAtomic(file, after);
+  if (after === before) return false;
+  await writeAtomic(file, after);
+  return true;
 }

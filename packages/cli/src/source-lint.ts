@@ -11,6 +11,7 @@ import {
   writeAtomic,
   type LoadedExtension,
 } from '@flatcar/core';
+import { packagingProblems, refreshPackaging } from './packaging.ts';
 import { writeReadme, readmeText } from './readme.ts';
 
 /** Something in an extension's folder that is not as it must be. */
@@ -73,6 +74,13 @@ async function pins(loaded: LoadedExtension): Promise<SourceFinding[]> {
   return findings;
 }
 
+async function packaging(loaded: LoadedExtension): Promise<SourceFinding[]> {
+  return (await packagingProblems(loaded)).map(({ version, what, where, next, refresh }) => ({
+    ...found('packaging', what, where, refresh ? () => refreshPackaging(loaded.dir, version) : undefined),
+    fix: next,
+  }));
+}
+
 async function packageJson({ dir, extension }: LoadedExtension): Promise<SourceFinding[]> {
   const file = join(dir, 'package.json');
   const text = await readFile(file, 'utf8').catch(() => '{}');
@@ -131,7 +139,12 @@ async function texts(loaded: LoadedExtension): Promise<SourceFinding[]> {
   ];
 }
 
+/** Mends what a program can, and what only shows then: a file's mode is part of the lock's digest. */
+export async function mendSource(dir: string): Promise<void> {
+  for (let round = 0; round < 2; round += 1) for (const { mend } of await lintSource(await loadExtension(dir))) await mend?.();
+}
+
 /** Checks what stands in an extension's folder; needs no images. */
 export async function lintSource(loaded: LoadedExtension): Promise<SourceFinding[]> {
-  return (await Promise.all([pins(loaded), packageJson(loaded), files(loaded), texts(loaded)])).flat();
+  return (await Promise.all([pins(loaded), packageJson(loaded), files(loaded), texts(loaded), packaging(loaded)])).flat();
 }

@@ -59,7 +59,7 @@ test('what is as upstream has it is counted; the rest is listed', () => {
   expect(checkText([])).toBe('no pins to check');
 });
 
-test.each([[['pin']], [['pin', '--base', 'main']], [['pin', 'yq', '--base', 'main']]])('%j is wrong usage', async (args) => {
+test.each([[['pin']], [['pin', '--base', 'main']], [['pin', 'yq@v1']]])('%j is wrong usage', async (args) => {
   expect((await execa(bin, args, { reject: false })).exitCode).toBe(2);
 });
 

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { loadExtension, type LoadedExtension } from '@flatcar/core';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { extensionsTable, readmeText, rootReadmeText, sizesTable, writeReadme } from '../src/readme.ts';
-import { lintSource } from '../src/source-lint.ts';
+import { lintSource, mendSource } from '../src/source-lint.ts';
 
 const CORE = pathToFileURL(join(import.meta.dirname, '../../core/src/index.ts')).href;
 const DEFINITION = `import { binary, defineExtension, release } from '${CORE}';
@@ -100,6 +100,7 @@ test('lint of a folder names file and line, and mends what it can', async () => 
   expect(findings.map(({ rule }) => rule).toSorted()).toEqual([
     'file-mode',
     ...Array.from({ length: 6 }, () => 'package'),
+    'packaging',
     'readme',
     'unused-pin',
     'unused-pin',
@@ -107,7 +108,7 @@ test('lint of a folder names file and line, and mends what it can', async () => 
   const lines = (await readFile(join(dir, 'pins.json'), 'utf8')).split('\n');
   const [, line] = /:(\d+)$/.exec(findings.find(({ what }) => what.includes('example.org/old'))?.where ?? '') ?? [];
   expect(lines[Number(line) - 1]).toContain('https://example.org/old');
-  for (const { mend } of findings) await mend?.();
+  await mendSource(dir);
   expect(await lintSource(await load())).toEqual([]);
   expect((await stat(unit)).mode & 0o777).toBe(0o644);
 });

@@ -14,6 +14,8 @@ const PinnedBytes = v.strictObject({
 const PinnedVersionSchema = v.strictObject({
   /** Raised when packaging changes under the same upstream version. */
   revision: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0)), 0),
+  /** Digest of all that this repository decides about its bytes, when it was pinned; see packaging.ts. Only in an extension's own lock. */
+  packaging: v.optional(sha256),
   /** Versions of coupled components. */
   with: v.optional(v.record(v.string(), v.string()), {}),
   /** SPDX expression of each component. */

@@ -38,7 +38,8 @@ async function make(origin: Origin, context: OriginContext): Promise<OriginResul
   }
 }
 
-function describeOrigin(origin: Origin, context: DescribeContext): Promise<OriginDescription> {
+/** What an origin's bytes are made of; nothing is fetched, built or run. */
+export function describeOrigin(origin: Origin, context: DescribeContext): Promise<OriginDescription> {
   switch (origin.kind) {
     case 'release':
       return describeRelease(origin, context);
@@ -115,6 +116,13 @@ export function locatorOf(origin: Origin, component: Component, arch: Arch): str
 export function locatorsOf(origin: Origin, { component, pin }: Pick<PinnedComponent, 'component' | 'pin'>): string[] {
   if (origin.kind === 'debian') return Object.keys(pin.bytes).filter(isPackageLocator);
   return [...new Set(ARCHES.flatMap((arch) => locatorOf(origin, component, arch) ?? []))];
+}
+
+/** True when a lock pins what an origin needs for an architecture, or when it needs nothing from outside. */
+export function hasPins(origin: Origin, { component, pin }: Pick<PinnedComponent, 'component' | 'pin'>, arch: Arch): boolean {
+  if (origin.kind === 'debian') return Object.keys(pin.bytes).some(isPackageLocator);
+  const locator = locatorOf(origin, component, arch);
+  return locator === undefined || pin.bytes[locator] !== undefined;
 }
 
 function sourceOf(component: Component): Origin | undefined {

@@ -2,11 +2,13 @@ import {
   compareVersions,
   linkFolder,
   linkName,
+  matchingVersions,
   replacedBuiltIns,
   targetName,
   UserError,
   UserErrors,
   type Arch,
+  type ExtensionRef,
   type Target,
 } from '@flatcar/core';
 import { urlPath, type Channel } from './layout.ts';
@@ -19,20 +21,6 @@ export const STAGER = 'extension-stager';
 /** First systemd whose transfer files are called `.transfer`; older ones read `.conf` only, and newer ones still take it. */
 const TRANSFER_SINCE = '257';
 
-/** An extension as somebody asks for it: `kubernetes`, `kubernetes@1.36` or `kubernetes@1.36.4`. */
-export interface Wanted {
-  readonly name: string;
-  readonly version?: string;
-}
-
-/** Reads `EXT[@VERSION]`. */
-export function parseWanted(word: string): Wanted {
-  const match = /^([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?:@([0-9][0-9A-Za-z.+-]*))?$/.exec(word);
-  if (match?.[1] === undefined)
-    throw new UserError(`'${word}' names no extension`, { next: 'write for example kubernetes, kubernetes@1.36 or kubernetes@1.36.4' });
-  return match[2] === undefined ? { name: match[1] } : { name: match[1], version: match[2] };
-}
-
 /** One extension for one node: a version, what it follows from there, and the image for each target. */
 interface Chosen {
   readonly name: string;
@@ -42,13 +30,27 @@ interface Chosen {
   readonly images: readonly { readonly target: Target; readonly image: PublishedImage }[];
 }
 
-const matching = (version: PublishedVersion, wanted: string | undefined): boolean =>
-  wanted === undefined || version.version === wanted || version.upstream === wanted || version.upstream.startsWith(`${wanted}.`);
+/** The versions that a word means: that one image where it names a revision, else those of an upstream version or of a branch. */
+function matching(versions: readonly PublishedVersion[], wanted: string | undefined): readonly PublishedVersion[] {
+  const upstreams = versions.map(({ upstream }) => upstream);
+  const image = versions.find(({ version }) => version === wanted);
+  if (image !== undefined && !upstreams.includes(image.version)) return [image];
+  const found = new Set(matchingVersions(upstreams, wanted));
+  return versions.filter(({ upstream }) => found.has(upstream));
+}
 
 /** The newest version that is not withdrawn and has an image for each target. */
-function choose({ name, kind, versions }: ExtensionIndex, { version: wanted }: Wanted, targets: readonly Target[], arch: Arch): Chosen {
+function choose(
+  { name, kind, versions }: ExtensionIndex,
+  { version: wanted }: ExtensionRef,
+  targets: readonly Target[],
+  arch: Arch,
+): Chosen {
   const asked = wanted === undefined ? name : `${name} ${wanted}`;
-  const candidates = versions.filter((version) => version.withdrawn === undefined && matching(version, wanted));
+  const candidates = matching(
+    versions.filter(({ withdrawn }) => withdrawn === undefined),
+    wanted,
+  );
   const imageOf = (version: PublishedVersion, target: Target): PublishedImage | undefined =>
     version.images.find((image) => image.target === targetName(target) && image.architecture === arch);
   for (const version of candidates) {
@@ -92,7 +94,7 @@ export interface NodeConfig {
 }
 
 export interface NodeOptions {
-  readonly wanted: readonly Wanted[];
+  readonly wanted: readonly ExtensionRef[];
   readonly targets: readonly Target[];
   readonly arch: Arch;
   /** URL under which nodes see the tree. */

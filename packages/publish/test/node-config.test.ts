@@ -4,10 +4,10 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { ARCHES, exec, goProgram, openStore, openTools, selectTargets, type Arch } from '@flatcar/core';
+import { ARCHES, exec, goProgram, openStore, openTools, parseRef, selectTargets, type Arch } from '@flatcar/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
-  butaneText, httpSource, ignitionConfig, initKeys, KEYS, loadKeys, localDestination, nodeConfig, parseExtensionIndex, parseWanted, publish, readKeyring,
+  butaneText, httpSource, ignitionConfig, initKeys, KEYS, loadKeys, localDestination, nodeConfig, parseExtensionIndex, publish, readKeyring,
   readPublished, STAGER, type ExtensionIndex, type NodeConfig, type NodeOptions, type NodeResult,
 } from '../src/index.ts'; // prettier-ignore
 import { buildDemo } from './helpers/demo.ts';
@@ -85,7 +85,7 @@ const published = new Map(
 
 const make = (words: readonly string[], release: string, more: Partial<NodeOptions> = {}, from = published): Promise<NodeResult> =>
   nodeConfig(
-    { wanted: words.map(parseWanted), targets: selectTargets(release), arch: 'x86-64', baseUrl, minimal: false, stager: true, ...more },
+    { wanted: words.map(parseRef), targets: selectTargets(release), arch: 'x86-64', baseUrl, minimal: false, stager: true, ...more },
     (name) => Promise.resolve(from.get(name)),
     keyring,
   );
@@ -209,7 +209,7 @@ describe('what is refused', () => {
   });
 
   test.each(['', 'Kubernetes', 'kubernetes@', 'kubernetes@v1.36', 'a/b', 'kubernetes@1 2', '@1'])("'%s' names no extension", (word) => {
-    expect(() => parseWanted(word)).toThrow('names no extension');
+    expect(() => parseRef(word)).toThrow('is not NAME or NAME@VERSION');
   });
 });
 

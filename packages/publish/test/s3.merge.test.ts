@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hashFile, openStore, selectTargets, type Release } from '@flatcar/core';
+import { hashFile, openStore, parseRef, selectTargets, type Release } from '@flatcar/core';
 import { AwsClient } from 'aws4fetch';
 import { execa } from 'execa';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
@@ -13,7 +13,6 @@ import {
   loadKeys,
   nodeConfig,
   openTree,
-  parseWanted,
   publish,
   readPublished,
   s3Destination,
@@ -195,7 +194,7 @@ test('a version with a plus sign is fetched by the URL that Ignition has, and by
   const baseUrl = `${endpoint}/bucket/tree${prefix}`;
   const published = await readPublished(openTree(baseUrl, openStore()), keys.trusted);
   const { config } = await nodeConfig(
-    { wanted: [parseWanted('k3s@1.33')], targets: ['portable'], arch: 'x86-64', baseUrl, minimal: true, stager: false },
+    { wanted: [parseRef('k3s@1.33')], targets: ['portable'], arch: 'x86-64', baseUrl, minimal: true, stager: false },
     (name) => published.extension(name),
     Buffer.alloc(0),
   );

@@ -1,7 +1,7 @@
 import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hashFile, openStore, selectTargets, type Target } from '@flatcar/core';
+import { hashFile, openStore, parseRef, selectTargets, type Target } from '@flatcar/core';
 import { mergeTest, SYSUPDATES, updated, withHost, withNginx, type Host, type Updated } from '@flatcar/testing';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import {
@@ -12,7 +12,6 @@ import {
   localDestination,
   nodeConfig,
   openTree,
-  parseWanted,
   publish,
   readPublished,
   transferText,
@@ -116,7 +115,7 @@ describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, r
       const { trusted } = await loadKeys(keysDir, {});
       const published = await readPublished(openTree(`${url}/tree`, openStore()), trusted);
       const { config } = await nodeConfig(
-        { wanted: [parseWanted('k3s')], targets: [stable], arch: 'x86-64', baseUrl: `${url}/tree`, minimal: true, stager: false },
+        { wanted: [parseRef('k3s')], targets: [stable], arch: 'x86-64', baseUrl: `${url}/tree`, minimal: true, stager: false },
         (name) => published.extension(name),
         Buffer.alloc(0),
       );

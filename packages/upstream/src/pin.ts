@@ -1,11 +1,11 @@
 import { mkdir } from 'node:fs/promises';
-import { UserError, UserErrors, writeAtomic, type PinnedVersion } from '@flatcar/core';
+import { packagingDigest, UserError, UserErrors, writeAtomic, type PinnedVersion } from '@flatcar/core';
 import type { UpstreamContext } from './context.ts';
 import { pinOne, settle, wantedOf } from './pin/bytes.ts';
 import { licenses } from './pin/licenses.ts';
-import { entryOf, locksOf, openLock, textOf } from './pin/lock.ts';
+import { entryOf, locksOf, openLock, textOf, type Lock, type Written } from './pin/lock.ts';
 import { pinPackages } from './pin/packages.ts';
-import type { PinRequest, PinResult } from './pin/request.ts';
+import { isRevision, type PinRequest, type PinResult } from './pin/request.ts';
 import { placeWrappers, type Wrapper } from './pin/wrappers.ts';
 import { keptVersions } from './versions.ts';
 
@@ -68,7 +68,7 @@ async function pinAlone(request: PinRequest, context: UpstreamContext): Promise<
   const own = await openLock(dir, version, false);
   const before = own.pins[version];
   const versions = await coupledVersions(request, before, context);
-  if (before !== undefined && !same(before.with, versions) && request.revision !== true)
+  if (before !== undefined && !same(before.with, versions) && !isRevision(request))
     throw new UserError(`${extension.name} ${version} is pinned with other versions: ${JSON.stringify(before.with)}`, {
       where: own.file,
       next: '--revision pins these under a higher revision',
@@ -79,31 +79,41 @@ async function pinAlone(request: PinRequest, context: UpstreamContext): Promise<
     const jobs = locks.flatMap((lock) =>
       wantedOf(lock).map(async (wanted) => ({
         lock,
-        ...(await settle(wanted, request, () => pinOne(wanted, temp, request.revision === true, wrappers, context), context)),
+        ...(await settle(wanted, request, () => pinOne(wanted, temp, isRevision(request), wrappers, context), context)),
       })),
     );
-    const packages = settled(locks.map((lock) => pinPackages(lock, request.revision === true, context)), 'locks of packages could not be pinned'); // prettier-ignore
+    const packages = settled(locks.map((lock) => pinPackages(lock, isRevision(request), context)), 'locks of packages could not be pinned'); // prettier-ignore
     packages.catch(() => undefined); // awaited below, after what is told first
     const single = await settled(jobs, 'things could not be pinned');
     const ofPackages = await packages;
     const lines = [...single, ...locks.flatMap((lock, index) => (ofPackages[index]?.lines ?? []).map((line) => ({ lock, ...line })))];
     const found = await settled(locks.map((lock) => licenses(lock, request, context)), 'licences are not known'); // prettier-ignore
     const written = await placeWrappers(wrappers);
-    let revision = 0;
-    for (const [index, lock] of locks.entries()) {
-      const entry = entryOf(lock, request, lock.shared ? {} : versions, lines.filter((line) => line.lock === lock), found[index] ?? {}, ofPackages[index]?.snapshot); // prettier-ignore
-      if (!lock.shared) ({ revision } = entry);
+    const entries = new Map(
+      locks.map((lock, index) => {
+        const ofLock = lines.filter((line) => line.lock === lock);
+        return [lock, entryOf(lock, request, lock.shared ? {} : versions, ofLock, found[index] ?? {}, ofPackages[index]?.snapshot)];
+      }),
+    );
+    const write = async (lock: Lock, entry: Written): Promise<void> => {
       const text = textOf(lock, lock.version, entry);
-      if (text === lock.text) continue;
+      if (text === lock.text) return;
       if (lock.shared && lines.some((line) => line.lock === lock && line.change === 'other'))
         context.report({
           type: 'notice',
-          text: `${lock.file} is shared: the other extensions that read it need a higher revision as well (flatcar-ext pin NAME --revision; bump --all sees to all of them)`,
+          text: `${lock.file} is shared: the other extensions that read it need a higher revision as well (flatcar-ext lint lists them)`,
         });
       await mkdir(lock.dir, { recursive: true });
       await writeAtomic(lock.file, text);
       written.push(lock.file);
-    }
+    };
+    // The extension's own lock is the last: it has a digest of all the others.
+    for (const [lock, entry] of entries) if (lock.shared) await write(lock, entry);
+    const entry = entries.get(own) ?? entryOf(own, request, versions, [], {}, undefined);
+    const pins = { ...own.pins, [version]: { ...entry, with: versions } };
+    const packaging = await packagingDigest({ dir, extension, pins, fixture: false }, version);
+    await write(own, { ...entry, packaging });
+    const { revision } = entry;
     const shown = lines.map(({ locator, component, sha256, proof, change }) => ({ locator, component, sha256, proof, change }));
     return { extension: extension.name, version, revision, with: versions, lines: shown, written };
   });

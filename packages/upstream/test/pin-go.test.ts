@@ -111,7 +111,7 @@ describe.skipIf(hostGo === undefined)('a Go module (with the go of this host, 1.
     await pin('1.2.3');
     expect((await pin('1.2.3')).written).toEqual([]);
     const both = origin({ packages: ['cmd/one', 'cmd/two'] });
-    expect((await pin('1.2.3', both)).written).toEqual([wrapper('1.2.3')]);
+    expect((await pin('1.2.3', both)).written).toEqual([wrapper('1.2.3'), join(dir, 'pins.json')]);
     expect(await readFile(join(wrapper('1.2.3'), 'go.mod'), 'utf8')).toMatch(/cmd\/two/);
   });
   test('each version has its own', async () => {

@@ -47,6 +47,7 @@ describe('writes', () => {
     expect(readPins(await readFile(file, 'utf8'), file)).toEqual({
       '1.2.3': {
         revision: 0,
+        packaging: expect.stringMatching(/^[0-9a-f]{64}$/),
         with: {},
         licenses: { tool: 'MIT' },
         bytes: Object.fromEntries(
@@ -202,7 +203,7 @@ test('a lock that is shared is written by the version of its component, and keep
     extensionOf([], { components: () => [{ name, version: '2.0.0', origins: [release(`https://example.org/v{version}/tool-{arch}`, { checksum: `{url}.sha256`, ...(name === 'b' ? { arch: { 'x86-64': 'arm64', arm64: 'amd64' } } : {}) })], places: [], lock: shared }] }); // prettier-ignore
   const run = (name: string): Promise<PinResult> =>
     pinVersion({ dir, extension: extension(name), version: '7.0', licenses: { [name]: 'MIT' } }, world.context());
-  expect((await run('a')).written).toEqual([file, join(shared, 'pins.json')]);
+  expect((await run('a')).written).toEqual([join(shared, 'pins.json'), file]);
   await run('b');
   const pins = readPins(await readFile(join(shared, 'pins.json'), 'utf8'), 'shared');
   expect(Object.keys(pins)).toEqual(['2.0.0']);

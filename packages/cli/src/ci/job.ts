@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { ARCHES, UserError } from '@flatcar/core';
+import { parseRef, ARCHES, UserError } from '@flatcar/core';
 import * as v from 'valibot';
 import type { Outcome } from './outcome.ts';
 
@@ -93,7 +93,7 @@ export function selectJobs(jobs: readonly Job[], { extension, bindOnly }: JobSel
 }
 
 /** The versions that a job makes, without the extension's name: upstream's where it builds, those of images where it binds. */
-export const versionsOf = ({ versions }: Job): string[] => versions.split(' ').map((one) => one.slice(one.indexOf('@') + 1));
+export const versionsOf = ({ versions }: Job): string[] => versions.split(' ').map((one) => parseRef(one).version ?? '');
 
 /** The outcome of a job's step: it failed with `error`, or did not fail. */
 export function jobOutcome(step: Outcome['step'], job: Job, error: string | undefined): Outcome {

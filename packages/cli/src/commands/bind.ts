@@ -11,6 +11,7 @@ import {
   type SignKeys,
   type Store,
   type Target,
+  parseRef,
 } from '@flatcar/core';
 import type { Command } from 'commander';
 import { buildContext } from '../build-context.ts';
@@ -80,7 +81,7 @@ async function* restored(names: readonly string[], flags: Flags, targets: readon
   const published = await readPublished(tree, await trustedKeys(flags));
   const formats = new Set(targets.map(formatOf));
   for (const word of names) {
-    const [name = '', version] = word.split('@');
+    const { name, version } = parseRef(word);
     const index = await published.extension(name);
     const found = index?.versions.find((one) => (version === undefined ? one.withdrawn === undefined : one.version === version));
     if (index === undefined || found === undefined) throw new UserError(`${word} is not published`, { where: tree.where });

@@ -29,6 +29,7 @@ import {
   type BuildFlags,
   type Chosen,
 } from '../options.ts';
+import { assertPackaged } from '../packaging.ts';
 import { keysOption, signKeys } from '../published.ts';
 import { readable, reporter, show, table } from '../terminal.ts';
 
@@ -69,6 +70,7 @@ async function prepare(names: readonly string[], flags: Flags): Promise<Job> {
   const wanted = arches(flags.arch);
   const chosen = await chooseExtensions(names, flags.pins);
   for (const { loaded } of chosen) await checkOutput(flags.out === undefined ? loaded.dir : resolve(flags.out, loaded.extension.name));
+  if (flags.profile === 'release') await assertPackaged(chosen);
   const sign = await signKeys(flags);
   const record = await buildContext();
   const noCommit = record.gitCommit === undefined ? await whyNoCommit() : undefined;

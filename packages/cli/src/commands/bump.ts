@@ -1,6 +1,16 @@
 import { copyFile, mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { findExtensions, hostArch, imageVersion, loadExtension, UserError, UserErrors, type Report, UsageError } from '@flatcar/core';
+import {
+  findExtensions,
+  hostArch,
+  imageVersion,
+  loadExtension,
+  parseRef,
+  UserError,
+  UserErrors,
+  type Report,
+  UsageError,
+} from '@flatcar/core';
 import type { Bump, BumpResult, UpstreamContext } from '@flatcar/upstream';
 import type { Command } from 'commander';
 import { toldOnce, type Failure } from '../alike.ts';
@@ -60,7 +70,7 @@ async function find(
   context: UpstreamContext,
 ): Promise<{ dir: string; bumps: readonly Bump[]; keep: readonly string[] }> {
   const { bumpTo, findBumps } = await import('@flatcar/upstream');
-  const [name = '', version] = word.split('@');
+  const { name, version } = parseRef(word);
   const dir = dirs.find((one) => basename(one) === name);
   if (dir === undefined) throw unknownExtension(name, dirs);
   const loaded = await loadExtension(dir);

@@ -1,4 +1,4 @@
-import { hostArch, parseArch, UsageError } from '@flatcar/core';
+import { hostArch, parseArch, parseRef, UsageError } from '@flatcar/core';
 import type { NodeResult, Source } from '@flatcar/publish';
 import { Argument, Option, type Command } from 'commander';
 import { releaseOption } from '../options.ts';
@@ -17,14 +17,14 @@ interface Flags {
 /** The config, from the published index alone. */
 async function configOf(words: readonly string[], flags: Flags): Promise<NodeResult & { serial: number }> {
   const { openStore } = await import('@flatcar/core');
-  const { KEYS, keyringOf, nodeConfig, openTree, parseWanted, NoTreeError, readKeyring, readKeyringFile, readPublished } =
+  const { KEYS, keyringOf, nodeConfig, openTree, NoTreeError, readKeyring, readKeyringFile, readPublished } =
     await import('@flatcar/publish');
   if (!/^https?:\/\/[^\s]+$/.test(flags.baseUrl))
     throw new UsageError(`'${flags.baseUrl}' is not a valid http(s) URL`, {
       where: '--base-url',
       next: 'pass the URL under which nodes see the published tree; --from reads it elsewhere',
     });
-  const wanted = words.map(parseWanted);
+  const wanted = words.map(parseRef);
   const source: Source = openTree(flags.from ?? flags.baseUrl, openStore(), { flag: flags.from === undefined ? '--base-url' : '--from' });
   const own = flags.keyring ? undefined : await source.read(KEYS.keyring);
   if (!flags.keyring && own === undefined) throw new NoTreeError(source, 'check --base-url or --from');

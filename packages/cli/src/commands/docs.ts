@@ -1,9 +1,10 @@
 import { glob, readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
-import { findExtensions, loadExtension, newestFirst, UserError, writeAtomic } from '@flatcar/core';
+import { findExtensions, loadExtension, newestFirst, UserError, UserErrors, writeAtomic } from '@flatcar/core';
 import type { Command } from 'commander';
 import { knownImage } from '../image.ts';
 import { REPOSITORY, unknownExtension } from '../options.ts';
+import { packagingError, packagingProblems, type PackagingProblem } from '../packaging.ts';
 import { readmeText, rootReadmeText, sizesTable } from '../readme.ts';
 import { readable, show } from '../terminal.ts';
 
@@ -33,11 +34,21 @@ async function measured(dir: string, version: string): Promise<string | undefine
   return rows.length === 0 ? undefined : sizesTable(rows);
 }
 
-async function pagesOf(names: readonly string[], withSizes: boolean): Promise<Page[]> {
-  const dirs = await findExtensions(REPOSITORY);
+function chosenOf(names: readonly string[], dirs: readonly string[]): readonly string[] {
   const unknown = names.find((name) => !dirs.some((dir) => basename(dir) === name));
   if (unknown !== undefined) throw unknownExtension(unknown, dirs);
-  const chosen = dirs.filter((dir) => names.length === 0 || names.includes(basename(dir)));
+  return dirs.filter((dir) => names.length === 0 || names.includes(basename(dir)));
+}
+
+/** Versions that were changed since they were pinned: their READMEs would speak of other bytes than those that are published. */
+async function changedPackaging(names: readonly string[]): Promise<PackagingProblem[]> {
+  const chosen = chosenOf(names, await findExtensions(REPOSITORY));
+  return (await Promise.all(chosen.map(async (dir) => packagingProblems(await loadExtension(dir))))).flat();
+}
+
+async function pagesOf(names: readonly string[], withSizes: boolean): Promise<Page[]> {
+  const dirs = await findExtensions(REPOSITORY);
+  const chosen = chosenOf(names, dirs);
   const pages = await Promise.all(
     chosen.map(async (dir) => {
       const file = join(dir, 'README.md');
@@ -65,6 +76,7 @@ export function addDocs(root: Command): void {
       'after',
       `
 Everything but sizes is derived from extension.ts, pins.json and files/, so that --check needs no images.
+--check also fails for versions whose files or definition were changed since they were pinned.
 
 Examples:
   flatcar-ext docs
@@ -80,9 +92,13 @@ Examples:
           ? 'all are current'
           : files.map((file) => `${flags.check === true ? 'not current:' : 'wrote'} ${file}`).join('\n'),
       );
-      if (flags.check === true && files.length > 0)
-        throw new UserError(`${files.length} README${files.length === 1 ? ' is' : 's are'} not current`, {
-          next: 'flatcar-ext docs writes them; commit that',
-        });
+      if (flags.check !== true) return;
+      const stale = new UserError(`${files.length} file${files.length === 1 ? ' is' : 's are'} not current`, {
+        next: 'flatcar-ext docs writes them; commit that',
+      });
+      const changed = packagingError(await changedPackaging(names));
+      const errors = [...(files.length === 0 ? [] : [stale]), ...(changed === undefined ? [] : [changed])];
+      const [first] = errors;
+      if (first !== undefined) throw errors.length === 1 ? first : new UserErrors('something is not current', errors);
     });
 }

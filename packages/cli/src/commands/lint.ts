@@ -4,7 +4,7 @@ import { findExtensions, loadExtension, UserError, type Finding, type Neighbour,
 import type { Command } from 'commander';
 import { formatOfFile, knownImage } from '../image.ts';
 import { REPOSITORY } from '../options.ts';
-import { lintSource } from '../source-lint.ts';
+import { lintSource, mendSource } from '../source-lint.ts';
 import { paint, show } from '../terminal.ts';
 
 /** A finding as it is shown: in a folder of the repository, or in an image and (where known) what it was made from. */
@@ -96,7 +96,7 @@ async function lintFolders(dirs: readonly string[], fix: boolean): Promise<Shown
   const shown: Shown[] = [];
   for (const dir of dirs) {
     const before = await lintSource(await loadExtension(dir));
-    if (fix) for (const { mend } of before) await mend?.();
+    if (fix) await mendSource(dir);
     const after = fix ? await lintSource(await loadExtension(dir)) : before;
     const left = new Set(after.map(({ rule, what }) => `${rule} ${what}`));
     const mended = before.filter(({ rule, what }) => !left.has(`${rule} ${what}`));

@@ -1,9 +1,24 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { findExtensions, loadDefinition, newestFirst, PLAIN_VERSION, readPins, UsageError, UserError, type Extension } from '@flatcar/core';
-import type { PinResult, UpstreamContext } from '@flatcar/upstream';
+import {
+  findExtensions,
+  loadDefinition,
+  loadExtension,
+  matchingVersions,
+  newestFirst,
+  parseRef,
+  PLAIN_VERSION,
+  readPins,
+  UsageError,
+  UserError,
+  type Extension,
+} from '@flatcar/core';
+import type { UpstreamContext } from '@flatcar/upstream';
 import type { Command } from 'commander';
 import { mirrorOption, pair, REPOSITORY, unknownExtension } from '../options.ts';
+import { packagingError, packagingProblems } from '../packaging.ts';
+import { pinExtension, type Pinned } from '../pin.ts';
+import { keyringOption, keysOption, trustedKeys } from '../published.ts';
 import { reporter, show, table } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
 
@@ -13,6 +28,9 @@ interface Flags {
   readonly revision?: boolean;
   readonly check?: boolean;
   readonly base?: string;
+  readonly published?: string;
+  readonly keys?: string;
+  readonly keyring?: string;
   readonly mirror?: string;
   readonly json?: boolean;
 }
@@ -23,7 +41,7 @@ async function versionOf(extension: Extension, dir: string, word: string | undef
   const where = join(dir, 'pins.json');
   const text = await readFile(where, 'utf8').catch(() => '{}');
   const pinned = newestFirst(Object.keys(readPins(text, where)));
-  const found = word === undefined ? pinned[0] : pinned.find((one) => one === word || one.startsWith(`${word}.`));
+  const [found] = matchingVersions(pinned, word);
   if (found !== undefined) return found;
   if (word !== undefined) {
     if (!PLAIN_VERSION.test(word))
@@ -35,11 +53,21 @@ async function versionOf(extension: Extension, dir: string, word: string | undef
   return newest;
 }
 
-function text({ extension, version, revision, lines, written }: PinResult): string {
+function text({ extension, version, revision, lines, written, note }: Pinned): string {
   const rows = lines.map(({ component, locator, change, proof }) => [component, change, locator, proof]);
   const head = `${extension} ${version}${revision === 0 ? '' : ` revision ${revision}`}`;
   const files = written.length === 0 ? 'nothing changed' : written.map((file) => `wrote ${file.replace(`${REPOSITORY}/`, '')}`).join('\n');
-  return `${head}\n${table([['component', 'pin', 'what', 'checked by'], ...rows])}\n${files}`;
+  const notes = note === undefined ? '' : `\n${note}`;
+  return `${head}\n${table([['component', 'pin', 'what', 'checked by'], ...rows])}\n${files}${notes}`;
+}
+
+/** The highest published revision of each upstream version. */
+async function publishedRevisions(where: string, name: string, flags: Flags): Promise<Map<string, number>> {
+  const { openStore } = await import('@flatcar/core');
+  const { openTree, readPublished } = await import('@flatcar/publish');
+  const published = await readPublished(openTree(where, openStore(), { flag: '--published' }), await trustedKeys(flags));
+  const versions = (await published.extension(name))?.versions ?? [];
+  return new Map(versions.toSorted((a, b) => a.revision - b.revision).map(({ upstream, revision }) => [upstream, revision]));
 }
 
 async function check(chosen: readonly { dir: string; version?: string | undefined }[], flags: Flags, signal: AbortSignal): Promise<void> {
@@ -50,6 +78,14 @@ async function check(chosen: readonly { dir: string; version?: string | undefine
   done();
   show(checked, flags.json, checkText);
   const wrong = checked.filter(({ state }) => state === 'different');
+  const changed = await Promise.all(
+    chosen.map(async ({ dir, version }) => {
+      const problems = await packagingProblems(await loadExtension(dir), before && (before.get(join(dir, 'pins.json')) ?? {}));
+      return problems.filter((one) => version === undefined || one.version === version || one.version.startsWith(`${version}.`));
+    }),
+  );
+  const error = packagingError(changed.flat());
+  if (wrong.length === 0 && error !== undefined) throw error;
   if (wrong.length > 0)
     throw new UserError(`${wrong.length} pins are not what upstream has`, {
       where: [...new Set(wrong.map(({ file }) => file.replace(`${REPOSITORY}/`, '')))].join(', '),
@@ -65,9 +101,15 @@ export function addPin(root: Command, signal: AbortSignal): void {
     .argument('[extension]', 'NAME, or NAME@VERSION; with --check all extensions unless specified')
     .option('--coupled <name=version>', 'version of a coupled component; may be given several times', pair)
     .option('--license <name=spdx>', 'licence of a component; may be given several times', pair)
-    .option('--revision', 'raise the revision: other packaging, bytes or coupled versions under a version that is pinned')
+    .option('--revision', 'pin under the revision after the released one: other packaging, bytes or coupled versions of a released version')
     .option('--check', 'write nothing: derive digests and proofs again from upstream, and compare them with what is pinned')
-    .option('--base <ref>', 'with --check: only entries that differ from this commit, such as origin/main')
+    .option(
+      '--base <ref>',
+      'commit whose lock says what is released (default: origin/main); with --check: only entries that differ from it',
+    )
+    .option('--published <where>', 'published tree that says what is released: a folder, https://… or s3://bucket/prefix')
+    .addOption(keysOption())
+    .addOption(keyringOption())
     .addOption(mirrorOption())
     .option('--json', 'print JSON')
     .addHelpText(
@@ -76,17 +118,25 @@ export function addPin(root: Command, signal: AbortSignal): void {
 Nothing is written unless everything is right. A pin whose host cannot be reached stays as it was, with a notice.
 GITHUB_TOKEN and GITLAB_TOKEN raise the limits of those hosts.
 
---check ends with 1 when bytes differ, or when a proof is recorded that upstream
-does not give. Pins whose host does not answer are listed, and are no error.
+pins.json has a digest of what decides the bytes of each version: pinned digests,
+files/, build scripts, wrapper modules and the definition. Without --revision it
+is renewed for versions that are not released; a released version that was changed
+is refused. With --revision the changelog gets an entry. Both write the READMEs.
+--revision counts from --base and --published, so a second run changes nothing; in
+a checkout without origin/main it counts from the last commit.
+
+--check ends with 1 when bytes differ, when a proof is recorded that upstream
+does not give, or when a version was changed under the revision that it has in
+--base. Pins whose host does not answer are listed, and are no error.
 
 Examples:
   flatcar-ext pin kubernetes@1.37.1
   flatcar-ext pin kubernetes@1.37.1 --coupled cri=1.37.0
   flatcar-ext pin kubernetes@1.36.4 --revision --coupled cni=1.9.2
+  flatcar-ext pin node-exporter --revision
   flatcar-ext pin --check --base origin/main`,
     )
     .action(async (name: string | undefined, flags: Flags) => {
-      if (flags.base !== undefined && flags.check !== true) throw new UsageError('--base belongs to --check', { next: 'add --check' });
       const dirs = await findExtensions(REPOSITORY);
       if (name === undefined) {
         if (flags.check !== true) throw new UsageError('no extension was named', { next: 'name one, or check all with --check' });
@@ -96,26 +146,23 @@ Examples:
           signal,
         );
       }
-      const [word = '', wanted] = name.split('@');
+      const { name: word, version: wanted } = parseRef(name);
       const dir = dirs.find((one) => one.split('/').at(-1) === word);
       if (dir === undefined) throw unknownExtension(word, dirs);
       if (flags.check === true) return check([{ dir, version: wanted }], flags, signal);
-      const { pinVersion } = await import('@flatcar/upstream');
       const extension = await loadDefinition(dir);
       const { report, done } = await reporter();
       const context = await upstreamContext(report, signal, flags.mirror);
-      const version = await versionOf(extension, dir, wanted, context);
-      const result = await pinVersion(
-        {
-          dir,
-          extension,
-          version,
-          ...(flags.coupled === undefined ? {} : { coupled: flags.coupled }),
-          ...(flags.license === undefined ? {} : { licenses: flags.license }),
-          ...(flags.revision === true ? { revision: true } : {}),
-        },
-        context,
-      );
+      const request = {
+        dir,
+        extension,
+        version: await versionOf(extension, dir, wanted, context),
+        coupled: flags.coupled,
+        licenses: flags.license,
+      };
+      const published = flags.published === undefined ? undefined : await publishedRevisions(flags.published, extension.name, flags);
+      const options = { request, revision: flags.revision === true, base: flags.base, published, repository: REPOSITORY };
+      const result = await pinExtension(options, context);
       done();
       show(result, flags.json, text);
     });

@@ -2,7 +2,8 @@ import { catalogue, selectTargets } from '@flatcar/core';
 import type { ReleasePlan } from '@flatcar/publish';
 import type { Command } from 'commander';
 import { archOption, arches, releaseOption } from '../options.ts';
-import { keyringOption, keysOption, planned, trustedKeys } from '../published.ts';
+import { packagingProblems, type PackagingProblem } from '../packaging.ts';
+import { keyringOption, keysOption, loadNamed, planned, trustedKeys } from '../published.ts';
 import { show, table } from '../terminal.ts';
 import { print } from '../output.ts';
 
@@ -17,7 +18,17 @@ interface Flags {
   readonly json?: boolean;
 }
 
-function text({ images, payloads, skipped, targets, serial }: ReleasePlan): string {
+/** A plan, and the versions that it cannot speak for: they were changed since they were pinned. */
+export interface Planned extends ReleasePlan {
+  readonly changed: readonly PackagingProblem[];
+}
+
+/** The lines that name them, with what to do. */
+export const changedLines = (changed: readonly PackagingProblem[]): string[] =>
+  changed.map(({ extension, what, next }) => `not planned: ${extension}: ${what}; ${next}`);
+
+function text({ images, payloads, skipped, targets, serial, changed }: Planned): string {
+  if (images.length === 0 && changed.length > 0) return changedLines(changed).join('\n');
   if (images.length === 0) return `nothing is missing: everything is published for ${targets.join(', ')} (index ${serial})`;
   const missing = new Set(payloads.map((one) => `${one.extension} ${one.version} ${one.architecture} ${one.format}`));
   return [
@@ -34,6 +45,7 @@ function text({ images, payloads, skipped, targets, serial }: ReleasePlan): stri
     ]),
     '',
     `${payloads.length} payloads to build, ${images.reduce((sum, one) => sum + one.targets.length, 0)} images to bind (index ${serial})`,
+    ...changedLines(changed),
     ...skipped.map((one) => `not made: ${one.extension} ${one.version} ${one.architecture} for ${one.target}: ${one.why}`),
   ].join('\n');
 }
@@ -73,7 +85,11 @@ Examples:
               firstPublish: flags.firstPublish === true,
             });
       const targets = flags.release === undefined ? supportedTargets(catalogue()) : selectTargets(flags.release);
-      const result = await plan(await planned(names), targets, published, flags.arch === undefined ? ARCHES : arches(flags.arch));
+      const loaded = await loadNamed(names);
+      const changed = (await Promise.all(loaded.map((one) => packagingProblems(one)))).flat();
+      const found = await plan(planned(loaded), targets, published, flags.arch === undefined ? ARCHES : arches(flags.arch));
+      const result: Planned = { ...found, changed };
+      if (flags.matrix === true) for (const line of changedLines(changed)) console.error(line);
       if (flags.matrix === true) print(JSON.stringify(matrixOf(result)));
       else show(result, flags.json, text);
     });

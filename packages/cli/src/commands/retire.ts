@@ -1,6 +1,6 @@
 import { catalogue } from '@flatcar/core';
 import type { Command } from 'commander';
-import { addSigningOptions, planned, publishKeys, type SigningFlags } from '../published.ts';
+import { addSigningOptions, loadNamed, planned, publishKeys, type SigningFlags } from '../published.ts';
 import { reporter, show } from '../terminal.ts';
 
 interface Flags extends SigningFlags {
@@ -36,7 +36,7 @@ Examples:
       const { leavingImages, leavingPackages, openDestination, publish, readPublished } = await import('@flatcar/publish');
       const destination = openDestination(flags.to, { assets: flags.assets, signal });
       const keys = await publishKeys(flags);
-      const retire = { releases: catalogue(), extensions: await planned([]) };
+      const retire = { releases: catalogue(), extensions: planned(await loadNamed([])) };
       if (flags.dryRun === true) {
         const published = await readPublished(destination, keys.trusted);
         const leaving = leavingPackages(await published.packages(), retire).map(({ path, release }) => ({ path, why: `Flatcar ${release} is out of support` })); // prettier-ignore

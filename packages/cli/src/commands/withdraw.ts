@@ -1,4 +1,4 @@
-import { UsageError } from '@flatcar/core';
+import { parseRef, UsageError } from '@flatcar/core';
 import type { Command } from 'commander';
 import { addSigningOptions, publishKeys, withSignKeys, type SigningFlags } from '../published.ts';
 import { reporter, show } from '../terminal.ts';
@@ -34,7 +34,7 @@ Examples:
   flatcar-ext withdraw kubernetes@1.36.5 --content 1.36.4 --reason 'kubelet leaks memory' --to /srv/extensions --keys ~/keys`,
     )
     .action(async (what: string, flags: Flags) => {
-      const [name = '', version] = what.split('@');
+      const { name, version } = parseRef(what);
       if (version === undefined) throw new UsageError(`'${what}' names no version`, { next: 'write it as kubernetes@1.36.5' });
       const { openStore } = await import('@flatcar/core');
       const { openDestination, withdraw } = await import('@flatcar/publish');

@@ -17,6 +17,7 @@ import {
 } from '@flatcar/core';
 import { addChangelogEntry, pinVersion, scaffold, type Plan, type Probe, type UpstreamContext } from '@flatcar/upstream';
 import { REPOSITORY } from '../options.ts';
+import { refreshPackaging } from '../packaging.ts';
 import { writeReadme, writeRootReadme } from '../readme.ts';
 import type { Flags } from './flags.ts';
 import { probe } from './probe.ts';
@@ -123,6 +124,7 @@ async function prepare(
   }
   const entry = { version: plan.version, revision: pinned.revision, lines: ['first version'] };
   await writeFile(join(aside, 'CHANGELOG.md'), addChangelogEntry(plan.name, undefined, entry));
+  await refreshPackaging(aside, plan.version);
   await writeReadme(aside);
 }
 

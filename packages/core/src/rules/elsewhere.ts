@@ -68,6 +68,13 @@ export const source = {
     fix: 'flatcar-ext lint --fix takes it out',
     fixed: 'flatcar-ext lint --fix takes it out, and nothing is lost',
   },
+  packaging: {
+    level: 'error',
+    checks: 'files and definition are those that pins.json has a digest of, and a released version has a higher revision than before',
+    reason: 'a name that is published never changes its bytes: what was changed under it is not shipped, and nobody is told',
+    fix: 'flatcar-ext pin NAME --revision',
+    fixed: 'flatcar-ext pin NAME --revision, once for all changes until the next release',
+  },
   'unused-wrapper': {
     level: 'error',
     checks: 'every lock module of Go below go/ belongs to a pinned version',

@@ -18,7 +18,7 @@ import { archiveOf, type UpstreamContext } from '../context.ts';
 import { FIRST_DOWNLOAD } from '../proof.ts';
 import { fetchVerified } from '../verify.ts';
 import type { Lock } from './lock.ts';
-import type { Bytes, PinnedLine, PinRequest } from './request.ts';
+import { isRevision, type Bytes, type PinnedLine, type PinRequest } from './request.ts';
 import { pinGoModule, type Wrapper } from './wrappers.ts';
 
 /** Where sources are looked for, one after another. */
@@ -115,13 +115,14 @@ export async function pinOne(wanted: Wanted, temp: string, again: boolean, wrapp
 /** Asks for one set of bytes and compares it with the pin that is there. */
 export async function settle(
   wanted: Wanted,
-  { revision = false, carry = false }: PinRequest,
+  request: PinRequest,
   pin: () => Promise<Bytes>,
   context: UpstreamContext,
 ): Promise<PinnedLine & { bytes: Bytes }> {
   const { locator, component, lock } = wanted;
   const before = lock.pins[lock.version]?.bytes[locator];
-  const carried = carry ? Object.values(lock.pins).find(({ bytes }) => bytes[locator] !== undefined)?.bytes[locator] : undefined;
+  const carried =
+    request.carry === true ? Object.values(lock.pins).find(({ bytes }) => bytes[locator] !== undefined)?.bytes[locator] : undefined;
   if (carried !== undefined)
     return { locator, component: component.name, sha256: carried.sha256, proof: carried.proof, change: 'carried', bytes: carried };
   let bytes: Bytes;
@@ -139,7 +140,7 @@ export async function settle(
     return { locator, component: component.name, sha256: before.sha256, proof: before.proof, change: 'kept', bytes: before };
   }
   const change = before === undefined ? 'new' : before.sha256 === bytes.sha256 ? 'same' : 'other';
-  if (change === 'other' && !revision)
+  if (change === 'other' && !isRevision(request))
     throw new UserError(`${component.name} ${component.version} was pinned as ${before?.sha256}, and is ${bytes.sha256} now`, {
       where: locator,
       next: 'find out why before anything else; if the new bytes are right, --revision pins them under a higher revision',

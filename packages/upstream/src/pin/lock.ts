@@ -39,7 +39,7 @@ export async function locksOf(request: PinRequest, own: Lock, versions: Readonly
 }
 
 /** An entry as it is written. */
-type Written = Omit<PinnedVersion, 'with'> & Partial<Pick<PinnedVersion, 'with'>>;
+export type Written = Omit<PinnedVersion, 'with'> & Partial<Pick<PinnedVersion, 'with'>>;
 
 /** The text of a lock file: versions newest first, what is below in the order of the definition; other versions as they were written. */
 export function textOf({ text }: Lock, version: string, entry: Written): string {
@@ -47,6 +47,12 @@ export function textOf({ text }: Lock, version: string, entry: Written): string 
   const all: Record<string, unknown> = { ...others, [version]: entry };
   const sorted = Object.fromEntries(newestFirst(Object.keys(all)).map((key) => [key, all[key]]));
   return `${JSON.stringify({ ...($schema === undefined ? {} : { $schema }), ...sorted }, undefined, 2)}\n`;
+}
+
+/** The revision of an extension's own entry: 0 at first, and never lower than the one that is pinned. */
+function revisionOf({ revision }: PinRequest, pinned: number | undefined): number {
+  if (typeof revision === 'number') return Math.max(revision, pinned ?? 0);
+  return pinned === undefined ? 0 : pinned + (revision === true ? 1 : 0);
 }
 
 /** What is written for a version, out of all that was found. */
@@ -65,7 +71,8 @@ export function entryOf(
   // Of a lock that is shared, the rest may be of other extensions.
   const others = <T>(map: Readonly<Record<string, T>> | undefined, own: Readonly<Record<string, T>>): Record<string, T> => ({ ...(lock.shared ? map : {}), ...own }); // prettier-ignore
   return {
-    revision: before === undefined ? 0 : before.revision + (request.revision === true && !lock.shared ? 1 : 0),
+    revision: lock.shared ? (before?.revision ?? 0) : revisionOf(request, before?.revision),
+    packaging: before?.packaging,
     ...(Object.keys(versions).length === 0 ? {} : { with: { ...versions } }),
     licenses: others(before?.licenses, found),
     ...(snapshot === undefined ? {} : { snapshot }),

@@ -16,11 +16,17 @@ export interface PinRequest {
   readonly licenses?: Readonly<Record<string, string>>;
   /** Asks a person for a component's licence that neither is known nor could be found; without it that is an error. `hint`: what upstream says. */
   readonly askLicense?: (component: string, hint?: string) => Promise<string>;
-  /** Raises the revision: for other packaging, bytes or coupled versions under a version that is pinned. */
-  readonly revision?: boolean;
+  /**
+   * Raises the revision: for other packaging, bytes or coupled versions under a version that is pinned. A number is the revision to take, at
+   * least; true is one more than the pinned one.
+   */
+  readonly revision?: boolean | number;
   /** Bytes that the lock has pinned, under this version or another, stay as they are: only what changed is asked for. */
   readonly carry?: boolean;
 }
+
+/** True when other bytes than the pinned ones may be pinned, under a higher revision. */
+export const isRevision = ({ revision }: PinRequest): boolean => revision === true || typeof revision === 'number';
 
 /** What became of one set of bytes. */
 export interface PinnedLine {

@@ -1,6 +1,5 @@
 import { resolve } from 'node:path';
 import { UserError, writeAtomic } from '@flatcar/core';
-import type { ReleasePlan } from '@flatcar/publish';
 import type { Command } from 'commander';
 import { runStep } from '../../ci/attempt.ts';
 import { holdBack, type HeldJob } from '../../ci/backoff.ts';
@@ -11,6 +10,7 @@ import { limitJobs, planOutputs } from '../../ci/plan.ts';
 import { writeOutputs } from '../../ci/summary.ts';
 import { REPOSITORY } from '../../options.ts';
 import { table } from '../../terminal.ts';
+import { changedLines, type Planned } from '../plan.ts';
 import { plainText, withoutCommands } from '../../text.ts';
 import { print } from '../../output.ts';
 
@@ -72,8 +72,10 @@ Examples:
       const { error, stdout } = await runStep(['plan', ...names, ...where, ...first, '--json'], signal, { json: true });
       if (error !== undefined) throw new UserError('the release cannot be planned', { next: 'the reason is above' });
       const { jobsOf } = await import('@flatcar/publish');
-      const planned = jobsOf(JSON.parse(stdout) as ReleasePlan);
+      const plan = JSON.parse(stdout) as Planned;
+      const planned = jobsOf(plan);
       const notice = (line: string): void => console.error(withoutCommands(plainText(line)));
+      for (const line of changedLines(plan.changed)) notice(line);
       const github = flags.retry === true ? undefined : githubFrom(process.env);
       const { jobs: begun, held } = await holdBack(planned, { github, repository: REPOSITORY, workflow: 'release', notice });
       const { jobs, left } = limitJobs(begun);
