@@ -73,7 +73,7 @@ export const source = {
     checks: 'files and definition are those that pins.json has a digest of, and a released version has a higher revision than before',
     reason: 'a name that is published never changes its bytes: what was changed under it is not shipped, and nobody is told',
     fix: 'flatcar-ext pin NAME --revision',
-    fixed: 'flatcar-ext pin NAME --revision, once for all changes until the next release',
+    fixed: 'a released name has one content: whoever fetched it has that one',
   },
   'unused-wrapper': {
     level: 'error',
