@@ -32,6 +32,9 @@ export interface Host {
 /** Where the kernel has no device mapper a disk image cannot be set up with verity: its data is merged as it is. */
 export const WITHOUT_VERITY = 'root=unprotected+absent:usr=absent';
 
+/** Where the programs of a host are. */
+const HOST_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
 // A private copy of the mounts, shared within itself: systemd-sysext merges in a namespace of its own and moves the result here.
 // Only what the root stands on is not shared, or pivot_root, and with it every container runtime, refuses (pivot_root(2)).
 const SETUP = `
@@ -91,7 +94,9 @@ function hostIn(pid: string, root: string, kind: 'sysext' | 'confext'): Host {
       all: true,
       reject: false,
       stdin: 'ignore', // what asks for more must not wait for it
-      env: { LC_ALL: 'C', SYSTEMD_LOG_LEVEL: 'info' },
+      // Nothing of this machine's own: a variable such as SSL_CERT_FILE would hide what an image lacks.
+      extendEnv: false,
+      env: { PATH: HOST_PATH, LC_ALL: 'C', SYSTEMD_LOG_LEVEL: 'info' },
     });
     return all;
   };
