@@ -1,5 +1,6 @@
-import { access, readFile } from 'node:fs/promises';
+import { lstat, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ARCHES, archWords } from './arch.ts';
 import type { PinnedComponent } from './extension.ts';
 import type { Finding } from './types.ts';
 
@@ -24,15 +25,39 @@ export function lineOf(text: string, wanted: readonly (string | RegExp)[]): numb
   return 1;
 }
 
-/** Where in extension.ts something can be changed that the definition decides. */
-async function inDefinition(dir: string, wanted: readonly (string | RegExp)[]): Promise<string> {
+/** Where in extension.ts something can be changed that the definition decides: at the first of several texts, after a key where one is named. */
+async function inDefinition(dir: string, wanted: readonly (string | RegExp)[], key?: string): Promise<string> {
   const file = join(dir, 'extension.ts');
-  return `${file}:${lineOf(await readFile(file, 'utf8'), wanted)}`;
+  // Comments may name the key, too: they are blanked, so that lines stay as they are.
+  const text = (await readFile(file, 'utf8').catch(() => '')).replaceAll(/\/\*[^]*?\*\/|(?<=^|\s)\/\/.*$/gm, (comment) =>
+    comment.replaceAll(/[^\n]/g, ' '),
+  );
+  const at = key === undefined ? -1 : text.search(new RegExp(`(?<![\\w.'"-])['"]?${key}['"]?\\s*:`));
+  if (at === -1) return `${file}:${lineOf(text, wanted)}`;
+  const before = text.slice(0, at).split('\n').length;
+  const rest = text.slice(at);
+  // Without a wanted text below it, the key itself.
+  return `${file}:${before - 1 + lineOf(rest, wanted)}`;
+}
+
+/** The first file or link at a path, or of a folder there; undefined where nothing is. */
+async function fileAt(path: string): Promise<string | undefined> {
+  const about = await lstat(path).catch(() => undefined);
+  if (about?.isDirectory() !== true) return about === undefined ? undefined : path;
+  const below = await readdir(path, { recursive: true, withFileTypes: true });
+  const files = below.filter((entry) => !entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));
+  return files.toSorted()[0] ?? path;
+}
+
+/** A file with the line of the first of several texts; of what is no file, or cannot be read, the first line. */
+async function lineIn(file: string, words: readonly string[]): Promise<string> {
+  const isFile = (await lstat(file)).isFile();
+  return `${file}:${isFile ? lineOf(await readFile(file, 'latin1'), words) : 1}`;
 }
 
 /**
- * File and line of this repository where a finding can be mended: the shipped file itself where it is one of ours, else the component's
- * place in the definition.
+ * File and line of this repository where a finding can be mended: the shipped file itself where it is one of ours (of a folder the first file in
+ * it), else the component's place in the definition. What cannot be read is passed over: a finding is shown in any case.
  */
 export async function placeOf(
   { rule, path, what }: Pick<Finding, 'rule' | 'path' | 'what'>,
@@ -40,24 +65,24 @@ export async function placeOf(
   components: readonly Pick<PinnedComponent, 'component' | 'dir'>[],
   owners: ReadonlyMap<string, string>,
 ): Promise<string> {
-  if (rule === 'promise') return inDefinition(dir, [/^\s*promises:/]);
-  if (rule === 'replaces-nothing') return inDefinition(dir, [/^\s*replaces:/]);
-  if (path === undefined) return inDefinition(dir, [`'${rule}'`, /^\s*waive:/, /\bdefineExtension\(/]);
-  // Programs are often found under names that are quoted, settings as Key=value.
   const quoted = [...what.matchAll(/'([^']+)'/g)].map(([, text = '']) => text);
+  if (rule === 'promise') return inDefinition(dir, [`'${path ?? ''}'`], 'promises');
+  if (rule === 'replaces-nothing') return inDefinition(dir, [`'${path ?? ''}'`], 'replaces');
+  if (rule === 'waiver' || rule === 'unused-waiver') return inDefinition(dir, quoted.slice(0, 1), 'waive');
+  if (path === undefined) return inDefinition(dir, [/\bdefineExtension\(/]);
+  // Programs are often found under names that are quoted, settings as Key=value.
   const setting = /^(\w+=\S*)/.exec(what)?.[1];
   const words = [...quoted, ...(setting === undefined ? [] : [setting])];
-  for (const one of components.filter(({ component }) => component.name === (owners.get(path) ?? component.name))) {
-    for (const origin of one.component.origins) {
-      if (origin.kind !== 'files') continue;
-      const file = join(one.dir, origin.dir, path);
-      const isThere = await access(file).then(
-        () => true,
-        () => false,
-      );
-      if (isThere) return `${file}:${lineOf(await readFile(file, 'latin1'), words)}`;
+  // A folder belongs to nobody: whoever has something in it does.
+  const owner = owners.get(path) ?? [...owners].find(([one]) => one.startsWith(`${path}/`))?.[1];
+  for (const one of components.filter(({ component }) => component.name === (owner ?? component.name))) {
+    const folders = one.component.origins.flatMap((origin) =>
+      origin.kind === 'files' ? ARCHES.map((arch) => origin.dir.replaceAll('{arch}', archWords(arch).go)) : [],
+    );
+    for (const folder of folders) {
+      const file = await fileAt(join(one.dir, folder, path)).catch(() => undefined);
+      if (file !== undefined) return lineIn(file, words).catch(() => `${file}:1`);
     }
   }
-  const owner = owners.get(path);
   return inDefinition(dir, [...(owner === undefined ? [] : [`'${owner}'`]), /^\s*start:/, /\bcomponents:/]);
 }

@@ -75,32 +75,32 @@ export async function findExtensions(repo: string): Promise<string[]> {
   return dirs.flat();
 }
 
-/** Throws all errors together, each with its fix and, by `place`, file and line to mend; reports the warnings. */
+/** Throws all errors together and reports the warnings, each with its fix and, by `place`, file and line to mend. */
 async function judge(
   findings: readonly Finding[],
   what: string,
   report: Report,
   place?: (finding: Finding) => Promise<string>,
 ): Promise<void> {
-  for (const { rule, what: text, fix } of findings.filter(({ level }) => level === 'warning')) {
-    report({ type: 'notice', text: `${what}: ${text} [${rule}]; ${fix}` });
+  const placed = await Promise.all(
+    findings.map(async (finding) => {
+      const { path, what: text } = finding;
+      // A place that cannot be found must not hide what was found.
+      const where = await place?.(finding).catch(() => undefined);
+      // Both are told: the path in the image, and the place in the repository.
+      const inImage = path === undefined || where === undefined || where.includes(path) ? '' : `${path}: `;
+      return { ...finding, text: `${inImage}${text}`, where: where ?? path };
+    }),
+  );
+  for (const { level, rule, text, where, fix } of placed) {
+    if (level === 'warning')
+      report({ type: 'notice', text: `${what}: ${where === undefined ? '' : `${where}: `}${text} [${rule}]; ${fix}` });
   }
-  const errors = findings.filter(({ level }) => level === 'error');
+  const errors = placed.filter(({ level }) => level === 'error');
   if (errors.length === 0) return;
   throw new UserErrors(
     `${what}: lint found ${errors.length} error${errors.length === 1 ? '' : 's'}`,
-    await Promise.all(
-      errors.map(async (finding) => {
-        const { rule, what: text, path, fix } = finding;
-        const where = await place?.(finding);
-        // Both are told: the path in the image, and the place in the repository.
-        const inImage = path === undefined || where === undefined || where.includes(path) ? '' : `${path}: `;
-        return new UserError(`${inImage}${text} [${rule}]`, {
-          ...((where ?? path) === undefined ? {} : { where: where ?? path ?? '' }),
-          next: fix,
-        });
-      }),
-    ),
+    errors.map(({ rule, text, where, fix }) => new UserError(`${text} [${rule}]`, { where, next: fix })),
   );
 }
 

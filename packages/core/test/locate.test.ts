@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -43,7 +43,70 @@ describe('where a finding can be mended', () => {
     expect(await place({ rule: 'elf-arch', path: 'usr/bin/other', what: 'is for another architecture' })).toBe('extension.ts:5');
   });
   test('at the waiver', async () => {
-    expect(await place({ rule: 'size', what: "the waiver of 'size' waives nothing" })).toBe('extension.ts:7');
+    expect(await place({ rule: 'unused-waiver', what: "'size' under 'waive' waives nothing" })).toBe('extension.ts:7');
+  });
+  test('a folder: at the first file in it, whoever owns that', async () => {
+    await mkdir(join(dir, 'files/usr/sbin/deep'), { recursive: true });
+    await writeFile(join(dir, 'files/usr/sbin/deep/x'), 'text');
+    expect(await place({ rule: 'usr-sbin', path: 'usr/sbin', what: "'usr/sbin' replaces a link of the host" })).toBe(
+      'files/usr/sbin/deep/x:1',
+    );
+    const owned = new Map([['usr/sbin/deep/x', 'tool-files']]);
+    expect(
+      await placeOf(
+        { rule: 'usr-sbin', path: 'usr/sbin', what: '' },
+        dir,
+        components.map((one) => ({ ...one, dir })),
+        owned,
+      ),
+    ).toBe(join(dir, 'files/usr/sbin/deep/x:1'));
+  });
+  test('an empty folder: itself', async () => {
+    await mkdir(join(dir, 'files/usr/empty'), { recursive: true });
+    expect(await place({ rule: 'usr-local', path: 'usr/empty', what: '' })).toBe('files/usr/empty:1');
+  });
+  test.each([
+    ['to a folder', '.'],
+    ['into nowhere', '/nonexistent/x'],
+    ['to itself', 'loop'],
+  ])('a link %s: the link', async (_, target) => {
+    await rm(join(dir, 'files/usr/loop'), { force: true });
+    await symlink(target, join(dir, 'files/usr/loop'));
+    expect(await place({ rule: 'broken-link', path: 'usr/loop', what: `links to '${target}'` })).toBe('files/usr/loop:1');
+  });
+  test('a file of one architecture', async () => {
+    const at = join(dir, 'by-arch/arm64/usr/bin');
+    await mkdir(at, { recursive: true });
+    await writeFile(join(at, 'only-arm'), 'x');
+    const part = { name: 'own', version: '1', origins: [{ kind: 'files' as const, dir: 'by-arch/{arch}' }], places: [] };
+    expect(await placeOf({ rule: 'setuid', path: 'usr/bin/only-arm', what: '' }, dir, [{ dir, component: part }], new Map())).toBe(
+      join(at, 'only-arm:1'),
+    );
+  });
+  test('below a file that is in the way: in the definition', async () => {
+    expect(await place({ rule: 'exec-path', path: 'usr/lib/systemd/system/tool.service/x', what: '' })).toMatch(/^extension\.ts:\d+$/);
+  });
+  test('without a definition that can be read: its first line', async () => {
+    expect(await placeOf({ rule: 'empty', what: 'the image holds no file' }, join(dir, 'gone'), [], new Map())).toBe(
+      join(dir, 'gone/extension.ts:1'),
+    );
+  });
+  test('keys that stand in the middle of a line, in quotes, or after a comment that names them', async () => {
+    const at = join(dir, 'keys');
+    await mkdir(at, { recursive: true });
+    const text = [
+      '// promises: none, waive: none',
+      "export default defineExtension({ name: 'x', summary: 'usr/bin/a', promises: [",
+      "    'usr/bin/b', 'usr/bin/a'],",
+      "  'replaces': ['usr/bin/a'], waive: {",
+      "    'setuid:usr/bin/a': 'why' } });",
+    ];
+    await writeFile(join(at, 'extension.ts'), text.join('\n'));
+    const line = (rule: string, what: string, path?: string): Promise<string> =>
+      placeOf({ rule, what, path }, at, [], new Map()).then((where) => where.replace(`${at}/`, ''));
+    expect(await line('promise', "promises 'usr/bin/a', and does not hold it", 'usr/bin/a')).toBe('extension.ts:3');
+    expect(await line('replaces-nothing', '', 'usr/bin/a')).toBe('extension.ts:4');
+    expect(await line('unused-waiver', "'setuid:usr/bin/a' under 'waive' waives nothing")).toBe('extension.ts:5');
   });
 });
 
