@@ -44,7 +44,7 @@ const LEAST_SYSTEMD = '252';
 async function leastSystemd(tree: Tree): Promise<string> {
   let least = LEAST_SYSTEMD;
   for (const { path, type } of tree.entries) {
-    if (type !== 'file' || !/^usr\/lib\/systemd\/(?:system|user)\/.*\.(?:service|socket|timer|path|mount|target|conf)$/.test(path))
+    if (type !== 'file' || !/^(?:usr\/lib|etc)\/systemd\/(?:system|user)\/.*\.(?:service|socket|timer|path|mount|target|conf)$/.test(path))
       continue;
     for (const { key } of parseUnit(await readFile(join(tree.dir, path), 'utf8'))) {
       const since = SETTING_SINCE[key];
@@ -54,52 +54,94 @@ async function leastSystemd(tree: Tree): Promise<string> {
   return least;
 }
 
+/** The libraries that each program and library of a tree expects on the host; of those only that expect any. */
+function hostLibraries(elves: ReadonlyMap<string, Elf>, inTree: ReadonlySet<string>): Map<string, string[]> {
+  const found = [...elves].map(([path, elf]): [string, string[]] => {
+    const folders = runpathFolders(path, elf);
+    return [path, elf.needed.filter((soname) => !folders.some((folder) => inTree.has(`${folder}/${soname}`)))];
+  });
+  return new Map(found.filter(([, libraries]) => libraries.length > 0));
+}
+
 /** Measures what a tree asks of a host: once, on its bytes. */
 export async function measureNeeds(tree: Tree, arch: Arch): Promise<Needs> {
   const elves = await elvesOf(tree);
   const inTree = new Set(tree.entries.map(({ path }) => path));
   let glibc: string | undefined;
-  const libraries = new Set<string>();
   for (const [path, elf] of elves) {
-    const folders = runpathFolders(path, elf);
-    for (const soname of elf.needed) {
-      if (!folders.some((folder) => inTree.has(`${folder}/${soname}`))) libraries.add(soname);
-    }
     const onHost = runsOnHost(path, elf, arch, (one) => inTree.has(one));
     if (onHost && elf.glibc !== undefined && (glibc === undefined || compareVersions(elf.glibc, glibc) > 0)) glibc = elf.glibc;
   }
-  const kernel = tree.entries.map(({ path }) => /^usr\/lib\/modules\/([^/]+)\//.exec(path)?.[1]).find((found) => found !== undefined);
-  return {
-    ...(glibc === undefined ? {} : { glibc }),
-    systemd: await leastSystemd(tree),
-    ...(kernel === undefined ? {} : { kernel }),
-    libraries: [...libraries].toSorted(),
-  };
+  const libraries = new Set([...hostLibraries(elves, inTree).values()].flat());
+  const kernel = tree.entries.map(({ path }) => kernelOf(path)).find((found) => found !== undefined);
+  return { glibc, systemd: await leastSystemd(tree), kernel, libraries: [...libraries].toSorted() };
 }
 
-/** What a target does not offer of what a tree needs; nothing is known of `portable` hosts. */
-export function fits(needs: Needs, target: Target): Finding[] {
-  const finding = (rule: keyof typeof between, what: string, fix: string = between[rule].fix): Finding => ({
-    rule,
-    level: between[rule].level,
-    what,
-    fix,
-  });
-  const findings: Finding[] = [];
+/** The kernel that a module is for, by its path. */
+const kernelOf = (path: string): string | undefined => /^usr\/lib\/modules\/([^/]+)\//.exec(path)?.[1];
+
+/** One requirement on a host that is not met. */
+const unmet = (rule: keyof typeof between, what: string, about: { path?: string; fix?: string } = {}): Finding => ({
+  rule,
+  level: between[rule].level,
+  what,
+  path: about.path,
+  fix: about.fix ?? between[rule].fix,
+});
+
+/** What of a tree keeps it from being portable, file by file. */
+export async function hostUsers(tree: Tree): Promise<Finding[]> {
+  const inTree = new Set(tree.entries.map(({ path }) => path));
+  const programs = [...hostLibraries(await elvesOf(tree), inTree)].map(([path, libraries]) =>
+    unmet('portable-needs-host', `needs the host's ${libraries.join(', ')}; a portable image must not`, { path }),
+  );
+  const modules = tree.entries
+    .filter(({ type, path }) => type === 'file' && kernelOf(path) !== undefined)
+    .map(({ path }) => unmet('portable-needs-host', `is for kernel ${kernelOf(path) ?? ''}; a portable image must not need one`, { path }));
+  return [...programs, ...modules];
+}
+
+/**
+ * Components that need a container runtime of some version. kubelet: the fallback for runtimes without the call RuntimeConfig of the CRI, which
+ * containerd has since 2.0, goes with 1.38 (KEP-4033; kubeadm's preflight warns of it).
+ */
+const RUNTIME_NEEDS = [{ component: 'kubelet', since: '1.38', containerd: '2.0' }];
+
+/** A payload, or a published version, as far as hosts are concerned. */
+export interface HostSubject {
+  readonly needs: Needs;
+  readonly components: readonly { readonly name: string; readonly version: string }[];
+}
+
+/** What a target does not offer of what an image needs; nothing is known of `portable` hosts. */
+export function fits({ needs, components }: HostSubject, target: Target): Finding[] {
   if (target === 'portable') {
     const missing = [...needs.libraries, needs.kernel ?? ''].filter(Boolean).join(', ');
-    if (missing !== '')
-      findings.push(finding('portable-needs-host', `a portable image must not need the host's libraries or kernel (${missing})`));
-    return findings;
+    return missing === ''
+      ? []
+      : [unmet('portable-needs-host', `a portable image must not need the host's libraries or kernel (${missing})`)];
   }
-  const check = (what: 'glibc' | 'systemd', needed: string | undefined, has: string): void => {
-    const fix = `leave ${target.number} out, or build against an older ${what}`;
-    if (needed !== undefined && compareVersions(needed, has) > 0)
-      findings.push(finding(`needs-${what}`, `needs ${what} ${needed}; Flatcar ${target.number} has ${has}`, fix));
-  };
-  check('glibc', needs.glibc, target.glibc);
-  check('systemd', needs.systemd, target.systemd);
-  if (needs.kernel !== undefined && needs.kernel.split('-')[0] !== target.kernel)
-    findings.push(finding('needs-kernel', `has modules for kernel ${needs.kernel}; Flatcar ${target.number} has ${target.kernel}`));
-  return findings;
+  const { number } = target;
+  const check = (what: 'glibc' | 'systemd', needed: string | undefined): Finding[] =>
+    needed !== undefined && compareVersions(needed, target[what]) > 0
+      ? [unmet(`needs-${what}`, `needs ${what} ${needed}; Flatcar ${number} has ${target[what]}`)]
+      : [];
+  const runtimes = RUNTIME_NEEDS.flatMap(({ component, since, containerd }) => {
+    const user = components.find(({ name, version }) => name === component && compareVersions(version, since) >= 0);
+    return user === undefined || target.containerd === undefined || compareVersions(target.containerd, containerd) >= 0
+      ? []
+      : [
+          unmet(
+            'needs-containerd',
+            `${component} ${user.version} needs containerd ${containerd}; Flatcar ${number} has ${target.containerd}`,
+          ),
+        ];
+  });
+  const isOtherKernel = needs.kernel !== undefined && needs.kernel.split('-')[0] !== target.kernel;
+  return [
+    ...check('glibc', needs.glibc),
+    ...check('systemd', needs.systemd),
+    ...runtimes,
+    ...(isOtherKernel ? [unmet('needs-kernel', `has modules for kernel ${needs.kernel}; Flatcar ${number} has ${target.kernel}`)] : []),
+  ];
 }

@@ -1,6 +1,6 @@
 import { access, readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
-import { bindMany, checkContent, formatOf, type SignKeys } from './bind.ts';
+import { bindMany, checkContent, formatOf, unpackImage, type SignKeys } from './bind.ts';
 import { embeddedModules } from './buildinfo.ts';
 import { packErofs } from './erofs.ts';
 import { UserError, UserErrors, UsageError } from './errors.ts';
@@ -9,7 +9,7 @@ import type { LoadedExtension, PinnedComponent } from './extension.ts';
 import { lintTree } from './lint.ts';
 import { placeOf } from './locate.ts';
 import { imageBase, imageVersion, targetName } from './names.ts';
-import { fits, measureNeeds } from './needs.ts';
+import { fits, hostUsers, measureNeeds } from './needs.ts';
 import { stageReleaseFile } from './release-file.ts';
 import { resolveComponents, type ResolvedComponent } from './resolve.ts';
 import { writeSidecars } from './sidecars/index.ts';
@@ -253,15 +253,33 @@ async function exportPayload(payload: Payload, file: string, out: string, images
   );
 }
 
+/** What a target lacks of what a payload needs, without what is waived. For a portable image the files are looked for: the record has no paths. */
+async function misfits(
+  payload: Payload,
+  file: string,
+  target: Target,
+  { tools, store }: Pick<BuildOptions, 'tools' | 'store'>,
+): Promise<Finding[]> {
+  const findings = fits(payload, target);
+  if (!findings.some(({ rule }) => rule === 'portable-needs-host')) return waiveFindings(findings, payload.waived).left;
+  const users = await store.withTemp(async (temp) => {
+    const dir = join(temp, 'content');
+    await unpackImage(tools, file, payload.format, payload.arch, dir);
+    return hostUsers(await readTree(dir, new Map()));
+  });
+  return waiveFindings(users.length === 0 ? findings : users, payload.waived).left;
+}
+
 /**
  * Binds a payload to targets of its format and writes each image with its sidecars into `out/<target>/`.
- * Used by builds and by `flatcar-ext bind`; imports no extension code.
+ * Used by builds and by `flatcar-ext bind`; imports no extension code. `place` gives file and line of the checkout for a finding, where there is one.
  */
 export async function bindTargets(
   payload: Payload,
   file: string,
   targets: readonly Target[],
   options: Omit<BuildOptions, 'version' | 'arch' | 'targets' | 'profile' | 'origin' | 'only' | 'mirror'>,
+  place?: (finding: Finding) => Promise<string>,
 ): Promise<Image[]> {
   const { out, tools, store, report, sign, built = {} } = options;
   const jobs = targets.map((target) => ({
@@ -270,9 +288,10 @@ export async function bindTargets(
   }));
   for (const { target } of jobs)
     await judge(
-      waiveFindings(fits(payload.needs, target), payload.waived).left,
+      await misfits(payload, file, target, options),
       `${payload.extension} ${payload.version} on ${targetName(target)}`,
       report,
+      place,
     );
   await Promise.all(jobs.map(({ out: path }) => mkdirPublic(dirname(path), dirname(path))));
   report({
@@ -292,11 +311,14 @@ export async function buildExtension(loaded: LoadedExtension, options: BuildOpti
     throw new UserError(`${name} runs on libraries of one Flatcar release: no portable image is made of it`, { next: 'name a release' });
   const formats = [...new Set(targets.map(formatOf))];
   const made = await makePayloads(loaded, formats, options);
+  const { components, own } = await allComponents(loaded, options.version);
   const images: Image[] = [];
   for (const { payload, file } of made) {
+    const owners = new Map(payload.tree.entries.map(({ path, component }) => [path, component]));
+    const place = (finding: Finding): Promise<string> => placeOf(finding, loaded.dir, [...components, ...own], owners);
     options.signal?.throwIfAborted();
     const fitting = targets.filter((target) => formatOf(target) === payload.format);
-    const bound = options.payloadsOnly === true ? [] : await bindTargets(payload, file, fitting, options);
+    const bound = options.payloadsOnly === true ? [] : await bindTargets(payload, file, fitting, options, place);
     images.push(...bound);
     await exportPayload(payload, file, options.out, bound);
   }

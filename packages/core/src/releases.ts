@@ -44,6 +44,7 @@ const Catalogue = v.array(
     kernel: v.string(),
     systemd: v.string(),
     glibc: v.string(),
+    containerd: v.optional(v.string()),
     atLeast: v.boolean(),
     era: v.picklist(['final', 'initrd']),
     filesystems: v.array(v.string()),
@@ -109,6 +110,7 @@ function releaseOf(
     // The list has only the first number; the table is more exact while they agree.
     systemd: majorOf(capability.systemd) === majorOf(systemd) ? capability.systemd : systemd,
     glibc: capability.glibc,
+    containerd: entry.major_software['containerd']?.[0],
     atLeast: capability.atLeast,
     era: major >= DDI_ERA ? 'initrd' : 'final',
     filesystems: capability.filesystems,

@@ -32,6 +32,8 @@ export interface Release {
   readonly systemd: string;
   /** Such as `2.41`; with `atLeast`, the last one known for an older major. */
   readonly glibc: string;
+  /** Of the built-in extension containerd, such as `2.1.5`; undefined where it is not known. */
+  readonly containerd?: string;
   /** True where glibc, systemd minor and file systems are those of the newest known older major. */
   readonly atLeast: boolean;
   /** `final`: merged by systemd-sysext.service; `initrd`: merged before switch-root (majors >= 4628). */

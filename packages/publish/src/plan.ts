@@ -152,7 +152,10 @@ export async function plan(
               there?.withdrawn === undefined,
           );
           const fitting = wanted.filter((target) => {
-            const unfit = needs === undefined ? [] : waiveFindings(fits(needs, target), extension.waive ?? {}).left;
+            const unfit =
+              needs === undefined
+                ? []
+                : waiveFindings(fits({ needs, components: there?.components ?? [] }, target), extension.waive ?? {}).left;
             const first = unfit.find(({ level }) => level === 'error');
             if (first !== undefined) skipped.push({ extension: name, version, architecture, target: targetName(target), why: first.what });
             return first === undefined;

@@ -29,6 +29,12 @@ export const between = {
     reason: 'systemd ignores a setting that it does not know, and the unit does something else',
     fix: 'leave the release out, or do without the setting',
   },
+  'needs-containerd': {
+    level: 'error',
+    checks: 'the release has a containerd that the kubelet of the image can talk to',
+    reason: 'kubelet 1.38 and later does not start with a containerd before 2.0',
+    fix: "leave the release out; where a newer containerd is always merged beside it (the extensions containerd and docker bring one), waive 'needs-containerd'",
+  },
   'needs-kernel': {
     level: 'error',
     checks: 'kernel modules in the image are for the kernel of the release',
