@@ -47,10 +47,8 @@ function choose(
   arch: Arch,
 ): Chosen {
   const asked = wanted === undefined ? name : `${name} ${wanted}`;
-  const candidates = matching(
-    versions.filter(({ withdrawn }) => withdrawn === undefined),
-    wanted,
-  );
+  const listed = versions.filter(({ withdrawn }) => withdrawn === undefined);
+  const candidates = matching(listed, wanted);
   const imageOf = (version: PublishedVersion, target: Target): PublishedImage | undefined =>
     version.images.find((image) => image.target === targetName(target) && image.architecture === arch);
   for (const version of candidates) {
@@ -71,7 +69,7 @@ function choose(
   }
   if (candidates.length === 0) {
     throw new UserError(`${asked} is not published`, {
-      next: `there are: ${versions.filter(({ withdrawn }) => withdrawn === undefined).map(({ version }) => version).join(', ')}`, // prettier-ignore
+      next: `there are: ${listed.map(({ version }) => version).join(', ')}`,
     });
   }
   const there = [...new Set(candidates.flatMap(({ images }) => images.filter(({ architecture }) => architecture === arch).map(({ target }) => target)))]; // prettier-ignore
@@ -120,10 +118,11 @@ After=network-online.target
 
 [Service]
 Type=oneshot
-ExecStartPre=/bin/sh -c 'readlink /etc/extensions/%i*.raw /var/lib/confexts/%i*.raw >/run/extension-update-%i || true'
+# Images are told apart by their folder: names of links may begin with the name of another extension.
+ExecStartPre=/bin/sh -c 'readlink /etc/extensions/*.raw /var/lib/confexts/*.raw | grep -F /opt/extensions/%i/ >/run/extension-update-%i || true'
 ExecStart=/usr/lib/systemd/systemd-sysupdate -C %i update
 # A newer image is merged at the next boot; those who plan reboots look for this file.
-ExecStartPost=/bin/sh -c 'readlink /etc/extensions/%i*.raw /var/lib/confexts/%i*.raw | cmp -s - /run/extension-update-%i || touch /run/reboot-required'
+ExecStartPost=/bin/sh -c 'readlink /etc/extensions/*.raw /var/lib/confexts/*.raw | grep -F /opt/extensions/%i/ | cmp -s - /run/extension-update-%i || touch /run/reboot-required'
 `;
 const UPDATE_TIMER = `[Unit]
 Description=Looks for newer images of extension %i

@@ -1,4 +1,5 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -78,6 +79,7 @@ const published = new Map(
     index('docker', [{ version: '29.0.0', replaces: ['usr/bin/dockerd', 'usr/bin/containerd'], conflicts: ['containerd'] }]),
     index('docker-engine', [{ version: '29.0.0', replaces: ['usr/bin/dockerd'] }]),
     index('containerd', [{ version: '2.4.1', replaces: ['usr/bin/containerd'] }]),
+    index('hypervisor', [{ version: '53.0.1' }, { version: '53.0' }]),
     index('nvidia', [{ version: '580.1', targets: [STABLE], arches: ['x86-64'] }]),
     index(STAGER, [{ version: '2026.11.24' }]),
   ].map((one) => [one.name, one]),
@@ -113,14 +115,17 @@ describe('what a node gets', () => {
     ['kubernetes@1.36', '1.36.4-1', 'MatchPattern=kubernetes-1.36.@v-%w-%a.raw'],
     ['kubernetes@1.36.4', '1.36.4-1', 'MatchPattern=@v-1.36.4-1-%w-%a.raw'],
     ['kubernetes@1.36.3', '1.36.3', 'MatchPattern=@v-1.36.3-%w-%a.raw'],
+    ['hypervisor@53', '53.0.1', 'MatchPattern=hypervisor-53.@v-%w-%a.raw'],
+    ['hypervisor@53.0', '53.0', 'MatchPattern=@v-53.0-%w-%a.raw'], // a version, although it is a branch of another
   ])('%s is %s now and follows %s', async (word, version, pattern) => {
     const made = await make([word], STABLE);
-    expect(fileOf(made, `/opt/extensions/kubernetes/kubernetes-${version}-${STABLE}-x86-64.raw`)).toBeDefined();
-    const { text } = fileOf(made, '/etc/sysupdate.kubernetes.d/kubernetes.transfer') as { text: string };
+    const { name } = parseRef(word);
+    expect(fileOf(made, `/opt/extensions/${name}/${name}-${version}-${STABLE}-x86-64.raw`)).toBeDefined();
+    const { text } = fileOf(made, `/etc/sysupdate.${name}.d/${name}.transfer`) as { text: string };
     expect(text).toContain(pattern);
     expect(text).toContain('Verify=yes');
-    expect(text).toContain(`Path=${baseUrl}/kubernetes/%w/`);
-    expect(text).toContain('CurrentSymlink=/etc/extensions/kubernetes-%w.raw');
+    expect(text).toContain(`Path=${baseUrl}/${name}/%w/`);
+    expect(text).toContain(`CurrentSymlink=/etc/extensions/${name}-%w.raw`);
   });
 
   test('the keyring under both names that systemd looks for', async () => {
@@ -142,6 +147,43 @@ describe('what a node gets', () => {
     expect((fileOf(made, `/etc/sysupdate.${STAGER}.d/${STAGER}.transfer`) as { text: string }).text).toContain(`/${STAGER}/portable/`);
     expect(made.config.units).toEqual([]);
     expect(made.notices).toEqual([]);
+  });
+
+  test("an update asks for a reboot only where the extension's own image is another now", async () => {
+    const { config } = await make(['docker'], STABLE, {}, withoutStager);
+    const unit = config.units.find(({ name }) => name === 'extension-update@.service')?.contents ?? '';
+    const [before = '', after = ''] = [...unit.matchAll(/^ExecStart(?:Pre|Post)=\/bin\/sh -c '(.*)'$/gm)].map(([, script]) => script);
+    const root = await mkdtemp(join(tmpdir(), 'update-'));
+    try {
+      for (const dir of ['etc/extensions', 'var/lib/confexts', 'run']) await mkdir(join(root, dir), { recursive: true });
+      /** What one run of the unit for `docker` says, while another process links these images. */
+      const rebootAfter = async (changes: Readonly<Record<string, string>>): Promise<boolean> => {
+        const run = (script: string): Promise<unknown> =>
+          exec('sh', ['-c', script.replaceAll('%i', 'docker').replaceAll(/(?<= |>)\/(?=etc\/|var\/|run\/)/g, `${root}/`)]);
+        await rm(join(root, 'run/reboot-required'), { force: true });
+        await run(before);
+        for (const [link, target] of Object.entries(changes)) {
+          await rm(join(root, link), { force: true });
+          await symlink(target, join(root, link));
+        }
+        await run(after);
+        return existsSync(join(root, 'run/reboot-required'));
+      };
+      const link = `etc/extensions/docker-${STABLE}.raw`;
+      expect(await rebootAfter({ [link]: `../../opt/extensions/docker/docker-29.0.0-${STABLE}-x86-64.raw` })).toBe(true);
+      expect(await rebootAfter({})).toBe(false);
+      // Names that begin with this one, also with a digit after the dash.
+      for (const other of ['docker-engine', 'docker-2fa'])
+        expect(
+          await rebootAfter({ [`etc/extensions/${other}-${STABLE}.raw`]: `/opt/extensions/${other}/${other}-1-${STABLE}-x86-64.raw` }),
+        ).toBe(false);
+      expect(await rebootAfter({ [link]: `../../opt/extensions/docker/docker-29.0.1-${STABLE}-x86-64.raw` })).toBe(true);
+      // Portable images, and those of confexts, are linked by the name alone.
+      expect(await rebootAfter({ 'etc/extensions/docker.raw': '/opt/extensions/docker/docker-29.0.2-x86-64.raw' })).toBe(true);
+      expect(await rebootAfter({ 'var/lib/confexts/docker.raw': '/opt/extensions/docker/docker-29.0.2-x86-64.raw' })).toBe(true);
+    } finally {
+      await rm(root, { recursive: true });
+    }
   });
 
   test.each([
