@@ -86,8 +86,17 @@ export function dispatcher(): Dispatcher {
   return (agent ??= new EnvHttpProxyAgent({ connect: { timeout: 10_000 } }).compose(interceptors.redirect({ maxRedirections: 10 })));
 }
 
-/** Hosts that did not answer: asked once per process, not once per file. */
-const unreachable = new Map<string, UnreachableError>();
+/** Why servers did not answer, by their origins: asked once per process, not once per file. */
+const unreachable = new Map<string, Again>();
+
+/** The error for a file of a server that does not answer. */
+function unreachableError(url: string, cause: Again): UnreachableError {
+  return new UnreachableError(`${new URL(url).host} cannot be reached: ${cause.message}`, {
+    where: url,
+    next: connectionAdvice(url, cause),
+    cause,
+  });
+}
 
 /** How long a server is waited for that asks for it, in milliseconds. */
 const LONGEST_WAIT = 300_000;
@@ -216,9 +225,9 @@ async function attempt(url: string, part: string, pin: Wanted, options: FetchOpt
 
 /** Attempts until the part is whole, by its length. */
 async function transfer(url: string, part: string, pin: Wanted, options: FetchOptions): Promise<void> {
-  const { host } = new URL(url);
-  const gone = unreachable.get(host);
-  if (gone !== undefined) throw gone;
+  const { origin } = new URL(url);
+  const known = unreachable.get(origin);
+  if (known !== undefined) throw unreachableError(url, known);
   await makeFolder(dirname(part));
   options.report?.({ type: 'step', text: `fetching ${url}` });
 
@@ -242,13 +251,8 @@ async function transfer(url: string, part: string, pin: Wanted, options: FetchOp
       if (count >= attempts || (hopeless && count >= 2)) {
         if (error.status !== undefined)
           throw new AnswerError(error.status, { where: url, next: 'try again later, or name a mirror (--mirror URL)', cause: error });
-        const failure = new UnreachableError(`${host} cannot be reached: ${error.message}`, {
-          where: url,
-          next: connectionAdvice(url, error),
-          cause: error,
-        });
-        if (error.unreachable) unreachable.set(host, failure);
-        throw failure;
+        if (error.unreachable) unreachable.set(origin, error);
+        throw unreachableError(url, error);
       }
       await sleep(error.wait ?? pause, undefined, options.signal === undefined ? {} : { signal: options.signal });
       pause = Math.min(pause * 2, 30_000);

@@ -14,7 +14,7 @@ export { checkPayload, writePayload, type PayloadDigests } from './crau.ts';
 export { checkSignatures, goodSignatures, keyringOf, readKeyring, readPublicKeys } from './pgp.ts';
 export { publish, type PublishOptions, type PublishResult } from './publish.ts';
 export { publishedPath } from './merge.ts';
-export type { DeclaredOrigins } from './inputs.ts';
+export type { DeclaredOrigins } from './origins.ts';
 export type { Tree } from './tree.ts';
 export { openDestination, openTree, type OpenOptions } from './open.ts';
 export { localPath, parsePlace, type Place } from './place.ts';

@@ -3,7 +3,7 @@ import { basename, join, resolve } from 'node:path';
 import { ManifestSchema, readPayload, sidecarPaths, UserError, UserErrors, type Manifest, type Payload } from '@flatcar/core';
 import * as v from 'valibot';
 import { RESERVED } from './layout.ts';
-import type { Index } from './schema.ts';
+import type { DeclaredOrigins } from './origins.ts';
 
 /** An image to publish, with what stands beside it. */
 export interface Input {
@@ -19,9 +19,6 @@ export interface Inputs {
   /** Payload records by key. */
   readonly payloads: ReadonlyMap<string, Payload>;
 }
-
-/** Whose components' origins a publisher accepts: those that definitions prefer, or these kinds. */
-export type DeclaredOrigins = Index['origins'];
 
 async function readInput(file: string): Promise<Input> {
   const sidecars = sidecarPaths(file);

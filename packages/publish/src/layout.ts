@@ -21,7 +21,11 @@ export const SIGNATURE = '.gpg';
 export const urlPath = (path: string): string => path.split('/').map(encodeURIComponent).join('/');
 
 /** Public keys: OpenPGP keys as one binary keyring, roothash certificate, update payload key. */
-export const KEYS = { keyring: 'keys/import-pubring.gpg', certificate: 'keys/roothash.crt', update: 'keys/update-payload-key.pub.pem' };
+export const KEYS = {
+  keyring: 'keys/import-pubring.gpg',
+  certificate: 'keys/roothash.crt',
+  update: 'keys/update-payload-key.pub.pem',
+} as const;
 
 /**
  * Signature of the index that has this digest. Where index and signature cannot be replaced in one step it is put before both, so that whoever

@@ -1,7 +1,19 @@
 import { createHash } from 'node:crypto';
-import { chmod, link, mkdir, readdir, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, link, mkdir, readdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { fsync, hashFile, makePublic, mapParallel, messageOf, mkdirPublic, replaceFile, UserError, withLock } from '@flatcar/core';
+import {
+  fsync,
+  hashFile,
+  makePublic,
+  mapParallel,
+  messageOf,
+  mkdirPublic,
+  PUBLIC_FILE,
+  replaceFile,
+  UserError,
+  withLock,
+  writeAtomic,
+} from '@flatcar/core';
 import { openToOthers } from './readable.ts';
 import { localTree } from './tree.ts';
 import { TakenError, type Destination, type FileAbout } from './destination.ts';
@@ -102,9 +114,15 @@ export function localDestination(dir: string): Destination {
         }
         await fsync(fresh);
       }).catch(async (error: unknown) => {
-        // The same set may be there already, whole: its name is its content.
+        // The same set may be there already, by its name; files of it that somebody has changed since are written again.
         if (!['ENOTEMPTY', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-        for (const path of [made, ...[...files.keys()].map((name) => join(made, name))]) await makePublic(path, true);
+        await makePublic(made, true);
+        for (const [name, bytes] of files) {
+          const path = join(made, name);
+          const there = await readFile(path).catch(() => undefined);
+          if (there?.equals(bytes) === true) await makePublic(path, true);
+          else await writeAtomic(path, bytes, PUBLIC_FILE);
+        }
       });
       await linkTo(set, join(base, CURRENT));
       // Only for the first time, and the signature first: who sees sums must find it.

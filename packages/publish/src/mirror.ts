@@ -101,10 +101,17 @@ export async function mirror(options: MirrorOptions): Promise<MirrorResult> {
     await destination.openToOthers?.(names, report);
     const copied: string[] = [];
     let total = 0;
-    const stage = async (path: string, sha256: string): Promise<void> => {
+    const listedBytes = async (path: string, sha256: string): Promise<Buffer> => {
       const bytes = await needed(path);
       if (sha256Of(bytes) !== sha256)
-        throw new UserError('the file is not the one that the signed index lists', { where: `${tree.where}/${path}` });
+        throw new UserError('the file is not the one that the signed index lists', {
+          where: `${tree.where}/${path}`,
+          next: 'try again, the tree may just be changing; if it stays so, do not trust this server',
+        });
+      return bytes;
+    };
+    const stage = async (path: string, sha256: string): Promise<void> => {
+      const bytes = await listedBytes(path, sha256);
       const file = `${staging}/${sha256}`;
       await writeAtomic(file, bytes, PUBLIC_FILE);
       await destination.putOver(path, file, { size: bytes.length, sha256 });
@@ -157,11 +164,13 @@ export async function mirror(options: MirrorOptions): Promise<MirrorResult> {
     }
     await stage(index.packages.path, index.packages.sha256);
     // The keyring that was given, not the one of the tree: whoever serves that could add a key, and nodes of the mirror would take it.
-    const keyFiles = new Map([[basename(KEYS.keyring), keyringOf(keys)]]);
-    for (const path of [KEYS.update, KEYS.certificate]) {
-      const bytes = await tree.read(path);
-      if (bytes !== undefined) keyFiles.set(basename(path), bytes);
-    }
+    const keyFiles = new Map<string, Buffer>([[basename(KEYS.keyring), keyringOf(keys)]]);
+    if (index.keys === undefined)
+      report({
+        type: 'notice',
+        text: `${KEYS.certificate} and ${KEYS.update} are not copied: this index does not list them; any publish by a newer flatcar-ext does`,
+      });
+    for (const { path, sha256 } of index.keys ?? []) keyFiles.set(basename(path), await listedBytes(path, sha256));
     await destination.replace('keys', keyFiles);
     const top = await signedPair(INDEX);
     if (!destination.locks) await putSignature(destination, await stageSignature(staging, top));

@@ -2,7 +2,7 @@ import { basename } from 'node:path';
 import { sidecarPaths } from '@flatcar/core';
 import { extensionIndexPath, INDEX, indexSignaturePath, officialBase, packagesPath, SIGNATURE } from './layout.ts';
 import {
-  extensionIndexText, indexText, packagesText, SCHEMA, type ExtensionIndex, type Index, type PublishedFile, type UpdatePackage,
+  extensionIndexText, indexText, packagesText, SCHEMA, type ExtensionIndex, type Index, type ListedKey, type PublishedFile, type UpdatePackage,
 } from './schema.ts'; // prettier-ignore
 import { stageBytes, stageText, type Staged } from './stage.ts';
 import { sha256Of } from './state.ts';
@@ -14,6 +14,7 @@ export interface Listing {
   /** Those that change; the others stay as they are listed. */
   readonly extensions: ReadonlyMap<string, ExtensionIndex>;
   readonly packages: readonly UpdatePackage[];
+  readonly keys: readonly ListedKey[];
   /** Whether the tree has the signature of each index by its digest: that of the one before goes as other files do. */
   readonly signatures: boolean;
   /** Paths of what is listed no more. */
@@ -61,7 +62,16 @@ export async function nextIndex(staging: string, before: Index | undefined, list
           before.packages.path,
           ...(listing.signatures ? [indexSignaturePath(sha256Of(Buffer.from(indexText(before))))] : []),
         ];
-  const next = (serial: number, superseded: string[]): Index => ({ schema: SCHEMA, serial, baseUrl, origins, extensions, packages: fileOf(packages), superseded }); // prettier-ignore
+  const next = (serial: number, superseded: string[]): Index => ({
+    schema: SCHEMA,
+    serial,
+    baseUrl,
+    origins,
+    extensions,
+    packages: fileOf(packages),
+    keys: [...listing.keys],
+    superseded,
+  });
   if (before !== undefined && indexText(next(before.serial, before.superseded)) === indexText(before))
     return { index: before, isSame: true, files, dropped: [] };
   for (const { versions } of listing.extensions.values())

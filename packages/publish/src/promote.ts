@@ -1,9 +1,7 @@
 import { basename } from 'node:path';
 import { mapParallel } from '@flatcar/core';
 import { TakenError, type Destination } from './destination.ts';
-import { publicPem, type PublishKeys } from './keys.ts';
-import { KEYS } from './layout.ts';
-import { keyringOf } from './pgp.ts';
+import type { PublicKeys } from './public-keys.ts';
 import type { ExtensionIndex } from './schema.ts';
 import type { Staged, StagedImage } from './stage.ts';
 import { transferFiles } from './transfer.ts';
@@ -13,7 +11,7 @@ export interface Promotion {
   readonly images: readonly StagedImage[];
   /** Of the official layout. */
   readonly official: readonly Staged[];
-  readonly keys: PublishKeys;
+  readonly keys: PublicKeys;
   readonly baseUrl: string;
   /** Files of each folder's sums. */
   readonly sums: ReadonlyMap<string, ReadonlyMap<string, Buffer>>;
@@ -25,24 +23,6 @@ export interface Promotion {
   readonly signature: Staged | undefined;
   /** index.json and its signature; undefined when they stay. */
   readonly index: ReadonlyMap<string, Buffer> | undefined;
-}
-
-/**
- * Public keys, as nodes take them. A publisher that has no key of a kind leaves what is published of it: the certificate of disk images that are
- * there does not go because one publish signs none.
- */
-async function publicKeyFiles(destination: Destination, { trusted, update, certificate }: PublishKeys): Promise<Map<string, Buffer>> {
-  const ours: readonly (readonly [string, Buffer | undefined])[] = [
-    [KEYS.keyring, keyringOf(trusted)],
-    [KEYS.update, update.length === 0 ? undefined : Buffer.from(update.map(publicPem).join(''))],
-    [KEYS.certificate, certificate === undefined ? undefined : Buffer.from(certificate)],
-  ];
-  const files = new Map<string, Buffer>();
-  for (const [path, bytes] of ours) {
-    const file = bytes ?? (await destination.read(path));
-    if (file !== undefined) files.set(basename(path), file);
-  }
-  return files;
 }
 
 /** Replaces files of one folder where one of them differs from what is served. */
@@ -74,7 +54,8 @@ export async function promote(destination: Destination, all: Promotion): Promise
   // In one order for all publishers: where two wait for names that the other has taken, neither would get further.
   for (const file of all.official.toSorted((a, b) => (a.path < b.path ? -1 : 1))) await destination.putOver(file.path, file.from, file);
   await destination.settle?.();
-  await replaceChanged(destination, 'keys', await publicKeyFiles(destination, all.keys));
+  await replaceChanged(destination, 'keys', all.keys.files);
+  await destination.remove(all.keys.dropped);
   for (const [folder, files] of all.sums) await destination.replace(folder, files);
   for (const extension of all.extensions) {
     const folders = Map.groupBy(transferFiles(extension, all.baseUrl), ([path]) => path.replace(/\/[^/]+$/, ''));

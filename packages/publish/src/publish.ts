@@ -2,11 +2,13 @@ import { dirname } from 'node:path';
 import { UserError, type Report } from '@flatcar/core';
 import { untilNoConflict } from './conflicts.ts';
 import { ConflictError, type Destination } from './destination.ts';
-import { checkInputs, readInputs, type DeclaredOrigins, type Inputs } from './inputs.ts';
+import { checkInputs, readInputs, type Inputs } from './inputs.ts';
 import type { PublishKeys } from './keys.ts';
 import { INDEX } from './layout.ts';
 import { nextIndex, stageSignature } from './next-index.ts';
+import { originsText, parseOrigins, sameOrigins, type DeclaredOrigins } from './origins.ts';
 import { promote } from './promote.ts';
+import { publicKeys } from './public-keys.ts';
 import type { Retention } from './retire.ts';
 import { indexText } from './schema.ts';
 import { checkServed } from './served.ts';
@@ -79,12 +81,14 @@ async function publishOnce(
   // That it may be empty was decided before anything was made.
   const published = await readPublished(destination, keys.trusted, { firstPublish: true });
   const { index: before } = published;
-  const origins = options.origins ?? before?.origins ?? 'preferred';
-  if (before !== undefined && JSON.stringify(before.origins) !== JSON.stringify(origins))
-    throw new UserError(`this tree declares the origins ${String(before.origins)}, and it keeps to that`, {
-      where: destination.where,
-      next: 'publish what has other origins into another tree',
-    });
+  const wanted = options.origins === undefined ? undefined : parseOrigins(options.origins);
+  if (before !== undefined && wanted !== undefined && !sameOrigins(before.origins, wanted))
+    throw new UserError(
+      `this tree declares the origins '${originsText(before.origins)}' and keeps them, and '${originsText(wanted)}' was specified`,
+      { where: destination.where, next: 'leave --origins out, or publish what has other origins into another tree' },
+    );
+  // In the order in which the tree lists them: another order would be another index.
+  const origins = before?.origins ?? wanted ?? 'preferred';
   const baseUrl = baseUrlOf(options.baseUrl, before?.baseUrl);
   checkInputs(inputs, origins);
   await checkKeyring(options);
@@ -110,11 +114,13 @@ async function publishOnce(
     gone: plan.retired,
     patient: !destination.locks && attempt <= PATIENT_ATTEMPTS,
   });
+  const publics = await publicKeys(destination, keys, before, { patient: !destination.locks && attempt <= PATIENT_ATTEMPTS, report });
   const { index, isSame, files, dropped } = await nextIndex(staging, before, {
     baseUrl,
     origins,
     extensions,
     packages: plan.packages,
+    keys: publics.listed,
     signatures: !destination.locks,
     gone: [...plan.retired, ...plan.orphans],
   });
@@ -126,7 +132,7 @@ async function publishOnce(
   await promote(destination, {
     images: plan.staged,
     official: plan.official.flatMap((one) => one.files),
-    keys,
+    keys: publics,
     baseUrl,
     sums,
     extensions: extensions.values(),
@@ -179,6 +185,7 @@ async function checkDestination({
  */
 export async function publish(options: PublishOptions): Promise<PublishResult> {
   const { destination, paths } = options;
+  if (options.origins !== undefined) parseOrigins(options.origins);
   const inputs = await readInputs(paths);
   if (options.withdraw === undefined && paths.length > 0 && inputs.images.length === 0)
     throw new UserError('there is no image here', {

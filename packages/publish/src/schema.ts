@@ -1,5 +1,6 @@
 import { ARCHES, UserError } from '@flatcar/core';
 import * as v from 'valibot';
+import { KEYS } from './layout.ts';
 
 /** Version of the published schemas; raised when a reader of the old form would misread the new one. */
 export const SCHEMA = 1;
@@ -104,6 +105,8 @@ export const IndexSchema = v.strictObject({
   extensions: v.array(v.strictObject({ name: Name, summary: v.string(), newest: v.string(), ...FileSchema.entries })),
   /** Packages of the official layout, in a file of their own. */
   packages: FileSchema,
+  /** Public keys that nothing else vouches for (the keyring has to be known before); absent in an index that was made before this was listed. */
+  keys: v.optional(v.array(v.strictObject({ ...FileSchema.entries, path: v.picklist([KEYS.certificate, KEYS.update]) }))),
   /** Files that the index before this one listed, and this one does not: kept for whoever still reads that, gone with the next publish. */
   superseded: v.array(Path),
 });
@@ -117,6 +120,7 @@ export type PublishedVersion = v.InferOutput<typeof VersionSchema>;
 export type ExtensionIndex = v.InferOutput<typeof ExtensionIndexSchema>;
 export type UpdatePackage = v.InferOutput<typeof PackageSchema>;
 export type Index = v.InferOutput<typeof IndexSchema>;
+export type ListedKey = NonNullable<Index['keys']>[number];
 export type Packages = v.InferOutput<typeof PackagesSchema>;
 
 function parse<T extends v.GenericSchema>(schema: T, text: string, where: string): v.InferOutput<T> {

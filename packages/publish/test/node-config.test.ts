@@ -340,7 +340,8 @@ describe('a published tree over HTTP', () => {
     server.close();
     await rm(dir, { recursive: true, force: true });
   });
-  const cli = (...args: readonly string[]): Promise<string> => exec(resolve(import.meta.dirname, '../../cli/bin/flatcar-ext'), args);
+  const bin = resolve(import.meta.dirname, '../../cli/bin/flatcar-ext');
+  const cli = (...args: readonly string[]): Promise<string> => exec(bin, args);
 
   test('flatcar-ext ignition: from the served index, by a keyring that is known', async () => {
     const args = ['demo', '--release', STABLE, '--arch', 'x86-64', '--base-url', `${url}/`, '--keyring', join(dir, 'tree', KEYS.keyring)];
@@ -357,6 +358,8 @@ describe('a published tree over HTTP', () => {
     const text = await cli('butane', ...args);
     expect(text).toContain('variant: flatcar');
     expect(text).toContain('mode: 0644');
+    for (const form of ['butane', 'ignition'])
+      await expect(exec('sh', ['-c', 'exec "$0" "$@" >/dev/full', bin, form, ...args])).rejects.toThrow('the output could not be written');
   });
 
   test('another keyring, no tree, a broken server and a base URL that is none are told', async () => {

@@ -148,14 +148,26 @@ test('images of fixtures, of other origins and of the fast profile are refused, 
   );
   expect(existsSync(join(tree, 'index.json'))).toBe(false);
   expect(await refusal(into({ paths: [one()], origins: ['go', 'cargo'] }))).toContain(
-    "demo comes from 'release', and this tree declares go, cargo",
+    "demo comes from 'release', and this tree declares cargo, go",
   );
   expect(await into({ paths: [one()], origins: ['go', 'release'] })).toMatchObject({ serial: 1 });
-  expect(await refusal(into({ paths: [two()], origins: 'preferred' }))).toContain('this tree declares the origins go,release');
-  expect(await into({ paths: [two()] })).toMatchObject({ serial: 2 });
+  for (const other of ['preferred' as const, ['go'], ['go', 'release', 'cargo']])
+    expect(await refusal(into({ paths: [two()], origins: other }))).toContain("this tree declares the origins 'go,release' and keeps them");
+  // The order is no part of what is declared, and a kind that is listed twice is one.
+  expect(await into({ paths: [one()], origins: ['release', 'go'] })).toMatchObject({ serial: 1, added: [] });
+  expect(await into({ paths: [two()], origins: [' release', 'go', 'release'] })).toMatchObject({ serial: 2 });
+  expect((await readPublished(localDestination(tree), keys.trusted)).index?.origins).toEqual(['go', 'release']);
   // No declaration makes a fixture publishable.
   expect(await refusal(into({ paths: [join(dir, 'bad/demo')] }))).toContain('made with the pins of a fixture');
 });
+
+test.each([[[]], [['']], [['relase', 'go']], [['files']], [['preferred', 'go']]])(
+  'origins that a tree could never accept anything by are refused before anything is made: %j',
+  async (origins) => {
+    expect(await refusal(into({ paths: [one()], origins }))).toMatch(/(?:not a kind of origin|no origin is listed).*release, go, cargo/);
+    expect(existsSync(join(tree, 'index.json'))).toBe(false);
+  },
+);
 
 test('a damaged image, foreign evidence and a missing payload record promote nothing', async () => {
   await into({ paths: [one()] });

@@ -142,6 +142,68 @@ test('a mirror has the keyring that was given, whatever the tree has', async () 
   expect(await readFile(join(to, 'keys/import-pubring.gpg'))).toEqual(keyringOf(keys.trusted));
 });
 
+test('a mirror takes the certificate and the update key as the signed index lists them, and none that a server made up', async () => {
+  const to = join(dir, `mirror${trees}`);
+  const copy = (): Promise<unknown> =>
+    mirror({ tree: openTree(tree, openStore()), destination: localDestination(to), keys: keys.trusted, baseUrl });
+  await into(['base']);
+  await copy();
+  for (const name of ['roothash.crt', 'update-payload-key.pub.pem'])
+    expect(await readFile(join(to, 'keys', name)), name).toEqual(await readFile(join(tree, 'keys', name)));
+  await initKeys(join(dir, 'liar'));
+  const liar = await loadKeys(join(dir, 'liar'), {});
+  for (const [name, forged] of [
+    ['roothash.crt', liar.certificate ?? ''],
+    ['update-payload-key.pub.pem', await readFile(join(dir, 'liar/update/1.pub.pem'), 'utf8')],
+  ] as const) {
+    const file = join(tree, 'keys/.current', name);
+    const own = await readFile(file);
+    const before = await readFile(join(to, 'keys', name));
+    await writeFile(file, forged);
+    await expect(copy(), name).rejects.toMatchObject({
+      message: 'the file is not the one that the signed index lists',
+      where: expect.stringContaining(name) as string,
+    });
+    await rm(file);
+    await expect(copy(), name).rejects.toThrow('the tree lacks a file that belongs to it');
+    expect(await readFile(join(to, 'keys', name)), name).toEqual(before);
+    await writeFile(file, own);
+    await copy();
+  }
+  // Of a tree that has none, nothing is taken.
+  tree = join(dir, `tree${trees}-bare`);
+  const without: PublishKeys = { ...keys, update: [], certificate: undefined };
+  await into(['base'], { keys: without, unsigned: true });
+  await writeFile(join(tree, 'keys/.current/roothash.crt'), liar.certificate ?? '');
+  await mirror({ tree: openTree(tree, openStore()), destination: localDestination(`${to}-bare`), keys: keys.trusted, baseUrl });
+  expect(await readdir(join(`${to}-bare`, 'keys'))).not.toContain('roothash.crt');
+});
+
+test('a publisher without a certificate vouches for none that somebody else has put there', async () => {
+  await initKeys(join(dir, 'planter'));
+  const { certificate: forged = '' } = await loadKeys(join(dir, 'planter'), {});
+  const without: PublishKeys = { ...keys, certificate: undefined };
+  const file = join(tree, 'keys/roothash.crt');
+  await into(['base']);
+  // Replaced: nothing is signed over it, and who has the certificate puts it back.
+  await writeFile(join(tree, 'keys/.current/roothash.crt'), forged);
+  await expect(into(['one'], { keys: without })).rejects.toThrow('the file is not the one that the signed index lists');
+  expect((await readPublished(openTree(tree, openStore()), keys.trusted)).index?.serial).toBe(1);
+  await into(['one']);
+  expect(await readFile(file, 'utf8')).toBe(keys.certificate);
+  // Planted into a tree that never had one: it leaves, and the publisher is told.
+  tree = join(dir, `tree${trees}-planted`);
+  await into(['base'], { keys: without });
+  await writeFile(join(tree, 'keys/roothash.crt'), forged);
+  const notices: string[] = [];
+  await into(['one'], { keys: without, report: (event) => event.type === 'notice' && notices.push(event.text) });
+  expect(notices.join()).toContain('roothash.crt is taken away: no index lists it');
+  await expect(readFile(join(tree, 'keys/roothash.crt'))).rejects.toThrow('ENOENT');
+  expect((await readPublished(openTree(tree, openStore()), keys.trusted)).index?.keys?.map(({ path }) => path)).toEqual([
+    'keys/update-payload-key.pub.pem',
+  ]);
+});
+
 test.each([
   ['', 'is not known'],
   ['extensions.example.org', 'not a valid http(s) URL'],

@@ -2,6 +2,7 @@ import { hostArch, parseArch, parseRef, UsageError } from '@flatcar/core';
 import type { NodeResult, Source } from '@flatcar/publish';
 import { Argument, Option, type Command } from 'commander';
 import { releaseOption } from '../options.ts';
+import { write } from '../output.ts';
 import { targetsNamed } from '../published.ts';
 
 interface Flags {
@@ -98,7 +99,7 @@ Examples:
         const { butaneText, ignitionConfig } = await import('@flatcar/publish');
         const { config, notices, serial } = await configOf(words, flags);
         for (const notice of notices) console.error(`note: ${notice}`);
-        process.stdout.write(
+        write(
           form === 'butane'
             ? await butaneText(
                 config,

@@ -65,13 +65,11 @@ Examples:
         paths,
         destination,
         keys,
-        ...(flags.baseUrl ? { baseUrl: flags.baseUrl } : {}),
+        baseUrl: flags.baseUrl,
         firstPublish: flags.firstPublish === true,
         dropKeys: flags.dropKeys === true,
         unsigned: flags.unsigned === true,
-        ...(flags.origins === undefined
-          ? {}
-          : { origins: flags.origins === 'preferred' ? 'preferred' : flags.origins.split(',').map((one) => one.trim()) }),
+        origins: flags.origins === 'preferred' ? flags.origins : flags.origins?.split(','),
         report,
         signal,
       }).finally(done);
