@@ -94,7 +94,8 @@ export default class implements Reporter {
       const why = reasonOf(test);
       const isFiltered = why === undefined && test.tags.includes('full');
       if (isFiltered) leftOut[test.project.name] = (leftOut[test.project.name] ?? 0) + 1;
-      else skipped.push({ ...reported(test), why: why ?? 'no reason given' });
+      else if (why === undefined) failed.push({ ...reported(test), name: `${reported(test).name}: skipped without a reason` });
+      else skipped.push({ ...reported(test), why });
     }
     // Files that cannot be loaded, hooks that fail and errors outside of all tests have no test that fails.
     for (const module of modules)

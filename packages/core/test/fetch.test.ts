@@ -230,7 +230,11 @@ test('each file of a host that cannot be reached has an error of its own', async
   server = undefined;
   const failed = (path: string, digit: string, options: FetchOptions = {}): Promise<Error> =>
     failure(fetchBlob(store, { url: path, sha256: sha256.replace(/^./, digit) }, { ...quick, ...options }));
-  for (const [path, digit] of [['/a', '0'], ['/b', '1']] as const) // prettier-ignore
+  for (const [path, digit] of [
+    ['/a', '0'],
+    ['/b', '1'],
+  ] as const)
+    // prettier-ignore
     expect(await failed(`${url}${path}`, digit)).toMatchObject({ where: `${url}${path}` });
   const { host } = new URL(url);
   const mirror = await failed('https://dl.example.org/c', '2', { mirror: url });
@@ -240,7 +244,9 @@ test('each file of a host that cannot be reached has an error of its own', async
 
 test('a host that does not speak TLS is still asked by http', async () => {
   server = await serve({ '/file': body });
-  const secure = await failure(fetchBlob(store, { url: `${server.url.replace('http:', 'https:')}/file`, sha256 }, { ...quick, attempts: 1 }));
+  const secure = await failure(
+    fetchBlob(store, { url: `${server.url.replace('http:', 'https:')}/file`, sha256 }, { ...quick, attempts: 1 }),
+  );
   expect(secure).toBeInstanceOf(UnreachableError);
   expect(await readFile(await fetchBlob(store, { url: `${server.url}/file`, sha256 }, quick))).toEqual(body);
 });

@@ -118,45 +118,43 @@ test('what a killed publish left beside files goes, and a folder above that othe
 
 const isRoot = process.getuid?.() === 0;
 
-test.skipIf(!isRoot)(
-  'an ordinary user is told which files of somebody else others cannot read (needs root to have two users)',
-  async () => {
-    const tree = join(dir, 'shared');
-    const [uid, other] = [1001, 65_534];
-    await into(tree, '1.0.0');
-    const image = join(tree, 'demo/portable/demo-1.0.0-x86-64.raw');
-    for (const path of (await readdir(tree, { recursive: true })).map((name) => join(tree, name)))
-      if (!(await lstat(path)).isSymbolicLink()) await chown(path, uid, uid);
-    await chown(tree, uid, uid);
-    await rename(image, `${image}.x`);
-    execFileSync('cp', [`${image}.x`, image]); // no hard link of the official image
-    await rm(`${image}.x`);
-    await chown(image, other, other);
-    await chmod(image, 0o600);
-    execFileSync('cp', ['-a', join(dir, 'keys'), join(dir, 'keys-user')]);
-    execFileSync('chown', ['-R', `${uid}`, join(dir, 'keys-user')]);
-    const helper = join(import.meta.dirname, 'helpers/publish-once.ts');
-    const home = join(dir, 'home');
-    await mkdir(home);
-    await chown(home, uid, uid);
-    const env = { PATH: `${dirname(process.execPath)}:/usr/bin:/bin`, HOME: home, FLATCAR_EXT_CACHE: join(home, 'cache') };
-    const { stderr, exitCode } = await execa(
-      'setpriv',
-      [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', process.execPath, helper, tree, join(dir, 'keys-user'), join(dir, '1.0.1')],
-      { env, extendEnv: false, reject: false },
-    );
-    expect(stderr).toContain('others cannot read it: its mode is 600');
-    expect(stderr).toContain(image);
-    expect(exitCode).not.toBe(0);
-    await chmod(image, 0o644);
-    await execa(
-      'setpriv',
-      [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', process.execPath, helper, tree, join(dir, 'keys-user'), join(dir, '1.0.1')],
-      { env, extendEnv: false },
-    );
-    expect(await readdir(join(tree, 'demo/portable'))).toContain('demo-1.0.1-x86-64.raw');
-  },
-);
+test('an ordinary user is told which files of somebody else others cannot read', async ({ skip }) => {
+  skip(!isRoot, 'only root has files of two users');
+  const tree = join(dir, 'shared');
+  const [uid, other] = [1001, 65_534];
+  await into(tree, '1.0.0');
+  const image = join(tree, 'demo/portable/demo-1.0.0-x86-64.raw');
+  for (const path of (await readdir(tree, { recursive: true })).map((name) => join(tree, name)))
+    if (!(await lstat(path)).isSymbolicLink()) await chown(path, uid, uid);
+  await chown(tree, uid, uid);
+  await rename(image, `${image}.x`);
+  execFileSync('cp', [`${image}.x`, image]); // no hard link of the official image
+  await rm(`${image}.x`);
+  await chown(image, other, other);
+  await chmod(image, 0o600);
+  execFileSync('cp', ['-a', join(dir, 'keys'), join(dir, 'keys-user')]);
+  execFileSync('chown', ['-R', `${uid}`, join(dir, 'keys-user')]);
+  const helper = join(import.meta.dirname, 'helpers/publish-once.ts');
+  const home = join(dir, 'home');
+  await mkdir(home);
+  await chown(home, uid, uid);
+  const env = { PATH: `${dirname(process.execPath)}:/usr/bin:/bin`, HOME: home, FLATCAR_EXT_CACHE: join(home, 'cache') };
+  const { stderr, exitCode } = await execa(
+    'setpriv',
+    [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', process.execPath, helper, tree, join(dir, 'keys-user'), join(dir, '1.0.1')],
+    { env, extendEnv: false, reject: false },
+  );
+  expect(stderr).toContain('others cannot read it: its mode is 600');
+  expect(stderr).toContain(image);
+  expect(exitCode).not.toBe(0);
+  await chmod(image, 0o644);
+  await execa(
+    'setpriv',
+    [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', process.execPath, helper, tree, join(dir, 'keys-user'), join(dir, '1.0.1')],
+    { env, extendEnv: false },
+  );
+  expect(await readdir(join(tree, 'demo/portable'))).toContain('demo-1.0.1-x86-64.raw');
+});
 
 test('keys: private ones are for their owner, public halves are not, under any umask and in a folder that was there', async () => {
   for (const umask of [0o000, 0o022, 0o077]) {
