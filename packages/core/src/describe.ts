@@ -12,6 +12,8 @@ import type { Arch, BuiltComponent, Format, OriginKind, Payload, Profile } from 
 
 /** Raised when the same inputs are to give other bytes: it is part of every payload's key. */
 const PAYLOAD_FORMAT = 4;
+/** Raised when the record of a payload of the same bytes is to say something else. */
+const RECORD_FORMAT = 1;
 
 /**
  * What a payload's record says of its inputs. All of it is decided by the definition, the pins and the tools: whoever has the checkout can
@@ -105,7 +107,7 @@ export function contentInputs({ extension }: LoadedExtension, version: string, c
 
 /** The store's key of a packed payload. What lint reads of the definition is in it too, so that a payload is linted again when that changes. */
 export function packedKey({ extension: { promises, replaces, waive } }: LoadedExtension, key: string): string {
-  return digestOf({ payload: key, promises, replaces, waived: Object.keys(waive).toSorted() });
+  return digestOf({ payload: key, record: RECORD_FORMAT, promises, replaces, waive });
 }
 
 // bind makes disk images by systemd-repart, whose version decides bytes as mkfs.erofs does.

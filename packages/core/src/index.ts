@@ -70,6 +70,7 @@ export { ManifestSchema, type Manifest } from './sidecars/manifest.ts';
 export type { BuildContext } from './sidecars/provenance.ts';
 export { formatSums, parseSums } from './sidecars/sums.ts';
 export { sidecarPaths } from './sidecars/index.ts';
+export { componentId } from './sidecars/sbom.ts';
 export { lineOf, lineOfKeys, placeOf } from './locate.ts';
 export { locatorOf, locatorsOf } from './resolve.ts';
 export { packagingDigest, stalePackaging, type StalePackaging } from './packaging.ts';

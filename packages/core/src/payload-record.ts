@@ -36,12 +36,15 @@ const TreeEntry = v.strictObject({
   link: v.optional(text()),
   component: text(200),
 });
+const SourcePackage = v.strictObject({ name: text(200), version: text(200) });
 const EmbeddedModule = v.strictObject({
   type: text(100),
   name: text(),
   version: text(),
   qualifiers: v.optional(v.record(v.string(), text())),
   paths: v.array(hostPath),
+  source: v.optional(SourcePackage),
+  builtUsing: v.optional(v.array(SourcePackage)),
   license: v.optional(v.union([v.strictObject({ expression: text() }), v.strictObject({ text: text(4 << 20) })])),
 });
 

@@ -202,8 +202,18 @@ export interface EmbeddedModule {
   readonly qualifiers?: Readonly<Record<string, string>>;
   /** Paths of the binaries that hold it. */
   readonly paths: readonly string[];
+  /** Of Debian's packages: the source package that it was built from; security trackers list these. */
+  readonly source?: SourcePackage;
+  /** Of Debian's packages: the source packages of what was compiled into its programs. */
+  readonly builtUsing?: readonly SourcePackage[];
   /** Of packages: what their copyright file says, as an SPDX expression or as its own text. */
   readonly license?: { readonly expression: string } | { readonly text: string };
+}
+
+/** A source package of Debian, by its own version (that of its binary packages may differ). */
+export interface SourcePackage {
+  readonly name: string;
+  readonly version: string;
 }
 
 /** A finished image. */

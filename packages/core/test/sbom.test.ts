@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { PackageURL } from 'packageurl-js';
 import parseExpression from 'spdx-expression-parse';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openArchive } from '../src/debian.ts';
@@ -20,11 +21,16 @@ interface Sbom {
     readonly name: string;
     readonly versionInfo: string;
     readonly licenseDeclared: string;
+    readonly sourceInfo?: string;
     readonly externalRefs?: { readonly referenceLocator: string }[];
   }[];
-  readonly relationships: { readonly spdxElementId: string; readonly relatedSpdxElement: string }[];
+  readonly relationships: { readonly spdxElementId: string; readonly relationshipType: string; readonly relatedSpdxElement: string }[];
   readonly hasExtractedLicensingInfos?: { readonly licenseId: string; readonly extractedText: string }[];
 }
+
+type Package = Sbom['packages'][number];
+const locatorOf = (one: Package | undefined): string => one?.externalRefs?.[0]?.referenceLocator ?? '';
+const debsOf = ({ packages }: Sbom): Package[] => packages.filter((one) => locatorOf(one).startsWith('pkg:deb/debian/'));
 
 const store = openStore();
 let dir: string;
@@ -40,7 +46,7 @@ describe.each(['x86-64', 'arm64'] as const)('the SBOM of packages for %s', (arch
   let built: BuildResult;
   let sbom: Sbom;
   /** Packages by name: as they are pinned, and as dpkg says what is in them. */
-  const packages = new Map<string, { version: string; architecture: string; files: string[] }>();
+  const packages = new Map<string, { version: string; architecture: string; source: string; files: string[] }>();
 
   beforeAll(async () => {
     const real = await loadExtension(join(import.meta.dirname, '../../../extensions/ripgrep'));
@@ -58,11 +64,12 @@ describe.each(['x86-64', 'arm64'] as const)('the SBOM of packages for %s', (arch
       if (!isPackageLocator(locator) || !(locator.endsWith(`_${word}.deb`) || locator.endsWith('_all.deb'))) continue;
       const path = locator.slice('debian:'.length);
       const file = await archive.fetchPackage({ path, sha256, ...(size === undefined ? {} : { size }) }, { suite: origin.suite, arch, repin: '' }); // prettier-ignore
-      const [name = '', versionInfo = '', architecture = ''] = (
-        await exec('dpkg-deb', ['--showformat', '${Package} ${Version} ${Architecture}', '--show', file])
+      const format = '${Package} ${Version} ${Architecture} ${source:Package}@${source:Version}';
+      const [name = '', version = '', architecture = '', source = ''] = (
+        await exec('dpkg-deb', ['--showformat', format, '--show', file])
       ).split(' ');
       const files = (await exec('dpkg-deb', ['--contents', file])).split('\n').map((line) => basename(line.split(' -> ')[0] ?? ''));
-      packages.set(name, { version: versionInfo, architecture, files });
+      packages.set(name, { version, architecture, source, files });
     }
   });
 
@@ -74,13 +81,23 @@ describe.each(['x86-64', 'arm64'] as const)('the SBOM of packages for %s', (arch
     );
     const expected = [...new Set(owners)].toSorted();
     expect(expected).toEqual(['libc6', 'libgcc-s1', 'libpcre2-8-0', 'ripgrep']);
-    const debs = sbom.packages.filter((one) => one.externalRefs?.[0]?.referenceLocator.startsWith('pkg:deb/debian/') === true);
+    const debs = debsOf(sbom).filter((one) => locatorOf(one).includes(`arch=${arch === 'arm64' ? 'arm64' : 'amd64'}`));
     expect(debs.map(({ name }) => name).toSorted()).toEqual(expected);
     const texts = new Map((sbom.hasExtractedLicensingInfos ?? []).map((one) => [one.licenseId, one.extractedText]));
-    for (const { name, versionInfo, licenseDeclared, externalRefs } of debs) {
-      const { version, architecture } = packages.get(name) ?? {};
+    for (const one of debs) {
+      const { name, versionInfo, licenseDeclared, sourceInfo } = one;
+      const { version = '', source = '' } = packages.get(name) ?? {};
       expect(versionInfo, name).toBe(version);
-      expect(externalRefs?.[0]?.referenceLocator).toMatch(new RegExp(`^pkg:deb/debian/${name}@.*\\?arch=${architecture}&distro=trixie$`));
+      const [from = '', fromVersion = ''] = source.split('@');
+      expect(sourceInfo, name).toBe(`built package from: ${from} ${fromVersion}`);
+      const { namespace, version: inUrl, qualifiers } = PackageURL.fromString(locatorOf(one));
+      expect({ namespace, version: inUrl, ...qualifiers }).toEqual({
+        namespace: 'debian',
+        version,
+        arch: packages.get(name)?.architecture,
+        distro: 'debian-13',
+        upstream: fromVersion === version ? from : source,
+      });
       expect(licenseDeclared, name).not.toMatch(/NOASSERTION|NONE/);
       expect(() => parseExpression(licenseDeclared), licenseDeclared).not.toThrow();
       if (licenseDeclared.startsWith('LicenseRef-')) expect(texts.get(licenseDeclared), licenseDeclared).toMatch(/licen[cs]e/i);
@@ -89,6 +106,35 @@ describe.each(['x86-64', 'arm64'] as const)('the SBOM of packages for %s', (arch
     const libgcc = debs.find(({ name }) => name === 'libgcc-s1');
     expect(texts.get(libgcc?.licenseDeclared ?? '')).toMatch(/GCC Runtime Library Exception/i);
     expect(packages.has('gcc-14-base')).toBe(true);
+  });
+
+  test('lists the source packages that security trackers know, of the packages and of what was compiled into them', () => {
+    const ids = new Map(debsOf(sbom).map((one) => [`${one.name}@${one.versionInfo}`, one]));
+    const used = debsOf(sbom).filter((one) => one.sourceInfo !== undefined);
+    for (const one of used) {
+      const source = ids.get(packages.get(one.name)?.source ?? '');
+      expect(locatorOf(source), one.name).toMatch(/\?arch=source&distro=debian-13$/);
+      expect(sbom.relationships).toContainEqual({
+        spdxElementId: one.SPDXID,
+        relationshipType: 'GENERATED_FROM',
+        relatedSpdxElement: source?.SPDXID,
+      });
+    }
+    const ripgrep = used.find(({ name }) => name === 'ripgrep');
+    const compiledIn = sbom.relationships
+      .filter((one) => one.spdxElementId === ripgrep?.SPDXID && one.relationshipType === 'STATIC_LINK')
+      .map((one) => sbom.packages.find(({ SPDXID }) => SPDXID === one.relatedSpdxElement)?.name);
+    expect(compiledIn).toEqual(expect.arrayContaining(['rustc', 'rust-regex-automata', 'rust-memchr']));
+  });
+
+  test('has package URLs in their canonical form', () => {
+    for (const one of sbom.packages.filter(({ externalRefs }) => externalRefs !== undefined)) {
+      const [path = '', query = ''] = locatorOf(one).split('?');
+      // What must be encoded is, and `:` never (purl-spec, "Character encoding").
+      expect(path).toMatch(/^pkg:[a-z]+\/(?:[\w.~:@/-]|%(?!3A)[0-9A-F]{2})+$/);
+      expect(query).toMatch(/^(?:[a-z_]+=(?:[\w.~:-]|%(?!3A)[0-9A-F]{2})+(?:&(?!$)|$))*$/);
+      expect(query.split('&')).toEqual(query.split('&').toSorted());
+    }
   });
 
   test('names each thing once, and speaks of nothing that it does not have', () => {

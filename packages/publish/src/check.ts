@@ -1,21 +1,40 @@
 import type { KeyObject } from 'node:crypto';
 import { open, readFile, stat } from 'node:fs/promises';
-import { digestsOf, parseReleaseFile, readContent, releaseFilePath, UserError, verifyVerity, type Manifest } from '@flatcar/core';
+import {
+  componentId,
+  digestsOf,
+  parseReleaseFile,
+  readContent,
+  releaseFilePath,
+  UserError,
+  verifyVerity,
+  type Manifest,
+} from '@flatcar/core';
+import * as v from 'valibot';
 import { checkPayload } from './crau.ts';
 
 const wrong = (where: string, what: string): never => {
-  throw new UserError(`what was staged is not what was meant: ${what}`, { where, next: 'build the image again; nothing was published' });
+  throw new UserError(`the image or one of its sidecars is not what its manifest says: ${what}`, {
+    where,
+    next: 'build the image again; nothing was published',
+  });
 };
 
+/** A file that is checked, and the one that it was staged from, which a person can look at: errors name that. */
+export interface Checked {
+  readonly file: string;
+  readonly where: string;
+}
+
 /** Checks an image as a node would: its digests, its release file, and of a disk image the dm-verity tree. */
-export async function checkImage(file: string, manifest: Manifest): Promise<void> {
+export async function checkImage({ file, where }: Checked, manifest: Manifest): Promise<void> {
   const { name, kind, version, architecture, target, format } = manifest;
   const digests = { size: (await stat(file)).size, ...(await digestsOf(file, ['sha256', 'sha512'])) };
   for (const key of ['size', 'sha256', 'sha512'] as const)
-    if (digests[key] !== manifest[key]) wrong(file, `its ${key} is ${digests[key]}, the manifest says ${manifest[key]}`);
+    if (digests[key] !== manifest[key]) wrong(where, `its ${key} is ${digests[key]}, the manifest says ${manifest[key]}`);
   const { plainBlock } = await readContent(file, format, architecture);
   const path = releaseFilePath(name, kind);
-  const offset = plainBlock(path) ?? wrong(file, `'${path}' is missing`);
+  const offset = plainBlock(path) ?? wrong(where, `'${path}' is missing`);
   const block = Buffer.alloc(4096);
   const handle = await open(file, 'r');
   try {
@@ -34,36 +53,70 @@ export async function checkImage(file: string, manifest: Manifest): Promise<void
     [`${prefix}_LEVEL`]: undefined,
   };
   for (const [key, value] of Object.entries(expected))
-    if (fields[key] !== value) wrong(file, `its release file has ${key}=${fields[key] ?? ''} where ${value ?? 'nothing'} was meant`);
+    if (fields[key] !== value) wrong(where, `its release file has ${key}=${fields[key] ?? ''} where ${value ?? 'nothing'} was meant`);
   if (format === 'ddi') {
     const roothash = await verifyVerity(file, architecture);
-    if (roothash !== manifest.roothash) wrong(file, `its roothash is ${roothash}, the manifest says ${manifest.roothash}`);
+    if (roothash !== manifest.roothash) wrong(where, `its roothash is ${roothash}, the manifest says ${manifest.roothash}`);
   }
 }
 
-async function readJson(file: string): Promise<Record<string, unknown>> {
+async function readJson({ file, where }: Checked): Promise<unknown> {
   try {
-    return JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+    return JSON.parse(await readFile(file, 'utf8'));
   } catch (cause) {
-    throw new UserError('a sidecar is missing or no JSON', { where: file, cause, next: 'build the image again; nothing was published' });
+    throw new UserError('a sidecar is missing or not JSON', { where, cause, next: 'build the image again; nothing was published' });
   }
 }
 
-/** Checks that SBOM and provenance are there and speak of this very image. */
-export async function checkEvidence(files: { sbom: string; provenance: string }, manifest: Manifest): Promise<void> {
-  const sbom = (await readJson(files.sbom)) as { spdxVersion?: string; packages?: { checksums?: { checksumValue?: string }[] }[] };
-  if (sbom.spdxVersion !== 'SPDX-2.3') wrong(files.sbom, 'it is no SPDX 2.3 document');
-  const packages = sbom.packages ?? [];
+/** What publish reads of an SPDX document; a validator reads the rest in tests. */
+const SbomSchema = v.object({
+  spdxVersion: v.literal('SPDX-2.3'),
+  packages: v.array(
+    v.object({
+      SPDXID: v.string(),
+      versionInfo: v.optional(v.string()),
+      checksums: v.optional(v.array(v.object({ algorithm: v.string(), checksumValue: v.string() }))),
+    }),
+  ),
+});
+
+const ProvenanceSchema = v.object({
+  predicateType: v.literal('https://slsa.dev/provenance/v1'),
+  subject: v.tuple([v.object({ digest: v.object({ sha256: v.string() }) })]),
+});
+
+function parse<Output>(schema: v.GenericSchema<unknown, Output>, value: unknown, where: string, what: string): Output {
+  const parsed = v.safeParse(schema, value);
+  if (parsed.success) return parsed.output;
+  const [issue] = parsed.issues;
+  return wrong(where, `invalid ${what}: ${v.getDotPath(issue) ?? 'the file'}: ${issue.message}`);
+}
+
+/** Components of one name are one package, and its version is that of one of them. */
+function checkComponents(where: string, packages: v.InferOutput<typeof SbomSchema>['packages'], { components }: Manifest): void {
+  const found = new Map(packages.map(({ SPDXID, versionInfo }) => [SPDXID, versionInfo]));
+  if (found.size !== packages.length) wrong(where, 'invalid SPDX document: two packages have the same SPDXID');
+  for (const name of new Set(components.map((one) => one.name))) {
+    const versions = components.filter((one) => one.name === name).map(({ version }) => version);
+    const id = componentId(name);
+    if (!found.has(id)) wrong(where, `it does not list component '${name}'`);
+    if (!versions.includes(found.get(id) ?? ''))
+      wrong(where, `it lists component '${name}' as version '${found.get(id)}', and the manifest as ${versions.join(', ')}`);
+  }
+}
+
+/** Checks that SBOM and provenance are present and describe this very image, the SBOM with all of its components. */
+export async function checkEvidence(files: { sbom: Checked; provenance: Checked }, manifest: Manifest): Promise<void> {
+  const { packages } = parse(SbomSchema, await readJson(files.sbom), files.sbom.where, 'SPDX 2.3 document');
   if (packages[0]?.checksums?.some(({ checksumValue }) => checksumValue === manifest.sha256) !== true)
-    wrong(files.sbom, 'it is the SBOM of another image');
-  if (packages.length < 1 + manifest.components.length) wrong(files.sbom, 'it does not name all components');
-  const record = (await readJson(files.provenance)) as { predicateType?: string; subject?: { digest?: { sha256?: string } }[] };
-  if (record.predicateType !== 'https://slsa.dev/provenance/v1') wrong(files.provenance, 'it is no SLSA provenance');
-  if (record.subject?.[0]?.digest?.sha256 !== manifest.sha256) wrong(files.provenance, 'it is the build record of another image');
+    wrong(files.sbom.where, 'it is the SBOM of another image');
+  checkComponents(files.sbom.where, packages, manifest);
+  const record = parse(ProvenanceSchema, await readJson(files.provenance), files.provenance.where, 'SLSA provenance');
+  if (record.subject[0].digest.sha256 !== manifest.sha256) wrong(files.provenance.where, 'it is the build record of another image');
 }
 
 /** Checks an update payload as update_engine would, and that it holds the image. */
-export async function checkUpdate(file: string, image: string, keys: readonly KeyObject[]): Promise<void> {
+export async function checkUpdate({ file, where }: Checked, image: string, keys: readonly KeyObject[]): Promise<void> {
   const { sha256 } = await checkPayload(file, keys);
-  if (sha256 !== image) wrong(file, 'the update payload holds another image');
+  if (sha256 !== image) wrong(where, 'the update payload holds another image');
 }

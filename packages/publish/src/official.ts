@@ -40,7 +40,7 @@ export async function stageOfficial(staging: string, { input, image }: StagedIma
   const from = join(staging, digests.sha256);
   await rename(temporary, from);
   await makePublic(from);
-  await checkUpdate(from, image.sha256, keys);
+  await checkUpdate({ file: from, where: input.file }, image.sha256, keys);
   if ((await hashFile(from)) !== digests.sha256) throw new UserError('the update payload was changed while it was staged', { where: from });
   const update: Staged = { from, path: `${base}.gz`, sha256: digests.sha256, size: digests.size };
   const raw: Staged = { ...image, path: `${base}.raw` };

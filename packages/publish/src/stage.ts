@@ -79,12 +79,16 @@ async function copyImage(staging: string, input: Input, payload: Payload | undef
 
 /** Checks what was staged as whoever fetches it would. */
 async function checkStaged({ input, image, sidecars }: StagedImage): Promise<void> {
-  await checkImage(image.from, input.manifest);
+  await checkImage({ file: image.from, where: input.file }, input.manifest);
   const [manifest, sbom, provenance] = sidecars;
   if (manifest === undefined || sbom === undefined || provenance === undefined) throw new Error('an image has three sidecars');
-  await checkEvidence({ sbom: sbom.from, provenance: provenance.from }, input.manifest);
+  await checkEvidence(
+    { sbom: { file: sbom.from, where: input.sidecars.sbom }, provenance: { file: provenance.from, where: input.sidecars.provenance } },
+    input.manifest,
+  );
   for (const { from, sha256 } of sidecars)
-    if ((await hashFile(from)) !== sha256) throw new UserError('a staged sidecar was changed', { where: from, next: 'run publish again' });
+    if ((await hashFile(from)) !== sha256)
+      throw new UserError('a staged sidecar was changed while it was checked', { where: from, next: 'run publish again' });
 }
 
 /** Stages an image with its evidence and checks it. `payload` is its payload's record, undefined where that is published already. */

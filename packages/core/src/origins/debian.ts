@@ -10,11 +10,14 @@ import type { PinnedVersion } from '../pins.ts';
 import { chooseFiles, writeRelocated, type ChosenFile } from '../relocate.ts';
 import { RUNTIME_PACKAGES } from '../runtime-files.ts';
 import { digestOf, type Store } from '../store.ts';
-import type { Arch, EmbeddedModule, Material } from '../types.ts';
+import type { Arch, EmbeddedModule, Material, SourcePackage } from '../types.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 
-/** Raised when the same inputs are to give other bytes, or another record of them. */
+/** Raised when the same inputs are to give other bytes. */
 const BUILD_FORMAT = 3;
+
+/** Raised when the record of the same files is to say something else. */
+const RECORD_FORMAT = 1;
 
 /** The key of a package's pin: its path below the mirror, which has name, version and architecture. */
 export function packageLocator({ path }: Pick<PinnedPackage, 'path'>): string {
@@ -108,11 +111,32 @@ async function usedPackages(unpacked: readonly Unpacked[], chosen: readonly Chos
   return new Set([...chosen.flatMap((file) => [file.package, file.through ?? file.package]), ...owners]);
 }
 
+/** Fields with the source packages of what was compiled into a package's programs: GCC and Go, Go since 2024, Rust (Debian policy 7.8). */
+const COMPILED_IN = ['Built-Using', 'Static-Built-Using', 'X-Cargo-Built-Using'] as const;
+
+/** A source package as a field names it: `glibc (2.41-12)`, or without a version that is the binary package's own. */
+function sourcePackage(field: string, version: string): SourcePackage {
+  const [, name = field, own = version] = /^(\S+)(?:\s+\(=?\s*(\S+?)\))?$/.exec(field.trim()) ?? [];
+  return { name, version: own };
+}
+
+/** All source packages of a field such as `golang-1.24 (= 1.24.4-1), rustc (= 1.85.0+dfsg3-1)`. */
+const sourcePackages = (field: string): SourcePackage[] =>
+  field
+    .split(',')
+    .filter((one) => one.trim() !== '')
+    .map((one) => sourcePackage(one, ''));
+
+/** Debian's suites by the number that scanners know them by (`distro` of a package URL). */
+const NUMBERS: Readonly<Record<string, number>> = { bullseye: 11, bookworm: 12, trixie: 13, forky: 14 };
+const distroOf = (suite: string): string => `debian-${NUMBERS[suite] ?? suite}`;
+
 /** What the packages are of which an image has files. */
 async function describePackages(unpacked: readonly Unpacked[], chosen: readonly ChosenFile[], suite: string): Promise<EmbeddedModule[]> {
   const used = unpacked.filter(({ name }) => chosen.some((file) => file.package === name));
   return mapParallel(used, async ({ name, dir, file }) => {
-    const { Version: version = '', Architecture: arch = '' } = await packageFields(file, ['Version', 'Architecture']);
+    const fields = await packageFields(file, ['Version', 'Architecture', 'Source', ...COMPILED_IN]);
+    const { Version: version = '', Architecture: arch = '', Source: source = name } = fields;
     const owner = await copyrightOwner(name, unpacked);
     const doc = join(unpacked.find((one) => one.name === owner)?.dir ?? dir, 'usr/share/doc', owner, 'copyright');
     const text = await readFile(doc, 'utf8').catch(() => undefined);
@@ -120,8 +144,10 @@ async function describePackages(unpacked: readonly Unpacked[], chosen: readonly 
       type: 'deb',
       name: `debian/${name}`,
       version,
-      qualifiers: { arch, distro: suite },
+      qualifiers: { arch, distro: distroOf(suite) },
       paths: chosen.filter((one) => one.package === name).map(({ to }) => to),
+      source: sourcePackage(source, version),
+      builtUsing: COMPILED_IN.flatMap((field) => sourcePackages(fields[field] ?? '')),
       ...(text === undefined ? {} : { license: readCopyright(text) }),
     };
   });
@@ -201,6 +227,7 @@ export async function buildDebian(origin: DebianOrigin, context: OriginContext):
   const { materials: pinned, tools: patchelf } = description;
   const key = digestOf({
     number: BUILD_FORMAT,
+    record: RECORD_FORMAT,
     name: component.name,
     origin,
     arch,

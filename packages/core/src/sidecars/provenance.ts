@@ -1,4 +1,5 @@
 import type { Image, Payload } from '../types.ts';
+import { purl } from './purl.ts';
 
 /** Out of what checkout, and by whom: all that a build record says besides the image and its payload. What is not known is left out. */
 export interface BuildContext {
@@ -47,7 +48,7 @@ export function provenanceOf(image: Image, payload: Payload, { gitCommit, reposi
           ),
           ...tools.map(({ name, version, sha256, status }) => ({
             name: `${name} ${version}`,
-            uri: `pkg:generic/${encodeURIComponent(name)}@${encodeURIComponent(version)}`,
+            uri: purl('generic', name, version),
             digest: { sha256 },
             annotations: { status },
           })),

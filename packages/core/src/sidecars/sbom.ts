@@ -1,14 +1,41 @@
-import { PackageURL } from 'packageurl-js';
+import { createHash } from 'node:crypto';
 import parseExpression from 'spdx-expression-parse';
 import { UserError } from '../errors.ts';
-import type { BuiltComponent, EmbeddedModule, Image, Payload } from '../types.ts';
+import type { BuiltComponent, EmbeddedModule, Image, Payload, SourcePackage } from '../types.ts';
+import { purl } from './purl.ts';
 
-/** SPDX ids take letters, digits, `.` and `-` (SPDX 2.3, 3.2). */
-const spdxId = (text: string): string => `SPDXRef-${text.replaceAll(/[^A-Za-z0-9.-]/g, '-')}`;
+const shortDigest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 12);
 
-const purl = (type: string, name: string, version: string, qualifiers?: Readonly<Record<string, string>>): string => {
-  const at = name.lastIndexOf('/');
-  return new PackageURL(type, at === -1 ? undefined : name.slice(0, at), name.slice(at + 1), version, qualifiers, undefined).toString();
+/**
+ * An SPDX id (SPDX 2.3, 3.2: letters, digits, `.` and `-`) that no other words have: where they hold another character, or where one could end
+ * and the next begin elsewhere, their digest follows.
+ */
+function spdxId(kind: string, ...words: readonly string[]): string {
+  const text = words.join('-');
+  const plain = text.replaceAll(/[^A-Za-z0-9.-]/g, '-');
+  return `SPDXRef-${kind}-${plain}${words.length === 1 && plain === text ? '' : `-${shortDigest(words.join('\n'))}`}`;
+}
+
+/** The SPDX id of the components of one name; publish looks for it. */
+export const componentId = (name: string): string => spdxId('Component', name);
+
+const moduleId = ({ type, name, version }: EmbeddedModule): string => spdxId('Module', type, name, version);
+const distributionId = (distro: string): string => spdxId('Distribution', distro);
+const sourceId = ({ name, version }: SourcePackage): string => spdxId('Source', name, version);
+
+const packageRef = (locator: string): object => ({
+  referenceCategory: 'PACKAGE-MANAGER',
+  referenceType: 'purl',
+  referenceLocator: locator,
+});
+
+/** What every package of the document says unless it knows better; none of their files are listed one by one. */
+const UNKNOWN = {
+  downloadLocation: 'NOASSERTION',
+  filesAnalyzed: false,
+  licenseConcluded: 'NOASSERTION',
+  licenseDeclared: 'NOASSERTION',
+  copyrightText: 'NOASSERTION',
 };
 
 function license(expression: string, component: string): string {
@@ -16,14 +43,14 @@ function license(expression: string, component: string): string {
     parseExpression(expression);
     return expression;
   } catch (cause) {
-    throw new UserError(`'${expression}' is no SPDX licence expression (component '${component}')`, {
+    throw new UserError(`'${expression}' is not a valid SPDX license expression (component '${component}')`, {
       next: 'correct it in pins.json',
       cause,
     });
   }
 }
 
-const locator = (url: string): string => (/^https?:/.test(url) ? url : 'NOASSERTION');
+const isUrl = (locator: string): boolean => /^https?:/.test(locator);
 
 /** Several licences that all hold, in one expression. */
 const allOf = (expressions: readonly string[]): string => {
@@ -35,80 +62,149 @@ const allOf = (expressions: readonly string[]): string => {
 /** Components of one name are one package: an extension's own files are called as it is, and so may be what it packages. */
 function componentPackage(components: readonly BuiltComponent[], files: readonly string[]): object {
   const { name = '', version = '', origin } = components[0] ?? {};
-  const materials = components.flatMap((one) => one.materials);
+  const [material] = components.flatMap((one) => one.materials);
   const expression = allOf(components.map((one) => license(one.license, name)));
   // The bytes of a component are known by one digest only where it is one download.
-  const download = origin === 'release' ? materials[0] : undefined;
+  const download = origin === 'release' ? material : undefined;
   const from = components.map((one) => {
-    const list = one.materials.map((material) => `${material.locator} (sha256 ${material.sha256}, ${material.proof})`);
-    return `origin: ${one.origin}; ${list.join('; ')}`;
+    const list = one.materials.map(({ locator, sha256, proof }) => `${locator} (sha256 ${sha256}, ${proof})`);
+    return `${one.version}, origin: ${one.origin}; ${list.join('; ')}`;
   });
   return {
-    SPDXID: spdxId(`Component-${name}`),
+    ...UNKNOWN,
+    SPDXID: componentId(name),
     name,
     versionInfo: version,
-    downloadLocation: materials[0] === undefined ? 'NOASSERTION' : locator(materials[0].locator),
-    filesAnalyzed: false,
+    downloadLocation: material === undefined || !isUrl(material.locator) ? 'NOASSERTION' : material.locator,
     // Packages of a distribution, with the libraries that they need, are each listed with a licence of their own.
     licenseConcluded: origin === 'debian' ? 'NOASSERTION' : expression,
     licenseDeclared: expression,
-    copyrightText: 'NOASSERTION',
     comment: `${from.join('; ')}; files: ${files.join(' ')}`,
-    ...(download === undefined ? {} : { checksums: [{ algorithm: 'SHA256', checksumValue: download.sha256 }] }),
+    checksums: download === undefined ? undefined : [{ algorithm: 'SHA256', checksumValue: download.sha256 }],
     externalRefs: [
-      {
-        referenceCategory: 'PACKAGE-MANAGER',
-        referenceType: 'purl',
-        referenceLocator: purl(
+      packageRef(
+        purl(
           'generic',
           name,
           version,
-          materials[0] === undefined || origin === 'debian' ? undefined : { checksum: `sha256:${materials[0].sha256}` },
+          download === undefined ? undefined : { checksum: `sha256:${download.sha256}`, download_url: download.locator },
         ),
-      },
+      ),
     ],
   };
 }
 
-/** Of packages whose copyright file is no SPDX expression: the id that stands for its text. */
-const licenseRef = ({ name, version }: EmbeddedModule): string => `LicenseRef-${`${name}-${version}`.replaceAll(/[^A-Za-z0-9.-]/g, '-')}`;
+/** The id that stands for the text of a copyright file that is not an SPDX expression; packages of one source share it. */
+const licenseRef = (text: string): string => `LicenseRef-copyright-${shortDigest(text)}`;
 
-function modulePackage(module: EmbeddedModule): object {
-  const { type, name, version, paths, qualifiers, license: found } = module;
-  const declared = found === undefined ? 'NOASSERTION' : 'expression' in found ? found.expression : licenseRef(module);
-  return {
-    SPDXID: spdxId(`Module-${type}-${name}-${version}`),
-    name: type === 'deb' ? name.slice(name.indexOf('/') + 1) : name,
-    versionInfo: version,
-    downloadLocation: 'NOASSERTION',
-    filesAnalyzed: false,
-    licenseConcluded: 'NOASSERTION',
-    licenseDeclared: declared,
-    copyrightText: 'NOASSERTION',
-    comment: `${type === 'deb' ? 'its files:' : 'compiled into'} ${paths.join(' ')}`,
-    externalRefs: [
-      { referenceCategory: 'PACKAGE-MANAGER', referenceType: 'purl', referenceLocator: purl(type, name, version, qualifiers) },
-    ],
-  };
+function declaredLicense({ license: found }: EmbeddedModule): string {
+  if (found === undefined) return 'NOASSERTION';
+  return 'expression' in found ? found.expression : licenseRef(found.text);
 }
 
 /**
- * The SPDX 2.3 document of an image: its components with versions, licences and digests, and the modules found inside
- * their binaries. The same image gives the same bytes: its date is fixed and its namespace is the image's digest.
+ * Of Debian's packages, the source package in the two forms that scanners look for: `upstream` of the package URL (grype), and a sentence
+ * (Trivy). Its version is left out of the first where it is the package's own.
+ */
+function sourceHints({ version, source }: EmbeddedModule): { upstream?: string; sourceInfo?: string } {
+  if (source === undefined) return {};
+  return {
+    upstream: source.version === version ? source.name : `${source.name}@${source.version}`,
+    sourceInfo: `built package from: ${source.name} ${source.version}`,
+  };
+}
+
+function modulePackage(module: EmbeddedModule): object {
+  const { type, name, version, paths, qualifiers } = module;
+  const { upstream, sourceInfo } = sourceHints(module);
+  return {
+    ...UNKNOWN,
+    SPDXID: moduleId(module),
+    name: type === 'deb' ? name.slice(name.indexOf('/') + 1) : name,
+    versionInfo: version,
+    sourceInfo,
+    licenseDeclared: declaredLicense(module),
+    comment: `${type === 'deb' ? 'its files:' : 'compiled into'} ${paths.join(' ')}`,
+    externalRefs: [packageRef(purl(type, name, version, upstream === undefined ? qualifiers : { ...qualifiers, upstream }))],
+  };
+}
+
+/** Trackers of vulnerabilities list source packages, and so do scanners that know nothing of `upstream` (osv-scanner). */
+const sourcePackage = (source: SourcePackage, distro: string): object => ({
+  ...UNKNOWN,
+  SPDXID: sourceId(source),
+  name: source.name,
+  versionInfo: source.version,
+  primaryPackagePurpose: 'SOURCE',
+  externalRefs: [packageRef(purl('deb', `debian/${source.name}`, source.version, { arch: 'source', distro }))],
+});
+
+/** A distribution that packages come from, as `debian-13`: Trivy takes the release from the package of this purpose. */
+const distributionPackage = (distro: string): object => {
+  const [name = '', version = ''] = distro.split('-');
+  return { ...UNKNOWN, SPDXID: distributionId(distro), name, versionInfo: version, primaryPackagePurpose: 'OPERATING-SYSTEM' };
+};
+
+const relation = (from: string, relationshipType: string, to: string): object => ({
+  spdxElementId: from,
+  relationshipType,
+  relatedSpdxElement: to,
+});
+
+/** Debian's packages with their sources, each source once, and the distributions that they come from. */
+function debianParts(root: string, modules: readonly EmbeddedModule[]): { packages: object[]; relationships: object[] } {
+  const sources = new Map<string, object>();
+  const distributions = new Map<string, object>();
+  const relationships: object[] = [];
+  for (const module of modules.filter(({ type }) => type === 'deb')) {
+    const distro = module.qualifiers?.['distro'] ?? '';
+    distributions.set(distro, distributionPackage(distro));
+    const related = new Map<string, string>();
+    const add = (source: SourcePackage, how: string): void => {
+      const id = sourceId(source);
+      sources.set(id, sourcePackage(source, distro));
+      if (!related.has(id)) related.set(id, how);
+    };
+    if (module.source !== undefined) add(module.source, 'GENERATED_FROM');
+    for (const one of module.builtUsing ?? []) add(one, 'STATIC_LINK');
+    for (const [id, how] of related) relationships.push(relation(moduleId(module), how, id));
+  }
+  relationships.push(...[...distributions.keys()].map((distro) => relation(root, 'GENERATED_FROM', distributionId(distro))));
+  return { packages: [...distributions.values(), ...sources.values()], relationships };
+}
+
+/** The texts behind the license ids of this document, each once. */
+function extractedLicenses(modules: readonly EmbeddedModule[]): object[] | undefined {
+  const texts = new Map<string, string[]>();
+  for (const { name, license: found } of modules)
+    if (found !== undefined && 'text' in found) texts.set(found.text, [...(texts.get(found.text) ?? []), name]);
+  if (texts.size === 0) return undefined;
+  return [...texts].map(([text, names]) => ({
+    licenseId: licenseRef(text),
+    extractedText: text,
+    name: `copyright file of ${names.join(', ')}`,
+  }));
+}
+
+/**
+ * The SPDX 2.3 document of an image: its components with versions, licences and digests, the modules found inside their binaries, and the
+ * packages and source packages of a distribution that files come from. The same image gives the same bytes: its date is fixed and its
+ * namespace is the image's digest.
  */
 export function sbomOf(image: Image, payload: Payload): object {
   const { extension, version, arch, target, sha256, sha512, file } = image;
   const { components, modules, tree } = payload;
-  const root = spdxId(`Image-${extension}`);
+  const root = spdxId('Image', extension);
   const names = [...new Set(components.map(({ name }) => name))];
   const filesOf = (name: string): string[] =>
     tree.entries.filter((entry) => entry.component === name && entry.type === 'file').map(({ path }) => path);
   const ownerOf = new Map(tree.entries.map((entry) => [entry.path, entry.component]));
-  const relation = (from: string, relationshipType: string, to: string): object => ({
-    spdxElementId: from,
-    relationshipType,
-    relatedSpdxElement: to,
-  });
+  /** The components whose files hold a module; the image itself where none does. */
+  const holders = ({ paths }: EmbeddedModule): string[] => {
+    const owners = [...new Set(paths.map((path) => ownerOf.get(path) ?? ''))].filter((owner) => names.includes(owner));
+    return owners.length === 0 ? [root] : owners.map(componentId);
+  };
+  const debian = debianParts(root, modules);
   return {
     spdxVersion: 'SPDX-2.3',
     dataLicense: 'CC0-1.0',
@@ -122,20 +218,17 @@ export function sbomOf(image: Image, payload: Payload): object {
     },
     packages: [
       {
+        ...UNKNOWN,
         SPDXID: root,
         name: extension,
         versionInfo: version,
         packageFileName: file.split('/').at(-1),
-        downloadLocation: 'NOASSERTION',
-        filesAnalyzed: false,
-        licenseConcluded: 'NOASSERTION',
         licenseDeclared: allOf(components.map((one) => license(one.license, one.name))),
-        copyrightText: 'NOASSERTION',
         checksums: [
           { algorithm: 'SHA256', checksumValue: sha256 },
           { algorithm: 'SHA512', checksumValue: sha512 },
         ],
-        primaryPackagePurpose: 'OPERATING-SYSTEM',
+        primaryPackagePurpose: 'ARCHIVE',
       },
       ...names.map((name) =>
         componentPackage(
@@ -144,24 +237,14 @@ export function sbomOf(image: Image, payload: Payload): object {
         ),
       ),
       ...modules.map(modulePackage),
+      ...debian.packages,
     ],
-    ...(modules.some(({ license: found }) => found !== undefined && 'text' in found)
-      ? {
-          hasExtractedLicensingInfos: modules.flatMap((module) =>
-            module.license !== undefined && 'text' in module.license
-              ? [{ licenseId: licenseRef(module), extractedText: module.license.text, name: `copyright file of ${module.name}` }]
-              : [],
-          ),
-        }
-      : {}),
+    hasExtractedLicensingInfos: extractedLicenses(modules),
     relationships: [
       relation('SPDXRef-DOCUMENT', 'DESCRIBES', root),
-      ...names.map((name) => relation(root, 'CONTAINS', spdxId(`Component-${name}`))),
-      ...modules.flatMap(({ type, name, version: its, paths }) =>
-        [...new Set(paths.map((path) => ownerOf.get(path) ?? ''))]
-          .filter(Boolean)
-          .map((owner) => relation(spdxId(`Component-${owner}`), 'CONTAINS', spdxId(`Module-${type}-${name}-${its}`))),
-      ),
+      ...names.map((name) => relation(root, 'CONTAINS', componentId(name))),
+      ...modules.flatMap((module) => holders(module).map((holder) => relation(holder, 'CONTAINS', moduleId(module)))),
+      ...debian.relationships,
     ],
   };
 }
