@@ -52,6 +52,6 @@ export default defineExtension({
     'usr/lib64/security/pam_sss.so',
   ],
   waive: {
-    'usr-sbin': '/usr/lib64 is a folder on Flatcar, and the one where its C library and PAM look for modules',
+    'usr-lib64': 'it is a folder on Flatcar, and the one where its C library and PAM look for modules',
   },
 });

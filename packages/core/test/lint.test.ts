@@ -90,7 +90,7 @@ const fixtures: readonly Fixture[] = [
   { rule: 'outside-usr', case: 'opt', bad: files({ 'opt/demo/file': text }), good: files({ 'usr/share/demo/opt/file': text }) },
   { rule: 'outside-usr', case: 'etc', bad: files({ 'etc/demo.conf': text }), good: plain },
   { rule: 'usr-sbin', case: 'sbin', bad: files({ 'usr/sbin/demo': text }), good: files({ 'usr/bin/demo': text }) },
-  { rule: 'usr-sbin', case: 'lib64', bad: () => ({ links: { 'usr/lib64': 'lib' } }), good: files({ 'usr/lib/demo/lib': text }) },
+  { rule: 'usr-lib64', bad: () => ({ links: { 'usr/lib64': 'lib' } }), good: files({ 'usr/lib/demo/lib': text }) },
   { rule: 'usr-local', bad: files({ 'usr/local/bin/demo': text }), good: files({ 'usr/bin/demo': text }) },
   {
     rule: 'modules-index',

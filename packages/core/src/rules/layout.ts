@@ -24,16 +24,21 @@ export const layout: Readonly<Record<string, Rule>> = {
   },
   'usr-sbin': {
     level: 'error',
-    checks: 'no path replaces /usr/sbin, /usr/local/sbin or /usr/lib64, which are links on the host',
+    checks: 'no path replaces /usr/sbin or /usr/local/sbin, which are links on the host',
     reason: "/usr/sbin is a link on Flatcar: a folder in its place hides the host's programs and breaks the boot",
     fix: 'move it to usr/bin',
     fixed: 'the node would not boot',
     check: (context) =>
       hits(context, ({ path }) =>
-        below(path, 'usr/sbin') || below(path, 'usr/local/sbin') || path === 'usr/lib64'
-          ? `'${path}' replaces a link of the host`
-          : undefined,
+        below(path, 'usr/sbin') || below(path, 'usr/local/sbin') ? `'${path}' replaces a link of the host` : undefined,
       ),
+  },
+  'usr-lib64': {
+    level: 'error',
+    checks: 'no path is below /usr/lib64, which is a link on some hosts',
+    reason: '/usr/lib64 is a folder on Flatcar and a link elsewhere, and its libraries are those of the host',
+    fix: 'move it to usr/lib/<extension>; a module that programs of the host load from there is waived with that reason',
+    check: (context) => hits(context, ({ path }) => (path === 'usr/lib64' ? `'${path}' replaces a link of some hosts` : undefined)),
   },
   'usr-local': {
     level: 'warning',
