@@ -1,6 +1,7 @@
 import { testExtension } from '@flatcar/testing';
 
 testExtension(import.meta.dirname, {
+  tls: 'it speaks RPKI over SSH or TCP, never over TLS',
   commands: [{ run: ['bird', '--version'], says: 'version' }],
   units: ['bird.service'],
   machine: {

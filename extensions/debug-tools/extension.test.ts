@@ -70,8 +70,27 @@ const says: Readonly<Record<string, RegExp>> = {
   'pv --version': /^pv 1\.9/,
 };
 
+const GET = 'printf "GET / HTTP/1.0\\r\\n\\r\\n"';
+
 testRelocated(import.meta.dirname, {
   folder,
+  tls: [
+    {
+      run: ({ url }) => ['gdb', '-nx', '-batch', '-ex', `python import urllib.request; print(urllib.request.urlopen("${url}").read())`],
+      accepts: /hello over TLS/,
+      refuses: /CERTIFICATE_VERIFY_FAILED/,
+    },
+    {
+      run: ({ port }) => ['sh', '-c', `${GET} | ncat --ssl-verify --ssl-servername localhost 127.0.0.1 ${port}`],
+      accepts: /hello over TLS/,
+      refuses: /^Ncat: Input\/output error/m, // its handshake failed
+    },
+    {
+      run: ({ port }) => ['sh', '-c', `${GET} | socat - OPENSSL:127.0.0.1:${port}`],
+      accepts: /hello over TLS/,
+      refuses: /certificate verify failed/,
+    },
+  ],
   commands: Object.entries(says).map(([line, words]) => ({ run: line.split(' '), says: words })),
   async also(host, arch) {
     // What is loaded at run time only: Python and a character set in gdb, descriptions of services in nmap, vim's own scripts.

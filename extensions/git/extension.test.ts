@@ -16,6 +16,13 @@ testExtension(import.meta.dirname, {
 
 testRelocated(import.meta.dirname, {
   folder,
+  tls: [
+    {
+      run: ({ url }) => ['git', 'ls-remote', `${url}repo.git`],
+      accepts: /not valid: is this a git repository/, // it read the answer
+      refuses: /certificate signer not trusted/,
+    },
+  ],
   commands: [
     { run: ['git', '--version'], says: 'version' },
     { run: ['scalar', 'version'], says: /^scalar version|^git version/ },

@@ -23,6 +23,7 @@ import { WITHOUT_VERITY, withHost, type Host } from './host.ts';
 import { record } from './ledger.ts';
 import { isCollected, mergeTest } from './levels.ts';
 import type { MachineTest } from './machine/extensions.ts';
+import { expectHostCas, type TlsChecks } from './tls.ts';
 
 /** A command and what it must say; a version is the pinned one, the extension's or what pins.json has under that name, so that a bump changes no test. */
 export interface Command {
@@ -50,6 +51,8 @@ export interface ExtensionTest {
   readonly version?: string;
   /** Where its components come from; `auto` unless said. */
   readonly origin?: OriginChoice;
+  /** Of an image with a TLS library: its programs that verify servers by the host's CAs, or why there are none. */
+  readonly tls?: TlsChecks;
   /** What only a booted machine shows; the commands run there too. */
   readonly machine?: MachineTest;
   /** More to look at in the merged host. */
@@ -176,6 +179,7 @@ export function testExtension(dir: string, about: ExtensionTest): void {
             expect(await host.merge(options), what).toContain(merged(link));
             // A bound squashfs is the portable one but for its release file.
             if (target !== bound) await runPrograms(host, arch, versions, about);
+            if (target === 'portable' && about.tls !== undefined) await expectHostCas(host, arch, about.tls);
             if (target !== 'portable' && !force) {
               await host.setRelease(other);
               expect(await host.merge(options), `${what} on ${other}`).not.toContain('Using extensions');

@@ -23,6 +23,7 @@ export {
 } from './containers.ts';
 export { testUpstream, withUpstream, type Layouts, type Upstream, type UpstreamTest } from './upstream.ts';
 export { expectOwnObjects, hostLibraries, testRelocated, traced, type RelocatedTest } from './relocated.ts';
+export { verifyTls, withTls, type TlsCheck, type TlsChecks, type TlsHost, type TlsServer } from './tls.ts';
 export { gnupg } from './machine/gnupg.ts';
 export { sharedMachine } from './machine/shared.ts';
 export { startUpdateEngine, type UpdateEngine } from './update-engine.ts';

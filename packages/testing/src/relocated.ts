@@ -3,6 +3,7 @@ import { expect } from 'vitest';
 import { buildImages, expectedAnswer, pinnedVersions, type ExtensionTest } from './extension.ts';
 import { withHost, type Host } from './host.ts';
 import { describe, isCollected, mergeTest } from './levels.ts';
+import { expectHostCas } from './tls.ts';
 
 /** Where a trace is written, a file per process. */
 const TRACE = '/run/trace';
@@ -59,7 +60,7 @@ export async function hostLibraries(host: Host, replaced: readonly string[] = []
 }
 
 /** What the test of an extension out of Debian's packages says. */
-export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 'origin' | 'machine'> {
+export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 'origin' | 'machine' | 'tls'> {
   /** Folder of its own libraries: `/usr/lib/debug-tools`. */
   readonly folder: string;
   /** Programs that start, run on their own libraries and say this; on both architectures. */
@@ -90,6 +91,7 @@ export function testRelocated(dir: string, about: RelocatedTest): void {
           if (about.static?.includes(run[0] ?? '') !== true) expectOwnObjects(objects, folder, run.join(' '));
         }
         await about.also?.(host, arch);
+        if (about.tls !== undefined) await expectHostCas(host, arch, about.tls);
       });
     });
   }
