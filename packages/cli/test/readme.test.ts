@@ -70,6 +70,25 @@ test('what people wrote stays, before and behind the generated part', async () =
   expect(await readmeText(await load(), second)).toBe(second);
 });
 
+test('what the tests of real use do is in the README, with the reason where one does not run on a root', async () => {
+  const testing = pathToFileURL(join(import.meta.dirname, '../../testing/src/index.ts')).href;
+  const declare = (does: string): string => `import { testRealUse } from '${testing}';
+testRealUse(import.meta.dirname, { uses: [
+  { does: '${does}', run: 'exit 1', gives: '' },
+  { does: 'boots', run: 'exit 1', gives: '', except: { bare: 'needs an init' } },
+] });
+`;
+  await writeFile(join(dir, 'extension.test.ts'), declare('reads a|b'));
+  const text = await readmeText(await load(), undefined);
+  expect(text).toContain(String.raw`| reads a\|b | yes | yes | yes |`);
+  expect(text).toContain('| boots | needs an init | yes | yes |');
+  expect(await readmeText(await load(), text), 'again in one process').toBe(text);
+});
+
+test('a README without tests of real use has no table of them', async () => {
+  expect(await readmeText(await load(), undefined)).not.toContain('What is tested');
+});
+
 test('sizes stay as they were measured until they are measured again', async () => {
   const measured = await readmeText(await load(), undefined, sizesTable([['1.2.3', 'portable', 'x86-64', '4.0 MiB']]));
   expect(await readmeText(await load(), measured)).toBe(measured);

@@ -7,6 +7,10 @@ import { debianRoot, osRelease, type RootOptions } from './root.ts';
 
 /** A Debian that calls itself a Flatcar release, in a mount namespace of its own. */
 export interface Host {
+  /** The host's root folder, as this process sees it. */
+  readonly path: string;
+  /** The command line on this machine that runs a command in the host's root. */
+  commandLine(command: readonly string[]): string[];
   /** Puts an image on the host and links to it where systemd looks for it, as nodes have it. */
   install(image: string, link: string): Promise<void>;
   /** Takes a link away again. */
@@ -88,9 +92,11 @@ export async function withHost(
 function hostIn(pid: string, root: string, kind: 'sysext' | 'confext'): Host {
   const inside = `/proc/${pid}/root${root}`;
   const enter = (command: readonly string[]): Promise<string> => exec('nsenter', ['--target', pid, '--mount', '--', ...command]);
+  const commandLine = (command: readonly string[]): string[] => ['nsenter', '--target', pid, '--mount', '--', 'chroot', root, ...command];
   /** Runs in the root and gives both outputs, whatever the exit code. */
   const say = async (command: readonly string[]): Promise<string> => {
-    const { all } = await execa('nsenter', ['--target', pid, '--mount', '--', 'chroot', root, ...command], {
+    const [program = '', ...args] = commandLine(command);
+    const { all } = await execa(program, args, {
       all: true,
       reject: false,
       stdin: 'ignore', // what asks for more must not wait for it
@@ -102,6 +108,8 @@ function hostIn(pid: string, root: string, kind: 'sysext' | 'confext'): Host {
   };
 
   const host: Host = {
+    path: inside,
+    commandLine,
     async install(image, link) {
       const name = `${randomBytes(3).toString('hex')}-${basename(image)}`;
       const folder = '/opt/extensions';

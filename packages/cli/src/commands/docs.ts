@@ -75,7 +75,7 @@ export function addDocs(root: Command): void {
     .addHelpText(
       'after',
       `
-Everything but sizes is derived from extension.ts, pins.json and files/, so that --check needs no images.
+Everything but sizes is derived from extension.ts, pins.json, files/ and the tests of real use (no test runs), so that --check needs no images.
 --check also fails for versions whose files or definition were changed since they were pinned.
 
 Examples:

@@ -58,11 +58,11 @@ const REPOSITORY = resolve(import.meta.dirname, '../../../..');
 
 async function readTested(dir: string): Promise<Tested> {
   const files = (await readdir(dir)).filter((name) => name.endsWith('.test.ts'));
-  const found: { about: ExtensionTest }[] = [];
-  for (const file of files) found.push(...(await collect<{ about: ExtensionTest }>(() => import(join(dir, file)))));
+  const found: { about?: ExtensionTest }[] = [];
+  for (const file of files) found.push(...(await collect<{ about?: ExtensionTest }>(() => import(join(dir, file)))));
   const { extension } = await loadExtension(dir);
   // What no test says more of is still booted and must be merged.
-  const [about = { kind: extension.kind, commands: [] }] = found.map((one) => one.about);
+  const [about = { kind: extension.kind, commands: [] }] = found.flatMap((one) => one.about ?? []);
   return { name: basename(dir), dir, about, kind: extension.kind, conflicts: extension.conflicts };
 }
 

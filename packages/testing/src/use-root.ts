@@ -1,0 +1,193 @@
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { channelHead, exec, hostArch, linkName, openStore, openTools, readElf, type Image } from '@flatcar/core';
+import { execa } from 'execa';
+import { withHost, type Host } from './host.ts';
+
+/**
+ * Where real uses run. `bare`: busybox and the host's certificates, neither a C library nor locales nor terminfo. `debian`: Debian 13 with the
+ * os-release of Flatcar, the image merged by systemd-sysext. `emulated`: bare, with the image of the other architecture, by qemu-user.
+ */
+export type UseRootName = 'bare' | 'debian' | 'emulated';
+
+/** Certificates of a test, in PEM. */
+export interface TestTls {
+  /** Certificate of the CA that the root's own store trusts (/etc/ssl/certs). */
+  readonly ca: string;
+  /** Certificate of localhost and 127.0.0.1 by that CA, and its key. */
+  readonly cert: string;
+  readonly key: string;
+  /** The same by a CA that nobody trusts. */
+  readonly untrusted: { readonly cert: string; readonly key: string };
+}
+
+/** A root with an extension's image merged. */
+export interface UseRoot {
+  readonly name: UseRootName;
+  /** The root's folder, as this process sees it. */
+  readonly path: string;
+  /** In the root these are /run/tls/{ca,cert,key,untrusted-cert,untrusted-key}.pem. */
+  readonly tls: TestTls;
+  /** Runs a script of sh in an empty folder, with `set -e`; gives both outputs. All its processes end with it, or after five minutes. */
+  run(script: string, env?: Readonly<Record<string, string>>): Promise<{ said: string; exitCode: number | undefined }>;
+  /** Starts a script that goes on beside others, such as a server; `stop` ends it with all its processes and gives both outputs. */
+  start(script: string, env?: Readonly<Record<string, string>>): { stop(): Promise<string> };
+}
+
+/** What is merged, and where. */
+export interface UseRootOptions {
+  readonly name: UseRootName;
+  /** A portable image. */
+  readonly image: Image;
+  readonly packages?: readonly string[];
+}
+
+/** Longest run of a script, in milliseconds: emulated programs take a while on a busy machine. */
+const LIMIT = 300_000;
+/** Where the bare root is on the Debian one, which has the tools that mount it. */
+const BARE = '/run/bare';
+
+/** A bare root below the Debian one: the image's usr (and wrappers of `$2`, for programs of another architecture) over busybox's. */
+const MAKE_BARE = `
+set -e
+mkdir -p /run/bare.usr/bin ${BARE}/usr ${BARE}/image ${BARE}/dev ${BARE}/sys ${BARE}/proc ${BARE}/run ${BARE}/tmp ${BARE}/var ${BARE}/root ${BARE}/etc
+cp /usr/bin/busybox /run/bare.usr/bin/
+for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -s busybox "/run/bare.usr/bin/$applet"; done
+for folder in bin sbin; do ln -s usr/bin "${BARE}/$folder"; done
+for folder in lib lib64; do ln -s "usr/$folder" "${BARE}/$folder"; done
+echo 'root:x:0:0:root:/root:/bin/sh' >${BARE}/etc/passwd
+echo 'root:x:0:' >${BARE}/etc/group
+echo '127.0.0.1 localhost' >${BARE}/etc/hosts
+chmod 1777 ${BARE}/tmp
+mount -o loop,ro "$1" ${BARE}/image
+mount --rbind /dev ${BARE}/dev
+mount --rbind /sys ${BARE}/sys
+`;
+const MERGE_BARE = `mount -t overlay overlay -o "lowerdir=$1" ${BARE}/usr`;
+
+/** A private /proc, and the root's own programs only. */
+const ENTER = `
+set -e
+mount -t proc proc "$1/proc"
+shift
+exec chroot "$@"
+`;
+
+const openssl = (args: readonly string[], cwd: string): Promise<string> => exec('openssl', args, { cwd });
+
+/** Makes a CA and a certificate of localhost by it. */
+async function makeCertificate(dir: string, name: string): Promise<{ ca: string; cert: string; key: string }> {
+  const key = (out: string): string[] => ['-newkey', 'rsa:2048', '-nodes', '-keyout', out];
+  await openssl(['req', '-x509', ...key('ca.key'), '-days', '2', '-subj', `/CN=${name}`, '-out', 'ca.pem'], dir);
+  await openssl(['req', ...key('key.pem'), '-subj', '/CN=localhost', '-out', 'request.pem'], dir);
+  await writeFile(join(dir, 'names'), 'subjectAltName=DNS:localhost,IP:127.0.0.1\n');
+  const by = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '2', '-extfile', 'names'];
+  await openssl(['x509', '-req', '-in', 'request.pem', ...by, '-out', 'cert.pem'], dir);
+  const [ca = '', cert = '', made = ''] = await Promise.all(
+    ['ca.pem', 'cert.pem', 'key.pem'].map((file) => readFile(join(dir, file), 'utf8')),
+  );
+  return { ca, cert, key: made };
+}
+
+async function makeTls(): Promise<TestTls> {
+  const dir = await mkdtemp(join(tmpdir(), 'use-root-'));
+  try {
+    const trusted = await makeCertificate(dir, 'CA of the host');
+    const { cert, key } = await makeCertificate(dir, 'CA that nobody trusts');
+    return { ...trusted, untrusted: { cert, key } };
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** Puts the CA where Flatcar has those that it trusts: one file of all, and a link by the hash of each name (c_rehash(1)). */
+async function installTls(root: string, tls: TestTls): Promise<void> {
+  const certs = join(root, 'etc/ssl/certs');
+  await mkdir(certs, { recursive: true });
+  await writeFile(join(certs, 'ca-certificates.crt'), tls.ca);
+  const hash = await exec('openssl', ['x509', '-noout', '-subject_hash', '-in', join(certs, 'ca-certificates.crt')]);
+  await writeFile(join(certs, `${hash.trim()}.0`), tls.ca);
+  const own = join(root, 'run/tls');
+  await mkdir(own, { recursive: true });
+  const files = { ca: tls.ca, cert: tls.cert, key: tls.key, 'untrusted-cert': tls.untrusted.cert, 'untrusted-key': tls.untrusted.key };
+  for (const [name, text] of Object.entries(files)) await writeFile(join(own, `${name}.pem`), text);
+}
+
+/** Scripts in the place of an image's programs, which run them by qemu-user: programs that others start are emulated too. */
+async function writeWrappers(image: string, wrappers: string, emulator: string): Promise<void> {
+  for (const entry of await readdir(image, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name).slice(image.length);
+    const elf = await readElf(join(image, path));
+    if (elf === undefined || (elf.type === 'shared' && elf.interpreter === undefined)) continue;
+    if (/^(?:ld-linux|libc\.so)/.test(entry.name)) continue; // libraries that can be started
+    const wrapper = join(wrappers, path);
+    await mkdir(dirname(wrapper), { recursive: true });
+    await writeFile(wrapper, `#!/usr/bin/busybox sh\nexec ${emulator} -0 "$0" "/image/usr${path}" "$@"\n`);
+    await chmod(wrapper, 0o755);
+  }
+}
+
+/** Makes the bare root on a host; gives its folder as this process sees it. */
+async function makeBare(host: Host, { image, name }: UseRootOptions): Promise<string> {
+  await host.install(image.file, 'bare.raw');
+  const made = await host.run(['sh', '-c', MAKE_BARE, 'sh', '/etc/extensions/bare.raw']);
+  if (made !== '') throw new Error(`the bare root could not be made: ${made}`);
+  const path = host.path + BARE;
+  const layers = [`${BARE}/image/usr`, '/run/bare.usr'];
+  if (name === 'emulated') {
+    const { command } = await openTools(openStore()).command(hostArch() === 'x86-64' ? 'qemu-aarch64' : 'qemu-x86_64');
+    await cp(command, join(path, 'run/emulator'));
+    await writeWrappers(`${path}/image/usr`, `${host.path}/run/bare.wrappers`, '/run/emulator');
+    layers.unshift('/run/bare.wrappers');
+  }
+  const merged = await host.run(['sh', '-c', MERGE_BARE, 'sh', layers.join(':')]);
+  if (merged !== '') throw new Error(`the image could not be merged over the bare root: ${merged}`);
+  return path;
+}
+
+/** Merges an image over a root of that name for as long as `use` takes. */
+export async function withUseRoot(options: UseRootOptions, use: (root: UseRoot) => Promise<void>): Promise<void> {
+  const { name, image, packages = [] } = options;
+  const tls = await makeTls();
+  const all = ['systemd', 'busybox-static', ...packages];
+  await withHost({ release: channelHead('stable').number, root: { packages: all } }, async (host) => {
+    const isBare = name !== 'debian';
+    if (!isBare) {
+      await host.install(image.file, linkName(image.extension, 'portable'));
+      const said = await host.merge();
+      if (!said.includes(`Using extensions '${image.extension}`)) throw new Error(`the image was not merged: ${said}`);
+    }
+    const path = isBare ? await makeBare(host, options) : host.path;
+    await installTls(path, tls);
+    const command = (script: string, env: Readonly<Record<string, string>>): [string, string[]] => {
+      const variables = { PATH: isBare ? '/usr/bin' : '/usr/bin:/usr/sbin', HOME: '/root', TERM: 'xterm', ...env };
+      const set = Object.entries(variables).map(([key, value]) => `${key}=${value}`);
+      const enter = ['unshare', '--mount', '--pid', '--fork', '--kill-child', 'sh', '-c', ENTER, 'sh', isBare ? BARE : ''];
+      const shell = ['env', '-i', ...set, 'sh', '-ec', 'cd "$(mktemp -d)"; eval "$1"', 'sh', script];
+      const [program = '', ...args] = host.commandLine([...enter, isBare ? BARE : '/', ...shell]);
+      return [program, args];
+    };
+    const settings = { all: true, reject: false, stdin: 'ignore', killSignal: 'SIGKILL' } as const;
+    await use({
+      name,
+      path,
+      tls,
+      async run(script, env = {}) {
+        const { all, exitCode, timedOut } = await execa(...command(script, env), { ...settings, timeout: LIMIT });
+        if (timedOut) throw new Error(`the script took more than ${LIMIT / 1000} seconds: ${all}`);
+        return { said: all.trim(), exitCode };
+      },
+      start(script, env = {}) {
+        const child = execa(...command(script, env), settings);
+        return {
+          async stop() {
+            child.kill();
+            return (await child).all;
+          },
+        };
+      },
+    });
+  });
+}
