@@ -2,13 +2,20 @@ import { containerdConf } from '@flatcar/components';
 import { binary, defineExtension, github, source } from '@flatcar/core';
 
 const crun = github('containers/crun', 'newest', { tagPrefix: '' });
+/** Debian's stable release keeps the source of this version for years, so it can always be compiled; nobody has pinned upstream's binary of it. */
+const COMPILED = '1.21';
 
 export default defineExtension({
   name: 'crun',
   summary: 'crun, an OCI runtime in C, as a runtime of containerd',
   versions: crun,
   components: (v) => [
-    binary('crun', v.version, crun.asset('crun-{version}-linux-{arch}'), source('pool/main/c/crun/crun_{version}.orig.tar.gz', 'build.sh')),
+    binary(
+      'crun',
+      v.version,
+      ...(v.version === COMPILED ? [] : [crun.asset('crun-{version}-linux-{arch}')]),
+      source('pool/main/c/crun/crun_{version}.orig.tar.gz', 'build.sh'),
+    ),
     containerdConf,
   ],
 });
