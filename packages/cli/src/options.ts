@@ -58,9 +58,16 @@ export interface BuildFlags {
   readonly mirror?: string;
 }
 
-/** Architectures of `--arch`; the host's unless said. */
+/** The words of a comma-separated list, each once. Throws a UsageError where there is none: an empty list is not the default. */
+export function wordsOf(text: string, flag: string): string[] {
+  const words = [...new Set(text.split(',').map((word) => word.trim()).filter((word) => word !== ''))]; // prettier-ignore
+  if (words.length === 0) throw new UsageError('the list is empty', { where: flag, next: `name at least one, or leave ${flag} out` });
+  return words;
+}
+
+/** Architectures of `--arch`; the host's by default. */
 export function arches(text: string | undefined): Arch[] {
-  return text === undefined || text === '' ? [hostArch()] : [...new Set(text.split(',').map((word) => parseArch(word.trim())))];
+  return text === undefined ? [hostArch()] : wordsOf(text, '--arch').map(parseArch);
 }
 
 /** The error for a name that is not an extension's. */

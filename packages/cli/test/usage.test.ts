@@ -33,6 +33,13 @@ describe('wrong usage ends with exit code 2 and says what is right', () => {
     ['build yq@0.1', /yq 0\.1 is not pinned[^]*pinned versions: /],
     ['build yq --key key.pem', /--key and --certificate go together/],
     ['build yq --out=', /It is empty/],
+    // What an unset variable leaves of an option is not its default.
+    ['build yq --arch=', /the list is empty[^]*at: --arch/],
+    ['build yq --release=', /no release was named/],
+    ['build yq --only=,', /the list is empty[^]*at: --only/],
+    ['mirror /nonexistent ./mirror --base-url https://x.example.org --extension=', /the list is empty[^]*at: --extension/],
+    ['mirror /nonexistent ./mirror --base-url https://x.example.org --arch=', /the list is empty[^]*at: --arch/],
+    ['mirror /nonexistent ./mirror --base-url https://x.example.org --release=,', /the list is empty[^]*at: --release/],
     ['explain nope', /there is no rule 'nope'/],
     ['lint nope', /neither an image file nor an extension/],
     ['outdated nope', /there is no extension 'nope'/],
@@ -79,6 +86,14 @@ test('a file that is not there, or not what it must be, is told by its name', as
   const missing = await run(['inspect', 'missing.raw']);
   expect(missing).toMatchObject({ code: 1, out: '' });
   expect(missing.err).toMatch(/no such file[^]*at: .*missing\.raw/);
+  for (const [args, env] of [
+    [['build', 'yq', '--keys', '/nonexistent/keys'], {}],
+    [['build', 'yq'], { FLATCAR_EXT_KEYS: '/nonexistent/keys' }],
+  ] as const) {
+    const { code, err } = await run(args, env);
+    expect(err).toMatch(/^error: there is no folder of keys\n\s*at: \/nonexistent\/keys/);
+    expect(code).toBe(1);
+  }
   expect((await run(['diff', 'a.raw', 'b.raw'])).err).toMatch(/no such file[^]*at: .*a\.raw/);
   expect((await run(['inspect', bin])).err).toMatch(/neither a squashfs nor a disk image/);
 });

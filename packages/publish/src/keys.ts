@@ -99,6 +99,11 @@ export async function readKeyringFile(file: string): Promise<PublicKey[]> {
   return keys;
 }
 
+/** Refuses a folder of keys that is not there, whatever it would be used for: it was specified. */
+async function assertKeysFolder(dir: string): Promise<void> {
+  if (!(await there(dir))) throw new UserError('there is no folder of keys', { where: dir, next: 'flatcar-ext keys init DIR makes one' });
+}
+
 /** The certificate of a folder, or of the environment where the folder has none. */
 async function certificateOf(dir: string | undefined, env: Environment): Promise<string | undefined> {
   const file = dir === undefined ? undefined : join(dir, 'roothash.crt');
@@ -126,8 +131,7 @@ export async function loadKeys(dir: string | undefined, env: Environment = proce
       ...(value === undefined ? [] : [{ where: `environment variable ${name}`, text: value }]),
     ];
   };
-  if (dir !== undefined && !(await there(dir)))
-    throw new UserError('there is no folder of keys', { where: dir, next: 'flatcar-ext keys init DIR makes one' });
+  if (dir !== undefined) await assertKeysFolder(dir);
   const privates = await secrets('sums', '.key.asc', SUMS_KEY);
   const sums = (await Promise.all(privates.map(({ text, where }) => readPrivateKeys(text, where)))).flat();
   if (sums.length === 0)
@@ -147,6 +151,7 @@ export async function loadKeys(dir: string | undefined, env: Environment = proce
 
 /** The key and certificate of a folder that sign disk images at bind; undefined where there are none. */
 export async function roothashKeys(dir: string): Promise<SignKeys | undefined> {
+  await assertKeysFolder(dir);
   const keys = { key: join(dir, 'roothash.key'), certificate: join(dir, 'roothash.crt') };
   if (!(await there(keys.key))) return undefined;
   if (((await stat(keys.key)).mode & 0o077) !== 0)

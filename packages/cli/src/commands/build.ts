@@ -26,6 +26,7 @@ import {
   releaseOption,
   REPOSITORY,
   typedPath,
+  wordsOf,
   type BuildFlags,
   type Chosen,
 } from '../options.ts';
@@ -102,7 +103,7 @@ async function buildOne({ loaded, version }: Chosen, job: Job, flags: Flags, rep
         report,
         signal,
         payloadsOnly: flags.payloadsOnly === true,
-        ...(flags.only === undefined ? {} : { only: flags.only.split(',').map((name) => name.trim()) }),
+        only: flags.only === undefined ? undefined : wordsOf(flags.only, '--only'),
         ...(flags.mirror === undefined ? {} : { mirror: flags.mirror }),
         ...(job.sign === undefined ? {} : { sign: job.sign }),
         built: job.record,

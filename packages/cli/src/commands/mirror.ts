@@ -1,6 +1,6 @@
 import { catalogue, selectTargets, targetName, UsageError } from '@flatcar/core';
 import { Option, type Command } from 'commander';
-import { archOption, arches, releaseOption } from '../options.ts';
+import { archOption, arches, releaseOption, wordsOf } from '../options.ts';
 import { keyringOption, keysOption, trustedKeys } from '../published.ts';
 import { readable, reporter, show } from '../terminal.ts';
 
@@ -15,11 +15,9 @@ interface Flags {
   readonly json?: boolean;
 }
 
-const list = (text: string): string[] => text.split(',').map((one) => one.trim()).filter(Boolean); // prettier-ignore
-
 /** Targets by their names: releases that the catalogue does not know may be published all the same. */
 function targetNames(text: string): string[] {
-  return list(text).flatMap((word) =>
+  return wordsOf(text, '--release').flatMap((word) =>
     /^\d+\.\d+\.\d+$/.test(word) && !catalogue().some(({ number }) => number === word) ? [word] : selectTargets(word).map(targetName),
   );
 }
@@ -31,7 +29,7 @@ export function addMirror(root: Command, signal: AbortSignal): void {
     .description('copy chosen extensions, releases and architectures of a published tree, checked on the way')
     .argument('<from>', 'the published tree: https://…, s3://bucket/prefix or a folder')
     .argument('<to>', 'folder or s3://bucket/prefix that becomes the mirror, or oci://registry/repository')
-    .option('--extension <list>', 'names, comma-separated; all unless said')
+    .option('--extension <list>', 'names, comma-separated; all by default')
     .addOption(releaseOption())
     .addOption(archOption())
     .addOption(
@@ -66,15 +64,18 @@ Examples:
           where: '--base-url',
           next: 'pass --base-url URL: it stands in the transfer files',
         });
+      const parts = {
+        extensions: flags.extension === undefined ? undefined : wordsOf(flags.extension, '--extension'),
+        targets: flags.release === undefined ? undefined : targetNames(flags.release),
+        arches: flags.arch === undefined ? undefined : arches(flags.arch),
+      };
       const store = openStore();
       const destination = isRegistry ? undefined : openDestination(to, { flag: 'mirror <to>', store, signal });
       const { report, done } = await reporter();
       const chosen = {
         tree: openTree(from, store, { flag: 'mirror <from>', report, signal }),
         keys: await trustedKeys(flags),
-        ...(flags.extension === undefined ? {} : { extensions: list(flags.extension) }),
-        ...(flags.release === undefined ? {} : { targets: targetNames(flags.release) }),
-        ...(flags.arch === undefined ? {} : { arches: arches(flags.arch) }),
+        ...parts,
         report,
         signal,
       };
