@@ -424,7 +424,8 @@ export function openStore(root: string = cacheRoot()): Store {
       const { maxBytes = Infinity, olderThanDays = Infinity } = options;
       // Compared with these, everything would be too old or too much.
       for (const [name, value] of Object.entries({ maxBytes, olderThanDays }))
-        if (!(value >= 0)) throw new UserError(`${name} is ${value}, which is not a limit`, { where: root, next: 'pass a number from 0 on' });
+        if (!(value >= 0))
+          throw new UserError(`${name} is ${value}, which is not a limit`, { where: root, next: 'pass a number from 0 on' });
       const oldest = Date.now() - olderThanDays * DAY_MS;
       const all = (await entries()).filter(({ kind }) => kind !== 'temp').toSorted((a, b) => a.used - b.used);
       let total = all.reduce((sum, { bytes }) => sum + bytes, 0);

@@ -102,7 +102,7 @@ function hostIn(pid: string, root: string, kind: 'sysext' | 'confext'): Host {
       stdin: 'ignore', // what asks for more must not wait for it
       // Nothing of this machine's own: a variable such as SSL_CERT_FILE would hide what an image lacks.
       extendEnv: false,
-      env: { PATH: HOST_PATH, LC_ALL: 'C', SYSTEMD_LOG_LEVEL: 'info' },
+      env: { PATH: HOST_PATH, HOME: '/root', LC_ALL: 'C', SYSTEMD_LOG_LEVEL: 'info' },
     });
     return all;
   };
