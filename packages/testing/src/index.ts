@@ -32,4 +32,4 @@ export { startGitHub, type FakeGitHub } from './github/server.ts';
 export { permissionsOf, type FakeIssue, type FakePull, type FakeState, type Permissions } from './github/state.ts';
 export { withBucket, type TestBucket } from './s3.ts';
 export { declaredUses, testRealUse, USE_ROOTS, type RealUse, type RealUses } from './real-use.ts';
-export type { TestTls, UseRoot, UseRootName } from './use-root.ts';
+export type { UseRoot, UseRootName } from './use-root.ts';

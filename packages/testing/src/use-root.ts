@@ -1,9 +1,9 @@
-import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, cp, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { channelHead, exec, hostArch, linkName, openStore, openTools, readElf, type Image } from '@flatcar/core';
+import { channelHead, hostArch, linkName, openStore, openTools, readElf, type Image } from '@flatcar/core';
 import { execa } from 'execa';
 import { withHost, type Host } from './host.ts';
+import { withTls, type TlsHost } from './tls.ts';
 
 /**
  * Where real uses run. `bare`: busybox and the host's certificates, neither a C library nor locales nor terminfo. `debian`: Debian 13 with the
@@ -11,24 +11,13 @@ import { withHost, type Host } from './host.ts';
  */
 export type UseRootName = 'bare' | 'debian' | 'emulated';
 
-/** Certificates of a test, in PEM. */
-export interface TestTls {
-  /** Certificate of the CA that the root's own store trusts (/etc/ssl/certs). */
-  readonly ca: string;
-  /** Certificate of localhost and 127.0.0.1 by that CA, and its key. */
-  readonly cert: string;
-  readonly key: string;
-  /** The same by a CA that nobody trusts. */
-  readonly untrusted: { readonly cert: string; readonly key: string };
-}
-
 /** A root with an extension's image merged. */
 export interface UseRoot {
   readonly name: UseRootName;
   /** The root's folder, as this process sees it. */
   readonly path: string;
-  /** In the root these are /run/tls/{ca,cert,key,untrusted-cert,untrusted-key}.pem. */
-  readonly tls: TestTls;
+  /** The CA in the root's own store (/etc/ssl/certs), a server by it and one by another; the paths are those in the root, below /run/tls. */
+  readonly tls: TlsHost;
   /** Runs a script of sh in an empty folder, with `set -e`; gives both outputs. All its processes end with it, or after five minutes. */
   run(script: string, env?: Readonly<Record<string, string>>): Promise<{ said: string; exitCode: number | undefined }>;
   /** Starts a script that goes on beside others, such as a server; `stop` ends it with all its processes and gives both outputs. */
@@ -51,7 +40,10 @@ const BARE = '/run/bare';
 /** A bare root below the Debian one: the image's usr (and wrappers of `$2`, for programs of another architecture) over busybox's. */
 const MAKE_BARE = `
 set -e
-mkdir -p /run/bare.usr/bin ${BARE}/usr ${BARE}/image ${BARE}/dev ${BARE}/sys ${BARE}/proc ${BARE}/run ${BARE}/tmp ${BARE}/var ${BARE}/root ${BARE}/etc
+mkdir -p /run/bare.usr/bin
+for folder in usr image dev sys proc run/tls tmp var root etc; do mkdir -p "${BARE}/$folder"; done
+cp -a /etc/ssl ${BARE}/etc/
+mount --bind /run/tls ${BARE}/run/tls
 cp /usr/bin/busybox /run/bare.usr/bin/
 for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -s busybox "/run/bare.usr/bin/$applet"; done
 for folder in bin sbin; do ln -s usr/bin "${BARE}/$folder"; done
@@ -73,46 +65,6 @@ mount -t proc proc "$1/proc"
 shift
 exec chroot "$@"
 `;
-
-const openssl = (args: readonly string[], cwd: string): Promise<string> => exec('openssl', args, { cwd });
-
-/** Makes a CA and a certificate of localhost by it. */
-async function makeCertificate(dir: string, name: string): Promise<{ ca: string; cert: string; key: string }> {
-  const key = (out: string): string[] => ['-newkey', 'rsa:2048', '-nodes', '-keyout', out];
-  await openssl(['req', '-x509', ...key('ca.key'), '-days', '2', '-subj', `/CN=${name}`, '-out', 'ca.pem'], dir);
-  await openssl(['req', ...key('key.pem'), '-subj', '/CN=localhost', '-out', 'request.pem'], dir);
-  await writeFile(join(dir, 'names'), 'subjectAltName=DNS:localhost,IP:127.0.0.1\n');
-  const by = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '2', '-extfile', 'names'];
-  await openssl(['x509', '-req', '-in', 'request.pem', ...by, '-out', 'cert.pem'], dir);
-  const [ca = '', cert = '', made = ''] = await Promise.all(
-    ['ca.pem', 'cert.pem', 'key.pem'].map((file) => readFile(join(dir, file), 'utf8')),
-  );
-  return { ca, cert, key: made };
-}
-
-async function makeTls(): Promise<TestTls> {
-  const dir = await mkdtemp(join(tmpdir(), 'use-root-'));
-  try {
-    const trusted = await makeCertificate(dir, 'CA of the host');
-    const { cert, key } = await makeCertificate(dir, 'CA that nobody trusts');
-    return { ...trusted, untrusted: { cert, key } };
-  } finally {
-    await rm(dir, { recursive: true, force: true });
-  }
-}
-
-/** Puts the CA where Flatcar has those that it trusts: one file of all, and a link by the hash of each name (c_rehash(1)). */
-async function installTls(root: string, tls: TestTls): Promise<void> {
-  const certs = join(root, 'etc/ssl/certs');
-  await mkdir(certs, { recursive: true });
-  await writeFile(join(certs, 'ca-certificates.crt'), tls.ca);
-  const hash = await exec('openssl', ['x509', '-noout', '-subject_hash', '-in', join(certs, 'ca-certificates.crt')]);
-  await writeFile(join(certs, `${hash.trim()}.0`), tls.ca);
-  const own = join(root, 'run/tls');
-  await mkdir(own, { recursive: true });
-  const files = { ca: tls.ca, cert: tls.cert, key: tls.key, 'untrusted-cert': tls.untrusted.cert, 'untrusted-key': tls.untrusted.key };
-  for (const [name, text] of Object.entries(files)) await writeFile(join(own, `${name}.pem`), text);
-}
 
 /** Scripts in the place of an image's programs, which run them by qemu-user: programs that others start are emulated too. */
 async function writeWrappers(image: string, wrappers: string, emulator: string): Promise<void> {
@@ -150,44 +102,47 @@ async function makeBare(host: Host, { image, name }: UseRootOptions): Promise<st
 /** Merges an image over a root of that name for as long as `use` takes. */
 export async function withUseRoot(options: UseRootOptions, use: (root: UseRoot) => Promise<void>): Promise<void> {
   const { name, image, packages = [] } = options;
-  const tls = await makeTls();
-  const all = ['systemd', 'busybox-static', ...packages];
-  await withHost({ release: channelHead('stable').number, root: { packages: all } }, async (host) => {
-    const isBare = name !== 'debian';
-    if (!isBare) {
+  await withHost({ release: channelHead('stable').number, root: { packages: ['systemd', 'busybox-static', ...packages] } }, (host) =>
+    withTls(host, async (tls) => {
+      if (name !== 'debian') return use(rootOf(host, tls, { name, path: await makeBare(host, options), root: BARE, PATH: '/usr/bin' }));
       await host.install(image.file, linkName(image.extension, 'portable'));
       const said = await host.merge();
       if (!said.includes(`Using extensions '${image.extension}`)) throw new Error(`the image was not merged: ${said}`);
-    }
-    const path = isBare ? await makeBare(host, options) : host.path;
-    await installTls(path, tls);
-    const command = (script: string, env: Readonly<Record<string, string>>): [string, string[]] => {
-      const variables = { PATH: isBare ? '/usr/bin' : '/usr/bin:/usr/sbin', HOME: '/root', TERM: 'xterm', ...env };
-      const set = Object.entries(variables).map(([key, value]) => `${key}=${value}`);
-      const enter = ['unshare', '--mount', '--pid', '--fork', '--kill-child', 'sh', '-c', ENTER, 'sh', isBare ? BARE : ''];
-      const shell = ['env', '-i', ...set, 'sh', '-ec', 'cd "$(mktemp -d)"; eval "$1"', 'sh', script];
-      const [program = '', ...args] = host.commandLine([...enter, isBare ? BARE : '/', ...shell]);
-      return [program, args];
-    };
-    const settings = { all: true, reject: false, stdin: 'ignore', killSignal: 'SIGKILL' } as const;
-    await use({
-      name,
-      path,
-      tls,
-      async run(script, env = {}) {
-        const { all, exitCode, timedOut } = await execa(...command(script, env), { ...settings, timeout: LIMIT });
-        if (timedOut) throw new Error(`the script took more than ${LIMIT / 1000} seconds: ${all}`);
-        return { said: all.trim(), exitCode };
-      },
-      start(script, env = {}) {
-        const child = execa(...command(script, env), settings);
-        return {
-          async stop() {
-            child.kill();
-            return (await child).all;
-          },
-        };
-      },
-    });
-  });
+      await use(rootOf(host, tls, { name, path: host.path, root: '', PATH: '/usr/bin:/usr/sbin' }));
+    }),
+  );
+}
+
+/** Runs scripts in the folder `root` of a host. */
+function rootOf(
+  host: Host,
+  tls: TlsHost,
+  { root, PATH, ...named }: { name: UseRootName; path: string; root: string; PATH: string },
+): UseRoot {
+  const command = (script: string, env: Readonly<Record<string, string>>): [string, string[]] => {
+    const set = Object.entries({ PATH, HOME: '/root', TERM: 'xterm', ...env }).map(([key, value]) => `${key}=${value}`);
+    const enter = ['unshare', '--mount', '--pid', '--fork', '--kill-child', 'sh', '-c', ENTER, 'sh', root, root === '' ? '/' : root];
+    const shell = ['env', '-i', ...set, 'sh', '-ec', 'cd "$(mktemp -d)"; eval "$1"', 'sh', script];
+    const [program = '', ...args] = host.commandLine([...enter, ...shell]);
+    return [program, args];
+  };
+  const settings = { all: true, reject: false, stdin: 'ignore', killSignal: 'SIGKILL' } as const;
+  return {
+    ...named,
+    tls,
+    async run(script, env = {}) {
+      const { all, exitCode, timedOut } = await execa(...command(script, env), { ...settings, timeout: LIMIT });
+      if (timedOut) throw new Error(`the script took more than ${LIMIT / 1000} seconds: ${all}`);
+      return { said: all.trim(), exitCode };
+    },
+    start(script, env = {}) {
+      const child = execa(...command(script, env), settings);
+      return {
+        async stop() {
+          child.kill();
+          return (await child).all;
+        },
+      };
+    },
+  };
 }
