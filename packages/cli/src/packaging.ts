@@ -56,7 +56,8 @@ function problemOf(
   if (pin.packaging === actual) return undefined;
   if (pin.packaging === undefined)
     return { what: `pins.json has no digest of what ${image} is made of`, next: `flatcar-ext lint ${name} --fix`, refresh: true };
-  const next = base === undefined ? `${raise}; while ${image} is not published, flatcar-ext lint ${name} --fix` : `flatcar-ext lint ${name} --fix`; // prettier-ignore
+  const next =
+    base === undefined ? `${raise}; while ${image} is not published, flatcar-ext lint ${name} --fix` : `flatcar-ext lint ${name} --fix`;
   return { what: `files or definition changed since ${image} was pinned`, next, refresh: true };
 }
 
@@ -90,7 +91,9 @@ export async function packagingProblems(loaded: LoadedExtension, base?: Pins): P
 export function packagingError(problems: readonly PackagingProblem[]): UserError | undefined {
   const errors = problems.map(({ extension, what, where, next }) => new UserError(`${extension}: ${what}`, { where, next }));
   const [first] = errors;
-  return first === undefined || errors.length === 1 ? first : new UserErrors(`${errors.length} versions were changed since they were pinned`, errors); // prettier-ignore
+  return first === undefined || errors.length === 1
+    ? first
+    : new UserErrors(`${errors.length} versions were changed since they were pinned`, errors);
 }
 
 /** Throws where a version that is to be published was changed since it was pinned: its name may be published with other bytes. */

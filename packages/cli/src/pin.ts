@@ -122,7 +122,8 @@ export async function pinExtension(
   const revision = !isRevision ? undefined : released === undefined ? (before?.revision ?? 0) : released + 1;
   const result = await pinVersion({ ...request, revision }, context);
   const written = new Set(result.written);
-  if (result.revision > (released ?? 0)) for (const file of await noteChange(dir, extension.name, result, changesOf(before?.with ?? {}, result))) written.add(file); // prettier-ignore
+  if (result.revision > (released ?? 0))
+    for (const file of await noteChange(dir, extension.name, result, changesOf(before?.with ?? {}, result))) written.add(file);
   if (await writeReadme(dir)) written.add(join(dir, 'README.md'));
   if (await writeRootReadme(repository)) written.add(join(repository, 'README.md'));
   return { ...result, written: [...written], note: noteOf(extension, result, isRevision, before?.revision, released, pins) };

@@ -3,10 +3,12 @@ import { basename, join, relative } from 'node:path';
 import {
   ARCHES,
   componentsOf,
+  jsonObject,
   lineOf,
   lineOfKeys,
   loadExtension,
   locatorOf,
+  parseJson,
   SOURCE_RULES,
   writeAtomic,
   type LoadedExtension,
@@ -84,7 +86,7 @@ async function packaging(loaded: LoadedExtension): Promise<SourceFinding[]> {
 async function packageJson({ dir, extension }: LoadedExtension): Promise<SourceFinding[]> {
   const file = join(dir, 'package.json');
   const text = await readFile(file, 'utf8').catch(() => '{}');
-  const json = JSON.parse(text) as Record<string, unknown>;
+  const json = parseJson(jsonObject, text, { what: 'package.json', where: file });
   const wanted: Record<string, unknown> = {
     name: extension.name,
     version: '0.0.0',

@@ -164,6 +164,8 @@ describe('on a terminal', { timeout: 240_000 }, () => {
     const definition = await readFile(join(copy, 'extensions/tool/extension.ts'), 'utf8');
     expect(definition).toContain("summary: 'a tool of a test'");
     expect(definition).toContain("release('https://example.org/tool-{version}-linux-{arch}'");
+    // Where nothing else lists versions, the page does that the files are on.
+    expect(definition).toMatch(/kind: 'page', at: 'https:\/\/example\.org\/', keep: 'newest', tagPrefix: 'tool-'/);
     expect(JSON.parse(await readFile(join(copy, 'extensions/tool/pins.json'), 'utf8'))).toMatchObject({ '1.2.3': { licenses: { tool: 'MIT' } } }); // prettier-ignore
     expect(await readFile(join(copy, 'README.md'), 'utf8')).toContain('| [tool](extensions/tool/README.md) | a tool of a test | 1.2.3 |');
     const lock = await readFile(join(copy, 'package-lock.json'), 'utf8');

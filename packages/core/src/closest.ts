@@ -24,10 +24,11 @@ export function closest(word: string, known: Iterable<string>): string[] {
       const plain = one.toLowerCase();
       // A part of the right word is similar, too: `sbin` to `usr-sbin`.
       const isPart = typed.length >= 3 && (plain.includes(typed) || typed.includes(plain));
-      return { one, far: isPart ? Math.min(1, distance(typed, plain)) : distance(typed, plain) };
+      const changes = distance(typed, plain);
+      return { one, changes, far: isPart ? Math.min(1, changes) : changes };
     })
     .filter(({ one, far }) => far <= Math.max(1, Math.floor(Math.min(one.length, word.length) / 3)))
-    .toSorted((a, b) => a.far - b.far || (a.one < b.one ? -1 : 1))
+    .toSorted((a, b) => a.far - b.far || a.changes - b.changes || (a.one < b.one ? -1 : 1))
     .slice(0, 3)
     .map(({ one }) => one);
 }

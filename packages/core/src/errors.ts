@@ -25,8 +25,8 @@ export class UsageError extends UserError {
 export class UserErrors extends UserError {
   readonly errors: readonly UserError[];
 
-  constructor(what: string, errors: readonly UserError[]) {
-    super(what);
+  constructor(what: string, errors: readonly UserError[], about: { where?: string; next?: string; cause?: unknown } = {}) {
+    super(what, about);
     this.name = 'UserErrors';
     this.errors = errors;
   }

@@ -1,8 +1,7 @@
-import { readFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { messageOf, UserError } from './errors.ts';
-import { readPins, type Pins, type PinnedVersion } from './pins.ts';
+import { DefinitionError } from './definition-error.ts';
+import { componentProblems, definitionProblems } from './definition-schema.ts';
+import type { DefinitionProblem } from './schema-kit.ts';
+import type { Pins, PinnedVersion } from './pins.ts';
 import type { OriginKind } from './types.ts';
 
 /** Where new versions of something are listed; read when pinning and planning, never by a build. */
@@ -197,6 +196,8 @@ export interface ExtensionDefinition<Coupled extends string = string> {
   readonly bound?: boolean;
   /** Host paths that are shadowed on purpose. */
   readonly replaces?: readonly string[];
+  /** Extensions that must be merged beside this one: it has drop-ins for their units, or runs their programs. */
+  readonly requires?: readonly string[];
   /** Extensions that cannot be merged beside this one. */
   readonly conflicts?: readonly string[];
   /** Lint rules that do not apply, each with the reason. */
@@ -208,6 +209,14 @@ export interface Extension extends Required<Omit<ExtensionDefinition, 'coupled'>
   readonly coupled: Readonly<Record<string, VersionSource>>;
 }
 
+/** A component with the lock that pins it. */
+export interface PinnedComponent {
+  readonly component: Component;
+  /** Folder of its lock: the extension's, or one that it shares with other extensions. */
+  readonly dir: string;
+  readonly pin: PinnedVersion;
+}
+
 /** An extension as it stands in a folder of the repository. */
 export interface LoadedExtension {
   readonly dir: string;
@@ -217,34 +226,42 @@ export interface LoadedExtension {
   readonly fixture: boolean;
 }
 
-// systemd's image names, and what Flatcar manages or deletes by itself (flatcar-postinst, initrd).
-const NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
+/** What is wrong with the components of a definition that is wrong itself: so that all is reported at once, as far as it can be known. */
+function moreProblems({ components, coupled }: Partial<ExtensionDefinition>): DefinitionProblem[] {
+  const names = typeof coupled === 'object' && coupled !== null ? Object.keys(coupled) : [];
+  const versions = Object.fromEntries([...names, 'version'].map((name) => [name, '1.2.3']));
+  try {
+    return typeof components === 'function' ? componentProblems(components(versions)) : [];
+  } catch {
+    return []; // reported once the rest is right
+  }
+}
 
-/** Checks a definition and fills in what can be derived. Throws a UserError that says what to change. */
+/**
+ * Checks a definition whole and fills in what can be derived; its components are checked whenever they are asked for. Throws a DefinitionError
+ * that has all that is wrong.
+ */
 export function defineExtension<Coupled extends string = never>(definition: ExtensionDefinition<Coupled>): Extension {
-  const { name } = definition;
-  if (!NAME.test(name)) {
-    throw new UserError(`'${name}' is no name for an extension`, { next: 'use lowercase letters, digits and single dashes' });
-  }
-  if (name.startsWith('flatcar-') || name.startsWith('oem-') || name.endsWith('-flatcar')) {
-    throw new UserError(`the name '${name}' belongs to Flatcar itself`, {
-      next: 'names must not start with flatcar- or oem-, nor end with -flatcar',
-    });
-  }
-  if (definition.summary.trim() === '' || definition.summary.includes('\n')) {
-    throw new UserError(`extension '${name}' needs a summary of one line`);
-  }
+  const problems = definitionProblems(definition);
+  if (problems.length > 0) throw new DefinitionError([...problems, ...moreProblems(definition)]);
+  const components = (versions: Versions<string>): readonly Component[] => {
+    const made = definition.components(versions);
+    const wrong = componentProblems(made);
+    if (wrong.length > 0) throw new DefinitionError(wrong);
+    return made;
+  };
   return {
     kind: 'sysext',
     start: [],
     promises: [],
     bound: false,
     replaces: [],
+    requires: [],
     conflicts: [],
     waive: {},
     ...definition,
     coupled: definition.coupled ?? {},
-    components: definition.components,
+    components,
   };
 }
 
@@ -318,76 +335,3 @@ export function github(
 
 /** The origins that compile. */
 export const SOURCE_ORIGINS: ReadonlySet<OriginKind> = new Set(['go', 'cargo', 'debian', 'source']);
-
-/** The line of a file that a stack goes through first, or that a syntax error is on. */
-function stackPlace(error: unknown, file: string): string {
-  const stack = error instanceof Error ? (error.stack ?? '') : '';
-  const at = stack.indexOf(file);
-  const line = at === -1 ? undefined : /^:(\d+)/.exec(stack.slice(at + file.length).replace(/^\?[^:]*/, ''))?.[1];
-  return line === undefined ? file : `${file}:${line}`;
-}
-
-/** Loads `extension.ts` from a folder. Whatever is wrong with it is told with its file and line. */
-export async function loadDefinition(dir: string): Promise<Extension> {
-  const file = join(resolve(dir), 'extension.ts');
-  const loaded = await (import(pathToFileURL(file).href) as Promise<{ default?: Extension }>).catch((cause: unknown) => {
-    const where = stackPlace(cause, file);
-    if (cause instanceof UserError)
-      throw new UserError(cause.message, { where: cause.where ?? where, ...(cause.next === undefined ? {} : { next: cause.next }), cause });
-    throw new UserError(`extension.ts cannot be loaded: ${messageOf(cause)}`, { where, next: 'tsc -p . says more', cause });
-  });
-  if (loaded.default === undefined) {
-    throw new UserError('extension.ts exports no default', { where: file, next: 'write `export default defineExtension({ … })`' });
-  }
-  return loaded.default;
-}
-
-/** Loads `extension.ts` and `pins.json` (or another pins file) from a folder. */
-export async function loadExtension(dir: string, pinsFile?: string): Promise<LoadedExtension> {
-  const path = resolve(dir);
-  const pins = await loadPins(pinsFile ?? join(path, 'pins.json'));
-  return { dir: path, extension: await loadDefinition(path), pins, fixture: pinsFile !== undefined };
-}
-
-/** A component with the lock that pins it. */
-export interface PinnedComponent {
-  readonly component: Component;
-  /** Folder of its lock: the extension's, or one that it shares with other extensions. */
-  readonly dir: string;
-  readonly pin: PinnedVersion;
-}
-
-function pinOf(pins: Pins, version: string, name: string, where: string): PinnedVersion {
-  const pin = pins[version];
-  if (pin !== undefined) return pin;
-  throw new UserError(`${name} ${version} is not pinned`, { where, next: `pinned versions: ${Object.keys(pins).join(', ')}` });
-}
-
-async function loadPins(where: string): Promise<Pins> {
-  const text = await readFile(where, 'utf8').catch((cause: unknown) => {
-    throw new UserError('cannot read the pins', { where, cause, next: 'run flatcar-ext pin' });
-  });
-  return readPins(text, where);
-}
-
-/** The components of one pinned version, each with its pins. */
-export async function componentsOf(
-  loaded: LoadedExtension,
-  version: string,
-): Promise<{ pin: PinnedVersion; components: readonly PinnedComponent[] }> {
-  const { extension, dir } = loaded;
-  const pin = pinOf(loaded.pins, version, extension.name, dir);
-  for (const name of Object.keys(extension.coupled)) {
-    if (pin.with[name] === undefined)
-      throw new UserError(`${extension.name} ${version}: pins.json has no version of '${name}' under "with"`, { where: dir });
-  }
-  const components = extension.components({ ...pin.with, version }).map(async (component) => {
-    const { lock, origins } = component;
-    if (lock === undefined) return { component, dir, pin };
-    // What only this repository ships needs no pins.
-    if (loaded.fixture || origins.every(({ kind }) => kind === 'files')) return { component, dir: lock, pin };
-    const where = join(lock, 'pins.json');
-    return { component, dir: lock, pin: pinOf(await loadPins(where), component.version, component.name, where) };
-  });
-  return { pin, components: await Promise.all(components) };
-}

@@ -1,6 +1,5 @@
 import * as v from 'valibot';
-import { messageOf, UserError } from './errors.ts';
-import { lineOfKeys } from './locate.ts';
+import { jsonObject, parseJson } from './json.ts';
 import { PLAIN_VERSION } from './versions.ts';
 
 const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'must be 64 lowercase hex digits'));
@@ -28,37 +27,27 @@ const PinnedVersionSchema = v.strictObject({
 /** Versions never carry a leading v or a pre-release (systemd ranks `-rc1` above the release). */
 const Version = v.pipe(v.string(), v.regex(PLAIN_VERSION, 'must be a plain version such as 1.36.4'));
 
-export const PinsSchema = v.objectWithRest({ $schema: v.optional(v.string()) }, v.unknown());
+/** A lock: versions, and the address of a schema for editors. */
+const PinsSchema = v.pipe(
+  jsonObject,
+  v.rawTransform(({ dataset: { value }, addIssue }) => {
+    const { $schema, ...versions } = value;
+    if ($schema !== undefined && typeof $schema !== 'string')
+      addIssue({
+        message: 'expected the address of a schema',
+        path: [{ type: 'object', origin: 'value', input: value, key: '$schema', value: $schema }],
+      });
+    return versions;
+  }),
+  v.record(Version, PinnedVersionSchema),
+);
 
 /** The exact bytes of one version, as pins.json has them. */
 export type PinnedVersion = v.InferOutput<typeof PinnedVersionSchema>;
 /** pins.json: version to its exact components and digests. */
 export type Pins = Readonly<Record<string, PinnedVersion>>;
 
-/** Reads pins.json; every problem is shown at once, with its place in the file. */
+/** Reads pins.json; throws a UserError that has every problem, each with its line. */
 export function readPins(text: string, where: string): Pins {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    // V8 says where: `… in JSON at position 12 (line 2 column 3)`.
-    const line = /\(line (\d+) column/.exec(messageOf(cause))?.[1];
-    throw new UserError(`pins.json is not JSON: ${messageOf(cause)}`, {
-      where: line === undefined ? where : `${where}:${line}`,
-      cause,
-      next: 'restore it from git or run flatcar-ext pin',
-    });
-  }
-  const { $schema: _, ...versions } = v.parse(PinsSchema, json);
-  const parsed = v.safeParse(v.record(Version, PinnedVersionSchema), versions);
-  if (!parsed.success) {
-    const issues = parsed.issues.map((issue) => {
-      const keys = (issue.path ?? []).map(({ key }) => String(key));
-      return { line: lineOfKeys(text, keys), what: `${v.getDotPath(issue) ?? 'file'}: ${issue.message}` };
-    });
-    throw new UserError(`pins.json is wrong:\n${issues.map(({ line, what }) => `  line ${line}: ${what}`).join('\n')}`, {
-      where: `${where}:${issues[0]?.line ?? 1}`,
-    });
-  }
-  return parsed.output;
+  return parseJson(PinsSchema, text, { what: 'pins.json', where, next: 'restore it from git or run flatcar-ext pin' });
 }

@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import * as v from 'valibot';
 import { ARCHES, archWords } from './arch.ts';
 import { messageOf, UserError, UserErrors, UsageError } from './errors.ts';
+import { parseJson } from './json.ts';
 import { interruption } from './interrupt.ts';
 import type { Release, Target } from './types.ts';
 import { compareVersions } from './versions.ts';
@@ -65,11 +67,7 @@ const Capabilities = v.object({
 /** Reads one of our own data files. */
 function readData<T extends v.GenericSchema>(schema: T, url: URL): v.InferOutput<T> {
   const where = fileURLToPath(url);
-  try {
-    return v.parse(schema, JSON.parse(readFileSync(url, 'utf8')));
-  } catch (cause) {
-    throw new UserError(`the data file is damaged: ${messageOf(cause)}`, { where, next: 'restore it from git', cause });
-  }
+  return parseJson(schema, readFileSync(url, 'utf8'), { what: basename(where), where, next: 'restore it from git' });
 }
 
 type Capability = Pick<Release, 'glibc' | 'systemd' | 'filesystems' | 'atLeast'>;

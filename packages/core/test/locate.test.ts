@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loadDefinition } from '../src/extension.ts';
+import { loadDefinition } from '../src/load.ts';
 import { lineOf, lineOfKeys, placeOf } from '../src/locate.ts';
 import { readPins } from '../src/pins.ts';
 
@@ -119,8 +119,15 @@ test('lines of JSON by keys, down to the innermost that is there', () => {
 
 test('what is wrong in pins.json is told with its line', () => {
   const text = JSON.stringify({ '1.0.0': { licenses: {}, bytes: { 'https://a': { sha256: 'zz', proof: 'p' } } } }, undefined, 2);
-  expect(() => readPins(text, 'pins.json')).toThrow(/line 6: .*64 lowercase hex digits/);
-  expect(() => readPins('{\n  "1.0.0": {\n', 'pins.json')).toThrow(/not JSON/);
+  expect(() => readPins(text, 'pins.json')).toThrow(
+    expect.objectContaining({
+      message: expect.stringMatching(/1\.0\.0\.bytes\.https:\/\/a\.sha256: .*64 lowercase hex/),
+      where: 'pins.json:6',
+    }),
+  );
+  expect(() => readPins('{\n  "1.0.0": {\n', 'pins.json')).toThrow(
+    expect.objectContaining({ message: expect.stringContaining('pins.json is not JSON'), where: 'pins.json:2' }),
+  );
 });
 
 test('a definition that throws is told with its file and line', async () => {

@@ -4,15 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { allComponents, contentInputs } from '../src/describe.ts';
-import {
-  binary,
-  defineExtension,
-  loadExtension,
-  release,
-  type Extension,
-  type ExtensionDefinition,
-  type LoadedExtension,
-} from '../src/extension.ts';
+import { binary, defineExtension, release, type Extension, type ExtensionDefinition, type LoadedExtension } from '../src/extension.ts';
+import { loadExtension } from '../src/load.ts';
 import type { OriginDescription } from '../src/origins/origin.ts';
 import type { PinnedVersion } from '../src/pins.ts';
 import { buildExtension, findExtensions, type BuildResult } from '../src/pipeline.ts';

@@ -6,7 +6,7 @@ import parseExpression from 'spdx-expression-parse';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openArchive } from '../src/debian.ts';
 import { exec } from '../src/exec.ts';
-import { componentsOf, loadExtension } from '../src/extension.ts';
+import { componentsOf, loadExtension } from '../src/load.ts';
 import { isPackageLocator } from '../src/origins/debian.ts';
 import { buildExtension, type BuildResult } from '../src/pipeline.ts';
 import { sidecarPaths } from '../src/sidecars/index.ts';

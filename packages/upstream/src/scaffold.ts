@@ -98,11 +98,20 @@ function originsOf(plan: Plan): { readonly text: string; readonly uses: string }
   return origins;
 }
 
-function versionsOf({ github, go, cargo, debian, keep }: Plan): string {
+/** The page that lists files at a URL, and what their names begin with: all before `{version}`. */
+function pageOf(pattern: string): { readonly at: string; readonly tagPrefix: string } {
+  const before = pattern.slice(0, Math.max(pattern.indexOf('{version}'), 0)) || pattern;
+  const cut = before.lastIndexOf('/') + 1;
+  return { at: before.slice(0, cut), tagPrefix: before.slice(cut) };
+}
+
+function versionsOf({ github, go, cargo, debian, file, keep }: Plan): string {
   if (github !== undefined) return 'releases';
   if (go !== undefined) return code({ kind: 'go', at: go.module, keep });
   if (cargo !== undefined) return code({ kind: 'crates', at: cargo.crate, keep });
-  return code({ kind: 'debian', at: `${debian?.suite ?? ''}/main/${debian?.packages[0] ?? ''}`, keep });
+  if (debian !== undefined) return code({ kind: 'debian', at: `${debian.suite}/main/${debian.packages[0] ?? ''}`, keep });
+  const { at, tagPrefix } = pageOf(file?.pattern ?? '');
+  return code({ kind: 'page', at, keep, tagPrefix });
 }
 
 function componentOf(plan: Plan): { readonly text: string; readonly uses: readonly string[] } {

@@ -1,0 +1,326 @@
+// A definition is checked whole when it is loaded: each fault has its line of extension.ts and what to write instead, and all are told at once.
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { UserError, UserErrors } from '../src/errors.ts';
+import { loadDefinition } from '../src/load.ts';
+import { findExtensions } from '../src/pipeline.ts';
+
+const CORE = pathToFileURL(join(import.meta.dirname, '../src/index.ts')).href;
+const RIGHT = `import * as core from '${CORE}';
+const { binary, cargo, debian, defineExtension, github, go, packaged, release, source } = core;
+// A comment may say starts: or sumary: as well.
+export default defineExtension({
+  name: 'tool',
+  summary: 'a tool',
+  versions: { kind: 'github', at: 'example/tool', keep: 'newest' },
+  components: ({ version }) => [
+    binary('tool', version, release('https://example.org/{version}/tool-{arch}')),
+  ],
+  start: ['tool.service'],
+});
+`;
+let root: string;
+let dir: string;
+let count = 0;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'definitions-'));
+});
+afterAll(() => rm(root, { recursive: true, force: true }));
+beforeEach(async () => {
+  // A module is loaded once per path.
+  dir = join(root, String((count += 1)), 'extensions', 'tool');
+  await mkdir(dir, { recursive: true });
+});
+afterEach(() => rm(dir, { recursive: true, force: true }));
+
+/** What loading a definition says: line, text and advice of each fault. */
+async function faults(text: string): Promise<readonly [number, string, string | undefined][]> {
+  await writeFile(join(dir, 'extension.ts'), text);
+  const error = await loadDefinition(dir).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  if (error === undefined) return [];
+  if (!(error instanceof UserError)) throw error;
+  const errors = error instanceof UserErrors && error.errors.length > 0 ? error.errors : [error];
+  return errors.map(({ where = '', message, next }) => {
+    expect(where.slice(0, where.lastIndexOf(':'))).toBe(join(dir, 'extension.ts'));
+    return [Number(where.split(':').at(-1)), message, next];
+  });
+}
+const change = (from: string, to: string): string => {
+  expect(RIGHT).toContain(from);
+  return RIGHT.replace(from, () => to);
+};
+
+test('the one that the others are made of is right', async () => {
+  expect(await faults(RIGHT)).toEqual([]);
+});
+
+const START = "start: ['tool.service']";
+const VERSIONS = "{ kind: 'github', at: 'example/tool', keep: 'newest' }";
+const COMPONENT = "binary('tool', version, release('https://example.org/{version}/tool-{arch}'))";
+const component = (rest: string): string => `{ name: 'tool', version, ${rest} }`;
+const PLACES = "places: [{ from: 'tool', to: 'usr/bin/' }]";
+
+test.each<[string, string, number, string, string | RegExp | undefined]>([
+  // Unknown keys, at every level.
+  [START, "starts: ['tool.service']", 11, "unknown key 'starts'", "did you mean 'start'?"],
+  ["summary: 'a tool'", "sumary: 'a tool'", 6, "unknown key 'sumary'", "did you mean 'summary'?"],
+  [START, `${START},\n  promise: []`, 12, "unknown key 'promise'", "did you mean 'promises'?"],
+  [START, `${START},\n  xyzzy: []`, 12, "unknown key 'xyzzy'", /^there are: name, summary, kind/],
+  ["keep: 'newest'", "keeps: 'newest'", 7, "versions: unknown key 'keeps'", "did you mean 'keep'?"],
+  [
+    START,
+    "coupled: { runc: { kind: 'github', at: 'a/b', kepp: 'newest' } }",
+    11,
+    "coupled.runc: unknown key 'kepp'",
+    "did you mean 'keep'?",
+  ],
+  [
+    COMPONENT,
+    component(`origin: [], origins: [release('https://a/b')], ${PLACES}`),
+    9,
+    "components[0]: unknown key 'origin'",
+    "did you mean 'origins'?",
+  ],
+  [
+    COMPONENT,
+    component("origins: [release('https://a/b')], places: [{ from: 'tool', to: 'usr/bin/', mod: 0o755 }]"),
+    9,
+    "components[0].places[0]: unknown key 'mod'",
+    "did you mean 'mode'?",
+  ],
+  [
+    COMPONENT,
+    "binary('tool', version, release('https://a/b', { cheksum: 'github' }))",
+    9,
+    "components[0].origins[0]: unknown key 'cheksum'",
+    "did you mean 'checksum'?",
+  ],
+  [
+    COMPONENT,
+    "binary('tool', version, go('example.org/tool', '.', { stamp: {} }))",
+    9,
+    "components[0].origins[0]: unknown key 'stamp'",
+    "did you mean 'stamps'?",
+  ],
+  [
+    COMPONENT,
+    "binary('tool', version, cargo('tool', ['tool'], { feature: [] }))",
+    9,
+    "components[0].origins[0]: unknown key 'feature'",
+    "did you mean 'features'?",
+  ],
+  [
+    COMPONENT,
+    "packaged('tool', version, debian(['tool'], { program: ['tool'] }))",
+    9,
+    "components[0].origins[0]: unknown key 'program'",
+    "did you mean 'programs'?",
+  ],
+  [
+    COMPONENT,
+    "binary('tool', version, release('https://a/b', { signature: { kind: 'pgp', key: 'x', keys: 'x', fingerprints: ['ABCDEF0123456789ABCDEF0123456789ABCDEF01'] } }))",
+    9,
+    "components[0].origins[0].signature: unknown key 'key'",
+    "did you mean 'keys'?",
+  ],
+  // Wrong types.
+  [START, "start: 'tool.timer'", 11, "start: expected a list, got the string 'tool.timer'", "write it as ['tool.timer']"],
+  [START, 'start: [7]', 11, 'start[0]: expected a string, got 7', undefined],
+  [START, "bound: 'yes'", 11, "bound: expected true or false, got the string 'yes'", undefined],
+  [START, "waive: ['usr-sbin']", 11, 'waive: expected an object, got a list', undefined],
+  [START, 'replaces: { a: 1 }', 11, 'replaces: expected a list, got an object', undefined],
+  [VERSIONS, "'github'", 7, "versions: expected an object, got the string 'github'", undefined],
+  ["summary: 'a tool'", 'summary: 7', 6, 'summary: expected a string, got 7', undefined],
+  [
+    'components: ({ version }) => [',
+    'components: [], other: ({ version }) => [',
+    8,
+    'components: expected a function that gives the components, got a list',
+    undefined,
+  ],
+  // Wrong values.
+  ["keep: 'newest'", "keep: 'newst'", 7, "versions.keep: 'newst' is not a policy of versions", /^did you mean 'newest'\?/],
+  ["keep: 'newest'", "keep: '0 minors'", 7, "versions.keep: '0 minors' is not a policy of versions", /3 minors/],
+  ["kind: 'github'", "kind: 'gihub'", 7, /versions\.kind: 'gihub' is none of github, /.source, "did you mean 'github'?"],
+  [
+    "at: 'example/tool'",
+    "at: 'https://github.com/example/tool'",
+    7,
+    "versions.at: 'https://github.com/example/tool' is not a GitHub repository",
+    "write it as 'owner/repository'",
+  ],
+  [START, "kind: 'confxt'", 11, "kind: 'confxt' is none of sysext, confext", "did you mean 'confext'?"],
+  [START, "start: ['tool']", 11, "start[0]: 'tool' is not the name of a unit that can be started", /with its suffix/],
+  [START, "start: ['tool@.service']", 11, "start[0]: 'tool@.service' is not the name of a unit that can be started", /instance/],
+  [START, "waive: { 'usr-sbin': ' ' }", 11, 'waive.usr-sbin: has no reason', 'say why the rule does not apply'],
+  [START, "promises: ['/usr/bin/tool']", 11, "promises[0]: '/usr/bin/tool' is not a path in an image", /relative to the root/],
+  [START, "replaces: ['usr/../bin']", 11, "replaces[0]: 'usr/../bin' is not a path in an image", /relative to the root/],
+  [START, "conflicts: ['Docker']", 11, "conflicts[0]: 'Docker' is not a valid extension name", /lowercase/],
+  ["summary: 'a tool'", "summary: 'a tool.'", 6, 'summary: ends with a full stop', 'leave it out'],
+  ["summary: 'a tool'", "summary: ''", 6, 'summary: must be one line', undefined],
+  ["name: 'tool'", "name: 'flatcar-tool'", 5, "name: the name 'flatcar-tool' belongs to Flatcar itself", /flatcar-/],
+  [
+    "'https://example.org/{version}/tool-{arch}'",
+    "'example.org/tool'",
+    9,
+    "components[0].origins[0].url: 'example.org/tool' is not a valid URL",
+    /https/,
+  ],
+  [
+    "'https://example.org/{version}/tool-{arch}'",
+    "'https://example.org/{versoin}'",
+    9,
+    "components[0].origins[0].url: '{versoin}' is not a known word",
+    "did you mean 'version'?",
+  ],
+  [
+    'release(',
+    "go('example.org/tool', '.', { stamps: { 'main.version': '{versoin}' } }), release(",
+    9,
+    "components[0].origins[0].stamps.main.version: '{versoin}' is not a known word",
+    "did you mean 'version'?",
+  ],
+  [
+    COMPONENT,
+    component("origins: [{ kind: 'release' }], places: [{ from: 'tool', to: 'usr/bin/' }]"),
+    9,
+    "components[0].origins[0]: 'url' is missing",
+    undefined,
+  ],
+  [COMPONENT, component(`origins: [{ url: 'https://a/b' }], ${PLACES}`), 9, "components[0].origins[0]: 'kind' is missing", /release, go/],
+  [
+    COMPONENT,
+    component(`origins: [{ kind: 'relase', url: 'https://a/b' }], ${PLACES}`),
+    9,
+    /components\[0\]\.origins\[0\]\.kind: 'relase' is none of /.source,
+    "did you mean 'release'?",
+  ],
+  [COMPONENT, component(`origins: [], ${PLACES}`), 9, 'components[0].origins: must have an origin', /release/],
+  [COMPONENT, component("origins: [release('https://a/b')], places: []"), 9, 'components[0].places: must have a place', /usr\/bin/],
+  [COMPONENT, component("origins: [release('https://a/b')]"), 9, "components[0]: 'places' is missing", undefined],
+  [
+    COMPONENT,
+    component("origins: [release('https://a/b')], places: [{ from: 'a[b', to: 'usr/bin/' }]"),
+    9,
+    "components[0].places[0].from: 'a[b' is not a valid glob",
+    /close/,
+  ],
+  [
+    COMPONENT,
+    component("origins: [release('https://a/b')], places: [{ from: '{a,b', to: 'usr/bin/' }]"),
+    9,
+    "components[0].places[0].from: '{a,b' is not a valid glob",
+    /close/,
+  ],
+  [
+    COMPONENT,
+    component("origins: [release('https://a/b')], places: [{ from: 'tool', to: '/usr/bin/' }]"),
+    9,
+    "components[0].places[0].to: '/usr/bin/' is not a place in an image",
+    /below usr/,
+  ],
+  [
+    COMPONENT,
+    component("origins: [release('https://a/b')], places: [{ from: 'tool', to: 'opt/x' }]"),
+    9,
+    "components[0].places[0].to: 'opt/x' is not a place in an image",
+    /below usr/,
+  ],
+  [
+    COMPONENT,
+    component("origins: [release('https://a/b')], places: [{ from: 'tool', to: 'usr/bin/', mode: 0o17777 }]"),
+    9,
+    'components[0].places[0].mode: 0o17777 is not a file mode',
+    /0o755/,
+  ],
+  [
+    COMPONENT,
+    component("origins: [release('https://a/b')], places: [{ from: 'tool', to: 'usr/bin/', mode: '755' }]"),
+    9,
+    "components[0].places[0].mode: expected a number, got the string '755'",
+    undefined,
+  ],
+  [
+    COMPONENT,
+    "packaged('tool', version, debian(['tool'], { programs: ['tool'], data: ['/usr/share/tool/**'] }))",
+    9,
+    "components[0].origins[0].data[0]: '/usr/share/tool/**' begins with a slash",
+    /relative/,
+  ],
+  [
+    COMPONENT,
+    "packaged('tool', version, debian(['tool'], { programs: ['tool'], dlopen: ['usr/lib/{tripel}/x'] }))",
+    9,
+    "components[0].origins[0].dlopen[0]: '{tripel}' is not a known word",
+    "did you mean 'triplet'?",
+  ],
+  [COMPONENT, `${COMPONENT},\n    ${COMPONENT}`, 10, "components[1]: two components are called 'tool'", /another name/],
+  [
+    COMPONENT,
+    "binary('to ol', version, release('https://a/b'))",
+    9,
+    "components[0].name: 'to ol' is not a valid component name",
+    /letters/,
+  ],
+])('%s as %s', async (from, to, line, what, next) => {
+  const found = await faults(change(from, to));
+  const first = found.find(([, message]) =>
+    what.includes('\\') || what.startsWith('components\\') ? new RegExp(what).test(message) : message === what,
+  );
+  expect(first, JSON.stringify(found)).toBeDefined();
+  expect(first?.[0]).toBe(line);
+  if (next === undefined) expect(first?.[2]).toBeUndefined();
+  else expect(first?.[2]).toMatch(next);
+});
+
+test('all that is wrong is told at once, in the order of the lines', async () => {
+  const text = change(START, "starts: ['x']")
+    .replace("'newest'", "'newst'")
+    .replace('https://', '')
+    .replace("summary: 'a tool'", 'summary: []');
+  expect((await faults(text)).map(([line]) => line)).toEqual([6, 7, 9, 11]);
+});
+
+test('a folder with another name is told, and extensions that are not there', async () => {
+  await mkdir(join(dir, '../docker'), { recursive: true });
+  await writeFile(join(dir, '../docker/extension.ts'), '');
+  expect(await faults(change("name: 'tool'", "name: 'tools'"))).toEqual([
+    [5, "name: the extension is called 'tools', and its folder 'tool'", 'give both the same name'],
+  ]);
+});
+test('names of extensions in requires and conflicts are those of folders beside it', async () => {
+  await mkdir(join(dir, '../docker'), { recursive: true });
+  await writeFile(join(dir, '../docker/extension.ts'), '');
+  const text = change(START, "requires: ['docker'],\n  conflicts: ['doker']");
+  expect(await faults(text)).toEqual([[12, "conflicts[0]: there is no extension 'doker'", "did you mean 'docker'?"]]);
+});
+test('an extension that requires itself, or what it cannot be merged with, is told', async () => {
+  await mkdir(join(dir, '../docker'), { recursive: true });
+  await writeFile(join(dir, '../docker/extension.ts'), '');
+  expect(await faults(change(START, "requires: ['tool']"))).toMatchObject([
+    [11, "requires[0]: 'tool' is this extension itself", 'take it out'],
+  ]);
+});
+test('an extension that requires what it conflicts with is told', async () => {
+  await mkdir(join(dir, '../docker'), { recursive: true });
+  await writeFile(join(dir, '../docker/extension.ts'), '');
+  const text = change(START, "requires: ['docker'],\n  conflicts: ['docker']");
+  expect(await faults(text)).toMatchObject([[12, "conflicts[0]: 'docker' is under 'requires', too", 'take it out of one of them']]);
+});
+
+test('a function of components that fails is told with its own line', async () => {
+  const text = change(COMPONENT, `binary('tool', version.nothing.at, release('https://a/b'))`);
+  expect(await faults(text)).toMatchObject([[9, expect.stringContaining('components: the function fails: '), expect.any(String)]]);
+});
+
+test('every definition of the repository is right', async () => {
+  const all = await findExtensions(resolve(import.meta.dirname, '../../..'));
+  expect(all.length).toBeGreaterThan(0);
+  for (const one of all) await expect(loadDefinition(one), one).resolves.toBeDefined();
+});
