@@ -18,12 +18,12 @@ export interface DefinitionProblem {
 /** Messages carry what to do behind a line break: valibot knows one text for each issue. */
 export const message = (what: string, next?: string): string => (next === undefined ? what : `${what}\n${next}`);
 
-export function didYouMean(word: string, words: readonly string[]): string {
+function didYouMean(word: string, words: readonly string[]): string {
   const [found] = closest(word, words);
   return found === undefined ? `there are: ${words.join(', ')}` : `did you mean '${found}'?`;
 }
 
-export function typeName(value: unknown): string {
+function typeName(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'a list';
@@ -33,7 +33,7 @@ export function typeName(value: unknown): string {
 }
 export const expected = (what: string) => (issue: { readonly input: unknown }) => message(`expected ${what}, got ${typeName(issue.input)}`);
 
-export type Issue = v.BaseIssue<unknown>;
+type Issue = v.BaseIssue<unknown>;
 
 /** An object with exactly these keys. */
 export function shape(entries: v.ObjectEntries): v.GenericSchema {
@@ -81,7 +81,7 @@ export const like = (pattern: RegExp, what: string, next: string): v.GenericSche
 export const NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
 export const extensionName = like(NAME, 'a valid extension name', 'use lowercase letters, digits and single dashes');
 /** True when brackets and braces of a glob are closed. */
-export function isGlob(pattern: string): boolean {
+function isGlob(pattern: string): boolean {
   let braces = 0;
   let bracket = false;
   for (const char of pattern) {
