@@ -1,4 +1,4 @@
-import { testExtension } from '@flatcar/testing';
+import { expectOwnPluginsStay, testExtension } from '@flatcar/testing';
 
 testExtension(import.meta.dirname, {
   commands: [
@@ -9,4 +9,5 @@ testExtension(import.meta.dirname, {
     },
   ],
   paths: ['/opt/cni/bin/bridge', '/opt/cni/bin/vrf', '/etc/cni/net.d'],
+  also: expectOwnPluginsStay,
 });

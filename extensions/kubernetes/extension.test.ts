@@ -1,4 +1,4 @@
-import { testExtension, testUpstream } from '@flatcar/testing';
+import { expectOwnPluginsStay, testExtension, testUpstream } from '@flatcar/testing';
 import { runStaticPod } from './static-pod.ts';
 
 testExtension(import.meta.dirname, {
@@ -15,6 +15,7 @@ testExtension(import.meta.dirname, {
   ],
   units: ['kubelet.service', 'kubelet.path', 'kubernetes-sysctl.service'],
   paths: ['/opt/cni/bin/bridge', '/opt/cni/bin/vrf', '/etc/kubernetes/manifests', '/var/lib/kubelet/volume-plugins'],
+  also: expectOwnPluginsStay,
   machine: { beside: ['containerd'], whenBuilt: true, active: ['kubernetes-sysctl.service', 'kubelet.path'], also: runStaticPod },
 });
 

@@ -3,6 +3,7 @@ export { expect } from 'vitest';
 export { afterAll, afterEach, beforeAll, beforeEach, describe, machineTest, mergeTest, test } from './levels.ts';
 export { WITHOUT_VERITY, withHost, type Host } from './host.ts';
 export { buildImages, testExtension, versionPattern, type ExtensionTest } from './extension.ts';
+export { expectOwnPluginsStay } from './cni.ts';
 export { writeContainer, type TestContainer } from './oci.ts';
 export { imagePath, linkPath, withMachine, type Delivered, type Machine, type MachineOptions } from './machine/machine.ts';
 export { describeMachines, type MachineTest, type Selection } from './machine/extensions.ts';

@@ -15,7 +15,7 @@ export const layout: Readonly<Record<string, Rule>> = {
     checks: 'every path is below usr/ (of a confext: etc/)',
     reason:
       'a sysext may hold /usr only, a confext /etc only: /opt in a sysext makes all of /opt read-only, and anything else is not merged',
-    fix: 'put it below usr/ (of a confext: etc/) and link to it by tmpfiles (L+), or copy it by tmpfiles (C)',
+    fix: 'put it below usr/ (of a confext: etc/) and link to it by tmpfiles (L), or copy it by tmpfiles (C)',
     fixed: 'systemd merges nothing else',
     check: (context) => {
       const root = context.kind === 'sysext' ? 'usr' : 'etc';
