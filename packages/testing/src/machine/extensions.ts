@@ -25,6 +25,13 @@ export interface MachineTest {
   readonly active?: readonly string[];
   /** Bash scripts that must succeed soon after the boot, and what they say. */
   readonly answers?: readonly { readonly run: string; readonly says: RegExp }[];
+  /**
+   * Units that `systemctl reload` must work on: each stays the same main process, and `answers` hold afterwards as well. The unit must have a
+   * reload (`ExecReload=`), or this fails.
+   */
+  readonly reloads?: readonly string[];
+  /** Units, and a user that at least one of their processes runs as. */
+  readonly runsAs?: Readonly<Record<string, string>>;
   /** TCP ports on which something listens. */
   readonly ports?: readonly number[];
   /** Extensions that it needs beside it. */
@@ -87,6 +94,24 @@ export function groupsOf<T extends Grouped>(all: readonly T[]): T[][] {
   return groups;
 }
 
+/** Users that the processes of a unit run as. */
+async function usersOf(machine: Machine, unit: string): Promise<string[]> {
+  const group = `$(systemctl show --property=ControlGroup --value ${quote(unit)})`;
+  const users = await machine.run(
+    `for pid in $(cat "/sys/fs/cgroup${group}/cgroup.procs"); do stat --format=%U "/proc/$pid"; done | sort --unique`,
+  );
+  return users.split('\n');
+}
+
+/** Reloads a unit, which must have a reload, stay active and keep its main process. */
+async function reload(machine: Machine, unit: string): Promise<void> {
+  const mainPid = (): Promise<string> => machine.run(`systemctl show --property=MainPID --value ${quote(unit)}`);
+  const before = await mainPid();
+  await machine.run(`systemctl reload ${quote(unit)}`);
+  await machine.until(`systemctl is-active --quiet ${quote(unit)}`);
+  expect(await mainPid(), `main process of ${unit} after its reload`).toBe(before);
+}
+
 /** What every extension is looked at for: it is merged, its programs run, its units are active. */
 async function look(machine: Machine, { about, dir, name }: Tested): Promise<void> {
   const { kind = 'sysext', commands, machine: more = {} } = about;
@@ -103,7 +128,13 @@ async function look(machine: Machine, { about, dir, name }: Tested): Promise<voi
   for (const unit of more.active ?? [])
     await machine.until(`systemctl is-active ${quote(unit)} || { systemctl status --no-pager ${quote(unit)}; false; }`);
   for (const port of more.ports ?? []) await machine.until(`ss --tcp --listening --numeric --no-header 'sport = :${port}' | grep .`);
-  for (const { run, says } of more.answers ?? []) expect(await machine.until(run)).toMatch(says);
+  const expectAnswers = async (): Promise<void> => {
+    for (const { run, says } of more.answers ?? []) expect(await machine.until(run)).toMatch(says);
+  };
+  await expectAnswers();
+  for (const [unit, user] of Object.entries(more.runsAs ?? {})) expect(await usersOf(machine, unit), `users of ${unit}`).toContain(user);
+  for (const unit of more.reloads ?? []) await reload(machine, unit);
+  if (more.reloads !== undefined) await expectAnswers();
   await more.also?.(machine);
 }
 
