@@ -6,9 +6,12 @@ testExtension(import.meta.dirname, {
     { run: ['lldpd', '--version'], says: 'version' },
     { run: ['lldpcli', '--version'], says: 'version' },
   ],
-  units: ['lldpd.service'],
+  units: ['lldpd.service', 'lldpd-user.service'],
   machine: {
+    // Flags as Debian has them: this one is the name that neighbours are told.
+    files: { '/etc/default/lldpd': 'DAEMON_ARGS="-S described-by-the-test"\n' },
     active: ['lldpd.service'],
-    answers: [{ run: 'lldpcli show chassis', says: /SysName:/ }],
+    runsAs: { 'lldpd.service': '_lldpd' },
+    answers: [{ run: 'lldpcli show chassis', says: /SysName:[^]*SysDescr: +described-by-the-test/ }],
   },
 });
