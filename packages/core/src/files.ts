@@ -45,6 +45,11 @@ export async function replaceFile(path: string, make: (temporary: string) => Pro
   try {
     await make(temporary);
     await rename(temporary, path);
+  } catch (error) {
+    // What fails on an open file (a full disk, a limit) names none.
+    const failed = error as NodeJS.ErrnoException;
+    if (failed.syscall !== undefined && failed.path === undefined) failed.path = path;
+    throw error;
   } finally {
     // Left by a failure, and where both were one file already: then rename(2) does nothing.
     await rm(temporary, { recursive: true, force: true });

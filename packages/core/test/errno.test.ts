@@ -56,6 +56,21 @@ describe('system calls on files', () => {
     expect(asUserError(new Error('wrapped', { cause: error }))?.message).toBe(known?.message);
   });
 
+  test('a write that fails on an open file names the file', async () => {
+    // Limits are of a process; SIGXFSZ would end it before the write fails.
+    const script = `import { asUserError, writeAtomic } from '${import.meta.resolve('@flatcar/core')}';
+      await writeAtomic(process.argv[1], Buffer.alloc(100_000)).catch((error) => console.log(JSON.stringify(asUserError(error))));`;
+    const file = join(dir, 'large');
+    const said = await exec('sh', [
+      '-c',
+      'trap "" XFSZ; ulimit -f 8; exec "$0" --input-type=module --eval "$1" "$2"',
+      process.execPath,
+      script,
+      file,
+    ]);
+    expect(JSON.parse(said)).toMatchObject({ where: file, next: expect.stringContaining('ulimit -f') as string });
+  });
+
   test('our own defects and errors of the network are not taken for it', () => {
     expect(asUserError(new TypeError('x is undefined'))).toBeUndefined();
     expect(describeErrno(Object.assign(new Error(), { code: 'ERR_INVALID_ARG_TYPE' }))).toBeUndefined();

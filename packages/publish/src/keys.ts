@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import {
   assertKeyCanSign,
+  describeErrno,
   envOf,
   exec,
   makePublic,
@@ -227,6 +228,12 @@ export async function initKeys(dir: string): Promise<void> {
   });
   if (existing.length > 0)
     throw new UserError('this folder is not empty', { where: dir, next: 'name a new folder; to add a key: flatcar-ext keys rotate' });
+  await writeKeys(dir).catch((error: unknown) => {
+    throw describeErrno(error, dir) ?? error; // a failed write to an open file names no path
+  });
+}
+
+async function writeKeys(dir: string): Promise<void> {
   await makePrivateFolder(dir);
   for (const name of ['sums', 'update']) await makePrivateFolder(join(dir, name));
   await addSumsKey(dir, '1');

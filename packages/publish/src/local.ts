@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { chmod, link, mkdir, readdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import {
+  describeErrno,
   fsync,
   hashFile,
   makePublic,
@@ -61,7 +62,9 @@ export function localDestination(dir: string): Destination {
         // What is staged is not served yet.
         await mkdir(at(STAGING), { recursive: true, mode: 0o700 });
         await chmod(at(STAGING), 0o700);
-        const result = await fn(at(STAGING));
+        const result = await fn(at(STAGING)).catch((error: unknown) => {
+          throw describeErrno(error, root) ?? error; // a failed write to an open file names no path
+        });
         // Left only by a publish that failed or was killed, for the next to go on from.
         await rm(at(STAGING), { recursive: true, force: true });
         return result;

@@ -104,6 +104,14 @@ test('a tree has images, signed sums, sidecars, transfer files, the official lay
   expect(await readFile(join(transfer, 'latest.conf'))).toEqual(await readFile(join(transfer, 'latest.transfer')));
 });
 
+test('a write that fails while something is published names the place', async () => {
+  const failed = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', errno: -28, syscall: 'write' });
+  await expect(localDestination(tree).publish(() => Promise.reject(failed))).rejects.toMatchObject({
+    message: expect.stringContaining('no space left on the file system') as string,
+    where: tree,
+  });
+});
+
 test('what is published already is left alone, and the tree does not change', async () => {
   await into({ paths: [one()] });
   const before = await snapshot();
