@@ -124,7 +124,7 @@ function watch(): Watcher {
 
 /** Waits until it is true; polls, as there is nothing to listen to. */
 async function until(what: string, is: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 20_000; Date.now() < end;) {
+  for (const end = Date.now() + 120_000; Date.now() < end;) {
     if (await is()) return;
     await new Promise((done) => {
       setTimeout(done, 30);

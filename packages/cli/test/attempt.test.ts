@@ -33,7 +33,7 @@ async function pidsIn(file: string, count: number): Promise<number[]> {
   }
 }
 const gone = async (pids: readonly number[]): Promise<void> => {
-  await expect.poll(() => Promise.all(pids.map(isAlive)), { timeout: 15_000 }).toEqual(pids.map(() => false));
+  await expect.poll(() => Promise.all(pids.map(isAlive)), { timeout: 120_000 }).toEqual(pids.map(() => false));
 };
 
 test('what a program printed is given when it failed, without escape sequences', async () => {
@@ -49,10 +49,10 @@ test('a program that is over its limit is ended with all that it started, in oth
   const program = await script(
     `exec 2>/dev/null; trap '' TERM; (trap '' TERM; sleep 300) & echo $! >>${pids}; setsid sleep 300 & echo $! >>${pids}; echo $$ >>${pids}; echo working; while :; do sleep 1; done`,
   );
-  const { error } = await runProgram(program, [], forever, { limit: 1000 });
+  const { error } = await runProgram(program, [], forever, { limit: 5000 });
   expect(error).toMatch(/^working\nended after the limit of \d+ minutes$/);
   await gone(await pidsIn(pids, 3));
-}, 60_000);
+});
 
 test('a program that is cancelled is ended with all that it started', async () => {
   const pids = join(dir, 'cancel.pids');
@@ -63,7 +63,7 @@ test('a program that is cancelled is ended with all that it started', async () =
   cancel.abort(new Error('interrupted'));
   await expect(running).rejects.toThrow('interrupted');
   await gone(started);
-}, 60_000);
+});
 
 test('a child is given no key, token or secret', () => {
   const before = { ...process.env };

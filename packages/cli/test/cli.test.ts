@@ -274,7 +274,7 @@ describe('build', () => {
     answer = () => 'drip';
     const store = join(dir, `store ${signal}`);
     const { child, said } = buildYouki(`stopped ${signal}`, [], { FLATCAR_EXT_CACHE: store });
-    await expect.poll(() => asked.length, { timeout: 20_000 }).toBeGreaterThan(0);
+    await expect.poll(() => asked.length, { timeout: 120_000 }).toBeGreaterThan(0);
     await new Promise((done) => {
       setTimeout(done, 200);
     });

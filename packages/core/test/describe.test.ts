@@ -36,7 +36,7 @@ beforeAll(async () => {
   });
   ({ payloads } = built);
   expect(built.images).toEqual([]);
-}, 120_000);
+});
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 const requestOf = ({ upstream: version, arch, format, profile }: Payload): PayloadRequest => ({ version, arch, format, profile });
@@ -138,7 +138,7 @@ test('every pinned version of every extension can be described for both kinds of
           await describePayload(extension, { ...request, version, arch }, host).catch((error: unknown) => problems.push(String(error)));
   }
   expect([...new Set(problems)]).toEqual([]);
-}, 60_000);
+});
 
 describe('a record that is not one', () => {
   const text = (change: object): string => JSON.stringify({ ...payloads[0], file: 'a.squashfs', ...change });

@@ -43,6 +43,11 @@ const failure = (promise: Promise<unknown>): Promise<Error> =>
     },
     (error: unknown) => error as Error,
   );
+/** Runs `then` once so many bytes of the file that is being fetched have arrived, however slow this machine is. */
+function onceArrived(bytes: number, then: () => void): void {
+  const arrived = (): Promise<number> => stat(store.partial(sha256)).then(({ size }) => size, () => 0); // prettier-ignore
+  void vi.waitUntil(async () => (await arrived()) === bytes, { timeout: 60_000 }).finally(then);
+}
 /** Everything that the store holds besides locks. */
 async function kept(): Promise<string[]> {
   const all = await readdir(store.root, { recursive: true, withFileTypes: true });
@@ -122,9 +127,7 @@ test('a broken connection is resumed, and no byte is fetched twice', async () =>
     if (count > 1) return send(request, response, body);
     response.writeHead(200, { 'content-length': body.length });
     response.write(body.subarray(0, cut));
-    // Broken once all that was sent has arrived, however slow this machine is.
-    const arrived = (): Promise<number> => stat(store.partial(sha256)).then(({ size }) => size, () => 0); // prettier-ignore
-    void vi.waitUntil(async () => (await arrived()) === cut, { timeout: 30_000 }).finally(() => response.destroy());
+    onceArrived(cut, () => response.destroy());
   });
   expect(server?.asked).toEqual(['GET /file', `GET /file bytes=${cut}-`]);
 });
@@ -146,7 +149,8 @@ test('a server that lies about the range is found out by the digest', async () =
         return;
       }
       response.writeHead(200, { 'content-length': body.length });
-      response.write(body.subarray(0, 1000), () => setTimeout(() => response.destroy(), 50));
+      response.write(body.subarray(0, 1000));
+      onceArrived(1000, () => response.destroy());
     }),
   );
   expect(error.message).toContain('wrong digest');
@@ -276,7 +280,8 @@ test('a signal stops it, and what came is resumed the next time', async () => {
       (request, response, count) => {
         if (count > 1) return send(request, response, body);
         response.writeHead(200, { 'content-length': body.length });
-        response.write(body.subarray(0, half), () => setTimeout(() => stop.abort(), 100));
+        response.write(body.subarray(0, half));
+        onceArrived(half, () => stop.abort());
       },
       { signal: stop.signal },
     ),

@@ -9,7 +9,7 @@ import { goodSignatures, initKeys, loadKeys, localDestination, publish, readPubl
 import { buildDemo } from './helpers/demo.ts';
 
 // Each kill costs more than a second: CI does some, FLATCAR_EXT_KILLS=200 does as many as were asked for.
-const KILLS = Number(process.env['FLATCAR_EXT_KILLS'] ?? 12);
+const KILLS = Number(process.env['FLATCAR_EXT_KILLS'] || 12);
 const targets = selectTargets('portable,4593.2.5,4593.2.4,beta');
 let dir: string;
 let keysDir: string;
@@ -81,15 +81,18 @@ test(
   async () => {
     const whole = join(dir, 'whole');
     await cp(join(dir, 'base'), whole, { recursive: true, verbatimSymlinks: true });
-    const { killed: early, took } = await killedAfter(whole, 600_000);
-    expect(early).toBe(false);
+    const first = await killedAfter(whole, 600_000);
+    expect(first.killed).toBe(false);
+    let longest = first.took;
     expect(await checkTree(whole)).toEqual(new Set(['1.0.0', '1.0.1']));
     let killed = 0;
     let changed = 0;
     for (let round = 0; round < KILLS; round += 1) {
       const tree = join(dir, `tree-${round}`);
       await cp(join(dir, 'base'), tree, { recursive: true, verbatimSymlinks: true });
-      if ((await killedAfter(tree, Math.random() * took)).killed) killed += 1;
+      const run = await killedAfter(tree, Math.random() * longest);
+      if (run.killed) killed += 1;
+      else longest = Math.min(longest, run.took); // the first may have run while the machine was busy
       const versions = await checkTree(tree);
       expect(versions.has('1.0.0')).toBe(true);
       if (versions.has('1.0.1')) changed += 1;

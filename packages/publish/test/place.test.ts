@@ -105,7 +105,7 @@ async function run(...args: string[]): Promise<Ran> {
     reject: false,
     cwd: dir,
     env: { ...AWS, GITHUB_ACTIONS: '' },
-    timeout: 50_000,
+    timeout: 150_000,
   });
   expect(await readdir(dir), cwd).toEqual(['keys']);
   return { code: exitCode, err: stderr };
