@@ -184,11 +184,15 @@ export function sizesTable(rows: readonly (readonly string[])[]): string {
   return `${SIZES_BEGIN}\n## Sizes\n\n${markdownTable(['image', 'target', 'architecture', 'size'], rows)}\n${SIZES_END}`;
 }
 
+/** A summary as a sentence: a program's name at its beginning stays as the program is called. */
+const asSentence = (name: string, summary: string): string =>
+  `${summary.startsWith(name) ? summary.slice(0, 1) : (summary[0]?.toUpperCase() ?? '')}${summary.slice(1)}.`;
+
 /** The README of an extension as it must be: the generated part renewed, all else as people wrote it. */
 export async function readmeText(loaded: LoadedExtension, before: string | undefined, sizes?: string): Promise<string> {
   const { name, summary } = loaded.extension;
   const block = await generated(loaded, sizes ?? between(before ?? '', SIZES_BEGIN, SIZES_END));
-  if (before === undefined) return `# ${name}\n\n${summary[0]?.toUpperCase()}${summary.slice(1)}.\n\n${block}\n`;
+  if (before === undefined) return `# ${name}\n\n${asSentence(name, summary)}\n\n${block}\n`;
   const old = between(before, BEGIN, END);
   if (old !== '') return before.replace(old, () => block);
   if (before.includes(BEGIN) || before.includes(END))

@@ -53,14 +53,44 @@ export function userGoEnv(env: Environment = process.env): Record<string, string
   return { ...Object.fromEntries(settings), GOTOOLCHAIN: 'local', GOFLAGS: '-modcacherw', GOWORK: 'off', GO111MODULE: 'on' };
 }
 
-/** Tells a proxy that cannot be reached from everything else that can go wrong in a download. */
-function asDownloadError(error: unknown, where: string): unknown {
-  if (!/dial tcp|no such host|i\/o timeout|TLS handshake|connection refused|server misbehaving/.test(messageOf(error))) return error;
-  return new UnreachableError('the Go module proxy cannot be reached', {
-    where,
-    next: 'check the network, or set GOPROXY to a proxy that can be reached',
-    cause: error,
-  });
+/**
+ * What `go` says of a module, in plain words: a proxy that cannot be reached, a module that is not there, a version that it does not have.
+ * Everything else stays as it is. `where` is what was asked for.
+ */
+export function plainGoError(error: unknown, where: string): unknown {
+  const said = messageOf(error);
+  if (/dial tcp|no such host|i\/o timeout|TLS handshake|connection refused|server misbehaving/.test(said))
+    return new UnreachableError('the Go module proxy cannot be reached', {
+      where,
+      next: 'check the network, or set GOPROXY to a proxy that can be reached',
+      cause: error,
+    });
+  const [, module, version] = /([\w.~-]+(?:\/[\w.~-]+)*)@(v\d[\w.+-]*)/.exec(where) ?? [];
+  const named =
+    module ??
+    where
+      .split(/\s/)
+      .findLast((word) => word.includes('@') || word.includes('/'))
+      ?.replace(/@.*$/, '') ??
+    where;
+  const about = (what: string, next: string): UserError => new UserError(what, { where, next, cause: error });
+  if (/malformed module path|missing dot in first path element/.test(said))
+    return about(
+      `'${named}' is not a valid Go module`,
+      'name the path of its go.mod, such as github.com/OWNER/REPO or github.com/OWNER/REPO/v2',
+    );
+  if (
+    /unknown revision|invalid version|no matching versions|404 Not Found|410 Gone|not found|no such file|400 Bad Request|403 Forbidden|not available/i.test(
+      said,
+    )
+  )
+    return version === undefined
+      ? about(
+          `the Go module proxy has no module '${named}'`,
+          'check its path (that of its go.mod, with /v2 and so on from major 2 on), and the proxy (GOPROXY)',
+        )
+      : about(`the Go module proxy has no ${named} ${version}`, `list its versions: go list -m -versions ${named}`);
+  return error;
 }
 
 /** What go says of a module that it cannot download, without its JSON. */
@@ -104,7 +134,7 @@ async function installToolchain(
           cwd: temp,
           env: { ...env, GOMODCACHE: join(temp, 'mod'), GOFLAGS: '-modcacherw' },
         }).catch((error: unknown) => {
-          throw asDownloadError(error, module);
+          throw plainGoError(error, module);
         });
         zip = (await store.keep((JSON.parse(said) as { Zip: string }).Zip, sha256)).path;
       }
@@ -154,7 +184,7 @@ export async function openGo(store: Store, tools: Tools, report: Report): Promis
     record,
     online: (args, options) =>
       online(args, options).catch((error: unknown) => {
-        throw asDownloadError(error, args.join(' '));
+        throw plainGoError(error, args.join(' '));
       }),
     offline: run({ GOPROXY: 'off', GOSUMDB: 'off' }),
   };

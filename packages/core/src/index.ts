@@ -33,11 +33,23 @@ export {
 } from './files.ts';
 export { cacheRoot, digestOf, openStore, type Store, type StoreStats } from './store.ts';
 export { AnswerError, dispatcher, fetchBlob, fetchNew, mirrored, retryAfter, UnreachableError, type FetchOptions } from './fetch.ts';
-export { goProgram, goSumDigest, mainPackages, openGo, pinGo, programName, userGoEnv, wrapperDir, type GoCommand } from './gomodule.ts';
+export {
+  goProgram,
+  goSumDigest,
+  mainPackages,
+  openGo,
+  pinGo,
+  plainGoError,
+  programName,
+  userGoEnv,
+  wrapperDir,
+  type GoCommand,
+} from './gomodule.ts';
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';
 export { fillWords, releaseWords } from './origins/release.ts';
 export { archiveKind, unpack } from './unpack.ts';
-export { isLicense } from './copyright.ts';
+export { isLicense, licenseNames, readCopyright } from './copyright.ts';
+export { HOST_PROGRAMS, HOST_USERS } from './rules/host.ts';
 export {
   compareDebianVersions,
   DEBIAN_KEYRING,

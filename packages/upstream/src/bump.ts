@@ -16,6 +16,7 @@ import { branchOf, branchParts, findOutdated } from './outdated.ts';
 import type { PackageChange } from './newer-packages.ts';
 import { pinVersion, type PinResult } from './pin.ts';
 import { pruneLock } from './prune.ts';
+import { assertOffered } from './versions.ts';
 
 /** One version of an extension that is to be pinned. */
 export interface Bump {
@@ -46,8 +47,10 @@ export interface BumpResult extends Bump {
   readonly proofs: readonly ProofChange[];
   /** As the changelog has it. */
   readonly changes: readonly string[];
-  /** Files and folders that changed. */
+  /** Files and folders that changed, or are new. */
   readonly written: readonly string[];
+  /** Folders that nothing asks for any more. */
+  readonly removed: readonly string[];
 }
 
 /** What is to be bumped in an extension, and which of its versions stay. Throws when upstream cannot be asked. */
@@ -86,8 +89,12 @@ export async function findBumps(loaded: LoadedExtension, context: UpstreamContex
   return { bumps, keep };
 }
 
-/** The bump to a version that somebody named. */
-export function bumpTo(loaded: LoadedExtension, version: string): { bumps: Bump[]; keep: string[] } {
+/** The bump to a version that somebody named. Throws where upstream does not offer it. */
+export async function bumpTo(
+  loaded: LoadedExtension,
+  version: string,
+  context: UpstreamContext,
+): Promise<{ bumps: Bump[]; keep: string[] }> {
   const { extension, pins } = loaded;
   if (!PLAIN_VERSION.test(version))
     throw new UserError(`'${version}' is no version to ship`, { next: 'write it without v; pre-releases are not shipped' });
@@ -97,6 +104,8 @@ export function bumpTo(loaded: LoadedExtension, version: string): { bumps: Bump[
       where: join(loaded.dir, 'pins.json'),
       next: `flatcar-ext pin ${extension.name}@${version} --revision pins it again`,
     });
+  const { name } = extension;
+  await assertOffered(extension.versions, version, { name, next: (newest) => `flatcar-ext bump ${name}@${newest}` }, context);
   const parts = branchParts(extension.versions.keep);
   const from = pinned.find((one) => branchOf(one, parts) === branchOf(version, parts));
   return {
@@ -182,7 +191,15 @@ export async function applyBump(
   const dropped = options.keepOld
     ? []
     : Object.keys(after.pins).filter((version) => version !== bump.version && !options.keep.includes(version));
-  const pruned = options.keepOld ? [] : await pruneLock(after, dropped);
+  const pruned = options.keepOld ? { written: [], removed: [] } : await pruneLock(after, dropped);
   after = await loadExtension(dir); // what is left must be whole
-  return { ...bump, pinned, proofs: proven, dropped, changes, written: [...new Set([...pinned.written, ...pruned, changelog])] };
+  return {
+    ...bump,
+    pinned,
+    proofs: proven,
+    dropped,
+    changes,
+    written: [...new Set([...pinned.written, ...pruned.written, changelog])],
+    removed: pruned.removed,
+  };
 }

@@ -30,6 +30,8 @@ export interface OutdatedError {
   readonly extension: string;
   readonly of: string;
   readonly source: string;
+  /** The newest version that is pinned of it, for `version`. */
+  readonly current?: string;
   readonly error: string;
   /** File and line of the definition that names the source. */
   readonly place: string;
@@ -157,6 +159,7 @@ export async function findOutdated(extensions: readonly LoadedExtension[], conte
         extension,
         of,
         source: sourceOf(source),
+        current: of === 'version' ? newestFirst(Object.keys(loaded.pins))[0] : undefined,
         error: messageOf(reason),
         place: await placeOf(loaded, of, source),
         ...(where === undefined ? {} : { where }),

@@ -49,8 +49,8 @@ export async function findUnused(loaded: LoadedExtension): Promise<Unused> {
   };
 }
 
-/** Takes versions out of an extension's lock, and everything that nothing asks for then; gives the files and folders that changed. */
-export async function pruneLock(loaded: LoadedExtension, versions: readonly string[]): Promise<string[]> {
+/** Takes versions out of an extension's lock, and everything that nothing asks for then; gives the files that changed, and the folders that are gone. */
+export async function pruneLock(loaded: LoadedExtension, versions: readonly string[]): Promise<{ written: string[]; removed: string[] }> {
   const { dir } = loaded;
   const file = join(dir, 'pins.json');
   const text = await readFile(file, 'utf8');
@@ -61,14 +61,9 @@ export async function pruneLock(loaded: LoadedExtension, versions: readonly stri
   for (const { version, locator } of unused.bytes) delete json[version]?.bytes[locator];
   for (const { version, component } of unused.licenses) delete json[version]?.licenses[component];
   const after = `${JSON.stringify(json, undefined, 2)}\n`;
-  const changed: string[] = [];
-  if (after !== text) {
-    await writeAtomic(file, after);
-    changed.push(file);
-  }
+  if (after !== text) await writeAtomic(file, after);
   for (const folder of unused.wrappers) {
     await rm(folder, { recursive: true, force: true });
-    changed.push(folder);
     // Folders above it that are empty now go too, up to the extension.
     for (let up = dirname(folder); up !== dir && up.startsWith(dir); up = dirname(up)) {
       const isEmpty = (await Array.fromAsync(glob('*', { cwd: up }))).length === 0;
@@ -76,5 +71,5 @@ export async function pruneLock(loaded: LoadedExtension, versions: readonly stri
       await rm(up, { recursive: true });
     }
   }
-  return changed;
+  return { written: after === text ? [] : [file], removed: [...unused.wrappers] };
 }

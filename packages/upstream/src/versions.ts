@@ -1,11 +1,14 @@
 import { join } from 'node:path';
 import {
+  AnswerError,
   exec,
   keep,
   networkEnv,
   newestFirst,
   PLAIN_VERSION,
   upstreamVersion,
+  plainGoError,
+  UnreachableError,
   UserError,
   type VersionSource,
   userGoEnv,
@@ -103,7 +106,9 @@ async function goList(query: string, args: readonly string[], { store, tools, si
       GOMODCACHE: join(store.root, 'go', 'mod'),
     },
     next: 'check the module in the definition, and the proxy (GOPROXY)',
-    ...(signal === undefined ? {} : { signal }),
+    signal,
+  }).catch((error: unknown) => {
+    throw plainGoError(error, query);
   });
   return JSON.parse(said) as GoModule;
 }
@@ -190,6 +195,54 @@ async function listAll(source: VersionSource, context: UpstreamContext): Promise
  */
 export async function listVersions(source: VersionSource, context: UpstreamContext): Promise<string[]> {
   return newestFirst([...new Set((await listAll(source, context)).map(({ version }) => version))]);
+}
+
+/** Sources that list every version that can be pinned. */
+const COMPLETE: ReadonlySet<VersionSource['kind']> = new Set(['github', 'gitlab', 'page', 'go', 'crates', 'debian']);
+
+/**
+ * Throws where upstream does not offer a version that somebody named: before anything is built or downloaded. Where upstream cannot be asked,
+ * or lists only some versions, nothing is known yet. `next` is what to do, by the newest version.
+ */
+export async function assertOffered(
+  source: VersionSource,
+  version: string,
+  about: { readonly name: string; readonly next: (newest: string) => string },
+  context: UpstreamContext,
+): Promise<void> {
+  if (!COMPLETE.has(source.kind)) return;
+  const versions = await listVersions(source, context).catch((error: unknown) => {
+    if (error instanceof UnreachableError || error instanceof AnswerError) return undefined;
+    throw error;
+  });
+  const [newest] = versions ?? [];
+  if (versions === undefined || newest === undefined || versions.includes(version)) return;
+  throw new UserError(`${about.name} has no ${version}; the newest is ${newest}`, {
+    where: `${source.kind} ${source.at}`,
+    next: about.next(newest),
+  });
+}
+
+/**
+ * The newest major of a Go module that has a path of its own (Go Modules Reference, Major version suffixes): `helm.sh/helm` ends with 2.17.0,
+ * and `helm.sh/helm/v4` goes on. Undefined where there is none behind `newest`.
+ */
+export async function newerMajor(
+  module: string,
+  newest: string,
+  context: UpstreamContext,
+): Promise<{ module: string; version: string } | undefined> {
+  const [, base = module, own = '1'] = /^(.*)\/v(\d+)$/.exec(module) ?? [];
+  let found: { module: string; version: string } | undefined;
+  for (let major = Math.max(Number(own), Number(newest.split('.')[0])) + 1; ; major += 1) {
+    const at = `${base}/v${major}`;
+    const [version] = await listVersions({ kind: 'go', at, keep: 'newest' }, context).catch((error: unknown) => {
+      if (error instanceof UserError) return [];
+      throw error;
+    });
+    if (version === undefined) return found;
+    found = { module: at, version };
+  }
 }
 
 /** When a version came out, as an ISO date; undefined where upstream's list does not say. */

@@ -236,7 +236,7 @@ describe('bump', () => {
   });
   test('a version that somebody names takes the place of its branch only', async () => {
     serve('1.2.9', '1.2.3');
-    const { bumps, keep } = bumpTo(await loadExtension(dir), '1.2.9');
+    const { bumps, keep } = await bumpTo(await loadExtension(dir), '1.2.9', world.context());
     const [bump] = bumps;
     if (bump === undefined) throw new Error('no bump');
     const result = await applyBump(dir, bump, { keep, keepOld: false }, world.context());
@@ -251,12 +251,21 @@ describe('bump', () => {
     await expect(applyBump(dir, bump, { keep, keepOld: false }, world.context())).rejects.toThrow(/hash/);
     expect(await pinned()).toEqual(['1.2.3']);
   });
+  test('a version that upstream does not have is told with the newest; where nobody can be asked it is left to pinning', async () => {
+    serve('1.2.9', '1.2.3');
+    await expect(bumpTo(await loadExtension(dir), '9.9.9', world.context())).rejects.toMatchObject({
+      message: 'tool has no 9.9.9; the newest is 1.2.9',
+      next: 'flatcar-ext bump tool@1.2.9',
+    });
+    world.served.delete(`${API}/releases?per_page=100`);
+    expect((await bumpTo(await loadExtension(dir), '9.9.9', world.context())).bumps).toHaveLength(1);
+  });
   test.each([
     ['1.2.3', /pinned already/],
     ['v1.3', /no version to ship/],
   ])('%s cannot be bumped to', async (version, message) => {
     const loaded = await loadExtension(dir);
-    expect(() => bumpTo(loaded, version)).toThrow(message);
+    await expect(bumpTo(loaded, version, world.context())).rejects.toThrow(message);
   });
   test('what nothing asks for is found and taken out', async () => {
     const file = join(dir, 'pins.json');

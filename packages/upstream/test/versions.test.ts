@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { UnreachableError, UserError, type VersionSource } from '@flatcar/core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { findOutdated } from '../src/outdated.ts';
-import { keptVersions, listVersions } from '../src/versions.ts';
+import { keptVersions, listVersions, newerMajor } from '../src/versions.ts';
 import { extensionOf, openWorld, type Answer, type World } from './world.ts';
 
 let world: World;
@@ -191,7 +191,20 @@ describe('other sources', () => {
     vi.stubEnv('GOPROXY', `file://${join(world.dir, 'proxy')}`);
     vi.stubEnv('GOSUMDB', 'off');
     expect(await list({ kind: 'go', at: 'example.org/tool' })).toEqual(['1.10.0', '1.2.0']);
-    await expect(list({ kind: 'go', at: 'example.org/absent' })).rejects.toThrow(/go failed/);
+    await expect(list({ kind: 'go', at: 'example.org/absent' })).rejects.toMatchObject({
+      message: "the Go module proxy has no module 'example.org/absent'",
+      next: expect.stringContaining('/v2'),
+    });
+    await expect(list({ kind: 'go', at: 'absent' })).rejects.toThrow("'absent' is not a valid Go module");
+    // Major versions from 2 on have paths of their own; one may be left out.
+    expect(await newerMajor('example.org/tool', '1.10.0', world.context())).toBeUndefined();
+    const major = join(world.dir, 'proxy/example.org/tool/v2/@v');
+    await mkdir(major, { recursive: true });
+    await writeFile(join(major, 'list'), 'v2.4.1\n');
+    await writeFile(join(major, 'v2.4.1.info'), JSON.stringify({ Version: 'v2.4.1', Time: '2026-01-01T00:00:00Z' }));
+    await writeFile(join(major, 'v2.4.1.mod'), 'module example.org/tool/v2\n');
+    expect(await newerMajor('example.org/tool', '1.10.0', world.context())).toEqual({ module: 'example.org/tool/v2', version: '2.4.1' });
+    expect(await newerMajor('example.org/tool/v2', '2.4.1', world.context())).toBeUndefined();
   });
   test('a source by date offers none', async () => {
     expect(await list({ kind: 'date', at: '' })).toEqual([]);

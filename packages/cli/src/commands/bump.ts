@@ -1,6 +1,7 @@
 import { copyFile, mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import {
+  channelHead,
   findExtensions,
   hostArch,
   imageVersion,
@@ -40,10 +41,12 @@ type Done = (Bump | BumpResult) & {
 async function imageOf(dir: string, version: string, to: string, context: UpstreamContext, report: Report): Promise<string> {
   const { buildExtension, sidecarPaths } = await import('@flatcar/core');
   return context.store.withTemp(async (temp) => {
-    const { images } = await buildExtension(await loadExtension(dir), {
+    const loaded = await loadExtension(dir);
+    const { images } = await buildExtension(loaded, {
       version,
       arch: hostArch(),
-      targets: ['portable'],
+      // What runs on a release's own libraries has no portable image.
+      targets: [loaded.extension.bound ? channelHead('stable') : 'portable'],
       profile: 'fast',
       origin: 'auto',
       out: temp,
@@ -74,7 +77,7 @@ async function find(
   const dir = dirs.find((one) => basename(one) === name);
   if (dir === undefined) throw unknownExtension(name, dirs);
   const loaded = await loadExtension(dir);
-  return { dir, ...(version === undefined ? await findBumps(loaded, context) : bumpTo(loaded, version)) };
+  return { dir, ...(version === undefined ? await findBumps(loaded, context) : await bumpTo(loaded, version, context)) };
 }
 
 /** Applies one bump, with the image before and after it side by side. */
@@ -99,10 +102,13 @@ async function bumpOne(
         return undefined;
       });
     }
-    const result = await applyBump(dir, bump, { keep, keepOld: flags.keepOld === true }, context);
-    await writeReadme(dir);
-    await writeRootReadme(REPOSITORY);
-    if (before === undefined) return { ...result, ...(noDifference === undefined ? {} : { noDifference }) };
+    const bumped = await applyBump(dir, bump, { keep, keepOld: flags.keepOld === true }, context);
+    const readmes = [
+      ...((await writeReadme(dir)) ? [join(dir, 'README.md')] : []),
+      ...((await writeRootReadme(REPOSITORY)) ? [join(REPOSITORY, 'README.md')] : []),
+    ];
+    const result = { ...bumped, written: [...bumped.written, ...readmes] };
+    if (before === undefined) return { ...result, noDifference };
     try {
       const { differenceOf } = await import('../difference.ts');
       return { ...result, difference: await differenceOf(before, await imageOf(dir, bump.version, join(temp, 'after'), context, report)) };
@@ -113,24 +119,39 @@ async function bumpOne(
   });
 }
 
+/** What a person does with bumps that were made. */
+function nextSteps(done: readonly Done[]): string[] {
+  const names = [...new Set(done.flatMap((one) => ('pinned' in one ? [one.extension] : [])))];
+  if (names.length === 0) return [];
+  const folders = names.map((name) => `extensions/${name}`);
+  return [
+    [
+      'Next:',
+      `  flatcar-ext build ${names.join(' ')} --arch x86-64,arm64`,
+      `  npx vitest run --project merge ${folders.join(' ')}      merges ${names.length === 1 ? 'it' : 'them'} (needs root)`,
+      `  git add ${folders.join(' ')} README.md && git commit`,
+    ].join('\n'),
+  ];
+}
+
 function text(done: readonly Done[], isAll: boolean): string {
   if (done.length === 0) return isAll ? 'everything is up to date' : 'of those that could be asked nothing is outdated';
-  return done
-    .map((one) => {
-      if (!('pinned' in one)) return `${one.extension} ${one.from ?? '(new branch)'} → ${[one.from === one.version ? 'a revision' : one.version, ...Object.entries(one.coupled).map((pair) => pair.join(' ')), ...(one.packages ?? []).map(({ name, to }) => `${name} ${to}`)].join(', ')}`; // prettier-ignore
-      const { pinned, changes, dropped, written, difference, noDifference } = one;
-      const rows = pinned.lines.map(({ component, change, locator, proof }) => [component, change, locator, proof]);
-      return [
-        `${one.extension} ${one.from ?? '(new branch)'} → ${imageVersion(one.version, pinned.revision)}`,
-        ...changes.map((change) => `  ${change}`),
-        table([['component', 'pin', 'what', 'checked by'], ...rows]),
-        ...(dropped.length === 0 ? [] : [`not kept any more: ${dropped.join(', ')}`]),
-        ...written.map((file) => `wrote ${file.replace(`${REPOSITORY}/`, '')}`),
-        '',
-        difference === undefined ? `what changes in the image: not shown (${noDifference ?? ''})` : differenceText(difference),
-      ].join('\n');
-    })
-    .join('\n\n');
+  const shown = done.map((one) => {
+    if (!('pinned' in one)) return `${one.extension} ${one.from ?? '(new branch)'} → ${[one.from === one.version ? 'a revision' : one.version, ...Object.entries(one.coupled).map((pair) => pair.join(' ')), ...(one.packages ?? []).map(({ name, to }) => `${name} ${to}`)].join(', ')}`; // prettier-ignore
+    const { pinned, changes, dropped, written, removed, difference, noDifference } = one;
+    const rows = pinned.lines.map(({ component, change, locator, proof }) => [component, change, locator, proof]);
+    return [
+      `${one.extension} ${one.from ?? '(new branch)'} → ${imageVersion(one.version, pinned.revision)}`,
+      ...changes.map((change) => `  ${change}`),
+      table([['component', 'pin', 'what', 'checked by'], ...rows]),
+      ...(dropped.length === 0 ? [] : [`not kept any more: ${dropped.join(', ')}`]),
+      ...written.map((file) => `wrote ${file.replace(`${REPOSITORY}/`, '')}`),
+      ...removed.map((folder) => `deleted ${folder.replace(`${REPOSITORY}/`, '')}`),
+      '',
+      difference === undefined ? `what changes in the image: not shown (${noDifference ?? ''})` : differenceText(difference),
+    ].join('\n');
+  });
+  return [...shown, ...nextSteps(done)].join('\n\n');
 }
 
 /** `bump`: newer versions, pinned. */

@@ -22,7 +22,8 @@ function age(released: string | undefined): string {
   return `${days} day${days === 1 ? '' : 's'}`;
 }
 
-function text({ rows }: Outdated): string {
+/** The table of `outdated`: what could not be asked has its row, too. */
+export function outdatedText({ rows, errors }: Outdated): string {
   // Packages that are current would be a line for each version.
   const shown = rows.filter(({ packages, outdated }) => packages === undefined || outdated);
   const lines = shown.map(({ extension, of, lead, current, newest, outdated, released, packages, source }) => [
@@ -34,7 +35,17 @@ function text({ rows }: Outdated): string {
     outdated ? 'outdated' : '',
     packages === undefined ? source : `${source}: ${packages.map(({ name, to }) => `${name} ${to}`).join(', ')}`,
   ]);
-  return table([['extension', 'part', 'current', 'newest', 'age', 'state', 'source'], ...lines]);
+  const unknown = errors.map(({ extension, of, current, source }) => [
+    extension,
+    of === 'version' ? '' : of,
+    current ?? '-',
+    '?',
+    '-',
+    'not reached',
+    source,
+  ]);
+  const all = [...lines, ...unknown].toSorted(([a = ''], [b = '']) => (a < b ? -1 : a > b ? 1 : 0));
+  return table([['extension', 'part', 'current', 'newest', 'age', 'state', 'source'], ...all]);
 }
 
 /** `outdated`: what is pinned against what upstream offers. */
@@ -55,7 +66,7 @@ export function addOutdated(root: Command, signal: AbortSignal): void {
       const { report, done } = await reporter();
       const outdated = await findOutdated(extensions, await upstreamContext(report, signal, flags.mirror));
       done();
-      show(outdated, flags.json, text);
+      show(outdated, flags.json, outdatedText);
       if (outdated.errors.length === 0) return;
       const failures = outdated.errors.map(({ place, source, error, next }) => ({
         error,

@@ -25,8 +25,21 @@ export function cargoLocator(origin: CargoOrigin, component: Component): string 
   return isLocal(origin) ? undefined : `cargo:${origin.crate}@${component.version}`;
 }
 
-/** Tells a registry that cannot be reached from everything else that can go wrong in a download. */
+/** Tells a registry that cannot be reached, and a crate that is not there, from everything else that can go wrong in a download. */
 function asDownloadError(error: unknown, where: string): unknown {
+  const [, missing = ''] = /could not find `([^`]+)` in registry/.exec(messageOf(error)) ?? [];
+  if (missing !== '') {
+    const [crate = '', version] = missing.split('@');
+    return new UserError(
+      version === undefined ? `the crates registry has no crate '${crate}'` : `the crates registry has no ${crate} ${version}`,
+      {
+        where,
+        next:
+          version === undefined ? 'check its name (https://crates.io)' : `check its versions (https://crates.io/crates/${crate}/versions)`,
+        cause: error,
+      },
+    );
+  }
   if (!/Could not resolve host|Couldn't connect|Failed to connect|Timeout was reached|spurious network error/i.test(messageOf(error)))
     return error;
   return new UnreachableError('the crates registry cannot be reached', {
