@@ -1,4 +1,4 @@
-import { access, chmod, glob, readFile, stat } from 'node:fs/promises';
+import { chmod, glob, readFile, stat } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import {
   ARCHES,
@@ -131,13 +131,14 @@ async function texts(loaded: LoadedExtension): Promise<SourceFinding[]> {
   const before = await readFile(file, 'utf8').catch(() => undefined);
   const after = await readmeText(loaded, before);
   const line = before === undefined ? 1 : lineOf(before, [before.split('\n').find((one, index) => one !== after.split('\n')[index]) ?? '']);
-  const hasTest = await access(join(dir, 'extension.test.ts')).then(
-    () => true,
-    () => false,
-  );
+  const { NOT_TRIED } = await import('@flatcar/upstream');
+  const testFile = join(dir, 'extension.test.ts');
+  const test = await readFile(testFile, 'utf8').catch(() => undefined);
+  const open = (test ?? '').split('\n').flatMap((text, index) => (text.includes(`/${NOT_TRIED}/`) ? [index + 1] : []));
   return [
     ...(before === after ? [] : [found('readme', 'is not current', `${file}:${line}`, () => writeReadme(dir))]),
-    ...(hasTest ? [] : [found('no-test', `${basename(dir)} has no test`, join(dir, 'extension.test.ts'))]),
+    ...(test === undefined ? [found('no-test', `${basename(dir)} has no test`, testFile)] : []),
+    ...open.map((number) => found('not-tried', 'what the program says was not tried', `${testFile}:${number}`)),
   ];
 }
 

@@ -9,7 +9,7 @@ import { promisify, stripVTControlCharacters } from 'node:util';
 import { ARCHES, openStore, openToolchains, openTools, readToolPins, type Arch } from '@flatcar/core';
 import { scaffold, type Plan, type Probe } from '@flatcar/upstream';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { probe } from '../src/new/probe.ts';
+import { probe, versionSaid } from '../src/new/probe.ts';
 
 const root = resolve(import.meta.dirname, '../../..');
 const run = promisify(execFile);
@@ -233,6 +233,94 @@ describe('on a terminal', { timeout: 240_000 }, () => {
   });
 });
 
+describe('without a terminal', { timeout: 240_000 }, () => {
+  /** Runs the command of the copy. */
+  const flatcarExt = async (...args: readonly string[]): Promise<{ code: number; out: string; err: string }> =>
+    run(process.execPath, [join(copy, 'packages/cli/src/main.ts'), ...args], { env, cwd: copy }).then(
+      ({ stdout, stderr }) => ({ code: 0, out: stdout, err: stderr }),
+      ({ code, stdout, stderr }: { code: number; stdout: string; stderr: string }) => ({ code, out: stdout, err: stderr }),
+    );
+  const text = (path: string): Promise<string> => readFile(join(copy, path), 'utf8');
+  const TOOL = ['--url', 'https://example.org/tool-1.2.3-linux-amd64', '--version', '1.2.3', '--license', 'MIT', '--summary', 'a tool'];
+
+  test('what was not built has a test that fails until it is filled in, and lint names the line', async () => {
+    const { code, out } = await flatcarExt('new', 'tool', ...TOOL, '--no-build');
+    expect({ code, out }).toMatchObject({ code: 0, out: expect.stringContaining('which fails until then') });
+    expect(await text('extensions/tool/extension.test.ts')).toContain("{ run: ['tool', '--version'], says: /NOT TRIED/ }");
+    const linted = await flatcarExt('lint', 'tool');
+    expect(linted.code).toBe(1);
+    expect(`${linted.out}${linted.err}`).toMatch(/not-tried[\s\S]*extensions\/tool\/extension\.test\.ts:4/);
+  });
+
+  test('what cannot be built is kept, and the errors name files that are there and how to go on', async () => {
+    const { code, err } = await flatcarExt('new', 'tool', ...TOOL, '--unit', '/usr/bin/other --daemon');
+    expect({ code, err }).toMatchObject({ code: 1, err: expect.stringContaining('tool was written, and could not be built or tried') });
+    const named = [...err.matchAll(/^ +at: (\S+?)(?::\d+)?$/gm)].map(([, path = '']) => path);
+    expect(named).toContain(join(copy, 'extensions/tool/files/usr/lib/systemd/system/tool.service'));
+    for (const path of named) await access(path);
+    expect(err).toContain('do: correct it and run flatcar-ext build tool, or remove it');
+    expect(await text('package-lock.json')).toContain('"extensions/tool": {');
+    expect(await text('extensions/tool/extension.test.ts')).toContain('/NOT TRIED/');
+  });
+
+  test('a licence that SPDX does not have is refused before anything is asked for', async () => {
+    served.clear();
+    const { code, err } = await flatcarExt('new', 'tool', ...TOOL, '--license', 'GPL-9');
+    expect({ code, err }).toMatchObject({ code: 2, err: expect.stringContaining("'GPL-9' is not a valid SPDX expression") });
+  });
+
+  test('an extension of own files: a folder as the image has it, with all that npm and lint ask for', async () => {
+    const tree = await mkdtemp(join(tmpdir(), 'new-tree-'));
+    try {
+      await mkdir(join(tree, 'usr/bin'), { recursive: true });
+      await mkdir(join(tree, 'usr/share/site'), { recursive: true });
+      await mkdir(join(tree, 'usr/lib/systemd/system'), { recursive: true });
+      await writeFile(join(tree, 'usr/bin/site-hello'), '#!/bin/sh\necho hello from site-hello\n', { mode: 0o755 });
+      await writeFile(join(tree, 'usr/share/site/data'), 'data\n');
+      await writeFile(join(tree, 'usr/lib/systemd/system/site.service'), '[Unit]\nDescription=Site\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/site-hello\n'); // prettier-ignore
+      const made = await flatcarExt('new', 'site', '--files', tree, '--summary', 'the tools of a site', '--unit', 'site.service');
+      expect(made).toMatchObject({ code: 0 });
+      expect(Object.keys(JSON.parse(await text('extensions/site/pins.json')) as object)).toEqual([
+        expect.stringMatching(/^20\d\d\.\d\d\.\d\d$/),
+      ]);
+      expect(await text('extensions/site/extension.ts')).toMatch(
+        /kind: 'date'[\s\S]*components: \(\) => \[\],\n {2}start: \['site\.service'\]/,
+      );
+      expect(await text('extensions/site/extension.test.ts')).toContain("paths: ['/usr/bin/site-hello', '/usr/share/site/data']");
+      expect(await text('extensions/site/CHANGELOG.md')).toContain('first version');
+      expect(await text('README.md')).toContain('| [site](extensions/site/README.md) |');
+      expect(JSON.parse(await text('extensions/site/package.json'))).toMatchObject({ dependencies: { '@flatcar/core': '*' } });
+      // As in a fresh clone: the lock and the packages agree, and nothing of lint is left.
+      await run('npm', ['ci', '--dry-run', '--offline', '--ignore-scripts', '--no-audit', '--no-fund'], { env, cwd: copy });
+      await run(join(root, 'node_modules/.bin/turbo'), ['boundaries'], { env: { ...env, TURBO_TELEMETRY_DISABLED: '1' }, cwd: copy });
+      expect(await flatcarExt('lint', 'site')).toMatchObject({ code: 0 });
+      expect(await flatcarExt('docs', '--check')).toMatchObject({ code: 0 });
+      expect((await run(join(root, 'node_modules/.bin/oxfmt'), ['--check', 'extensions/site'], { env, cwd: copy })).stdout).toContain(
+        'correct',
+      );
+    } finally {
+      await rm(tree, { recursive: true, force: true });
+    }
+  });
+
+  test('own files without a folder hold the place; a folder that is not laid out as an image is refused', async () => {
+    expect(await flatcarExt('new', 'empty-site', '--files', '--summary', 'to be filled in')).toMatchObject({ code: 0 });
+    expect(await text('extensions/empty-site/files/usr/share/empty-site/README')).toBe('to be filled in\n');
+    const tree = await mkdtemp(join(tmpdir(), 'new-tree-'));
+    try {
+      await mkdir(join(tree, 'etc'));
+      await writeFile(join(tree, 'etc/x'), 'x');
+      expect(await flatcarExt('new', 'other-site', '--files', tree, '--summary', 'x')).toMatchObject({
+        code: 1,
+        err: expect.stringContaining("'etc/x' is not below usr/"),
+      });
+      expect(await flatcarExt('new', 'other-site', '--files', tree, '--go', 'example.org/x')).toMatchObject({ code: 2 });
+    } finally {
+      await rm(tree, { recursive: true, force: true });
+    }
+  });
+});
+
 test('without a terminal what is not known is an error that names its flag, and a wrong licence is one', async () => {
   const args = [
     join(copy, 'packages/cli/src/main.ts'),
@@ -248,19 +336,31 @@ test('without a terminal what is not known is an error that names its flag, and 
     stderr: expect.stringMatching(/What is it, in one line\?\n.*say --summary/),
   });
   await expect(run(process.execPath, [...args, '--summary', 'x', '--license', 'GPL2'], { env, cwd: copy })).rejects.toMatchObject({
-    stderr: expect.stringContaining("'GPL2' is no SPDX expression"),
+    stderr: expect.stringContaining("'GPL2' is not a valid SPDX expression"),
   });
   expect(await changed()).toBe('');
 });
 
-test('the test of a program that does not say its version is a line of its help: xz, under another version', async () => {
+test.each([
+  ['xz (XZ Utils) 5.8.1\nliblzma 5.8.1', 'xz', '5.8.1'],
+  ['PowerDNS Recursor 5.4.9 (C) PowerDNS.COM BV', 'pdns_recursor', '5.4.9'],
+  ['tig version 2.5.8\nncursesw version 6.5.20250216', 'tig', '2.5.8'],
+  ['chronyd (chrony) version 4.6.1 (+CMDMON +NTP)', 'chronyd', '4.6.1'],
+  ['yq (https://github.com/mikefarah/yq/) version v4.54.2', 'yq', '4.54.2'],
+  ['usage: tool [-a 1.2] [-b 3.4]', 'tool', undefined],
+  ['no version here', 'tool', undefined],
+])('%j: the version that %s says is %s', (said, program, version) => {
+  expect(versionSaid(said, program)).toBe(version);
+});
+
+test('the test of a program that does not say its version is a line of its help: xz, in a dated extension', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'probe-'));
   try {
     const tools = await readToolPins();
     const plan: Plan = {
       name: 'tool',
       summary: 'a tool',
-      version: '9.9.9',
+      version: '2026.11.27',
       license: '0BSD',
       keep: 'newest',
       programs: ['tool'],
@@ -282,11 +382,12 @@ test('the test of a program that does not say its version is a line of its help:
       }),
     );
     const lock = { revision: 0, licenses: { tool: '0BSD' }, snapshot: tools.snapshot, bytes: Object.fromEntries(bytes) };
-    await writeFile(join(dir, 'pins.json'), JSON.stringify({ '9.9.9': lock }));
+    await writeFile(join(dir, 'pins.json'), JSON.stringify({ '2026.11.27': lock }));
     const store = openStore();
     const report = (): void => undefined;
     const context = { store, tools: openTools(store), toolchains: openToolchains(store), report, answers: new Map() };
-    const probes = await probe(dir, plan, context, report);
+    const { probes, others } = await probe(dir, plan, context, report);
+    expect(others).toEqual([{ program: 'tool', said: expect.stringMatching(/^5\./) }]);
     expect(probes).toEqual([{ run: ['tool', '--help'], says: expect.stringMatching(/^Compress or decompress FILEs/) }]);
     // The written test asks it so, and the program answers so.
     const [, args = '', says = ''] = /run: \['tool', '(.*)'\], says: \/(.*)\/ \}/.exec(written('extension.test.ts', probes)) ?? [];

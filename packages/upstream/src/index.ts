@@ -12,7 +12,7 @@ export { verifyDetached, type Signers } from './pgp.ts';
 export { formatProof, proofRank, readProof, type Proof } from './proof.ts';
 export { generalizeUrl, proposeAssets, readListing, splitTag, type AssetProposal, type Listing, type SignatureFile } from './propose.ts';
 export { inspectCargo, inspectFile, inspectGo, oneLine, recognizeLicense, type Layout, type Source } from './inspect.ts';
-export { scaffold, type Plan, type Probe, type ScaffoldFile } from './scaffold.ts';
+export { NOT_TRIED, scaffold, untried, type Plan, type Probe, type ScaffoldFile } from './scaffold.ts';
 export { proposeSignatures } from './signers.ts';
 export { planNew, wrongLicense, type Ask, type NewRequest } from './plan.ts';
 export { addChangelogEntry, type ChangelogEntry } from './changelog.ts';

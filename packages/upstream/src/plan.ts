@@ -3,6 +3,7 @@ import {
   AnswerError,
   fetchNew,
   fillWords,
+  HOST_PROGRAMS,
   isLicense,
   PLAIN_VERSION,
   UnreachableError,
@@ -11,15 +12,17 @@ import {
   ARCHES,
   type Arch,
   type ArchWords,
+  type VersionSource,
 } from '@flatcar/core';
 import type { UpstreamContext } from './context.ts';
 import { descriptionOf, licenseOf, releaseOf } from './github.ts';
-import { inspectDebian, serviceOf, type PackagesFound } from './inspect-debian.ts';
+import { capabilitiesOf, daemonOf, programsOfUnit, serviceOf } from './daemon.ts';
+import { inspectDebian, type PackagesFound, type UsedFolder } from './inspect-debian.ts';
 import { inspectCargo, inspectFile, inspectGo, oneLine, type Source } from './inspect.ts';
 import { generalizeUrl, proposeAssets, readListing, splitTag, type AssetProposal, type Listing } from './propose.ts';
-import { serviceText, type Plan } from './scaffold.ts';
+import { serviceText, type Plan, type ScaffoldFile } from './scaffold.ts';
 import { proposeSignatures } from './signers.ts';
-import { listVersions } from './versions.ts';
+import { assertOffered, listVersions, newerMajor } from './versions.ts';
 
 /** What is said about a new extension; the rest is found out, or asked for. */
 export interface NewRequest {
@@ -39,6 +42,8 @@ export interface NewRequest {
   readonly cargo?: string;
   readonly features?: readonly string[];
   readonly debian?: readonly string[];
+  /** Own files only: those of a folder that is laid out as the image is; empty for an extension that is still to be filled. */
+  readonly own?: readonly ScaffoldFile[];
   readonly suite: string;
   readonly programs?: readonly string[];
   readonly version?: string;
@@ -89,26 +94,34 @@ async function listingOf(request: NewRequest, context: UpstreamContext): Promise
   return text === undefined ? undefined : readListing(text, `https://github.com/${github}/releases`);
 }
 
+/** Where versions of what is built or taken from packages are listed. */
+function compiledFrom({ go, cargo, debian, suite }: NewRequest): VersionSource | undefined {
+  if (go !== undefined) return { kind: 'go', at: go, keep: 'newest' };
+  if (cargo !== undefined) return { kind: 'crates', at: cargo, keep: 'newest' };
+  return debian === undefined ? undefined : { kind: 'debian', at: `${suite}/main/${debian[0] ?? ''}`, keep: 'newest' };
+}
+
 async function newestOf(request: NewRequest, listing: Listing | undefined, context: UpstreamContext): Promise<string> {
-  const { version, go, cargo, debian, suite, github, tagPrefix } = request;
+  const { version, go, github, tagPrefix } = request;
   if (version !== undefined) {
     if (!PLAIN_VERSION.test(version))
       throw new UserError(`'${version}' is no version to ship`, { next: 'write it without v; pre-releases are not shipped' });
+    const from = compiledFrom(request);
+    if (from !== undefined) await assertOffered(from, version, { name: from.at, next: (newest) => `say --version ${newest}` }, context);
     return version;
   }
   if (listing !== undefined) return splitTag(listing.tag_name).version;
-  const source =
-    go !== undefined
-      ? { kind: 'go' as const, at: go, keep: 'newest' }
-      : cargo !== undefined
-        ? { kind: 'crates' as const, at: cargo, keep: 'newest' }
-        : debian !== undefined
-          ? { kind: 'debian' as const, at: `${suite}/main/${debian[0] ?? ''}`, keep: 'newest' }
-          : github === undefined
-            ? undefined
-            : { kind: 'github' as const, at: github, keep: 'newest', ...(tagPrefix === undefined ? {} : { tagPrefix }) };
+  const source: VersionSource | undefined =
+    compiledFrom(request) ??
+    (github === undefined ? undefined : { kind: 'github', at: github, keep: 'newest', ...(tagPrefix === undefined ? {} : { tagPrefix }) });
   if (source === undefined) throw new UserError('the version is not known', { next: 'say --version' });
   const [newest] = await listVersions(source, context);
+  const next = go === undefined || newest === undefined ? undefined : await newerMajor(go, newest, context);
+  if (next !== undefined)
+    throw new UserError(`${go} ends with ${newest}, and ${next.module} has ${next.version}`, {
+      where: source.at,
+      next: `say --go ${next.module}, or --version ${newest} for the old one`,
+    });
   if (newest === undefined) throw new UserError('upstream lists no version', { where: source.at, next: 'say --version' });
   return newest;
 }
@@ -237,46 +250,138 @@ function pick(programs: readonly string[], name: string, packages: readonly stri
   return own.length > 0 ? own : programs;
 }
 
-/** The service that is asked for: written for a command, or out of Debian's packages with the users and folders that they give it. */
-function unitOf({ name, unit }: NewRequest, summary: string, packaged: PackagesFound | undefined): Pick<Plan, 'unit' | 'files'> {
-  if (unit === undefined) return {};
+/** The service that is asked for: written for a command, or out of Debian's packages, with what their scripts would do for it. */
+function unitOf(
+  { name, unit }: NewRequest,
+  summary: string,
+  packaged: PackagesFound | undefined,
+  ask: Ask,
+): Pick<Plan, 'unit' | 'files' | 'machine'> & { readonly data: readonly string[] } {
+  if (unit === undefined) return { data: [] };
   const { exec, condition } = unit;
-  const files = [...(packaged?.settings ?? [])].map(([path, text]) => ({ path, text }));
-  if (packaged === undefined || !exec.endsWith('.service')) {
-    const command = exec.startsWith('/') ? exec : `/usr/bin/${exec}`;
-    return { unit: { name: `${name}.service`, text: serviceText(summary, { ...unit, exec: command }) }, files };
+  const isPackaged = packaged !== undefined && exec.endsWith('.service');
+  const command = exec.startsWith('/') ? exec : `/usr/bin/${exec}`;
+  const text = isPackaged ? serviceOf(packaged, exec) : serviceText(summary, { ...unit, exec: command });
+  const about = {
+    name: isPackaged ? exec : `${name}.service`,
+    text: isPackaged && condition !== undefined ? text.replace('[Unit]\n', `$&ConditionPathExists=${condition}\n`) : text,
+  };
+  const daemon = packaged === undefined ? { unit: about, files: [], data: [], notes: [] } : daemonOf(name, about, packaged);
+  for (const note of daemon.notes) ask.note(note);
+  const copies = daemon.files.some((file) => condition !== undefined && file.text.includes(` ${condition} `));
+  const needed = condition === undefined || copies ? undefined : condition;
+  if (needed !== undefined)
+    ask.note(`the machine test writes an empty ${needed}: fill in what the service needs there, in extension.test.ts`);
+  return {
+    unit: daemon.unit,
+    files: daemon.files,
+    data: daemon.data,
+    machine: { active: [daemon.unit.name], ...(needed === undefined ? {} : { files: { [needed]: '' } }) },
+  };
+}
+
+/** Larger folders than this are left to a person, in bytes. */
+const MOST_DATA = 20 << 20;
+
+/** Folders that the chosen programs look into, as keys of `debian()`; those that are large are told. */
+function foldersOf({ used }: PackagesFound, programs: readonly string[], ask: Ask): { data: string[]; dlopen: string[] } {
+  const wanted = used.filter((one) => one.programs.length === 0 || one.programs.some((program) => programs.includes(program)));
+  const mebi = ({ size }: UsedFolder): string => `${(size / (1 << 20)).toFixed(1)} MiB`;
+  for (const one of wanted) {
+    const who = one.programs.filter((program) => programs.includes(program)).join(', ') || 'a library of the packages';
+    const what = `${one.glob} (${one.files} files, ${mebi(one)}), which ${who} looks into`;
+    ask.note(
+      one.size > MOST_DATA
+        ? `left out: ${what}; ${one.key}: ['${one.glob}'] in extension.ts adds it`
+        : `taken along as ${one.key}: ${what}`,
+    );
   }
-  // Up to major 4593 users are made before extensions are merged.
-  const users = files.filter(({ path }) => path.startsWith('usr/lib/sysusers.d/')).map(({ path }) => `ExecStartPre=+/usr/bin/systemd-sysusers ${basename(path)}\n`); // prettier-ignore
-  const text = serviceOf(packaged, exec)
-    .replace('[Unit]\n', condition === undefined ? '$&' : `$&ConditionPathExists=${condition}\n`)
-    .replace('[Service]\n', `$&${users.join('')}`);
-  return { unit: { name: exec, text }, files };
+  const taken = wanted.filter(({ size }) => size <= MOST_DATA);
+  const of = (key: UsedFolder['key']): string[] => taken.filter((one) => one.key === key).map(({ glob }) => glob);
+  return { data: of('data'), dlopen: of('dlopen') };
+}
+
+/** Throws for scripts that nothing can run: their interpreter is neither in the image nor on Flatcar. */
+function assertInterpreters({ interpreters }: PackagesFound, programs: readonly string[]): void {
+  for (const program of programs) {
+    const at = interpreters.get(program);
+    const name = at?.split('/').at(-1) ?? '';
+    if (at === undefined || programs.includes(name) || HOST_PROGRAMS.has(at.includes('/') ? at : `/usr/bin/${at}`)) continue;
+    throw new UserError(`'${program}' is a script for ${at}, which is neither in the image nor on Flatcar`, {
+      next: `choose other programs by --program; a script for ${name} needs ${name} with its library, which is an extension of its own`,
+    });
+  }
 }
 
 /** What of Debian's packages does not come into an image by itself, and what a person does about it. */
-function tellOf({ name, unit, programs }: Pick<Plan, 'name' | 'unit' | 'programs'>, packaged: PackagesFound, ask: Ask): void {
+function tellOf({ unit, programs }: Pick<Plan, 'unit' | 'programs'>, packaged: PackagesFound, ask: Ask): void {
   const others = packaged.programs.filter((one) => !programs.includes(one));
   if (others.length > 0) ask.note(`left out, unless --program names them: ${others.join(', ')}`);
-  if (unit === undefined) {
-    if (packaged.services.size > 0) ask.note(`the packages have ${[...packaged.services.keys()].join(', ')}: --unit with that name starts it with the image`); // prettier-ignore
-    return;
-  }
-  if (packaged.users.length > 0)
-    ask.note(`Debian makes users by a script, which does not run here: ${packaged.users.join('; ')}. Write files/usr/lib/sysusers.d/${name}.conf, and ExecStartPre=+/usr/bin/systemd-sysusers ${name}.conf into the service`); // prettier-ignore
-  if (packaged.config.length > 0)
-    ask.note(`files below /etc are left out: ${packaged.config.join(', ')}. What the service cannot be without goes to files/usr/share/${name}/etc, with a C rule of tmpfiles.d(5)`); // prettier-ignore
+  if (unit === undefined && packaged.services.size > 0)
+    ask.note(`the packages have ${[...packaged.services.keys()].join(', ')}: --unit with that name starts it with the image`);
+  for (const { program, capabilities } of capabilitiesOf(packaged))
+    if (programs.includes(program))
+      ask.note(
+        `Debian gives ${program} the file capabilities ${capabilities}, which an image cannot have: root runs it, or a service with AmbientCapabilities=`,
+      );
+}
+
+/** The licence of packages: empty where their copyright files tell it, which is read when they are pinned. */
+async function licenseOfPackages(request: NewRequest, packaged: PackagesFound, ask: Ask): Promise<string> {
+  if (request.license !== undefined || packaged.licenses.length > 0) return request.license ?? '';
+  const named =
+    packaged.unclear.length === 0
+      ? 'its copyright file is not for a program to read'
+      : `its copyright file names ${packaged.unclear.join(', ')}`;
+  return ask.text(`The licence of ${request.name}, as SPDX (${named})?`, '--license', undefined, wrongLicense);
+}
+
+/** Today, as the version of an extension that is dated. */
+const today = (): string => new Date().toISOString().slice(0, 10).replaceAll('-', '.');
+
+/** An extension of own files only: nothing is asked of an upstream, and the version is a date. */
+async function planOwn(request: NewRequest, own: readonly ScaffoldFile[], ask: Ask): Promise<Plan> {
+  const { name, version = today(), unit } = request;
+  if (!PLAIN_VERSION.test(version))
+    throw new UserError(`'${version}' is no version to ship`, { next: `own files have a date: --version ${today()}` });
+  const summary = request.summary ?? (await ask.text('What is it, in one line?', '--summary'));
+  const folder = 'usr/lib/systemd/system';
+  const shipped = own.find(({ path }) => path === `${folder}/${unit?.exec ?? ''}`);
+  const { data: _, ...service } =
+    shipped === undefined
+      ? unitOf(request, summary, undefined, ask)
+      : { data: [], unit: { name: basename(shipped.path), text: shipped.text }, machine: { active: [basename(shipped.path)] } };
+  const first = { path: `usr/share/${name}/README`, text: `${summary}\n` };
+  const files = own.length > 0 || unit !== undefined ? [] : [first];
+  if (files.length > 0)
+    ask.note(
+      `put what the image ships below files/, as it is in the image (usr/bin, usr/lib/systemd/system); ${first.path} holds the place`,
+    );
+  return {
+    name,
+    version,
+    keep: 'newest',
+    programs: own.flatMap(({ path }) => /^usr\/bin\/([^/]+)$/.exec(path)?.[1] ?? []),
+    summary,
+    license: '',
+    own: [...own, ...files].map(({ path }) => path),
+    ...service,
+    ...(files.length === 0 ? {} : { files }),
+  };
 }
 
 /** Finds out, proposes and asks for everything that a new extension is written from. Writes nothing. */
 export async function planNew(request: NewRequest, ask: Ask, context: UpstreamContext): Promise<Plan> {
   const { name, github, go, cargo, debian } = request;
+  if (request.own !== undefined) return planOwn(request, request.own, ask);
   const listing = await listingOf(request, context);
   const version = await newestOf(request, listing, context);
   const prefix = request.tagPrefix ?? (listing === undefined ? 'v' : splitTag(listing.tag_name).prefix);
   const found = await fileOf(request, listing, version, prefix, ask, context);
   if (found === undefined && go === undefined && cargo === undefined && debian === undefined)
-    throw new UserError('nothing says where the files come from', { next: 'say --github, --url, --go, --cargo or --debian' });
+    throw new UserError('nothing says where the files come from', {
+      next: 'say --github, --url, --go, --cargo or --debian, or --files for files of this repository only',
+    });
   const source: Source | undefined =
     go !== undefined
       ? await inspectGo(go, version, context)
@@ -287,13 +392,19 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
   const packaged = debian === undefined ? undefined : await inspectDebian(debian, request.suite, context);
 
   const candidates = found?.programs ?? source?.programs ?? packaged?.programs ?? [];
-  const proposed = candidates.length === 0 ? [name] : pick(candidates, name, debian);
+  const ofUnit =
+    packaged !== undefined && request.unit?.exec.endsWith('.service') === true
+      ? programsOfUnit(packaged, serviceOf(packaged, request.unit.exec))
+      : [];
+  const proposed = candidates.length === 0 ? [name] : [...new Set([...pick(candidates, name, debian), ...ofUnit])];
   // Packages often have more programs than an image is for.
-  const programs =
+  const chosen =
     request.programs ??
     (packaged === undefined || packaged.programs.length < 2
       ? proposed
       : (await ask.text(`Which programs, of ${packaged.programs.join(', ')}?`, '--program', proposed.join(' '))).split(/[\s,]+/).filter(Boolean)); // prettier-ignore
+  const programs = [...new Set([...chosen, ...ofUnit])];
+  if (packaged !== undefined) assertInterpreters(packaged, programs);
   const packages =
     request.packages ??
     programs.map((program) => {
@@ -312,24 +423,42 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
     (github === undefined ? undefined : await optional(descriptionOf(github, context)));
   const summary =
     request.summary ?? (await ask.text('What is it, in one line?', '--summary', described === undefined ? undefined : oneLine(described)));
-  const service = unitOf(request, summary, packaged);
-  if (packaged !== undefined) tellOf({ name, programs, ...service }, packaged, ask);
+  const license =
+    packaged !== undefined
+      ? await licenseOfPackages(request, packaged, ask)
+      : (request.license ?? (await ask.text('Its licence, as SPDX?', '--license', licenseFound, wrongLicense)));
+  const { data, ...service } = unitOf(request, summary, packaged, ask);
+  if (packaged !== undefined) tellOf({ programs, ...service }, packaged, ask);
+  const folders = packaged === undefined ? { data: [], dlopen: [] } : foldersOf(packaged, programs, ask);
+  const extra = data.filter((path) => !folders.data.some((one) => path.startsWith(one.replace('**', ''))));
   return {
     name,
     version,
     keep: request.keep,
     programs,
     summary,
-    // Debian's licences are read out of its packages when they are pinned.
-    license:
-      debian !== undefined
-        ? (request.license ?? '')
-        : (request.license ?? (await ask.text('Its licence, as SPDX?', '--license', licenseFound, wrongLicense))),
+    license,
     ...(github === undefined ? {} : { github: { repo: github, tagPrefix: prefix } }),
     ...(found === undefined ? {} : { file: found.file }),
     ...(go === undefined ? {} : { go: { module: go, packages, stamps: request.stamps ?? source?.stamps ?? {}, tags: request.tags ?? [] } }),
     ...(cargo === undefined ? {} : { cargo: { crate: cargo, features: request.features ?? [] } }),
-    ...(debian === undefined ? {} : { debian: { packages: debian, suite: request.suite, programs } }),
+    ...(debian === undefined
+      ? {}
+      : {
+          debian: {
+            packages: debian,
+            suite: request.suite,
+            programs,
+            data: [...folders.data, ...extra],
+            dlopen: folders.dlopen,
+            versions: Object.fromEntries(
+              programs.flatMap((program) => {
+                const own = packaged?.versions.get(program);
+                return own === undefined || own === version ? [] : [[program, own]];
+              }),
+            ),
+          },
+        }),
     ...service,
   };
 }

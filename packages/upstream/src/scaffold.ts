@@ -27,11 +27,24 @@ export interface Plan {
     readonly tags: readonly string[];
   };
   readonly cargo?: { readonly crate: string; readonly features: readonly string[] };
-  readonly debian?: { readonly packages: readonly string[]; readonly suite: string; readonly programs: readonly string[] };
+  readonly debian?: {
+    readonly packages: readonly string[];
+    readonly suite: string;
+    readonly programs: readonly string[];
+    /** Files and plugins that programs look for at run time, as `debian()` has them. */
+    readonly data?: readonly string[];
+    readonly dlopen?: readonly string[];
+    /** Versions of the packages that programs come from, where that is another than the component's, by name of the program. */
+    readonly versions?: Readonly<Record<string, string>>;
+  };
+  /** Own files only, by their paths in the image: nothing comes from upstream, and the version is a date. */
+  readonly own?: readonly string[];
   /** A service that starts with the image. */
   readonly unit?: { readonly name: string; readonly text: string };
   /** What stands in the image as it is, beside the service. */
   readonly files?: readonly ScaffoldFile[];
+  /** What a boot must show. */
+  readonly machine?: { readonly active: readonly string[]; readonly files?: Readonly<Record<string, string>> };
 }
 
 /** A file of the new package. */
@@ -105,7 +118,8 @@ function pageOf(pattern: string): { readonly at: string; readonly tagPrefix: str
   return { at: before.slice(0, cut), tagPrefix: before.slice(cut) };
 }
 
-function versionsOf({ github, go, cargo, debian, file, keep }: Plan): string {
+function versionsOf({ github, go, cargo, debian, own, file, keep }: Plan): string {
+  if (own !== undefined) return code({ kind: 'date', at: '', keep });
   if (github !== undefined) return 'releases';
   if (go !== undefined) return code({ kind: 'go', at: go.module, keep });
   if (cargo !== undefined) return code({ kind: 'crates', at: cargo.crate, keep });
@@ -117,7 +131,13 @@ function versionsOf({ github, go, cargo, debian, file, keep }: Plan): string {
 function componentOf(plan: Plan): { readonly text: string; readonly uses: readonly string[] } {
   const { name, programs, debian } = plan;
   if (debian !== undefined) {
-    const files = { programs: debian.programs, suite: debian.suite === 'trixie' ? undefined : debian.suite };
+    const some = (of: readonly string[] = []): readonly string[] | undefined => (of.length === 0 ? undefined : of);
+    const files = {
+      programs: debian.programs,
+      dlopen: some(debian.dlopen),
+      data: some(debian.data),
+      suite: debian.suite === 'trixie' ? undefined : debian.suite,
+    };
     return { text: `packaged(${code(name)}, version, ${call('debian', debian.packages, files)})`, uses: ['debian', 'packaged'] };
   }
   const origins = originsOf(plan);
@@ -133,8 +153,8 @@ function componentOf(plan: Plan): { readonly text: string; readonly uses: readon
 /** extension.ts, before oxfmt. */
 export function definitionText(plan: Plan): string {
   const { name, summary, github, unit, keep } = plan;
-  const component = componentOf(plan);
-  const uses = [...new Set([...component.uses, 'defineExtension', ...(github === undefined ? [] : ['github'])])].toSorted();
+  const component = plan.own !== undefined ? undefined : componentOf(plan);
+  const uses = [...new Set([...(component?.uses ?? []), 'defineExtension', ...(github === undefined ? [] : ['github'])])].toSorted();
   const prefix = github === undefined || github.tagPrefix === 'v' ? undefined : { tagPrefix: github.tagPrefix };
   const releases =
     github === undefined
@@ -148,7 +168,9 @@ export function definitionText(plan: Plan): string {
     `  name: ${code(name)},`,
     `  summary: ${code(summary)},`,
     `  versions: ${versionsOf(plan)},`,
-    `  components: ({ version }) => [${component.text}],`,
+    ...(component === undefined
+      ? ['  // All of it is in files/.', '  components: () => [],']
+      : [`  components: ({ version }) => [${component.text}],`]),
     ...(unit === undefined ? [] : [`  start: [${code(unit.name)}],`]),
     '});',
     '',
@@ -179,12 +201,19 @@ export interface Probe {
   readonly says: string;
 }
 
+/** What a test demands of a program that nobody ran: no program says it, and `flatcar-ext lint` names the line. */
+export const NOT_TRIED = 'NOT TRIED';
+
+/** Commands of a package that was not built: its test fails until a person fills them in. */
+export const untried = ({ programs }: Plan): Probe[] => programs.map((program) => ({ run: [program, '--version'], says: NOT_TRIED }));
+
 const pattern = (words: string): string => `/${words.replaceAll(/[\\^$.*+?()[\]{}|/]/g, String.raw`\$&`)}/`;
 
 /** extension.test.ts, before oxfmt. Of programs that no probe runs it asks only that they are there. */
-export function testText({ programs, unit }: Plan, probes: readonly Probe[]): string {
+export function testText({ programs, unit, machine, own, files = [] }: Plan, probes: readonly Probe[]): string {
   const commands = probes.map(({ run, says }) => `    { run: ${code(run)}, says: ${says === 'version' ? "'version'" : pattern(says)} },`);
   const silent = programs.filter((program) => probes.every(({ run }) => run[0] !== program)).map((program) => `/usr/bin/${program}`);
+  const shipped = (own ?? []).filter((path) => !/^usr\/(?:bin|lib\/systemd)\//.test(path)).map((path) => `/${path}`);
   return [
     "import { testExtension } from '@flatcar/testing';",
     '',
@@ -192,17 +221,20 @@ export function testText({ programs, unit }: Plan, probes: readonly Probe[]): st
     '  commands: [',
     ...commands,
     '  ],',
-    ...(unit === undefined ? [] : [`  units: [${code(unit.name)}],`]),
+    ...(unit === undefined ? [] : [`  units: [${[unit.name, ...unitsIn(files)].map(code).join(', ')}],`]),
     ...(silent.length === 0
       ? []
-      : [
-          '  // Not run yet: `new` found no command by which they say what they are. Write one into `commands`.',
-          `  paths: ${code(silent)},`,
-        ]),
+      : ['  // Not run yet: `new` found no command by which they say what they are. Write one into `commands`.']),
+    ...(silent.length + shipped.length === 0 ? [] : [`  paths: ${code([...silent, ...shipped])},`]),
+    ...(machine === undefined ? [] : [`  machine: ${code(machine)},`]),
     '});',
     '',
   ].join('\n');
 }
+
+/** Services among the files beside the unit. */
+const unitsIn = (files: readonly ScaffoldFile[]): string[] =>
+  files.flatMap(({ path }) => /^usr\/lib\/systemd\/system\/([^/]+\.service)$/.exec(path)?.[1] ?? []);
 
 function packageText({ name }: Plan): string {
   return `${JSON.stringify(

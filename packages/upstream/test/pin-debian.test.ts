@@ -23,7 +23,7 @@ import type { UpstreamContext } from '../src/context.ts';
 import { applyBump, findBumps } from '../src/bump.ts';
 import { findOutdated } from '../src/outdated.ts';
 import { planNew, type NewRequest } from '../src/plan.ts';
-import { definitionText, type Plan } from '../src/scaffold.ts';
+import { definitionText, testText, type Plan } from '../src/scaffold.ts';
 import { listVersions } from '../src/versions.ts';
 import { pinVersion, type PinRequest, type PinResult } from '../src/pin.ts';
 import { extensionOf, openWorld, sha, type World } from './world.ts';
@@ -84,29 +84,68 @@ async function serveArchive(
   for (const { folder, list } of more) world.served.set(`${base}/${folder}/by-hash/SHA256/${sha(list)}`, list);
 }
 
-/** A package with what does not come into an image by itself: a service, a user that a script makes, settings below /etc. */
-async function makeDaemon(dir: string): Promise<Buffer> {
-  const files: Readonly<Record<string, string>> = {
-    'DEBIAN/control': 'Package: daemon\nVersion: 1.2-3\nArchitecture: all\nMaintainer: a test\nDescription: server of nothing\n It is long.\n',
-    'DEBIAN/postinst': '#!/bin/sh\nif true; then\n  adduser --system \\\n    --group _daemon\nfi\n',
-    'usr/sbin/daemond': '#!/bin/sh\n',
-    'usr/bin/daemonctl': '#!/bin/sh\n',
-    'usr/lib/systemd/system/daemon.service': '[Unit]\nDescription=D\n[Service]\nExecStart=/usr/sbin/daemond -f /opt/x/sbin/y\nExecReload=/bin/kill $MAINPID\n',
-    'usr/lib/tmpfiles.d/daemon.conf': 'd /run/daemon\n',
-    'usr/lib/sysusers.d/daemon.conf': 'u _d\n',
-    'etc/daemon/main.conf': 'x\n',
-    'etc/init.d/daemon': '#!/bin/sh\n',
-    'usr/share/doc/daemon/copyright': 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: ISC\n\nFiles: m4/*\nLicense: permissive\n\nFiles: debian/*\nLicense: GPL-2+\n',
-  }; // prettier-ignore
+/** Makes a package of some files. */
+async function makePackage(dir: string, files: Readonly<Record<string, string>>): Promise<Buffer> {
   for (const [path, text] of Object.entries(files)) {
-    await mkdir(dirname(join(dir, path)), { recursive: true });
-    await writeFile(join(dir, path), text);
-    await chmod(join(dir, path), 0o755);
+    const at = join(dir, path);
+    await mkdir(path.endsWith('/') ? at : dirname(at), { recursive: true });
+    if (path.endsWith('/')) continue;
+    await writeFile(at, text);
+    await chmod(at, 0o755);
   }
   await chmod(join(dir, 'DEBIAN'), 0o755);
   await exec('dpkg-deb', ['--root-owner-group', '--build', dir, `${dir}.deb`]);
   return readFile(`${dir}.deb`);
 }
+
+/** A package with what does not come into an image by itself: a service, a user, settings below /etc, plugins. */
+const DAEMON: Readonly<Record<string, string>> = {
+  'DEBIAN/control': 'Package: daemon\nVersion: 1.2-3\nArchitecture: all\nMaintainer: a test\nDescription: server of nothing\n It is long.\n',
+  'DEBIAN/postinst': '#!/bin/sh\nsetcap cap_net_raw+ep /usr/sbin/daemond\n',
+  'usr/sbin/daemond': '#!/bin/sh\nexec /usr/libexec/daemon/start /usr/share/daemon/rules\n',
+  'usr/bin/daemonctl': '#!/bin/sh\n',
+  'usr/bin/daemon-report': '#!/usr/bin/perl -w\n',
+  'usr/lib/systemd/system/daemon.service': '[Unit]\nDescription=D\n[Service]\nExecStart=/usr/sbin/daemond -f /opt/x/sbin/y\nExecReload=/bin/kill $MAINPID\nExecStop=/usr/share/daemon/stop\n',
+  'usr/lib/tmpfiles.d/daemon.conf': 'd /run/daemon\n',
+  'usr/lib/sysusers.d/daemon.conf': 'u! _d - "A daemon" /var/lib/daemon\n',
+  'usr/lib/x86_64-linux-gnu/daemon/one.so': 'x',
+  'usr/libexec/daemon/start': '#!/bin/sh\nexec /usr/lib/x86_64-linux-gnu/daemon\n',
+  'usr/share/daemon/rules': 'x',
+  'usr/share/daemon/stop': '#!/bin/sh\n',
+  'usr/share/daemon-examples/x': 'x',
+  'etc/daemon/main.conf': 'x\n',
+  'etc/default/daemon': 'OPTIONS=\n',
+  'etc/init.d/daemon': '#!/bin/sh\n',
+  'usr/share/doc/daemon/copyright': 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: ISC\n\nFiles: m4/*\nLicense: permissive\n\nFiles: debian/*\nLicense: GPL-2+\n',
+}; // prettier-ignore
+
+/** A package whose scripts make users, folders and configuration, in the ways that Debian's do. */
+const CLOCK: Readonly<Record<string, string>> = {
+  'DEBIAN/control': 'Package: clock\nVersion: 4.6-1\nArchitecture: all\nMaintainer: a test\nConflicts: time-daemon, other (<< 2)\nDescription: keeps time\n',
+  'DEBIAN/postinst': [
+    '#!/bin/sh', 'USER="_clock"', 'GROUP=clockers', 'if [ "$1" = configure ]; then',
+    '  addgroup --system $GROUP >/dev/null',
+    '  adduser --system \\', '    --ingroup ${GROUP} --quiet --gecos "Clock daemon" \\', '    --home /var/lib/clock --no-create-home $USER',
+    '  useradd --system --comment helper --home-dir /nonexistent --shell /usr/sbin/nologin clock-helper || true',
+    '  adduser --quiet _clock adm',
+    '  ucf --three-way /usr/share/clock/clock.conf /etc/clock/clock.conf',
+    '  [ -e /etc/clock/clock.keys ] || cp /usr/share/clock/clock.keys /etc/clock/clock.keys',
+    '  mkdir -p -m 700 /var/lib/clock/db; chown $USER:$GROUP /var/lib/clock/db',
+    '  cp -a /var/log/old /var/log/clock', 'fi', '',
+  ].join('\n'),
+  'usr/sbin/clockd': '#!/bin/sh\n',
+  'usr/lib/systemd/system/clock.service': '[Unit]\nDescription=C\n[Service]\nUser=_clock\nEnvironmentFile=-/etc/default/clock\nLogsDirectory=clock\nExecStart=!/usr/sbin/clockd\n',
+  'usr/share/clock/clock.conf': 'x\n',
+  'usr/share/clock/clock.keys': 'x\n',
+  'etc/clock/conf.d/README': 'x\n',
+  'etc/default/clock': 'x\n',
+  'etc/logrotate.d/clock': 'x\n',
+  'etc/init.d/clock': 'x\n',
+  'var/lib/clock/': '',
+  'var/log/clock/': '',
+  'var/spool/clock/': '',
+  'usr/share/doc/clock/copyright': 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: ISC\n',
+}; // prettier-ignore
 
 /** A run that asks the test's archive. */
 function contextOfArchive(): UpstreamContext {
@@ -147,7 +186,8 @@ beforeAll(async () => {
   );
   await exec('dpkg-deb', ['--root-owner-group', '--build', empty, join(world.dir, 'unneeded_1_all.deb')]);
   const unneeded = await readFile(join(world.dir, 'unneeded_1_all.deb'));
-  const daemon = await makeDaemon(join(world.dir, 'daemon'));
+  const daemon = await makePackage(join(world.dir, 'daemon'), DAEMON);
+  const clock = await makePackage(join(world.dir, 'clock'), CLOCK);
   const depends: Readonly<Record<string, string>> = {
     'xz-utils': 'libc6, liblzma5, unneeded',
     liblzma5: 'libc6',
@@ -164,6 +204,7 @@ beforeAll(async () => {
     }
     add(arch, 'unneeded', '1', 'pool/main/u/unneeded/unneeded_1_all.deb', unneeded, '');
     add(arch, 'daemon', '1.2-3', 'pool/main/d/daemon/daemon_1.2-3_all.deb', daemon, 'unneeded');
+    add(arch, 'clock', '4.6-1', 'pool/main/c/clock/clock_4.6-1_all.deb', clock, '');
   }
 });
 afterAll(() => world.close());
@@ -393,6 +434,7 @@ describe('a new extension out of packages', () => {
       known: false,
       debian: ['daemon'],
       version: '1.2',
+      license: 'ISC',
       ...more,
     };
     return { plan: planNew(request, ask, contextOfArchive()), notes };
@@ -400,27 +442,79 @@ describe('a new extension out of packages', () => {
   beforeEach(() => serveArchive());
 
   test('programs and summary are found, and what the packages have besides is told', async () => {
-    const { plan: made, notes } = plan();
+    const { plan: made, notes } = plan({ programs: ['daemonctl', 'daemond'] });
     expect(await made).toMatchObject({ programs: ['daemonctl', 'daemond'], summary: 'daemon, server of nothing' });
     expect(await made).not.toHaveProperty('unit');
-    expect(notes).toEqual([expect.stringMatching(/have daemon\.service: --unit/)]);
+    expect(notes).toContainEqual(expect.stringMatching(/have daemon\.service: --unit/));
   });
-  test("a package's own service comes with its folders; users and /etc are told", async () => {
-    const { plan: made, notes } = plan({ programs: ['daemond'], unit: { exec: 'daemon.service', condition: '/etc/daemon/main.conf' } });
-    const { unit, files } = await made;
+  test('folders that a chosen program looks into are part of the definition, and others are not', async () => {
+    const { plan: made, notes } = plan({ programs: ['daemond'] });
+    expect((await made).debian).toMatchObject({ data: ['usr/libexec/daemon/**', 'usr/share/daemon/**'], dlopen: [] });
+    expect(notes).toContainEqual('taken along as data: usr/libexec/daemon/** (1 files, 0.0 MiB), which daemond looks into');
+    expect((await plan({ programs: ['daemonctl'] }).plan).debian).toMatchObject({ data: [], dlopen: [] });
+    expect(definitionText(await made)).toContain("data: ['usr/libexec/daemon/**', 'usr/share/daemon/**']");
+  });
+  test('a script that nothing can run is refused; what file capabilities are lost is told', async () => {
+    await expect(plan({ programs: ['daemonctl', 'daemon-report'] }).plan).rejects.toMatchObject({
+      message: "'daemon-report' is a script for /usr/bin/perl, which is neither in the image nor on Flatcar",
+    });
+    const { plan: made, notes } = plan({ programs: ['daemond'] });
+    await made;
+    expect(notes).toContainEqual(expect.stringContaining('daemond the file capabilities cap_net_raw+ep'));
+  });
+  test("a package's own service comes with its user, a unit that makes it first, its folders and its configuration", async () => {
+    const { plan: made, notes } = plan({ programs: ['daemonctl'], unit: { exec: 'daemon.service', condition: '/etc/daemon/main.conf' } });
+    const { unit, files, programs, machine, debian: of } = await made;
+    expect(programs).toEqual(['daemonctl', 'daemond']); // the unit runs it
+    expect(of?.data).toContain('usr/share/daemon/**'); // and ExecStop is in there
+    expect(machine).toEqual({ active: ['daemon.service'] });
     expect(unit).toEqual({
       name: 'daemon.service',
-      text: '[Unit]\nConditionPathExists=/etc/daemon/main.conf\nDescription=D\n[Service]\nExecStartPre=+/usr/bin/systemd-sysusers daemon.conf\nExecStart=/usr/bin/daemond -f /opt/x/sbin/y\nExecReload=/usr/bin/kill $MAINPID\n',
+      text: '[Unit]\nRequires=daemon-user.service\nAfter=daemon-user.service\nConditionPathExists=/etc/daemon/main.conf\nDescription=D\n[Service]\nExecStart=/usr/bin/daemond -f /opt/x/sbin/y\nExecReload=/usr/bin/kill $MAINPID\nExecStop=/usr/share/daemon/stop\n',
     });
-    expect(files?.toSorted((a, b) => (a.path < b.path ? -1 : 1))).toEqual([
-      { path: 'usr/lib/sysusers.d/daemon.conf', text: 'u _d\n' },
-      { path: 'usr/lib/tmpfiles.d/daemon.conf', text: 'd /run/daemon\n' },
+    const texts = new Map(files?.map(({ path, text }) => [path, text]));
+    expect([...texts.keys()].toSorted()).toEqual([
+      'usr/lib/systemd/system/daemon-user.service',
+      'usr/lib/sysusers.d/daemon.conf',
+      'usr/lib/tmpfiles.d/daemon.conf',
+      'usr/share/daemon/etc/daemon/main.conf',
     ]);
-    expect(notes).toEqual([
-      'left out, unless --program names them: daemonctl',
-      expect.stringContaining('adduser --system --group _daemon. Write files/usr/lib/sysusers.d/daemon.conf, and ExecStartPre='),
-      expect.stringMatching(/files below \/etc are left out: \/etc\/daemon\/main\.conf\. /),
+    expect(texts.get('usr/lib/sysusers.d/daemon.conf')).toBe('u _d - "A daemon" /var/lib/daemon\n'); // `u!` is of systemd 257
+    expect(texts.get('usr/lib/tmpfiles.d/daemon.conf')).toBe(
+      'd /run/daemon\nd /var/lib/daemon 0755 _d _d -\nC /etc/daemon/main.conf - - - - /usr/share/daemon/etc/daemon/main.conf\n',
+    );
+    expect(texts.get('usr/lib/systemd/system/daemon-user.service')).toMatch(
+      /^Type=oneshot\nRemainAfterExit=yes\nExecStart=\/usr\/bin\/systemd-sysusers daemon\.conf\nExecStart=\/usr\/bin\/systemd-tmpfiles --create daemon\.conf$/m,
+    );
+    expect(notes).toContainEqual('copied to /etc on the first boot, where there is none: /etc/daemon/main.conf');
+  });
+  test('what maintainer scripts make is made by the image: users, groups, folders, configuration, and a conflict with the host', async () => {
+    const { plan: made } = plan({ name: 'clock', debian: ['clock'], version: '4.6', unit: { exec: 'clock.service' } });
+    const { unit, files, debian: of, license } = await made;
+    expect(license).toBe('ISC');
+    const texts = new Map(files?.map(({ path, text }) => [path, text]));
+    expect(texts.get('usr/lib/sysusers.d/clock.conf')?.split('\n').slice(1)).toEqual([
+      'g clockers -',
+      'u _clock -:clockers "Clock daemon" /var/lib/clock',
+      'u clock-helper - "helper" -',
+      'm _clock adm',
+      '',
     ]);
+    expect(texts.get('usr/lib/tmpfiles.d/clock.conf')?.split('\n')).toEqual([
+      'd /var/lib/clock 0755 _clock clockers -',
+      'd /var/lib/clock/db 0700 _clock clockers -',
+      'd /var/spool/clock 0755 _clock clockers -',
+      'C /etc/clock/clock.conf - - - - /usr/share/clock/clock.conf',
+      'C /etc/clock/clock.keys 0640 root clockers - /usr/share/clock/clock.keys',
+      'C /etc/clock/conf.d/README - - - - /usr/share/clock/etc/clock/conf.d/README',
+      'C /etc/default/clock - - - - /usr/share/clock/etc/default/clock',
+      '',
+    ]);
+    expect(of?.data).toEqual(['usr/share/clock/clock.conf', 'usr/share/clock/clock.keys']);
+    expect(unit?.text).toMatch(
+      /^\[Unit\]\nConflicts=systemd-timesyncd\.service\nAfter=systemd-timesyncd\.service\nRequires=clock-user\.service\nAfter=clock-user\.service\n/,
+    );
+    expect(testText(await made, [])).toContain("machine: { active: ['clock.service'] }");
   });
   test('a service that is not there is told with those that are', async () => {
     await expect(plan({ unit: { exec: 'other.service' } }).plan).rejects.toThrow('the packages have no other.service');

@@ -1,3 +1,4 @@
+import type { Ask } from '@flatcar/upstream';
 import type { Command } from 'commander';
 import { openAsk } from '../ask.ts';
 import { requestOf, type Flags } from '../new/flags.ts';
@@ -13,13 +14,27 @@ const text = ({ extension, version, files, lines, seconds, built }: Made): strin
     '',
     built
       ? 'It was built and linted for this machine’s architecture.'
-      : 'It was not built: whether its programs know --version, as extension.test.ts says, was not tried.',
+      : 'It was not built, and its programs were not tried: fill in the commands of extension.test.ts, which fails until then.',
     '',
     'Next:',
     `  flatcar-ext build ${extension} --arch x86-64,arm64`,
     `  npx vitest run --project merge extensions/${extension}      merges it (needs root)`,
     `  git add extensions/${extension} package-lock.json README.md && git commit -m 'Add ${extension}'`,
   ].join('\n');
+
+/** What an origin is asked for on a terminal. */
+const ORIGIN_QUESTIONS = {
+  github: 'Which project (owner/repo)?',
+  url: 'Which URL?',
+  go: 'Which module?',
+  cargo: 'Which crate?',
+  debian: 'Which packages?',
+} as const;
+
+async function askOrigin(kind: keyof typeof ORIGIN_QUESTIONS, ask: Ask): Promise<string | string[]> {
+  const answer = await ask.text(ORIGIN_QUESTIONS[kind], `--${kind}`);
+  return kind === 'debian' ? answer.split(/[\s,]+/) : answer;
+}
 
 const collect = (one: string, before: string[] | undefined): string[] => [...(before ?? []), one];
 
@@ -46,6 +61,10 @@ export function addNew(root: Command, signal: AbortSignal): void {
     .option('--cargo <crate>', 'a crate: compiled from the crates registry')
     .option('--features <list>', 'with --cargo: features')
     .option('--debian <package...>', 'packages of Debian, with all libraries that they need')
+    .option(
+      '--files [folder]',
+      'files of this repository only, dated: those of a folder that is laid out as the image is (usr/…), or to be filled in',
+    )
     .option('--suite <name>', 'with --debian: the suite', 'trixie')
     .option('--program <name>', 'a program that comes to /usr/bin; may be given several times', collect)
     .option('--version <version>', 'the version to pin; the newest unless said')
@@ -56,14 +75,16 @@ export function addNew(root: Command, signal: AbortSignal): void {
     .option('--condition <path>', 'with --unit: start it only where this file exists')
     .option('--sha256 <arch=hash>', 'digest of the file that is known from elsewhere; per architecture, with --proof', pair)
     .option('--proof <text>', 'with --sha256: where the digests are from')
+    .option('--other-version <reason>', 'why a program says another version than the one that is pinned')
     .option('--no-build', 'do not build it and do not try its programs')
-    .option('-y, --yes', 'ask nothing')
+    .option('-y, --yes', 'do not prompt: take what is proposed; what nothing is proposed for is an error that names its option')
     .addOption(mirrorOption())
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       `
-On a terminal it asks for what it cannot find out. It writes extensions/NAME/ as a whole or not at all, its entry in package-lock.json, and its line in README.md.
+On a terminal it asks for what it cannot find out. It writes extensions/NAME/ as a whole or not at all, its entry in package-lock.json, and its
+line in README.md. What was written and pinned stays when it cannot be built: correct it, and go on with flatcar-ext build NAME.
 
 Examples:
   flatcar-ext new k9s --github derailed/k9s
@@ -71,7 +92,9 @@ Examples:
   flatcar-ext new helm --github helm/helm --url https://get.helm.sh/helm-v{version}-linux-{arch}.tar.gz --checksum {url}.sha256
   flatcar-ext new zellij --cargo zellij
   flatcar-ext new node-exporter --go github.com/prometheus/node_exporter --program node_exporter --unit node_exporter
-  flatcar-ext new btop --debian btop --summary 'a monitor of resources'`,
+  flatcar-ext new btop --debian btop --summary 'a monitor of resources'
+  flatcar-ext new chrony --debian chrony --unit chrony.service      with its users, folders and configuration
+  flatcar-ext new site-tools --files ./tree --summary 'the tools of our site'`,
     )
     .action(async (name: string, flags: Flags) => {
       const started = Date.now();
@@ -81,7 +104,7 @@ Examples:
       const { ask, isAttended } = await openAsk(flags.yes, signal);
       const { report, done } = await reporter();
       const context = await upstreamContext(report, signal, flags.mirror);
-      const hasOrigin = [flags.github, flags.url, flags.go, flags.cargo, flags.debian].some((one) => one !== undefined);
+      const hasOrigin = [flags.github, flags.url, flags.go, flags.cargo, flags.debian, flags.files].some((one) => one !== undefined);
       let given = flags;
       if (!hasOrigin && isAttended) {
         const kind = await ask.choose('Where does it come from?', [
@@ -90,18 +113,9 @@ Examples:
           { value: 'go', label: 'a Go module' },
           { value: 'cargo', label: 'a Rust crate' },
           { value: 'debian', label: 'packages of Debian' },
+          { value: 'files', label: 'files of this repository only' },
         ] as const);
-        const answer = await ask.text(
-          {
-            github: 'Which project (owner/repo)?',
-            url: 'Which URL?',
-            go: 'Which module?',
-            cargo: 'Which crate?',
-            debian: 'Which packages?',
-          }[kind],
-          `--${kind}`,
-        );
-        given = { ...flags, [kind]: kind === 'debian' ? answer.split(/[\s,]+/) : answer };
+        given = kind === 'files' ? { ...flags, files: true } : { ...flags, [kind]: await askOrigin(kind, ask) };
       }
       const plan = await planNew(await requestOf(name, given), ask, context);
       const askLicense = async (component: string, hint?: string): Promise<string> => {

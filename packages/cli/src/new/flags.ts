@@ -1,6 +1,7 @@
-import { readFile } from 'node:fs/promises';
-import { UserError, UsageError } from '@flatcar/core';
-import type { NewRequest } from '@flatcar/upstream';
+import { readdir, readFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { isLicense, UserError, UsageError } from '@flatcar/core';
+import type { NewRequest, ScaffoldFile } from '@flatcar/upstream';
 
 /** What the command line of `new` says. */
 export interface Flags {
@@ -18,6 +19,8 @@ export interface Flags {
   readonly cargo?: string;
   readonly features?: string;
   readonly debian?: string[];
+  /** True without a folder. */
+  readonly files?: string | true;
   readonly suite: string;
   readonly program?: string[];
   readonly version?: string;
@@ -28,6 +31,7 @@ export interface Flags {
   readonly condition?: string;
   readonly sha256?: Readonly<Record<string, string>>;
   readonly proof?: string;
+  readonly otherVersion?: string;
   readonly build: boolean;
   readonly yes?: boolean;
   readonly mirror?: string;
@@ -35,6 +39,25 @@ export interface Flags {
 }
 
 const words = (text: string | undefined): string[] | undefined => text?.split(',').map((one) => one.trim());
+
+/** Files of a folder that is laid out as the image is. */
+async function ownFiles(folder: string): Promise<ScaffoldFile[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch((cause: unknown) => {
+    throw new UserError('the folder cannot be read', {
+      where: folder,
+      next: 'name a folder that is laid out as the image is (usr/bin/…)',
+      cause,
+    });
+  });
+  const paths = entries.filter((entry) => !entry.isDirectory()).map((entry) => relative(folder, join(entry.parentPath, entry.name)));
+  const outside = paths.find((path) => !path.startsWith('usr/'));
+  if (paths.length === 0 || outside !== undefined)
+    throw new UserError(outside === undefined ? 'the folder is empty' : `'${outside}' is not below usr/`, {
+      where: folder,
+      next: 'lay it out as the image is: usr/bin/…, usr/lib/systemd/system/…; what belongs to /etc goes to usr/share/NAME/etc with a C rule of tmpfiles.d',
+    });
+  return Promise.all(paths.toSorted().map(async (path) => ({ path, text: await readFile(join(folder, path), 'utf8').catch(() => '') })));
+}
 
 /** What is asked for, out of what the command line says. */
 export async function requestOf(name: string, flags: Flags): Promise<NewRequest> {
@@ -48,6 +71,14 @@ export async function requestOf(name: string, flags: Flags): Promise<NewRequest>
   const simple = ['github', 'url', 'asset', 'checksum', 'tagPrefix', 'go', 'cargo', 'debian', 'version', 'summary', 'mirror'] as const;
   // As `pin` takes it, with the component's name, does too.
   const license = flags.license?.replace(/^[\w.-]+=/, '');
+  if (license !== undefined && !isLicense(license))
+    throw new UsageError(`'${license}' is not a valid SPDX expression`, {
+      next: 'see https://spdx.org/licenses, such as MIT or GPL-3.0-only; a licence that SPDX does not list is LicenseRef-NAME',
+    });
+  if (flags.files !== undefined && [flags.github, flags.url, flags.go, flags.cargo, flags.debian].some((one) => one !== undefined))
+    throw new UsageError('--files is for files of this repository only', {
+      next: 'leave it out; own files beside upstream programs go below files/',
+    });
   return {
     name,
     ...Object.fromEntries(simple.flatMap((key) => (flags[key] === undefined ? [] : [[key, flags[key]]]))),
@@ -60,6 +91,7 @@ export async function requestOf(name: string, flags: Flags): Promise<NewRequest>
     ...(flags.program === undefined ? {} : { programs: flags.program }),
     ...(unit === undefined ? {} : { unit: { exec: unit, ...(condition === undefined ? {} : { condition }) } }),
     ...(license === undefined ? {} : { license }),
+    ...(flags.files === undefined ? {} : { own: flags.files === true ? [] : await ownFiles(flags.files) }),
     suite: flags.suite,
     keep: flags.keep,
     known: flags.sha256 !== undefined,

@@ -1,4 +1,4 @@
-import { access, copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { access, copyFile, cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import {
   ARCHES,
@@ -9,13 +9,14 @@ import {
   locatorOf,
   parseArch,
   UserError,
+  UserErrors,
   writeAtomic,
   type Arch,
   type Extension,
   type Report,
   UsageError,
 } from '@flatcar/core';
-import { addChangelogEntry, pinVersion, scaffold, type Plan, type Probe, type UpstreamContext } from '@flatcar/upstream';
+import { addChangelogEntry, pinVersion, scaffold, untried, type Plan, type Probe, type UpstreamContext } from '@flatcar/upstream';
 import { REPOSITORY } from '../options.ts';
 import { refreshPackaging } from '../packaging.ts';
 import { writeReadme, writeRootReadme } from '../readme.ts';
@@ -78,7 +79,8 @@ async function writeKnown(dir: string, extension: Extension, version: string, fl
   await writeFile(join(dir, 'pins.json'), JSON.stringify({ [version]: { revision: 0, licenses: {}, bytes } }, undefined, 2));
 }
 
-async function writePackage(dir: string, plan: Plan, probes: readonly Probe[]): Promise<void> {
+async function writePackage(dir: string, plan: Plan, probes: readonly Probe[], flags: Flags): Promise<void> {
+  if (typeof flags.files === 'string') await cp(flags.files, join(dir, 'files'), { recursive: true, verbatimSymlinks: true });
   for (const { path, text } of scaffold(plan, probes)) {
     await mkdir(dirname(join(dir, path)), { recursive: true });
     await writeFile(join(dir, path), text);
@@ -89,7 +91,45 @@ async function writePackage(dir: string, plan: Plan, probes: readonly Probe[]): 
     await writeFile(join(dir, name), `${(await exec(formatter, ['--stdin-filepath', join(REPOSITORY, 'extensions', plan.name, name)], { cwd: REPOSITORY, input: await readFile(join(dir, name)), env: { PATH: process.env['PATH'] ?? '' } })).trimEnd()}\n`); // prettier-ignore
 }
 
-/** Writes, pins and tries the package in a folder aside, and gives its version with the revision. */
+/**
+ * Builds the package and tries its programs, for its test; gives the error where it cannot be built, or where a program is another
+ * version than the one that is pinned: what was written so far is right all the same, and somebody can go on from there.
+ */
+async function tryOut(aside: string, plan: Plan, flags: Flags, context: UpstreamContext, report: Report): Promise<UserError | undefined> {
+  try {
+    const { probes, others } = await probe(aside, plan, context, report);
+    await writePackage(aside, plan, probes, flags);
+    tellProbes(plan, probes, report);
+    const wrong = others.map(({ program, said }) => new UserError(`${program} says that it is version ${said}, and ${plan.version} is pinned`, {
+      where: join(aside, 'pins.json'),
+      next: `pin the version that it is (--version ${said}), or say why it differs: --other-version 'REASON'`,
+    })); // prettier-ignore
+    if (plan.own !== undefined) return undefined; // a date is no version of a program
+    if (flags.otherVersion !== undefined) {
+      for (const { message } of wrong) report({ type: 'notice', text: `${message}: ${flags.otherVersion}` });
+      return undefined;
+    }
+    return wrong.length > 1 ? new UserErrors('programs say other versions', wrong) : wrong[0];
+  } catch (error) {
+    if (!(error instanceof UserError) || context.signal?.aborted === true) throw error;
+    return error;
+  }
+}
+
+function tellProbes(plan: Plan, probes: readonly Probe[], report: Report): void {
+  for (const program of plan.programs) {
+    const found = probes.find(({ run }) => run[0] === program);
+    if (found?.says === 'version') continue;
+    const what =
+      found === undefined
+        ? `the test only looks whether it is there; write a command into extension.test.ts, such as { run: ['${program}', 'ARGUMENT'], says: /WORDS/ }`
+        : `the test looks for a line of '${found.run.join(' ')}'`;
+    const why = plan.own === undefined ? `does not say ${plan.version} when it is asked for its version` : 'was not run';
+    report({ type: 'notice', text: `${program} ${why}: ${what}` });
+  }
+}
+
+/** Writes, pins and tries the package in a folder aside; gives why it could not be built, where it could not. */
 async function prepare(
   aside: string,
   plan: Plan,
@@ -97,35 +137,35 @@ async function prepare(
   askLicense: AskLicense | undefined,
   context: UpstreamContext,
   report: Report,
-): Promise<void> {
-  await writePackage(
-    aside,
-    plan,
-    plan.programs.map((program) => ({ run: [program, '--version'], says: 'version' })),
-  );
+): Promise<UserError | undefined> {
+  await writePackage(aside, plan, untried(plan), flags);
   const extension = await loadDefinition(aside);
   await writeKnown(aside, extension, plan.version, flags);
   const licenses =
     plan.license === '' ? {} : Object.fromEntries(extension.components({ version: plan.version }).map(({ name }) => [name, plan.license]));
-  const asked = askLicense === undefined ? {} : { askLicense };
-  const pinned = await pinVersion({ dir: aside, extension, version: plan.version, licenses, ...asked }, context);
-  if (flags.build) {
-    const probes = await probe(aside, plan, context, report);
-    await writePackage(aside, plan, probes);
-    for (const program of plan.programs) {
-      const found = probes.find(({ run }) => run[0] === program);
-      if (found?.says === 'version') continue;
-      const what =
-        found === undefined
-          ? `the test only looks whether it is there; write a command into extension.test.ts, such as { run: ['${program}', 'ARGUMENT'], says: /WORDS/ }`
-          : `the test looks for a line of '${found.run.join(' ')}'`;
-      report({ type: 'notice', text: `${program} does not say ${plan.version} when it is asked for its version: ${what}` });
-    }
-  }
+  const pinned = await pinVersion({ dir: aside, extension, version: plan.version, licenses, askLicense }, context);
+  const failed = flags.build ? await tryOut(aside, plan, flags, context, report) : undefined;
   const entry = { version: plan.version, revision: pinned.revision, lines: ['first version'] };
   await writeFile(join(aside, 'CHANGELOG.md'), addChangelogEntry(plan.name, undefined, entry));
   await refreshPackaging(aside, plan.version);
   await writeReadme(aside);
+  return failed;
+}
+
+/** The same errors, about the folder in which the package is now. */
+function moved(error: UserError, from: string, to: string): UserError[] {
+  if (error instanceof UserErrors) return error.errors.flatMap((one) => moved(one, from, to));
+  const { message, where, next, cause } = error;
+  return [new UserError(message.replaceAll(from, to), { where: where?.replaceAll(from, to), next: next?.replaceAll(from, to), cause })];
+}
+
+/** What was written, and could not be built: nothing of the work is lost, and the errors name files that are there. */
+function unfinished({ name }: Plan, error: UserError, from: string, to: string): UserError {
+  const goOn = new UserError(`extensions/${name} was written and pinned, but it is not finished`, {
+    where: to,
+    next: `correct it and run flatcar-ext build ${name}, or remove it: git checkout package-lock.json README.md; rm -r extensions/${name}`,
+  });
+  return new UserErrors(`${name} was written, and could not be built or tried`, [...moved(error, from, to), goOn]);
 }
 
 /** Which lock scripts/run has installed. */
@@ -161,7 +201,7 @@ async function enter(aside: string, dir: string, report: Report, signal: AbortSi
 
 /**
  * Makes the package of a plan: it comes to extensions/ as a whole or not at all. Interrupted, it leaves the repository as it was; where
- * only its entry in package-lock.json fails, it stays.
+ * only its entry in package-lock.json fails, or its build, it stays. Throws when it could not be built.
  */
 export async function make(
   plan: Plan,
@@ -173,9 +213,10 @@ export async function make(
   const aside = join(REPOSITORY, 'dist', 'new', `${plan.name}-${process.pid}`);
   const dir = join(REPOSITORY, 'extensions', plan.name);
   try {
-    await prepare(aside, plan, flags, askLicense, context, report);
+    const failed = await prepare(aside, plan, flags, askLicense, context, report);
     context.signal?.throwIfAborted();
     await enter(aside, dir, report, context.signal);
+    if (failed !== undefined) throw unfinished(plan, failed, aside, dir);
   } finally {
     await rm(aside, { recursive: true, force: true });
   }

@@ -1,12 +1,35 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { buildExtension, hostArch, loadExtension, unpackImage, type Report } from '@flatcar/core';
+import { buildExtension, catalogue, channelHead, formatOf, hostArch, loadExtension, unpackImage, type Report } from '@flatcar/core';
 import type { Plan, Probe, UpstreamContext } from '@flatcar/upstream';
 
 /** Commands that a program is tried with, until one says its version. */
-const ASKING = [['--version'], ['version'], ['-version'], ['-V'], ['-v']];
+const ASKING = [['--version'], ['version'], ['version', '--short'], ['-version'], ['-V'], ['-v']];
 /** And if none does: until one prints its help, and calls that no error. */
 const HELPING = [['--help'], ['help'], ['-h']];
+
+/** What interpreters and shells load at run time: that they start shows nothing of it. Each prints `loaded`. */
+const LOADING: Readonly<Record<string, readonly string[]>> = {
+  zsh: ['-f', '-c', 'zmodload zsh/datetime zsh/zle && autoload -Uz compinit && compinit -D -u && print loaded'],
+  python3: ['-c', 'import ssl, ctypes, sqlite3, encodings.idna; print("loaded")'],
+  perl: ['-e', 'use strict; use POSIX; use Socket; use File::Spec; print "loaded\\n"'],
+  ruby: ['-e', 'require "json"; require "openssl"; puts "loaded"'],
+  lua: ['-e', 'require("string"); print("loaded")'],
+  tclsh: ['-c', 'puts loaded'],
+  fish: ['-c', 'functions --query fish_prompt; and echo loaded'],
+};
+
+/** A program that says another version than the one that is pinned. */
+export interface OtherVersion {
+  readonly program: string;
+  readonly said: string;
+}
+
+/** What came of the trial. */
+export interface Tried {
+  readonly probes: readonly Probe[];
+  readonly others: readonly OtherVersion[];
+}
 
 /**
  * A line of a program's help that only the program prints: without its name, which a loader's errors have too and which depends on how it
@@ -19,50 +42,89 @@ function helpLine(help: string, program: string): string | undefined {
     .find((line) => line.length <= 80 && /[a-z]{2,}\W+[a-z]{2,}/i.test(line) && !/[\d/]/.test(line) && !line.includes(program));
 }
 
-/** How programs say their version, or print help, tried on the built image in a namespace of its own: no network, no other files. */
-export async function probe(dir: string, plan: Plan, context: UpstreamContext, report: Report): Promise<Probe[]> {
+/** A version as a program says it of itself: behind its name or the word `version`, or as the only one in its first line. */
+export function versionSaid(said: string, program: string): string | undefined {
+  const number = String.raw`(\d+(?:\.\d+)+)`;
+  const behind = new RegExp(`(?:\\bversion|\\b${RegExp.escape(program)})[\\s:"'(]*(?:version[\\s:"']*)?v?${number}`, 'i');
+  const lines = said.split('\n').filter((line) => line.trim() !== '');
+  const named = lines.slice(0, 5).flatMap((line) => behind.exec(line)?.[1] ?? []);
+  const alone = [...(lines[0] ?? '').matchAll(new RegExp(String.raw`(?<![\w.])v?${number}`, 'g'))];
+  return named[0] ?? (alone.length === 1 ? alone[0]?.[1] : undefined);
+}
+
+type Run = (program: string, args: readonly string[]) => { readonly status: number | null; readonly said: string };
+
+/** Runs programs of an unpacked image in a namespace of its own: no network, no other files. */
+function runnerOf(root: string): Run {
+  return (program, args) => {
+    const { status, stdout, stderr } = spawnSync(
+      'unshare',
+      ['--map-root-user', '--mount', '--net', '--pid', '--fork', '--kill-child', 'chroot', root, `/usr/bin/${program}`, ...args],
+      {
+        encoding: 'utf8',
+        timeout: 10_000,
+        killSignal: 'SIGKILL',
+        env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin', HOME: '/', LC_ALL: 'C' },
+      },
+    );
+    return { status, said: `${stdout}${stderr}` };
+  };
+}
+
+/** How one program says its version, or prints help, and what else it can show. */
+function tryProgram(program: string, version: string, run: Run): { probes: Probe[]; other?: string } {
+  const wanted = new RegExp(`(?<![\\d.])${RegExp.escape(version)}(?!\\d|\\.\\d)`);
+  const loading = LOADING[program];
+  const loaded = loading !== undefined && run(program, loading).said.trim().endsWith('loaded');
+  const more: Probe[] = loading !== undefined && loaded ? [{ run: [program, ...loading], says: 'loaded' }] : [];
+  const answers = ASKING.map((args) => ({ args, ...run(program, args) }));
+  const asking = answers.find(({ said }) => wanted.test(said));
+  if (asking !== undefined) return { probes: [{ run: [program, ...asking.args], says: 'version' }, ...more] };
+  // -v is `verbose` as often as `version`.
+  const other = answers
+    .filter(({ status, args }) => status === 0 && args[0] !== '-v')
+    .map(({ said }) => versionSaid(said, program))
+    .find((one) => one !== undefined);
+  for (const args of HELPING) {
+    const { status, said } = run(program, args);
+    const says = status === 0 ? helpLine(said, program) : undefined;
+    if (says !== undefined) return { probes: [{ run: [program, ...args], says }, ...more], ...(other === undefined ? {} : { other }) };
+  }
+  return { probes: more, ...(other === undefined ? {} : { other }) };
+}
+
+/** Builds the image, and tries how its programs say their version, or print help. */
+export async function probe(dir: string, plan: Plan, context: UpstreamContext, report: Report): Promise<Tried> {
   const arch = hostArch();
   return context.store.withTemp(async (temp) => {
-    const { images } = await buildExtension(await loadExtension(dir), {
+    const loaded = await loadExtension(dir);
+    const target = loaded.extension.bound ? channelHead('stable', catalogue()) : 'portable';
+    const { images } = await buildExtension(loaded, {
       version: plan.version,
       arch,
-      targets: ['portable'],
+      targets: [target],
       profile: 'fast',
       origin: 'auto',
       out: join(temp, 'out'),
       store: context.store,
       tools: context.tools,
       report,
-      ...(context.mirror === undefined ? {} : { mirror: context.mirror }),
-      ...(context.signal === undefined ? {} : { signal: context.signal }),
+      mirror: context.mirror,
+      signal: context.signal,
     });
     const root = join(temp, 'root');
     const [image] = images;
     if (image === undefined) throw new Error('the build made no image');
-    await unpackImage(context.tools, image.file, 'squashfs', arch, root);
-    return plan.programs.flatMap((program): Probe[] => {
-      const run = (args: readonly string[]): { status: number | null; said: string } => {
-        const { status, stdout, stderr } = spawnSync(
-          'unshare',
-          ['--map-root-user', '--mount', '--net', '--pid', '--fork', '--kill-child', 'chroot', root, `/usr/bin/${program}`, ...args],
-          {
-            encoding: 'utf8',
-            timeout: 10_000,
-            killSignal: 'SIGKILL',
-            env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin', HOME: '/', LC_ALL: 'C' },
-          },
-        );
-        return { status, said: `${stdout}${stderr}` };
-      };
-      const version = new RegExp(`(?<![\\d.])${RegExp.escape(plan.version)}(?!\\d|\\.\\d)`);
-      const asking = ASKING.find((args) => version.test(run(args).said));
-      if (asking !== undefined) return [{ run: [program, ...asking], says: 'version' }];
-      for (const args of HELPING) {
-        const { status, said } = run(args);
-        const says = status === 0 ? helpLine(said, program) : undefined;
-        if (says !== undefined) return [{ run: [program, ...args], says }];
-      }
-      return [];
-    });
+    await unpackImage(context.tools, image.file, formatOf(target), arch, root);
+    const run = runnerOf(root);
+    const tried = plan.programs.map((program) => ({ program, ...tryProgram(program, plan.version, run) }));
+    return {
+      probes: tried.flatMap(({ probes }) => probes),
+      others: tried.flatMap(({ program, other }) => {
+        // A program may be of another package, or say only the beginning of its version.
+        const known = [plan.version, plan.debian?.versions?.[program] ?? plan.version];
+        return other === undefined || known.some((one) => one === other || one.startsWith(`${other}.`)) ? [] : [{ program, said: other }];
+      }),
+    };
   });
 }

@@ -40,7 +40,7 @@ export const units: Readonly<Record<string, Rule>> = {
     sees: 'whole',
     checks: 'User= and Group= of every unit exist on Flatcar, or sysusers.d of the image creates them',
     reason: 'a unit whose user does not exist fails at step USER',
-    fix: 'create the user in usr/lib/sysusers.d/<extension>.conf, or use DynamicUser=yes',
+    fix: 'use DynamicUser=yes, or create the user: usr/lib/sysusers.d/<extension>.conf and <extension>-user.service, which the unit requires (docs/adding-an-extension.md)',
     check: (context) => {
       const declared = new Set(
         [...context.texts]
