@@ -177,7 +177,7 @@ describe('what is pinned already', () => {
 describe('what is coupled', () => {
   const extension = extensionOf([], {
     coupled: { helper: { kind: 'json', at: 'https://example.org/helper.json#versions', keep: 'same minor' } },
-    components: (v) => [{ name: 'helper', version: v['helper'] ?? '', origins: [tool], places: [] }],
+    components: (v) => [{ name: 'helper', version: v['helper'] ?? '', origins: [tool], places: [{ from: 'tool', to: 'usr/bin/' }] }],
   });
   const run = (more: Partial<PinRequest> = {}): Promise<PinResult> =>
     pinVersion({ dir, extension, version: '1.2.0', licenses: { helper: 'MIT' }, ...more }, world.context());
@@ -200,7 +200,7 @@ test('a lock that is shared is written by the version of its component, and keep
   const shared = join(world.dir, 'locks', 'tool');
   publish('2.0.0');
   const extension = (name: string) =>
-    extensionOf([], { components: () => [{ name, version: '2.0.0', origins: [release(`https://example.org/v{version}/tool-{arch}`, { checksum: `{url}.sha256`, ...(name === 'b' ? { arch: { 'x86-64': 'arm64', arm64: 'amd64' } } : {}) })], places: [], lock: shared }] }); // prettier-ignore
+    extensionOf([], { components: () => [{ name, version: '2.0.0', origins: [release(`https://example.org/v{version}/tool-{arch}`, { checksum: `{url}.sha256`, ...(name === 'b' ? { arch: { 'x86-64': 'arm64', arm64: 'amd64' } } : {}) })], places: [{ from: 'tool', to: 'usr/bin/' }], lock: shared }] }); // prettier-ignore
   const run = (name: string): Promise<PinResult> =>
     pinVersion({ dir, extension: extension(name), version: '7.0', licenses: { [name]: 'MIT' } }, world.context());
   expect((await run('a')).written).toEqual([join(shared, 'pins.json'), file]);

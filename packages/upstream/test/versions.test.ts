@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { UnreachableError, UserError, type VersionSource } from '@flatcar/core';
+import { release as releaseOrigin, UnreachableError, UserError, type VersionSource } from '@flatcar/core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { findOutdated } from '../src/outdated.ts';
 import { keptVersions, listVersions, newerMajor } from '../src/versions.ts';
@@ -215,7 +215,7 @@ describe('outdated', () => {
   const pinned = (runc: string): { revision: number; with: Record<string, string>; licenses: Record<string, string>; bytes: object } => ({ revision: 0, with: { runc }, licenses: {}, bytes: {} }); // prettier-ignore
   const loaded = (name: string, keep: string, pins: Record<string, ReturnType<typeof pinned>>) => ({
     dir: world.dir,
-    extension: extensionOf([], { name, versions: { kind: 'github', at: `example/${name}`, keep }, coupled: { runc: { kind: 'github', at: 'example/runc', keep: 'newest' } } }), // prettier-ignore
+    extension: extensionOf([releaseOrigin('https://example.org/{version}')], { name, versions: { kind: 'github', at: `example/${name}`, keep }, coupled: { runc: { kind: 'github', at: 'example/runc', keep: 'newest' } } }), // prettier-ignore
     pins: pins as never,
     fixture: false,
   });
