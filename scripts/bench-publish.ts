@@ -49,7 +49,8 @@ async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly stri
   await mkdir(dir, { recursive: true });
   for (const name of names) {
     const versions = Array.from({ length: 100 }, (_, index) => `1.${99 - index}.0`).map((version) => ({
-      version, upstream: version, revision: 0, needs: {}, components: [{ name, version, license: 'MIT', origin: 'release' }], replaces: [], conflicts: [], payloads: {},
+      version, upstream: version, revision: 0, needs: {}, components: [{ name, version, license: 'MIT', origin: 'release' }], replaces: [], conflicts: [],
+            requires: [], payloads: {},
       images: releases.flatMap((target) => ARCHES.map((architecture): PublishedImage => {
         const path = imagePath(name, version, target, architecture);
         const digest = sha256(path);

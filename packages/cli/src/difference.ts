@@ -23,13 +23,14 @@ export interface Difference {
 
 /** What two images need of a host, hide of it, or cannot be merged with, where it differs. */
 function requirements(before: Manifest, after: Manifest): Difference['requirements'] {
-  const of = ({ needs, replaces, conflicts }: Manifest): Record<string, string> => ({
+  const of = ({ needs, replaces, conflicts, requires }: Manifest): Record<string, string> => ({
     systemd: needs.systemd,
     glibc: needs.glibc ?? '',
     kernel: needs.kernel ?? '',
     libraries: needs.libraries.toSorted().join(' '),
     replaces: replaces.toSorted().join(' '),
     conflicts: conflicts.toSorted().join(' '),
+    requires: requires.toSorted().join(' '),
   });
   const [was, is] = [of(before), of(after)];
   return Object.keys(was)

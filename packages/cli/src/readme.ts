@@ -158,6 +158,12 @@ async function generated(loaded: LoadedExtension, sizes: string): Promise<string
     ...(extension.replaces.length === 0
       ? []
       : [`It takes the place of ${extension.replaces.map((path) => `\`/${path}\``).join(', ')} of the host.`, '']),
+    ...(extension.requires.length === 0
+      ? []
+      : [
+          `It needs ${extension.requires.map((one) => `[${one}](../${one}/README.md)`).join(', ')} merged beside it; \`flatcar-ext butane\` and \`ignition\` add it.`,
+          '',
+        ]),
     ...(extension.conflicts.length === 0
       ? []
       : [`It cannot be merged beside ${extension.conflicts.map((one) => `\`${one}\``).join(', ')}.`, '']),

@@ -47,6 +47,11 @@ test('a README is made from data: versions, proofs, units, Butane', async () => 
   expect(text).toContain('path: /opt/extensions/tool/tool-1.2.3-x86-64.raw');
 });
 
+test('what it needs beside it is named, with a link', async () => {
+  await writeFile(join(dir, 'extension.ts'), DEFINITION.replace('start:', "requires: ['docker'],\n  start:"));
+  expect(await readmeText(await load(), undefined)).toContain('It needs [docker](../docker/README.md) merged beside it;');
+});
+
 test('what packages were checked by is told of them together', async () => {
   const packages = DEFINITION.replace('binary, defineExtension, release', 'debian, defineExtension, packaged').replace(
     /binary\(.*\)\]/,

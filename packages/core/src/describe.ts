@@ -39,6 +39,7 @@ export type PayloadClaims = Pick<
   | 'waived'
   | 'replaces'
   | 'conflicts'
+  | 'requires'
 >;
 
 /** One payload, as it is asked for. */
@@ -121,7 +122,7 @@ export async function claimsOf(
   components: readonly DescribedComponent[],
   { records, revision, only }: { records: ToolRecords; revision: number; only: boolean },
 ): Promise<PayloadClaims> {
-  const { name, summary, kind, waive, replaces, conflicts } = loaded.extension;
+  const { name, summary, kind, waive, replaces, conflicts, requires } = loaded.extension;
   const version = imageVersion(upstream, revision);
   const all = [
     ...components.flatMap(({ description }) => description.tools),
@@ -162,6 +163,7 @@ export async function claimsOf(
     waived: waive,
     replaces,
     conflicts,
+    requires,
   };
 }
 

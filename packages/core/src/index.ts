@@ -6,6 +6,7 @@ export * from './arch.ts';
 export * from './names.ts';
 export * from './pins.ts';
 export * from './extension.ts';
+export { pathsBeside } from './beside.ts';
 export { componentsOf, loadDefinition, loadExtension } from './load.ts';
 export { DefinitionError } from './definition-error.ts';
 export * from './versions.ts';

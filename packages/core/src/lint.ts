@@ -23,6 +23,8 @@ export interface LintSubject {
   readonly arch: Arch;
   readonly target?: Target;
   readonly definition?: Pick<Extension, 'promises' | 'replaces' | 'waive'>;
+  /** Absolute paths that the extensions bring which it requires (pathsBeside). */
+  readonly beside?: ReadonlySet<string>;
 }
 
 /** What is to be known of a rule; throws for one that does not exist. */
@@ -63,6 +65,7 @@ async function contextOf(tree: Tree, entries: readonly ImageEntry[], subject: Li
     size,
     promises: definition?.promises ?? [],
     replaces: definition?.replaces ?? [],
+    beside: subject.beside ?? new Set(),
   };
 }
 

@@ -80,6 +80,7 @@ export const PayloadSchema = v.strictObject({
   waived: v.record(v.string(), text()),
   replaces: v.array(text()),
   conflicts: v.array(name),
+  requires: v.array(name),
 });
 
 /**

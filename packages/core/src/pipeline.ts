@@ -1,5 +1,6 @@
 import { access, readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
+import { pathsBeside } from './beside.ts';
 import { bindMany, checkContent, formatOf, unpackImage, type SignKeys } from './bind.ts';
 import { embeddedModules } from './buildinfo.ts';
 import { packErofs } from './erofs.ts';
@@ -151,7 +152,13 @@ async function stageTree(
   await normalise(dir);
   const tree = await readTree(dir, owners);
   await judge(
-    await lintTree(tree, { name: extension.name, kind: extension.kind, arch, definition: extension }),
+    await lintTree(tree, {
+      name: extension.name,
+      kind: extension.kind,
+      arch,
+      definition: extension,
+      beside: await pathsBeside(dirname(loaded.dir), extension.requires),
+    }),
     `${extension.name} ${version} ${arch}`,
     report,
     (finding) => placeOf(finding, loaded.dir, resolved, owners),

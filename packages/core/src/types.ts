@@ -190,6 +190,8 @@ export interface Payload {
   /** Host paths that it shadows on purpose, and extensions that it cannot be merged with. */
   readonly replaces: readonly string[];
   readonly conflicts: readonly string[];
+  /** Extensions that must be merged beside it. */
+  readonly requires: readonly string[];
 }
 
 /** A library found compiled into a binary (Go's build info), or a package of Debian that files come from. */

@@ -104,3 +104,22 @@ export function checkInputs({ images }: Inputs, origins: DeclaredOrigins): void 
   if (first === undefined) return;
   throw errors.length === 1 ? first : new UserErrors(`${errors.length} objections; nothing was published`, errors);
 }
+
+/** Throws where an image needs an extension beside it that a tree neither has (`published`, by name) nor is given. */
+export function checkRequires({ images }: Pick<Inputs, 'images'>, published: Iterable<string>): void {
+  const there = new Set([...published, ...images.map(({ manifest }) => manifest.name)]);
+  const missing = new Map(
+    images.flatMap(({ file, manifest: { name, requires } }) =>
+      requires.filter((one) => !there.has(one)).map((one) => [`${name} ${one}`, { file, name, one }] as const),
+    ),
+  );
+  const errors = [...missing.values()].map(
+    ({ file, name, one }) =>
+      new UserError(`${name} needs ${one} merged beside it, and the tree has none`, {
+        where: file,
+        next: `publish ${one} first, or together with it`,
+      }),
+  );
+  const [first] = errors;
+  if (first !== undefined) throw errors.length === 1 ? first : new UserErrors(`${errors.length} extensions are missing`, errors);
+}

@@ -38,8 +38,8 @@ export function imageOf({ manifest }: Input, evidence: Evidence): PublishedImage
   };
 }
 
-function emptyVersion({ version, upstream, revision, components, replaces, conflicts }: Manifest): PublishedVersion {
-  return { version, upstream, revision, needs: {}, components, replaces, conflicts, payloads: {}, images: [] };
+function emptyVersion({ version, upstream, revision, components, replaces, conflicts, requires }: Manifest): PublishedVersion {
+  return { version, upstream, revision, needs: {}, components, replaces, conflicts, requires, payloads: {}, images: [] };
 }
 
 /**

@@ -173,16 +173,15 @@ export async function nodeConfig(
   if (targets.includes('portable') && targets.length > 1)
     throw new UserError('portable images fit every release: give either portable or releases');
   const notices: string[] = [];
-  const settled = await Promise.allSettled(
-    wanted.map(async (one) => {
-      const index = await extension(one.name);
-      if (index === undefined)
-        throw new UserError(`${one.name} is not published`, {
-          next: options.published === undefined ? 'check the name' : `the tree has: ${options.published.join(', ') || 'nothing yet'}`,
-        });
-      return choose(index, one, one.name === STAGER && hasPortable(index, arch) ? ['portable'] : targets, arch);
-    }),
-  );
+  const chosenOf = async (one: ExtensionRef): Promise<Chosen> => {
+    const index = await extension(one.name);
+    if (index === undefined)
+      throw new UserError(`${one.name} is not published`, {
+        next: options.published === undefined ? 'check the name' : `the tree has: ${options.published.join(', ') || 'nothing yet'}`,
+      });
+    return choose(index, one, one.name === STAGER && hasPortable(index, arch) ? ['portable'] : targets, arch);
+  };
+  const settled = await Promise.allSettled(wanted.map(chosenOf));
   const errors = settled.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
   const [first] = errors;
   if (first !== undefined) {
@@ -190,6 +189,23 @@ export async function nodeConfig(
     throw errors.length === 1 || told.length < errors.length ? first : new UserErrors(`${errors.length} extensions cannot be had`, told);
   }
   const chosen = settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  // Grows while it is read: what is required may require others.
+  for (const { name, version } of chosen) {
+    for (const other of version.requires) {
+      if (chosen.some((that) => that.name === other)) continue;
+      notices.push(`${other} comes along: ${name} needs it merged beside`);
+      chosen.push(
+        await chosenOf({ name: other }).catch((error: unknown) => {
+          if (!(error instanceof UserError)) throw error;
+          throw new UserError(`${name} needs ${other} merged beside: ${error.message}`, {
+            where: error.where,
+            next: error.next,
+            cause: error,
+          });
+        }),
+      );
+    }
+  }
   for (const { name, version } of chosen) {
     const other = version.conflicts.find((one) => chosen.some((that) => that.name === one));
     if (other !== undefined) throw new UserError(`${name} and ${other} cannot be merged together`, { next: 'leave one of them out' });

@@ -2,7 +2,7 @@ import { dirname } from 'node:path';
 import { UserError, type Report } from '@flatcar/core';
 import { untilNoConflict } from './conflicts.ts';
 import { ConflictError, type Destination } from './destination.ts';
-import { checkInputs, readInputs, type Inputs } from './inputs.ts';
+import { checkInputs, checkRequires, readInputs, type Inputs } from './inputs.ts';
 import type { PublishKeys } from './keys.ts';
 import { INDEX } from './layout.ts';
 import { nextIndex, stageSignature } from './next-index.ts';
@@ -91,6 +91,7 @@ async function publishOnce(
   const origins = before?.origins ?? wanted ?? 'preferred';
   const baseUrl = baseUrlOf(options.baseUrl, before?.baseUrl);
   checkInputs(inputs, origins);
+  checkRequires(inputs, before?.extensions.map(({ name }) => name) ?? []);
   await checkKeyring(options);
 
   const plan = await stageAll(options, published, staging, inputs);

@@ -56,6 +56,8 @@ export const VersionSchema = v.strictObject({
   components: v.array(v.strictObject({ name: v.string(), version: v.string(), license: v.string(), origin: v.string() })),
   replaces: v.array(v.string()),
   conflicts: v.array(v.string()),
+  /** Extensions that must be merged beside it. */
+  requires: v.array(v.string()),
   /** What the images were bound from: `<architecture> <format>` to the payload's key and the digest of its published record. */
   payloads: v.record(v.string(), v.strictObject({ key: hex(64), record: hex(64) })),
   /** Why it must not be used any more; `by` is the version that takes its place. */

@@ -31,6 +31,7 @@ function index(
     withdrawn?: boolean;
     replaces?: string[];
     conflicts?: string[];
+    requires?: string[];
   }[],
 ): ExtensionIndex {
   return parseExtensionIndex(
@@ -40,7 +41,15 @@ function index(
       kind: 'sysext',
       summary: 'for a test',
       versions: versions.map(
-        ({ version, targets = ['portable', LTS, STABLE, BETA], arches = ARCHES, withdrawn, replaces = [], conflicts = [] }) => ({
+        ({
+          version,
+          targets = ['portable', LTS, STABLE, BETA],
+          arches = ARCHES,
+          withdrawn,
+          replaces = [],
+          conflicts = [],
+          requires = [],
+        }) => ({
           version,
           upstream: version.replace(/-\d+$/, ''),
           revision: Number(/-(\d+)$/.exec(version)?.[1] ?? 0),
@@ -48,6 +57,7 @@ function index(
           components: [],
           replaces,
           conflicts,
+          requires,
           payloads: {},
           ...(withdrawn === true ? { withdrawn: { reason: 'broken', by: 'another' } } : {}),
           images: targets.flatMap((target) =>
@@ -77,6 +87,10 @@ const published = new Map(
     ]),
     index('debug-tools', [{ version: '2026.11.24', targets: ['portable', STABLE] }]),
     index('docker', [{ version: '29.0.0', replaces: ['usr/bin/dockerd', 'usr/bin/containerd'], conflicts: ['containerd'] }]),
+    index('metrics', [{ version: '1.0', requires: ['exporter'] }]),
+    index('exporter', [{ version: '1.2', requires: ['helm'] }]),
+    index('helm', [{ version: '4.3.1' }]),
+    index('lonely', [{ version: '1.0', requires: ['nothing-there'] }]),
     index('docker-engine', [{ version: '29.0.0', replaces: ['usr/bin/dockerd'] }]),
     index('containerd', [{ version: '2.4.1', replaces: ['usr/bin/containerd'] }]),
     index('hypervisor', [{ version: '53.0.1' }, { version: '53.0' }]),
@@ -238,6 +252,22 @@ describe('what is refused', () => {
     [['kubernetes'], `portable,${STABLE}`, /either portable or releases/],
   ])('%s for %s', async (words, release, why) => {
     await expect(make(words, release)).rejects.toThrow(why);
+  });
+
+  test('what an extension needs beside it comes along, with a notice, and what that needs too', async () => {
+    const made = await make(['metrics'], STABLE);
+    for (const name of ['metrics', 'exporter', 'helm'])
+      expect(
+        made.config.links.filter(({ path }) => path.includes(`/${name}-`)),
+        name,
+      ).toHaveLength(1);
+    expect(made.notices).toEqual(
+      expect.arrayContaining(['exporter comes along: metrics needs it merged beside', 'helm comes along: exporter needs it merged beside']),
+    );
+    // Named by the person, it is no surprise.
+    const named = await make(['metrics', 'exporter'], STABLE);
+    expect(named.notices.filter((one) => one.startsWith('exporter'))).toEqual([]);
+    await expect(make(['lonely'], STABLE)).rejects.toThrow('lonely needs nothing-there merged beside: nothing-there is not published');
   });
 
   test('all that is wrong is told at once', async () => {

@@ -1,6 +1,6 @@
 import { ARCHES, channelHead, hostArch, linkName, type Arch, type Target } from '@flatcar/core';
 import { expect } from 'vitest';
-import { buildImages, expectedAnswer, pinnedVersions, type ExtensionTest } from './extension.ts';
+import { buildImages, expectedAnswer, installBeside, merged, pinnedVersions, type ExtensionTest } from './extension.ts';
 import { withHost, type Host } from './host.ts';
 import { describe, isCollected, mergeTest } from './levels.ts';
 import { expectHostCas } from './tls.ts';
@@ -83,7 +83,8 @@ export function testRelocated(dir: string, about: RelocatedTest): void {
       const versions = await pinnedVersions(dir, about);
       await withHost({ release: target === 'portable' ? channelHead('stable').number : target.number }, async (host) => {
         await host.install(image.file, linkName(image.extension, target));
-        expect(await host.merge({ force: arch !== hostArch() })).toContain(`Using extensions '${image.extension}`);
+        await installBeside(host, dir, arch, target);
+        expect(await host.merge({ force: arch !== hostArch() })).toMatch(merged(linkName(image.extension, target)));
         for (const command of about.commands) {
           const { run, env = {} } = command;
           const { said, objects } = await traced(host, run, folder, { arch, env });

@@ -70,15 +70,22 @@ async function placeIn(name: string, version: string, finding: Finding, owners: 
 }
 
 async function lintImages(files: readonly string[]): Promise<Shown[]> {
-  const { lintImage, lintNeighbours, openStore, openTools } = await import('@flatcar/core');
+  const { lintImage, lintNeighbours, openStore, openTools, pathsBeside } = await import('@flatcar/core');
   const store = openStore();
   const tools = openTools(store);
   const findings: Shown[] = [];
   const together = new Map<string, Neighbour[]>();
   for (const file of files) {
     const { manifest, target } = await knownImage(file);
-    const { name, kind, architecture, waived, replaces, conflicts, version } = manifest;
-    const subject = { name, kind, arch: architecture, target, definition: { promises: [], replaces, waive: waived } };
+    const { name, kind, architecture, waived, replaces, conflicts, requires, version } = manifest;
+    const subject = {
+      name,
+      kind,
+      arch: architecture,
+      target,
+      definition: { promises: [], replaces, waive: waived },
+      beside: await pathsBeside(join(REPOSITORY, 'extensions'), requires),
+    };
     const linted = await lintImage(file, await formatOfFile(file), subject, { tools, store });
     for (const finding of linted.findings) {
       const where = await placeIn(name, version, finding, new Map());

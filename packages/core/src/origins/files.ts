@@ -9,7 +9,8 @@ import type { DescribeContext, OriginContext, OriginDescription, OriginResult } 
 /** Raised when the same folder is to give other files. */
 const FILES_FORMAT = 1;
 
-const folderOf = (origin: FilesOrigin, arch: Arch): string => origin.dir.replaceAll('{arch}', archWords(arch).go);
+/** The folder of an origin below its extension, for an architecture. */
+export const folderOf = (origin: FilesOrigin, arch: Arch): string => origin.dir.replaceAll('{arch}', archWords(arch).go);
 
 /** What files of the extension are made of: its own folder, known by the digest of what is in it. */
 export async function describeFiles(origin: FilesOrigin, context: DescribeContext): Promise<OriginDescription> {

@@ -24,6 +24,8 @@ export interface LintContext {
   /** From the definition; empty for an image of unknown origin. */
   readonly promises: readonly string[];
   readonly replaces: readonly string[];
+  /** Absolute paths that the extensions bring which must be merged beside it. */
+  readonly beside: ReadonlySet<string>;
 }
 
 /** Something that a rule found. */

@@ -22,16 +22,16 @@ export const units: Readonly<Record<string, Rule>> = {
   'exec-path': {
     level: 'error',
     sees: 'whole',
-    checks: 'every program that a unit runs is in the image or on Flatcar',
+    checks: 'every program that a unit runs is in the image, in one that it requires, or on Flatcar',
     reason: 'a unit whose program is elsewhere fails with status 203/EXEC; the predecessor shipped several',
-    fix: "correct the path: programs of the image are in /usr/bin; Flatcar's own are listed in packages/core/src/data/flatcar-host.json",
+    fix: "correct the path, or list the extension that brings it under 'requires': programs of the image are in /usr/bin; Flatcar's own are listed in packages/core/src/data/flatcar-host.json",
     check: (context) => {
       const there = new Set(context.entries.map(({ path }) => `/${path}`));
       return settings(context).flatMap(({ path, section, key, value }) => {
         if (section !== 'Service' || !/^Exec(?:Start|Stop|Reload|Condition)(?:Pre|Post)?$/.test(key)) return [];
         const program = /^[@\-:+!|]*(\S+)/.exec(value)?.[1];
-        if (program === undefined || there.has(program) || HOST_PROGRAMS.has(program)) return [];
-        return [{ what: `${key}= runs '${program}', which is neither in the image nor known on Flatcar`, path }];
+        if (program === undefined || there.has(program) || HOST_PROGRAMS.has(program) || context.beside.has(program)) return [];
+        return [{ what: `${key}= runs '${program}', which is neither in the image, in one that it requires, nor known on Flatcar`, path }];
       });
     },
   },

@@ -42,6 +42,8 @@ export const ManifestSchema = v.strictObject({
   replaces: v.array(v.string()),
   /** Extensions that it cannot be merged with. */
   conflicts: v.array(v.string()),
+  /** Extensions that must be merged beside it. */
+  requires: v.array(v.string()),
 });
 
 export type Manifest = v.InferOutput<typeof ManifestSchema>;
@@ -49,8 +51,22 @@ export type Manifest = v.InferOutput<typeof ManifestSchema>;
 /** The manifest of an image, for clients. */
 export function manifestOf(image: Image, payload: Payload): Manifest {
   const { extension, version, arch, format, target, file, sha256, sha512, size, roothash, signed } = image;
-  const { summary, kind, profile, upstream, revision, needs, components, key, publishable, withheld, waived, replaces, conflicts } =
-    payload;
+  const {
+    summary,
+    kind,
+    profile,
+    upstream,
+    revision,
+    needs,
+    components,
+    key,
+    publishable,
+    withheld,
+    waived,
+    replaces,
+    conflicts,
+    requires,
+  } = payload;
   return {
     schema: 1,
     name: extension,
@@ -77,5 +93,6 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
     waived: { ...waived },
     replaces: [...replaces],
     conflicts: [...conflicts],
+    requires: [...requires],
   };
 }

@@ -12,7 +12,7 @@ import {
   type Release,
 } from '@flatcar/core';
 import { expect } from 'vitest';
-import { buildImages, expectedAnswer, pinnedVersions, wasBuilt, type ExtensionTest } from '../extension.ts';
+import { buildImages, requiredBy, expectedAnswer, pinnedVersions, wasBuilt, type ExtensionTest } from '../extension.ts';
 import { collect, describe, inCI } from '../levels.ts';
 import { quote, type Machine } from './machine.ts';
 import { sharedMachine } from './shared.ts';
@@ -34,7 +34,7 @@ export interface MachineTest {
   readonly runsAs?: Readonly<Record<string, string>>;
   /** TCP ports on which something listens. */
   readonly ports?: readonly number[];
-  /** Extensions that it needs beside it. */
+  /** Extensions that it needs beside it, besides those that its definition requires. */
   readonly beside?: readonly string[];
   /** True to boot it in `npm test`, though it is not small, where the store has its image and those beside it. */
   readonly whenBuilt?: boolean;
@@ -190,7 +190,7 @@ async function smallNames(dirs: ReadonlyMap<string, string>, arches: readonly Ar
   const names: string[] = [];
   for (const [name, dir] of dirs) {
     const { about, kind } = await readTested(dir);
-    const needed = [name, ...(about.machine?.beside ?? [])].map((one) => dirs.get(one) ?? '');
+    const needed = [name, ...(await requiredBy(dir)), ...(about.machine?.beside ?? [])].map((one) => dirs.get(one) ?? '');
     const built = async (): Promise<boolean> =>
       (await Promise.all(arches.flatMap((arch) => needed.map((one) => wasBuilt(one, arch))))).every(Boolean);
     if (kind === 'sysext' && (about.small === true || (about.machine?.whenBuilt === true && (await built())))) names.push(name);
@@ -207,7 +207,7 @@ export async function describeMachines({ extensions, releases, arches }: Selecti
     const dir = dirs.get(name);
     if (dir === undefined) throw new UserError(`there is no extension '${name}'`, { next: `there are: ${[...dirs.keys()].join(', ')}` });
     const one = await readTested(dir);
-    const beside = one.about.machine?.beside ?? [];
+    const beside = [...new Set([...(await requiredBy(dir)), ...(one.about.machine?.beside ?? [])])];
     tested.push({ ...one, beside });
     names.push(...beside.filter((other) => !names.includes(other)));
   }
