@@ -97,9 +97,10 @@ function registry(host: string, env: Environment) {
     body?: () => Body,
   ): Promise<Dispatcher.ResponseData> {
     const url = /^https?:/.test(path) ? path : `${base}/v2/${repository}/${path}`;
+    const isOwn = new URL(url).origin === base;
     const attempt = async (): Promise<Dispatcher.ResponseData> => {
       // Uploads may be sent to another host, which gets no token.
-      const authorization = new URL(url).origin === base ? tokens.get(repository) : undefined;
+      const authorization = isOwn ? tokens.get(repository) : undefined;
       try {
         return await request(url, {
           ...WITHOUT_REDIRECTS,
@@ -114,7 +115,8 @@ function registry(host: string, env: Environment) {
       }
     };
     const first = await attempt();
-    if (first.statusCode !== 401) return first;
+    // Nor does it have a say in where tokens come from.
+    if (first.statusCode !== 401 || !isOwn) return first;
     await first.body.dump();
     const token = await tokenFor(repository, first.headers['www-authenticate']?.toString() ?? '');
     if (token === undefined)

@@ -16,6 +16,10 @@ let other: Server;
 let host: string;
 let elsewhere: string;
 let realm: (own: string) => string;
+/** The challenge by which the other host refuses uploads. */
+let refusal: string | undefined;
+/** For which services tokens were asked for. */
+let services: (string | null)[] = [];
 /** What the other host was sent in Authorization. */
 let got: (string | undefined)[];
 
@@ -35,7 +39,10 @@ beforeAll(async () => {
   registry = createServer((request, response) => {
     request.resume();
     const { authorization } = request.headers;
-    if (request.url?.startsWith('/token') === true) return void response.end('{"token":"of the registry"}');
+    if (request.url?.startsWith('/token') === true) {
+      services.push(new URL(request.url, 'http://x').searchParams.get('service'));
+      return void response.end('{"token":"of the registry"}');
+    }
     if (authorization !== 'Bearer of the registry')
       return void response.writeHead(401, { 'www-authenticate': `Bearer realm="${realm(`http://${host}/token`)}",service="x"` }).end();
     if (request.method === 'POST') return void response.writeHead(202, { location: `http://${elsewhere}/upload?x` }).end();
@@ -44,6 +51,7 @@ beforeAll(async () => {
   other = createServer((request, response) => {
     got.push(request.headers.authorization);
     request.resume();
+    if (refusal !== undefined) return void response.writeHead(401, { 'www-authenticate': refusal }).end();
     response.writeHead(201).end('{"token":"of another"}');
   });
   [host, elsewhere] = [await listen(registry), await listen(other)];
@@ -57,6 +65,7 @@ afterAll(async () => {
 });
 beforeEach(() => {
   got = [];
+  refusal = undefined;
 });
 
 const push = (env: Record<string, string> = {}): ReturnType<typeof pushOci> =>
@@ -85,6 +94,18 @@ test('an upload that is sent to another host gets no token', async () => {
   expect(got.length).toBeGreaterThan(0);
   expect(new Set(got)).toEqual(new Set([undefined]));
 });
+
+test.each(['Basic realm="x"', `Bearer realm="{own}",service="evil"`])(
+  'an upload that is sent to another host, which asks for credentials (%s), gets none, and no token is fetched for it',
+  async (challenge) => {
+    realm = (own) => own;
+    refusal = challenge.replace('{own}', `http://${host}/token`);
+    services = [];
+    await expect(push()).rejects.toThrow('the registry answered 401');
+    expect(new Set(got)).toEqual(new Set([undefined]));
+    expect(new Set(services)).toEqual(new Set(['x']));
+  },
+);
 
 test('empty variables are unset ones', async () => {
   realm = (own) => own;

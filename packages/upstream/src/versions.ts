@@ -45,9 +45,11 @@ const GitlabRelease = v.object({
 /** `group/project` at gitlab.com, or a URL of a project elsewhere. */
 async function gitlab({ at, tagPrefix }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
   const { origin, pathname } = new URL(at, 'https://gitlab.com/');
-  const token = process.env['GITLAB_TOKEN'];
-  const headers: Record<string, string> =
-    token !== undefined && token !== '' && context.mirror === undefined ? { authorization: `Bearer ${token}` } : {};
+  const token = process.env['GITLAB_TOKEN'] || undefined;
+  // A definition may name any host; the token is for the one of its owner (GITLAB_HOST, as GitLab's own command line has it).
+  const own = process.env['GITLAB_HOST'] || 'gitlab.com';
+  const isOwn = context.mirror === undefined && origin === new URL(own.includes('://') ? own : `https://${own}`).origin;
+  const headers: Record<string, string> = token !== undefined && isOwn ? { authorization: `Bearer ${token}` } : {};
   const project = `${origin}/api/v4/projects/${encodeURIComponent(pathname.replaceAll(/^\/|\/$/g, ''))}`;
   const releases = await askPages(`${project}/releases?per_page=100`, GitlabRelease, context, headers);
   if (releases.length > 0) return fromTags(releases.filter((one) => !one.upcoming_release).map((one) => tagOf(one.tag_name, one.released_at)), tagPrefix); // prettier-ignore

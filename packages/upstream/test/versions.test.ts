@@ -130,6 +130,17 @@ describe('GitHub', () => {
     expect(await listVersions({ kind: 'github', at: 'example/tool', keep: 'newest' }, direct)).toEqual(['1.0.0']);
     expect(world.asked.map(({ headers }) => headers.authorization)).toEqual(['Bearer secret', undefined]);
   });
+  test("GitLab's token goes to GitLab, or to the host that GITLAB_HOST names, and to no other that a definition names", async () => {
+    vi.stubEnv('GITLAB_TOKEN', 'secret');
+    world.served.set('api/v4/projects/a%2Fb/releases?per_page=100', json([{ tag_name: 'v1.0.0' }]));
+    const source = { kind: 'gitlab', at: `${world.mirror}/a/b`, keep: 'newest' } as const;
+    for (const host of ['', world.mirror]) {
+      vi.stubEnv('GITLAB_HOST', host);
+      const { mirror: _, ...direct } = world.context();
+      expect(await listVersions(source, direct)).toEqual(['1.0.0']);
+    }
+    expect(world.asked.map(({ headers }) => headers.authorization)).toEqual([undefined, 'Bearer secret']);
+  });
   test('a host that does not answer', async () => {
     const context = { ...world.context(), mirror: 'http://127.0.0.1:9' };
     await expect(listVersions({ kind: 'github', at: 'example/tool', keep: 'newest' }, context)).rejects.toThrow(UnreachableError);

@@ -116,7 +116,8 @@ export function addPin(root: Command, signal: AbortSignal): void {
       'after',
       `
 Nothing is written unless everything is right. A pin whose host cannot be reached stays as it was, with a notice.
-GITHUB_TOKEN and GITLAB_TOKEN raise the limits of those hosts.
+GITHUB_TOKEN and GITLAB_TOKEN raise the limits of those hosts (GITLAB_HOST, if it is
+not gitlab.com).
 
 pins.json has a digest of what decides the bytes of each version: pinned digests,
 files/, build scripts, wrapper modules and the definition. Without --revision it
