@@ -93,19 +93,6 @@ export function plainGoError(error: unknown, where: string): unknown {
   return error;
 }
 
-/** What go says of a module that it cannot download, without its JSON. */
-function asModuleError(error: unknown, module: string, version: string): unknown {
-  if (error instanceof UnreachableError) return error;
-  const [, said] = /"Error": (".*")$/m.exec(messageOf(error)) ?? [];
-  if (said === undefined) return error;
-  const [what = ''] = (JSON.parse(said) as string).split('\n\tserver response: ').toReversed();
-  return new UserError(`go cannot download ${module} v${version}: ${what.replaceAll(/\s+/g, ' ')}`, {
-    where: `${module}@v${version}`,
-    next: `check the version: the module has a tag 'v${version}', or another major version is a module of another name (${module.replace(/\/v\d+$/, '')}/vN); and that the proxy (GOPROXY) has it`,
-    cause: error,
-  });
-}
-
 const readToolchainPin = async (): Promise<ToolchainPin> =>
   JSON.parse(await readFile(new URL('data/go-toolchain.json', import.meta.url), 'utf8')) as ToolchainPin;
 
@@ -232,11 +219,7 @@ export async function pinGo(
   local: (path: string) => string | undefined,
 ): Promise<void> {
   const said = JSON.parse(
-    await go
-      .online(['mod', 'download', '-json', `${module}@v${version}`], { cwd: '/', env: { GOFLAGS: '-modcacherw' } })
-      .catch((error: unknown) => {
-        throw asModuleError(error, module, version);
-      }),
+    await go.online(['mod', 'download', '-json', `${module}@v${version}`], { cwd: '/', env: { GOFLAGS: '-modcacherw' } }),
   ) as { GoMod: string; Dir: string };
   // Projects with calendar versions keep their go.mod as vendor.mod (docker/cli): nobody but the wrapper knows its requirements then.
   const vendored = (await Array.fromAsync(glob('vendor.mod', { cwd: said.Dir }))).map((name) => join(said.Dir, name));
