@@ -65,7 +65,8 @@ export {
   type Archive,
   type DebianPackage,
 } from './debian.ts';
-export { assertPackageVersion, isPackageLocator, resolvePackages } from './origins/debian.ts';
+export { relocationOmissions, type Omission, type RelocationInput } from './compiled-in.ts';
+export { assertPackageVersion, isPackageLocator, resolvePackages, type ResolvedPackages } from './origins/debian.ts';
 export { openTools, readToolPins, type Tools } from './tools.ts';
 export { fits } from './needs.ts';
 export { readElf, type Elf } from './elf.ts';

@@ -1,6 +1,7 @@
 import { open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readContent, unpackImage } from './bind.ts';
+import type { Omission } from './compiled-in.ts';
 import { UsageError } from './errors.ts';
 import type { Extension } from './extension.ts';
 import { releaseFilePath } from './names.ts';
@@ -25,6 +26,8 @@ export interface LintSubject {
   readonly definition?: Pick<Extension, 'promises' | 'replaces' | 'waive'>;
   /** Absolute paths that the extensions bring which it requires (pathsBeside). */
   readonly beside?: ReadonlySet<string>;
+  /** Of a staged tree: what its relocated programs name and their packages have. */
+  readonly omissions?: readonly Omission[];
 }
 
 /** What is to be known of a rule; throws for one that does not exist. */
@@ -61,6 +64,7 @@ async function contextOf(tree: Tree, entries: readonly ImageEntry[], subject: Li
     loaders,
     texts,
     shebangs,
+    omissions: subject.omissions ?? [],
     releaseFile: tree.entries.some(({ path }) => path === file) ? await readFile(join(tree.dir, file), 'utf8') : undefined,
     size,
     promises: definition?.promises ?? [],

@@ -151,12 +151,14 @@ async function stageTree(
   await stageReleaseFile(dir, { name: extension.name, kind: extension.kind, version, arch, target: 'portable', reload });
   await normalise(dir);
   const tree = await readTree(dir, owners);
+  const omissions = resolved.flatMap(({ result }) => result.omissions ?? []);
   await judge(
     await lintTree(tree, {
       name: extension.name,
       kind: extension.kind,
       arch,
       definition: extension,
+      omissions,
       beside: await pathsBeside(dirname(loaded.dir), extension.requires),
     }),
     `${extension.name} ${version} ${arch}`,

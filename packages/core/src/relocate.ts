@@ -1,10 +1,11 @@
-import { chmod, copyFile, readdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, matchesGlob, normalize, relative } from 'node:path';
+import { chmod, copyFile, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, normalize, relative } from 'node:path';
 import { makeFolder } from './files.ts';
 import { archWords } from './arch.ts';
 import { readElf, readImports, type Elf } from './elf.ts';
 import { UserError } from './errors.ts';
 import type { DebianOrigin } from './extension.ts';
+import { indexPackages, inUsr, resolveLinks, select, targetOf, type Found, type PackageFiles } from './package-index.ts';
 import { mapParallel } from './parallel.ts';
 import { padded, pathEdits, RUNTIME_FILES, type Edit } from './runtime-files.ts';
 import type { Tools } from './tools.ts';
@@ -15,12 +16,6 @@ import type { Arch } from './types.ts';
 // - it starts by that loader (PT_INTERP), and every ELF names the folder (DT_RUNPATH, which is not inherited);
 // - paths below the distribution's library folder that are compiled in (gconv, plugins) lead to that folder;
 // - the loader itself reads neither the host's ld.so.cache nor its ld.so.preload, and searches no folder of the host.
-
-/** An unpacked package. */
-export interface PackageFiles {
-  readonly name: string;
-  readonly dir: string;
-}
 
 /** A file of a package, and its place in the component. */
 export interface ChosenFile {
@@ -40,66 +35,10 @@ export interface ChosenFile {
   readonly loader?: boolean;
 }
 
-interface Found {
-  readonly path: string;
-  readonly package: string;
-  readonly full: string;
-  readonly link?: string;
-}
-
 /** Name-service modules of the host that a program's own C library may load, by name: the host's users are known there only. */
 export const HOST_NSS: readonly string[] = ['usrfiles', 'sss', 'systemd'].map((service) => `libnss_${service}.so.2`);
 /** Where Flatcar's C library looks, on both architectures. */
 const HOST_LIBRARIES = 'usr/lib64';
-
-/** Older packages still have /bin, /sbin and /lib; usr/sbin is a link on Flatcar. */
-const inUsr = (path: string): string => path.replace(/^(?=s?bin\/|lib(?:64)?\/)/, 'usr/').replace(/^usr\/sbin\//, 'usr/bin/');
-
-async function indexOf(packages: readonly PackageFiles[]): Promise<Map<string, Found>> {
-  const index = new Map<string, Found>();
-  for (const { name, dir } of packages) {
-    for (const entry of await readdir(dir, { recursive: true, withFileTypes: true })) {
-      if (entry.isDirectory()) continue;
-      const full = join(entry.parentPath, entry.name);
-      const path = inUsr(full.slice(dir.length + 1));
-      if (index.has(path)) continue;
-      index.set(path, { path, package: name, full, ...(entry.isSymbolicLink() ? { link: await readlink(full) } : {}) });
-    }
-  }
-  return index;
-}
-
-/** The path that a link leads to, as packages have it. */
-const targetOf = ({ path, link = '' }: Found): string => inUsr(normalize(link.startsWith('/') ? link.slice(1) : join(dirname(path), link)));
-
-/** A file behind any number of links; undefined when one leads nowhere. */
-function resolveLinks(index: ReadonlyMap<string, Found>, found: Found): Found | undefined {
-  let at: Found | undefined = found;
-  for (let hops = 0; at?.link !== undefined && hops < 20; hops += 1) at = index.get(targetOf(at));
-  return at?.link === undefined ? at : undefined;
-}
-
-/** A sorted selection by globs; each must be of use, unless that is left open. */
-function select(index: ReadonlyMap<string, Found>, globs: readonly string[], arch: Arch, { optional = false } = {}): Found[] {
-  const { triplet, machine } = archWords(arch);
-  const patterns = globs.map((glob) => glob.replaceAll('{triplet}', triplet).replaceAll('{machine}', machine));
-  const matches = (path: string, pattern: string): boolean => {
-    const star = pattern.search(/[*?[{]/);
-    if (star === -1) return path === pattern;
-    if (!path.startsWith(pattern.slice(0, star))) return false;
-    return pattern.endsWith('/**') && star === pattern.length - 2 ? true : matchesGlob(path, pattern);
-  };
-  const chosen = new Map<string, Found>();
-  for (const pattern of patterns.filter((one) => !one.startsWith('!'))) {
-    const found = [...index.values()].filter(({ path }) => matches(path, pattern));
-    if (found.length === 0 && !optional)
-      throw new UserError(`no package has a file '${pattern}'`, { next: 'correct it in the definition, or add the package that has it' });
-    for (const one of found) chosen.set(one.path, one);
-  }
-  for (const pattern of patterns.filter((one) => one.startsWith('!')))
-    for (const path of chosen.keys()) if (matches(path, pattern.slice(1))) chosen.delete(path);
-  return [...chosen.values()].toSorted((a, b) => (a.path < b.path ? -1 : 1));
-}
 
 /** Chooses what an origin asks for out of unpacked packages, with all libraries that it needs; gives each file its place. */
 export async function chooseFiles(
@@ -109,7 +48,7 @@ export async function chooseFiles(
   arch: Arch,
 ): Promise<readonly ChosenFile[]> {
   const { triplet, loader } = archWords(arch);
-  const index = await indexOf(packages);
+  const index = await indexPackages(packages);
   const libraries = `usr/lib/${triplet}`;
   const folder = `usr/lib/${name}`;
   const loaderName = basename(loader);

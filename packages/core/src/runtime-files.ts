@@ -26,7 +26,7 @@ export interface SourceFile {
 export interface RuntimeFiles {
   readonly name: string;
   readonly isNeededBy: (elf: Loaded) => boolean;
-  /** Globs of paths in the packages; `{triplet}` is filled in. */
+  /** Globs of paths in the packages, as a definition has them. */
   readonly files: readonly string[];
   /** Folder (of the image) that stands for `from` (of the packages); files below the library folder come to the component's unless specified. */
   readonly moved?: { readonly from: RegExp; readonly to: (component: string, files: readonly SourceFile[]) => Promise<string> };
@@ -94,6 +94,17 @@ export const RUNTIME_FILES: readonly RuntimeFiles[] = [
     name: 'providers and engines of OpenSSL',
     isNeededBy: ({ name }) => /^libcrypto\.so\.\d/.test(name),
     files: ['usr/lib/{triplet}/ossl-modules/*.so', 'usr/lib/{triplet}/engines-3/*.so'],
+  },
+  {
+    name: 'plugins of Kerberos',
+    isNeededBy: ({ name }) => /^libkrb5\.so\.\d/.test(name),
+    files: ['usr/lib/{triplet}/krb5/plugins/**'],
+  },
+  {
+    // Not sasldb, which servers have their own accounts in.
+    name: 'mechanisms of SASL',
+    isNeededBy: ({ name }) => /^libsasl2\.so\.\d/.test(name),
+    files: ['usr/lib/{triplet}/sasl2/lib*.so*', '!usr/lib/{triplet}/sasl2/libsasldb.so*'],
   },
   {
     name: 'the database of libmagic',

@@ -1,7 +1,7 @@
 // Real packages for tests: those of the pinned tools, which every machine that builds has already.
 import { join } from 'node:path';
 import { openArchive, unpackPackage } from '../src/debian.ts';
-import type { PackageFiles } from '../src/relocate.ts';
+import type { PackageFiles } from '../src/package-index.ts';
 import { openStore } from '../src/store.ts';
 import { readToolPins } from '../src/tools.ts';
 import type { Arch } from '../src/types.ts';

@@ -1,10 +1,12 @@
 import { readFile, readlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { archWords } from '../arch.ts';
+import { relocationOmissions, type Omission } from '../compiled-in.ts';
 import { licenseNames, readCopyright } from '../copyright.ts';
 import { openArchive, packageFields, resolveClosure, unpackPackage, upstreamVersion, type Archive, type PinnedPackage } from '../debian.ts';
 import { UserError } from '../errors.ts';
 import type { Component, DebianOrigin } from '../extension.ts';
+import type { PackageFiles } from '../package-index.ts';
 import { mapParallel } from '../parallel.ts';
 import type { PinnedVersion } from '../pins.ts';
 import { chooseFiles, writeRelocated, type ChosenFile } from '../relocate.ts';
@@ -17,7 +19,7 @@ import type { DescribeContext, OriginContext, OriginDescription, OriginResult } 
 const BUILD_FORMAT = 3;
 
 /** Raised when the record of the same files is to say something else. */
-const RECORD_FORMAT = 1;
+const RECORD_FORMAT = 2;
 
 /** The key of a package's pin: its path below the mirror, which has name, version and architecture. */
 export function packageLocator({ path }: Pick<PinnedPackage, 'path'>): string {
@@ -62,9 +64,7 @@ function pinnedPackages(pin: PinnedVersion, arch: Arch): Material[] {
     .map(([locator, { sha256, size, proof }]) => ({ locator, sha256, proof, ...(size === undefined ? {} : { size }) }));
 }
 
-interface Unpacked {
-  readonly name: string;
-  readonly dir: string;
+interface Unpacked extends PackageFiles {
   readonly file: string;
   readonly locator: string;
 }
@@ -82,7 +82,8 @@ async function unpackAll<T extends { readonly locator: string }>(
       const [name = ''] = basename(one.locator).split('_');
       const dir = join(temp, name);
       await unpackPackage(file, dir);
-      return { name, dir, file, locator: one.locator };
+      // pool/main/<letter>/<source>/<package>_<version>_<arch>.deb (wiki.debian.org/DebianRepository/Format)
+      return { name, dir, source: basename(dirname(one.locator)), file, locator: one.locator };
     },
     4,
   );
@@ -153,16 +154,26 @@ async function describePackages(unpacked: readonly Unpacked[], chosen: readonly 
   });
 }
 
-/**
- * What one component's packages are now: found by its definition, out of the archive's signed index. `licenses` are those that the
- * copyright files of the packages it names tell as SPDX has them, `unclear` the words of the files that do not.
- */
+/** What a component's packages are at one time. */
+export interface ResolvedPackages {
+  readonly snapshot: string;
+  /** Those that files of the image come from, and those that have what the image was not given: lint reads it from them. */
+  readonly packages: readonly Material[];
+  /** Licences that the copyright files of the named packages tell as SPDX has them. */
+  readonly licenses: readonly string[];
+  /** The words of the copyright files that SPDX does not have. */
+  readonly unclear: readonly string[];
+  /** What programs name by compiled-in paths and that the image is not given, each with the line that adds it. */
+  readonly omissions: readonly Omission[];
+}
+
+/** What one component's packages are now: found by its definition, out of the archive's signed index. */
 export async function resolvePackages(
   origin: DebianOrigin,
   component: Component,
   arch: Arch,
   { store, archive }: { store: Store; archive: Archive },
-): Promise<{ snapshot: string; packages: readonly Material[]; licenses: readonly string[]; unclear: readonly string[] }> {
+): Promise<ResolvedPackages> {
   const { snapshot, packages } = await archive.newest(origin.suite, arch);
   const always = RUNTIME_PACKAGES.filter((name) => packages.some((one) => one.name === name));
   const wanted = resolveClosure(packages, [...origin.packages, ...always]).map(({ path, sha256, size }) => ({
@@ -175,7 +186,8 @@ export async function resolvePackages(
     const repin = 'run this again';
     const unpacked = await unpackAll(wanted, (one) => archive.fetchPackage(one, { suite: origin.suite, snapshot, arch, repin }), temp);
     const chosen = await chooseFiles(unpacked, origin, component.name, arch);
-    const used = await usedPackages(unpacked, chosen);
+    const omissions = await relocationOmissions({ packages: unpacked, origin, chosen, name: component.name, arch });
+    const used = (await usedPackages(unpacked, chosen)).union(new Set(omissions.map((one) => one.package)));
     const own = (await describePackages(unpacked, chosen, origin.suite)).filter(({ name }) => origin.packages.includes(basename(name)));
     return {
       snapshot,
@@ -184,6 +196,7 @@ export async function resolvePackages(
         .map(({ locator, sha256, size }) => ({ locator, sha256, size, proof: 'Debian archive index, signed by the archive key' })),
       licenses: own.flatMap(({ license }) => (license !== undefined && 'expression' in license ? [license.expression] : [])),
       unclear: own.flatMap(({ license }) => (license !== undefined && 'text' in license ? licenseNames(license.text) : [])),
+      omissions,
     };
   });
 }
@@ -255,9 +268,12 @@ export async function buildDebian(origin: DebianOrigin, context: OriginContext):
       const chosen = await chooseFiles(unpacked, origin, component.name, arch);
       await writeRelocated(chosen, join(fresh, 'files'), component.name, arch, tools);
       const packages = await describePackages(unpacked, chosen, origin.suite);
-      await writeFile(join(fresh, 'record.json'), JSON.stringify({ packages }));
+      const omissions = await relocationOmissions({ packages: unpacked, origin, chosen, name: component.name, arch });
+      await writeFile(join(fresh, 'record.json'), JSON.stringify({ packages, omissions }));
     }),
   );
-  const { packages } = JSON.parse(await readFile(join(result.dir, 'record.json'), 'utf8')) as { packages: readonly EmbeddedModule[] };
-  return { dir: join(result.dir, 'files'), ...description, packages };
+  const record = JSON.parse(await readFile(join(result.dir, 'record.json'), 'utf8')) as Required<
+    Pick<OriginResult, 'packages' | 'omissions'>
+  >;
+  return { dir: join(result.dir, 'files'), ...description, ...record };
 }

@@ -1,3 +1,4 @@
+import type { Omission } from '../compiled-in.ts';
 import { UserError } from '../errors.ts';
 import type { PinnedComponent } from '../extension.ts';
 import type { PinnedVersion } from '../pins.ts';
@@ -39,6 +40,8 @@ export interface OriginResult extends OriginDescription {
   readonly dir: string;
   /** Packages that its files come from, by path in the origin's folder. */
   readonly packages?: readonly EmbeddedModule[];
+  /** What its programs name by compiled-in paths, that those packages have and its files lack. */
+  readonly omissions?: readonly Omission[];
 }
 
 /** What pins.json says of an origin's bytes; asked before anything is fetched, a compiler included. */

@@ -98,6 +98,21 @@ export const programs: Readonly<Record<string, Rule>> = {
         .filter(([, paths]) => paths.length > 0)
         .map(([path, paths]): Hit => ({ what: `this loader reads the host's ${paths.join(', ')}`, path })),
   },
+  'compiled-in-path': {
+    level: 'warning',
+    checks: 'what relocated programs name by compiled-in paths and load by name, and their packages have, is in the image',
+    reason: 'a program that does not find its plugins, data or helpers does half of its work, often without an error',
+    fix: "add that line to the definition, or waive 'compiled-in-path:PATH' with the reason why it is not needed",
+    sees: 'whole',
+    check: (context) =>
+      context.omissions
+        .filter(({ at }) => !context.entries.some(({ path }) => path === at || path.startsWith(`${at}/`)))
+        .map(({ path, wantedBy, line, package: owner }): Hit => ({
+          what: `names '${path.startsWith('usr/') ? `/${path}` : path}', which the package ${owner} has and the image does not: ${line} adds it`,
+          path: wantedBy,
+          subject: path,
+        })),
+  },
   'build-path': {
     level: 'error',
     checks: 'loader, RUNPATH and needed libraries name no path of the build machine',

@@ -1,3 +1,4 @@
+import type { Omission } from '../compiled-in.ts';
 import type { Elf } from '../elf.ts';
 import type { Arch, ImageEntry, Target } from '../types.ts';
 
@@ -17,6 +18,8 @@ export interface LintContext {
   readonly texts: ReadonlyMap<string, string>;
   /** First lines of files that begin with `#!`, by path, without the line feed. */
   readonly shebangs: ReadonlyMap<string, string>;
+  /** What relocated programs name and their packages have; empty for a finished image, which its packages are not at hand for. */
+  readonly omissions: readonly Omission[];
   /** Text of the release file, undefined when there is none. */
   readonly releaseFile: string | undefined;
   /** Of the finished image in bytes. */

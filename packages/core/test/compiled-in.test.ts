@@ -1,0 +1,193 @@
+import { appendFile, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { relocationOmissions, type Omission } from '../src/compiled-in.ts';
+import { debian } from '../src/extension.ts';
+import { lintTree } from '../src/lint.ts';
+import type { PackageFiles } from '../src/package-index.ts';
+import { chooseFiles } from '../src/relocate.ts';
+import { readTree } from '../src/tree.ts';
+import { unpackTool } from './tool-packages.ts';
+
+const arch = 'x86-64';
+const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
+let temp = '';
+let base: PackageFiles[] = [];
+let xz = '';
+beforeAll(async () => {
+  temp = await mkdtemp(join(tmpdir(), 'compiled-in-'));
+  base = await unpackTool(temp, 'xz', arch);
+  xz = join(base.find(({ name }) => name === 'xz-utils')?.dir ?? '', 'usr/bin/xz');
+});
+afterAll(() => rm(temp, { recursive: true, force: true }));
+
+let made = 0;
+/** A package of a source, with texts as its files; of a list, a real program that has these strings compiled in; `->` makes a link. */
+async function pack(name: string, files: Readonly<Record<string, string | readonly string[]>>, source = name): Promise<PackageFiles> {
+  made += 1;
+  const dir = join(temp, `${made}-${name}`);
+  for (const [path, content] of Object.entries(files)) {
+    const file = join(dir, path);
+    await mkdir(dirname(file), { recursive: true });
+    if (typeof content !== 'string') {
+      await copyFile(xz, file);
+      await appendFile(file, `\0${content.join('\0')}\0`);
+    } else if (content.startsWith('-> ')) await symlink(content.slice(3), file);
+    else await writeFile(file, content);
+  }
+  return { name, dir, source };
+}
+
+type Files = Parameters<typeof debian>[1];
+
+async function omitted(packages: readonly PackageFiles[], files: Partial<Files> = {}): Promise<readonly Omission[]> {
+  const origin = debian(['demo'], { programs: ['demo'], ...files });
+  const all = [...packages, ...base];
+  const chosen = await chooseFiles(all, origin, 'demo', arch);
+  return relocationOmissions({ packages: all, origin, chosen, name: 'demo', arch });
+}
+
+describe('what a program names and the image lacks', () => {
+  test.each<[string, string, string, string]>([
+    // string in the program, file of a package, path that is told, line
+    ['/usr/share/demo/themes', 'usr/share/demo/themes/dark', 'usr/share/demo/themes', "data: ['usr/share/demo/themes/**']"],
+    ['/usr/share/demo/%s.conf', 'usr/share/demo/a.conf', 'usr/share/demo', "data: ['usr/share/demo/**']"],
+    ['open /usr/libexec/demo-helper.', 'usr/libexec/demo-helper', 'usr/libexec/demo-helper', "data: ['usr/libexec/demo-helper']"],
+    [
+      `/${LIBRARIES}/demo/plugins`,
+      `${LIBRARIES}/demo/plugins/a.so`,
+      `${LIBRARIES}/demo/plugins`,
+      "dlopen: ['usr/lib/{triplet}/demo/plugins/**']",
+    ],
+    [
+      `/${LIBRARIES}//demo/list.txt`,
+      `${LIBRARIES}/demo/list.txt`,
+      `${LIBRARIES}/demo/list.txt`,
+      "data: ['usr/lib/{triplet}/demo/list.txt']",
+    ],
+    ['/etc/demo:/usr/share/demo:/opt', 'usr/share/demo/x', 'usr/share/demo', "data: ['usr/share/demo/**']"],
+    ['/lib/demo/x', 'lib/demo/x', 'usr/lib/demo/x', "data: ['usr/lib/demo/x']"],
+    ['/usr/sbin/democtl', 'usr/sbin/democtl', 'usr/bin/democtl', "programs: ['democtl']"],
+    ['libdemo-extra.so.3', `${LIBRARIES}/libdemo-extra.so.3`, 'libdemo-extra.so.3', "dlopen: ['libdemo-extra.so.3']"],
+  ])('%s', async (named, file, path, line) => {
+    const program = await pack('demo', { 'usr/bin/demo': [named] });
+    const other = await pack('demo-data', { [file]: 'x' }, 'demo');
+    expect(await omitted([program, other])).toMatchObject([{ path, line, package: 'demo-data', wantedBy: 'usr/bin/demo' }]);
+    // Whatever the line says settles it.
+    const [key = '', value = ''] = line.split(/: \['|'\]/);
+    const given = key === 'programs' ? ['demo', value] : [value];
+    if (key === 'dlopen' && !value.includes('/')) return; // a text is not a library
+    expect(await omitted([program, other], { [key]: given })).toEqual([]);
+  });
+
+  test('is found in scripts, too, but not in their first line, and not in data', async () => {
+    const files = { 'usr/share/demo/x': 'x', 'usr/share/demo2/y': 'y', 'usr/share/demo3/z': 'z' };
+    const program = await pack('demo', {
+      ...files,
+      'usr/bin/demo': '#!/usr/share/demo2/y\ncat /usr/share/demo/x\n',
+      'usr/share/doc/demo/README': 'see /usr/share/demo3/z\n',
+    });
+    const found = await omitted([program], { data: ['usr/share/doc/demo/README'] });
+    expect(found.map(({ path }) => path)).toEqual(['usr/share/demo/x']);
+  });
+
+  test('a folder that is named as a whole stands for what is below it, and some of its files are all that was wanted', async () => {
+    const program = await pack('demo', {
+      'usr/bin/demo': ['/usr/share/demo', '/usr/share/demo/a', '/usr/share/demo/b'],
+      'usr/share/demo/a': 'a',
+      'usr/share/demo/b': 'b',
+    });
+    expect((await omitted([program])).map(({ path }) => path)).toEqual(['usr/share/demo']);
+    expect((await omitted([program], { data: ['usr/share/demo/a'] })).map(({ path }) => path)).toEqual(['usr/share/demo/b']);
+  });
+
+  test('what a ! takes out is left out on purpose', async () => {
+    const program = await pack('demo', { 'usr/bin/demo': ['/usr/share/demo/a'], 'usr/share/demo/a': 'a', 'usr/share/demo/b': 'b' });
+    expect(await omitted([program], { data: ['usr/share/demo/**', '!usr/share/demo/a'] })).toEqual([]);
+  });
+
+  test('a link to a folder is that folder, as Perl has its library', async () => {
+    const program = await pack('demo', {
+      'usr/bin/demo': ['/usr/share/perl/5.40'],
+      'usr/share/perl/5.40': '-> 5.40.1',
+      'usr/share/perl/5.40.1/strict.pm': '1;',
+    });
+    expect(await omitted([program])).toMatchObject([{ path: 'usr/share/perl/5.40.1', line: "data: ['usr/share/perl/5.40.1/**']" }]);
+  });
+
+  test('Python finds its library by itself, as a program and as a part of another', async () => {
+    const library = await pack('libpython3.13-minimal', { 'usr/lib/python3.13/encodings/__init__.py': '' });
+    const embedded = await pack('libpython3.13', { [`${LIBRARIES}/libpython3.13.so.1.0`]: ['nothing'] });
+    const program = await pack('demo', { 'usr/bin/demo': ['nothing'], 'usr/bin/python3.13': ['nothing'] });
+    const line = "data: ['usr/lib/python3.13/**']";
+    expect(await omitted([program, library], { programs: ['demo', 'python3.13'] })).toMatchObject([{ path: 'usr/lib/python3.13', line }]);
+    expect(await omitted([program, library, embedded], { dlopen: ['libpython3.13.so.1.0'] })).toMatchObject([{ line }]);
+    expect(await omitted([program, library, embedded], { dlopen: ['libpython3.13.so.1.0'], beside: ['usr/lib/python3.13/**'] })).toEqual(
+      [],
+    );
+  });
+});
+
+test('what says nothing of a program is no finding', async () => {
+  const program = await pack('demo', {
+    'usr/bin/demo': [
+      '/usr/lib', `/${LIBRARIES}`, '/usr/share/locale', '/usr/share/man', '/usr/lib/systemd/system', '/usr/share/zoneinfo', // everywhere
+      '/usr/share/common', '/usr/bin/jq', // another package's; the host's
+      'liblzma.so.5', '/usr/share/none', // linked; nobody's
+    ],
+    'usr/share/locale/de/demo.mo': '', 'usr/share/man/demo.1': '', 'usr/lib/systemd/system/demo.service': '', 'usr/share/zoneinfo/UTC': '',
+  }); // prettier-ignore
+  const others = await pack('others', { 'usr/share/common/x': '', 'usr/bin/jq': '' });
+  expect(await omitted([program, others])).toEqual([]);
+});
+
+test('the same omissions come in the same order, whatever is read first', async () => {
+  const names = Array.from({ length: 20 }, (_, index) => `/usr/share/demo/${index}`);
+  const program = await pack('demo', {
+    'usr/bin/demo': names,
+    'usr/bin/demo-again': names,
+    ...Object.fromEntries(names.map((name) => [name.slice(1), ''])),
+  });
+  const found = await Promise.all(Array.from({ length: 5 }, () => omitted([program], { programs: ['demo', 'demo-again'] })));
+  for (const one of found) expect(one).toEqual(found[0]);
+  expect(new Set(found[0]?.map(({ wantedBy }) => wantedBy))).toEqual(new Set(['usr/bin/demo']));
+});
+
+describe('the rule compiled-in-path', () => {
+  const omission: Omission = {
+    path: 'usr/share/demo/themes',
+    at: 'usr/share/demo/themes',
+    wantedBy: 'usr/bin/demo',
+    package: 'demo-data',
+    line: "data: ['usr/share/demo/themes/**']",
+  };
+  async function lint(files: readonly string[], waive: Readonly<Record<string, string>> = {}): Promise<string[]> {
+    const dir = await mkdtemp(join(temp, 'tree-'));
+    for (const path of files) {
+      await mkdir(dirname(join(dir, path)), { recursive: true });
+      await writeFile(join(dir, path), '');
+    }
+    const definition = { promises: [], replaces: [], waive };
+    const found = await lintTree(await readTree(dir, new Map()), { name: 'demo', kind: 'sysext', arch, definition, omissions: [omission] });
+    return found.flatMap(({ rule, what, path }) =>
+      ['compiled-in-path', 'unused-waiver'].includes(rule) ? [`${path ?? rule}: ${what}`] : [],
+    );
+  }
+  test('tells the path, who names it, who has it and the line that adds it', async () => {
+    expect(await lint(['usr/bin/demo'])).toEqual([
+      "usr/bin/demo: names '/usr/share/demo/themes', which the package demo-data has and the image does not: data: ['usr/share/demo/themes/**'] adds it",
+    ]);
+  });
+  test("is content with the extension's own file in that place", async () => {
+    expect(await lint(['usr/bin/demo', 'usr/share/demo/themes/own'])).toEqual([]);
+  });
+  test.each([
+    'compiled-in-path',
+    'compiled-in-path:/usr/share/demo/themes',
+    'compiled-in-path:usr/share/demo/**',
+    'compiled-in-path:usr/bin/demo',
+  ])('is waived by %s', async (key) => {
+    expect(await lint(['usr/bin/demo'], { [key]: 'nobody likes them' })).toEqual([]);
+  });
+});
