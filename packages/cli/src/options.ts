@@ -87,6 +87,14 @@ export function typedPath(text: string): string {
   return resolve(envOf('FLATCAR_EXT_CWD') ?? process.cwd(), text);
 }
 
+/** The definition and pins of an extension of this repository. */
+export async function loadNamed(name: string): Promise<LoadedExtension> {
+  const dirs = await findExtensions(REPOSITORY);
+  const dir = dirs.find((one) => basename(one) === name);
+  if (dir === undefined) throw unknownExtension(name, dirs);
+  return loadExtension(dir);
+}
+
 /** An extension and one of its pinned versions. */
 export interface Chosen {
   readonly loaded: LoadedExtension;

@@ -1,4 +1,6 @@
 import { join } from 'node:path';
+import { inflateSync } from 'node:zlib';
+import * as v from 'valibot';
 import { readSection } from './elf.ts';
 import type { EmbeddedModule, Tree } from './types.ts';
 
@@ -47,21 +49,50 @@ export async function readGoBuildInfo(path: string): Promise<GoBuildInfo | undef
   return { goVersion: version.text, modules, settings };
 }
 
-/** All Go modules inside the programs of a tree, for the SBOM; the wrapper that they were built from is none. */
+const AuditableCrates = v.object({
+  packages: v.array(v.object({ name: v.string(), version: v.string(), source: v.string(), kind: v.optional(v.string()) })),
+});
+
+/** Crates that `cargo auditable` wrote into a program: section `.dep-v0`, JSON packed with zlib (github.com/rust-secure-code/cargo-auditable). */
+export async function readAuditableCrates(path: string): Promise<{ name: string; version: string }[]> {
+  const bytes = await readSection(path, '.dep-v0');
+  if (bytes === undefined) return [];
+  try {
+    const parsed = v.safeParse(AuditableCrates, JSON.parse(inflateSync(bytes, { maxOutputLength: 16 << 20 }).toString()));
+    const crates = parsed.success ? parsed.output.packages : [];
+    // Those of build scripts are not in the program, and what is in no registry nobody can look up.
+    return crates.filter(({ kind, source }) => kind !== 'build' && source === 'crates.io');
+  } catch {
+    return []; // damaged, or a section of somebody else's
+  }
+}
+
+/** All Go modules inside a program; the wrapper module that it may have been built from is none. */
+async function goModulesIn(path: string): Promise<{ name: string; version: string }[]> {
+  const info = await readGoBuildInfo(path);
+  if (info === undefined) return [];
+  const stdlib = { name: 'stdlib', version: info.goVersion.replace(/^go/, '').split(' ')[0] ?? '' };
+  return [stdlib, ...info.modules.map(({ path: name, version }) => ({ name, version }))].filter(
+    ({ name, version }) => name !== 'wrapper' && version !== '' && version !== '(devel)',
+  );
+}
+
+/** All modules of Go and crates of Rust that the programs of a tree say are in them, for the SBOM. */
 export async function embeddedModules(tree: Tree): Promise<EmbeddedModule[]> {
-  const found = new Map<string, { name: string; version: string; paths: string[] }>();
+  const found = new Map<string, { type: string; name: string; version: string; paths: string[] }>();
   for (const { path, type } of tree.entries) {
     if (type !== 'file') continue;
-    const info = await readGoBuildInfo(join(tree.dir, path));
-    if (info === undefined) continue;
-    const all = [{ path: 'stdlib', version: info.goVersion.replace(/^go/, '').split(' ')[0] ?? '' }, ...info.modules];
-    for (const { path: name, version } of all) {
-      if (name === 'wrapper' || version === '' || version === '(devel)') continue;
-      const key = `${name}@${version}`;
-      const entry = found.get(key) ?? { name, version, paths: [] };
+    const file = join(tree.dir, path);
+    const all = [
+      ...(await goModulesIn(file)).map((one) => ({ ...one, type: 'golang' })),
+      ...(await readAuditableCrates(file)).map((one) => ({ ...one, type: 'cargo' })),
+    ];
+    for (const { type: its, name, version } of all) {
+      const key = `${its} ${name}@${version}`;
+      const entry = found.get(key) ?? { type: its, name, version, paths: [] };
       entry.paths.push(path);
       found.set(key, entry);
     }
   }
-  return [...found.entries()].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, module]) => ({ type: 'golang', ...module }));
+  return [...found.entries()].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, module]) => module);
 }

@@ -82,15 +82,23 @@ export { source as SOURCE_RULES } from './rules/elsewhere.ts';
 export { IMAGE_RULES, RULES } from './rules/table.ts';
 export { waiveFindings } from './waivers.ts';
 export { parsePayload, PayloadSchema, readPayload } from './payload-record.ts';
-export { ManifestSchema, type Manifest } from './sidecars/manifest.ts';
+export { ManifestSchema, readManifest, type Manifest } from './sidecars/manifest.ts';
 export type { BuildContext } from './sidecars/provenance.ts';
 export { formatSums, parseSums } from './sidecars/sums.ts';
-export { sidecarPaths } from './sidecars/index.ts';
+export { sidecarPaths } from './sidecars/paths.ts';
 export { componentId } from './sidecars/sbom.ts';
 export { jsonObject, lineOfPath, parseJson } from './json.ts';
 export { lineOf, lineOfKeys, placeOf } from './locate.ts';
 export { locatorOf, locatorsOf } from './resolve.ts';
 export { packagingDigest, stalePackaging, type StalePackaging } from './packaging.ts';
-export { checkClaims, contentInputs, describePayload, type ClaimDifference, type PayloadClaims, type PayloadRequest } from './describe.ts';
+export {
+  allComponents,
+  checkClaims,
+  contentInputs,
+  describePayload,
+  type ClaimDifference,
+  type PayloadClaims,
+  type PayloadRequest,
+} from './describe.ts';
 export { openToolchains, type Toolchains } from './toolchains.ts';
 export { bindTargets, buildExtension, findExtensions, type BuildOptions, type BuildResult } from './pipeline.ts';

@@ -23,7 +23,21 @@ import { installedRecords } from './tool-records.ts';
 import { openToolchains } from './toolchains.ts';
 import type { Tools } from './tools.ts';
 import { normalise, readTree } from './tree.ts';
-import type { Arch, Finding, Format, Image, Needs, EmbeddedModule, OriginChoice, Payload, Profile, Report, Target, Tree } from './types.ts';
+import type {
+  Arch,
+  Finding,
+  Format,
+  Image,
+  Needs,
+  EmbeddedModule,
+  OriginChoice,
+  OriginKind,
+  Payload,
+  Profile,
+  Report,
+  Target,
+  Tree,
+} from './types.ts';
 import { writeStartDropins } from './units.ts';
 import { waiveFindings } from './waivers.ts';
 
@@ -34,7 +48,8 @@ export interface BuildOptions {
   readonly arch: Arch;
   readonly targets: readonly Target[];
   readonly profile: Profile;
-  readonly origin: OriginChoice;
+  /** How each component's origin is chosen, or the kind of each one's origin, in the order of a manifest's components. */
+  readonly origin: OriginChoice | readonly OriginKind[];
   /** Names of components: the image has no others, besides the files of this repository, and is not publishable. */
   readonly only?: readonly string[];
   /** True to make payloads only, and leave the images of the targets to bind. */
@@ -165,18 +180,26 @@ async function stageTree(
     report,
     (finding) => placeOf(finding, loaded.dir, resolved, owners),
   );
-  const modules = [...packagesIn(tree, resolved), ...(await embeddedModules(tree))];
+  const modules = modulesOf(tree, resolved, await embeddedModules(tree));
   return { tree, reload, needs: await measureNeeds(tree, arch), modules };
 }
 
-/** The packages of a distribution that files of the tree come from; components may have some in common. */
-function packagesIn(tree: Tree, resolved: readonly ResolvedComponent[]): EmbeddedModule[] {
+/** What the tree's programs say is in them, the packages that its files come from and the crates in its programs; each once. */
+function modulesOf(tree: Tree, resolved: readonly ResolvedComponent[], embedded: readonly EmbeddedModule[]): EmbeddedModule[] {
   const there = new Set(tree.entries.map(({ path }) => path));
+  const packages = resolved.flatMap(({ component, result }) => {
+    const programs = tree.entries
+      .filter((entry) => entry.component === component.name && entry.type === 'file' && (entry.mode & 0o100) !== 0)
+      .map(({ path }) => path);
+    return (result.packages ?? []).map((one) => ({
+      ...one,
+      paths: one.paths === 'programs' ? programs : one.paths.filter((path) => there.has(path)),
+    }));
+  });
   const found = new Map<string, EmbeddedModule>();
-  for (const one of resolved.flatMap(({ result }) => result.packages ?? [])) {
-    const key = `${one.name}@${one.version}`;
-    const paths = [...(found.get(key)?.paths ?? []), ...one.paths.filter((path) => there.has(path))];
-    if (paths.length > 0) found.set(key, { ...one, paths });
+  for (const one of [...packages, ...embedded].filter(({ paths }) => paths.length > 0)) {
+    const key = `${one.type} ${one.name}@${one.version}`;
+    found.set(key, { ...one, paths: [...new Set([...(found.get(key)?.paths ?? []), ...one.paths])] });
   }
   return [...found.entries()].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, module]) => module);
 }

@@ -7,7 +7,7 @@ import { ARCHES, archWords } from './arch.ts';
 import { messageOf, UserError, UserErrors, UsageError } from './errors.ts';
 import { parseJson } from './json.ts';
 import { interruption } from './interrupt.ts';
-import type { Release, Target } from './types.ts';
+import type { Format, Release, Target } from './types.ts';
 import { compareVersions } from './versions.ts';
 
 /** Where Flatcar publishes its releases (flatcar-website: tools/release-scripts/releases_as_json.py). */
@@ -197,6 +197,18 @@ export function nearest(number: string, releases: readonly Release[] = catalogue
     const [x, y] = [distances(a), distances(b)];
     return (x[0] ?? 0) - (y[0] ?? 0) || (x[1] ?? 0) - (y[1] ?? 0) || (x[2] ?? 0) - (y[2] ?? 0);
   })[0];
+}
+
+/**
+ * The target that an image names. Its release may have left the catalogue, or not be in it yet: then it is taken for what the nearest known one
+ * is, in the format that the image has.
+ */
+export function targetOfImage(name: string, format: Format, releases: readonly Release[] = catalogue()): Target {
+  if (name === 'portable') return name;
+  const known = releases.find(({ number }) => number === name);
+  const like = known ?? nearest(name, releases);
+  if (like === undefined) throw new UserError(`nothing is known of Flatcar ${name}: the catalogue of releases is empty`);
+  return known ?? { ...like, number: name, format, arches: ARCHES };
 }
 
 /** The target that a word names, or what is wrong with the word. */

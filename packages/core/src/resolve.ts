@@ -131,20 +131,22 @@ function sourceOf(component: Component): Origin | undefined {
 
 /**
  * Makes the files of all components, downloads side by side. All errors are shown together; nothing is compiled for a
- * build that has failed. See resolveComponent for what `choice` means.
+ * build that has failed. See resolveComponent for what `choice` means; a list has the kind of each component's origin, in their order.
  */
 export async function resolveComponents(
   components: readonly PinnedComponent[],
   context: Omit<OriginContext, keyof PinnedComponent>,
-  choice: OriginChoice,
+  choice: OriginChoice | readonly OriginKind[],
 ): Promise<ResolvedComponent[]> {
   const failed = new AbortController();
   const settled = await Promise.allSettled(
-    components.map((pinned) =>
-      resolveComponent({ ...context, ...pinned }, choice, failed.signal).catch((error: unknown) => {
-        failed.abort(GIVEN_UP);
-        throw error;
-      }),
+    components.map((pinned, index) =>
+      resolveComponent({ ...context, ...pinned }, typeof choice === 'string' ? choice : { kind: choice[index] }, failed.signal).catch(
+        (error: unknown) => {
+          failed.abort(GIVEN_UP);
+          throw error;
+        },
+      ),
     ),
   );
   context.signal?.throwIfAborted();
@@ -159,9 +161,13 @@ export async function resolveComponents(
  * Makes a component's files from one origin.
  * `release` takes the origin that the definition prefers; `source` the first that compiles; `auto` is `release`,
  * and a source origin only when upstream's host cannot be reached. Neither a wrong digest nor a missing file ever falls back.
- * Compiling ends when `failed` does.
+ * A kind takes the origin of that kind, or fails. Compiling ends when `failed` does.
  */
-async function resolveComponent(context: OriginContext, choice: OriginChoice, failed: AbortSignal): Promise<ResolvedComponent> {
+async function resolveComponent(
+  context: OriginContext,
+  choice: OriginChoice | { readonly kind: OriginKind | undefined },
+  failed: AbortSignal,
+): Promise<ResolvedComponent> {
   const { component, dir, pin, report } = context;
   const [first] = component.origins;
   if (first === undefined) throw new UserError(`component '${component.name}' has no origin`, { where: dir });
@@ -175,6 +181,14 @@ async function resolveComponent(context: OriginContext, choice: OriginChoice, fa
     preferred: origin === first,
   });
 
+  if (typeof choice !== 'string') {
+    const origin = component.origins.find(({ kind }) => kind === choice.kind);
+    if (origin !== undefined) return done(origin);
+    const kinds = component.origins.map(({ kind }) => kind).join(', ');
+    throw new UserError(`${describe(component)} has no origin of the kind '${choice.kind ?? ''}': its definition has ${kinds}`, {
+      where: dir,
+    });
+  }
   if (choice === 'source') {
     if (first.kind === 'files') return done(first);
     if (source === undefined) {

@@ -10,7 +10,7 @@ import { exec } from '../src/exec.ts';
 import { binary, defineExtension, release, type LoadedExtension } from '../src/extension.ts';
 import { buildExtension, type BuildOptions, type BuildResult } from '../src/pipeline.ts';
 import { ManifestSchema } from '../src/sidecars/manifest.ts';
-import { sidecarPaths } from '../src/sidecars/index.ts';
+import { sidecarPaths } from '../src/sidecars/paths.ts';
 import { openStore } from '../src/store.ts';
 import { openTools } from '../src/tools.ts';
 import type { Image, Payload, Target } from '../src/types.ts';

@@ -9,7 +9,7 @@ import { exec } from '../src/exec.ts';
 import { componentsOf, loadExtension } from '../src/load.ts';
 import { isPackageLocator } from '../src/origins/debian.ts';
 import { buildExtension, type BuildResult } from '../src/pipeline.ts';
-import { sidecarPaths } from '../src/sidecars/index.ts';
+import { sidecarPaths } from '../src/sidecars/paths.ts';
 import { openStore } from '../src/store.ts';
 import { openTools } from '../src/tools.ts';
 import type { Arch } from '../src/types.ts';

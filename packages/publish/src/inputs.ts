@@ -1,7 +1,6 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { ManifestSchema, readPayload, sidecarPaths, UserError, UserErrors, type Manifest, type Payload } from '@flatcar/core';
-import * as v from 'valibot';
+import { readManifest, readPayload, sidecarPaths, UserError, UserErrors, type Manifest, type Payload } from '@flatcar/core';
 import { RESERVED } from './layout.ts';
 import type { DeclaredOrigins } from './origins.ts';
 
@@ -22,30 +21,10 @@ export interface Inputs {
 
 async function readInput(file: string): Promise<Input> {
   const sidecars = sidecarPaths(file);
-  const where = sidecars.manifest;
-  const text = await readFile(where, 'utf8').catch((cause: unknown) => {
-    throw new UserError('the image has no manifest beside it', {
-      where,
-      next: 'keep an image and its sidecars together, or build it again',
-      cause,
-    });
-  });
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new UserError('the manifest is not JSON', { where, cause });
-  }
-  const parsed = v.safeParse(ManifestSchema, json);
-  if (!parsed.success) {
-    const [issue] = parsed.issues;
-    throw new UserError(`the manifest has another shape: ${v.getDotPath(issue) ?? 'file'}: ${issue.message}`, {
-      where,
-      next: 'build the image again',
-    });
-  }
-  if (parsed.output.file !== basename(file)) throw new UserError(`the manifest is for '${parsed.output.file}'`, { where });
-  return { file, manifest: parsed.output, sidecars };
+  const manifest = await readManifest(file);
+  if (manifest.file !== basename(file))
+    throw new UserError(`the manifest is for '${manifest.file}'`, { where: sidecars.manifest, next: 'give the image its own name back' });
+  return { file, manifest, sidecars };
 }
 
 /** Images (*.raw) and payload records (*.payload.json) in the given files and folders. */

@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import {
-  bindTargets, catalogue, digestOf, imageVersion, nearest, openTools, selectTargets, UserError, type Report, type SignKeys, type Store, type Target,
+  bindTargets, digestOf, imageVersion, openTools, targetOfImage, UserError, type Report, type SignKeys, type Store,
 } from '@flatcar/core'; // prettier-ignore
 import { TakenError, type Destination } from './destination.ts';
 import type { PublishKeys } from './keys.ts';
@@ -27,15 +27,6 @@ export interface WithdrawOptions {
   readonly store: Store;
   readonly report: Report;
   readonly signal?: AbortSignal;
-}
-
-/** A target by its name, also when its release has left the catalogue: nodes on it are to be helped, too. */
-function targetOf(name: string, format: 'squashfs' | 'ddi'): Target {
-  if (name === 'portable') return name;
-  if (catalogue().some(({ number }) => number === name)) return selectTargets(name)[0] ?? 'portable';
-  const like = nearest(name);
-  if (like === undefined) throw new UserError(`nothing is known of Flatcar ${name}`);
-  return { ...like, number: name, format, arches: ['x86-64', 'arm64'] };
 }
 
 /** What is to be withdrawn, and what takes its place. */
@@ -98,7 +89,7 @@ async function bindReplacement(
     const key = digestOf({ step: 'withdraw', from: before.key, version });
     // A published record names no file.
     const payload = { ...before, key, version, upstream: bad.upstream, revision, file: basename(file) };
-    const targets = of.map(({ target }) => targetOf(target, format));
+    const targets = of.map(({ target }) => targetOfImage(target, format));
     await bindTargets(payload, file, targets, {
       out,
       store,

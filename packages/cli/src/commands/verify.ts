@@ -1,10 +1,10 @@
-import { mkdir, readFile, symlink } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { parseSums, sidecarPaths, UserError } from '@flatcar/core';
+import { parseSums, UserError } from '@flatcar/core';
 import type { Command } from 'commander';
 import { gitCommit } from '../build-context.ts';
 import { formatOfFile, knownImage, type KnownImage } from '../image.ts';
-import { chooseExtensions } from '../options.ts';
+import { loadNamed } from '../options.ts';
 import { reporter, show, table } from '../terminal.ts';
 
 interface Verified {
@@ -12,55 +12,15 @@ interface Verified {
   readonly check: string;
 }
 
-/** The commit that the build record names. */
-async function recordedCommit(image: string): Promise<string | undefined> {
-  const record = JSON.parse(await readFile(sidecarPaths(image).provenance, 'utf8')) as {
-    predicate: { buildDefinition: { resolvedDependencies: { digest: { gitCommit?: string } }[] } };
-  };
-  return record.predicate.buildDefinition.resolvedDependencies.map(({ digest }) => digest.gitCommit).find((commit) => commit !== undefined);
-}
-
-/** Builds the image again with an empty result store and compares the bytes. */
-async function rebuild({ file, manifest, target }: KnownImage, signal: AbortSignal): Promise<void> {
-  const { buildExtension, hashFile, openStore, openTools } = await import('@flatcar/core');
-  const [chosen] = await chooseExtensions([`${manifest.name}@${manifest.version.replace(/-\d+$/, '')}`]);
-  if (chosen === undefined) throw new UserError(`there is no extension '${manifest.name}'`);
+/** Builds an image again from the checkout's own definition. */
+async function rebuild(known: KnownImage, signal: AbortSignal): Promise<string> {
+  const { openStore } = await import('@flatcar/core');
+  const { rebuildImage } = await import('../rebuild.ts');
   const { report, done } = await reporter();
-  const store = openStore();
-  await store.withTemp(async (temp) => {
-    // Downloads and modules are known by their digests and may be shared; results may not.
-    const root = join(temp, 'store');
-    await mkdir(join(root, 'go'), { recursive: true });
-    for (const shared of ['blobs', 'go/mod']) await symlink(join(store.root, shared), join(root, shared));
-    const fresh = openStore(root);
-    const tools = openTools(fresh, report);
-    const origin = manifest.components.some((one) => ['go', 'cargo', 'source'].includes(one.origin)) ? 'source' : 'release';
-    const { images } = await buildExtension(chosen.loaded, {
-      version: chosen.version,
-      arch: manifest.architecture,
-      targets: [target],
-      profile: manifest.profile,
-      origin,
-      out: join(temp, 'out'),
-      store: fresh,
-      tools,
-      report,
-      signal,
-    });
-    done();
-    const [image] = images;
-    if (image === undefined || image.sha256 !== manifest.sha256) {
-      const was = await recordedCommit(file);
-      const is = await gitCommit();
-      throw new UserError(`the rebuilt image has sha256 ${image?.sha256}, this one ${await hashFile(file)}`, {
-        where: file,
-        next:
-          was === is
-            ? 'the build is not reproducible: please report it'
-            : `this image was built from commit ${was}, and the repository is at ${is}: check out that commit`,
-      });
-    }
-  });
+  const loaded = await loadNamed(known.manifest.name);
+  const check = await rebuildImage(known, { loaded, commit: await gitCommit(), store: openStore(), report, signal });
+  done();
+  return check;
 }
 
 /** `verify`: images against their sums, manifests and verity; with --rebuild also against a build from nothing. */
@@ -69,7 +29,7 @@ export function addVerify(root: Command, signal: AbortSignal): void {
     .command('verify')
     .description('check images against their sums and manifests, and their own verity hashes')
     .argument('<images...>', '.raw files with their sidecars beside them')
-    .option('--rebuild', 'build each again with an empty result store and compare the bytes')
+    .option('--rebuild', 'build each again with an empty result store, by the origins that its manifest names, and compare the bytes')
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
@@ -101,8 +61,7 @@ export function addVerify(root: Command, signal: AbortSignal): void {
           verified.push({ image: file, check: 'verity roothash' });
         }
         if (flags.rebuild === true) {
-          await rebuild(known, signal);
-          verified.push({ image: file, check: 'rebuilt from nothing: the same bytes' });
+          verified.push({ image: file, check: await rebuild(known, signal) });
         }
       }
       show(verified, flags.json, (all) => table([['image', 'checked'], ...all.map(({ image, check }) => [image, check])]));

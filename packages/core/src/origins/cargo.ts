@@ -13,10 +13,26 @@ import { readTree } from '../tree.ts';
 import type { Arch, Material, TreeEntry } from '../types.ts';
 import { unpack } from '../unpack.ts';
 import { userRegistry } from './cargo-config.ts';
-import { compileOnce, pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
+import {
+  compileOnce,
+  pinnedBytes,
+  type DescribeContext,
+  type OriginContext,
+  type OriginDescription,
+  type OriginPackage,
+  type OriginResult,
+} from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
 const BUILD_FORMAT = 1;
+
+/** Raised when the list of crates of the same program is to say something else. */
+const RECORD_FORMAT = 1;
+
+const featureFlags = (features: readonly string[] | undefined, defaults: boolean | undefined): string[] => [
+  ...(features === undefined ? [] : ['--features', features.join(',')]),
+  ...(defaults === false ? ['--no-default-features'] : []),
+];
 
 const isLocal = (origin: CargoOrigin): boolean => origin.crate.startsWith('./');
 
@@ -183,6 +199,39 @@ async function protocIn(dir: string, tools: Tools): Promise<Record<string, strin
   return { PROTOC, PROTOC_INCLUDE: join(dirname(args.at(-1) ?? ''), '../include') };
 }
 
+/** What `cargo tree` prints of a crate: `serde v1.0.2`; ` (…)` follows for those of a folder, which no registry has. */
+const CRATE = /^([\w-]+) v(\S+)$/;
+
+/** The crates of a registry that are compiled into a program: neither those of build scripts and macros, nor those of other platforms. */
+async function cratesIn(
+  { features, defaultFeatures }: CargoOrigin,
+  { store }: OriginContext,
+  about: { cargo: Cargo; crate: string; target: string; copyTo: (dir: string) => Promise<void> },
+): Promise<OriginPackage[]> {
+  const { cargo, crate, target, copyTo } = about;
+  const key = digestOf({ number: RECORD_FORMAT, crate, target, features, defaultFeatures });
+  const { dir } = await store.result('cargo-crates', key, (fresh) =>
+    store.withTemp(async (temp) => {
+      await copyTo(join(temp, 'source'));
+      const at = { cwd: join(temp, 'source') };
+      await cargo.run(['fetch', '--locked', '--target', target], at);
+      const tree = await cargo.run(
+        [
+          'tree', '--frozen', '--target', target, '--edges', 'normal,no-proc-macro', '--prefix', 'none', '--no-dedupe', '--format', '{p}',
+          ...featureFlags(features, defaultFeatures),
+        ],
+        at,
+      ); // prettier-ignore
+      const crates = [...new Set(tree.split('\n'))].toSorted().flatMap((line) => {
+        const [, name, version] = CRATE.exec(line) ?? [];
+        return name === undefined || version === undefined ? [] : [{ type: 'cargo', name, version, paths: 'programs' }];
+      });
+      await writeFile(join(fresh, 'crates.json'), JSON.stringify(crates));
+    }),
+  );
+  return JSON.parse(await readFile(join(dir, 'crates.json'), 'utf8')) as OriginPackage[];
+}
+
 /** A cargo home of its own for the store: registry index and downloaded crates. */
 export const cargoHomeOf = (store: Store): string => join(store.root, 'cargo');
 
@@ -234,8 +283,7 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
           '--target-dir',
           join(temp, 'target'),
           ...origin.programs.flatMap((program) => ['--bin', program]),
-          ...(origin.features === undefined ? [] : ['--features', origin.features.join(',')]),
-          ...(origin.defaultFeatures === false ? ['--no-default-features'] : []),
+          ...featureFlags(origin.features, origin.defaultFeatures),
         ],
         {
           cwd: source,
@@ -267,5 +315,5 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
         await copyFile(join(temp, 'target', target, 'release', program), join(fresh, 'files', program));
     }),
   );
-  return { dir: join(dir, 'files'), ...description };
+  return { dir: join(dir, 'files'), ...description, packages: await cratesIn(origin, context, { cargo, crate, target, copyTo }) };
 }

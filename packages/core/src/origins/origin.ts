@@ -38,10 +38,15 @@ export interface OriginContext extends DescribeContext {
 /** What every origin gives: a folder of files under the names that `Place.from` speaks of. */
 export interface OriginResult extends OriginDescription {
   readonly dir: string;
-  /** Packages that its files come from, by path in the origin's folder. */
-  readonly packages?: readonly EmbeddedModule[];
+  /** What its files come from or consist of besides the component itself. */
+  readonly packages?: readonly OriginPackage[];
   /** What its programs name by compiled-in paths, that those packages have and its files lack. */
   readonly omissions?: readonly Omission[];
+}
+
+/** A package that files come from, by path in the origin's folder, or one that is compiled into all of an origin's programs. */
+export interface OriginPackage extends Omit<EmbeddedModule, 'paths'> {
+  readonly paths: readonly string[] | 'programs';
 }
 
 /** What pins.json says of an origin's bytes; asked before anything is fetched, a compiler included. */

@@ -2,15 +2,10 @@ import { PUBLIC_FILE, writeAtomic } from '../files.ts';
 import { type Store } from '../store.ts';
 import type { Image, Payload } from '../types.ts';
 import { manifestOf } from './manifest.ts';
+import { sidecarPaths } from './paths.ts';
 import { provenanceOf, type BuildContext } from './provenance.ts';
 import { sbomOf } from './sbom.ts';
 import { addToSums } from './sums.ts';
-
-/** Where an image's sidecars stand: beside it, under its name. */
-export function sidecarPaths(image: string): { manifest: string; sbom: string; provenance: string } {
-  const base = image.replace(/\.raw$/, '');
-  return { manifest: `${base}.manifest.json`, sbom: `${base}.spdx.json`, provenance: `${base}.provenance.json` };
-}
 
 /** Writes manifest, SBOM and build record beside an image, then enters it into SHA256SUMS: what is listed there is complete. */
 export async function writeSidecars(image: Image, payload: Payload, context: BuildContext, store: Store): Promise<void> {

@@ -1,5 +1,8 @@
+import { lstat, readFile } from 'node:fs/promises';
 import * as v from 'valibot';
+import { messageOf, UserError } from '../errors.ts';
 import type { Image, Payload } from '../types.ts';
+import { sidecarPaths } from './paths.ts';
 
 const digest = (length: number): v.GenericSchema<string> => v.pipe(v.string(), v.regex(new RegExp(`^[0-9a-f]{${length}}$`)));
 
@@ -14,7 +17,7 @@ export const ManifestSchema = v.strictObject({
   upstream: v.string(),
   revision: v.number(),
   /** `portable` or a Flatcar release. */
-  target: v.string(),
+  target: v.pipe(v.string(), v.regex(/^(?:portable|\d+\.\d+\.\d+)$/, "must be 'portable' or a Flatcar release such as 4593.2.5")),
   architecture: v.picklist(['x86-64', 'arm64']),
   format: v.picklist(['squashfs', 'ddi']),
   profile: v.picklist(['fast', 'release']),
@@ -31,7 +34,14 @@ export const ManifestSchema = v.strictObject({
     kernel: v.optional(v.string()),
     libraries: v.array(v.string()),
   }),
-  components: v.array(v.strictObject({ name: v.string(), version: v.string(), license: v.string(), origin: v.string() })),
+  components: v.array(
+    v.strictObject({
+      name: v.string(),
+      version: v.string(),
+      license: v.string(),
+      origin: v.picklist(['release', 'go', 'cargo', 'debian', 'source', 'files']),
+    }),
+  ),
   payload: digest(64),
   /** False where an origin or a tool was not the declared one. */
   publishable: v.boolean(),
@@ -95,4 +105,29 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
     conflicts: [...conflicts],
     requires: [...requires],
   };
+}
+
+/** Reads the manifest beside an image. Throws a UserError with its path, and with the field that is wrong, for what is not one. */
+export async function readManifest(image: string): Promise<Manifest> {
+  const where = sidecarPaths(image).manifest;
+  const next = 'fetch or build the image again';
+  const info = await lstat(where).catch((cause: unknown) => {
+    throw new UserError('the image has no manifest beside it', {
+      where,
+      next: 'keep an image and its sidecars together, or build it again',
+      cause,
+    });
+  });
+  if (!info.isFile()) throw new UserError('invalid manifest: not a plain file', { where, next });
+  let json: unknown;
+  try {
+    json = JSON.parse(await readFile(where, 'utf8'));
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new UserError(`invalid manifest: not JSON: ${messageOf(cause)}`, { where, next, cause });
+  }
+  const parsed = v.safeParse(ManifestSchema, json);
+  if (parsed.success) return parsed.output;
+  const [issue] = parsed.issues;
+  throw new UserError(`invalid manifest: ${v.getDotPath(issue) ?? 'the file'}: ${issue.message}`, { where, next });
 }

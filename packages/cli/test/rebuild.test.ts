@@ -1,0 +1,160 @@
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  binary, buildExtension, defineExtension, exec, openStore, openTools, release, selectTargets, sidecarPaths, targetOfImage, UserError,
+  type Component, type Image, type LoadedExtension, type Manifest, type SignKeys,
+} from '@flatcar/core'; // prettier-ignore
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { knownImage } from '../src/image.ts';
+import { rebuildImage } from '../src/rebuild.ts';
+
+const [ddi] = selectTargets('4790.0.0');
+const locator = 'https://dl.example.org/v1.0/upstream';
+const program = Buffer.from('#!/bin/sh\necho upstream\n');
+const store = openStore();
+const tools = openTools(store);
+const report = (): void => undefined;
+let dir: string;
+let server: Server;
+let mirror: string;
+let loaded: LoadedExtension;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'rebuild-'));
+  server = createServer((_, response) => void response.end(program));
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  mirror = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+});
+afterAll(async () => {
+  server.close();
+  await rm(dir, { recursive: true, force: true });
+});
+
+let count = 0;
+beforeEach(async () => {
+  count += 1;
+  const at = join(dir, `extension${count}`);
+  await mkdir(join(at, 'files/usr/share/mixed'), { recursive: true });
+  await writeFile(join(at, 'files/usr/share/mixed/own'), 'own\n');
+  await mkdir(join(at, 'second'), { recursive: true });
+  await writeFile(join(at, 'second/second'), '#!/bin/sh\necho ours\n');
+  // Of the second component upstream's own program is preferred, and what the image holds is not it.
+  const second: Component = {
+    name: 'second',
+    version: '1.0',
+    origins: [release(locator), { kind: 'files', dir: 'second' }],
+    places: [{ from: 'second', to: 'usr/bin/' }],
+  };
+  loaded = {
+    dir: at,
+    fixture: false,
+    pins: {
+      '1.0': {
+        revision: 2,
+        with: {},
+        licenses: { first: 'MIT', second: 'MIT' },
+        bytes: { [locator]: { sha256: createHash('sha256').update(program).digest('hex'), proof: 'a test' } },
+      },
+    },
+    extension: defineExtension({
+      name: 'mixed',
+      summary: 'a program of upstream, and one that is not',
+      versions: { kind: 'date', at: '', keep: 'newest' },
+      components: ({ version }) => [binary('first', version ?? '', release(locator)), second],
+    }),
+  };
+});
+
+/** Images of both formats, the second component by another origin than the first; with a commit in their build records. */
+async function build(options: { only?: string[]; sign?: SignKeys; commit?: string } = {}): Promise<readonly Image[]> {
+  const { only, sign, commit } = options;
+  const { images } = await buildExtension(loaded, {
+    version: '1.0', arch: 'x86-64', targets: ['portable', ddi!], profile: 'fast', out: join(dir, `out${count}`), store, tools, report, mirror, only, sign,
+    origin: only === undefined ? ['release', 'files', 'files'] : ['release', 'files'],
+    built: { gitCommit: commit },
+  }); // prettier-ignore
+  return images;
+}
+
+async function rebuild(file: string, commit?: string): Promise<string> {
+  return rebuildImage(await knownImage(file), { loaded, commit, store, report, mirror });
+}
+const refusal = (file: string, commit?: string): Promise<UserError> =>
+  rebuild(file, commit).then(
+    (said) => new UserError(`it was accepted: ${said}`),
+    (error: unknown) => error as UserError,
+  );
+async function changeManifest(file: string, change: (manifest: Manifest) => object): Promise<void> {
+  const path = sidecarPaths(file).manifest;
+  const manifest = JSON.parse(await readFile(path, 'utf8')) as Manifest;
+  await writeFile(path, JSON.stringify({ ...manifest, ...change(manifest) }));
+}
+
+test('images of mixed origins are rebuilt, each component by its own: portable, a disk image, and one of a release that left the catalogue', async () => {
+  for (const { file } of await build()) expect(await rebuild(file)).toBe('rebuilt from nothing: the same bytes');
+  const [gone] = (await buildExtension(loaded, {
+      version: '1.0', arch: 'x86-64', targets: [targetOfImage('3815.2.99', 'squashfs')], profile: 'fast', out: join(dir, 'gone'), store, tools, report, mirror,
+      origin: ['release', 'files', 'files'],
+    }) // prettier-ignore
+  ).images;
+  expect(gone?.target).toBe('3815.2.99');
+  expect(await rebuild(gone?.file ?? '')).toBe('rebuilt from nothing: the same bytes');
+});
+
+test('an image of some components only is rebuilt of these', async () => {
+  for (const { file } of await build({ only: ['first'] })) expect(await rebuild(file)).toBe('rebuilt from nothing: the same bytes');
+});
+
+test('of a signed disk image all but the signature is compared', async () => {
+  const sign = { key: join(dir, 'key.pem'), certificate: join(dir, 'certificate.pem') };
+  await exec('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=test', '-days', '2', '-keyout', sign.key, '-out', sign.certificate], { next: 'install openssl' }); // prettier-ignore
+  const signed = (await build({ sign })).find(({ format }) => format === 'ddi');
+  expect(signed?.signed).toBe(true);
+  expect(await rebuild(signed?.file ?? '')).toContain('the same roothash');
+  await changeManifest(signed?.file ?? '', () => ({ roothash: '0'.repeat(64) }));
+  expect((await refusal(signed?.file ?? '')).message).toMatch(/the rebuilt image has sha256/);
+});
+
+test('an image of other bytes is found out, whatever its manifest says', async () => {
+  const own = join(loaded.dir, 'second/second');
+  const before = await readFile(own);
+  await writeFile(own, '#!/bin/sh\necho tampered\n');
+  const images = await build({ commit: 'a'.repeat(40) });
+  await writeFile(own, before);
+  for (const { file } of images) {
+    const error = await refusal(file, 'a'.repeat(40));
+    expect(error).toMatchObject({
+      message: expect.stringMatching(/^the rebuilt image has sha256 [0-9a-f]{64}, this one/) as string,
+      where: file,
+    });
+    expect(error.next).toContain('not reproducible');
+    expect((await refusal(file, 'b'.repeat(40))).next).toContain(`commit ${'a'.repeat(40)}`);
+  }
+});
+
+test('an image that this checkout does not make is told apart, with the commit that made it', async () => {
+  const [image] = await build({ commit: 'c'.repeat(40) });
+  const file = image?.file ?? '';
+  const where = { where: file, next: expect.stringContaining('c'.repeat(40)) as string };
+  await changeManifest(file, () => ({ revision: 1, version: '1.0-1' }));
+  expect(await refusal(file)).toMatchObject({ message: 'this checkout has revision 2 of mixed 1.0, and the image is 1.0-1', ...where });
+  await changeManifest(file, ({ components }) => ({
+    revision: 2,
+    version: '1.0-2',
+    components: components.map((one) => (one.name === 'second' ? { ...one, version: '0.9' } : one)),
+  }));
+  expect((await refusal(file)).message).toContain('and the image names first 1.0, second 0.9, mixed 1.0-2');
+  await changeManifest(file, ({ components }) => ({
+    components: components.map((one) => (one.name === 'second' ? { ...one, version: '1.0', origin: 'cargo' } : one)),
+  }));
+  expect((await refusal(file)).message).toContain("second 1.0 has no origin of the kind 'cargo': its definition has release, files");
+  await rm(sidecarPaths(file).provenance);
+  await changeManifest(file, () => ({ upstream: '0.1' }));
+  expect(await refusal(file)).toMatchObject({ message: 'the image has no build record beside it', where: sidecarPaths(file).provenance });
+});

@@ -1,0 +1,5 @@
+/** Where an image's sidecars are located: beside it, under its name. */
+export function sidecarPaths(image: string): { manifest: string; sbom: string; provenance: string } {
+  const base = image.replace(/\.raw$/, '');
+  return { manifest: `${base}.manifest.json`, sbom: `${base}.spdx.json`, provenance: `${base}.provenance.json` };
+}
