@@ -1,4 +1,4 @@
-import { containerdConf } from '@flatcar/components';
+import { containerdConf, containerdConfWaiver } from '@flatcar/components';
 import { binary, defineExtension, github, source } from '@flatcar/core';
 
 const crun = github('containers/crun', 'newest', { tagPrefix: '' });
@@ -18,4 +18,5 @@ export default defineExtension({
     ),
     containerdConf,
   ],
+  waive: containerdConfWaiver,
 });

@@ -1,4 +1,4 @@
-import { containerdConf } from '@flatcar/components';
+import { containerdConf, containerdConfWaiver } from '@flatcar/components';
 import { defineExtension, github } from '@flatcar/core';
 
 const gvisor = github('google/gvisor', 'newest', { tagPrefix: 'release-' });
@@ -19,4 +19,5 @@ export default defineExtension({
     containerdConf,
   ],
   promises: ['usr/bin/runsc', 'usr/bin/containerd-shim-runsc-v1', 'usr/lib/gvisor/gvisor-bin'],
+  waive: containerdConfWaiver,
 });

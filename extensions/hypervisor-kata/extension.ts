@@ -1,4 +1,4 @@
-import { containerdConf, kata, kataReleases } from '@flatcar/components';
+import { containerdConf, containerdConfWaiver, kata, kataReleases } from '@flatcar/components';
 import { defineExtension } from '@flatcar/core';
 
 export default defineExtension({
@@ -6,4 +6,5 @@ export default defineExtension({
   summary: 'Kata Containers: containers in virtual machines by QEMU or cloud-hypervisor, as runtimes of containerd',
   versions: kataReleases,
   components: ({ version }) => [...kata(version), containerdConf],
+  waive: containerdConfWaiver,
 });

@@ -3,6 +3,7 @@ import {
   cloudHypervisor,
   cloudHypervisorReleases,
   containerdConf,
+  containerdConfWaiver,
   firmwareReleases,
   kata,
   kataReleases,
@@ -26,4 +27,5 @@ export default defineExtension({
     containerdConf,
   ],
   start: ['qemu-binfmt.service'],
+  waive: containerdConfWaiver,
 });

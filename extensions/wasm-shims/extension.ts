@@ -1,4 +1,4 @@
-import { containerdConf } from '@flatcar/components';
+import { containerdConf, containerdConfWaiver } from '@flatcar/components';
 import { binary, cargo, defineExtension, github } from '@flatcar/core';
 
 /** The shims of containerd's runwasi, each with tags and an archive of its own. */
@@ -48,4 +48,5 @@ export default defineExtension({
     binary('wasmtime', v.wasmtime, cargo('wasmtime-cli', ['wasmtime'], { defaultFeatures: false, features })),
     containerdConf,
   ],
+  waive: containerdConfWaiver,
 });

@@ -1,4 +1,4 @@
-import { containerdConf } from '@flatcar/components';
+import { containerdConf, containerdConfWaiver } from '@flatcar/components';
 import { binary, cargo, defineExtension, github } from '@flatcar/core';
 
 const youki = github('youki-dev/youki');
@@ -20,4 +20,5 @@ export default defineExtension({
     ),
     containerdConf,
   ],
+  waive: containerdConfWaiver,
 });

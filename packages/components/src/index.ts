@@ -119,6 +119,11 @@ function ownFiles(name: string): Component {
  * configuration in /run, made when it starts, out of config.toml and conf.d.
  */
 export const containerdConf = ownFiles('containerd-conf');
+/** For `waive` of the extensions that bring `containerdConf` without containerd.service itself. */
+export const containerdConfWaiver = {
+  'dropin-owner:usr/lib/systemd/system/containerd.service.d/50-conf.d.conf':
+    'a shared component: all extensions that bring it have the same bytes under this path',
+};
 
 /** containerd.service and its config.toml. */
 export const containerdService = ownFiles('containerd-service');

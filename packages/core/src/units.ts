@@ -4,23 +4,28 @@ import { makeFolder } from './files.ts';
 import { UserError } from './errors.ts';
 import type { Extension } from './extension.ts';
 
-/** A unit file's settings in order: section, key, value; continuation lines joined, comments left out (systemd.syntax(7)). */
+/** The lines of a unit file that say something: continuation lines joined, comments and blank lines left out (systemd.syntax(7)). */
+export function unitLines(text: string): string[] {
+  return text
+    .replaceAll('\r\n', '\n')
+    .replaceAll(/\\\n(?:[ \t]*[#;].*\n)*/g, ' ')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#') && !line.startsWith(';'));
+}
+
+/** A unit file's settings in order: section, key, value. */
 export function parseUnit(text: string): { section: string; key: string; value: string }[] {
   let section = '';
-  return text
-    .replaceAll(/\\\n(?:[#;].*\n)*/g, ' ')
-    .split('\n')
-    .flatMap((raw) => {
-      const line = raw.trim();
-      if (line === '' || line.startsWith('#') || line.startsWith(';')) return [];
-      const header = /^\[(.+)\]$/.exec(line);
-      if (header !== null) {
-        section = header[1] ?? '';
-        return [];
-      }
-      const at = line.indexOf('=');
-      return at === -1 ? [] : [{ section, key: line.slice(0, at).trim(), value: line.slice(at + 1).trim() }];
-    });
+  return unitLines(text).flatMap((line) => {
+    const header = /^\[(.+)\]$/.exec(line);
+    if (header !== null) {
+      section = header[1] ?? '';
+      return [];
+    }
+    const at = line.indexOf('=');
+    return at === -1 ? [] : [{ section, key: line.slice(0, at).trim(), value: line.slice(at + 1).trim() }];
+  });
 }
 
 /** The target that a unit belongs to: its own WantedBy=, else the usual one of its kind. */

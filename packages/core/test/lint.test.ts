@@ -69,6 +69,7 @@ interface Fixture {
   readonly target?: Target;
   readonly definition?: LintSubject['definition'];
   readonly goodDefinition?: LintSubject['definition'];
+  readonly kind?: 'confext';
   /** Architecture that the image says it is for. */
   readonly arch?: Arch;
   readonly goodArch?: Arch;
@@ -115,6 +116,283 @@ const fixtures: readonly Fixture[] = [
     good: () => ({
       files: { 'usr/lib/demo/demo': text },
       links: { 'usr/bin/demo': '../lib/demo/demo', 'usr/share/demo/state': '/var/lib/demo' },
+    }),
+  },
+  {
+    rule: 'broken-link',
+    case: 'through folders that are links, with blanks, colons, umlauts and percent signs',
+    bad: () => ({ files: { 'usr/lib/demo/a': text }, links: { 'usr/bin/demo': '../lib/demo/a#missing' } }),
+    good: () => ({
+      files: { 'usr/lib/demo/1:2 ü%41#x?y/a b': text },
+      links: {
+        'usr/bin/demo': '../lib/demo/current/a b',
+        'usr/lib/demo/current': '1:2 ü%41#x?y',
+        'usr/share/demo/up': 'deep/../../../bin/demo',
+        'usr/share/demo/deep': '/usr/lib/demo/current',
+        'usr/share/demo/http:': '../../lib/demo/./current//a b',
+        'usr/lib/demo/sh': '/bin/demo',
+      },
+    }),
+  },
+  { rule: 'broken-link', case: 'in a circle', bad: () => ({ links: { 'usr/lib/demo/a': 'b', 'usr/lib/demo/b': 'a' } }), good: plain },
+  ...[
+    ['.DS_Store', 'DS_Store'],
+    ['Thumbs.db', 'Thumbs'],
+    ['.demo.conf.swp', 'demo.swap'],
+    ['demo.conf~', 'demo~x'],
+    ['.#demo', 'demo#1'],
+    ['demo.c.orig', 'orig'],
+    ['demo.rej', 'demo.reject'],
+    ['__MACOSX/x', 'MACOSX/x'],
+    ['.git/config', 'git/config'],
+    ['._demo', '_demo'],
+    ['.gitkeep', '.demo'],
+    ['demo.dpkg-new', 'demo.new'],
+    ['a\nb', 'a b'],
+    ['a\u001B[2Jb', 'ä'],
+    ['a\u202Eb', 'a\\x2db'],
+  ].map(([bad = '', good = '']): Fixture => ({
+    rule: 'leftover',
+    case: JSON.stringify(bad),
+    bad: files({ [`usr/share/demo/${bad}`]: text }),
+    good: files({ [`usr/share/demo/${good}`]: text }),
+  })),
+  ...(
+    [
+      ['Python by env', '#!/usr/bin/env python3', '#!/usr/bin/env bash'],
+      ['Perl', '#!/usr/bin/perl -w', '#!/bin/sh -e'],
+      ['CR', '#!/bin/sh\r', '#!/bin/sh'],
+      ['CR after options', '#!/bin/sh -e\r', '#! /bin/sh -e'],
+      ['env with several words', '#!/usr/bin/env bash -e', '#!/usr/bin/env -S bash -e'],
+      ['env -S', '#!/usr/bin/env -S -i A=b python3 -u', '#!/usr/bin/env -S -i A=b bash -u'],
+      ['env -S in one word', '#!/usr/bin/env -Spython3 -u', '#!/usr/bin/env -Sbash -u'],
+      ['no path', '#!python3', '#!/usr/bin/busctl'],
+      ['nothing', '#!', '#!/bin/bash'],
+      ['too long', `#!/bin/sh ${'x'.repeat(260)}`, `#!/bin/sh ${'x'.repeat(200)}`],
+      ['of the build machine', '#!/home/me/.local/bin/python3', '#!/usr/lib/demo/run'],
+      ['not executable', '#!/usr/lib/demo/data', '#!/usr/lib/demo/link'],
+      ['by env, not in the search path', '#!/usr/bin/env run', '#!/usr/bin/env runs'],
+    ] as const
+  ).map(([name, bad, good]): Fixture => {
+    const image = (line: string) => (): ImageContent => ({
+      files: {
+        'usr/bin/demo': `${line}\nexit 0\n`,
+        'usr/lib/demo/run': '#!/bin/sh\n',
+        'usr/lib/demo/data': text,
+        'usr/bin/runs': '#!/bin/sh\n',
+        // Nobody runs this by itself.
+        'usr/share/demo/module.py': '#!/usr/bin/python3\n',
+      },
+      modes: { 'usr/bin/demo': 0o755, 'usr/lib/demo/run': 0o755, 'usr/bin/runs': 0o755, 'usr/share/demo/module.py': 0o644 },
+      links: { 'usr/lib/demo/link': 'run' },
+    });
+    return { rule: 'script-interpreter', case: name, bad: image(bad), good: image(good) };
+  }),
+  ...(
+    [
+      ['ExecStart', '[Service]\nExecStart=/usr/bin/demo\n', 0o644],
+      ['ExecReload with a prefix', '[Service]\nExecReload=-+/usr/bin/demo --reload\n', 0o644],
+      ['in quotes', '[Service]\nExecStart=@"/usr/bin/demo" demo\n', 0o644],
+      ['the second of two', '[Service]\nType=oneshot\nExecStart=/bin/true ; /usr/bin/demo\n', 0o644],
+      ['without a folder', '[Service]\nExecStart=demo\n', 0o644],
+      ['by the old folder', '[Service]\nExecStopPost=/bin/demo\n', 0o644],
+    ] as const
+  ).map(([name, service, mode]): Fixture => {
+    const image = (bits: number) => (): ImageContent => ({
+      files: { [unit]: service, 'usr/bin/demo': '#!/bin/sh\n' },
+      modes: { 'usr/bin/demo': bits },
+    });
+    return { rule: 'exec-mode', case: name, bad: image(mode), good: image(0o755) };
+  }),
+  {
+    rule: 'exec-mode',
+    case: 'of a socket, through a link',
+    bad: () => ({
+      files: { 'usr/lib/systemd/system/demo.socket': '[Socket]\nExecStartPre=/usr/bin/demo\n', 'usr/lib/demo/demo': '#!/bin/sh\n' },
+      links: { 'usr/bin/demo': '../lib/demo/demo' },
+      modes: { 'usr/lib/demo/demo': 0o644 },
+    }),
+    good: () => ({
+      files: { 'usr/lib/systemd/system/demo.socket': '[Socket]\nExecStartPre=/usr/bin/demo\n', 'usr/lib/demo/demo': '#!/bin/sh\n' },
+      links: { 'usr/bin/demo': '../lib/demo/demo' },
+      modes: { 'usr/lib/demo/demo': 0o755 },
+    }),
+  },
+  {
+    rule: 'exec-mode',
+    case: 'a text without #!',
+    bad: () => ({
+      files: { [unit]: '[Service]\nExecStart=/usr/bin/demo\n', 'usr/bin/demo': 'echo 1\n' },
+      modes: { 'usr/bin/demo': 0o755 },
+    }),
+    good: () => ({
+      files: { [unit]: '[Service]\nExecStart=/usr/bin/demo\n', 'usr/bin/demo': { copy: staticProgram } },
+      modes: { 'usr/bin/demo': 0o755 },
+    }),
+  },
+  ...['usr/bin/demo', 'usr/lib/systemd/system-generators/demo', 'usr/lib/systemd/system-shutdown/demo'].map((path): Fixture => ({
+    rule: 'exec-mode',
+    case: path,
+    bad: () => ({ files: { [path]: '#!/bin/sh\n' }, modes: { [path]: 0o644 } }),
+    good: () => ({ files: { [path]: '#!/bin/sh\n', 'usr/share/demo/script': '#!/bin/sh\n' }, modes: { [path]: 0o755 } }),
+  })),
+  ...(
+    [
+      ['shipped by nobody', 'EnvironmentFile=/etc/demo/env', 'EnvironmentFile=-/etc/demo/env', {}],
+      ['in the image', 'EnvironmentFile=/usr/share/demo/other', 'EnvironmentFile=/usr/share/demo/env', { 'usr/share/demo/env': text }],
+      [
+        'a folder that tmpfiles copies',
+        'EnvironmentFile=/etc/demo/other',
+        'EnvironmentFile=/etc/demo/env',
+        { 'usr/share/demo/etc/env': text, 'usr/lib/tmpfiles.d/demo.conf': 'C /etc/demo - - - - /usr/share/demo/etc\n' },
+      ],
+      [
+        'a file that tmpfiles writes',
+        'EnvironmentFile=/etc/demo/other',
+        'EnvironmentFile=/etc/demo/env',
+        { 'usr/lib/tmpfiles.d/demo.conf': 'f /etc/demo/env 0644 root root - A=b\n' },
+      ],
+      ['a glob', 'EnvironmentFile=/etc/demo/*.env', 'EnvironmentFile=/usr/share/demo/*.env', { 'usr/share/demo/x.env': text }],
+      ["Flatcar's own", 'EnvironmentFile=/run/metadata/other', 'EnvironmentFile=/run/metadata/flatcar', {}],
+      [
+        'the condition of the unit',
+        'EnvironmentFile=/etc/demo/env\n[Unit]\nConditionPathExists=/etc/demo/other',
+        'EnvironmentFile=/etc/demo/env\n[Unit]\nConditionPathExists=/etc/demo/env',
+        {},
+      ],
+    ] as const
+  ).map(([name, bad, good, more]): Fixture => {
+    const image = (line: string) => files({ ...more, [unit]: `[Service]\n${line}\n` });
+    return { rule: 'environment-file', case: name, bad: image(bad), good: image(good) };
+  }),
+  {
+    rule: 'environment-file',
+    case: 'in a drop-in for a unit of another extension',
+    bad: files({ 'usr/lib/systemd/system/other.service.d/10-demo.conf': '[Service]\nEnvironmentFile=/etc/demo/env\n' }),
+    good: files({ 'usr/lib/systemd/system/other.service.d/10-demo.conf': '[Service]\nEnvironmentFile=\nEnvironmentFile=-/etc/demo/env\n' }),
+  },
+  ...(
+    [
+      ['multi-user.target.d', '10-docker.conf', '10-demo-docker.conf'],
+      ['multi-user.target.d', 'demonstration.conf', 'demo.conf'],
+      ['containerd.service.d', '50-conf.conf', '50-demo.conf'],
+      ['service.d', '10-all.conf', '10-demo-all.conf'],
+      ['getty@.service.d', 'x.conf', 'demo-x.conf'],
+    ] as const
+  ).map(([folder, bad, good]): Fixture => {
+    const image = (name: string) =>
+      files({
+        [`usr/lib/systemd/system/${folder}/${name}`]: '[Unit]\nDescription=x\n',
+        [unit]: '[Unit]\n',
+        // Drop-ins of one's own units have any name.
+        'usr/lib/systemd/system/demo.service.d/10-any.conf': '[Unit]\nDescription=x\n',
+        'usr/lib/systemd/system/demo@.service': '[Unit]\n',
+        'usr/lib/systemd/system/demo@one.service.d/10-any.conf': '[Unit]\nDescription=x\n',
+      });
+    return { rule: 'dropin-owner', case: `${folder}/${bad}`, bad: image(bad), good: image(good) };
+  }),
+  ...(
+    [
+      ['L+ /opt/bin/demo - - - - /usr/bin/demo', 'L /opt/bin/demo - - - - /usr/bin/demo'],
+      ['L+! /etc/demo - - - - /usr/share/demo', 'L? /etc/demo - - - - /usr/share/demo'],
+      ['C+ /etc/demo - - - - /usr/share/demo/etc', 'C /etc/demo - - - - /usr/share/demo/etc'],
+      ['R /var/lib/demo', 'R /run/demo'],
+      ['r! /etc/demo.conf', 'r! /tmp/demo'],
+      ['D /var/lib/demo 0755 root root -', 'd /var/lib/demo 0755 root root -'],
+      ['F /etc/demo.conf 0644 root root - text', 'f /etc/demo.conf 0644 root root - text'],
+      ['w /etc/hostname - - - - demo', 'w /proc/sys/kernel/x - - - - 1'],
+      ['d= /var/lib/demo', 'D /run/demo'],
+      ['L+ "/opt/a b" - - - - /usr/bin/demo', 'L "/opt/a b" - - - - /usr/bin/demo'],
+    ] as const
+  ).map(([bad, good]): Fixture => ({
+    rule: 'tmpfiles-force',
+    case: bad,
+    bad: files({ 'usr/lib/tmpfiles.d/demo.conf': `${bad}\n` }),
+    good: files({ 'usr/lib/tmpfiles.d/demo.conf': `# ${bad}\n${good}\n` }),
+  })),
+  ...(
+    [
+      ['a section', '[Servce]\nExecStart=/bin/true', '[Service]\nExecStart=/bin/true'],
+      ['a key', '[Service]\nTyp=simple', '[Service]\nType=simple'],
+      ['letters', '[Service]\nexecstart=/bin/true', '[Service]\nExecStart=/bin/true'],
+      ['a key of another section', '[Service]\nAfter=x.service', '[Unit]\nAfter=x.service'],
+      ['a section of another kind', '[Timer]\nOnCalendar=daily', '[X-Timer]\nOnCalendars=daily'],
+      ['no setting', '[Service]\nExecStart', '[Service]\n# ExecStart\n; x\n'],
+      ['before any section', 'Type=simple', '[Service]\nX-Demo=1'],
+      [
+        'on a second line',
+        '[Service]\nExecStart=/bin/echo \\\n  Typ=1\nTyp=2',
+        '[Service]\nExecStart=/bin/echo \\\n# comment\n  Typ=1\nType=exec',
+      ],
+      ['CR', '[Service]\r\nTyp=simple\r\n', '[Service]\r\nType=simple\r\n'],
+    ] as const
+  ).map(([name, bad, good]): Fixture => ({
+    rule: 'unit-syntax',
+    case: name,
+    bad: files({ [unit]: bad }),
+    good: files({ [unit]: good }),
+  })),
+  ...['demo.timer', 'demo.socket', 'demo.mount', 'demo.automount', 'demo.path', 'demo.swap', 'demo.slice', 'demo.target'].map(
+    (name): Fixture => ({
+      rule: 'unit-syntax',
+      case: name,
+      bad: files({ [`usr/lib/systemd/system/${name}`]: '[Service]\nType=simple\n' }),
+      good: files({ [`usr/lib/systemd/system/${name}`]: '[Unit]\nDescription=x\n[Install]\nWantedBy=x.target\n' }),
+    }),
+  ),
+  {
+    rule: 'unit-syntax',
+    case: 'a drop-in',
+    bad: files({ 'usr/lib/systemd/system/other.service.d/10-demo.conf': '[Service]\nEnviroment=A=b\n' }),
+    good: files({ 'usr/lib/systemd/system/other.service.d/10-demo.conf': '[Service]\nEnvironment=A=b\n' }),
+  },
+  {
+    rule: 'unit-syntax',
+    case: 'a drop-in of all units of a kind, and one of users',
+    bad: files({ 'usr/lib/systemd/user/service.d/10-demo.conf': '[Services]\nType=simple\n' }),
+    good: files({ 'usr/lib/systemd/user/service.d/10-demo.conf': '[Service]\nType=simple\n' }),
+  },
+  ...(
+    [
+      [
+        'made by itself',
+        'ExecStartPre=+/usr/bin/systemd-sysusers demo.conf',
+        {},
+        '',
+        '[Service]\nExecStart=/usr/bin/systemd-sysusers demo.conf\n',
+      ],
+      ['not ordered', '', {}, '[Unit]\nRequires=demo-user.service\n', '[Service]\nExecStart=/usr/bin/systemd-sysusers demo.conf\n'],
+      ['not required', '', {}, '[Unit]\nAfter=demo-user.service\n', '[Service]\nExecStart=/usr/bin/systemd-sysusers demo.conf\n'],
+      [
+        'of another file',
+        '',
+        {},
+        '[Unit]\nRequires=demo-user.service\nAfter=demo-user.service\n',
+        '[Service]\nExecStart=/usr/bin/systemd-sysusers other.conf\n',
+      ],
+    ] as const
+  ).map(([name, pre, , unitSection, maker]): Fixture => {
+    const image = (head: string, user: string) =>
+      files({
+        [unit]: `${head}[Service]\nUser=demo\n${pre}\n`,
+        'usr/lib/systemd/system/demo-user.service': user,
+        'usr/lib/sysusers.d/demo.conf': 'u demo - "Demo"\n',
+      });
+    const right = '[Unit]\nRequires=demo-user.service\nAfter=network.target demo-user.service\n';
+    return {
+      rule: 'sysusers-without-unit',
+      case: name,
+      bad: image(unitSection, maker),
+      good: image(right, '[Service]\nType=oneshot\nExecStart=/usr/bin/systemd-sysusers /usr/lib/sysusers.d/demo.conf\n'),
+    };
+  }),
+  {
+    rule: 'sysusers-without-unit',
+    case: 'that no unit runs as',
+    bad: files({ 'usr/lib/sysusers.d/demo.conf': 'u demo - "Demo"\ng docker -\n' }),
+    good: files({
+      [unit]: '[Service]\nExecStartPre=/usr/bin/systemd-sysusers demo.conf\n',
+      'usr/lib/sysusers.d/demo.conf': 'u demo - "Demo"\ng docker -\n',
     }),
   },
   { rule: 'promise', bad: plain, good: files({ 'usr/bin/demo': text }), definition: definition({ promises: ['usr/bin/demo'] }) },
@@ -219,6 +497,48 @@ const fixtures: readonly Fixture[] = [
       'usr/lib/tmpfiles.d/demo.conf': 'C /etc/demo.conf - - - - /usr/share/demo/etc/demo.conf\n',
     }),
   },
+  // Confexts have the same below etc/.
+  ...(
+    [
+      ['tmpfiles-line', { 'etc/tmpfiles.d/demo.conf': 'directory /var/lib/demo\n' }, { 'etc/tmpfiles.d/demo.conf': 'd /var/lib/demo\n' }],
+      ['tmpfiles-force', { 'etc/tmpfiles.d/demo.conf': 'R /var/lib/demo\n' }, { 'etc/tmpfiles.d/demo.conf': 'd /var/lib/demo\n' }],
+      [
+        'unit-user',
+        { 'etc/systemd/system/demo.service': '[Service]\nUser=demo\n' },
+        { 'etc/systemd/system/demo.service': '[Service]\nUser=demo\n', 'etc/sysusers.d/demo.conf': 'u demo - "Demo"\n' },
+      ],
+      [
+        'sysusers-without-unit',
+        { 'etc/systemd/system/demo.service': '[Service]\nUser=demo\n', 'etc/sysusers.d/demo.conf': 'u demo - "Demo"\n' },
+        { 'etc/systemd/system/demo.service': '[Service]\nUser=core\n' },
+      ],
+      [
+        'environment-file',
+        { 'etc/systemd/system/demo.service': '[Service]\nEnvironmentFile=/etc/demo/env\n' },
+        { 'etc/systemd/system/demo.service': '[Service]\nEnvironmentFile=/etc/demo/env\n', 'etc/demo/env': text },
+      ],
+      [
+        'exec-path',
+        { 'etc/systemd/system/demo.service': '[Service]\nExecStart=/etc/demo/run\n' },
+        { 'etc/systemd/system/demo.service': '[Service]\nExecStart=/bin/true\n' },
+      ],
+      ['unit-syntax', { 'etc/systemd/system/demo.service': '[Servce]\n' }, { 'etc/systemd/system/demo.service': '[Service]\n' }],
+      [
+        'dropin-owner',
+        { 'etc/systemd/system/x.service.d/10-x.conf': '[Unit]\n' },
+        { 'etc/systemd/system/x.service.d/10-demo.conf': '[Unit]\n' },
+      ],
+      ['dropin-name', { 'etc/systemd/system/x.service.d/demo': '[Unit]\n' }, { 'etc/systemd/system/x.service.d/demo.conf': '[Unit]\n' }],
+      ['leftover', { 'etc/demo/x.orig': text }, { 'etc/demo/x': text }],
+      ['outside-usr', { 'usr/share/demo/x': text }, { 'etc/demo/x': text }],
+    ] as const
+  ).map(([rule, bad, good]): Fixture => ({
+    rule,
+    case: 'of a confext',
+    kind: 'confext',
+    bad: files(bad),
+    good: files({ 'etc/demo/file': text, ...good }),
+  })),
   { rule: 'release-file', case: 'missing', bad: () => ({ releaseFile: null }), good: plain },
   { rule: 'release-file', case: 'another size', bad: () => ({ releaseFile: 'x'.repeat(5000) }), good: plain },
   { rule: 'release-strict', bad: () => ({ strict: false }), good: plain },
@@ -243,9 +563,15 @@ const fixtures: readonly Fixture[] = [
   { rule: 'release-version', bad: releaseText(without('SYSEXT_VERSION_ID')), good: plain },
 ];
 
-async function lint(content: ImageContent, target: Target, arch: Arch, about: LintSubject['definition']): Promise<Finding[]> {
-  const image = await makeImage(tools, dir, content, { name: 'demo', arch, target });
-  const subject = { name: 'demo', kind: 'sysext', arch, target, ...(about === undefined ? {} : { definition: about }) } as const;
+async function lint(
+  content: ImageContent,
+  target: Target,
+  arch: Arch,
+  about: LintSubject['definition'],
+  kind: 'sysext' | 'confext' = 'sysext',
+): Promise<Finding[]> {
+  const image = await makeImage(tools, dir, content, { name: 'demo', kind, arch, target });
+  const subject = { name: 'demo', kind, arch, target, definition: about };
   return (await lintImage(image, 'squashfs', subject, { tools, store })).findings;
 }
 
@@ -254,7 +580,7 @@ describe.each(fixtures.map((fixture) => ({ ...fixture, title: [fixture.rule, fix
   (fixture) => {
     const target = fixture.target ?? 'portable';
     test('fails its rule, with a fix', async () => {
-      const findings = (await lint(fixture.bad(), target, fixture.arch ?? host, fixture.definition)).filter(
+      const findings = (await lint(fixture.bad(), target, fixture.arch ?? host, fixture.definition, fixture.kind)).filter(
         ({ rule }) => rule === fixture.rule,
       );
       expect(findings).not.toEqual([]);
@@ -262,11 +588,34 @@ describe.each(fixtures.map((fixture) => ({ ...fixture, title: [fixture.rule, fix
     });
     test('its twin passes it', async () => {
       const about = fixture.goodDefinition ?? fixture.definition;
-      const findings = await lint(fixture.good(), target, fixture.goodArch ?? host, about);
+      const findings = await lint(fixture.good(), target, fixture.goodArch ?? host, about, fixture.kind);
       expect(findings.filter(({ rule }) => rule === fixture.rule)).toEqual([]);
     });
   },
 );
+
+test('where images are merged in the initrd, sysusers runs after it', async () => {
+  const image = files({ [unit]: '[Service]\nUser=demo\n', 'usr/lib/sysusers.d/demo.conf': 'u demo - "Demo"\n' })();
+  const about = definition({});
+  const rules = async (target: Target): Promise<string[]> => (await lint(image, target, host, about)).map(({ rule }) => rule);
+  expect(await rules('portable')).toContain('sysusers-without-unit');
+  expect(await rules(release)).toContain('sysusers-without-unit');
+  expect(await rules({ ...release, era: 'initrd' })).not.toContain('sysusers-without-unit');
+});
+
+test('a mistyped setting is told with the right word', async () => {
+  const found = await lint(
+    files({ [unit]: '[Servce]\nTyp=simple\n[Service]\nTyp=simple\nAfter=x.service\n' })(),
+    'portable',
+    host,
+    undefined,
+  );
+  expect(found.map(({ what }) => what)).toEqual([
+    "'[Servce]': systemd knows no such section in a service unit (did you mean '[Service]'?)",
+    "'Typ=simple': systemd knows no setting 'Typ' in [Service] (did you mean 'Type'?)",
+    "'After=x.service': systemd knows no setting 'After' in [Service] (it belongs to [Unit])",
+  ]);
+});
 
 test('an image of 2 GiB is too large, one byte less is not', () => {
   const context = { name: 'demo', kind: 'sysext', arch: host, entries: [], elves: new Map(), loaders: new Map(), texts: new Map(), shebangs: new Map(), omissions: [], releaseFile: undefined, promises: [], replaces: [], beside: new Set<string>() } as const; // prettier-ignore

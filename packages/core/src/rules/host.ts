@@ -18,6 +18,9 @@ const HOST_FILES: ReadonlySet<string> = new Set([
   ...host.files.map((path) => path.slice(1)),
 ]);
 
+/** True for a file that every Flatcar has, by its path on the host. */
+export const isHostFile = (path: string): boolean => HOST_FILES.has(path.slice(1)) || HOST_PROGRAMS.has(path);
+
 /** What an image does to the files of its host; data/flatcar-host.json says where those are known from. */
 export const hostFiles: Readonly<Record<string, Rule>> = {
   'shadows-host': {

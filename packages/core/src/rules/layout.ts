@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { releaseFilePath } from '../names.ts';
+import { follower } from './follow.ts';
 import { below, type Hit, type LintContext, type Rule } from './rule.ts';
 
 const hits = (context: LintContext, wrong: (entry: LintContext['entries'][number]) => string | undefined): Hit[] =>
@@ -109,9 +110,11 @@ export const layout: Readonly<Record<string, Rule>> = {
     fix: 'ship its target, or make the link at run time by tmpfiles',
     check: (context) => {
       const there = new Set(context.entries.map(({ path }) => path));
+      const follow = follower(context.entries);
       return hits(context, ({ type, path, link }) => {
         if (type !== 'link' || link === undefined) return undefined;
-        const target = link.startsWith('/') ? link.slice(1) : new URL(link, `file:///${path}`).pathname.slice(1);
+        const target = follow(path);
+        if (target === undefined) return `links to '${link}', which leads in a circle`;
         // A relocated program may use the host's name services (relocate.ts); where those are not, it does without.
         if (basename(path) === basename(link) && /^\/usr\/lib64\/libnss_\w+\.so\.2$/.test(link)) return undefined;
         const atRunTime = ['var', 'etc', 'opt', 'run', 'dev', 'proc', 'sys', 'tmp'].some((folder) => below(target, folder));

@@ -24,7 +24,7 @@ export async function makeImage(
   tools: Tools,
   dir: string,
   content: ImageContent,
-  about: { name: string; arch: Arch; target: Target } = { name: 'demo', arch: 'x86-64', target: 'portable' },
+  about: { name: string; kind?: 'sysext' | 'confext'; arch: Arch; target: Target } = { name: 'demo', arch: 'x86-64', target: 'portable' },
 ): Promise<string> {
   const tree = join(dir, 'tree');
   await rm(tree, { recursive: true, force: true });
@@ -39,10 +39,11 @@ export async function makeImage(
     await mkdir(dirname(join(tree, path)), { recursive: true });
     await symlink(target, join(tree, path));
   }
-  const releaseFile = releaseFilePath(about.name, 'sysext');
+  const { kind = 'sysext' } = about;
+  const releaseFile = releaseFilePath(about.name, kind);
   const block = releaseFileBlock({
     name: about.name,
-    kind: 'sysext',
+    kind,
     version: '1.0',
     arch: about.arch,
     target: about.target,

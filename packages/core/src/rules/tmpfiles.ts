@@ -1,0 +1,93 @@
+import { below, type Hit, type LintContext, type Rule } from './rule.ts';
+
+/** A line of tmpfiles.d(5). */
+export interface TmpfilesLine {
+  /** The file that has it, in the image. */
+  readonly file: string;
+  readonly text: string;
+  readonly type: string;
+  readonly modifiers: string;
+  readonly path: string;
+  /** What is copied, linked to or written; empty without one. */
+  readonly argument: string;
+}
+
+const FILES = /^(?:usr\/lib|etc)\/tmpfiles\.d\//;
+const COMMENT = /^\s*(?:#|$)/;
+const LINE = /^\s*([a-zA-Z])([-+!=~^$?]*)\s+(?:"([^"]*)"|'([^']*)'|(\S+))\s*(.*)$/;
+
+const linesOf = ({ texts }: LintContext): { file: string; text: string }[] =>
+  [...texts]
+    .filter(([file]) => FILES.test(file))
+    .flatMap(([file, text]) => text.split('\n').map((line) => ({ file, text: line.trimEnd() })))
+    .filter(({ text }) => !COMMENT.test(text));
+
+/** All lines of an image's tmpfiles.d that can be read. */
+export function tmpfilesOf(context: LintContext): TmpfilesLine[] {
+  return linesOf(context).flatMap(({ file, text }) => {
+    const match = LINE.exec(text);
+    const path = match?.[3] ?? match?.[4] ?? match?.[5] ?? '';
+    if (match === null || !/^[/%]/.test(path)) return [];
+    // Mode, user, group and age come before the argument, which may have blanks.
+    const argument = /^(?:\S+\s+){4}(.*)$/.exec(match[6] ?? '')?.[1] ?? '';
+    return [{ file, text, type: match[1] ?? '', modifiers: match[2] ?? '', path, argument: argument.trim() }];
+  });
+}
+
+/** Where nothing lives longer than a boot, or what is written are settings of the kernel. */
+const VOLATILE = ['/run', '/tmp', '/dev', '/proc', '/sys'];
+
+/** What a line does to what may be there already; undefined for one that leaves it alone. */
+function harmOf({ type, modifiers }: TmpfilesLine): string | undefined {
+  if ('rR'.includes(type)) return 'removes';
+  if (type === 'D') return 'empties';
+  if (modifiers.includes('=')) return 'removes what has another type';
+  if ('LCpcb'.includes(type) && modifiers.includes('+')) return type === 'C' ? 'mixes its files into' : 'replaces';
+  if (type === 'F' || type === 'w' || (type === 'f' && modifiers.includes('+'))) return 'writes over';
+  return undefined;
+}
+
+/** What tmpfiles.d of an image says. */
+export const tmpfiles: Readonly<Record<string, Rule>> = {
+  'tmpfiles-line': {
+    level: 'error',
+    checks: 'every line of tmpfiles.d has a type and an absolute path',
+    reason: 'systemd-tmpfiles skips a line that it cannot read',
+    fix: 'write type and path as in tmpfiles.d(5)',
+    check: (context) => {
+      const read = new Set(tmpfilesOf(context).map(({ file, text }) => `${file}\n${text}`));
+      return linesOf(context)
+        .filter(({ file, text }) => !read.has(`${file}\n${text}`))
+        .map(({ file, text }): Hit => ({ what: `'${text.slice(0, 80)}' is no line of tmpfiles.d`, path: file }));
+    },
+  },
+  'tmpfiles-force': {
+    level: 'error',
+    checks:
+      'no line of tmpfiles.d replaces, removes or writes over what may be there already, except for below /run, /tmp, /dev, /proc and /sys',
+    reason: "it happens at every boot to whatever is there: an operator's file, or the program of another tool",
+    fix: "write the type that leaves alone what is there ('L' for 'L+', 'C' for 'C+', 'f' for 'F', 'd' for 'D')",
+    check: (context) =>
+      tmpfilesOf(context).flatMap((line): Hit[] => {
+        const harm = harmOf(line);
+        if (harm === undefined || VOLATILE.some((folder) => below(line.path, folder))) return [];
+        return [{ what: `'${line.text.slice(0, 80)}' ${harm} ${line.path}`, path: line.file, subject: line.path }];
+      }),
+  },
+  'etc-copy': {
+    level: 'error',
+    sees: 'whole',
+    checks: 'a tmpfiles rule copies or links every file below usr/share/<extension>/etc',
+    reason: 'what stands in usr/share/<name>/etc reaches /etc only by a tmpfiles rule',
+    fix: "add a 'C' line to usr/lib/tmpfiles.d/<extension>.conf",
+    check: (context) => {
+      const sources = tmpfilesOf(context).flatMap(({ type, argument }) =>
+        'CL'.includes(type) && argument !== '' ? [argument.replace(/\/$/, '')] : [],
+      );
+      return context.entries
+        .filter(({ type, path }) => type === 'file' && path.startsWith(`usr/share/${context.name}/etc/`))
+        .filter(({ path }) => !sources.some((source) => below(`/${path}`, source)))
+        .map(({ path }): Hit => ({ what: 'is copied to /etc by no rule', path }));
+    },
+  },
+};
