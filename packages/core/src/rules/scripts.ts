@@ -68,7 +68,8 @@ export const scripts: Readonly<Record<string, Rule>> = {
   'script-interpreter': {
     level: 'error',
     sees: 'whole',
-    checks: 'the interpreter of every executable script is in the image, in one that it requires, or on Flatcar, and its first line can be read by the kernel',
+    checks:
+      'the interpreter of every executable script is in the image, in one that it requires, or on Flatcar, and its first line can be read by the kernel',
     reason: 'a script whose interpreter is missing fails with "No such file or directory", and Flatcar has neither Python nor Perl',
     fix: 'ship the interpreter with its library, write the script for /bin/sh, or chmod 644 what is never run by itself',
     check: (context) => {
