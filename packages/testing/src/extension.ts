@@ -28,8 +28,21 @@ import { expectHostCas, type TlsChecks } from './tls.ts';
 
 /** A command and what it must say; a version is the pinned one, the extension's or what pins.json has under that name, so that a bump changes no test. */
 export interface Command {
+  /**
+   * The program and its arguments.
+   * @example ['yq', '--version']
+   */
   readonly run: readonly string[];
+  /**
+   * Environment variables.
+   * @default {}
+   * @example { TERM: 'xterm' }
+   */
   readonly env?: Readonly<Record<string, string>>;
+  /**
+   * What it prints: a pattern, the pinned version of the extension, or that of a coupled component.
+   * @example 'version'
+   */
   readonly says: RegExp | 'version' | { readonly version: string };
 }
 
@@ -38,29 +51,67 @@ export type PinnedVersions = Readonly<Record<string, string>>;
 
 /** What an extension's own test says of it; everything else is the same for all. */
 export interface ExtensionTest {
-  /** What the extension is; `sysext` unless said. */
+  /**
+   * What the extension is.
+   * @default 'sysext'
+   * @example 'confext'
+   */
   readonly kind?: 'sysext' | 'confext';
-  /** Commands that must work once the image is merged. */
+  /**
+   * Commands that must work once the image is merged.
+   * @example [{ run: ['yq', '--version'], says: 'version' }]
+   */
   readonly commands: readonly Command[];
-  /** Units that `systemd-analyze verify` must find nothing wrong with. */
+  /**
+   * Units that `systemd-analyze verify` must find nothing wrong with.
+   * @default []
+   * @example ['node-exporter.service']
+   */
   readonly units?: readonly string[];
-  /** Paths that must be there after systemd-tmpfiles has run. */
+  /**
+   * Paths that must exist after systemd-tmpfiles has run.
+   * @default []
+   * @example ['/var/lib/tool']
+   */
   readonly paths?: readonly string[];
-  /** Components that this is about, where others can only be had from upstream; all unless said. */
+  /**
+   * Components that the test is about, where others can only be had from upstream.
+   * @default all
+   * @example ['wasmtime']
+   */
   readonly only?: readonly string[];
-  /** Version that this is about; the newest unless said. */
+  /**
+   * Version that the test is about.
+   * @default the newest
+   * @example '1.36.4'
+   */
   readonly version?: string;
-  /** Where its components come from; `auto` unless said. */
+  /**
+   * Where its components come from.
+   * @default 'auto'
+   * @example 'source'
+   */
   readonly origin?: OriginChoice;
-  /** Of an image with a TLS library: its programs that verify servers by the host's CAs, or why there are none. */
+  /**
+   * Of an image with a TLS library: its programs that verify servers by the host's CAs, or why there are none.
+   * @example { programs: [{ run: ({ url }) => ['curl', url], accepts: /hello/, refuses: /certificate/ }] }
+   */
   readonly tls?: TlsChecks;
-  /** What only a booted machine shows; the commands run there too. */
+  /**
+   * What only a booted machine shows; the commands run there too.
+   * @example { active: ['node-exporter.service'], ports: [9100] }
+   */
   readonly machine?: MachineTest;
-  /** More to look at in the merged host. */
+  /**
+   * More to check in the merged host.
+   * @example async (host) => { expect(await host.exists('/usr/bin/yq')).toBe(true); }
+   */
   readonly also?: (host: Host, arch: Arch, versions: PinnedVersions) => Promise<void>;
   /**
-   * True for the extension of its origin and kind that `npm test` builds and merges on a bare machine; a sysext of them is booted there, too.
-   * The others are left to `npm run test:all`, and to `npm run test:affected` where a change has an effect on them.
+   * True for the extension of its origin and kind that `npm test` builds and merges on a bare machine. The others are left to `npm run
+   * test:all`.
+   * @default false
+   * @example true
    */
   readonly small?: boolean;
 }

@@ -9,22 +9,47 @@ import { withUseRoot, type UseRoot, type UseRootName } from './use-root.ts';
 
 /** One thing that a person does with an extension. */
 export interface RealUse {
-  /** What is done, for the README: "clones over https". */
+  /**
+   * What is done, for the README.
+   * @example 'clones over https'
+   */
   readonly does: string;
-  /** A script of sh, run in an empty folder with `set -e` and no locale. Everything that it starts ends with it. Rows do not depend on each other. */
+  /**
+   * A script of sh, run in an empty folder with `set -e` and no locale. Everything that it starts ends with it. Rows do not depend on
+   * each other.
+   * @example 'git init --quiet x && ls -a x'
+   */
   readonly run: string;
-  /** All that it says (both outputs, without blanks around them), or a pattern of it. */
+  /**
+   * All that it prints (both outputs, without blanks around them), or a pattern of it.
+   * @example /\.git/
+   */
   readonly gives: string | RegExp;
-  /** Roots where it does not run, each with the reason, which the README gives. */
+  /**
+   * Roots where it does not run, each with the reason, which the README gives.
+   * @default {}
+   * @example { emulated: 'it traces system calls' }
+   */
   readonly except?: Readonly<Partial<Record<UseRootName, string>>>;
 }
 
 /** What people do with an extension. */
 export interface RealUses extends Pick<ExtensionTest, 'only' | 'version' | 'origin' | 'small'> {
+  /**
+   * Things that people do with the extension, a row of the README each.
+   * @example [{ does: 'prints a value', run: 'echo a: 1 | yq .a', gives: '1' }]
+   */
   readonly uses: readonly RealUse[];
-  /** More packages on the Debian root: servers that the scripts talk to. */
+  /**
+   * More packages on the Debian root: servers that the scripts talk to.
+   * @default []
+   * @example ['nginx']
+   */
   readonly packages?: readonly string[];
-  /** Starts what the scripts talk to, calls `rows` with variables for them (ports), and ends it afterwards. Called once for each root. */
+  /**
+   * Starts what the scripts talk to, calls `rows` with variables for them (ports), and ends it afterwards. Called once for each root.
+   * @example async (root, rows) => rows({ PORT: '8080' })
+   */
   readonly withServers?: (root: UseRoot, rows: (env: Readonly<Record<string, string>>) => Promise<void>) => Promise<void>;
 }
 

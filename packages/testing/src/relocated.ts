@@ -61,14 +61,32 @@ export async function hostLibraries(host: Host, replaced: readonly string[] = []
 
 /** What the test of an extension out of Debian's packages says. */
 export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 'origin' | 'machine' | 'tls'> {
-  /** Folder of its own libraries: `/usr/lib/debug-tools`. */
+  /**
+   * Folder of its own libraries.
+   * @example '/usr/lib/debug-tools'
+   */
   readonly folder: string;
-  /** Programs that start, run on their own libraries and say this; on both architectures. */
+  /**
+   * Programs that start, run on their own libraries and print this; on both architectures.
+   * @example [{ run: ['strace', '-V'], says: /strace/ }]
+   */
   readonly commands: ExtensionTest['commands'];
-  /** `portable` unless said. */
+  /**
+   * What the image is bound to.
+   * @default 'portable'
+   * @example channelHead('stable')
+   */
   readonly target?: Target;
-  /** Programs among the commands that have no libraries at all. */
+  /**
+   * Programs among the commands that have no libraries at all.
+   * @default []
+   * @example ['busybox']
+   */
   readonly static?: readonly string[];
+  /**
+   * More to check in the merged host.
+   * @example async (host) => { await host.run(['git', 'init', '/tmp/x']); }
+   */
   readonly also?: (host: Host, arch: Arch) => Promise<void>;
 }
 

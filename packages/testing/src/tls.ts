@@ -30,12 +30,26 @@ export interface TlsHost {
 
 /** How a program shows that it believes the CAs of the host's store, and no others. */
 export interface TlsCheck {
-  /** Connects to a server, by the program's own defaults: no CA is named. */
+  /**
+   * Connects to a server, by the program's own defaults: no CA is named.
+   * @example ({ url }) => ['curl', '--silent', url]
+   */
   readonly run: (server: TlsServer) => readonly string[];
+  /**
+   * Environment variables.
+   * @default {}
+   * @example { HOME: '/root' }
+   */
   readonly env?: Readonly<Record<string, string>>;
-  /** What it says once it has verified the server. */
+  /**
+   * What it prints once it has verified the server.
+   * @example /hello over TLS/
+   */
   readonly accepts: RegExp;
-  /** What it says of a server whose CA it does not know. */
+  /**
+   * What it prints of a server whose CA it does not know.
+   * @example /certificate verify failed/
+   */
   readonly refuses: RegExp;
 }
 

@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { knownImage } from '../image.ts';
 import { REPOSITORY, unknownExtension } from '../options.ts';
 import { packagingError, packagingProblems, type PackagingProblem } from '../packaging.ts';
+import { REFERENCE, referenceText } from '../reference.ts';
 import { readmeText, rootReadmeText, sizesTable } from '../readme.ts';
 import { readable, show } from '../terminal.ts';
 
@@ -14,7 +15,7 @@ interface Flags {
   readonly json?: boolean;
 }
 
-/** A README that is written, or that is not as it must be. */
+/** A page that is written, or that is not as it must be. */
 interface Page {
   readonly file: string;
   readonly before: string | undefined;
@@ -60,14 +61,19 @@ async function pagesOf(names: readonly string[], withSizes: boolean): Promise<Pa
   );
   const root = join(REPOSITORY, 'README.md');
   const before = await readFile(root, 'utf8');
-  return [...pages, { file: root, before, after: await rootReadmeText(before, dirs, root) }];
+  const reference = join(REPOSITORY, REFERENCE);
+  return [
+    ...pages,
+    { file: root, before, after: await rootReadmeText(before, dirs, root) },
+    { file: reference, before: await readFile(reference, 'utf8').catch(() => undefined), after: await referenceText(REPOSITORY) },
+  ];
 }
 
-/** `docs`: the generated parts of READMEs. */
+/** `docs`: the generated parts of READMEs, and the reference of definitions. */
 export function addDocs(root: Command): void {
   root
     .command('docs')
-    .description("write the generated parts of the extensions' READMEs and of the root README")
+    .description('write the generated parts of READMEs, and the reference of definitions and tests')
     .argument('[extensions...]', 'names; all unless said')
     .option('--check', 'write nothing; fail where something is not current')
     .option('--sizes', 'with images of the profile release in dist/: their sizes too, which --check leaves as they are')

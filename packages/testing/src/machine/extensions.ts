@@ -19,28 +19,65 @@ import { sharedMachine } from './shared.ts';
 
 /** What an extension's test says of a booted machine; its commands run there too. */
 export interface MachineTest {
-  /** Files that the node has from its first boot, by their paths: what an operator's Ignition would write. */
+  /**
+   * Files that the node has from its first boot, by their paths: what an operator's Ignition would write.
+   * @default {}
+   * @example { '/etc/haproxy/haproxy.cfg': '…' }
+   */
   readonly files?: Readonly<Record<string, string>>;
-  /** Units that are active soon after the boot. */
+  /**
+   * Units that are active soon after the boot.
+   * @default []
+   * @example ['haproxy.service']
+   */
   readonly active?: readonly string[];
-  /** Bash scripts that must succeed soon after the boot, and what they say. */
+  /**
+   * Bash scripts that must succeed soon after the boot, and what they print.
+   * @default []
+   * @example [{ run: 'curl --silent localhost:9100/metrics', says: /node_/ }]
+   */
   readonly answers?: readonly { readonly run: string; readonly says: RegExp }[];
   /**
-   * Units that `systemctl reload` must work on: each stays the same main process, and `answers` hold afterwards as well. The unit must have a
-   * reload (`ExecReload=`), or this fails.
+   * Units that `systemctl reload` must work on: each stays the same main process, and `answers` hold afterwards as well. The unit must
+   * have a reload (`ExecReload=`), or this fails.
+   * @default []
+   * @example ['haproxy.service']
    */
   readonly reloads?: readonly string[];
-  /** Units, and a user that at least one of their processes runs as. */
+  /**
+   * Units, and a user that at least one of their processes runs as.
+   * @default {}
+   * @example { 'chrony.service': '_chrony' }
+   */
   readonly runsAs?: Readonly<Record<string, string>>;
-  /** TCP ports on which something listens. */
+  /**
+   * TCP ports on which something listens.
+   * @default []
+   * @example [9100]
+   */
   readonly ports?: readonly number[];
-  /** Extensions that it needs beside it, besides those that its definition requires. */
+  /**
+   * Extensions that it needs beside it, besides those that its definition requires.
+   * @default []
+   * @example ['containerd']
+   */
   readonly beside?: readonly string[];
-  /** True to boot it in `npm test`, though it is not small, where the store has its image and those beside it. */
+  /**
+   * True to boot it in `npm test`, though it is not small, where the store has its image and those beside it.
+   * @default false
+   * @example true
+   */
   readonly whenBuilt?: boolean;
-  /** MiB that it needs; 2048 unless said. */
+  /**
+   * MiB of memory that the machine needs.
+   * @default 2048
+   * @example 4096
+   */
   readonly memory?: number;
-  /** More to look at. */
+  /**
+   * More to check on the machine.
+   * @example async (machine) => { await machine.run('systemctl is-active tool'); }
+   */
   readonly also?: (machine: Machine) => Promise<void>;
 }
 
