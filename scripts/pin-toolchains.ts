@@ -1,7 +1,8 @@
 // Pins the C and Rust toolchains anew from Debian's signed indexes, for both kinds of host and target: scripts/run node scripts/pin-toolchains.ts
 import { writeFile } from 'node:fs/promises';
 import { ARCHES, archWords } from '../packages/core/src/arch.ts';
-import { resolveClosure, snapshotStamp } from '../packages/core/src/debian.ts';
+import { snapshotStamp } from '../packages/core/src/debian.ts';
+import { resolveClosure } from '../packages/core/src/dependencies.ts';
 import type { ToolchainPins } from '../packages/core/src/toolchains.ts';
 import type { Arch } from '../packages/core/src/types.ts';
 import { archive, component, packagesWithLibraries, pinsOf, pinText, readSuites, type Suites } from './debian-pins.ts';

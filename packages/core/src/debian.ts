@@ -5,6 +5,8 @@ import { gunzipSync } from 'node:zlib';
 import { interceptors, request } from 'undici';
 import { makeFolder } from './files.ts';
 import { archWords } from './arch.ts';
+import { compareDebianVersions } from './debian-version.ts';
+import { parseDependencies, parseProvides, type Provided, type Relation } from './dependencies.ts';
 import { envOf } from './env.ts';
 import { messageOf, UserError } from './errors.ts';
 import { exec } from './exec.ts';
@@ -28,10 +30,10 @@ export interface DebianPackage {
 export interface IndexedPackage extends DebianPackage {
   /** Source package. */
   readonly source: string;
-  /** Pre-Depends and Depends: names, one of each list is needed. Versions are left out: a suite is consistent in itself. */
-  readonly depends: readonly (readonly string[])[];
-  /** Virtual packages that it stands for. */
-  readonly provides: readonly string[];
+  /** Pre-Depends and Depends: one of each list is needed. */
+  readonly depends: readonly (readonly Relation[])[];
+  /** Other packages that it stands for. */
+  readonly provides: readonly Provided[];
 }
 
 /** A binary package, as an extension pins it. */
@@ -319,22 +321,15 @@ async function readInRelease(url: string, suite: string, options: ArchiveOptions
   return fields;
 }
 
-const names = (text = ''): string[] =>
-  text
-    .split(/[,|]/)
-    .map((name) => name.trim().replace(/[\s(:].*$/s, ''))
-    .filter((name) => name !== '');
-
 /** Reads a Packages index. */
 export function parsePackages(text: string): IndexedPackage[] {
   return paragraphs(text).flatMap((fields) => {
     const [name, version, path, sha256] = ['Package', 'Version', 'Filename', 'SHA256'].map((key) => fields.get(key));
     if (name === undefined || version === undefined || path === undefined || sha256 === undefined) return [];
-    const depends = ['Pre-Depends', 'Depends']
-      .flatMap((key) => (fields.get(key) ?? '').split(',').map(names))
-      .filter(({ length }) => length > 0);
-    const [source = name] = names(fields.get('Source'));
-    return [{ name, version, path, sha256, size: Number(fields.get('Size')), source, depends, provides: names(fields.get('Provides')) }];
+    const depends = ['Pre-Depends', 'Depends'].flatMap((key) => parseDependencies(fields.get(key)));
+    const [source = name] = words(fields.get('Source'));
+    const provides = parseProvides(fields.get('Provides'));
+    return [{ name, version, path, sha256, size: Number(fields.get('Size')), source, depends, provides }];
   });
 }
 
@@ -350,35 +345,6 @@ export function sourceFileIn(text: string, path: string): { sha256: string; size
   return undefined;
 }
 
-/** One part of a version as numbers and texts: letters sort before other signs, and `~` before the end. */
-function compareParts(a: string, b: string): number {
-  const weight = (sign: string | undefined): number =>
-    sign === undefined ? 0 : sign === '~' ? -1 : /[a-z]/i.test(sign) ? sign.charCodeAt(0) : sign.charCodeAt(0) + 256;
-  // Texts stand at even places, as a version may begin with either.
-  const [x, y] = [a, b].map((text): string[] => [...(/^\d/.test(text) ? [''] : []), ...(text.match(/\d+|\D+/g) ?? [])]);
-  for (let index = 0; index < Math.max(x?.length ?? 0, y?.length ?? 0); index += 1) {
-    const [one, other] = [x?.[index] ?? '', y?.[index] ?? ''];
-    if (index % 2 === 1) {
-      const difference = BigInt(one || 0) - BigInt(other || 0);
-      if (difference !== 0n) return difference > 0n ? 1 : -1;
-      continue;
-    }
-    for (let at = 0; at < Math.max(one.length, other.length); at += 1) {
-      const difference = weight(one[at]) - weight(other[at]);
-      if (difference !== 0) return difference;
-    }
-  }
-  return 0;
-}
-
-/** Orders two versions as dpkg does: epoch, upstream's version, Debian's revision (deb-version(7)). */
-export function compareDebianVersions(a: string, b: string): number {
-  const [x, y] = [a, b].map((text) => /^(?:(\d+):)?(.*?)(?:-([^-]*))?$/.exec(text) ?? []);
-  return (
-    compareParts(x?.[1] ?? '0', y?.[1] ?? '0') || compareParts(x?.[2] ?? '', y?.[2] ?? '') || compareParts(x?.[3] ?? '0', y?.[3] ?? '0')
-  );
-}
-
 /**
  * The version of upstream in a version of Debian (deb-version(7)): without the epoch, Debian's revision, marks of a repacked source, and
  * what builds and updates of native packages append. `2.0+really1.9-1` is 1.9.
@@ -390,22 +356,6 @@ export function upstreamVersion(version: string): string {
     .replace(/^.*\+really/, '')
     .replace(/[+~.](?:dfsg|ds|repack).*$/, '')
     .replace(/\+(?:b\d+|deb\d+u\d+)$/, '');
-}
-
-/** Packages and all that they depend on, the first alternative that exists each time; in the order in which they are found. */
-export function resolveClosure(packages: readonly IndexedPackage[], roots: readonly string[]): IndexedPackage[] {
-  const known = new Map(packages.flatMap((one) => one.provides.map((name): [string, IndexedPackage] => [name, one])));
-  for (const one of packages) known.set(one.name, one); // a real package goes before one that only stands for it
-  const closure = new Set<IndexedPackage>();
-  const add = (alternatives: readonly string[], why: string): void => {
-    const found = alternatives.map((name) => known.get(name)).find((one) => one !== undefined);
-    if (found === undefined) throw new UserError(`there is no package ${alternatives.join(' or ')}, which ${why}`);
-    if (closure.has(found)) return;
-    closure.add(found);
-    for (const needed of found.depends) add(needed, `${found.name} depends on`);
-  };
-  for (const root of roots) add([root], 'was asked for');
-  return [...closure];
 }
 
 /** Opens the Debian archive; nothing is asked of it before it must be. */

@@ -52,19 +52,19 @@ export { archiveKind, unpack } from './unpack.ts';
 export { isLicense, licenseNames, readCopyright } from './copyright.ts';
 export { HOST_PROGRAMS, HOST_USERS } from './rules/host.ts';
 export {
-  compareDebianVersions,
   DEBIAN_KEYRING,
   debianMirror,
   DEFAULT_MIRROR,
   openArchive,
   snapshotArchive,
   packageFields,
-  resolveClosure,
   unpackPackage,
   upstreamVersion,
   type Archive,
   type DebianPackage,
 } from './debian.ts';
+export { compareDebianVersions } from './debian-version.ts';
+export { resolveClosure } from './dependencies.ts';
 export { relocationOmissions, type Omission, type RelocationInput } from './compiled-in.ts';
 export { assertPackageVersion, isPackageLocator, resolvePackages, type ResolvedPackages } from './origins/debian.ts';
 export { openTools, readToolPins, type Tools } from './tools.ts';

@@ -12,9 +12,7 @@ import {
   DEFAULT_MIRROR,
   mirrorOfHost,
   openArchive,
-  parsePackages,
   parseSources,
-  resolveClosure,
   snapshotArchive,
   snapshotStamp,
   type DebianPackage,
@@ -452,34 +450,4 @@ test("the snapshot archive is the one of the environment, else Debian's, whateve
   vi.stubEnv('FLATCAR_EXT_DEBIAN_SNAPSHOT', 'https://snapshot.example/archive/debian/');
   expect(snapshotArchive()).toBe('https://snapshot.example/archive/debian');
   expect(snapshotStamp(new Date('Sat, 21 Nov 2026 09:15:44 UTC'))).toBe('20261121T091544Z');
-});
-
-test('an index is read, and what a package depends on is found', () => {
-  const entry = (name: string, more = ''): string =>
-    `Package: ${name}\nVersion: 1\nFilename: pool/${name}.deb\nSize: 1\nSHA256: 00\n${more}`;
-  const packages = parsePackages(
-    [
-      entry(
-        'tool',
-        'Source: tools (1.1)\nPre-Depends: libc6 (>= 2.34)\nDepends: missing | liba:any (= 1), default-b,\n libd\nDescription: a\n b\n',
-      ),
-      entry('liba', 'Depends: libc6, tool\n'),
-      entry('b', 'Provides: default-b (= 1), other-b\n'),
-      entry('libc6'),
-      entry('libd'),
-      entry('unwanted'),
-    ].join('\n'),
-  );
-  expect(packages[0]).toEqual({
-    name: 'tool',
-    version: '1',
-    path: 'pool/tool.deb',
-    sha256: '00',
-    size: 1,
-    source: 'tools',
-    depends: [['libc6'], ['missing', 'liba'], ['default-b'], ['libd']],
-    provides: [],
-  });
-  expect(resolveClosure(packages, ['tool']).map(({ name }) => name)).toEqual(['tool', 'libc6', 'liba', 'b', 'libd']);
-  expect(() => resolveClosure(packages.slice(0, 1), ['tool'])).toThrow('there is no package libc6, which tool depends on');
 });

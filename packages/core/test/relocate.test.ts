@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { archWords } from '../src/arch.ts';
 import { readCopyright } from '../src/copyright.ts';
-import { compareDebianVersions } from '../src/debian.ts';
+import { compareDebianVersions } from '../src/debian-version.ts';
 import { readElf } from '../src/elf.ts';
 import { exec } from '../src/exec.ts';
 import { debian } from '../src/extension.ts';

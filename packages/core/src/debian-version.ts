@@ -1,0 +1,28 @@
+/** One part of a version as numbers and texts: letters sort before other signs, and `~` before the end. */
+function compareParts(a: string, b: string): number {
+  const weight = (sign: string | undefined): number =>
+    sign === undefined ? 0 : sign === '~' ? -1 : /[a-z]/i.test(sign) ? sign.charCodeAt(0) : sign.charCodeAt(0) + 256;
+  // Texts stand at even places, as a version may begin with either.
+  const [x, y] = [a, b].map((text): string[] => [...(/^\d/.test(text) ? [''] : []), ...(text.match(/\d+|\D+/g) ?? [])]);
+  for (let index = 0; index < Math.max(x?.length ?? 0, y?.length ?? 0); index += 1) {
+    const [one, other] = [x?.[index] ?? '', y?.[index] ?? ''];
+    if (index % 2 === 1) {
+      const difference = BigInt(one || 0) - BigInt(other || 0);
+      if (difference !== 0n) return difference > 0n ? 1 : -1;
+      continue;
+    }
+    for (let at = 0; at < Math.max(one.length, other.length); at += 1) {
+      const difference = weight(one[at]) - weight(other[at]);
+      if (difference !== 0) return difference;
+    }
+  }
+  return 0;
+}
+
+/** Orders two versions as dpkg does: epoch, upstream's version, Debian's revision (deb-version(7)). */
+export function compareDebianVersions(a: string, b: string): number {
+  const [x, y] = [a, b].map((text) => /^(?:(\d+):)?(.*?)(?:-([^-]*))?$/.exec(text) ?? []);
+  return (
+    compareParts(x?.[1] ?? '0', y?.[1] ?? '0') || compareParts(x?.[2] ?? '', y?.[2] ?? '') || compareParts(x?.[3] ?? '0', y?.[3] ?? '0')
+  );
+}
