@@ -1,4 +1,4 @@
-import { expect, testExtension } from '@flatcar/testing';
+import { expect, freePort, testExtension, testRealUse } from '@flatcar/testing';
 
 const CONFIG = 'router id 192.0.2.1;\nprotocol device {}\n';
 
@@ -29,4 +29,58 @@ systemctl reload bird.service`);
       await machine.run(`echo '${CONFIG.trim()}' >/etc/bird/bird.conf; systemctl restart bird.service`);
     },
   },
+});
+
+/** A script that starts bird with a configuration and waits for its socket. */
+const started = (name: 'one' | 'two', config: string): string => `
+cat >${name}.conf <<END
+router id ${name === 'one' ? '192.0.2.1' : '192.0.2.2'};
+log stderr all;
+protocol device {}
+${config}
+END
+bird -f -c ${name}.conf -s ./${name}.ctl -P ./${name}.pid >${name}.log 2>&1 &
+until [ -S ${name}.ctl ]; do kill -0 $! || { cat ${name}.log; exit 1; }; sleep 0.2; done`;
+const FIXED = 'protocol static fixed { ipv4; route 198.51.100.0/24 blackhole; route 203.0.113.0/24 blackhole; }';
+const speaker = (as: number, own: string, other: string, more: string): string => `
+protocol bgp peer {
+  local ${own} port $PORT as ${as};
+  neighbor ${other} port $PORT as ${65_003 - (as - 65_000)};
+  multihop;
+  strict bind yes;
+  connect delay time 1;
+  ipv4 { import all; export all; next hop self; };
+}
+${more}`;
+
+testRealUse(import.meta.dirname, {
+  withServers: async (_, rows) => rows({ PORT: String(await freePort()) }),
+  uses: [
+    {
+      does: 'holds static routes, and `birdc` shows those of a filter',
+      run: `${started('one', FIXED)}\nbirdc -s ./one.ctl 'show route where net ~ [ 198.51.0.0/16+ ]'`,
+      gives: /^198\.51\.100\.0\/24\s+blackhole \[fixed /m,
+    },
+    {
+      does: 'takes over a changed configuration (`birdc configure`)',
+      run: `${started('one', '')}\necho '${FIXED}' >>one.conf; birdc -s ./one.ctl configure; birdc -s ./one.ctl show route count`,
+      gives: /Reconfigured[^]*2 of 2 routes/,
+    },
+    {
+      does: 'learns a route from a neighbour by BGP',
+      run: `${started('one', speaker(65_001, '127.0.0.1', '127.0.0.2', FIXED))}\n${started('two', speaker(65_002, '127.0.0.2', '127.0.0.1', ''))}
+until birdc -s ./two.ctl show route | grep -o '203.0.113.0/24 .*AS65001i'; do sleep 0.5; done`,
+      gives: /AS65001i/,
+    },
+    {
+      does: 'calculates in its own language (`birdc eval`)',
+      run: `${started('one', 'function twice(int a) -> int { return 2 * a; }')}\nbirdc -s ./one.ctl 'eval twice(21)'`,
+      gives: /^42$/m,
+    },
+    {
+      does: 'reports the line of a mistake (`-p`)',
+      run: "printf 'router id 192.0.2.1;\\nprotocol nonsense {\\n' >b.conf; ! bird -p -c b.conf 2>&1",
+      gives: /b\.conf:2:\d+ syntax error/,
+    },
+  ],
 });

@@ -1,4 +1,4 @@
-import { expect, testExtension } from '@flatcar/testing';
+import { expect, testExtension, testRealUse } from '@flatcar/testing';
 
 /** A certificate authority and a node of its network, which is a lighthouse; and a second node for a network namespace. */
 const START = `
@@ -75,4 +75,36 @@ testExtension(import.meta.dirname, {
       await machine.run('ip netns delete far');
     },
   },
+});
+
+const CERTIFICATES = 'nebula-cert ca -name test; nebula-cert sign -name node -ip 192.168.100.1/24 -groups web,ssh;';
+
+testRealUse(import.meta.dirname, {
+  uses: [
+    {
+      does: 'makes an authority and certificates, and verifies them',
+      run: `${CERTIFICATES} nebula-cert verify -ca ca.crt -crt node.crt && echo verified`,
+      gives: 'verified',
+    },
+    {
+      does: 'refuses a certificate of another authority',
+      run: `${CERTIFICATES} mkdir x; cd x; nebula-cert ca -name other; ! nebula-cert verify -ca ca.crt -crt ../node.crt 2>&1`,
+      gives: /could not find ca for the certificate/,
+    },
+    {
+      does: 'prints a certificate as JSON',
+      run: `${CERTIFICATES} nebula-cert print -json -path node.crt`,
+      gives: /"groups":\["web","ssh"\],"ips":\["192\.168\.100\.1\/24"\]/,
+    },
+    {
+      does: 'shows a certificate as a QR code',
+      run: `${CERTIFICATES} nebula-cert print -path node.crt -out-qr q.png >/dev/null; head -c 4 q.png | tail -c 3`,
+      gives: 'PNG',
+    },
+    {
+      does: 'reports what is wrong with a configuration (`-test`)',
+      run: "printf 'pki: {}\\n' >c.yml; ! nebula -test -config c.yml 2>&1",
+      gives: /no pki\.key path or PEM data provided/,
+    },
+  ],
 });
