@@ -93,7 +93,7 @@ export function lineOfProblem(source: string, { path, what, value, component }: 
     ...elsewhere,
     at,
     start,
-    find(text, /\bdefineExtension\(/, 0),
+    find(text, /\b(?:defineExtension|test[A-Z]\w+)\(/, 0),
   ];
   return text.slice(0, found.find((one) => one !== undefined) ?? 0).split('\n').length;
 }

@@ -30,15 +30,11 @@ import {
   shape,
   template,
   text,
+  unitName,
   type DefinitionProblem,
 } from './schema-kit.ts';
 
 const url = like(/^https?:\/\/[^\s/]+\S*$/, 'a valid URL', 'write it as https://host/path');
-const unitName = like(
-  /^[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\-]+)?\.(?:service|socket|timer|path|mount|automount|target|slice|swap|scope|device)$/,
-  'the name of a unit that can be started',
-  "write it with its suffix, such as 'tool.service'; a template needs an instance: 'tool@eth0.service'",
-);
 /** systemd.path(5) and the like: paths of the host and of images are written without a leading slash. */
 const imagePath = like(
   /^(?!\/)(?!(?:.*\/)?\.\.?(?:\/|$))[^\0\n]+$/,

@@ -80,6 +80,11 @@ export const like = (pattern: RegExp, what: string, next: string): v.GenericSche
 
 export const NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
 export const extensionName = like(NAME, 'a valid extension name', 'use lowercase letters, digits and single dashes');
+export const unitName = like(
+  /^[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\-]+)?\.(?:service|socket|timer|path|mount|automount|target|slice|swap|scope|device)$/,
+  'the name of a unit that can be started',
+  "write it with its suffix, such as 'tool.service'; a template needs an instance: 'tool@eth0.service'",
+);
 /** True when brackets and braces of a glob are closed. */
 function isGlob(pattern: string): boolean {
   let braces = 0;

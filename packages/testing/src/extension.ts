@@ -22,6 +22,7 @@ import {
 import { expect } from 'vitest';
 import { WITHOUT_VERITY, withHost, type Host } from './host.ts';
 import { record } from './ledger.ts';
+import { checkSpec } from './spec-schema.ts';
 import { isCollected, mergeTest } from './levels.ts';
 import type { MachineTest } from './machine/extensions.ts';
 import { expectHostCas, type TlsChecks } from './tls.ts';
@@ -225,6 +226,7 @@ export async function installBeside(host: Host, dir: string, arch: Arch, target:
  * programs run out of them.
  */
 export function testExtension(dir: string, about: ExtensionTest): void {
+  checkSpec('testExtension', dir, about);
   if (isCollected({ dir, about })) return;
   const kind = about.kind ?? 'sysext';
   const bound = channelHead('stable');

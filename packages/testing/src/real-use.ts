@@ -5,6 +5,7 @@ import { ARCHES, hostArch } from '@flatcar/core';
 import { expect } from 'vitest';
 import { buildImages, type ExtensionTest } from './extension.ts';
 import { afterAll, collect, describe, isCollected, mergeTest } from './levels.ts';
+import { checkSpec } from './spec-schema.ts';
 import { withUseRoot, type UseRoot, type UseRootName } from './use-root.ts';
 
 /** One thing that a person does with an extension. */
@@ -71,6 +72,7 @@ const archOf = (name: UseRootName): (typeof ARCHES)[number] =>
  * README of the extension has the same rows (`flatcar-ext docs`).
  */
 export function testRealUse(dir: string, about: RealUses): void {
+  checkSpec('testRealUse', dir, about);
   if (isCollected({ uses: about.uses })) return;
   for (const name of USE_ROOTS) {
     describe(`real use, ${name} root`, () => {

@@ -3,6 +3,7 @@ import { expect } from 'vitest';
 import { buildImages, expectedAnswer, installBeside, merged, pinnedVersions, type ExtensionTest } from './extension.ts';
 import { withHost, type Host } from './host.ts';
 import { describe, isCollected, mergeTest } from './levels.ts';
+import { checkSpec } from './spec-schema.ts';
 import { expectHostCas } from './tls.ts';
 
 /** Where a trace is written, a file per process. */
@@ -92,6 +93,7 @@ export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 
 
 /** The tests of relocated programs: each runs, loads nothing of the host, and the host's programs load what they did before. */
 export function testRelocated(dir: string, about: RelocatedTest): void {
+  checkSpec('testRelocated', dir, about);
   const { folder, target = 'portable' } = about;
   if (about.machine !== undefined && isCollected({ dir, about })) return;
   for (const arch of ARCHES) {

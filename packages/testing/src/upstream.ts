@@ -27,6 +27,7 @@ import {
 import { expect } from 'vitest';
 import { withHost, type Host } from './host.ts';
 import { describe, isCollected, mergeTest } from './levels.ts';
+import { checkSpec } from './spec-schema.ts';
 import type { MachineTest } from './machine/extensions.ts';
 
 /**
@@ -199,6 +200,7 @@ export async function withUpstream(use: (upstream: Upstream, store: Store) => Pr
  * so, and its output says for which URLs.
  */
 export function testUpstream(dir: string, about: UpstreamTest): void {
+  checkSpec('testUpstream', dir, about);
   if (about.machine !== undefined && isCollected({ dir, about: { commands: [], machine: about.machine } })) return;
   describe("files of upstream's names and layouts (fixtures, not upstream's own)", () => {
     mergeTest(
