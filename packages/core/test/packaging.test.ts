@@ -3,7 +3,16 @@ import { chmod, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { binary, defineExtension, go, release, source, type ExtensionDefinition, type LoadedExtension } from '../src/extension.ts';
+import {
+  binary,
+  defineExtension,
+  go,
+  release,
+  source,
+  type Component,
+  type ExtensionDefinition,
+  type LoadedExtension,
+} from '../src/extension.ts';
 import { hashFile } from '../src/files.ts';
 import { packagingDigest, stalePackaging } from '../src/packaging.ts';
 import type { PinnedVersion } from '../src/pins.ts';
@@ -138,4 +147,22 @@ test('an origin that nothing is pinned for decides nothing, and go.sum that is n
   await expect(digest({}, { bytes: { ...others, 'go:example.org/tool@v1.2.3': { sha256: 'e'.repeat(64), proof: 'x' } } })).rejects.toThrow(
     'go.sum is pinned as',
   );
+});
+
+test('a pin of a package that was taken out is told as missing, with its lock', async () => {
+  const packaged = { kind: 'debian', packages: ['tool', 'helper'], suite: 'trixie', programs: ['tool'] } as const;
+  const components = ({ version = '' }): Component[] => [{ name: 'tool', version, origins: [packaged], places: [{ from: '**', to: '' }] }];
+  const pin = (...names: string[]): PinnedVersion['bytes'] =>
+    Object.fromEntries(
+      names.flatMap((name) =>
+        ['amd64', 'arm64'].map((arch) => [`debian:pool/main/t/${name}_1.2.3-1_${arch}.deb`, { sha256: 'a'.repeat(64), proof: 'index' }]),
+      ),
+    );
+  await write('pins.json', JSON.stringify({ '1.2.3': { licenses: {}, bytes: {} } }, undefined, 2));
+  await expect(digest({ components }, { bytes: pin('helper') })).rejects.toMatchObject({
+    message: 'tool 1.2.3 has no pin of the package tool for x86-64',
+    where: `${join(dir, 'pins.json')}:4`,
+    next: expect.stringContaining('flatcar-ext pin'),
+  });
+  await expect(digest({ components }, { bytes: pin('helper', 'tool') })).resolves.toMatch(/^[0-9a-f]{64}$/);
 });

@@ -5,6 +5,7 @@ import { relocationOmissions, type Omission } from '../compiled-in.ts';
 import { licenseNames, readCopyright } from '../copyright.ts';
 import { openArchive, packageFields, unpackPackage, upstreamVersion, type Archive, type PinnedPackage } from '../debian.ts';
 import { resolveClosure } from '../dependencies.ts';
+import { lineOfPath } from '../json.ts';
 import { UserError } from '../errors.ts';
 import type { Component, DebianOrigin } from '../extension.ts';
 import type { PackageFiles } from '../package-index.ts';
@@ -211,6 +212,16 @@ export async function describeDebian(origin: DebianOrigin, context: DescribeCont
       where: dir,
       next: 'run flatcar-ext pin; nothing is fetched without a digest',
     });
+  const pinned = new Set(materials.map(({ locator }) => basename(locator).split('_')[0] ?? ''));
+  const missing = origin.packages.filter((name) => !pinned.has(name));
+  if (missing.length > 0) {
+    const file = join(dir, 'pins.json');
+    const text = await readFile(file, 'utf8').catch(() => '{}');
+    throw new UserError(`${component.name} ${component.version} has no pin of the package ${missing.join(', ')} for ${arch}`, {
+      where: `${file}:${lineOfPath(text, [component.version, 'bytes'])}`,
+      next: 'restore it from git, or run flatcar-ext pin; nothing is fetched without a digest',
+    });
+  }
   assertPackageVersion(
     origin,
     component,
