@@ -5,7 +5,20 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { cacheRoot, exec, fetchBlob, interruptible, mapParallel, openStore, openTools, uninterrupted, withLock } from '@flatcar/core';
+import {
+  buildExtension,
+  cacheRoot,
+  defineExtension,
+  exec,
+  fetchBlob,
+  interruptible,
+  mapParallel,
+  openStore,
+  openTools,
+  selectTargets,
+  uninterrupted,
+  withLock,
+} from '@flatcar/core';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 /** What is interrupted here would take minutes, or for ever; in milliseconds, with patience for a busy machine. */
@@ -100,6 +113,46 @@ test('a signal ends packing through the tools', async ({ skip }) => {
   expect(took).toBeLessThan(10_000); // packing takes longer by itself
   expect(await running(join(root, 'temp'))).toEqual([]);
   expect(await readdir(join(root, 'temp'))).toEqual([]);
+});
+
+// Each tool of a build is stopped while it runs, by the command line that `running` sees.
+test.each<[string, string, 'fast' | 'release']>([
+  ['mksquashfs', 'portable', 'release'],
+  ['unsquashfs', 'portable', 'fast'],
+  ['mkfs.erofs', '4790.0.0', 'release'],
+  ['fsck.erofs', '4790.0.0', 'fast'],
+  ['systemd-repart', '4790.0.0', 'fast'],
+])('a signal ends a build at %s, and leaves nothing of it', async (tool, target, profile) => {
+  const at = join(dir, `build-${tool}`);
+  await mkdir(join(at, 'files/usr/share/big'), { recursive: true });
+  await writeFile(join(at, 'files/usr/share/big/data'), randomBytes(48 << 20));
+  const tools = openTools(openStore(cacheRoot()));
+  for (const one of ['mksquashfs', 'unsquashfs', 'mkfs.erofs', 'fsck.erofs', 'systemd-repart']) await tools.command(one); // fetched before
+  const root = join(at, 'store');
+  const out = join(at, 'out');
+  const build = (): Promise<unknown> =>
+    buildExtension(
+      {
+        dir: at,
+        fixture: false,
+        pins: { '1.0': { revision: 0, with: {}, licenses: {}, bytes: {} } },
+        extension: defineExtension({
+          name: 'big',
+          summary: 'a large file',
+          versions: { kind: 'date', at: '', keep: 'newest' },
+          components: () => [],
+        }),
+      },
+      {
+        version: '1.0', arch: 'x86-64', targets: selectTargets(target), profile, origin: 'release', out, store: openStore(root), tools, report: () => undefined,
+      }, // prettier-ignore
+    );
+  const isRunning = async (): Promise<boolean> => (await running(at)).some((line) => line.includes(`--argv0 ${tool} `));
+  expect(await interrupted(isRunning, build)).toBeLessThan(SOON);
+  expect(await running(at)).toEqual([]);
+  expect(await readdir(join(root, 'temp'))).toEqual([]);
+  const left = await readdir(out, { recursive: true, withFileTypes: true }).catch(() => []);
+  expect(left.filter((entry) => entry.isFile()).map(({ name }) => name)).toEqual([]);
 });
 
 test('a signal ends downloads, waits for locks and loops; clean-up still runs', async () => {

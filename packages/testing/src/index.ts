@@ -34,3 +34,5 @@ export { permissionsOf, type FakeIssue, type FakePull, type FakeState, type Perm
 export { withBucket, type TestBucket } from './s3.ts';
 export { declaredUses, testRealUse, USE_ROOTS, type RealUse, type RealUses } from './real-use.ts';
 export type { UseRoot, UseRootName } from './use-root.ts';
+export { evidenceProblems, sidecarProblems } from './evidence.ts';
+export { affects, scan, type Advisory } from './scanner.ts';
