@@ -40,6 +40,7 @@ export type PayloadClaims = Pick<
   | 'replaces'
   | 'conflicts'
   | 'requires'
+  | 'packaging'
 >;
 
 /** One payload, as it is asked for. */
@@ -164,6 +165,7 @@ export async function claimsOf(
     replaces,
     conflicts,
     requires,
+    packaging: loaded.pins[upstream]?.packaging,
   };
 }
 

@@ -81,6 +81,7 @@ export const PayloadSchema = v.strictObject({
   replaces: v.array(text()),
   conflicts: v.array(name),
   requires: v.array(name),
+  packaging: v.optional(digest),
 });
 
 /**

@@ -192,6 +192,8 @@ export interface Payload {
   readonly conflicts: readonly string[];
   /** Extensions that must be merged beside it. */
   readonly requires: readonly string[];
+  /** Digest of what decides its bytes, as its lock has it (packaging.ts); undefined for the pins of a fixture, which have none. */
+  readonly packaging?: string;
 }
 
 /** A library found compiled into a binary (Go's build info), or a package of Debian that files come from. */

@@ -38,8 +38,8 @@ export function imageOf({ manifest }: Input, evidence: Evidence): PublishedImage
   };
 }
 
-function emptyVersion({ version, upstream, revision, components, replaces, conflicts, requires }: Manifest): PublishedVersion {
-  return { version, upstream, revision, needs: {}, components, replaces, conflicts, requires, payloads: {}, images: [] };
+function emptyVersion({ version, upstream, revision, components, replaces, conflicts, requires, packaging }: Manifest): PublishedVersion {
+  return { version, upstream, revision, needs: {}, components, replaces, conflicts, requires, packaging, payloads: {}, images: [] };
 }
 
 /**
@@ -56,6 +56,8 @@ function addImage(before: PublishedVersion, input: Input, evidence: Evidence): P
   if (before.withdrawn !== undefined) throw new TakenError(input.file, `${what} was withdrawn (${before.withdrawn.reason}); it`);
   const same = before.images.find((one) => one.target === target && one.architecture === arch);
   if (same !== undefined && same.sha256 !== image.sha256) throw new TakenError(input.file, image.path);
+  if (before.packaging !== undefined && manifest.packaging !== undefined && before.packaging !== manifest.packaging)
+    throw new TakenError(input.file, what);
   if (published !== undefined && published.key !== key) throw new TakenError(input.file, `${what} for ${arch}`);
   // What is published stays as it is: a record of the same bytes may differ in the commit that it names.
   if (same !== undefined) return before;

@@ -53,6 +53,12 @@ export interface Collision {
   readonly withdrawn: string;
 }
 
+/** A pinned version that was changed after it had been published under the same revision. */
+export interface Changed {
+  readonly extension: string;
+  readonly version: string;
+}
+
 export interface ReleasePlan {
   /** Of the index that this was computed from; 0 for an empty tree. */
   readonly serial: number;
@@ -62,6 +68,8 @@ export interface ReleasePlan {
   readonly skipped: readonly Skipped[];
   /** Pins whose revision must be raised before anything is built of them. */
   readonly collisions: readonly Collision[];
+  /** Pins whose revision must be raised, or their change is never published. */
+  readonly stale: readonly Changed[];
 }
 
 /** The targets that are published for: any, and the newest release of each channel (of LTS: of each supported major). */
@@ -100,6 +108,16 @@ function takenNames({ name, pins, keep: policy }: PlannedExtension, index: Exten
   });
 }
 
+/** Pins that say something else of a version than what is published under its name. */
+function staleNames({ name, pins, keep: policy }: PlannedExtension, index: ExtensionIndex | undefined): Changed[] {
+  return keep(policy, Object.keys(pins)).flatMap((upstream): Changed[] => {
+    const version = imageVersion(upstream, pins[upstream]?.revision ?? 0);
+    const is = pins[upstream]?.packaging;
+    const was = index?.versions.find((one) => one.version === version)?.packaging;
+    return is === undefined || was === undefined || is === was ? [] : [{ extension: name, version }];
+  });
+}
+
 const pick = ({ version, upstream, revision }: PublishedVersion): Omit<Wanted, 'published'> => ({ version, upstream, revision });
 
 /** The versions that are offered: those of the lock that its policy keeps, and in place of a withdrawn one what follows it. */
@@ -132,12 +150,14 @@ export async function plan(
   const images: MissingImages[] = [];
   const skipped: Skipped[] = [];
   const collisions: Collision[] = [];
+  const stale: Changed[] = [];
   const formats = [...new Set(targets.map(formatOf))];
   for (const extension of extensions.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
     const { name } = extension;
     // One index at a time: memory is bounded by the largest extension's, not by all.
     const index = await published.extension(name);
     collisions.push(...takenNames(extension, index));
+    stale.push(...staleNames(extension, index));
     for (const { version, upstream, revision, published: there } of wantedVersions(extension, index)) {
       for (const architecture of arches) {
         const has = new Set(there?.images.filter((one) => one.architecture === architecture).map(({ target }) => target));
@@ -176,7 +196,7 @@ export async function plan(
       }
     }
   }
-  return { serial: published.index?.serial ?? 0, targets: targets.map(targetName), payloads, images, skipped, collisions };
+  return { serial: published.index?.serial ?? 0, targets: targets.map(targetName), payloads, images, skipped, collisions, stale };
 }
 
 /** A job: versions of one extension on one architecture that lack the same targets, so that none holds back another. Values are arguments. */

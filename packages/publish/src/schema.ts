@@ -58,6 +58,8 @@ export const VersionSchema = v.strictObject({
   conflicts: v.array(v.string()),
   /** Extensions that must be merged beside it. */
   requires: v.array(v.string()),
+  /** Digest of what decides the bytes of this version, as its lock had it. */
+  packaging: v.optional(hex(64)),
   /** What the images were bound from: `<architecture> <format>` to the payload's key and the digest of its published record. */
   payloads: v.record(v.string(), v.strictObject({ key: hex(64), record: hex(64) })),
   /** Why it must not be used any more; `by` is the version that takes its place. */

@@ -128,3 +128,17 @@ test('a fix under the name that a withdrawal has taken is told, and a higher rev
   expect(next.payloads.every((one) => one.version === '1.0-2')).toBe(true);
   expect(next.payloads).toHaveLength(4);
 });
+
+test('a version that was changed after it was published is named, and planned no more than before', async () => {
+  const [was, is] = ['b'.repeat(64), 'c'.repeat(64)];
+  const changed = (packaging: string | undefined, revision = 0): PlannedExtension => ({
+    ...tool,
+    pins: { '1.0': { revision, with: {}, licenses: {}, bytes: {}, packaging } },
+  });
+  const whole = published({ name: 'tool', versions: [version('1.0', 0, all(), { packaging: was })] });
+  expect(await plan([changed(is)], targets, whole)).toMatchObject({ images: [], stale: [{ extension: 'tool', version: '1.0' }] });
+  expect((await plan([changed(was)], targets, whole)).stale).toEqual([]);
+  // With a higher revision it is another version, which is built; and what was published without a digest says nothing.
+  expect(await plan([changed(is, 1)], targets, whole)).toMatchObject({ stale: [], payloads: [{ version: '1.0-1' }, {}, {}, {}] });
+  expect((await plan([changed(is)], targets, published({ name: 'tool', versions: [version('1.0', 0, all())] }))).stale).toEqual([]);
+});

@@ -18,17 +18,28 @@ interface Flags {
   readonly json?: boolean;
 }
 
-/** A plan, and the versions that it cannot speak for: they were changed since they were pinned. */
+/** A plan, and the versions that were changed since they were pinned. */
 export interface Planned extends ReleasePlan {
   readonly changed: readonly PackagingProblem[];
 }
 
-/** The lines that name them, with what to do. */
-export const changedLines = (changed: readonly PackagingProblem[]): string[] =>
-  changed.map(({ extension, what, next }) => `not planned: ${extension}: ${what}; ${next}`);
+/** The lines that name what cannot be published as it is, with what to do. */
+export function changedLines({ changed, stale }: Pick<Planned, 'changed' | 'stale'>): string[] {
+  const known = new Set(changed.map(({ extension }) => extension));
+  return [
+    ...changed.map(({ extension, what, next }) => `${extension}: ${what}; ${next}`),
+    ...stale
+      .filter(({ extension }) => !known.has(extension))
+      .map(
+        ({ extension, version }) =>
+          `${extension}: ${version} is published with other bytes than those that are pinned; flatcar-ext pin ${extension} --revision`,
+      ),
+  ].map((line) => `cannot be published as it is: ${line}`);
+}
 
-function text({ images, payloads, skipped, targets, serial, changed }: Planned): string {
-  if (images.length === 0 && changed.length > 0) return changedLines(changed).join('\n');
+function text({ images, payloads, skipped, targets, serial, changed, stale }: Planned): string {
+  const lines = changedLines({ changed, stale });
+  if (images.length === 0 && lines.length > 0) return lines.join('\n');
   if (images.length === 0) return `nothing is missing: everything is published for ${targets.join(', ')} (index ${serial})`;
   const missing = new Set(payloads.map((one) => `${one.extension} ${one.version} ${one.architecture} ${one.format}`));
   return [
@@ -45,7 +56,7 @@ function text({ images, payloads, skipped, targets, serial, changed }: Planned):
     ]),
     '',
     `${payloads.length} payloads to build, ${images.reduce((sum, one) => sum + one.targets.length, 0)} images to bind (index ${serial})`,
-    ...changedLines(changed),
+    ...lines,
     ...skipped.map((one) => `not made: ${one.extension} ${one.version} ${one.architecture} for ${one.target}: ${one.why}`),
   ].join('\n');
 }
@@ -89,7 +100,7 @@ Examples:
       const changed = (await Promise.all(loaded.map((one) => packagingProblems(one)))).flat();
       const found = await plan(planned(loaded), targets, published, flags.arch === undefined ? ARCHES : arches(flags.arch));
       const result: Planned = { ...found, changed };
-      if (flags.matrix === true) for (const line of changedLines(changed)) console.error(line);
+      if (flags.matrix === true) for (const line of changedLines(result)) console.error(line);
       if (flags.matrix === true) print(JSON.stringify(matrixOf(result)));
       else show(result, flags.json, text);
     });

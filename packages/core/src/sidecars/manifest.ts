@@ -54,6 +54,8 @@ export const ManifestSchema = v.strictObject({
   conflicts: v.array(v.string()),
   /** Extensions that must be merged beside it. */
   requires: v.array(v.string()),
+  /** Digest of what decides the bytes of this version, on all architectures and for all targets. */
+  packaging: v.optional(digest(64)),
 });
 
 export type Manifest = v.InferOutput<typeof ManifestSchema>;
@@ -76,6 +78,7 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
     replaces,
     conflicts,
     requires,
+    packaging,
   } = payload;
   return {
     schema: 1,
@@ -104,6 +107,7 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
     replaces: [...replaces],
     conflicts: [...conflicts],
     requires: [...requires],
+    packaging,
   };
 }
 

@@ -75,7 +75,7 @@ Examples:
       const plan = JSON.parse(stdout) as Planned;
       const planned = jobsOf(plan);
       const notice = (line: string): void => console.error(withoutCommands(plainText(line)));
-      for (const line of changedLines(plan.changed)) notice(line);
+      for (const line of changedLines(plan)) notice(line);
       const github = flags.retry === true ? undefined : githubFrom(process.env);
       const { jobs: begun, held } = await holdBack(planned, { github, repository: REPOSITORY, workflow: 'release', notice });
       const { jobs, left } = limitJobs(begun);

@@ -1,0 +1,38 @@
+// One version has one content on all architectures: images of files that were changed in between never share its name.
+import { expect, test } from 'vitest';
+import { addImages } from '../src/merge.ts';
+import type { Input } from '../src/inputs.ts';
+
+const hex = (digit: string): string => digit.repeat(64);
+const evidence = { manifest: hex('1'), sbom: hex('2'), provenance: hex('3'), record: hex('4') };
+const input = (architecture: string, packaging: string | undefined): { input: Input; evidence: typeof evidence } => ({
+  evidence,
+  input: {
+    file: `/tool-${architecture}.raw`,
+    manifest: {
+      name: 'tool',
+      kind: 'sysext',
+      summary: 'a tool',
+      version: '1.0',
+      upstream: '1.0',
+      revision: 0,
+      target: 'portable',
+      architecture,
+      format: 'squashfs',
+      file: `tool-1.0-${architecture}.raw`,
+      payload: hex(architecture === 'arm64' ? 'a' : 'b'),
+      components: [],
+      replaces: [],
+      conflicts: [],
+      requires: [],
+      packaging,
+    },
+  } as unknown as Input,
+});
+
+test('another digest of what decides bytes under a published version is refused', () => {
+  const before = addImages(undefined, [input('x86-64', hex('c'))]);
+  expect(before.versions[0]?.packaging).toBe(hex('c'));
+  expect(() => addImages(before, [input('arm64', hex('d'))])).toThrow('tool 1.0 is published with other bytes');
+  expect(addImages(before, [input('arm64', hex('c'))]).versions[0]?.images).toHaveLength(2);
+});
