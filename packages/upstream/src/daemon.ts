@@ -10,6 +10,8 @@ export interface Daemon {
   readonly files: readonly ScaffoldFile[];
   /** Files of the packages that it needs at run time, as `data` of `debian()` has them. */
   readonly data: readonly string[];
+  /** The user that the service runs as, where it has one of its own. */
+  readonly user?: string;
   /** What a person must decide. */
   readonly notes: readonly string[];
 }
@@ -234,7 +236,8 @@ function userUnit(name: string, users: readonly string[], folders: readonly stri
   return [
     '[Unit]',
     `Description=Users and folders of ${name}`,
-    '# Up to major 4593 systemd makes users before it merges extensions, and looks up User= before it runs any command of a unit.',
+    '# Up to major 4593 systemd creates users before it merges the image. A unit of its own: systemd looks up User= for every command of a unit.',
+    'After=systemd-sysusers.service',
     '',
     '[Service]',
     'Type=oneshot',
@@ -287,6 +290,7 @@ export function daemonOf(name: string, unit: ScaffoldUnit, found: PackagesFound)
         .map((path) => path.slice(1))
         .filter((path) => !path.startsWith('usr/bin/') && found.paths.has(path)),
     ],
+    user: valuesOf(unit.text, 'User').find((user) => accounts.some(({ name: own }) => own === user)),
     notes: [
       ...hosts.map((host) => `${host.unit} ${host.what}: the service stops it (Conflicts=)`),
       ...(copied.length === 0 ? [] : [`copied to /etc on the first boot, where there is none: ${copied.map(({ to }) => to).join(', ')}`]),

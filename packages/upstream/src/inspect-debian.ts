@@ -1,6 +1,16 @@
 import { lstat, readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { archWords, exec, licenseNames, packageFields, readCopyright, resolveClosure, unpackPackage, upstreamVersion } from '@flatcar/core';
+import {
+  archWords,
+  exec,
+  licenseNames,
+  packageFields,
+  readCopyright,
+  readElf,
+  resolveClosure,
+  unpackPackage,
+  upstreamVersion,
+} from '@flatcar/core';
 import { archiveOf, newestPackages, type UpstreamContext } from './context.ts';
 
 /** A folder of the packages whose path is compiled into what an image would have: the image is incomplete without it. */
@@ -11,6 +21,8 @@ export interface UsedFolder {
   readonly files: number;
   /** In bytes. */
   readonly size: number;
+  /** Libraries that its plugins need, by path of the plugin, `{triplet}` for the architecture. */
+  readonly needs: ReadonlyMap<string, readonly string[]>;
   /** Programs that name it; empty where a library of the packages does. */
   readonly programs: readonly string[];
 }
@@ -104,18 +116,50 @@ async function usedFolders(files: readonly File[], triplet: string): Promise<Use
       named.set(folder, (named.get(folder) ?? new Set()).add(program ?? ''));
     }
   }
-  return [...named]
+  const found = [...named]
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([folder, programs]): UsedFolder => {
+    .map(async ([folder, programs]): Promise<UsedFolder> => {
       const of = folders.get(folder) ?? [];
+      const plugins = of.filter(({ path, isLink }) => path.endsWith('.so') && !isLink);
+      const needs = plugins.map(async ({ path, full }): Promise<[string, readonly string[]]> => [
+        path.replace(triplet, '{triplet}'),
+        (await readElf(full))?.needed ?? [],
+      ]);
       return {
         key: of.some(({ path }) => path.endsWith('.so')) ? 'dlopen' : 'data',
         glob: `${folder.replace(triplet, '{triplet}')}/**`,
         files: of.length,
         size: of.reduce((sum, { size }) => sum + size, 0),
+        needs: new Map(await Promise.all(needs)),
         programs: programs.has('') ? [] : [...programs].toSorted(),
       };
     });
+  return Promise.all(found);
+}
+
+/**
+ * Plugins of folders that need a library of no package that the asked ones depend on, each with that library: Debian recommends such
+ * packages only (libncursesw6 for zsh's module of curses). All packages are fetched for it, which pinning them needs as well.
+ */
+export async function brokenPlugins(
+  folders: readonly UsedFolder[],
+  packages: readonly string[],
+  suite: string,
+  context: UpstreamContext,
+): Promise<{ readonly plugin: string; readonly library: string }[]> {
+  const needs = folders.flatMap((folder) => [...folder.needs]);
+  if (needs.length === 0) return [];
+  const archive = await archiveOf(context);
+  const { snapshot, packages: all } = await newestPackages(suite, 'x86-64', context);
+  const there = new Set(needs.map(([plugin]) => basename(plugin)));
+  for (const one of resolveClosure(all, packages)) {
+    const file = await archive.fetchPackage(one, { suite, snapshot, arch: 'x86-64', repin: 'run this again' });
+    await context.store.withTemp(async (temp) => {
+      await unpackPackage(file, join(temp, 'files'));
+      for (const { path } of await filesOf(join(temp, 'files'))) if (/\.so(?:\.|$)/.test(path)) there.add(basename(path));
+    });
+  }
+  return needs.flatMap(([plugin, libraries]) => libraries.filter((library) => !there.has(library)).map((library) => ({ plugin, library })));
 }
 
 /** The innermost folders below var/ of a package, with the modes that they have there. */

@@ -16,8 +16,8 @@ import {
 } from '@flatcar/core';
 import type { UpstreamContext } from './context.ts';
 import { descriptionOf, licenseOf, releaseOf } from './github.ts';
-import { capabilitiesOf, daemonOf, programsOfUnit, serviceOf } from './daemon.ts';
-import { inspectDebian, type PackagesFound, type UsedFolder } from './inspect-debian.ts';
+import { capabilitiesOf, daemonOf, type Daemon, programsOfUnit, serviceOf } from './daemon.ts';
+import { brokenPlugins, inspectDebian, type PackagesFound, type UsedFolder } from './inspect-debian.ts';
 import { inspectCargo, inspectFile, inspectGo, oneLine, type Source } from './inspect.ts';
 import { generalizeUrl, proposeAssets, readListing, splitTag, type AssetProposal, type Listing } from './propose.ts';
 import { serviceText, type Plan, type ScaffoldFile } from './scaffold.ts';
@@ -266,7 +266,7 @@ function unitOf(
     name: isPackaged ? exec : `${name}.service`,
     text: isPackaged && condition !== undefined ? text.replace('[Unit]\n', `$&ConditionPathExists=${condition}\n`) : text,
   };
-  const daemon = packaged === undefined ? { unit: about, files: [], data: [], notes: [] } : daemonOf(name, about, packaged);
+  const daemon: Daemon = packaged === undefined ? { unit: about, files: [], data: [], notes: [] } : daemonOf(name, about, packaged);
   for (const note of daemon.notes) ask.note(note);
   const copies = daemon.files.some((file) => condition !== undefined && file.text.includes(` ${condition} `));
   const needed = condition === undefined || copies ? undefined : condition;
@@ -276,15 +276,25 @@ function unitOf(
     unit: daemon.unit,
     files: daemon.files,
     data: daemon.data,
-    machine: { active: [daemon.unit.name], ...(needed === undefined ? {} : { files: { [needed]: '' } }) },
+    machine: {
+      active: [daemon.unit.name],
+      runsAs: daemon.user === undefined ? undefined : { [daemon.unit.name]: daemon.user },
+      files: needed === undefined ? undefined : { [needed]: '' },
+    },
   };
 }
 
 /** Larger folders than this are left to a person, in bytes. */
 const MOST_DATA = 20 << 20;
 
-/** Folders that the chosen programs look into, as keys of `debian()`; those that are large are told. */
-function foldersOf({ used }: PackagesFound, programs: readonly string[], ask: Ask): { data: string[]; dlopen: string[] } {
+/** Folders that the chosen programs look into, as keys of `debian()`; what is left out of them is told. */
+async function foldersOf(
+  { used }: PackagesFound,
+  programs: readonly string[],
+  { suite, debian = [] }: NewRequest,
+  ask: Ask,
+  context: UpstreamContext,
+): Promise<{ data: string[]; dlopen: string[] }> {
   const wanted = used.filter((one) => one.programs.length === 0 || one.programs.some((program) => programs.includes(program)));
   const mebi = ({ size }: UsedFolder): string => `${(size / (1 << 20)).toFixed(1)} MiB`;
   for (const one of wanted) {
@@ -297,8 +307,13 @@ function foldersOf({ used }: PackagesFound, programs: readonly string[], ask: As
     );
   }
   const taken = wanted.filter(({ size }) => size <= MOST_DATA);
+  const broken = await brokenPlugins(taken, debian, suite, context);
+  for (const { plugin, library } of broken)
+    ask.note(
+      `left out: ${plugin}, which needs ${library} of a package that is not among the dependencies; add that package by --debian to have it`,
+    );
   const of = (key: UsedFolder['key']): string[] => taken.filter((one) => one.key === key).map(({ glob }) => glob);
-  return { data: of('data'), dlopen: of('dlopen') };
+  return { data: of('data'), dlopen: [...of('dlopen'), ...new Set(broken.map(({ plugin }) => `!${plugin}`))] };
 }
 
 /** Throws for scripts that nothing can run: their interpreter is neither in the image nor on Flatcar. */
@@ -429,7 +444,7 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
       : (request.license ?? (await ask.text('Its licence, as SPDX?', '--license', licenseFound, wrongLicense)));
   const { data, ...service } = unitOf(request, summary, packaged, ask);
   if (packaged !== undefined) tellOf({ programs, ...service }, packaged, ask);
-  const folders = packaged === undefined ? { data: [], dlopen: [] } : foldersOf(packaged, programs, ask);
+  const folders = packaged === undefined ? { data: [], dlopen: [] } : await foldersOf(packaged, programs, request, ask, context);
   const extra = data.filter((path) => !folders.data.some((one) => path.startsWith(one.replace('**', ''))));
   return {
     name,

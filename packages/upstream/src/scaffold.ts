@@ -44,7 +44,11 @@ export interface Plan {
   /** What stands in the image as it is, beside the service. */
   readonly files?: readonly ScaffoldFile[];
   /** What a boot must show. */
-  readonly machine?: { readonly active: readonly string[]; readonly files?: Readonly<Record<string, string>> };
+  readonly machine?: {
+    readonly active: readonly string[];
+    readonly runsAs?: Readonly<Record<string, string>>;
+    readonly files?: Readonly<Record<string, string>>;
+  };
 }
 
 /** A file of the new package. */

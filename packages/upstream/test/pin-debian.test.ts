@@ -514,7 +514,7 @@ describe('a new extension out of packages', () => {
     expect(unit?.text).toMatch(
       /^\[Unit\]\nConflicts=systemd-timesyncd\.service\nAfter=systemd-timesyncd\.service\nRequires=clock-user\.service\nAfter=clock-user\.service\n/,
     );
-    expect(testText(await made, [])).toContain("machine: { active: ['clock.service'] }");
+    expect(testText(await made, [])).toContain("machine: { active: ['clock.service'], runsAs: { 'clock.service': '_clock' } }");
   });
   test('a service that is not there is told with those that are', async () => {
     await expect(plan({ unit: { exec: 'other.service' } }).plan).rejects.toThrow('the packages have no other.service');
