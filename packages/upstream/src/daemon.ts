@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import { HOST_USERS, UserError } from '@flatcar/core';
+import { HOST_PROGRAMS, HOST_USERS, UserError } from '@flatcar/core';
 import type { PackagesFound } from './inspect-debian.ts';
 import type { ScaffoldFile } from './scaffold.ts';
 
@@ -163,7 +163,7 @@ function folderLines(found: PackagesFound, unit: string, accounts: readonly Acco
 
 /** Folders below /etc of programs that an image's host does not have, or that are its own. */
 const NOT_HERE =
-  /^\/etc\/(?:init\.d|rc\w*\.d|default|logrotate\.d|apparmor\.d|network|ppp|dhcp|cron\.\w+|bash_completion\.d|NetworkManager|resolvconf|ufw|insserv|rsyslog\.d|logcheck|apport|apt|dpkg|alternatives|X11|emacs|monit|sudoers\.d|udev|systemd|modprobe\.d|sysctl\.d)\//;
+  /^\/etc\/(?:init\.d|rc\w*\.d|default|logrotate\.d|apparmor\.d|network|ppp|dhcp|cron\.\w+|bash_completion\.d|NetworkManager|resolvconf|ufw|insserv(?:\.conf)?(?:\.d)?|sv|runit|service|rsyslog\.d|logcheck|apport|apt|dpkg|alternatives|X11|emacs|monit|sudoers\.d|udev|systemd|modprobe\.d|sysctl\.d)\//;
 
 /** What is copied to /etc on the first boot: by its path there, where from. */
 interface Copied {
@@ -197,6 +197,12 @@ const HOST_DAEMONS: Readonly<Record<string, { readonly unit: string; readonly wh
 
 /** Paths that a unit runs. */
 const executed = (unit: string): string[] => [...unit.matchAll(/^Exec\w+=[@:+!|-]*(\/\S+)/gm)].map(([, path = '']) => path);
+
+/** Commands of a unit that may fail (`-`) and run what neither the packages nor Flatcar have: they would do nothing here. */
+const idleCommands = (unit: string, { programs, paths }: PackagesFound): string[] =>
+  [...unit.matchAll(/^Exec\w+=[@:+!|]*-[@:+!|]*(\/\S+).*$/gm)].flatMap(([line, path = '']) =>
+    HOST_PROGRAMS.has(path) || paths.has(path.slice(1)) || programs.includes(basename(path)) ? [] : [line],
+  );
 
 /** Programs of the packages that a unit runs, by name. */
 export function programsOfUnit(found: PackagesFound, unit: string): string[] {
@@ -253,6 +259,8 @@ function userUnit(name: string, users: readonly string[], folders: readonly stri
  * below /var, what is copied to /etc, and what it conflicts with on the host.
  */
 export function daemonOf(name: string, unit: ScaffoldUnit, found: PackagesFound): Daemon {
+  const idle = idleCommands(unit.text, found);
+  const text = idle.reduce((all, line) => all.replace(`${line}\n`, ''), unit.text);
   const settings = new Map(
     [...found.settings].map(([path, text]) => [path, path.includes('/sysusers.d/') ? text.replaceAll(/^u!/gm, 'u') : text]),
   ); // systemd 257
@@ -278,7 +286,7 @@ export function daemonOf(name: string, unit: ScaffoldUnit, found: PackagesFound)
   ];
   const rules = [...settings.keys()].filter((path) => path.includes('/tmpfiles.d/')).map((path) => basename(path));
   return {
-    unit: { name: unit.name, text: withUnitLines(unit.text, lines) },
+    unit: { name: unit.name, text: withUnitLines(text, lines) },
     files: [
       ...[...settings].map(([path, text]) => ({ path, text })),
       ...(users.length === 0 ? [] : [{ path: `usr/lib/systemd/system/${userName}`, text: userUnit(name, users, rules) }]),
@@ -292,6 +300,7 @@ export function daemonOf(name: string, unit: ScaffoldUnit, found: PackagesFound)
     ],
     user: valuesOf(unit.text, 'User').find((user) => accounts.some(({ name: own }) => own === user)),
     notes: [
+      ...idle.map((line) => `left out of ${unit.name}: ${line}, which nothing here can run`),
       ...hosts.map((host) => `${host.unit} ${host.what}: the service stops it (Conflicts=)`),
       ...(copied.length === 0 ? [] : [`copied to /etc on the first boot, where there is none: ${copied.map(({ to }) => to).join(', ')}`]),
     ],

@@ -1,5 +1,5 @@
-import { lstat, readdir, readFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { lstat, readdir, readFile, readlink } from 'node:fs/promises';
+import { basename, dirname, join, normalize } from 'node:path';
 import {
   archWords,
   exec,
@@ -21,6 +21,8 @@ export interface UsedFolder {
   readonly files: number;
   /** In bytes. */
   readonly size: number;
+  /** Links in it to what none of these folders has, by path, `{triplet}` for the architecture. */
+  readonly dangling: readonly string[];
   /** Libraries that its plugins need, by path of the plugin, `{triplet}` for the architecture. */
   readonly needs: ReadonlyMap<string, readonly string[]>;
   /** Programs that name it; empty where a library of the packages does. */
@@ -57,7 +59,7 @@ export interface PackagesFound {
   readonly unclear: readonly string[];
 }
 
-const asHere = (unit: string): string => unit.replaceAll(/(?<![\w/.-])\/(?:usr\/)?s?bin\//g, '/usr/bin/');
+const asHere = (unit: string): string => unit.replaceAll(/(?<![\w/.])(?<!\w-)\/(?:usr\/)?s?bin\//g, '/usr/bin/');
 
 /** What every package has, or what only Debian's own tools read. */
 const NOT_USED =
@@ -86,6 +88,8 @@ interface File {
   readonly full: string;
   readonly size: number;
   readonly isLink: boolean;
+  /** Where a link leads, as it says it. */
+  readonly link: string | undefined;
 }
 
 async function filesOf(dir: string): Promise<File[]> {
@@ -95,7 +99,8 @@ async function filesOf(dir: string): Promise<File[]> {
     files.map(async (full) => {
       const path = full.slice(dir.length + 1).replace(/^(?=s?bin\/|lib\/)/, 'usr/');
       const about = await lstat(full);
-      return { path, full, size: about.size, isLink: about.isSymbolicLink() };
+      const isLink = about.isSymbolicLink();
+      return { path, full, size: about.size, isLink, link: isLink ? await readlink(full) : undefined };
     }),
   );
 }
@@ -125,7 +130,13 @@ async function usedFolders(files: readonly File[], triplet: string): Promise<Use
         path.replace(triplet, '{triplet}'),
         (await readElf(full))?.needed ?? [],
       ]);
+      const dangling = of.filter(({ path, link }) => {
+        const target = link === undefined ? undefined : normalize(link.startsWith('/') ? link.slice(1) : join(dirname(path), link));
+        const inside = [...named.keys()].some((one) => target === one || target?.startsWith(`${one}/`) === true);
+        return target !== undefined && !(inside && files.some((file) => file.path === target || file.path.startsWith(`${target}/`)));
+      });
       return {
+        dangling: dangling.map(({ path }) => path.replace(triplet, '{triplet}')),
         key: of.some(({ path }) => path.endsWith('.so')) ? 'dlopen' : 'data',
         glob: `${folder.replace(triplet, '{triplet}')}/**`,
         files: of.length,

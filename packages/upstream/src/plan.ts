@@ -312,7 +312,10 @@ async function foldersOf(
     ask.note(
       `left out: ${plugin}, which needs ${library} of a package that is not among the dependencies; add that package by --debian to have it`,
     );
-  const of = (key: UsedFolder['key']): string[] => taken.filter((one) => one.key === key).map(({ glob }) => glob);
+  for (const link of taken.flatMap(({ dangling }) => dangling))
+    ask.note(`left out: the link ${link}, which leads to what the packages do not have`);
+  const of = (key: UsedFolder['key']): string[] =>
+    taken.filter((one) => one.key === key).flatMap(({ glob, dangling }) => [glob, ...dangling.map((link) => `!${link}`)]);
   return { data: of('data'), dlopen: [...of('dlopen'), ...new Set(broken.map(({ plugin }) => `!${plugin}`))] };
 }
 

@@ -1,4 +1,4 @@
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, glob, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -14,6 +14,7 @@ import {
   packaged,
   readPins,
   readToolPins,
+  unpackPackage,
   upstreamVersion,
   type Arch,
 } from '@flatcar/core';
@@ -85,11 +86,15 @@ async function serveArchive(
 }
 
 /** Makes a package of some files. */
-async function makePackage(dir: string, files: Readonly<Record<string, string>>): Promise<Buffer> {
+async function makePackage(dir: string, files: Readonly<Record<string, string | Buffer>>): Promise<Buffer> {
   for (const [path, text] of Object.entries(files)) {
     const at = join(dir, path);
     await mkdir(path.endsWith('/') ? at : dirname(at), { recursive: true });
     if (path.endsWith('/')) continue;
+    if (typeof text === 'string' && text.startsWith('-> ')) {
+      await symlink(text.slice('-> '.length), at);
+      continue;
+    }
     await writeFile(at, text);
     await chmod(at, 0o755);
   }
@@ -104,13 +109,15 @@ const DAEMON: Readonly<Record<string, string>> = {
   'DEBIAN/postinst': '#!/bin/sh\nsetcap cap_net_raw+ep /usr/sbin/daemond\n',
   'usr/sbin/daemond': '#!/bin/sh\nexec /usr/libexec/daemon/start /usr/share/daemon/rules\n',
   'usr/bin/daemonctl': '#!/bin/sh\n',
+  'usr/bin/daemon-start': '#!/bin/sh\nexec env PLUGINS=/usr/lib/x86_64-linux-gnu/daemon daemond\n',
   'usr/bin/daemon-report': '#!/usr/bin/perl -w\n',
-  'usr/lib/systemd/system/daemon.service': '[Unit]\nDescription=D\n[Service]\nExecStart=/usr/sbin/daemond -f /opt/x/sbin/y\nExecReload=/bin/kill $MAINPID\nExecStop=/usr/share/daemon/stop\n',
+  'usr/lib/systemd/system/daemon.service': '[Unit]\nDescription=D\n[Service]\nExecStart=/usr/sbin/daemond -f /opt/x/sbin/y\nExecReload=/bin/kill $MAINPID\nExecStop=/usr/share/daemon/stop\nExecStopPost=-/sbin/absent --quiet\n',
   'usr/lib/tmpfiles.d/daemon.conf': 'd /run/daemon\n',
   'usr/lib/sysusers.d/daemon.conf': 'u! _d - "A daemon" /var/lib/daemon\n',
-  'usr/lib/x86_64-linux-gnu/daemon/one.so': 'x',
-  'usr/libexec/daemon/start': '#!/bin/sh\nexec /usr/lib/x86_64-linux-gnu/daemon\n',
+  'usr/libexec/daemon/start': '#!/bin/sh\n',
   'usr/share/daemon/rules': 'x',
+  'usr/share/daemon/same': '-> rules',
+  'usr/share/daemon/modules': '-> ../../lib/daemon/absent',
   'usr/share/daemon/stop': '#!/bin/sh\n',
   'usr/share/daemon-examples/x': 'x',
   'etc/daemon/main.conf': 'x\n',
@@ -146,6 +153,18 @@ const CLOCK: Readonly<Record<string, string>> = {
   'var/spool/clock/': '',
   'usr/share/doc/clock/copyright': 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: ISC\n',
 }; // prettier-ignore
+
+/** The library of a pinned package. */
+async function libraryOf(name: string, archive: ReturnType<typeof openArchive>): Promise<Buffer> {
+  const pins = await readToolPins();
+  const pin = pins.packages['x86-64'][name];
+  if (pin === undefined) throw new Error(`${name} is not pinned`);
+  const { file } = await archive.fetch({ name, ...pin }, { suite: pins.suite, snapshot: pins.snapshot, arch: 'x86-64' });
+  const dir = join(world.dir, `library-${name}`);
+  await unpackPackage(file, dir);
+  for await (const path of glob('usr/lib/*/*.so.*.*', { cwd: dir })) return readFile(join(dir, path));
+  throw new Error(`${name} has no library`);
+}
 
 /** A run that asks the test's archive. */
 function contextOfArchive(): UpstreamContext {
@@ -186,7 +205,10 @@ beforeAll(async () => {
   );
   await exec('dpkg-deb', ['--root-owner-group', '--build', empty, join(world.dir, 'unneeded_1_all.deb')]);
   const unneeded = await readFile(join(world.dir, 'unneeded_1_all.deb'));
-  const daemon = await makePackage(join(world.dir, 'daemon'), DAEMON);
+  const daemon = await makePackage(join(world.dir, 'daemon'), {
+    ...DAEMON,
+    'usr/lib/x86_64-linux-gnu/daemon/one.so': await libraryOf('liblzma5', real),
+  });
   const clock = await makePackage(join(world.dir, 'clock'), CLOCK);
   const depends: Readonly<Record<string, string>> = {
     'xz-utils': 'libc6, liblzma5, unneeded',
@@ -449,10 +471,19 @@ describe('a new extension out of packages', () => {
   });
   test('folders that a chosen program looks into are part of the definition, and others are not', async () => {
     const { plan: made, notes } = plan({ programs: ['daemond'] });
-    expect((await made).debian).toMatchObject({ data: ['usr/libexec/daemon/**', 'usr/share/daemon/**'], dlopen: [] });
+    expect((await made).debian).toMatchObject({ data: ['usr/libexec/daemon/**', 'usr/share/daemon/**', '!usr/share/daemon/modules'] });
     expect(notes).toContainEqual('taken along as data: usr/libexec/daemon/** (1 files, 0.0 MiB), which daemond looks into');
     expect((await plan({ programs: ['daemonctl'] }).plan).debian).toMatchObject({ data: [], dlopen: [] });
-    expect(definitionText(await made)).toContain("data: ['usr/libexec/daemon/**', 'usr/share/daemon/**']");
+    expect(definitionText(await made)).toContain("data: ['usr/libexec/daemon/**', 'usr/share/daemon/**', '!usr/share/daemon/modules']");
+    expect(notes).toContainEqual('left out: the link usr/share/daemon/modules, which leads to what the packages do not have');
+  });
+  test('a plugin that needs a library of no dependency is left out, and told', async () => {
+    const { plan: made, notes } = plan({ programs: ['daemon-start'] });
+    const of = (await made).debian;
+    expect(of?.dlopen).toEqual(['usr/lib/{triplet}/daemon/**', '!usr/lib/{triplet}/daemon/one.so']);
+    expect(notes).toContainEqual(
+      expect.stringMatching(/^left out: usr\/lib\/\{triplet\}\/daemon\/one\.so, which needs libc\.so\.6 of a package/),
+    );
   });
   test('a script that nothing can run is refused; what file capabilities are lost is told', async () => {
     await expect(plan({ programs: ['daemonctl', 'daemon-report'] }).plan).rejects.toMatchObject({
@@ -487,6 +518,7 @@ describe('a new extension out of packages', () => {
       /^Type=oneshot\nRemainAfterExit=yes\nExecStart=\/usr\/bin\/systemd-sysusers daemon\.conf\nExecStart=\/usr\/bin\/systemd-tmpfiles --create daemon\.conf$/m,
     );
     expect(notes).toContainEqual('copied to /etc on the first boot, where there is none: /etc/daemon/main.conf');
+    expect(notes).toContainEqual('left out of daemon.service: ExecStopPost=-/usr/bin/absent --quiet, which nothing here can run');
   });
   test('what maintainer scripts make is made by the image: users, groups, folders, configuration, and a conflict with the host', async () => {
     const { plan: made } = plan({ name: 'clock', debian: ['clock'], version: '4.6', unit: { exec: 'clock.service' } });

@@ -1,5 +1,6 @@
 import { join, relative, resolve } from 'node:path';
 import {
+  hostArch,
   asUserError,
   linkFolder,
   linkName,
@@ -146,7 +147,8 @@ function text(made: readonly Image[], targets: readonly Target[]): string {
     readable(image.size),
     image.file.startsWith(`${REPOSITORY}/`) ? relative(REPOSITORY, image.file) : image.file,
   ]);
-  const last = made.at(-1);
+  // What people try first is the image for the machine that they sit at.
+  const last = made.findLast(({ arch }) => arch === hostArch()) ?? made.at(-1);
   const target = last === undefined ? undefined : targets.find((one) => (one === 'portable' ? one : one.number) === last.target);
   return [
     table([['extension', 'version', 'target', 'arch', 'format', 'size', 'file'], ...rows]),

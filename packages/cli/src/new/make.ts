@@ -21,7 +21,7 @@ import { REPOSITORY } from '../options.ts';
 import { refreshPackaging } from '../packaging.ts';
 import { writeReadme, writeRootReadme } from '../readme.ts';
 import type { Flags } from './flags.ts';
-import { probe } from './probe.ts';
+import { probe, type Tried } from './probe.ts';
 
 /** Asks for a component's licence; `hint` is what upstream says of it. */
 type AskLicense = (component: string, hint?: string) => Promise<string>;
@@ -97,9 +97,9 @@ async function writePackage(dir: string, plan: Plan, probes: readonly Probe[], f
  */
 async function tryOut(aside: string, plan: Plan, flags: Flags, context: UpstreamContext, report: Report): Promise<UserError | undefined> {
   try {
-    const { probes, others } = await probe(aside, plan, context, report);
+    const { probes, others, silent } = await probe(aside, plan, context, report);
     await writePackage(aside, plan, probes, flags);
-    tellProbes(plan, probes, report);
+    tellProbes(plan, probes, silent, report);
     const wrong = others.map(({ program, said }) => new UserError(`${program} says that it is version ${said}, and ${plan.version} is pinned`, {
       where: join(aside, 'pins.json'),
       next: `pin the version that it is (--version ${said}), or say why it differs: --other-version 'REASON'`,
@@ -116,7 +116,7 @@ async function tryOut(aside: string, plan: Plan, flags: Flags, context: Upstream
   }
 }
 
-function tellProbes(plan: Plan, probes: readonly Probe[], report: Report): void {
+function tellProbes(plan: Plan, probes: readonly Probe[], silent: Tried['silent'], report: Report): void {
   for (const program of plan.programs) {
     const found = probes.find(({ run }) => run[0] === program);
     if (found?.says === 'version') continue;
@@ -124,8 +124,9 @@ function tellProbes(plan: Plan, probes: readonly Probe[], report: Report): void 
       found === undefined
         ? `the test only looks whether it is there; write a command into extension.test.ts, such as { run: ['${program}', 'ARGUMENT'], says: /WORDS/ }`
         : `the test looks for a line of '${found.run.join(' ')}'`;
+    const said = silent.find((one) => one.program === program)?.said ?? '';
     const why = plan.own === undefined ? `does not say ${plan.version} when it is asked for its version` : 'was not run';
-    report({ type: 'notice', text: `${program} ${why}: ${what}` });
+    report({ type: 'notice', text: `${program} ${why}${said === '' ? '' : ` ('${said.slice(0, 120)}')`}: ${what}` });
   }
 }
 

@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { cp, glob, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildExtension, catalogue, channelHead, formatOf, hostArch, loadExtension, unpackImage, type Report } from '@flatcar/core';
 import type { Plan, Probe, UpstreamContext } from '@flatcar/upstream';
@@ -29,6 +30,8 @@ export interface OtherVersion {
 export interface Tried {
   readonly probes: readonly Probe[];
   readonly others: readonly OtherVersion[];
+  /** Programs that said nothing of use, and what they said when they were asked for their version. */
+  readonly silent: readonly { readonly program: string; readonly said: string }[];
 }
 
 /**
@@ -54,12 +57,25 @@ export function versionSaid(said: string, program: string): string | undefined {
 
 type Run = (program: string, args: readonly string[]) => { readonly status: number | null; readonly said: string };
 
+/** What a node has around an image: devices, an empty /proc, root, and what tmpfiles.d of the image copies to /etc. */
+async function furnish(root: string): Promise<void> {
+  for (const dir of ['dev', 'proc', 'run', 'tmp', 'var/lib', 'etc']) await mkdir(join(root, dir), { recursive: true });
+  await writeFile(join(root, 'etc/passwd'), 'root:x:0:0:root:/:/bin/sh\n');
+  await writeFile(join(root, 'etc/group'), 'root:x:0:\n');
+  for await (const file of glob('usr/lib/tmpfiles.d/*.conf', { cwd: root })) {
+    const text = await readFile(join(root, file), 'utf8');
+    for (const [, to = '', from = ''] of text.matchAll(/^C\S*\s+(\/etc\/\S+)(?:\s+\S+){4}\s+(\/usr\/\S+)/gm))
+      await cp(join(root, from), join(root, to), { recursive: true, force: false }).catch(() => undefined); // lint tells what is not there
+  }
+}
+
 /** Runs programs of an unpacked image in a namespace of its own: no network, no other files. */
 function runnerOf(root: string): Run {
+  const script = 'mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc"; exec chroot "$0" "$@"';
   return (program, args) => {
     const { status, stdout, stderr } = spawnSync(
       'unshare',
-      ['--map-root-user', '--mount', '--net', '--pid', '--fork', '--kill-child', 'chroot', root, `/usr/bin/${program}`, ...args],
+      ['--map-root-user', '--mount', '--net', '--pid', '--fork', '--kill-child', 'sh', '-c', script, root, `/usr/bin/${program}`, ...args],
       {
         encoding: 'utf8',
         timeout: 10_000,
@@ -72,7 +88,7 @@ function runnerOf(root: string): Run {
 }
 
 /** How one program says its version, or prints help, and what else it can show. */
-function tryProgram(program: string, version: string, run: Run): { probes: Probe[]; other?: string } {
+function tryProgram(program: string, version: string, run: Run): { probes: Probe[]; other?: string; said?: string } {
   const wanted = new RegExp(`(?<![\\d.])${RegExp.escape(version)}(?!\\d|\\.\\d)`);
   const loading = LOADING[program];
   const loaded = loading !== undefined && run(program, loading).said.trim().endsWith('loaded');
@@ -90,7 +106,7 @@ function tryProgram(program: string, version: string, run: Run): { probes: Probe
     const says = status === 0 ? helpLine(said, program) : undefined;
     if (says !== undefined) return { probes: [{ run: [program, ...args], says }, ...more], ...(other === undefined ? {} : { other }) };
   }
-  return { probes: more, ...(other === undefined ? {} : { other }) };
+  return { probes: more, said: answers[0]?.said.trim().split('\n')[0] ?? '', ...(other === undefined ? {} : { other }) };
 }
 
 /** Builds the image, and tries how its programs say their version, or print help. */
@@ -116,10 +132,12 @@ export async function probe(dir: string, plan: Plan, context: UpstreamContext, r
     const [image] = images;
     if (image === undefined) throw new Error('the build made no image');
     await unpackImage(context.tools, image.file, formatOf(target), arch, root);
+    await furnish(root);
     const run = runnerOf(root);
     const tried = plan.programs.map((program) => ({ program, ...tryProgram(program, plan.version, run) }));
     return {
       probes: tried.flatMap(({ probes }) => probes),
+      silent: tried.flatMap(({ program, said }) => (said === undefined ? [] : [{ program, said }])),
       others: tried.flatMap(({ program, other }) => {
         // A program may be of another package, or say only the beginning of its version.
         const known = [plan.version, plan.debian?.versions?.[program] ?? plan.version];
