@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import { envOf, exec, type BuildContext, messageOf } from '@flatcar/core';
+import { envOf, exec, messageOf, UserError, type BuildContext, type Profile, type Report } from '@flatcar/core';
 import { REPOSITORY } from './options.ts';
 
 /** What decides the bytes of an image, as git's pathspecs: whatever else is changed or lies in the checkout, the pipeline's own folders too, does not. */
@@ -77,4 +77,18 @@ export async function buildContext(dir: string = REPOSITORY, env: NodeJS.Process
     ...(repository === undefined ? {} : { repository }),
     ...(server === undefined || workflow === undefined ? {} : { builder: `${server}/${workflow}` }),
   };
+}
+
+/** Throws when images are for publishing and their build records would name no commit. */
+export async function assertCommit({ gitCommit: commit }: BuildContext, profile: Profile, dir: string = REPOSITORY): Promise<void> {
+  if (commit !== undefined || profile !== 'release') return;
+  throw new UserError(`the build record would name no commit: ${await whyNoCommit(dir)}`, {
+    where: dir,
+    next: 'images for publishing are made in a git checkout that git can read; --profile fast is for everything else',
+  });
+}
+
+/** Reports that build records name no commit, and why. */
+export async function noticeNoCommit({ gitCommit: commit }: BuildContext, report: Report, dir: string = REPOSITORY): Promise<void> {
+  if (commit === undefined) report({ type: 'notice', text: `the build record names no commit: ${await whyNoCommit(dir)}` });
 }

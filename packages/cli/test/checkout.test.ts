@@ -312,17 +312,26 @@ test('ci plan: what failed not long ago is held back and told, until --retry; wi
 }, 600_000);
 
 test('a checkout that git cannot read: a notice with its words, and no image for publishing', async () => {
+  const run = (...args: string[]): Promise<{ exitCode?: number | undefined; all: string }> =>
+    execa(join(checkout, 'packages/cli/bin/flatcar-ext'), args, { cwd: dir, all: true, reject: false });
+  const payloads = join(dir, 'payloads');
+  const built = await run('build', 'hardening', '--profile', 'release', '--payloads-only', '--out', payloads);
+  expect(built.exitCode, built.all).toBe(0);
   const away = join(dir, 'git-away');
   await rename(join(checkout, '.git'), away);
   try {
-    const { exitCode, all } = await execa(join(checkout, 'packages/cli/bin/flatcar-ext'), ['build', 'hardening', '--profile', 'release'], {
-      cwd: dir,
-      all: true,
-      reject: false,
-    });
-    expect(all).toMatch(/the build record would name no commit: the folder has no \.git[^]*--profile fast/);
-    expect(exitCode).toBe(1);
+    for (const args of [
+      ['build', 'hardening', '--profile', 'release'],
+      ['bind', payloads, '--release', '4593.2.5', '--out', join(dir, 'bound')],
+    ]) {
+      const { exitCode, all } = await run(...args);
+      expect(all).toMatch(/the build record would name no commit: the folder has no \.git[^]*--profile fast/);
+      expect(exitCode).toBe(1);
+    }
+    const fast = await run('build', 'hardening', '--release', 'portable', '--out', join(dir, 'fast'));
+    expect(fast.all).toContain('the build record names no commit: the folder has no .git');
+    expect(fast.exitCode, fast.all).toBe(0);
   } finally {
     await rename(away, join(checkout, '.git'));
   }
-});
+}, 600_000);

@@ -14,7 +14,7 @@ import {
   parseRef,
 } from '@flatcar/core';
 import type { Command } from 'commander';
-import { buildContext } from '../build-context.ts';
+import { assertCommit, buildContext, noticeNoCommit } from '../build-context.ts';
 import { archOption, arches, releaseOption } from '../options.ts';
 import { keyringOption, keysOption, trustedKeys, withSignKeys } from '../published.ts';
 import { readable, reporter, show, table } from '../terminal.ts';
@@ -104,11 +104,13 @@ async function bindAll(
   const targets = selectTargets(flags.release);
   const tools = openTools(store, report);
   const record = await buildContext();
+  await noticeNoCommit(record, report);
   const images: Image[] = [];
   const bound = new Set<string>();
   await store.withTemp(async (temp) => {
     for await (const { payload, file } of flags.published === undefined ? built(paths, targets) : restored(paths, flags, targets, temp)) {
       signal.throwIfAborted();
+      await assertCommit(record, payload.profile);
       const fitting = targets.filter((target) => formatOf(target) === payload.format);
       images.push(
         ...(await bindTargets(payload, file, fitting, {

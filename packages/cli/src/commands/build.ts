@@ -15,7 +15,7 @@ import {
   type Target,
 } from '@flatcar/core';
 import { Option, type Command } from 'commander';
-import { buildContext, whyNoCommit } from '../build-context.ts';
+import { assertCommit, buildContext, noticeNoCommit } from '../build-context.ts';
 import { checkOutput, replaceDist } from '../dist.ts';
 import {
   arches,
@@ -62,8 +62,6 @@ interface Job {
   readonly arches: readonly Arch[];
   readonly sign: SignKeys | undefined;
   readonly record: BuildContext;
-  /** Why the record names no commit. */
-  readonly noCommit: string | undefined;
 }
 
 /** Reads the whole command line before anything is made: a mistake in it changes nothing. */
@@ -75,13 +73,8 @@ async function prepare(names: readonly string[], flags: Flags): Promise<Job> {
   if (flags.profile === 'release') await assertPackaged(chosen);
   const sign = await signKeys(flags);
   const record = await buildContext();
-  const noCommit = record.gitCommit === undefined ? await whyNoCommit() : undefined;
-  if (noCommit !== undefined && flags.profile === 'release')
-    throw new UserError(`the build record would name no commit: ${noCommit}`, {
-      where: REPOSITORY,
-      next: 'images for publishing are built in a git checkout that git can read; --profile fast is for everything else',
-    });
-  return { chosen, targets, arches: wanted, sign, record, noCommit };
+  await assertCommit(record, flags.profile);
+  return { chosen, targets, arches: wanted, sign, record };
 }
 
 /** Builds one extension for all architectures and targets; gives its images. */
@@ -192,7 +185,7 @@ Examples:
     .action(async (names: string[], flags: Flags) => {
       const job = await prepare(names, flags);
       const { report, done } = await reporter();
-      if (job.record.gitCommit === undefined) report({ type: 'notice', text: `the build record names no commit: ${job.noCommit}` });
+      await noticeNoCommit(job.record, report);
       const { images, failures } = await buildAll(job, flags, report, signal).finally(done);
       const payloads = job.chosen.map(({ loaded: { dir, extension } }) =>
         join(flags.out === undefined ? join(dir, 'dist') : resolve(flags.out, extension.name), 'payload'),
