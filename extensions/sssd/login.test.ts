@@ -89,7 +89,8 @@ ip link set lo up
 rm -rf /var/lib/sss/db/* /var/lib/sss/mc/* /var/lib/sss/pipes/nss /var/lib/sss/pipes/pam /var/log/sssd/*
 slapd -f /run/ldap/slapd.conf -h ldaps://127.0.0.1/ -d none >/run/slapd.log 2>&1 &
 server=$!
-sssd -i --logger=files >/run/sssd.log 2>&1 &
+# With the rights that its unit gives it.
+setpriv --no-new-privs --bounding-set="$(sed -n 's/^CapabilityBoundingSet=//p' /usr/lib/systemd/system/sssd.service | tr A-Z a-z | sed 's/ *cap_/,+/g; s/^/-all/')" sssd -i --logger=files >/run/sssd.log 2>&1 &
 client=$!
 for _ in $(seq 3000); do [ -S /var/lib/sss/pipes/nss ] && [ -S /var/lib/sss/pipes/pam ] && break; sleep 0.1; done
 # Debian's C library looks elsewhere than Flatcar's, which is what the variable is for.

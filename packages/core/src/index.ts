@@ -103,3 +103,4 @@ export {
 } from './describe.ts';
 export { openToolchains, type Toolchains } from './toolchains.ts';
 export { bindTargets, buildExtension, findExtensions, type BuildOptions, type BuildResult } from './pipeline.ts';
+export { parseUnit } from './units.ts';
