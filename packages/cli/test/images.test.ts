@@ -82,7 +82,7 @@ describe('a manifest that is none', () => {
     ['empty', () => '', 'invalid manifest: not JSON'],
     ['null', () => 'null', 'invalid manifest: the file: '],
     ['a list', () => '[]', 'invalid manifest: schema: '],
-    ['without a target', changed(({ target: _, ...rest }) => rest), 'invalid manifest: target: '],
+    ['without a target', changed((one) => ({ ...one, target: undefined })), 'invalid manifest: target: '],
     [
       'with the target of no release',
       changed((one) => ({ ...one, target: '../4593' })),

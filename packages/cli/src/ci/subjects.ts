@@ -1,7 +1,6 @@
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeFolder, ManifestSchema, sidecarPaths, UserError, writeAtomic, type Manifest } from '@flatcar/core';
-import * as v from 'valibot';
+import { makeFolder, readManifest, UserError, writeAtomic, type Manifest } from '@flatcar/core';
 import { formatsOf } from './payloads.ts';
 import { versionsOf, type Job } from './job.ts';
 
@@ -29,9 +28,7 @@ export async function writeSubjects(dir: string, subjects: readonly Subject[], l
 /** Manifests of the images that were bound for a job into a folder. */
 export async function boundImages(dir: string): Promise<Manifest[]> {
   const files = (await readdir(dir, { recursive: true })).filter((file) => file.endsWith('.raw')).toSorted();
-  return Promise.all(
-    files.map(async (file) => v.parse(ManifestSchema, JSON.parse(await readFile(join(dir, sidecarPaths(file).manifest), 'utf8')))),
-  );
+  return Promise.all(files.map((file) => readManifest(join(dir, file))));
 }
 
 /** Refuses images that a job does not ask for: what is published under an extension's name is that extension. */
