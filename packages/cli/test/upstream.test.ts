@@ -118,7 +118,7 @@ describe('pin', () => {
     expect(await readFile(pins, 'utf8')).toBe(before);
   });
   test.each([
-    ['kubernetes@v1.0.0', [], 2, /not a version to pin/],
+    ['kubernetes@v1.0.0', [], 2, /is not NAME or NAME@VERSION[^]*no leading v/],
     ['kubernetes@1.0.0-rc.1', [], 2, /not a version to pin/],
     ['kubernetes@9.1.0', ['--coupled', 'cri'], 2, /not name=value/],
     ['kubernetes@9.1.0', ['--coupled', 'etcd=1'], 1, /'etcd' is not coupled to kubernetes/],
