@@ -109,8 +109,15 @@ export function contentInputs({ extension }: LoadedExtension, version: string, c
 }
 
 /** The store's key of a packed payload. What lint reads of the definition is in it too, so that a payload is linted again when that changes. */
-export function packedKey({ extension: { promises, replaces, waive } }: LoadedExtension, key: string): string {
-  return digestOf({ payload: key, record: RECORD_FORMAT, promises, replaces, waive });
+export function packedKey({ extension: { promises, replaces, waive, requires } }: LoadedExtension, key: string): string {
+  return digestOf({
+    payload: key,
+    record: RECORD_FORMAT,
+    promises,
+    replaces,
+    waive,
+    requires: requires.length === 0 ? undefined : requires,
+  });
 }
 
 // bind makes disk images by systemd-repart, whose version decides bytes as mkfs.erofs does.
