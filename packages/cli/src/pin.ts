@@ -29,6 +29,9 @@ export async function releasedOf(dir: string, ref: string | undefined, published
   return { base: await baseLock(dir, 'HEAD').catch(() => undefined) };
 }
 
+/** The version that an extension of dates gets today. */
+export const today = (): string => new Date().toISOString().slice(0, 10).replaceAll('-', '.');
+
 /** What was pinned, and what was written besides the lock. */
 export interface Pinned extends PinResult {
   /** What a person should know about the revision. */
@@ -97,8 +100,7 @@ function noteOf(
   if (versions.kind !== 'date') return undefined;
   const newest = newestFirst(Object.keys(pins))[0];
   if (before === undefined || version !== newest) return `a new date: ${version}`;
-  const today = new Date().toISOString().slice(0, 10).replaceAll('-', '.');
-  return `the date stays ${version}, ${isRevision ? `revision ${revision}` : 'which is pinned'}; flatcar-ext pin ${extension}@${today} takes a new one`;
+  return `the date stays ${version}, ${isRevision ? `revision ${revision}` : 'which is pinned'}; flatcar-ext pin ${extension}@${today()} takes a new one`;
 }
 
 /**

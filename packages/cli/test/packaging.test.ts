@@ -8,6 +8,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { baseLock } from '../src/base.ts';
 import { assertPackaged, packagingProblems, refreshPackaging, type PackagingProblem } from '../src/packaging.ts';
 import { pinExtension, type Pinned } from '../src/pin.ts';
+import { changedLines, planText } from '../src/commands/plan.ts';
 import { lintSource } from '../src/source-lint.ts';
 
 const CORE = pathToFileURL(join(import.meta.dirname, '../../core/src/index.ts')).href;
@@ -148,4 +149,26 @@ test('what does not decide bytes asks for no revision', async () => {
   await writeFile(join(dir, 'extension.ts'), DEFINITION.replace('a tool', 'another tool'));
   await writeFile(join(dir, 'extension.test.ts'), '');
   expect(await problems()).toEqual([]);
+});
+
+test('the plan says what cannot be published as it is, and never that nothing is missing', () => {
+  const problem = {
+    extension: 'tool',
+    version: '1.0',
+    what: 'files or definition changed since 1.0 was pinned',
+    where: '',
+    next: 'flatcar-ext pin tool --revision',
+    refresh: false,
+  };
+  const stale = [
+    { extension: 'tool', version: '1.0' },
+    { extension: 'other', version: '2.0' },
+  ];
+  expect(changedLines({ changed: [problem], stale })).toEqual([
+    'cannot be published as it is: tool: files or definition changed since 1.0 was pinned; flatcar-ext pin tool --revision',
+    'cannot be published as it is: other: 2.0 is published with other bytes than those that are pinned; flatcar-ext pin other --revision',
+  ]);
+  const plan = { images: [], payloads: [], skipped: [], collisions: [], targets: ['portable'], serial: 3 };
+  expect(planText({ ...plan, changed: [problem], stale: [] })).not.toContain('nothing is missing');
+  expect(planText({ ...plan, changed: [], stale: [] })).toBe('nothing is missing: everything is published for portable (index 3)');
 });

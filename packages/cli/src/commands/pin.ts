@@ -17,7 +17,7 @@ import type { UpstreamContext } from '@flatcar/upstream';
 import type { Command } from 'commander';
 import { mirrorOption, pair, REPOSITORY, unknownExtension } from '../options.ts';
 import { packagingError, packagingProblems } from '../packaging.ts';
-import { pinExtension, type Pinned } from '../pin.ts';
+import { pinExtension, today, type Pinned } from '../pin.ts';
 import { keyringOption, keysOption, trustedKeys } from '../published.ts';
 import { reporter, show, table } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
@@ -35,7 +35,7 @@ interface Flags {
   readonly json?: boolean;
 }
 
-/** `EXT@1.37.1` is that version; `EXT@1.37` and `EXT` the newest pinned one; an extension without pins gets upstream's newest. */
+/** `EXT@1.37.1` is that version; `EXT@1.37` and `EXT` the newest pinned one; an extension without pins gets upstream's newest, or today. */
 async function versionOf(extension: Extension, dir: string, word: string | undefined, context: UpstreamContext): Promise<string> {
   const { keptVersions } = await import('@flatcar/upstream');
   const where = join(dir, 'pins.json');
@@ -48,6 +48,7 @@ async function versionOf(extension: Extension, dir: string, word: string | undef
       throw new UsageError(`'${word}' is not a version to pin`, { next: 'write it without v; pre-releases are not shipped' });
     return word;
   }
+  if (extension.versions.kind === 'date') return today();
   const [newest] = await keptVersions(extension.versions, context);
   if (newest === undefined) throw new UserError('upstream lists no version', { where: dir, next: `say one: ${extension.name}@VERSION` });
   return newest;

@@ -37,7 +37,8 @@ export function changedLines({ changed, stale }: Pick<Planned, 'changed' | 'stal
   ].map((line) => `cannot be published as it is: ${line}`);
 }
 
-function text({ images, payloads, skipped, targets, serial, changed, stale }: Planned): string {
+/** What a person reads of a plan. */
+export function planText({ images, payloads, skipped, targets, serial, changed, stale }: Planned): string {
   const lines = changedLines({ changed, stale });
   if (images.length === 0 && lines.length > 0) return lines.join('\n');
   if (images.length === 0) return `nothing is missing: everything is published for ${targets.join(', ')} (index ${serial})`;
@@ -102,6 +103,6 @@ Examples:
       const result: Planned = { ...found, changed };
       if (flags.matrix === true) for (const line of changedLines(result)) console.error(line);
       if (flags.matrix === true) print(JSON.stringify(matrixOf(result)));
-      else show(result, flags.json, text);
+      else show(result, flags.json, planText);
     });
 }
