@@ -4,5 +4,5 @@ export default defineExtension({
   name: 'btop',
   summary: 'btop, a monitor of processors, memory, disks, networks and processes',
   versions: { kind: 'debian', at: 'trixie/main/btop', keep: 'newest' },
-  components: ({ version }) => [packaged('btop', version, debian(['btop'], { programs: ['btop'] }))],
+  components: ({ version }) => [packaged('btop', version, debian(['btop'], { programs: ['btop'], data: ['usr/share/btop/themes/**'] }))],
 });

@@ -6,4 +6,8 @@ export default defineExtension({
   versions: { kind: 'debian', at: 'trixie/main/lldpd', keep: 'newest' },
   components: ({ version }) => [packaged('lldpd', version, debian(['lldpd'], { programs: ['lldpd', 'lldpcli'] }))],
   start: ['lldpd.service'],
+  waive: {
+    'compiled-in-path:/usr/share/snmp': 'it answers by numbers; the texts of MIBs are for clients of SNMP',
+    'compiled-in-path:/usr/{lib/*,share}/perl/*': 'Perl is a part of its SNMP library for snmpd.conf of snmpd, which is not here',
+  },
 });

@@ -17,6 +17,7 @@ const origin = debian(
     programs,
     // Back ends and plugins, by the folders that sssd, ldb, Kerberos and SASL look in.
     dlopen: [
+      'liblzma.so.5', // compressed journals
       'libnss_files.so.2', // for the proxy back end: users out of files
       'usr/lib/{triplet}/sssd/**',
       'usr/lib/{triplet}/samba/ldb/*.so',

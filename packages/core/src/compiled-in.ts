@@ -31,7 +31,7 @@ const SHARED = /^usr(?:\/(?:lib|share|bin|libexec|lib64|include|src|games)(?:\/\
 
 /**
  * What an image is not given on purpose, or what its host has: texts for people, translations, settings of systemd and of package tools,
- * modules that others add to an interpreter, debug information, time zones, and what the engine chooses of the C library's (runtime-files.ts).
+ * modules that others add to an interpreter, desktops, debug information, time zones, and what the engine chooses of the C library's (runtime-files.ts).
  */
 const SETTLED = [
   /^usr\/share\/(?:locale|man|doc|doc-base|info|lintian|bug|bash-completion\/completions|zsh\/(?:vendor-completions|site-functions)|fish\/vendor_[^/]+|applications|icons|pixmaps|metainfo|appdata|help|gtk-doc)(?:\/|$)/,
@@ -40,6 +40,7 @@ const SETTLED = [
   /^usr\/(?:share\/perl5|lib\/[^/]+\/perl5|lib\/python3\/dist-packages|lib\/(?:[^/]+\/)?pkgconfig|lib\/debug|include|src)(?:\/|$)/,
   /^usr\/lib\/(?:locale|[^/]+\/gconv)(?:\/|$)/,
   /\/ld-linux-[^/]*$/,
+  /\/gio-launch-desktop$/, // starts programs from the menus of a desktop
   /^usr\/share\/misc\/magic$/, // libmagic takes the compiled form, which comes with it
   // Name-service modules are those of the host, or built in; a policy of SELinux is loaded by init only.
   /^usr\/lib\/[^/]+\/(?:libnss_[^/]*|libsepol\.so\.[\d.]+)$/,

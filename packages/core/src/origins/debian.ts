@@ -18,7 +18,7 @@ import type { Arch, EmbeddedModule, Material, SourcePackage } from '../types.ts'
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
-const BUILD_FORMAT = 3;
+const BUILD_FORMAT = 4;
 
 /** Raised when the record of the same files is to say something else. */
 const RECORD_FORMAT = 2;
