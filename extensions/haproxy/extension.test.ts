@@ -34,6 +34,7 @@ cat /run/site.crt /run/site.key >/etc/haproxy/site.pem`;
 const SHOWN = 'openssl s_client -connect 127.0.0.1:8443 </dev/null 2>&1 | grep ^subject';
 
 testExtension(import.meta.dirname, {
+  tls: 'what it says of a backend takes a configuration: see its real uses',
   commands: [{ run: ['haproxy', '-vv'], says: 'version' }],
   units: ['haproxy.service', 'haproxy-user.service'],
   machine: {

@@ -64,6 +64,13 @@ testExtension(import.meta.dirname, {
 
 testRelocated(import.meta.dirname, {
   folder,
+  tls: [
+    {
+      run: ({ url }) => ['qemu-img', 'info', `${url}disk.raw`],
+      accepts: /didn't report file size/, // it read the answer
+      refuses: /certificate/,
+    },
+  ],
   commands: [
     { run: ['qemu-system-x86_64', '-device', 'help'], says: /virtio-net-pci[^]*virtio-gpu-pci/ },
     { run: ['qemu-system-aarch64', '-machine', 'help'], says: /^virt-10\.0 /m },

@@ -1,4 +1,4 @@
-import { qemu, qemuReleases } from '@flatcar/components';
+import { qemu, qemuReleases, qemuWaiver } from '@flatcar/components';
 import { defineExtension } from '@flatcar/core';
 
 export default defineExtension({
@@ -6,4 +6,5 @@ export default defineExtension({
   summary: 'QEMU for x86-64 and arm64 guests with KVM and TCG, qemu-img, qemu-nbd, virtiofsd and UEFI firmware',
   versions: qemuReleases,
   components: ({ version }) => [qemu(version)],
+  waive: qemuWaiver,
 });

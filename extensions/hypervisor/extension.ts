@@ -10,6 +10,7 @@ import {
   qemu,
   qemuReleases,
   qemuUser,
+  qemuWaiver,
 } from '@flatcar/components';
 import { defineExtension } from '@flatcar/core';
 
@@ -27,5 +28,5 @@ export default defineExtension({
     containerdConf,
   ],
   start: ['qemu-binfmt.service'],
-  waive: containerdConfWaiver,
+  waive: { ...containerdConfWaiver, ...qemuWaiver },
 });

@@ -27,6 +27,7 @@ cat /run/users/group >>/etc/group
 
 testRelocated(import.meta.dirname, {
   folder,
+  tls: 'what it says of a directory takes a configuration: see login.test.ts',
   target: stable,
   machine: {
     async also(machine) {

@@ -41,6 +41,13 @@ export function qemu(version: string): Component {
   return { ...packaged('hypervisor-qemu', version, origin), lock: lock('hypervisor-qemu') };
 }
 
+/** Of what QEMU's libraries could do, what a hypervisor does not: it mounts no file system, and loads no kernel module. */
+export const qemuWaiver: Readonly<Record<string, string>> = {
+  'compiled-in-path:libcryptsetup.so.12': 'for libmount to set up dm-verity, and QEMU mounts nothing',
+  'compiled-in-path:liblzma.so.5': 'for libkmod to read compressed modules, and QEMU loads none',
+  'compiled-in-path:/usr/bin/dmsetup': 'for libblkid to look into device mappers, and QEMU asks it for the size of blocks only',
+};
+
 /** Emulators of other architectures for programs, registered so that their containers run here. */
 export function qemuUser(version: string): Component {
   const machines = '{aarch64,arm,i386,loongarch64,ppc64le,riscv64,s390x,x86_64}';

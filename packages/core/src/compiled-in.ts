@@ -42,6 +42,7 @@ const SETTLED = [
   /\/ld-linux-[^/]*$/,
   /\/gio-launch-desktop$/, // starts programs from the menus of a desktop
   /^usr\/share\/misc\/magic$/, // libmagic takes the compiled form, which comes with it
+  /\/lib(?:c|m|dl|rt|util|anl|resolv|pthread)\.so\.[\d.]+$/, // of the C library: programs that need them are linked to them
   // Name-service modules are those of the host, or built in; a policy of SELinux is loaded by init only.
   /^usr\/lib\/[^/]+\/(?:libnss_[^/]*|libsepol\.so\.[\d.]+)$/,
 ];

@@ -134,7 +134,7 @@ test('what says nothing of a program is no finding', async () => {
     'usr/bin/demo': [
       '/usr/lib', `/${LIBRARIES}`, '/usr/share/locale', '/usr/share/man', '/usr/lib/systemd/system', '/usr/share/zoneinfo', // everywhere
       '/usr/share/common', '/usr/bin/jq', // another package's; the host's
-      'liblzma.so.5', '/usr/share/none', // linked; nobody's
+      'liblzma.so.5', 'libm.so.6', '/usr/share/none', // linked; a part of the C library; nobody's
     ],
     'usr/share/locale/de/demo.mo': '', 'usr/share/man/demo.1': '', 'usr/lib/systemd/system/demo.service': '', 'usr/share/zoneinfo/UTC': '',
   }); // prettier-ignore
