@@ -143,3 +143,14 @@ test('a missing pin is an error where nothing else can be built, and never mende
   const missing = (await lintSource(await load())).filter(({ rule }) => rule === 'missing-pin');
   expect(missing.map(({ level, mend }) => [level, mend])).toEqual([['error', undefined], ['error', undefined]]); // prettier-ignore
 });
+
+test.each([
+  ['{\n  "name": "tool",,\n}', 'package.json is not JSON', 2],
+  ['[]', 'invalid package.json: expected an object, got a list', 1],
+])('a package.json that is %j is told with its line', async (text, message, line) => {
+  await writeFile(join(dir, 'package.json'), text);
+  await expect(lintSource(await load())).rejects.toMatchObject({
+    message: expect.stringContaining(message) as unknown,
+    where: `${join(dir, 'package.json')}:${line}`,
+  });
+});
