@@ -1,5 +1,6 @@
 import { execFile, spawn } from 'node:child_process';
 import { access, copyFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -105,6 +106,8 @@ beforeAll(async () => {
     if (!name.startsWith('.') || name === '.bin') await symlink(join(root, 'node_modules', name), join(copy, 'node_modules', name));
   await run('git', ['init', '--quiet'], { cwd: copy });
   await run('git', ['add', '--all'], { cwd: copy });
+  const person = ['-c', 'user.name=test', '-c', 'user.email=test@example.org', '-c', 'commit.gpgsign=false'];
+  await run('git', [...person, 'commit', '--quiet', '--message', 'copy'], { cwd: copy });
   server = createServer((request, response) => {
     const answer = served.get(decodeURI((request.url ?? '').slice(1)));
     if (answer === 'hang') return onHang();
@@ -339,6 +342,79 @@ test('without a terminal what is not known is an error that names its flag, and 
     stderr: expect.stringContaining("'GPL2' is not a valid SPDX expression"),
   });
   expect(await changed()).toBe('');
+});
+
+test('k3s: from a saved listing to a Butane config, with a version that has a plus sign', { timeout: 600_000 }, async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'new-k3s-'));
+  const flatcarExt = async (...args: readonly string[]): Promise<string> =>
+    (await run(process.execPath, [join(copy, 'packages/cli/src/main.ts'), ...args], { env, cwd: copy })).stdout;
+  try {
+    const names = [
+      'k3s',
+      'k3s-arm64',
+      'k3s-armhf',
+      'k3s-airgap-images-amd64.tar.zst',
+      'k3s-airgap-images-arm64.tar.zst',
+      'k3s-images.txt',
+      'sha256sum-amd64.txt',
+      'sha256sum-arm64.txt',
+    ];
+    const listing = join(dir, 'listing.json');
+    await writeFile(
+      listing,
+      JSON.stringify({ tag_name: 'v1.33.1+k3s1', draft: false, prerelease: false, assets: names.map((name) => ({ name })) }),
+    );
+    for (const [arch, word, name] of [
+      ['x86-64', 'amd64', 'k3s'],
+      ['arm64', 'arm64', 'k3s-arm64'],
+    ] as const) {
+      const at = 'github.com/k3s-io/k3s/releases/download/v1.33.1+k3s1';
+      const digest = createHash('sha256').update(program(arch)).digest('hex');
+      served.set(`${at}/${name}`, program(arch)).set(`${at}/sha256sum-${word}.txt`, `${digest}  ${name}\n`);
+    }
+    await flatcarExt(
+      'new',
+      'k3s',
+      '--github',
+      'k3s-io/k3s',
+      '--listing',
+      listing,
+      '--license',
+      'Apache-2.0',
+      '--summary',
+      'k3s, a small Kubernetes',
+      '--no-build',
+    );
+    const definition = await readFile(join(copy, 'extensions/k3s/extension.ts'), 'utf8');
+    expect(definition).toContain(
+      "releases.asset('k3s{arch}', { arch: { 'x86-64': '', arm64: '-arm64' }, checksum: 'sha256sum-{goarch}.txt' })",
+    );
+    const pins = JSON.parse(await readFile(join(copy, 'extensions/k3s/pins.json'), 'utf8')) as Record<
+      string,
+      { bytes: Record<string, { proof: string }> }
+    >;
+    expect(Object.keys(pins)).toEqual(['1.33.1+k3s1']);
+    expect(Object.values(pins['1.33.1+k3s1']?.bytes ?? {}).map(({ proof }) => proof)).toEqual(['sha256 list', 'sha256 list']);
+
+    const [images, keys, tree] = ['images', 'keys', 'tree'].map((name) => join(dir, name));
+    if (images === undefined || keys === undefined || tree === undefined) throw new Error('folders');
+    await flatcarExt('build', 'k3s', '--arch', 'x86-64,arm64', '--release', 'portable', '--profile', 'release', '--out', images);
+    await flatcarExt('keys', 'init', keys);
+    await flatcarExt('publish', images, '--to', tree, '--keys', keys, '--base-url', 'https://extensions.example.org');
+    const file = 'k3s-1.33.1+k3s1-x86-64.raw';
+    await access(join(tree, 'k3s/portable', file)); // its name has the plus sign, and URLs have it escaped
+    expect(await readFile(join(tree, 'k3s/portable/SHA256SUMS'), 'utf8')).toContain(`  ${file}`);
+    const url = 'https://extensions.example.org';
+    const node = ['--release', 'portable', '--arch', 'x86-64', '--base-url', url, '--from', tree, '--minimal'];
+    const ring = ['--keyring', join(tree, 'keys/import-pubring.gpg')];
+    for (const wanted of ['k3s', 'k3s@1.33', 'k3s@1.33.1+k3s1']) {
+      const butane = await flatcarExt('butane', wanted, ...node, ...ring);
+      expect(butane).toContain(`source: ${url}/k3s/portable/k3s-1.33.1%2Bk3s1-x86-64.raw`);
+      expect(butane).toContain(`path: /opt/extensions/k3s/${file}`);
+    }
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
 });
 
 test.each([

@@ -319,8 +319,13 @@ async function foldersOf(
   return { data: of('data'), dlopen: [...of('dlopen'), ...new Set(broken.map(({ plugin }) => `!${plugin}`))] };
 }
 
-/** Throws for scripts that nothing can run: their interpreter is neither in the image nor on Flatcar. */
-function assertInterpreters({ interpreters }: PackagesFound, programs: readonly string[]): void {
+/** Throws for programs that the named packages do not have, and for scripts that nothing can run: their interpreter is neither in the image nor on Flatcar. */
+function assertPrograms({ interpreters, programs: there }: PackagesFound, programs: readonly string[]): void {
+  const absent = programs.filter((program) => !there.includes(program));
+  if (absent.length > 0)
+    throw new UserError(`the packages have no program ${absent.join(', ')} in /usr/bin`, {
+      next: `they have ${there.join(', ') || 'none'}; name the package that has it as well, by --debian`,
+    });
   for (const program of programs) {
     const at = interpreters.get(program);
     const name = at?.split('/').at(-1) ?? '';
@@ -422,7 +427,7 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
       ? proposed
       : (await ask.text(`Which programs, of ${packaged.programs.join(', ')}?`, '--program', proposed.join(' '))).split(/[\s,]+/).filter(Boolean)); // prettier-ignore
   const programs = [...new Set([...chosen, ...ofUnit])];
-  if (packaged !== undefined) assertInterpreters(packaged, programs);
+  if (packaged !== undefined) assertPrograms(packaged, programs);
   const packages =
     request.packages ??
     programs.map((program) => {

@@ -138,7 +138,13 @@ async function debian({ at }: VersionSource, context: UpstreamContext): Promise<
       where: at,
       next: 'check the name: apt-cache search, or https://packages.debian.org',
     });
-  return [listed(upstreamVersion(found.version))];
+  const version = upstreamVersion(found.version);
+  if (!PLAIN_VERSION.test(version))
+    throw new UserError(`${suite} has ${name} ${version}, which is not a version of digits and dots`, {
+      where: at,
+      next: "systemd ranks letters as earlier than a release: date the extension (versions: { kind: 'date', at: '', keep: 'newest' })",
+    });
+  return [listed(version)];
 }
 
 /**

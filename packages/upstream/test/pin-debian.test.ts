@@ -329,6 +329,13 @@ describe('a version that security updates raised', () => {
     const source = { kind: 'debian', at: 'test/main/xz-utils', keep: 'newest' } as const;
     expect(await listVersions(source, contextOfArchive())).toEqual(['5.9.0']);
   });
+  test('a version with letters is told as what it is', async () => {
+    await serveArchive({ security: withSecurity('xz-utils', '5.9a-1') });
+    const source = { kind: 'debian', at: 'test/main/xz-utils', keep: 'newest' } as const;
+    await expect(listVersions(source, contextOfArchive())).rejects.toThrow(
+      'test has xz-utils 5.9a, which is not a version of digits and dots',
+    );
+  });
   test('pin refuses it under the older version, says which it is, and writes nothing', async () => {
     await raised();
     await expect(pin()).rejects.toMatchObject({
@@ -484,6 +491,12 @@ describe('a new extension out of packages', () => {
     expect(notes).toContainEqual(
       expect.stringMatching(/^left out: usr\/lib\/\{triplet\}\/daemon\/one\.so, which needs libc\.so\.6 of a package/),
     );
+  });
+  test('a program that the named packages do not have is refused', async () => {
+    await expect(plan({ programs: ['unneeded-tool'] }).plan).rejects.toMatchObject({
+      message: 'the packages have no program unneeded-tool in /usr/bin',
+      next: expect.stringContaining('daemonctl, daemond'),
+    });
   });
   test('a script that nothing can run is refused; what file capabilities are lost is told', async () => {
     await expect(plan({ programs: ['daemonctl', 'daemon-report'] }).plan).rejects.toMatchObject({

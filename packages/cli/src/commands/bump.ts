@@ -134,7 +134,8 @@ function nextSteps(done: readonly Done[]): string[] {
   ];
 }
 
-function text(done: readonly Done[], isAll: boolean): string {
+/** What `bump` prints: for each bump its pins, files and what changes in the image, and at the end what comes next. */
+export function bumpText(done: readonly Done[], isAll: boolean): string {
   if (done.length === 0) return isAll ? 'everything is up to date' : 'of those that could be asked nothing is outdated';
   const shown = done.map((one) => {
     if (!('pinned' in one)) return `${one.extension} ${one.from ?? '(new branch)'} → ${[one.from === one.version ? 'a revision' : one.version, ...Object.entries(one.coupled).map((pair) => pair.join(' ')), ...(one.packages ?? []).map(({ name, to }) => `${name} ${to}`)].join(', ')}`; // prettier-ignore
@@ -212,7 +213,7 @@ Examples:
         }
       }
       done();
-      show(made, flags.json, (all) => text(all, failures.length === 0));
+      show(made, flags.json, (all) => bumpText(all, failures.length === 0));
       if (failures.length > 0)
         throw new UserErrors(`${failures.length} of ${wanted.length} extensions could not be bumped`, toldOnce(failures));
     });

@@ -97,13 +97,19 @@ async function writePackage(dir: string, plan: Plan, probes: readonly Probe[], f
  */
 async function tryOut(aside: string, plan: Plan, flags: Flags, context: UpstreamContext, report: Report): Promise<UserError | undefined> {
   try {
-    const { probes, others, silent } = await probe(aside, plan, context, report);
+    const { probes, others, broken, silent } = await probe(aside, plan, context, report);
     await writePackage(aside, plan, probes, flags);
     tellProbes(plan, probes, silent, report);
     const wrong = others.map(({ program, said }) => new UserError(`${program} says that it is version ${said}, and ${plan.version} is pinned`, {
       where: join(aside, 'pins.json'),
       next: `pin the version that it is (--version ${said}), or say why it differs: --other-version 'REASON'`,
     })); // prettier-ignore
+    const [first] = broken;
+    if (first !== undefined)
+      return new UserError(`${first.program} cannot load modules of its own: ${first.said}`, {
+        where: join(aside, 'extension.ts'),
+        next: 'add the package and the folder that have them to debian(…) in extension.ts (`data`, `dlopen`)',
+      });
     if (plan.own !== undefined) return undefined; // a date is no version of a program
     if (flags.otherVersion !== undefined) {
       for (const { message } of wrong) report({ type: 'notice', text: `${message}: ${flags.otherVersion}` });

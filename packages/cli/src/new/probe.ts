@@ -10,15 +10,14 @@ const ASKING = [['--version'], ['version'], ['version', '--short'], ['-version']
 const HELPING = [['--help'], ['help'], ['-h']];
 
 /** What interpreters and shells load at run time: that they start shows nothing of it. Each prints `loaded`. */
-const LOADING: Readonly<Record<string, readonly string[]>> = {
-  zsh: ['-f', '-c', 'zmodload zsh/datetime zsh/zle && autoload -Uz compinit && compinit -D -u && print loaded'],
-  python3: ['-c', 'import ssl, ctypes, sqlite3, encodings.idna; print("loaded")'],
-  perl: ['-e', 'use strict; use POSIX; use Socket; use File::Spec; print "loaded\\n"'],
-  ruby: ['-e', 'require "json"; require "openssl"; puts "loaded"'],
-  lua: ['-e', 'require("string"); print("loaded")'],
-  tclsh: ['-c', 'puts loaded'],
-  fish: ['-c', 'functions --query fish_prompt; and echo loaded'],
-};
+const LOADING: readonly (readonly [program: RegExp, args: readonly string[]])[] = [
+  [/^zsh$/, ['-f', '-c', 'zmodload zsh/datetime zsh/zle && autoload -Uz compinit && compinit -D -u && print loaded']],
+  [/^python3?[\d.]*$/, ['-c', 'import ssl, ctypes, sqlite3, encodings.idna; print("loaded")']],
+  [/^perl[\d.]*$/, ['-e', 'use strict; use POSIX; use Socket; use File::Spec; print "loaded\n"']],
+  [/^ruby[\d.]*$/, ['-e', 'require "json"; require "openssl"; puts "loaded"']],
+  [/^lua[\d.]*$/, ['-e', 'require("string"); print("loaded")']],
+  [/^fish$/, ['-c', 'functions --query fish_prompt; and echo loaded']],
+];
 
 /** A program that says another version than the one that is pinned. */
 export interface OtherVersion {
@@ -30,6 +29,8 @@ export interface OtherVersion {
 export interface Tried {
   readonly probes: readonly Probe[];
   readonly others: readonly OtherVersion[];
+  /** Interpreters and shells that cannot load modules of their own, and what they say. */
+  readonly broken: readonly { readonly program: string; readonly said: string }[];
   /** Programs that said nothing of use, and what they said when they were asked for their version. */
   readonly silent: readonly { readonly program: string; readonly said: string }[];
 }
@@ -88,11 +89,13 @@ function runnerOf(root: string): Run {
 }
 
 /** How one program says its version, or prints help, and what else it can show. */
-function tryProgram(program: string, version: string, run: Run): { probes: Probe[]; other?: string; said?: string } {
+function tryProgram(program: string, version: string, run: Run): { probes: Probe[]; other?: string; said?: string; broken?: string } {
   const wanted = new RegExp(`(?<![\\d.])${RegExp.escape(version)}(?!\\d|\\.\\d)`);
-  const loading = LOADING[program];
-  const loaded = loading !== undefined && run(program, loading).said.trim().endsWith('loaded');
+  const loading = LOADING.find(([pattern]) => pattern.test(program))?.[1];
+  const load = loading === undefined ? '' : run(program, loading).said.trim();
+  const loaded = load.endsWith('loaded');
   const more: Probe[] = loading !== undefined && loaded ? [{ run: [program, ...loading], says: 'loaded' }] : [];
+  if (loading !== undefined && !loaded) return { probes: [], broken: load.split('\n').slice(-3).join('; ') };
   const answers = ASKING.map((args) => ({ args, ...run(program, args) }));
   const asking = answers.find(({ said }) => wanted.test(said));
   if (asking !== undefined) return { probes: [{ run: [program, ...asking.args], says: 'version' }, ...more] };
@@ -137,6 +140,7 @@ export async function probe(dir: string, plan: Plan, context: UpstreamContext, r
     const tried = plan.programs.map((program) => ({ program, ...tryProgram(program, plan.version, run) }));
     return {
       probes: tried.flatMap(({ probes }) => probes),
+      broken: tried.flatMap(({ program, broken }) => (broken === undefined ? [] : [{ program, said: broken }])),
       silent: tried.flatMap(({ program, said }) => (said === undefined ? [] : [{ program, said }])),
       others: tried.flatMap(({ program, other }) => {
         // A program may be of another package, or say only the beginning of its version.
