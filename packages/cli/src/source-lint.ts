@@ -2,7 +2,10 @@ import { chmod, glob, readFile, stat } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import {
   ARCHES,
+  archWords,
+  isPackageLocator,
   componentsOf,
+  findExtensions,
   jsonObject,
   lineOf,
   lineOfKeys,
@@ -11,10 +14,15 @@ import {
   parseJson,
   SOURCE_RULES,
   writeAtomic,
+  type Arch,
+  type DebianOrigin,
   type LoadedExtension,
+  type PinnedVersion,
 } from '@flatcar/core';
 import { packagingProblems, refreshPackaging } from './packaging.ts';
-import { writeReadme, readmeText } from './readme.ts';
+import { packageLock, updatePackageLock } from './package-lock.ts';
+import { REPOSITORY } from './options.ts';
+import { readmeText, rootReadmeText, writeReadme, writeRootReadme } from './readme.ts';
 
 /** Something in an extension's folder that is not as it must be. */
 export interface SourceFinding {
@@ -36,6 +44,21 @@ const found = (rule: keyof typeof SOURCE_RULES, what: string, where: string, men
   fix: SOURCE_RULES[rule].fix,
   mend,
 });
+
+/**
+ * The packages that an origin names and a lock does not pin: for an architecture where the other has them, and all where the lock has no package
+ * at all. Which others a program draws in is found out when it is pinned: the definition does not say it.
+ */
+function missingPackages({ packages }: DebianOrigin, pin: PinnedVersion): string[] {
+  const locators = Object.keys(pin.bytes).filter(isPackageLocator);
+  if (locators.length === 0) return packages.map((name) => `the package ${name}`);
+  return packages.flatMap((name) => {
+    const own = locators.filter((locator) => basename(locator).startsWith(`${name}_`));
+    const isFor = (arch: Arch): boolean =>
+      own.some((locator) => locator.endsWith('_all.deb') || locator.endsWith(`_${archWords(arch).debian}.deb`));
+    return own.length === 0 ? [] : ARCHES.filter((arch) => !isFor(arch)).map((arch) => `the package ${name} for ${arch}`);
+  });
+}
 
 async function pins(loaded: LoadedExtension): Promise<SourceFinding[]> {
   const { findUnused, pruneLock } = await import('@flatcar/upstream');
@@ -59,16 +82,23 @@ async function pins(loaded: LoadedExtension): Promise<SourceFinding[]> {
   for (const version of Object.keys(loaded.pins)) {
     for (const { component, pin, dir: lock } of (await componentsOf(loaded, version)).components) {
       const missing = component.origins.map((origin) =>
-        // Debian packages are pinned one by one, by names that the definition does not have.
-        ARCHES.map((arch) => locatorOf(origin, component, arch)).filter(
-          (locator) => locator !== undefined && !locator.startsWith('debian:') && pin.bytes[locator] === undefined,
-        ),
+        origin.kind === 'debian'
+          ? missingPackages(origin, pin)
+          : ARCHES.map((arch) => locatorOf(origin, component, arch)).filter(
+              (locator) => locator !== undefined && pin.bytes[locator] === undefined,
+            ),
       );
       // A version that upstream has no file of may still be built from source: that is told, and no error.
       const isBuildable = missing.length === 0 || missing.some((locators) => locators.length === 0);
       for (const locator of new Set(missing.flat())) {
         const where = lock === dir ? at(version, 'bytes') : `${join(lock, 'pins.json')}:1`;
-        const finding = found('missing-pin', `${component.name} ${component.version} has no pin of ${locator ?? ''}`, where);
+        const finding = {
+          ...found('missing-pin', `${component.name} ${component.version} has no pin of ${locator ?? ''}`, where),
+          fix:
+            lock === dir
+              ? `flatcar-ext pin ${loaded.extension.name}@${version}`
+              : 'pin the shared component, as docs/adding-an-extension.md says',
+        };
         findings.push(isBuildable ? { ...finding, level: 'warning' } : finding);
       }
     }
@@ -83,11 +113,22 @@ async function packaging(loaded: LoadedExtension): Promise<SourceFinding[]> {
   }));
 }
 
+type Dependencies = Readonly<Record<string, string>>;
+
+/** Packages of this repository that a file imports. */
+async function imported(file: string): Promise<Dependencies> {
+  const text = await readFile(file, 'utf8').catch(() => '');
+  return Object.fromEntries([...text.matchAll(/\bfrom '(@flatcar\/[a-z-]+)'/g)].map(([, name = '']) => [name, '*']));
+}
+
 async function packageJson({ dir, extension }: LoadedExtension): Promise<SourceFinding[]> {
   const file = join(dir, 'package.json');
   const text = await readFile(file, 'utf8').catch(() => '{}');
   const json = parseJson(jsonObject, text, { what: 'package.json', where: file });
-  const wanted: Record<string, unknown> = {
+  const dependencies = { '@flatcar/core': '*', ...(await imported(join(dir, 'extension.ts'))) };
+  const forTests = { '@flatcar/cli': '*', '@flatcar/testing': '*', ...(await imported(join(dir, 'extension.test.ts'))) };
+  const devDependencies = Object.fromEntries(Object.entries(forTests).filter(([name]) => !(name in dependencies)));
+  const fixed: Record<string, unknown> = {
     name: extension.name,
     version: '0.0.0',
     private: true,
@@ -95,12 +136,43 @@ async function packageJson({ dir, extension }: LoadedExtension): Promise<SourceF
     type: 'module',
     scripts: { build: 'flatcar-ext build' },
   };
-  const wrong = Object.keys(wanted).filter((key) => JSON.stringify(json[key]) !== JSON.stringify(wanted[key]));
-  return wrong.map((key) =>
-    found('package', `"${key}" must be ${JSON.stringify(wanted[key])}`, `${file}:${lineOfKeys(text, [key])}`, () =>
-      writeAtomic(file, `${JSON.stringify({ ...wanted, ...json, ...wanted }, undefined, 2)}\n`),
+  // Others may be there besides, such as what a test needs.
+  const merged = (key: 'dependencies' | 'devDependencies', least: Dependencies): Dependencies => {
+    const all = { ...least, ...(json[key] as Dependencies | undefined) };
+    return Object.fromEntries(Object.entries(all).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+  };
+  const wanted: Record<string, unknown> = {
+    ...fixed,
+    dependencies: merged('dependencies', dependencies),
+    devDependencies: merged('devDependencies', devDependencies),
+  };
+  const names = (value: unknown): string[] => Object.keys(value ?? {}).toSorted();
+  const isRight = (key: string): boolean =>
+    key in fixed ? JSON.stringify(json[key]) === JSON.stringify(wanted[key]) : names(json[key]).join(' ') === names(wanted[key]).join(' ');
+  const wrong = Object.keys(wanted).filter((key) => !isRight(key));
+  const lock = parseJson(jsonObject, await readFile(packageLock, 'utf8'), { what: 'package-lock.json', where: packageLock });
+  const entry = (lock['packages'] as Record<string, Record<string, unknown>> | undefined)?.[relative(REPOSITORY, dir)];
+  const isLocked = ['dependencies', 'devDependencies'].every((key) => names(entry?.[key]).join(' ') === names(wanted[key]).join(' '));
+  return [
+    ...wrong.map((key) =>
+      found('package', `"${key}" must be ${JSON.stringify(wanted[key])}`, `${file}:${lineOfKeys(text, [key])}`, () =>
+        writeAtomic(file, `${JSON.stringify({ ...wanted, ...json, ...wanted }, undefined, 2)}\n`),
+      ),
     ),
-  );
+    ...(isLocked
+      ? []
+      : [found('package', `the entry of ${extension.name} is missing or not current`, `${packageLock}:1`, () => updatePackageLock())]),
+  ];
+}
+
+/** Checks what lists all extensions: the table of the root README. */
+export async function lintRootReadme(): Promise<SourceFinding[]> {
+  const file = join(REPOSITORY, 'README.md');
+  const before = await readFile(file, 'utf8');
+  const after = await rootReadmeText(before, await findExtensions(REPOSITORY), file);
+  const lines = after.split('\n');
+  const line = before.split('\n').findIndex((one, index) => one !== lines[index]) + 1;
+  return before === after ? [] : [found('readme', 'is not current', `${file}:${line}`, () => writeRootReadme(REPOSITORY))];
 }
 
 async function files({ dir }: LoadedExtension): Promise<SourceFinding[]> {

@@ -13,7 +13,8 @@ const isGlob = (text: string): boolean => /[*?[{]/.test(text);
 const programsOf = ({ programs, rename = {} }: DebianOrigin): string[] =>
   programs.filter((name) => !isGlob(name)).map((name) => `usr/bin/${rename[name] ?? name}`);
 
-async function pathsOf({ component, dir }: PinnedComponent): Promise<string[]> {
+/** Paths in the image that a component brings, as far as its definition and files/ say it. */
+export async function knownPaths({ component, dir }: PinnedComponent): Promise<string[]> {
   const places = component.places
     .filter(({ from }) => !isGlob(from))
     .map(({ from, to }) => (to.endsWith('/') ? to + (from.split('/').at(-1) ?? '') : to));
@@ -37,7 +38,7 @@ export async function pathsBeside(folder: string, names: readonly string[]): Pro
       const [version] = newestFirst(Object.keys(loaded.pins));
       if (version === undefined) return [];
       const { components, own } = await allComponents(loaded, version);
-      return [...loaded.extension.promises, ...(await Promise.all([...components, ...own].map(pathsOf))).flat()];
+      return [...loaded.extension.promises, ...(await Promise.all([...components, ...own].map(knownPaths))).flat()];
     }),
   );
   return new Set(found.flat().map((path) => `/${path}`));

@@ -78,6 +78,7 @@ export { packErofs, readErofs } from './erofs.ts';
 export { makeDdi, PARTITION_TYPES, readPartitions, verifyVerity, type SignKeys } from './ddi.ts';
 export { bindMany, formatOf, readBack, readContent, unpackImage } from './bind.ts';
 export { closest } from './closest.ts';
+export { lintSources, type SourceCheck } from './lint-sources.ts';
 export { lintImage, lintNeighbours, lintTree, type Neighbour, ruleOf } from './lint.ts';
 export { source as SOURCE_RULES } from './rules/elsewhere.ts';
 export { IMAGE_RULES, RULES } from './rules/table.ts';

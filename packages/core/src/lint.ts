@@ -28,6 +28,8 @@ export interface LintSubject {
   readonly beside?: ReadonlySet<string>;
   /** Of a staged tree: what its relocated programs name and their packages have. */
   readonly omissions?: readonly Omission[];
+  /** Of a tree that holds some of an image's files only: paths of others that are taken to be there, and whether these are all. */
+  readonly part?: { readonly isWhole: boolean; readonly expected: readonly string[] };
 }
 
 /** What is to be known of a rule; throws for one that does not exist. */
@@ -70,11 +72,14 @@ async function contextOf(tree: Tree, entries: readonly ImageEntry[], subject: Li
     promises: definition?.promises ?? [],
     replaces: definition?.replaces ?? [],
     beside: subject.beside ?? new Set(),
+    unread: new Set(subject.part?.expected),
   };
 }
 
 /** The findings of the rules that can judge such a tree, without those that the definition waives, and what is wrong with its waivers. */
-function run(context: LintContext, waive: Readonly<Record<string, string>>, isWhole: boolean): Finding[] {
+function run(context: LintContext, { definition, part }: LintSubject): Finding[] {
+  const waive = definition?.waive ?? {};
+  const isWhole = part?.isWhole ?? true;
   const isBound = context.target !== undefined;
   const judges = ({ sees = 'any' }: Rule): boolean => sees === 'any' || (sees === 'whole' ? isWhole : isBound);
   const found = Object.entries(IMAGE_RULES)
@@ -84,7 +89,7 @@ function run(context: LintContext, waive: Readonly<Record<string, string>>, isWh
   // What one target does not need waived another may, and a part of a tree says nothing of the rest.
   const idle = unused.filter((key) => {
     const rule = IMAGE_RULES[ruleOfWaiver(key)];
-    return rule !== undefined && isWhole && !isBound && judges(rule);
+    return rule !== undefined && part === undefined && !isBound && judges(rule);
   });
   return [...left, ...lintWaivers(waive), ...idle.map(unusedWaiver)];
 }
@@ -102,23 +107,20 @@ async function shebangOf(file: string): Promise<string | undefined> {
 }
 
 /**
- * Lints a staged tree, before it is packed: all findings at once, each with its fix. Of a tree that is not whole (`isWhole` false) the rules that
- * look for what may be missing say nothing.
+ * Lints a staged tree, before it is packed: all findings at once, each with its fix. Of a part of an image the rules that look for what may be
+ * missing say nothing, unless the subject lists all that is.
  */
-export async function lintTree(tree: Tree, subject: LintSubject, isWhole = true): Promise<Finding[]> {
+export async function lintTree(tree: Tree, subject: LintSubject): Promise<Finding[]> {
   const file = releaseFilePath(subject.name, subject.kind);
   // Packing makes root own everything, and leaves no attribute but the release file's.
-  const entries = tree.entries.map(({ path, type, mode, size, link }): ImageEntry => ({
-    path,
-    type,
-    mode,
-    uid: 0,
-    gid: 0,
-    size,
-    link,
-    xattrs: path === file ? { [STRICT_XATTR]: 'false' } : {},
-  }));
-  return run(await contextOf(tree, entries, subject), subject.definition?.waive ?? {}, isWhole);
+  const owned = { uid: 0, gid: 0 };
+  const entries = tree.entries.map(({ path, type, mode, size, link }): ImageEntry => {
+    return { path, type, mode, ...owned, size, link, xattrs: path === file ? { [STRICT_XATTR]: 'false' } : {} };
+  });
+  const there = new Set(entries.map(({ path }) => path));
+  const expected = (subject.part?.expected ?? []).filter((path) => !there.has(path));
+  const others = expected.map((path): ImageEntry => ({ path, type: 'file', mode: 0o755, ...owned, size: 0, xattrs: {} }));
+  return run(await contextOf(tree, [...entries, ...others], subject), subject);
 }
 
 /** What a payload or a manifest says of an image that others stand beside. */
@@ -163,7 +165,7 @@ export async function lintImage(
     // No tree has device nodes and their like; fsck.erofs unpacks them all the same. The entries tell of them.
     for (const { type, path } of entries) if (!['file', 'dir', 'link'].includes(type)) await rm(join(dir, path), { force: true });
     const tree = await readTree(dir, new Map());
-    const found = run(await contextOf(tree, entries, subject, (await stat(image)).size), subject.definition?.waive ?? {}, true);
+    const found = run(await contextOf(tree, entries, subject, (await stat(image)).size), subject);
     return { findings: found, tree };
   });
 }

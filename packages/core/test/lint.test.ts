@@ -618,7 +618,7 @@ test('a mistyped setting is told with the right word', async () => {
 });
 
 test('an image of 2 GiB is too large, one byte less is not', () => {
-  const context = { name: 'demo', kind: 'sysext', arch: host, entries: [], elves: new Map(), loaders: new Map(), texts: new Map(), shebangs: new Map(), omissions: [], releaseFile: undefined, promises: [], replaces: [], beside: new Set<string>() } as const; // prettier-ignore
+  const context = { name: 'demo', kind: 'sysext', arch: host, entries: [], elves: new Map(), loaders: new Map(), texts: new Map(), shebangs: new Map(), omissions: [], releaseFile: undefined, promises: [], replaces: [], beside: new Set<string>(), unread: new Set<string>() } as const; // prettier-ignore
   expect(IMAGE_RULES['size']?.check({ ...context, size: 2 ** 31 })).toHaveLength(1);
   expect(IMAGE_RULES['size']?.check({ ...context, size: 2 ** 31 - 1 })).toEqual([]);
 });

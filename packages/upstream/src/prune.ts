@@ -1,6 +1,6 @@
 import { glob, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { ARCHES, componentsOf, locatorOf, wrapperDir, writeAtomic, type LoadedExtension } from '@flatcar/core';
+import { ARCHES, componentsOf, isPackageLocator, locatorOf, wrapperDir, writeAtomic, type LoadedExtension } from '@flatcar/core';
 
 /** What an extension's own lock has that no version of its definition asks for. */
 export interface Unused {
@@ -29,7 +29,7 @@ export async function findUnused(loaded: LoadedExtension): Promise<Unused> {
     // What Debian packages a program draws in is found out when it is pinned: the definition does not say it.
     bytes.push(
       ...Object.keys(pin.bytes)
-        .filter((locator) => !wanted.has(locator) && !locator.startsWith('debian:'))
+        .filter((locator) => !wanted.has(locator) && !isPackageLocator(locator))
         .map((locator) => ({ version, locator })),
     );
     licenses.push(

@@ -1,10 +1,20 @@
 import { glob } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { findExtensions, loadExtension, UserError, type Finding, type Neighbour, type PinnedComponent, UsageError } from '@flatcar/core';
+import {
+  findExtensions,
+  loadExtension,
+  SOURCE_RULES,
+  UsageError,
+  UserError,
+  UserErrors,
+  type Finding,
+  type Neighbour,
+  type PinnedComponent,
+} from '@flatcar/core';
 import type { Command } from 'commander';
 import { formatOfFile, knownImage } from '../image.ts';
 import { REPOSITORY } from '../options.ts';
-import { lintSource, mendSource } from '../source-lint.ts';
+import { lintRootReadme, lintSource, mendSource, type SourceFinding } from '../source-lint.ts';
 import { paint, show } from '../terminal.ts';
 
 /** A finding as it is shown: in a folder of the repository, or in an image and (where known) what it was made from. */
@@ -23,15 +33,21 @@ interface Shown {
 }
 
 interface Chosen {
+  /** Files that are named. */
   readonly images: readonly string[];
+  /** Files in the dist/ of extensions that are named. */
+  readonly built: readonly string[];
   /** Folders of extensions. */
   readonly dirs: readonly string[];
 }
+
+const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
 
 /** Image files as they are; of extensions the folder, and all images in their dist/. */
 async function choose(names: readonly string[]): Promise<Chosen> {
   const all = await findExtensions(REPOSITORY);
   const images: string[] = [];
+  const built: string[] = [];
   const dirs: string[] = [];
   for (const name of names.length === 0 ? all.map((dir) => dir.split('/').at(-1) ?? '') : names) {
     if (name.endsWith('.raw')) {
@@ -45,9 +61,9 @@ async function choose(names: readonly string[]): Promise<Chosen> {
         next: 'flatcar-ext list shows the extensions',
       });
     dirs.push(dir);
-    images.push(...(await Array.fromAsync(glob('dist/*/*.raw', { cwd: dir }))).toSorted().map((image) => join(dir, image)));
+    built.push(...(await Array.fromAsync(glob('dist/*/*.raw', { cwd: dir }))).toSorted().map((image) => join(dir, image)));
   }
-  return { images, dirs };
+  return { images, built, dirs };
 }
 
 function line({ level, rule, image, path, where, what, fix, mended }: Shown): string {
@@ -67,6 +83,43 @@ async function placeIn(name: string, version: string, finding: Finding, owners: 
   const { components, pin } = await componentsOf(loaded, upstream);
   const own: PinnedComponent = { component: { name, version: upstream, origins: [{ kind: 'files', dir: 'files' }], places: [] }, dir, pin };
   return placeOf(finding, dir, [...components, own], owners);
+}
+
+/** Whether an image is what the checkout would build now, by the key of its payload: on either kind of machine, by the origins that it has. */
+async function isCurrent(file: string): Promise<boolean> {
+  const { ARCHES, describePayload } = await import('@flatcar/core');
+  const { manifest } = await knownImage(file);
+  const { name, upstream, architecture, format, profile, components } = manifest;
+  const dir = (await findExtensions(REPOSITORY)).find((one) => one.endsWith(`/${name}`));
+  if (dir === undefined) return false;
+  const loaded = await loadExtension(dir);
+  if (loaded.pins[upstream] === undefined) return false;
+  const kinds = components.map(({ origin }) => origin);
+  const request = { version: upstream, arch: architecture, format, profile };
+  const keys = await Promise.all(
+    ARCHES.map((host) =>
+      describePayload(loaded, request, host, kinds).then(
+        ({ key }) => key,
+        // Such as a component that the image has not.
+        () => undefined,
+      ),
+    ),
+  );
+  return keys.includes(manifest.payload);
+}
+
+/** Images in dist/ folders: those of the sources as they are, and a finding for each of the others. */
+async function sortOut(files: readonly string[]): Promise<{ current: string[]; stale: Shown[] }> {
+  const current: string[] = [];
+  const stale: Shown[] = [];
+  for (const image of files) {
+    if (await isCurrent(image)) current.push(image);
+    else {
+      const name = relative(join(REPOSITORY, 'extensions'), image).split('/')[0] ?? '';
+      stale.push({ rule: 'stale-image', level: SOURCE_RULES['stale-image'].level, what: 'is of other sources than those that are here now, and was not looked at', image, fix: `flatcar-ext build ${name}` }); // prettier-ignore
+    }
+  }
+  return { current, stale };
 }
 
 async function lintImages(files: readonly string[]): Promise<Shown[]> {
@@ -99,17 +152,51 @@ async function lintImages(files: readonly string[]): Promise<Shown[]> {
   return findings;
 }
 
+/** The files of this repository that extensions ship, as they stand; `waiting` are the rules that a build must judge, `failures` what keeps files from being put together. */
+async function lintShipped(dirs: readonly string[]): Promise<{ findings: Shown[]; waiting: Set<string>; failures: UserError[] }> {
+  const { lintNeighbours, lintSources, openStore } = await import('@flatcar/core');
+  const store = openStore();
+  const findings: Shown[] = [];
+  const waiting = new Set<string>();
+  const neighbours: Neighbour[] = [];
+  const failures: UserError[] = [];
+  for (const dir of dirs) {
+    const check = await loadExtension(dir)
+      .then((loaded) => lintSources(loaded, store))
+      .catch((error: unknown) => {
+        if (!(error instanceof UserError)) throw error;
+        failures.push(error);
+      });
+    if (check === undefined) continue;
+    findings.push(...check.findings.map(({ rule, level, what, fix, where }) => ({ rule, level, what, fix, where })));
+    check.waiting.forEach((rule) => waiting.add(rule));
+    neighbours.push(check.neighbour);
+  }
+  findings.push(...lintNeighbours(neighbours).map((finding) => ({ image: 'files/', ...finding })));
+  return { findings, waiting, failures };
+}
+
+/** Folders of extensions, and the list of all of them; with `fix` what a program can mend is mended first. */
 async function lintFolders(dirs: readonly string[], fix: boolean): Promise<Shown[]> {
   const shown: Shown[] = [];
-  for (const dir of dirs) {
-    const before = await lintSource(await loadExtension(dir));
-    if (fix) await mendSource(dir);
-    const after = fix ? await lintSource(await loadExtension(dir)) : before;
+  const both = async (check: () => Promise<SourceFinding[]>, mend: () => Promise<void>): Promise<void> => {
+    const before = await check();
+    if (fix) await mend();
+    const after = fix ? await check() : before;
     const left = new Set(after.map(({ rule, what }) => `${rule} ${what}`));
     const mended = before.filter(({ rule, what }) => !left.has(`${rule} ${what}`));
     for (const { mend: _, ...finding } of mended) shown.push({ ...finding, mended: true });
     for (const { mend: _, ...finding } of after) shown.push(finding);
-  }
+  };
+  for (const dir of dirs)
+    await both(
+      async () => lintSource(await loadExtension(dir)),
+      () => mendSource(dir),
+    );
+  if (dirs.length > 0)
+    await both(lintRootReadme, async () => {
+      for (const { mend } of await lintRootReadme()) await mend?.();
+    });
   return shown;
 }
 
@@ -120,24 +207,36 @@ export function addLint(root: Command): void {
     .description('check extensions, and finished images by their own bytes (builds check what they stage by the same rules)')
     .argument(
       '[names...]',
-      'extensions (with the images in their dist/), or .raw files with their manifests beside them; all extensions unless said',
+      'extensions (their sources, and the images in their dist/ that are built from them), or .raw files with their manifests beside them; all extensions by default',
     )
-    .option('--fix', 'mend what a program can mend: locks, READMEs, package.json, file modes')
+    .option(
+      '--fix',
+      'mend what a program can mend: locks, READMEs (the root one included), package.json with its entry in package-lock.json, file modes; CHANGELOG.md is written by pin and bump',
+    )
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       '\nExamples:\n  flatcar-ext lint kubernetes\n  flatcar-ext lint --fix\n  flatcar-ext lint docker kubernetes crun        also: can they be merged together?',
     )
     .action(async (names: string[], flags: { fix?: boolean; json?: boolean }) => {
-      const { images, dirs } = await choose(names);
-      const findings = [...(await lintFolders(dirs, flags.fix === true)), ...(await lintImages(images))];
-      const counted = [dirs.length === 0 ? undefined : `${dirs.length} extension${dirs.length === 1 ? '' : 's'}`, `${images.length} image${images.length === 1 ? '' : 's'}`]; // prettier-ignore
+      const { images, built, dirs } = await choose(names);
+      const folders = await lintFolders(dirs, flags.fix === true);
+      const shipped = await lintShipped(dirs);
+      const { current, stale } = await sortOut(built);
+      const looked = [...images, ...current];
+      const findings = [...folders, ...shipped.findings, ...stale, ...(await lintImages(looked))];
+      const summary = [
+        ...(dirs.length === 0 ? [] : [counted(dirs.length, 'extension')]),
+        counted(looked.length, 'image') + (looked.length === 0 && dirs.length > 0 ? ': only definitions and files/ were checked' : ''),
+      ].join(', ');
+      const rest =
+        looked.length > 0 || shipped.waiting.size === 0 ? [] : [`  not before a build: ${[...shipped.waiting].toSorted().join(', ')}`];
       show(findings, flags.json, (all) =>
-        [...all.map(line), ...(all.length === 0 ? [`${counted.filter((one) => one !== undefined).join(', ')}, nothing found`] : [])].join(
-          '\n',
-        ),
+        [...all.map(line), `${summary}; ${all.length === 0 ? 'nothing found' : `${all.length} found`}`, ...rest].join('\n'),
       );
       const errors = findings.filter(({ level, mended }) => level === 'error' && mended !== true);
-      if (errors.length > 0) throw new UserError(`lint found ${errors.length} error${errors.length === 1 ? '' : 's'}`);
+      const text = `lint found ${counted(errors.length, 'error')}`;
+      if (shipped.failures.length > 0) throw new UserErrors(errors.length > 0 ? text : 'not everything could be checked', shipped.failures);
+      if (errors.length > 0) throw new UserError(text);
     });
 }

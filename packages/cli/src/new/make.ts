@@ -1,4 +1,4 @@
-import { access, copyFile, cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { access, cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import {
   ARCHES,
@@ -18,6 +18,7 @@ import {
 } from '@flatcar/core';
 import { addChangelogEntry, pinVersion, scaffold, untried, type Plan, type Probe, type UpstreamContext } from '@flatcar/upstream';
 import { REPOSITORY } from '../options.ts';
+import { packageLock, updatePackageLock } from '../package-lock.ts';
 import { refreshPackaging } from '../packaging.ts';
 import { writeReadme, writeRootReadme } from '../readme.ts';
 import type { Flags } from './flags.ts';
@@ -175,28 +176,16 @@ function unfinished({ name }: Plan, error: UserError, from: string, to: string):
   return new UserErrors(`${name} was written, and could not be built or tried`, [...moved(error, from, to), goOn]);
 }
 
-/** Which lock scripts/run has installed. */
-const INSTALLED = join(REPOSITORY, 'node_modules/.installed');
-
 /** Puts the package in its place and enters it in the files that list all of them. Interrupted, it takes all of it back. */
 async function enter(aside: string, dir: string, report: Report, signal: AbortSignal | undefined): Promise<void> {
-  const lock = join(REPOSITORY, 'package-lock.json');
-  const lists = [join(REPOSITORY, 'README.md'), lock];
+  const lists = [join(REPOSITORY, 'README.md'), packageLock];
   const before = await Promise.all(lists.map((file) => readFile(file)));
   signal?.throwIfAborted();
   await rename(aside, dir);
   try {
     await writeRootReadme(REPOSITORY);
     report({ type: 'step', text: 'entering it in package-lock.json' });
-    const registry = process.env['npm_config_registry'];
-    await exec('npm', ['install', '--package-lock-only', '--no-audit', '--no-fund'], {
-      cwd: REPOSITORY,
-      env: registry === undefined ? {} : { npm_config_registry: registry },
-      next: 'run it by hand: npm install --package-lock-only',
-      ...(signal === undefined ? {} : { signal }),
-    });
-    // The new entry asks for nothing that is not installed: the next command need not install everything again.
-    if (before[1]?.equals(await readFile(INSTALLED).catch(() => Buffer.of())) === true) await copyFile(lock, INSTALLED);
+    await updatePackageLock(signal);
   } catch (error) {
     if (signal?.aborted === true) {
       await rm(dir, { recursive: true, force: true });

@@ -277,7 +277,15 @@ export async function buildDebian(origin: DebianOrigin, context: OriginContext):
         temp,
       );
       report({ type: 'step', text: `relocating ${component.name} ${component.version} for ${arch}` });
-      const chosen = await chooseFiles(unpacked, origin, component.name, arch);
+      const chosen = await chooseFiles(unpacked, origin, component.name, arch).catch((cause: unknown) => {
+        if (!(cause instanceof UserError)) throw cause;
+        // Either the definition is wrong, or the lock lacks a package that was there when it was pinned: nothing here tells which.
+        throw new UserError(`${cause.message} (of the ${pinned.length} packages that are pinned for ${arch})`, {
+          where: cause.where ?? join(dir, 'pins.json'),
+          next: `${cause.next ?? 'correct the definition'}; where a pin was taken out of pins.json, ${at.repin} adds it`,
+          cause,
+        });
+      });
       await writeRelocated(chosen, join(fresh, 'files'), component.name, arch, tools);
       const packages = await describePackages(unpacked, chosen, origin.suite);
       const omissions = await relocationOmissions({ packages: unpacked, origin, chosen, name: component.name, arch });

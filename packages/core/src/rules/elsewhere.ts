@@ -108,6 +108,13 @@ export const source = {
     reason: 'units and settings that are executable end up so in the image',
     fix: 'flatcar-ext lint --fix sets 644',
   },
+  'stale-image': {
+    level: 'warning',
+    checks: 'images in dist/ are made of the sources as they are now',
+    reason: 'what is said of an image of earlier sources says nothing of the sources; such an image is not looked at',
+    fix: 'flatcar-ext build NAME',
+    fixed: 'a build brings it up to date',
+  },
   'no-test': {
     level: 'warning',
     checks: 'the extension has an extension.test.ts',

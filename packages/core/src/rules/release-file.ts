@@ -14,7 +14,6 @@ const GENERATED = 'flatcar-ext writes the release file itself, and systemd merge
 export const releaseFile: Readonly<Record<string, Rule>> = {
   'release-file': {
     level: 'error',
-    sees: 'whole',
     checks: "the release file has the image's name and the size of one block",
     reason: 'without the release file of its name an image fails to merge, and all other images with it',
     fix: 'build it with flatcar-ext, which writes the file',
@@ -30,7 +29,6 @@ export const releaseFile: Readonly<Record<string, Rule>> = {
   },
   'release-strict': {
     level: 'error',
-    sees: 'whole',
     checks: 'the release file has the attribute user.extension-release.strict=false',
     reason: 'without user.extension-release.strict=false a renamed file fails with "No medium found"',
     fix: 'build it with flatcar-ext, which sets the attribute',
@@ -43,7 +41,6 @@ export const releaseFile: Readonly<Record<string, Rule>> = {
   },
   'sysext-level': {
     level: 'error',
-    sees: 'whole',
     checks: 'the release file has no SYSEXT_LEVEL or CONFEXT_LEVEL',
     reason: 'SYSEXT_LEVEL overrides VERSION_ID, and every Flatcar has SYSEXT_LEVEL=1.0: the image would merge on all releases',
     fix: 'drop SYSEXT_LEVEL',
@@ -57,7 +54,6 @@ export const releaseFile: Readonly<Record<string, Rule>> = {
   },
   'bound-id': {
     level: 'error',
-    sees: 'whole',
     checks: 'ID and VERSION_ID of the release file are those of the target',
     reason: 'with ID=_any systemd does not look at VERSION_ID: a bound image would merge everywhere',
     fix: 'bind the payload again',
@@ -75,7 +71,6 @@ export const releaseFile: Readonly<Record<string, Rule>> = {
   },
   'release-arch': {
     level: 'error',
-    sees: 'whole',
     checks: "ARCHITECTURE of the release file is the image's",
     reason: 'ARCHITECTURE= is what keeps an image off a machine that cannot run it',
     fix: 'build it with flatcar-ext for the right architecture',
@@ -87,7 +82,6 @@ export const releaseFile: Readonly<Record<string, Rule>> = {
   },
   'release-version': {
     level: 'error',
-    sees: 'whole',
     checks: "the release file has the extension's id and version",
     reason: 'tools tell versions apart by these fields',
     fix: 'build it with flatcar-ext, which writes them',

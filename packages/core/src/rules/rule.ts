@@ -29,6 +29,8 @@ export interface LintContext {
   readonly replaces: readonly string[];
   /** Absolute paths that the extensions bring which must be merged beside it. */
   readonly beside: ReadonlySet<string>;
+  /** Paths of the image whose bytes are not at hand: a build brings them. */
+  readonly unread: ReadonlySet<string>;
 }
 
 /** Something that a rule found. */

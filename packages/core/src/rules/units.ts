@@ -178,7 +178,7 @@ export const units: Readonly<Record<string, Rule>> = {
         const entry = byPath.get(at);
         if (problem(program) === 'mode')
           return [{ what: `${key}= of ${basename(path)} runs '${program}', which has mode ${(entry?.mode ?? 0).toString(8)}`, path: at, subject: program }]; // prettier-ignore
-        const isProgram = entry?.type !== 'file' || context.elves.has(at) || context.shebangs.has(at);
+        const isProgram = entry?.type !== 'file' || context.unread.has(at) || context.elves.has(at) || context.shebangs.has(at);
         return isProgram ? [] : [{ what: `${key}= of ${basename(path)} runs '${program}', which is neither a program nor begins with #!`, path: at, subject: program }]; // prettier-ignore
       });
       const found = new Set(run.map(({ path }) => path));
