@@ -20,9 +20,20 @@ export function once<T>(context: UpstreamContext, key: string, fn: () => Promise
   return answer;
 }
 
+/** Packages come by the dozen: each is a line that the next one takes the place of, with a count, and no step of its own. */
+export function countedPackages(report: Report): Report {
+  let count = 0;
+  return (event) => {
+    const name = event.type === 'step' ? /^fetching \S*\/([^/]+)\.deb$/.exec(event.text)?.[1] : undefined;
+    if (name === undefined) return report(event);
+    count += 1;
+    report({ type: 'log', what: 'packages', line: `package ${count}: ${decodeURIComponent(name)}` });
+  };
+}
+
 /** The Debian archive, opened once per run: its lists are long. */
 export function archiveOf(context: UpstreamContext): Promise<Archive> {
-  return once(context, 'archive', () => Promise.resolve(openArchive(context.store, context.report)));
+  return once(context, 'archive', () => Promise.resolve(openArchive(context.store, countedPackages(context.report))));
 }
 
 /** The newest packages of a suite with its updates and security updates: what is pinned. Read once per run. */

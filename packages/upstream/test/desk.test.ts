@@ -1,10 +1,11 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { loadExtension, readPins, type Arch } from '@flatcar/core';
+import { loadExtension, readPins, type Arch, type Event } from '@flatcar/core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { applyBump, bumpTo, findBumps } from '../src/bump.ts';
 import { addChangelogEntry } from '../src/changelog.ts';
+import { countedPackages } from '../src/context.ts';
 import { recognizeLicense } from '../src/inspect.ts';
 import { planNew, type Ask, type NewRequest } from '../src/plan.ts';
 import { findUnused, pruneLock } from '../src/prune.ts';
@@ -288,4 +289,22 @@ test('a changelog grows at its top', () => {
   expect(addChangelogEntry('tool', first, { version: '1.0.0', revision: 1, date: '2026-02-01', lines: ['a', 'b'] })).toBe(
     '# Changes of tool\n\n## 1.0.0-1 (2026-02-01)\n\n- a\n- b\n\n## 1.0.0 (2026-01-01)\n\n- first version\n',
   );
+});
+
+test('packages that are fetched are counted in one line; everything else is told as it is', () => {
+  const told: Event[] = [];
+  const report = countedPackages((event) => void told.push(event));
+  for (const text of [
+    'resolving',
+    'fetching http://deb.example.org/pool/a_1%3a2_amd64.deb',
+    'fetching http://deb.example.org/pool/b_1_all.deb',
+    'fetching http://deb.example.org/x.gz',
+  ])
+    report({ type: 'step', text });
+  expect(told).toEqual([
+    { type: 'step', text: 'resolving' },
+    { type: 'log', what: 'packages', line: 'package 1: a_1:2_amd64' },
+    { type: 'log', what: 'packages', line: 'package 2: b_1_all' },
+    { type: 'step', text: 'fetching http://deb.example.org/x.gz' },
+  ]);
 });
