@@ -72,7 +72,7 @@ testExtension(import.meta.dirname, {
       expect(await machine.run('journalctl --unit nebula.service --no-pager')).toContain('not reloaded: nebula -test');
       expect((await machine.ask('systemctl restart nebula.service')).code, 'a start with a wrong configuration').not.toBe(0);
       expect(await machine.run('journalctl --no-pager'), 'the journal').not.toContain('NEBULA X25519 PRIVATE KEY');
-      await machine.run('ip netns delete far');
+      await machine.run('kill $(ip netns pids far); ip netns delete far');
     },
   },
 });
