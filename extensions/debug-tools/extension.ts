@@ -1,39 +1,46 @@
 import { debian, defineExtension, packaged } from '@flatcar/core';
 
 const programs = [
-  'strace ltrace gdbserver perf trace-cmd bpftool readelf objdump strings file', // programs at work
+  'strace ltrace gdbserver trace-cmd bpftool readelf objdump strings file', // programs at work
   'lsof htop iotop-c pstree killall fuser numactl iostat mpstat pidstat sar.sysstat sadf', // processes and load
-  'tcpdump iperf3 mtr mtr-packet nmap nping ncat ethtool dig host traceroute.db socat iftop nethogs', // the network
+  'iperf3 mtr mtr-packet nmap nping ncat ethtool dig host traceroute.db socat iftop nethogs', // the network
   'lspci lsusb ioping', // devices
   'vim.basic xxd nano tmux jq tree pv', // the hands
 ].flatMap((line) => line.split(' '));
 
 const origin = debian(
   [
-    'strace ltrace gdb gdbserver linux-perf trace-cmd bpftool binutils file',
+    'strace ltrace gdb gdbserver linux-perf perl-base trace-cmd bpftool binutils file',
     'lsof htop iotop-c psmisc numactl sysstat',
-    'tcpdump iperf3 mtr-tiny nmap ncat ethtool bind9-dnsutils bind9-host traceroute socat iftop nethogs',
-    'pciutils usbutils ioping',
+    'tcpdump libc-bin iperf3 mtr-tiny nmap ncat ethtool bind9-dnsutils bind9-host traceroute socat iftop nethogs',
+    'pciutils pci.ids usbutils ioping',
     'vim vim-runtime xxd nano tmux jq tree pv',
   ].flatMap((line) => line.split(' ')),
   {
     programs,
     rename: { 'iotop-c': 'iotop', 'sar.sysstat': 'sar', 'traceroute.db': 'traceroute', 'vim.basic': 'vim' },
-    // gdb prints strings of the program by iconv.
-    dlopen: ['usr/lib/{triplet}/gconv/UTF-*.so'],
     data: [
-      'usr/lib/{triplet}/gconv/gconv-modules',
       'usr/libexec/sysstat/sadc',
-      'usr/lib/file/magic.mgc',
-      'usr/share/misc/magic.mgc',
       'usr/share/nmap/**',
+      'usr/share/ltrace/**', // prototypes
+      'usr/share/misc/pci.ids',
       'usr/share/perf-core/strace/groups/*',
+      ...['dlfilters', 'scripts'].map((name) => `usr/lib/perf-core/${name}/**`),
+      // They have windows, or write into databases.
+      ...['exported-sql-viewer', 'export-to-*', 'sched-migration', 'Perf-Trace-Util/lib/Perf/Trace/SchedGui'].map(
+        (name) => `!usr/lib/perf-core/scripts/python/${name}.py`,
+      ),
+      ...['export-to-*', 'sched-migration-*'].map((name) => `!usr/lib/perf-core/scripts/python/bin/${name}`),
+      'usr/lib/{triplet}/perl-base/**', // for scripts of perf
       'usr/share/vim/vim91/**',
       ...['doc', 'lang', 'spell', 'tutor', 'print', 'tools'].map((name) => `!usr/share/vim/vim91/${name}/**`),
     ],
-    // gdb looks for its own files and Python's from where it stands; files/ links to it.
+    // gdb looks for its own files and Python's from where it is located; files/ links to it. Scripts in files/ start perf and tcpdump.
     beside: [
       'usr/bin/gdb',
+      'usr/bin/perf',
+      'usr/bin/tcpdump',
+      'usr/bin/getent',
       'usr/share/gdb/**',
       'usr/lib/python3.13/**',
       ...['ensurepip', 'idlelib', 'lib2to3', 'pydoc_data', 'test', 'tkinter', 'turtledemo', 'unittest'].map(

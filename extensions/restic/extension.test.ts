@@ -1,4 +1,8 @@
-import { expect, testExtension } from '@flatcar/testing';
+import { readFile } from 'node:fs/promises';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { expect, testExtension, testRealUse } from '@flatcar/testing';
 
 testExtension(import.meta.dirname, {
   commands: [{ run: ['restic', 'version'], says: 'version' }],
@@ -10,5 +14,89 @@ testExtension(import.meta.dirname, {
       );
       expect(await machine.run('cat /var/restored/etc/systemd/network/10-all.network')).toContain('DHCP=yes');
     },
+  },
+});
+
+/** A server of restic's REST protocol (restic.readthedocs.io, REST Backend, version 1), with its files in memory. */
+function restServer(): (request: IncomingMessage, response: ServerResponse) => void {
+  const files = new Map<string, Buffer>();
+  return (request, response) => {
+    const { pathname } = new URL(request.url ?? '/', 'https://localhost');
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => {
+      const file = files.get(pathname);
+      if (request.method === 'POST') files.set(pathname, Buffer.concat(chunks));
+      else if (request.method === 'DELETE') files.delete(pathname);
+      else if (file !== undefined) {
+        const [, from = '0', to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? [];
+        if (request.headers.range !== undefined) response.statusCode = 206;
+        const part = file.subarray(Number(from), to === undefined || to === '' ? undefined : Number(to) + 1);
+        response.setHeader('content-length', part.length);
+        return response.end(request.method === 'HEAD' ? undefined : part);
+      } else if (pathname.length > 1 && pathname.endsWith('/')) {
+        const names = [...files.keys()].filter((name) => name.startsWith(pathname)).map((name) => name.slice(pathname.length));
+        return response.end(JSON.stringify(names));
+      } else response.statusCode = 404;
+      response.end();
+    });
+  };
+}
+
+async function serve(certificate: { cert: Buffer; key: Buffer }): Promise<Server> {
+  const server = createServer(certificate, restServer());
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  return server;
+}
+
+const repository = `export RESTIC_PASSWORD=test RESTIC_REPOSITORY=$PWD/repository; mkdir data; echo one >data/a; ln -s a data/b
+restic -q init; restic -q backup data`;
+
+testRealUse(import.meta.dirname, {
+  uses: [
+    {
+      does: 'backs up a folder, lists it, and restores it',
+      run: `${repository}; restic ls -q latest | grep '/data/a$' | grep -c .; restic -q restore latest --target out; cat out$PWD/data/a; readlink out$PWD/data/b`,
+      gives: '1\none\na',
+    },
+    { does: 'checks the data of a repository', run: `${repository}; restic check --read-data 2>&1`, gives: /no errors were found$/ },
+    {
+      does: 'finds data that is damaged',
+      run: `${repository}; for file in repository/data/*/*; do chmod +w $file; printf x | dd of=$file bs=1 seek=9 conv=notrunc 2>/dev/null; done; restic check --read-data 2>&1 || echo damaged`,
+      gives: /damaged$/,
+    },
+    {
+      does: 'refuses a wrong password',
+      run: `${repository}; RESTIC_PASSWORD=other restic snapshots 2>&1 || true`,
+      gives: /wrong password or no key found/,
+    },
+    {
+      does: 'stores only what changed, compares snapshots, and forgets old ones',
+      run: `${repository}; echo two >data/c; restic -q backup data; set -- $(restic snapshots --json | grep -o '"short_id":"[^"]*"' | cut -d'"' -f4); restic diff $1 $2 | grep '/data/c$'; restic -q forget --keep-last 1 --prune; restic snapshots --json | grep -o short_id | grep -c .`,
+      gives: /^\+ +\S*\/data\/c\n1$/,
+    },
+    {
+      does: "backs up to a server over https, by a CA of the host's store, and refuses others",
+      run: `export RESTIC_PASSWORD=test; echo one >a
+restic -q -r rest:$TRUSTED init; restic -q -r rest:$TRUSTED backup a; restic -q -r rest:$TRUSTED dump latest $PWD/a
+timeout 20 restic -r rest:$STRANGER init --retry-lock 0s 2>&1 || true`,
+      gives: /^one\n[^]*certificate signed by unknown authority/,
+    },
+  ],
+  async withServers({ path, tls }, rows) {
+    const servers: Server[] = [];
+    try {
+      for (const { certificate, key } of [tls.trusted, tls.stranger])
+        servers.push(await serve({ cert: await readFile(path + certificate), key: await readFile(path + key) }));
+      const [TRUSTED = '', STRANGER = ''] = servers.map((one) => `https://127.0.0.1:${(one.address() as AddressInfo).port}/`);
+      await rows({ TRUSTED, STRANGER });
+    } finally {
+      for (const one of servers) {
+        one.closeAllConnections();
+        one.close();
+      }
+    }
   },
 });

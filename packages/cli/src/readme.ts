@@ -46,7 +46,7 @@ async function realUse(dir: string): Promise<string[]> {
   return [
     '## What is tested',
     '',
-    'Tests do this with the merged image: on a root that has only busybox and CA certificates, on Debian 13 with the os-release of Flatcar, and with the image of the other architecture on the bare root, by qemu-user.',
+    'Tests do this with the merged image: on a root that has only busybox, bash and CA certificates, on Debian 13 with the os-release of Flatcar, and with the image of the other architecture on the bare root, by qemu-user.',
     '',
     markdownTable(
       ['what', ...USE_ROOTS.map((root) => ROOTS[root])],

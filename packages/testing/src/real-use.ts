@@ -67,7 +67,7 @@ const archOf = (name: UseRootName): (typeof ARCHES)[number] =>
   (name === 'emulated' ? ARCHES.find((arch) => arch !== hostArch()) : undefined) ?? hostArch();
 
 /**
- * Tests that an extension's programs do what people use them for, and not only start. Each row runs on three roots: on a bare one (busybox and the
+ * Tests that an extension's programs do what people use them for, and not only start. Each row runs on three roots: on a bare one (busybox, bash and the
  * host's certificates), on Debian with the os-release of Flatcar, and on a bare one with the image of the other architecture, by qemu-user. The
  * README of the extension has the same rows (`flatcar-ext docs`).
  */

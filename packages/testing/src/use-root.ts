@@ -6,7 +6,7 @@ import { withHost, type Host } from './host.ts';
 import { withTls, type TlsHost } from './tls.ts';
 
 /**
- * Where real uses run. `bare`: busybox and the host's certificates, neither a C library nor locales nor terminfo. `debian`: Debian 13 with the
+ * Where real uses run. `bare`: busybox, bash and the host's certificates, neither a C library nor locales nor terminfo. `debian`: Debian 13 with the
  * os-release of Flatcar, the image merged by systemd-sysext. `emulated`: bare, with the image of the other architecture, by qemu-user.
  */
 export type UseRootName = 'bare' | 'debian' | 'emulated';
@@ -37,7 +37,7 @@ const LIMIT = 300_000;
 /** Where the bare root is on the Debian one, which has the tools that mount it. */
 const BARE = '/run/bare';
 
-/** A bare root below the Debian one: the image's usr (and wrappers of `$2`, for programs of another architecture) over busybox's. */
+/** A bare root below the Debian one: the image's usr (and wrappers of `$2`, for programs of another architecture) over busybox's and bash. */
 const MAKE_BARE = `
 set -e
 mkdir -p /run/bare.usr/bin
@@ -46,6 +46,9 @@ cp -a /etc/ssl ${BARE}/etc/
 mount --bind /run/tls ${BARE}/run/tls
 cp /usr/bin/busybox /run/bare.usr/bin/
 for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -s busybox "/run/bare.usr/bin/$applet"; done
+# The shell of busybox would prefer its own applets to programs of the image.
+cp /usr/bin/bash-static /run/bare.usr/bin/bash
+ln -sf bash /run/bare.usr/bin/sh
 for folder in bin sbin; do ln -s usr/bin "${BARE}/$folder"; done
 for folder in lib lib64; do ln -s "usr/$folder" "${BARE}/$folder"; done
 echo 'root:x:0:0:root:/root:/bin/sh' >${BARE}/etc/passwd
@@ -73,10 +76,10 @@ async function writeWrappers(image: string, wrappers: string, emulator: string):
     const path = join(entry.parentPath, entry.name).slice(image.length);
     const elf = await readElf(join(image, path));
     if (elf === undefined || (elf.type === 'shared' && elf.interpreter === undefined)) continue;
-    if (/^(?:ld-linux|libc\.so)/.test(entry.name)) continue; // libraries that can be started
+    if (/\.so(?:\.|$)/.test(entry.name)) continue; // libraries that can be started
     const wrapper = join(wrappers, path);
     await mkdir(dirname(wrapper), { recursive: true });
-    await writeFile(wrapper, `#!/usr/bin/busybox sh\nexec ${emulator} -0 "$0" "/image/usr${path}" "$@"\n`);
+    await writeFile(wrapper, `#!/bin/sh\nexec ${emulator} -0 "$0" "/image/usr${path}" "$@"\n`);
     await chmod(wrapper, 0o755);
   }
 }
@@ -102,14 +105,16 @@ async function makeBare(host: Host, { image, name }: UseRootOptions): Promise<st
 /** Merges an image over a root of that name for as long as `use` takes. */
 export async function withUseRoot(options: UseRootOptions, use: (root: UseRoot) => Promise<void>): Promise<void> {
   const { name, image, packages = [] } = options;
-  await withHost({ release: channelHead('stable').number, root: { packages: ['systemd', 'busybox-static', ...packages] } }, (host) =>
-    withTls(host, async (tls) => {
-      if (name !== 'debian') return use(rootOf(host, tls, { name, path: await makeBare(host, options), root: BARE, PATH: '/usr/bin' }));
-      await host.install(image.file, linkName(image.extension, 'portable'));
-      const said = await host.merge();
-      if (!said.includes(`Using extensions '${image.extension}`)) throw new Error(`the image was not merged: ${said}`);
-      await use(rootOf(host, tls, { name, path: host.path, root: '', PATH: '/usr/bin:/usr/sbin' }));
-    }),
+  await withHost(
+    { release: channelHead('stable').number, root: { packages: ['systemd', 'busybox-static', 'bash-static', ...packages] } },
+    (host) =>
+      withTls(host, async (tls) => {
+        if (name !== 'debian') return use(rootOf(host, tls, { name, path: await makeBare(host, options), root: BARE, PATH: '/usr/bin' }));
+        await host.install(image.file, linkName(image.extension, 'portable'));
+        const said = await host.merge();
+        if (!said.includes(`Using extensions '${image.extension}`)) throw new Error(`the image was not merged: ${said}`);
+        await use(rootOf(host, tls, { name, path: host.path, root: '', PATH: '/usr/bin:/usr/sbin' }));
+      }),
   );
 }
 
@@ -122,7 +127,7 @@ function rootOf(
   const command = (script: string, env: Readonly<Record<string, string>>): [string, string[]] => {
     const set = Object.entries({ PATH, HOME: '/root', TERM: 'xterm', ...env }).map(([key, value]) => `${key}=${value}`);
     const enter = ['unshare', '--mount', '--pid', '--fork', '--kill-child', 'sh', '-c', ENTER, 'sh', root, root === '' ? '/' : root];
-    const shell = ['env', '-i', ...set, 'sh', '-ec', 'cd "$(mktemp -d)"; eval "$1"', 'sh', script];
+    const shell = ['env', '-i', ...set, '/bin/sh', '-ec', 'cd "$(mktemp -d)"; eval "$1"', 'sh', script];
     const [program = '', ...args] = host.commandLine([...enter, ...shell]);
     return [program, args];
   };
