@@ -159,7 +159,7 @@ mergeTest('clones over https and over ssh, on its own libraries, from servers on
 const identity =
   'git config --global user.name a; git config --global user.email a@example.org; git config --global init.defaultBranch main';
 const commit = `${identity}; git init -q r; cd r; echo one >a; git add a; git commit -qm first`;
-const listens = 'until busybox nc -z 127.0.0.1 $FREE; do sleep 0.2; done';
+const listens = 'until echo | busybox nc -w 1 127.0.0.1 $FREE >/dev/null 2>&1; do sleep 0.2; done';
 
 /** A row of git starts dozens of programs; emulated, that takes minutes. The programs themselves are emulated by the tests above. */
 const slow = { emulated: 'starts too many programs for qemu-user' };
