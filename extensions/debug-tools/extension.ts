@@ -19,6 +19,7 @@ const origin = debian(
   {
     programs,
     rename: { 'iotop-c': 'iotop', 'sar.sysstat': 'sar', 'traceroute.db': 'traceroute', 'vim.basic': 'vim' },
+    dlopen: ['libthread_db.so.1'], // gdbserver sees threads by it
     data: [
       'usr/libexec/sysstat/sadc',
       'usr/share/nmap/**',
@@ -58,6 +59,8 @@ export default defineExtension({
   // Flatcar has some of these, often older or with less compiled in.
   replaces: ['ethtool', 'jq', 'lspci', 'lsof', 'socat', 'strace', 'tcpdump', 'vim'].map((name) => `usr/bin/${name}`),
   waive: {
+    'compiled-in-path:usr/lib/*/bfd-plugins': 'plugins of ar and ld, which are not here',
+    'compiled-in-path:usr/lib/*/perl/*': 'scripts of perf run on the modules of perl-base',
     'script-interpreter:usr/lib/debug-tools/lib/python3.*/**': "modules that gdb's Python imports; nobody runs them by themselves",
   },
 });

@@ -25,6 +25,7 @@ export default defineExtension({
   components: ({ version }) => [packaged('git', version, origin)],
   replaces: programs.map((name) => `usr/bin/${name}`),
   waive: {
+    'compiled-in-path:usr/lib/openssh/ssh-keysign': 'for logins by the key of the host, for which it must be setuid',
     'script-interpreter:usr/share/git-core/templates/hooks/*.sample': 'samples, which git runs only where somebody renames them',
   },
 });

@@ -99,7 +99,7 @@ export const programs: Readonly<Record<string, Rule>> = {
         .map(([path, paths]): Hit => ({ what: `this loader reads the host's ${paths.join(', ')}`, path })),
   },
   'compiled-in-path': {
-    level: 'warning',
+    level: 'error',
     checks: 'what relocated programs name by compiled-in paths and load by name, and their packages have, is in the image',
     reason: 'a program that does not find its plugins, data or helpers does half of its work, often without an error',
     fix: "add that line to the definition, or waive 'compiled-in-path:PATH' with the reason why it is not needed",
