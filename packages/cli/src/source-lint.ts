@@ -151,8 +151,12 @@ async function packageJson({ dir, extension }: LoadedExtension): Promise<SourceF
     key in fixed ? JSON.stringify(json[key]) === JSON.stringify(wanted[key]) : names(json[key]).join(' ') === names(wanted[key]).join(' ');
   const wrong = Object.keys(wanted).filter((key) => !isRight(key));
   const lock = parseJson(jsonObject, await readFile(packageLock, 'utf8'), { what: 'package-lock.json', where: packageLock });
-  const entry = (lock['packages'] as Record<string, Record<string, unknown>> | undefined)?.[relative(REPOSITORY, dir)];
-  const isLocked = ['dependencies', 'devDependencies'].every((key) => names(entry?.[key]).join(' ') === names(wanted[key]).join(' '));
+  const path = relative(REPOSITORY, dir);
+  const entry = (lock['packages'] as Record<string, Record<string, unknown>> | undefined)?.[path];
+  // The lock has no entries for folders of another place.
+  const isLocked =
+    path.startsWith('..') ||
+    ['dependencies', 'devDependencies'].every((key) => names(entry?.[key]).join(' ') === names(wanted[key]).join(' '));
   return [
     ...wrong.map((key) =>
       found('package', `"${key}" must be ${JSON.stringify(wanted[key])}`, `${file}:${lineOfKeys(text, [key])}`, () =>

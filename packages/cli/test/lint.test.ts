@@ -71,7 +71,8 @@ beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'lint-sources-'));
   checkout = join(dir, 'repository');
   await mkdir(checkout);
-  const copy = `git ls-files -co --exclude-standard -z | grep -zvE '^extensions/' | tar --null --ignore-failed-read -T - -cf - | tar -xf - -C "$1"; cp -al node_modules "$1"; cp -al scripts/toolchain/node_modules "$1/scripts/toolchain"; mkdir "$1/extensions"; for name in ${KEPT.join(' ')}; do cp -a "extensions/$name" "$1/extensions"; rm -rf "$1/extensions/$name/dist"; done`;
+  // Files that npm writes where they are must not be links to those of the repository.
+  const copy = `git ls-files -co --exclude-standard -z | grep -zvE '^extensions/' | tar --null --ignore-failed-read -T - -cf - | tar -xf - -C "$1"; cp -al node_modules "$1"; find "$1/node_modules" -maxdepth 1 -name '.*' -type f -delete; cp -al scripts/toolchain/node_modules "$1/scripts/toolchain"; mkdir "$1/extensions"; for name in ${KEPT.join(' ')}; do cp -a "extensions/$name" "$1/extensions"; rm -rf "$1/extensions/$name/dist"; done`;
   await exec('sh', ['-euc', copy, 'sh', checkout], { cwd: repository });
   // The copy's own list of extensions.
   await flatcarExt('docs');
@@ -82,8 +83,6 @@ beforeAll(async () => {
     delete json.packages[key];
     delete json.packages[`node_modules/${key.slice('extensions/'.length)}`];
   }
-  // What npm installed is the same; the file is a link to that of the repository.
-  await rm(join(checkout, 'node_modules/.installed'), { force: true });
   await rm(lock);
   await writeFile(lock, `${JSON.stringify(json, undefined, 2)}\n`);
 });

@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify, stripVTControlCharacters } from 'node:util';
-import { ARCHES, openStore, openToolchains, openTools, readToolPins, type Arch } from '@flatcar/core';
+import { ARCHES, cacheRoot, openStore, openToolchains, openTools, readToolPins, type Arch } from '@flatcar/core';
+import { shareStore } from '@flatcar/testing';
 import { scaffold, type Plan, type Probe } from '@flatcar/upstream';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { probe, versionSaid } from '../src/new/probe.ts';
@@ -98,6 +99,7 @@ const API = 'api.github.com/repos/example/tool';
 beforeAll(async () => {
   copy = await mkdtemp(join(tmpdir(), 'new-'));
   cache = await mkdtemp(join(tmpdir(), 'new-cache-'));
+  shareStore(cacheRoot(), cache); // tools, as there may be no network
   const files = 'git ls-files -z --cached --others --exclude-standard | tar --create --null --ignore-failed-read --files-from=-';
   await run('sh', ['-c', `${files} 2>/dev/null | tar --extract --directory ${copy}`], { cwd: root });
   // Its own folder with links to what is installed: nothing that is written here comes to the repository.

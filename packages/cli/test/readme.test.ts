@@ -123,7 +123,7 @@ test('lint of a folder names file and line, and mends what it can', async () => 
   const findings = await lintSource(await load());
   expect(findings.map(({ rule }) => rule).toSorted()).toEqual([
     'file-mode',
-    ...Array.from({ length: 6 }, () => 'package'),
+    ...Array.from({ length: 8 }, () => 'package'),
     'packaging',
     'readme',
     'unused-pin',

@@ -29,6 +29,7 @@ export { gnupg } from './machine/gnupg.ts';
 export { sharedMachine } from './machine/shared.ts';
 export { startUpdateEngine, type UpdateEngine } from './update-engine.ts';
 export { standInOnly } from './machine/os.ts';
+export { shareStore } from './unit-store.ts';
 export { startGitHub, type FakeGitHub } from './github/server.ts';
 export { permissionsOf, type FakeIssue, type FakePull, type FakeState, type Permissions } from './github/state.ts';
 export { withBucket, type TestBucket } from './s3.ts';

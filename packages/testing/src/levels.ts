@@ -1,3 +1,4 @@
+import { pathToFileURL } from 'node:url';
 import * as vitest from 'vitest';
 
 const isRoot = process.getuid?.() === 0;
@@ -8,16 +9,31 @@ export const inCI = (): boolean => (process.env['CI'] ?? '') !== '';
 /** Definitions of extensions' tests, while they are read instead of run. */
 let collected: object[] | undefined;
 
-/** Reads what an extension's test file defines instead of running it: its machine tests share a machine with those of others. */
-export async function collect<T extends object>(load: () => Promise<unknown>): Promise<T[]> {
+/** What test files define, by their paths: a file that was imported once defines nothing when it is imported again. */
+const definitions = new Map<string, Promise<readonly object[]>>();
+let last: Promise<unknown> = Promise.resolve();
+
+async function collect(file: string): Promise<readonly object[]> {
   const found: object[] = [];
   collected = found;
   try {
-    await load();
+    await import(pathToFileURL(file).href);
   } finally {
     collected = undefined;
   }
-  return found as T[];
+  return found;
+}
+
+/** Reads what an extension's test file defines instead of running it: its machine tests share a machine with those of others. */
+export async function definitionsIn<T extends object>(file: string): Promise<readonly T[]> {
+  let reading = definitions.get(file);
+  if (reading === undefined) {
+    // What is collected is common to the process: one file after the other.
+    reading = last.then(() => collect(file));
+    last = reading.catch(() => undefined);
+    definitions.set(file, reading);
+  }
+  return (await reading) as readonly T[];
 }
 
 /** Takes a definition while definitions are collected, and says so. */

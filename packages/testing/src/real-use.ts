@@ -1,10 +1,9 @@
 import { glob, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { ARCHES, hostArch } from '@flatcar/core';
 import { expect } from 'vitest';
 import { buildImages, type ExtensionTest } from './extension.ts';
-import { afterAll, collect, describe, isCollected, mergeTest } from './levels.ts';
+import { afterAll, definitionsIn, describe, isCollected, mergeTest } from './levels.ts';
 import { checkSpec } from './spec-schema.ts';
 import { withUseRoot, type UseRoot, type UseRootName } from './use-root.ts';
 
@@ -114,25 +113,12 @@ export function testRealUse(dir: string, about: RealUses): void {
   }
 }
 
-const declared = new Map<string, Promise<readonly RealUse[]>>();
-let last: Promise<unknown> = Promise.resolve();
-
 /** The real uses that the tests of an extension declare; no test runs. */
-export function declaredUses(dir: string): Promise<readonly RealUse[]> {
-  const known = declared.get(dir);
-  if (known !== undefined) return known;
-  const reading = (async () => {
-    const found: Declared[] = [];
-    for (const file of (await Array.fromAsync(glob('*.test.ts', { cwd: dir }))).toSorted()) {
-      const path = join(dir, file);
-      if (!(await readFile(path, 'utf8')).includes('testRealUse(')) continue;
-      // What is collected is common to the process: one file after the other.
-      const collecting = last.then(() => collect<Declared>(() => import(pathToFileURL(path).href)));
-      last = collecting.catch(() => undefined);
-      found.push(...(await collecting));
-    }
-    return found.flatMap(({ uses = [] }) => uses);
-  })();
-  declared.set(dir, reading);
-  return reading;
+export async function declaredUses(dir: string): Promise<readonly RealUse[]> {
+  const found: Declared[] = [];
+  for (const file of (await Array.fromAsync(glob('*.test.ts', { cwd: dir }))).toSorted()) {
+    const path = join(dir, file);
+    if ((await readFile(path, 'utf8')).includes('testRealUse(')) found.push(...(await definitionsIn<Declared>(path)));
+  }
+  return found.flatMap(({ uses = [] }) => uses);
 }

@@ -41,7 +41,7 @@ function linkTree(from: string, to: string): void {
 }
 
 /** Gives a store the entries of another that it does not have: each appears whole, a result's list after the result. */
-function share(from: string, to: string): void {
+export function shareStore(from: string, to: string): void {
   for (const kind of SHARED) {
     const names = existsSync(join(from, kind)) ? readdirSync(join(from, kind)).toSorted() : [];
     const entries = kind === 'blobs' ? names.flatMap((name) => readdirSync(join(from, kind, name)).map((blob) => join(name, blob))) : names;
@@ -68,11 +68,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const user = openStore();
   // Its temporary folder: on the same disk, and removed with the next use if this process is killed.
   const used = user.withTemp(async (root) => {
-    share(user.root, root);
+    shareStore(user.root, root);
     project.config.env['FLATCAR_EXT_CACHE'] = root;
     ready.resolve();
     await over.promise;
-    share(root, user.root);
+    shareStore(root, user.root);
   });
   used.catch(ready.reject);
   await ready.promise;

@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { componentsOf, findExtensions, loadExtension } from '@flatcar/core';
 import { expect, test } from 'vitest';
-import { collect } from '../src/levels.ts';
+import { definitionsIn } from '../src/levels.ts';
 import type { TlsChecks } from '../src/tls.ts';
 
 const REPOSITORY = resolve(import.meta.dirname, '../../..');
@@ -25,7 +25,7 @@ async function locksWithTls(): Promise<Map<string, Set<string>>> {
 async function hasChecks(dir: string): Promise<boolean> {
   const files = (await readdir(dir)).filter((name) => name.endsWith('.test.ts'));
   const found: { about?: { tls?: TlsChecks } }[] = [];
-  for (const file of files) found.push(...(await collect<{ about?: { tls?: TlsChecks } }>(() => import(join(dir, file)))));
+  for (const file of files) found.push(...(await definitionsIn<{ about?: { tls?: TlsChecks } }>(join(dir, file))));
   return found.some(({ about }) => about?.tls !== undefined);
 }
 

@@ -1,4 +1,4 @@
-import { chmod, glob, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, glob, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -98,7 +98,8 @@ async function makePackage(dir: string, files: Readonly<Record<string, string | 
     await writeFile(at, text);
     await chmod(at, 0o755);
   }
-  await chmod(join(dir, 'DEBIAN'), 0o755);
+  for (const entry of await readdir(dir, { recursive: true, withFileTypes: true }))
+    if (entry.isDirectory()) await chmod(join(entry.parentPath, entry.name), 0o755);
   await exec('dpkg-deb', ['--root-owner-group', '--build', dir, `${dir}.deb`]);
   return readFile(`${dir}.deb`);
 }

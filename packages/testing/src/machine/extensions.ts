@@ -13,7 +13,7 @@ import {
 } from '@flatcar/core';
 import { expect } from 'vitest';
 import { buildImages, requiredBy, expectedAnswer, pinnedVersions, wasBuilt, type ExtensionTest } from '../extension.ts';
-import { collect, describe, inCI } from '../levels.ts';
+import { definitionsIn, describe, inCI } from '../levels.ts';
 import { quote, type Machine } from './machine.ts';
 import { sharedMachine } from './shared.ts';
 
@@ -103,7 +103,7 @@ const REPOSITORY = resolve(import.meta.dirname, '../../../..');
 async function readTested(dir: string): Promise<Tested> {
   const files = (await readdir(dir)).filter((name) => name.endsWith('.test.ts'));
   const found: { about?: ExtensionTest }[] = [];
-  for (const file of files) found.push(...(await collect<{ about?: ExtensionTest }>(() => import(join(dir, file)))));
+  for (const file of files) found.push(...(await definitionsIn<{ about?: ExtensionTest }>(join(dir, file))));
   const { extension } = await loadExtension(dir);
   // What no test says more of is still booted and must be merged.
   const [about = { kind: extension.kind, commands: [] }] = found.flatMap((one) => one.about ?? []);
