@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { refreshPackaging } from '../../src/packaging.ts';
 import type { Clone } from './checkout.ts';
 
 /** An extension of one program, whose upstream is a folder that the test serves in place of `https://<name>.example.org/`. */
@@ -79,6 +80,7 @@ export async function addFixture(clone: Clone, name: string, upstream: string): 
       ]);
       const pins = { [version]: { revision: 0, licenses: { [name]: 'MIT' }, bytes: Object.fromEntries(bytes) } };
       await writeFile(join(dir, 'pins.json'), `${JSON.stringify(pins, undefined, 2)}\n`);
+      await refreshPackaging(dir, version);
     },
     take: async (gone) => (gone ? rm(host, { recursive: true, force: true }) : write()),
   };
