@@ -60,7 +60,8 @@ export interface BuildFlags {
 
 /** The words of a comma-separated list, each once. Throws a UsageError where there is none: an empty list is not the default. */
 export function wordsOf(text: string, flag: string): string[] {
-  const words = [...new Set(text.split(',').map((word) => word.trim()).filter((word) => word !== ''))]; // prettier-ignore
+  const trimmed = text.split(',').map((word) => word.trim());
+  const words = [...new Set(trimmed)].filter((word) => word !== '');
   if (words.length === 0) throw new UsageError('the list is empty', { where: flag, next: `name at least one, or leave ${flag} out` });
   return words;
 }

@@ -1,8 +1,17 @@
 import { mkdir, readFile, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import {
-  allComponents, buildExtension, openStore, openTools, sidecarPaths, UserError, type LoadedExtension, type Manifest, type Report, type Store,
-} from '@flatcar/core'; // prettier-ignore
+  allComponents,
+  buildExtension,
+  openStore,
+  openTools,
+  sidecarPaths,
+  UserError,
+  type LoadedExtension,
+  type Manifest,
+  type Report,
+  type Store,
+} from '@flatcar/core';
 import * as v from 'valibot';
 import type { KnownImage } from './image.ts';
 

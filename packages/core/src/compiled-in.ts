@@ -192,9 +192,20 @@ export async function relocationOmissions(input: RelocationInput): Promise<Omiss
   const there = { from: new Set(chosen.flatMap(({ from }) => from ?? [])), to: new Set(chosen.map(({ to }) => to)) };
   const isThere = (found: Found): boolean =>
     there.from.has(found.full) || there.to.has(placeOf(found.path)) || there.from.has(resolveLinks(index, found)?.full ?? found.full);
-  const names = [...origin.programs.map((one) => one.replace(/^(!?)/, '$1usr/bin/')), ...(origin.dlopen ?? []), ...(origin.data ?? []), ...(origin.beside ?? [])]; // prettier-ignore
-  const leftOut = fillIn(names.filter((one) => one.startsWith('!')).map((one) => one.slice(1)), arch); // prettier-ignore
-  const runtime = fillIn(RUNTIME_FILES.flatMap(({ files }) => files.map((one) => one.replace(/^!/, ''))), arch); // prettier-ignore
+  const names = [
+    ...origin.programs.map((one) => one.replace(/^(!?)/, '$1usr/bin/')),
+    ...(origin.dlopen ?? []),
+    ...(origin.data ?? []),
+    ...(origin.beside ?? []),
+  ];
+  const leftOut = fillIn(
+    names.filter((one) => one.startsWith('!')).map((one) => one.slice(1)),
+    arch,
+  );
+  const runtime = fillIn(
+    RUNTIME_FILES.flatMap(({ files }) => files.map((one) => one.replace(/^!/, ''))),
+    arch,
+  );
   const hostPrograms = new Set([...host.bin, ...host.sbin].map((one) => `usr/bin/${one}`));
   const isSettled = (found: Found): boolean =>
     SETTLED.some((pattern) => pattern.test(found.path)) ||

@@ -82,7 +82,8 @@ export function resolveClosure(packages: readonly IndexedPackage[], roots: reado
     if (found === undefined) throw new UserError(`there is no package ${name}, which was asked for`);
     return found;
   });
-  const isThere = (relation: Relation): boolean => (known.get(relation.name) ?? []).some((one) => (closure.has(one) || asked.includes(one)) && satisfies(one, relation)); // prettier-ignore
+  const isThere = (relation: Relation): boolean =>
+    (known.get(relation.name) ?? []).some((one) => (closure.has(one) || asked.includes(one)) && satisfies(one, relation));
   const add = (one: IndexedPackage): void => {
     if (closure.has(one)) return;
     closure.add(one);

@@ -207,8 +207,7 @@ export function describeStart(
 ): UserError {
   const { cwd, cause } = about;
   const name = about.name ?? program.split('/').at(-1) ?? program;
-  const fail = (what: string, next: string | undefined, where = program): UserError =>
-    new UserError(what, { where, cause, ...(next === undefined ? {} : { next }) });
+  const fail = (what: string, next: string | undefined, where = program): UserError => new UserError(what, { where, cause, next });
   if (code === 'ENOENT') {
     // The kernel gives the same number for the folder to run in, for the program, and for its loader or interpreter.
     if (cwd !== undefined && !existsSync(cwd))

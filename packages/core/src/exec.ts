@@ -122,6 +122,6 @@ export async function exec(command: string, args: readonly string[], options: Ex
   const next = killed ?? adviceFor(tail) ?? options.next;
   throw new UserError(`${name} failed (${how})${tail === '' ? '' : `\n${tail}`}`, {
     where: [name, ...args].join(' ').slice(0, 300),
-    ...(next === undefined ? {} : { next }),
+    next,
   });
 }

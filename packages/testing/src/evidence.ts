@@ -14,7 +14,20 @@ async function validators(store: Store): Promise<string> {
   const { dir } = await store.result('test-validators', key, async (fresh) => {
     await exec(
       'python3',
-      ['-m', 'pip', 'install', '--quiet', '--no-deps', '--require-hashes', '--only-binary', ':all:', '--target', fresh, '--requirement', requirements], // prettier-ignore
+      [
+        '-m',
+        'pip',
+        'install',
+        '--quiet',
+        '--no-deps',
+        '--require-hashes',
+        '--only-binary',
+        ':all:',
+        '--target',
+        fresh,
+        '--requirement',
+        requirements,
+      ],
       { env: { ...networkEnv(), PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_ROOT_USER_ACTION: 'ignore' }, install: 'install python3-pip' },
     );
   });

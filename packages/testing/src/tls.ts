@@ -62,8 +62,16 @@ const openssl = (...args: readonly string[]): Promise<string> => exec('openssl',
 /** Makes a CA, an intermediate CA and a certificate for loopback below a folder: `<name>-ca.pem`, `<name>.pem` (a chain) and `<name>.key`. */
 async function makeChain(dir: string, name: string): Promise<void> {
   const path = (end: string): string => join(dir, name + end);
-  const request = (subject: string, end: string): readonly string[] =>
-    ['req', '-newkey', 'rsa:2048', '-nodes', '-subj', `/CN=${name} ${subject}`, '-keyout', path(`${end}.key`)]; // prettier-ignore
+  const request = (subject: string, end: string): readonly string[] => [
+    'req',
+    '-newkey',
+    'rsa:2048',
+    '-nodes',
+    '-subj',
+    `/CN=${name} ${subject}`,
+    '-keyout',
+    path(`${end}.key`),
+  ];
   const days = ['-days', '30'];
   const isCa = ['-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=critical,keyCertSign,cRLSign'];
   await openssl(...request('root', '-ca'), '-x509', ...days, ...isCa, '-out', path('-ca.pem'));
@@ -185,7 +193,12 @@ interface TlsLibrary {
 async function ownTlsLibraries(host: Host): Promise<TlsLibrary[]> {
   const listed = await host.run(['find', '/usr/lib', '-name', 'lib*.so*', '-path', '/usr/lib/*/*']);
   const loaders = await host.run(['find', '/usr/lib', '-name', 'ld-linux-*', '-path', '/usr/lib/*/*']);
-  const own = new Set(loaders.split('\n').map(dirname).filter((folder) => !folder.endsWith('-linux-gnu'))); // prettier-ignore
+  const own = new Set(
+    loaders
+      .split('\n')
+      .map(dirname)
+      .filter((folder) => !folder.endsWith('-linux-gnu')),
+  );
   return listed
     .split('\n')
     .filter((path) => own.has(dirname(path)) && TLS_LIBRARIES.some(({ library }) => library.test(basename(path))))

@@ -21,7 +21,9 @@ async function coupledVersions(
   const { extension, version, coupled = {} } = request;
   const unknown = Object.keys(coupled).find((name) => !(name in extension.coupled));
   if (unknown !== undefined)
-    throw new UserError(`'${unknown}' is not coupled to ${extension.name}`, { next: `coupled are: ${Object.keys(extension.coupled).join(', ') || 'none'}` }); // prettier-ignore
+    throw new UserError(`'${unknown}' is not coupled to ${extension.name}`, {
+      next: `coupled are: ${Object.keys(extension.coupled).join(', ') || 'none'}`,
+    });
   const entries = Object.entries(extension.coupled).map(async ([name, source]): Promise<[string, string]> => {
     const known = coupled[name] ?? pinned?.with[name];
     if (known !== undefined) return [name, known];
@@ -82,12 +84,18 @@ async function pinAlone(request: PinRequest, context: UpstreamContext): Promise<
         ...(await settle(wanted, request, () => pinOne(wanted, temp, isRevision(request), wrappers, context), context)),
       })),
     );
-    const packages = settled(locks.map((lock) => pinPackages(lock, isRevision(request), context)), 'locks of packages could not be pinned'); // prettier-ignore
+    const packages = settled(
+      locks.map((lock) => pinPackages(lock, isRevision(request), context)),
+      'locks of packages could not be pinned',
+    );
     packages.catch(() => undefined); // awaited below, after what is told first
     const single = await settled(jobs, 'things could not be pinned');
     const ofPackages = await packages;
     const lines = [...single, ...locks.flatMap((lock, index) => (ofPackages[index]?.lines ?? []).map((line) => ({ lock, ...line })))];
-    const found = await settled(locks.map((lock) => licenses(lock, request, context)), 'licences are not known'); // prettier-ignore
+    const found = await settled(
+      locks.map((lock) => licenses(lock, request, context)),
+      'licences are not known',
+    );
     const written = await placeWrappers(wrappers);
     const entries = new Map(
       locks.map((lock, index) => {

@@ -79,7 +79,7 @@ export async function propose(github: GitHub, remote: Remote, proposal: Proposal
     return {
       action: 'stranger',
       text: `${branch} has commits of ${tip.stranger}; it is left alone`,
-      ...(open === undefined ? {} : { pull: open }),
+      pull: open,
     };
   const unwanted =
     open === undefined ? pulls.find((one) => typeof one.merged_at !== 'string' && versionsIn(one) === change.versions) : undefined;

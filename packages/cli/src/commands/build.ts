@@ -98,8 +98,8 @@ async function buildOne({ loaded, version }: Chosen, job: Job, flags: Flags, rep
         signal,
         payloadsOnly: flags.payloadsOnly === true,
         only: flags.only === undefined ? undefined : wordsOf(flags.only, '--only'),
-        ...(flags.mirror === undefined ? {} : { mirror: flags.mirror }),
-        ...(job.sign === undefined ? {} : { sign: job.sign }),
+        mirror: flags.mirror,
+        sign: job.sign,
         built: job.record,
       });
       images.push(...made.images);

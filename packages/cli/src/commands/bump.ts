@@ -138,7 +138,12 @@ function nextSteps(done: readonly Done[]): string[] {
 export function bumpText(done: readonly Done[], isAll: boolean): string {
   if (done.length === 0) return isAll ? 'everything is up to date' : 'of those that could be asked nothing is outdated';
   const shown = done.map((one) => {
-    if (!('pinned' in one)) return `${one.extension} ${one.from ?? '(new branch)'} → ${[one.from === one.version ? 'a revision' : one.version, ...Object.entries(one.coupled).map((pair) => pair.join(' ')), ...(one.packages ?? []).map(({ name, to }) => `${name} ${to}`)].join(', ')}`; // prettier-ignore
+    if (!('pinned' in one)) {
+      const coupled = Object.entries(one.coupled).map((pair) => pair.join(' '));
+      const packages = (one.packages ?? []).map(({ name, to }) => `${name} ${to}`);
+      const to = [one.from === one.version ? 'a revision' : one.version, ...coupled, ...packages];
+      return `${one.extension} ${one.from ?? '(new branch)'} → ${to.join(', ')}`;
+    }
     const { pinned, changes, dropped, written, removed, difference, noDifference } = one;
     const rows = pinned.lines.map(({ component, change, locator, proof }) => [component, change, locator, proof]);
     return [

@@ -116,7 +116,13 @@ async function sortOut(files: readonly string[]): Promise<{ current: string[]; s
     if (await isCurrent(image)) current.push(image);
     else {
       const name = relative(join(REPOSITORY, 'extensions'), image).split('/')[0] ?? '';
-      stale.push({ rule: 'stale-image', level: SOURCE_RULES['stale-image'].level, what: 'is of other sources than those that are here now, and was not looked at', image, fix: `flatcar-ext build ${name}` }); // prettier-ignore
+      stale.push({
+        rule: 'stale-image',
+        level: SOURCE_RULES['stale-image'].level,
+        what: 'was built from other sources than those in this checkout, and was not checked',
+        image,
+        fix: `flatcar-ext build ${name}`,
+      });
     }
   }
   return { current, stale };

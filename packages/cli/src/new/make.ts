@@ -89,7 +89,10 @@ async function writePackage(dir: string, plan: Plan, probes: readonly Probe[], f
   const formatter = join(REPOSITORY, 'node_modules/.bin/oxfmt');
   // Ignored folders are not formatted, so the text goes through a pipe.
   for (const name of ['extension.ts', 'extension.test.ts'])
-    await writeFile(join(dir, name), `${(await exec(formatter, ['--stdin-filepath', join(REPOSITORY, 'extensions', plan.name, name)], { cwd: REPOSITORY, input: await readFile(join(dir, name)), env: { PATH: process.env['PATH'] ?? '' } })).trimEnd()}\n`); // prettier-ignore
+    await writeFile(
+      join(dir, name),
+      `${(await exec(formatter, ['--stdin-filepath', join(REPOSITORY, 'extensions', plan.name, name)], { cwd: REPOSITORY, input: await readFile(join(dir, name)), env: { PATH: process.env['PATH'] ?? '' } })).trimEnd()}\n`,
+    );
 }
 
 /**
@@ -101,10 +104,13 @@ async function tryOut(aside: string, plan: Plan, flags: Flags, context: Upstream
     const { probes, others, broken, silent } = await probe(aside, plan, context, report);
     await writePackage(aside, plan, probes, flags);
     tellProbes(plan, probes, silent, report);
-    const wrong = others.map(({ program, said }) => new UserError(`${program} says that it is version ${said}, and ${plan.version} is pinned`, {
-      where: join(aside, 'pins.json'),
-      next: `pin the version that it is (--version ${said}), or say why it differs: --other-version 'REASON'`,
-    })); // prettier-ignore
+    const wrong = others.map(
+      ({ program, said }) =>
+        new UserError(`${program} says that it is version ${said}, and ${plan.version} is pinned`, {
+          where: join(aside, 'pins.json'),
+          next: `pin the version that it is (--version ${said}), or say why it differs: --other-version 'REASON'`,
+        }),
+    );
     const [first] = broken;
     if (first !== undefined)
       return new UserError(`${first.program} cannot load modules of its own: ${first.said}`, {

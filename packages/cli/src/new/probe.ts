@@ -61,6 +61,7 @@ type Run = (program: string, args: readonly string[]) => { readonly status: numb
 /** What a node has around an image: devices, an empty /proc, root, and what tmpfiles.d of the image copies to /etc. */
 async function furnish(root: string): Promise<void> {
   for (const dir of ['dev', 'proc', 'run', 'tmp', 'var/lib', 'etc']) await mkdir(join(root, dir), { recursive: true });
+  for (const name of DEVICES) await writeFile(join(root, 'dev', name), '');
   await writeFile(join(root, 'etc/passwd'), 'root:x:0:0:root:/:/bin/sh\n');
   await writeFile(join(root, 'etc/group'), 'root:x:0:\n');
   for await (const file of glob('usr/lib/tmpfiles.d/*.conf', { cwd: root })) {
@@ -70,9 +71,12 @@ async function furnish(root: string): Promise<void> {
   }
 }
 
+/** Devices that any program may expect and none can harm; a disk of this machine is not one of them. */
+const DEVICES = ['null', 'zero', 'full', 'random', 'urandom'];
+
 /** Runs programs of an unpacked image in a namespace of its own: no network, no other files. */
 function runnerOf(root: string): Run {
-  const script = 'mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc"; exec chroot "$0" "$@"';
+  const script = `for name in ${DEVICES.join(' ')}; do mount --bind "/dev/$name" "$0/dev/$name"; done; mount -t proc proc "$0/proc"; exec chroot "$0" "$@"`;
   return (program, args) => {
     const { status, stdout, stderr } = spawnSync(
       'unshare',
@@ -107,9 +111,9 @@ function tryProgram(program: string, version: string, run: Run): { probes: Probe
   for (const args of HELPING) {
     const { status, said } = run(program, args);
     const says = status === 0 ? helpLine(said, program) : undefined;
-    if (says !== undefined) return { probes: [{ run: [program, ...args], says }, ...more], ...(other === undefined ? {} : { other }) };
+    if (says !== undefined) return { probes: [{ run: [program, ...args], says }, ...more], other };
   }
-  return { probes: more, said: answers[0]?.said.trim().split('\n')[0] ?? '', ...(other === undefined ? {} : { other }) };
+  return { probes: more, said: answers[0]?.said.trim().split('\n')[0] ?? '', other };
 }
 
 /** Builds the image, and tries how its programs say their version, or print help. */

@@ -71,7 +71,7 @@ function usersOf(context: LintContext): (Setting & { name: string })[] {
         section !== 'Unit' &&
         ['User', 'Group', 'SupplementaryGroups', 'SocketUser', 'SocketGroup'].includes(key) &&
         (key.startsWith('Socket') || !dynamic.has(unit)),
-    ) // prettier-ignore
+    )
     .flatMap((setting) => setting.value.split(/\s+/).map((name) => ({ ...setting, name })))
     .filter(({ name }) => name !== '' && !/^\d+$|%/.test(name) && !HOST_USERS.has(name));
 }
@@ -177,9 +177,23 @@ export const units: Readonly<Record<string, Rule>> = {
         const at = follow(program) ?? '';
         const entry = byPath.get(at);
         if (problem(program) === 'mode')
-          return [{ what: `${key}= of ${basename(path)} runs '${program}', which has mode ${(entry?.mode ?? 0).toString(8)}`, path: at, subject: program }]; // prettier-ignore
+          return [
+            {
+              what: `${key}= of ${basename(path)} runs '${program}', which has mode ${(entry?.mode ?? 0).toString(8)}`,
+              path: at,
+              subject: program,
+            },
+          ];
         const isProgram = entry?.type !== 'file' || context.unread.has(at) || context.elves.has(at) || context.shebangs.has(at);
-        return isProgram ? [] : [{ what: `${key}= of ${basename(path)} runs '${program}', which is neither a program nor begins with #!`, path: at, subject: program }]; // prettier-ignore
+        return isProgram
+          ? []
+          : [
+              {
+                what: `${key}= of ${basename(path)} runs '${program}', which is neither a program nor begins with #!`,
+                path: at,
+                subject: program,
+              },
+            ];
       });
       const found = new Set(run.map(({ path }) => path));
       const inFolders = context.entries
