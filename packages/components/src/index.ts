@@ -43,7 +43,7 @@ export function containerd(version: string): Component {
       names,
       containerdReleases.asset('containerd-static-{version}-linux-{arch}.tar.gz', {
         checksum: '{url}.sha256sum',
-        signature: byWorkflow('https://github.com/containerd/containerd/.github/workflows/release.yml@refs/tags/*', 'github'),
+        signature: byWorkflow('https://github.com/containerd/containerd/.github/workflows/release.yml@refs/tags/v{version}', 'github'),
       }),
       // Without btrfs: its snapshotter wants C headers, and Flatcar has no such file system.
       go(
@@ -139,8 +139,12 @@ export const dockerReleases: VersionSource = {
 export const mobyReleases: VersionSource = { kind: 'go', at: 'github.com/moby/moby/v2', keep: 'newest' };
 export const buildxReleases = github('docker/buildx');
 export const composeReleases = github('docker/compose');
-/** Docker builds its command line plugins by this workflow. */
-const dockerBuilder = byWorkflow('https://github.com/docker/github-builder/.github/workflows/bake.yml@*', '{url}.sigstore.json');
+/** Docker builds its command line plugins by this workflow, which any project may call: the plugin's own repository must have run it. */
+const byDockerBuilder = (source: string): SigstoreSignature => ({
+  ...byWorkflow('https://github.com/docker/github-builder/.github/workflows/bake.yml@*', '{url}.sigstore.json'),
+  source,
+  ref: 'refs/tags/v{version}',
+});
 /** docker-init. */
 export const tiniReleases = github('krallin/tini');
 
@@ -188,7 +192,10 @@ export function dockerEngine(v: DockerVersions): Component[] {
       name: 'docker-buildx',
       version: v.buildx,
       origins: [
-        buildxReleases.asset('buildx-v{version}.linux-{arch}', { checksum: 'checksums.txt', signature: dockerBuilder }),
+        buildxReleases.asset('buildx-v{version}.linux-{arch}', {
+          checksum: 'checksums.txt',
+          signature: byDockerBuilder('https://github.com/docker/buildx'),
+        }),
         go('github.com/docker/buildx', 'cmd/buildx', {
           rename: { 'cmd/buildx': 'docker-buildx' },
           stamps: { 'github.com/docker/buildx/version.Version': 'v{version}' },
@@ -201,7 +208,10 @@ export function dockerEngine(v: DockerVersions): Component[] {
       name: 'docker-compose',
       version: v.compose,
       origins: [
-        composeReleases.asset('docker-compose-linux-{machine}', { checksum: '{url}.sha256', signature: dockerBuilder }),
+        composeReleases.asset('docker-compose-linux-{machine}', {
+          checksum: '{url}.sha256',
+          signature: byDockerBuilder('https://github.com/docker/compose'),
+        }),
         go('github.com/docker/compose/v5', 'cmd', {
           rename: { cmd: 'docker-compose' },
           stamps: { 'github.com/docker/compose/v5/internal.Version': 'v{version}' },

@@ -14,6 +14,7 @@ import type {
   SourceOrigin,
   VersionSource,
 } from './extension.ts';
+import { workflowOf } from './workflow-identity.ts';
 import {
   byKind,
   expected,
@@ -104,25 +105,86 @@ const pgp = shape({
   of,
   url: v.optional(published),
 } satisfies Entries<PgpSignature>);
-const sigstore = shape({
-  kind: v.literal('sigstore'),
-  issuer: url,
-  identity: filled,
-  of,
-  bundle: v.optional(published),
-  signature: v.optional(published),
-  certificate: v.optional(published),
-  trustedRoot: v.optional(filled),
-} satisfies Entries<SigstoreSignature>);
+/** Why an identity does not say whose repository and which version it is for; undefined for one that does. */
+function identityProblem({ identity, source, ref }: Pick<SigstoreSignature, 'identity' | 'source' | 'ref'>): string | undefined {
+  const workflow = workflowOf(identity);
+  const star = identity.indexOf('*');
+  if (star !== -1 && (workflow === undefined || star < identity.length - 1))
+    return message(
+      `'${identity}' matches other signers too`,
+      "write '*' only as the last character, behind the '@' of a workflow: …/release.yml@refs/tags/*",
+    );
+  if (workflow === undefined) return undefined;
+  const isOwn = source === undefined || source === workflow.repository;
+  const bound = ref ?? (isOwn ? workflow.ref : '');
+  // A branch has no version: whoever names one knows that it is not checked.
+  if (bound.includes('{version}') || /^refs\/heads\/[^*]+$/.test(bound)) return undefined;
+  return message(
+    `'${identity}' is the signer of every version`,
+    isOwn ? "end it in '@refs/tags/v{version}', or add ref: 'refs/tags/v{version}'" : "add ref: 'refs/tags/v{version}'",
+  );
+}
+const sigstore = v.pipe(
+  shape({
+    kind: v.literal('sigstore'),
+    issuer: url,
+    identity: template(filled, RELEASE_WORDS),
+    source: v.optional(url),
+    ref: v.optional(template(like(/^refs\/(?:heads|tags)\/[^\s*]+$/, 'a ref', "write it as 'refs/tags/v{version}'"), RELEASE_WORDS)),
+    of,
+    bundle: v.optional(published),
+    signature: v.optional(published),
+    certificate: v.optional(published),
+    trustedRoot: v.optional(filled),
+  } satisfies Entries<SigstoreSignature>),
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    const value = dataset.value as SigstoreSignature;
+    const problem = identityProblem(value);
+    if (problem === undefined) return;
+    const input = value as unknown as Record<string, unknown>;
+    addIssue({ message: problem, path: [{ type: 'object', origin: 'value', input, key: 'identity', value: value.identity }] });
+  }),
+);
 const signature = byKind({ pgp, sigstore });
 
-const release = shape({
-  kind: v.literal('release'),
-  url: template(url, RELEASE_WORDS),
-  arch: v.optional(shape({ 'x86-64': text, arm64: text })),
-  checksum: v.optional(published),
-  signature: v.optional(v.lazy((input) => (Array.isArray(input) ? listOf(signature) : signature))),
-} satisfies Entries<ReleaseOrigin>);
+/** The project of a file of GitHub's releases; undefined for a file elsewhere. */
+const projectOf = (fileUrl: string): string | undefined =>
+  /^(https:\/\/github\.com\/[^/]+\/[^/]+)\/releases\/download\//.exec(fileUrl)?.[1];
+
+/** Signatures of a workflow that is located in another project than the file, and that do not specify whose run made them. */
+function foreignWorkflows({
+  url: fileUrl,
+  signature: signatures = [],
+}: ReleaseOrigin): { path: readonly (string | number)[]; text: string }[] {
+  const project = projectOf(fileUrl);
+  return [signatures].flat().flatMap((one, index) => {
+    const repository = one.kind === 'sigstore' && one.source === undefined ? workflowOf(one.identity)?.repository : undefined;
+    if (project === undefined || repository === undefined || repository.toLowerCase() === project.toLowerCase()) return [];
+    const path = Array.isArray(signatures) ? ['signature', index] : ['signature'];
+    return [{ path, text: message(`the workflow is of ${repository}, and the file of ${project}`, `add source: '${project}'`) }];
+  });
+}
+const release = v.pipe(
+  shape({
+    kind: v.literal('release'),
+    url: template(url, RELEASE_WORDS),
+    arch: v.optional(shape({ 'x86-64': text, arm64: text })),
+    checksum: v.optional(published),
+    signature: v.optional(v.lazy((input) => (Array.isArray(input) ? listOf(signature) : signature))),
+  } satisfies Entries<ReleaseOrigin>),
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    const input = dataset.value as Record<string, unknown>;
+    for (const { path, text: problem } of foreignWorkflows(dataset.value as ReleaseOrigin))
+      addIssue({
+        message: problem,
+        path: path.map((key) => ({ type: 'object', origin: 'value', input, key: String(key), value: undefined })) as unknown as [
+          v.IssuePathItem,
+        ],
+      });
+  }),
+);
 const go = shape({
   kind: v.literal('go'),
   module: module_,

@@ -70,10 +70,21 @@ export interface SigstoreSignature {
    */
   readonly issuer: string;
   /**
-   * The signer: exact, or its beginning when it ends in `*` (a workflow at any tag).
-   * @example 'https://github.com/containerd/containerd/.github/workflows/release.yml@refs/tags/*'
+   * The signer, with `{version}` filled in; a workflow may end in `*` behind its `@`.
+   * @example 'https://github.com/containerd/containerd/.github/workflows/release.yml@refs/tags/v{version}'
    */
   readonly identity: string;
+  /**
+   * URL of the repository whose run signed. A reusable workflow signs for every repository that calls it.
+   * @default the repository that contains the workflow in `identity`
+   * @example 'https://github.com/docker/buildx'
+   */
+  readonly source?: string;
+  /**
+   * Ref of `source` that the run was for, where `identity` does not contain it.
+   * @example 'refs/tags/v{version}'
+   */
+  readonly ref?: string;
   /**
    * What is signed.
    * @default 'file'

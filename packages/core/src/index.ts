@@ -11,6 +11,7 @@ export { componentsOf, loadDefinition, loadExtension } from './load.ts';
 export { DefinitionError, lineOfProblem } from './definition-error.ts';
 export * as schemas from './schema-kit.ts';
 export * from './versions.ts';
+export * from './workflow-identity.ts';
 export { matchingVersions, parseRef, type ExtensionRef } from './ref.ts';
 export * from './releases.ts';
 export { DEFAULT_PATH, exec, networkEnv, type ExecOptions } from './exec.ts';

@@ -66,6 +66,23 @@ const COMPONENT = "binary('tool', version, release('https://example.org/{version
 const component = (rest: string): string => `{ name: 'tool', version, ${rest} }`;
 const PLACES = "places: [{ from: 'tool', to: 'usr/bin/' }]";
 
+const WORKFLOW = 'https://github.com/example/tool/.github/workflows/release.yml';
+const SHARED = 'https://github.com/builders/shared/.github/workflows/bake.yml';
+const signedBy = (rest: string): string =>
+  `binary('tool', version, release('https://github.com/example/tool/releases/download/v{version}/tool', { signature: { kind: 'sigstore', issuer: 'https://a', bundle: 'github', ${rest} } }))`;
+
+test.each([
+  `identity: '${WORKFLOW}@refs/tags/v{version}'`,
+  `identity: '${WORKFLOW}@*', ref: 'refs/tags/v{version}'`,
+  `identity: '${WORKFLOW}@refs/heads/main'`,
+  `identity: 'https://gitlab.com/a/b//.gitlab-ci.yml@refs/tags/v{version}', source: 'https://gitlab.com/a/b'`,
+  `identity: '${SHARED}@*', source: 'https://github.com/example/tool', ref: 'refs/tags/v{version}'`,
+  `identity: '${SHARED}@refs/tags/v1', source: 'https://github.com/example/tool', ref: 'refs/heads/main'`,
+  "identity: 'release@example.org'",
+])('a signer is valid: %s', async (rest) => {
+  expect(await faults(change(COMPONENT, signedBy(rest)))).toEqual([]);
+});
+
 test.each<[string, string, number, string, string | RegExp | undefined]>([
   // Unknown keys, at every level.
   [START, "starts: ['tool.service']", 11, "unknown key 'starts'", "did you mean 'start'?"],
@@ -128,6 +145,47 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
     9,
     "components[0].origins[0].signature: unknown key 'key'",
     "did you mean 'keys'?",
+  ],
+  // Identities of sigstore bind a repository and a version.
+  ...[
+    ['*', "'*' matches other signers too", "behind the '@'"],
+    ['https://github.com/example/tool*', "'https://github.com/example/tool*' matches other signers too", "behind the '@'"],
+    [
+      'https://github.com/*/.github/workflows/a.yml@refs/tags/v{version}',
+      "'https://github.com/*/.github/workflows/a.yml@refs/tags/v{version}' matches other signers too",
+      "behind the '@'",
+    ],
+    ['krel@*', "'krel@*' matches other signers too", "behind the '@'"],
+    [`${WORKFLOW}@refs/tags/*`, `'${WORKFLOW}@refs/tags/*' is the signer of every version`, '@refs/tags/v{version}'],
+    [`${WORKFLOW}@refs/tags/v1.2.3`, `'${WORKFLOW}@refs/tags/v1.2.3' is the signer of every version`, '{version}'],
+    [`${WORKFLOW}@refs/tags/{versoin}`, "'{versoin}' is not a known word", "did you mean 'version'?"],
+  ].map(([identity = '', what = '', next = '']): [string, string, number, string, string] => [
+    COMPONENT,
+    signedBy(`identity: '${identity}'`),
+    9,
+    `components[0].origins[0].signature.identity: ${what}`,
+    next,
+  ]),
+  [
+    COMPONENT,
+    signedBy(`identity: '${SHARED}@*', source: 'https://github.com/example/tool'`),
+    9,
+    `components[0].origins[0].signature.identity: '${SHARED}@*' is the signer of every version`,
+    "add ref: 'refs/tags/v{version}'",
+  ],
+  [
+    COMPONENT,
+    signedBy(`identity: '${SHARED}@*', source: 'https://github.com/example/tool', ref: 'refs/tags/*'`),
+    9,
+    "components[0].origins[0].signature.ref: 'refs/tags/*' is not a ref",
+    "write it as 'refs/tags/v{version}'",
+  ],
+  [
+    COMPONENT,
+    signedBy(`identity: '${SHARED}@*', ref: 'refs/tags/v{version}'`),
+    9,
+    'components[0].origins[0].signature: the workflow is of https://github.com/builders/shared, and the file of https://github.com/example/tool',
+    "add source: 'https://github.com/example/tool'",
   ],
   // Wrong types.
   [START, "start: 'tool.timer'", 11, "start: expected a list, got the string 'tool.timer'", "write it as ['tool.timer']"],

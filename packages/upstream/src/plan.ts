@@ -232,7 +232,7 @@ async function fileOf(
       ).href;
   const { signatures, notes } = await proposeSignatures(
     { ...proposal, files: { 'x86-64': '', arm64: '' } },
-    { url: x86.at, path: x86.fetched.path, sha256: x86.fetched.sha256 },
+    { url: x86.at, path: x86.fetched.path, sha256: x86.fetched.sha256, version },
     checksumUrl,
     context,
   );

@@ -1,28 +1,44 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { AnswerError, UserError, type Signature } from '@flatcar/core';
+import { AnswerError, UserError, workflowOf, type Signature, type SigstoreSignature } from '@flatcar/core';
+import type { TrustMaterial } from '@sigstore/verify';
 import type { UpstreamContext } from './context.ts';
 import { attestationsOf } from './github.ts';
 import { ask } from './http.ts';
 import type { AssetProposal } from './propose.ts';
-import { signerOf, trustMaterial } from './sigstore.ts';
+import { signerOf, trustMaterial, type Signer } from './sigstore.ts';
 
-/** A workflow at any tag: `…/release.yml@refs/tags/v1.2.3` becomes `…/release.yml@refs/tags/*`. */
-const anyTag = (identity: string): string => identity.replace(/@refs\/tags\/.*$/, '@refs/tags/*');
+/** A signer, as a definition should name it for every version; a string says why none can be proposed. */
+function proposedSigner(found: Signer, version: string, fileUrl: string): Omit<SigstoreSignature, 'kind' | 'bundle'> | string {
+  const { issuer, identity, source, ref } = found;
+  const anyVersion = (text: string): string => text.replaceAll(version, '{version}');
+  const workflow = workflowOf(identity);
+  if (workflow === undefined) return { issuer, identity };
+  const [, project] = /^(https:\/\/github\.com\/[^/]+\/[^/]+)\/releases\/download\//.exec(fileUrl) ?? [];
+  if (project !== undefined && source?.toLowerCase() !== project.toLowerCase())
+    return `a run of ${source ?? 'an unknown repository'} signed it, and the file is of ${project}`;
+  if (ref === undefined || !(ref.startsWith('refs/heads/') || ref.includes(version)))
+    return `it was signed for ${ref ?? 'an unknown ref'}, which does not name version ${version}`;
+  const at = identity.slice(0, identity.length - workflow.ref.length);
+  return source === workflow.repository && workflow.ref === ref
+    ? { issuer, identity: at + anyVersion(ref) }
+    : { issuer, identity: `${at}*`, source, ref: anyVersion(ref) };
+}
 
 /**
  * What signs a file of upstream, as a definition may ask for it: sigstore bundles beside it and GitHub's attestations are verified and
- * say who signed. What cannot be proposed (PGP and others, whose keys are not known) comes as notes.
+ * say who signed. `trust` is the public sigstore unless specified. What cannot be proposed (PGP and others, whose keys are not known) comes as notes.
  */
 export async function proposeSignatures(
   proposal: AssetProposal,
-  file: { readonly url: string; readonly path: string; readonly sha256: string },
+  file: { readonly url: string; readonly path: string; readonly sha256: string; readonly version: string },
   checksumUrl: string | undefined,
   context: UpstreamContext,
+  trust?: TrustMaterial,
 ): Promise<{ signatures: Signature[]; notes: string[] }> {
   const signatures: Signature[] = [];
   const notes: string[] = [];
-  const trust = await trustMaterial();
+  trust ??= await trustMaterial();
   for (const { kind, of, url } of proposal.signatures) {
     const where = url.replace('{url}', file.url).replace('{checksum}', checksumUrl ?? '');
     if (kind !== 'sigstore') {
@@ -33,8 +49,10 @@ export async function proposeSignatures(
     const bytes = of === 'file' ? await readFile(file.path) : (await ask(checksumUrl ?? '', context)).bytes;
     const artifact = { bytes, sha256: createHash('sha256').update(bytes).digest('hex') };
     try {
-      const { issuer, identity } = signerOf((await ask(where, context)).bytes.toString('utf8'), artifact, trust, where);
-      signatures.push({ kind: 'sigstore', issuer, identity: anyTag(identity), ...(of === 'file' ? {} : { of }), bundle: url });
+      const found = signerOf((await ask(where, context)).bytes.toString('utf8'), artifact, trust, where);
+      const signer = proposedSigner(found, file.version, file.url);
+      if (typeof signer === 'string') notes.push(`${where} was not taken: ${signer}`);
+      else signatures.push({ kind: 'sigstore', ...signer, of: of === 'file' ? undefined : of, bundle: url });
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       notes.push(`${where} looks like a sigstore bundle, but: ${error.message}`);
@@ -44,8 +62,9 @@ export async function proposeSignatures(
   try {
     const text = await attestationsOf(file.url, file.sha256, context);
     const artifact = { bytes: await readFile(file.path), sha256: file.sha256 };
-    const { issuer, identity } = signerOf(text, artifact, trust, file.url);
-    signatures.push({ kind: 'sigstore', issuer, identity: anyTag(identity), bundle: 'github' });
+    const signer = proposedSigner(signerOf(text, artifact, trust, file.url), file.version, file.url);
+    if (typeof signer === 'string') notes.push(`GitHub's attestation of ${file.url} was not taken: ${signer}`);
+    else signatures.push({ kind: 'sigstore', ...signer, bundle: 'github' });
   } catch (error) {
     const isNone = error instanceof AnswerError || (error instanceof UserError && /has no attestation/.test(error.message));
     if (!isNone)

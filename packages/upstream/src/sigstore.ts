@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { messageOf, UserError, type SigstoreSignature } from '@flatcar/core';
+import { messageOf, UserError, workflowOf, type SigstoreSignature } from '@flatcar/core';
 import { bundleFromJSON, type Bundle } from '@sigstore/bundle';
 import { TrustedRoot } from '@sigstore/protobuf-specs';
 import { toSignedEntity, toTrustMaterial, Verifier, VerificationError, PolicyError, type TrustMaterial } from '@sigstore/verify';
@@ -16,8 +16,8 @@ export interface Artifact {
   readonly sha256: string;
 }
 
-/** Who must have signed. */
-export type Signer = Pick<SigstoreSignature, 'issuer' | 'identity'>;
+/** Who must have signed: as a definition says it, with its words filled in. */
+export type Signer = Pick<SigstoreSignature, 'issuer' | 'identity' | 'source' | 'ref'>;
 
 /** An entry of the log as its API gives it (sigstore/rekor openapi.yaml, LogEntry). */
 interface LogEntry {
@@ -45,6 +45,64 @@ function identityPattern(identity: string): RegExp {
   return new RegExp(`^${text.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, String.raw`\$&`)}${prefix ? '' : '$'}`);
 }
 
+/**
+ * Extensions of Fulcio's certificates (sigstore/fulcio docs/oid-info.md) that tell whose run made a signature: the source repository and its ref,
+ * which are DER strings, and the older pair of GitHub's workflows, which are plain text and have no host.
+ */
+const FULCIO = '1.3.6.1.4.1.57264.1.';
+const [SOURCE, SOURCE_REF, GITHUB_SOURCE, GITHUB_REF] = ['12', '14', '5', '6'].map((number) => FULCIO + number) as [
+  string,
+  string,
+  string,
+  string,
+];
+
+/** Content of a DER UTF8String (X.690, 8.23), or the plain text that Fulcio's first extensions have. */
+function extensionText(value: Buffer, isDer: boolean, where: string): string {
+  if (!isDer) return value.toString('utf8');
+  const short = (value[1] ?? 0) < 0x80;
+  const start = short ? 2 : 2 + ((value[1] ?? 0) & 0x7f);
+  const size = short ? (value[1] ?? 0) : value.subarray(2, start).reduce((sum, byte) => sum * 256 + byte, 0);
+  if (value[0] !== 0x0c || start + size !== value.length) throw new UserError('the certificate has a damaged extension', { where });
+  return value.subarray(start).toString('utf8');
+}
+
+/** Repository and ref that a run was for, by each of the extensions that a certificate has. */
+interface Run {
+  readonly sources: readonly string[];
+  readonly refs: readonly string[];
+}
+
+/** What the certificate of a checked signature says of the run that made it. */
+function runOf({ identity }: ReturnType<Verifier['verify']>, where: string): Run {
+  const read = (id: string, isDer: boolean): string[] =>
+    (identity?.oids ?? [])
+      .filter(({ oid }) => oid?.id.join('.') === id)
+      .map(({ value }) => extensionText(Buffer.from(value), isDer, where));
+  return {
+    sources: [...read(SOURCE, true), ...read(GITHUB_SOURCE, false).map((name) => `https://github.com/${name}`)],
+    refs: [...read(SOURCE_REF, true), ...read(GITHUB_REF, false)],
+  };
+}
+
+/**
+ * Refuses a run of another repository, or for another ref. The name in the certificate is that of the workflow: one that is public is called by
+ * anybody, so a workflow is believed for its own repository unless the definition names another.
+ */
+function assertRun({ identity, source, ref }: Signer, { sources, refs }: Run, where: string): void {
+  const next = 'do not pin this: somebody else ran the workflow, or `source` and `ref` in the definition are wrong';
+  for (const [what, wanted, given] of [
+    ['repository', source ?? workflowOf(identity)?.repository, sources],
+    ['ref', ref, refs],
+  ] as const) {
+    if (wanted === undefined) continue;
+    if (given.length === 0) throw new UserError(`the certificate names no source ${what}`, { where, next });
+    const other = given.find((one) => one !== wanted);
+    if (other !== undefined)
+      throw new UserError(`signed by somebody else: a run of ${what} ${other}, and not of ${wanted}`, { where, next });
+  }
+}
+
 /** Refuses a statement that is about other files (in-toto Statement: `subject[].digest.sha256`). */
 function assertSubject(payload: Buffer, sha256: string, where: string): void {
   const { subject } = JSON.parse(payload.toString('utf8')) as { subject?: readonly { name?: string; digest?: { sha256?: string } }[] };
@@ -59,11 +117,13 @@ function assertSubject(payload: Buffer, sha256: string, where: string): void {
 export function verifyBundle(bundle: Bundle, artifact: Artifact, signer: Signer, trust: TrustMaterial, where: string): void {
   const next = 'do not pin this: upstream signs otherwise now, or something on the way changed the file';
   try {
-    new Verifier(trust).verify(toSignedEntity(bundle, artifact.bytes), {
+    const signed = new Verifier(trust).verify(toSignedEntity(bundle, artifact.bytes), {
       subjectAlternativeName: identityPattern(signer.identity),
       extensions: { issuer: signer.issuer },
     });
+    assertRun(signer, runOf(signed, where), where);
   } catch (cause) {
+    if (cause instanceof UserError) throw cause;
     if (!(cause instanceof VerificationError || cause instanceof PolicyError))
       throw new UserError(`the sigstore bundle is damaged: ${messageOf(cause)}`, { where, next, cause });
     const what = cause instanceof PolicyError ? 'signed by somebody else' : 'bad sigstore signature';
@@ -153,11 +213,13 @@ export function signerOf(text: string, artifact: Artifact, trust: TrustMaterial,
   for (const one of several ? lines : [text]) {
     try {
       const bundle = readBundle(one, artifact.sha256, where);
-      const { identity } = new Verifier(trust).verify(toSignedEntity(bundle, artifact.bytes));
+      const signed = new Verifier(trust).verify(toSignedEntity(bundle, artifact.bytes));
+      const { identity } = signed;
       if (bundle.content.$case === 'dsseEnvelope') assertSubject(bundle.content.dsseEnvelope.payload, artifact.sha256, where);
       if (identity?.subjectAlternativeName === undefined || identity.extensions?.issuer === undefined)
         throw new UserError('the certificate names nobody', { where });
-      return { issuer: identity.extensions.issuer, identity: identity.subjectAlternativeName };
+      const { sources, refs } = runOf(signed, where);
+      return { issuer: identity.extensions.issuer, identity: identity.subjectAlternativeName, source: sources[0], ref: refs[0] };
     } catch (error) {
       problems.push(error);
     }

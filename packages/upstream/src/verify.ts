@@ -60,8 +60,10 @@ async function signersOf({ keys, fingerprints }: PgpSignature, dir: string): Pro
 /** Checks one sigstore signature and says who made it. */
 async function checkSigstore(signature: SigstoreSignature, artifact: Artifact, subject: Subject): Promise<string> {
   const { context } = subject;
+  const fill = (text: string | undefined): string | undefined => (text === undefined ? undefined : fillWords(text, subject.words));
   const identity = fillWords(signature.identity, subject.words);
-  const signer = { issuer: signature.issuer, identity };
+  const { issuer, source } = signature;
+  const signer = { issuer, identity, source, ref: fill(signature.ref) };
   const trust = await trustMaterial(signature.trustedRoot === undefined ? undefined : join(subject.dir, signature.trustedRoot));
   if (signature.bundle !== undefined) {
     const isGithub = signature.bundle === 'github';
@@ -79,7 +81,9 @@ async function checkSigstore(signature: SigstoreSignature, artifact: Artifact, s
   } else {
     throw new UserError('a sigstore signature needs `bundle`, or `signature` and `certificate`', { where: subject.url });
   }
-  return `${identity} (sigstore)`;
+  // The ref of the workflow that really signed stands in the certificate; the proof has what was asked for.
+  const run = [source === undefined ? '' : ` for ${source}`, signer.ref === undefined ? '' : ` at ${signer.ref}`].join('');
+  return `${identity}${run} (sigstore)`;
 }
 
 /** Checks one signature over some bytes and says who made it. */

@@ -1,10 +1,14 @@
 import { createHash, generateKeyPairSync, sign, type KeyPairKeyObjectResult } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { release, type SigstoreSignature } from '@flatcar/core';
+import { release, type Signature, type SigstoreSignature } from '@flatcar/core';
 import { bundleToJSON, toDSSEBundle, toMessageSignatureBundle, type Bundle } from '@sigstore/bundle';
 import { initializeCA, initializeCTLog, initializeTLog } from '@sigstore/mock';
+import { TrustedRoot } from '@sigstore/protobuf-specs';
+import { toTrustMaterial } from '@sigstore/verify';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { AssetProposal } from '../src/propose.ts';
+import { proposeSignatures } from '../src/signers.ts';
 import { fetchVerified, type VerifiedFile } from '../src/verify.ts';
 import { component, openWorld, sha, type World } from './world.ts';
 
@@ -15,6 +19,15 @@ const tampered = Buffer.from('the bytes of a fool');
 const ISSUER = 'https://token.actions.githubusercontent.com';
 const WORKFLOW = 'https://github.com/example/tool/.github/workflows/release.yml';
 const identity = `${WORKFLOW}@refs/tags/v1.2.3`;
+
+/** Extensions of a certificate about the run that signed, by the last number of their OID (sigstore/fulcio docs/oid-info.md). */
+type Run = Readonly<Partial<Record<5 | 6 | 12 | 14, string>>>;
+const RUN: Run = {
+  5: 'example/tool',
+  6: 'refs/tags/v1.2.3',
+  12: 'https://github.com/example/tool',
+  14: 'refs/tags/v1.2.3',
+};
 
 const ec = (namedCurve = 'P-256'): KeyPairKeyObjectResult => generateKeyPairSync('ec', { namedCurve });
 const spki = (pair: KeyPairKeyObjectResult): Buffer<ArrayBuffer> => Buffer.from(pair.publicKey.export({ format: 'der', type: 'spki' }));
@@ -60,8 +73,12 @@ async function openSigstore(clock?: Date) {
     timestampAuthorities: [],
   };
 
-  const certify = async (key: KeyPairKeyObjectResult, name: string, issuer: string): Promise<Buffer> => {
-    const extensions = [{ oid: '1.3.6.1.4.1.57264.1.8', value: issuer }];
+  const certify = async (key: KeyPairKeyObjectResult, name: string, issuer: string, run: Run): Promise<Buffer> => {
+    const oid = (number: number): string => `1.3.6.1.4.1.57264.1.${number}`;
+    const extensions = [
+      { oid: oid(8), value: issuer },
+      ...Object.entries(run).map(([number, value]) => ({ oid: oid(Number(number)), value, legacy: Number(number) < 8 })),
+    ];
     const certificate = await ca.issueCertificate({ publicKey: spki(key), subjectAltName: name, extensions });
     return Buffer.from(certificate.buffer, certificate.byteOffset, certificate.byteLength);
   };
@@ -98,10 +115,11 @@ async function openSigstore(clock?: Date) {
 
   return {
     root,
+    trust: () => toTrustMaterial(TrustedRoot.fromJSON(root)),
     /** `cosign sign-blob`: what it gives and what the log has of it. */
-    async signBlob(data: Buffer, name = identity, issuer = ISSUER) {
+    async signBlob(data: Buffer, name = identity, issuer = ISSUER, run = RUN) {
       const key = ec();
-      const certificate = await certify(key, name, issuer);
+      const certificate = await certify(key, name, issuer, run);
       const signature = sign('sha256', data, key.privateKey);
       const entry = await record({
         apiVersion: '0.0.1',
@@ -118,7 +136,7 @@ async function openSigstore(clock?: Date) {
     /** An attestation about some files, as GitHub makes them. */
     async attest(subject: readonly { name: string; digest: { sha256: string } }[], name = identity): Promise<string> {
       const key = ec();
-      const certificate = await certify(key, name, ISSUER);
+      const certificate = await certify(key, name, ISSUER, RUN);
       const artifactType = 'application/vnd.in-toto+json';
       const artifact = Buffer.from(JSON.stringify({ _type: 'https://in-toto.io/Statement/v1', subject, predicateType: 'https://slsa.dev/provenance/v1', predicate: {} })); // prettier-ignore
       const pae = Buffer.concat([Buffer.from(`DSSEv1 ${artifactType.length} ${artifactType} ${artifact.length} `), artifact]);
@@ -240,6 +258,100 @@ describe('a bundle', () => {
     await verify(signature());
     world.served.set(FILE, tampered);
     await expect(verify(signature())).rejects.toThrow(/bad sigstore signature/);
+  });
+});
+
+// The name in a certificate is the workflow's, and a public workflow is called by anybody: whose run it was stands in other extensions.
+describe('a workflow that anybody may call', () => {
+  const BUILDER = 'https://github.com/builders/shared/.github/workflows/bake.yml';
+  const source = 'https://github.com/example/tool';
+  const byBuilder = { identity: `${BUILDER}@*`, source, ref: 'refs/tags/v{version}' };
+  const serveRun = async (run: Run): Promise<unknown> =>
+    serveBundle((await sigstore.signBlob(content, `${BUILDER}@refs/heads/main`, ISSUER, run)).bundle);
+
+  test('called by the project for the version', async () => {
+    await serveRun(RUN);
+    const proof = `signed by ${BUILDER}@* for ${source} at refs/tags/v1.2.3 (sigstore)`;
+    expect((await verify(signature(byBuilder))).proof).toBe(proof);
+    // Older authorities write the first two only.
+    await serveRun({ 5: 'example/tool', 6: 'refs/tags/v1.2.3' });
+    expect((await verify(signature(byBuilder))).proof).toBe(proof);
+  });
+  test.each([
+    [
+      'by another project',
+      { ...RUN, 5: 'evil/tool', 12: 'https://github.com/evil/tool' },
+      /a run of repository https:\/\/github\.com\/evil\/tool/,
+    ],
+    ['by another project, in the older form', { 5: 'evil/tool', 6: 'refs/tags/v1.2.3' }, /a run of repository .*evil/],
+    ['by a project whose name only begins so', { 12: `${source}-evil`, 14: 'refs/tags/v1.2.3' }, /a run of repository .*tool-evil/],
+    ['by one that only one of the extensions names', { ...RUN, 12: 'https://github.com/evil/tool' }, /a run of repository .*evil/],
+    ['for another version', { 12: source, 14: 'refs/tags/v1.2.2' }, /a run of ref refs\/tags\/v1\.2\.2/],
+    ['for a branch that is called as the tag', { 12: source, 14: 'refs/heads/v1.2.3' }, /a run of ref refs\/heads/],
+    ['by nobody that the certificate names', {}, /names no source repository/],
+    ['for no ref that the certificate names', { 12: source }, /names no source ref/],
+  ] as const)('called %s', async (_, run, message) => {
+    await serveRun(run);
+    await expect(verify(signature(byBuilder))).rejects.toThrow(message);
+  });
+  test('is believed for its own repository where no other is named', async () => {
+    await serveRun(RUN);
+    await expect(verify(signature({ identity: `${BUILDER}@*` }))).rejects.toThrow(
+      /a run of repository .*example\/tool, and not of .*builders\/shared/,
+    );
+    await serveRun({ 12: 'https://github.com/builders/shared', 14: 'refs/tags/v1.2.3' });
+    await verify(signature({ identity: `${BUILDER}@*` }));
+  });
+  test('a good signature of an older version is not one of this', async () => {
+    const older = `${WORKFLOW}@refs/tags/v1.2.2`;
+    serveBundle((await sigstore.signBlob(content, older, ISSUER, { ...RUN, 6: 'refs/tags/v1.2.2', 14: 'refs/tags/v1.2.2' })).bundle);
+    await expect(verify(signature({ identity: `${WORKFLOW}@refs/tags/v{version}` }))).rejects.toThrow(/signed by somebody else/);
+    // The control: without the version it is taken, which is why such an identity is not a valid definition.
+    await verify(signature({ identity: `${WORKFLOW}@*` }));
+  });
+});
+
+describe('what is proposed', () => {
+  const proposal = (): AssetProposal => ({
+    asset: 'tool',
+    files: { 'x86-64': '', arm64: '' },
+    checksum: 'none',
+    signatures: [{ kind: 'sigstore', of: 'file', url: '{url}.sigstore.json' }],
+  });
+  const propose = async (name: string, run: Run, url: string): Promise<{ signatures: Signature[]; notes: string[] }> => {
+    const path = join(world.dir, 'proposed');
+    await writeFile(path, content);
+    world.served.set(`${url.slice('https://'.length)}.sigstore.json`, (await sigstore.signBlob(content, name, ISSUER, run)).bundle);
+    return proposeSignatures(
+      proposal(),
+      { url, path, sha256: sha(content), version: '1.2.3' },
+      undefined,
+      world.context(),
+      sigstore.trust(),
+    );
+  };
+  const url = 'https://github.com/example/tool/releases/download/v1.2.3/tool';
+  const BUILDER = 'https://github.com/builders/shared/.github/workflows/bake.yml';
+
+  test('binds the version, and the repository of a workflow that is elsewhere', async () => {
+    const { signatures } = await propose(identity, RUN, url);
+    expect(signatures).toMatchObject([{ issuer: ISSUER, identity: `${WORKFLOW}@refs/tags/v{version}`, bundle: '{url}.sigstore.json' }]);
+    const shared = await propose(`${BUILDER}@refs/heads/main`, RUN, url);
+    expect(shared.signatures).toMatchObject([
+      { identity: `${BUILDER}@*`, source: 'https://github.com/example/tool', ref: 'refs/tags/v{version}' },
+    ]);
+  });
+  test.each([
+    [
+      'of another project',
+      { ...RUN, 5: 'evil/tool', 12: 'https://github.com/evil/tool' },
+      /a run of https:\/\/github\.com\/evil\/tool signed it/,
+    ],
+    ['for another version', { 12: 'https://github.com/example/tool', 14: 'refs/tags/v1.2.2' }, /does not name version 1\.2\.3/],
+  ] as const)('is nothing for a run %s', async (_, run, note) => {
+    const { signatures, notes } = await propose(`${BUILDER}@refs/heads/main`, run, url);
+    expect(signatures).toEqual([]);
+    expect(notes.join('\n')).toMatch(note);
   });
 });
 
