@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
-import { open, stat, writeFile } from 'node:fs/promises';
+import { stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { unreadable, withBounded, type BoundedFile } from './bounded.ts';
 import { makeFolder } from './files.ts';
 import { UserError } from './errors.ts';
+import { throwIfInterrupted } from './interrupt.ts';
 import type { Tools } from './tools.ts';
 import type { Arch } from './types.ts';
 
@@ -105,34 +107,67 @@ function guid(bytes: Buffer): string {
   return [hex(0, 4, true), hex(4, 6, true), hex(6, 8, true), hex(8, 10, false), hex(10, 16, false)].join('-');
 }
 
-/** The partitions of a disk image (UEFI 5.3: GPT with sectors of 512 bytes). */
+const SECTOR = 512;
+
+async function readTable(image: BoundedFile, where: string): Promise<Partition[]> {
+  const next = 'build or fetch it again';
+  if (image.size < 2 * SECTOR) throw new UserError('no disk image: it has no GPT', { where });
+  const header = await image.read(SECTOR, 92);
+  if (header.toString('latin1', 0, 8) !== 'EFI PART') throw new UserError('no disk image: it has no GPT', { where });
+  const [start, count, width] = [Number(header.readBigUInt64LE(72)) * SECTOR, header.readUInt32LE(80), header.readUInt32LE(84)];
+  if (count > 1024 || width < 128 || width > 4096) throw new UserError('the partition table is damaged', { where, next });
+  const table = await image.read(start, count * width);
+  return Array.from({ length: count }, (_, index) => table.subarray(index * width, (index + 1) * width))
+    .filter((entry) => entry.subarray(0, 16).some((byte) => byte !== 0))
+    .map((entry) => {
+      const [first, last] = [Number(entry.readBigUInt64LE(32)) * SECTOR, (Number(entry.readBigUInt64LE(40)) + 1) * SECTOR];
+      if (last > image.size || first >= last) throw new UserError('the disk image is cut off', { where, next });
+      return { type: guid(entry.subarray(0, 16)), uuid: guid(entry.subarray(16, 32)), offset: first, size: last - first };
+    });
+}
+
+/** The partitions of a disk image (UEFI 5.3: GPT with sectors of 512 bytes). Throws a UserError for what is none, damaged or cut off. */
 export async function readPartitions(file: string): Promise<Partition[]> {
-  const handle = await open(file, 'r');
   try {
-    const { size } = await handle.stat();
-    const header = Buffer.alloc(92);
-    await handle.read(header, 0, 92, 512);
-    if (header.toString('latin1', 0, 8) !== 'EFI PART') throw new UserError('no disk image: it has no GPT', { where: file });
-    const [start, count, width] = [Number(header.readBigUInt64LE(72)) * 512, header.readUInt32LE(80), header.readUInt32LE(84)];
-    if (count > 1024 || width < 128 || width > 4096) throw new UserError('the partition table is damaged', { where: file });
-    const table = Buffer.alloc(count * width);
-    await handle.read(table, 0, table.length, start);
-    return Array.from({ length: count }, (_, index) => table.subarray(index * width, (index + 1) * width))
-      .filter((entry) => entry.subarray(0, 16).some((byte) => byte !== 0))
-      .map((entry) => {
-        const [first, last] = [Number(entry.readBigUInt64LE(32)) * 512, (Number(entry.readBigUInt64LE(40)) + 1) * 512];
-        if (last > size || first >= last)
-          throw new UserError('the disk image is cut off', { where: file, next: 'build or fetch it again' });
-        return { type: guid(entry.subarray(0, 16)), uuid: guid(entry.subarray(16, 32)), offset: first, size: last - first };
-      });
-  } finally {
-    await handle.close();
+    return await withBounded(file, (image) => readTable(image, file));
+  } catch (cause) {
+    throw unreadable(cause, 'the partition table', file);
   }
+}
+
+/** Largest data partition whose hashes are computed, in bytes: an update payload holds half of it. */
+const MOST_DATA = 8 * 2 ** 30;
+const BLOCK = 4096;
+
+/** What a verity superblock says (Documentation/admin-guide/device-mapper/verity.rst, and cryptsetup's on-disk format). */
+async function readVeritySuperblock(image: BoundedFile, data: Partition, hashes: Partition): Promise<{ blocks: number; salt: Buffer }> {
+  const superblock = await image.read(hashes.offset, 512);
+  if (superblock.toString('latin1', 0, 6) !== 'verity') throw new RangeError('it has no superblock');
+  const blocks = Number(superblock.readBigUInt64LE(72));
+  const saltSize = superblock.readUInt16LE(80);
+  if (saltSize > 256) throw new RangeError(`a salt of ${saltSize} bytes`);
+  if (blocks === 0) throw new RangeError('it covers nothing');
+  if (blocks * BLOCK > data.size) throw new RangeError('it covers more than the data partition');
+  if (blocks * BLOCK > MOST_DATA) throw new RangeError(`it covers more than ${MOST_DATA} bytes`);
+  return { blocks, salt: superblock.subarray(88, 88 + saltSize) };
+}
+
+/** The hashes of a partition's blocks, one after the other: the lowest level of its tree. */
+async function hashPartition(image: BoundedFile, offset: number, blocks: number, hash: (block: Buffer) => Buffer): Promise<Buffer> {
+  const level = Buffer.alloc(blocks * 32);
+  for (let block = 0; block < blocks; block += 256) {
+    throwIfInterrupted();
+    const width = Math.min(256, blocks - block);
+    const chunk = await image.read(offset + block * BLOCK, width * BLOCK);
+    for (let index = 0; index < width; index += 1)
+      hash(chunk.subarray(index * BLOCK, (index + 1) * BLOCK)).copy(level, (block + index) * 32);
+  }
+  return level;
 }
 
 /**
  * Computes a disk image's roothash from its data as dm-verity does (sha256, blocks of 4096 bytes, salt of the verity
- * superblock), and compares every level with the stored hashes. Throws where they differ; returns the roothash (hex).
+ * superblock), and compares every level with the stored hashes. Throws a UserError where they differ; returns the roothash (hex).
  */
 export async function verifyVerity(file: string, arch: Arch): Promise<string> {
   const partitions = await readPartitions(file);
@@ -141,46 +176,29 @@ export async function verifyVerity(file: string, arch: Arch): Promise<string> {
   const hashes = partitions.find(({ type }) => type === types.verity);
   if (data === undefined || hashes === undefined)
     throw new UserError('the disk image has no root partition with verity for this architecture', { where: file });
-  const handle = await open(file, 'r');
   try {
-    // Documentation/admin-guide/device-mapper/verity.rst and cryptsetup's on-disk format: superblock, then the levels from the top.
-    const superblock = Buffer.alloc(512);
-    await handle.read(superblock, 0, 512, hashes.offset);
-    if (superblock.toString('latin1', 0, 6) !== 'verity') throw new UserError('the verity partition has no superblock', { where: file });
-    const blocks = Number(superblock.readBigUInt64LE(72));
-    const salt = superblock.subarray(88, 88 + superblock.readUInt16LE(80));
-    if (blocks * 4096 > data.size) throw new UserError('the verity partition covers more than the data partition', { where: file });
-    const hash = (block: Buffer): Buffer => createHash('sha256').update(salt).update(block).digest();
-    const counts: number[] = [];
-    for (let count = blocks; count > 1 || counts.length === 0;) {
-      count = Math.ceil(count / 128);
-      counts.push(count);
-    }
-    let level: Buffer = Buffer.alloc(blocks * 32);
-    const chunk = Buffer.alloc(1 << 20);
-    for (let block = 0; block < blocks; block += 256) {
-      const width = Math.min(256, blocks - block);
-      await handle.read(chunk, 0, width * 4096, data.offset + block * 4096);
-      for (let index = 0; index < width; index += 1)
-        hash(chunk.subarray(index * 4096, (index + 1) * 4096)).copy(level, (block + index) * 32);
-    }
-    // The lowest level stands last.
-    let position = hashes.offset + 4096 + counts.reduce((sum, count) => sum + count, 0) * 4096;
-    for (const count of counts) {
-      position -= count * 4096;
-      const padded = Buffer.alloc(count * 4096);
-      level.copy(padded);
-      const stored = Buffer.alloc(padded.length);
-      await handle.read(stored, 0, stored.length, position);
-      if (!stored.equals(padded))
-        throw new UserError('the data does not have the hashes that dm-verity will expect: the image is damaged', {
-          where: file,
-          next: 'build or fetch it again',
-        });
-      level = Buffer.concat(Array.from({ length: count }, (_, index) => hash(padded.subarray(index * 4096, (index + 1) * 4096))));
-    }
-    return level.toString('hex');
-  } finally {
-    await handle.close();
+    return await withBounded(file, async (image) => {
+      const { blocks, salt } = await readVeritySuperblock(image, data, hashes);
+      const hash = (block: Buffer): Buffer => createHash('sha256').update(salt).update(block).digest();
+      const counts = hashBlocks(blocks);
+      // The superblock comes first, then the levels from the top: the lowest one is last.
+      let position = hashes.offset + BLOCK * (1 + counts.reduce((sum, count) => sum + count, 0));
+      if (position > hashes.offset + hashes.size) throw new RangeError('it is cut off');
+      let level = await hashPartition(image, data.offset, blocks, hash);
+      for (const count of counts) {
+        position -= count * BLOCK;
+        const padded = Buffer.alloc(count * BLOCK);
+        level.copy(padded);
+        if (!(await image.read(position, padded.length, MOST_DATA / 128)).equals(padded))
+          throw new UserError('the data does not have the hashes that dm-verity will expect: the image is damaged', {
+            where: file,
+            next: 'build or fetch it again',
+          });
+        level = Buffer.concat(Array.from({ length: count }, (_, index) => hash(padded.subarray(index * BLOCK, (index + 1) * BLOCK))));
+      }
+      return level.toString('hex');
+    });
+  } catch (cause) {
+    throw unreadable(cause, 'the verity partition', file);
   }
 }

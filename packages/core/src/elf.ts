@@ -1,4 +1,4 @@
-import { open, type FileHandle } from 'node:fs/promises';
+import { LONGEST_PATH, withBounded, type BoundedFile } from './bounded.ts';
 
 /** What an ELF file asks of the system that runs it. */
 export interface Elf {
@@ -29,30 +29,29 @@ const SECTION_HEADER = 64;
 const SYMBOL = 24;
 const PT = { LOAD: 1, DYNAMIC: 2, INTERP: 3 };
 const DT = { NEEDED: 1, STRTAB: 5, STRSZ: 10, SONAME: 14, RPATH: 15, RUNPATH: 29, VERNEED: 0x6ffffffe, VERNEEDNUM: 0x6fffffff };
-/** Larger than any real dynamic section or string table; what claims more is damaged. */
+/** Larger than any real string table; what claims more is damaged. */
 const MOST = 64 << 20;
+/** Larger than any real dynamic section or list of version needs. */
+const MOST_DYNAMIC = 1 << 20;
 
-/** Bounds-checked reads: what lies outside the file is undefined for the whole file, not an exception. */
-class Reader {
-  readonly handle: FileHandle;
-  readonly size: number;
-  constructor(handle: FileHandle, size: number) {
-    this.handle = handle;
-    this.size = size;
+/** Reads NUL-terminated texts of one table. They may share bytes, but no real file reads its whole table many times over. */
+class Strings {
+  private readonly table: Buffer;
+  private left: number;
+  constructor(table: Buffer) {
+    this.table = table;
+    this.left = 2 * table.length + (1 << 20);
   }
-  async read(offset: number, length: number): Promise<Buffer> {
-    if (!(offset >= 0 && length >= 0 && length <= MOST && offset + length <= this.size)) throw new RangeError('outside the file');
-    const buffer = Buffer.alloc(length);
-    await this.handle.read(buffer, 0, length, offset);
-    return buffer;
+
+  at(offset: number): string {
+    if (offset >= this.table.length) throw new RangeError('outside the string table');
+    const end = this.table.indexOf(0, offset);
+    const stop = end === -1 ? this.table.length : end;
+    this.left -= stop - offset;
+    if (this.left < 0) throw new RangeError('texts without end');
+    return this.table.toString('latin1', offset, stop);
   }
 }
-
-const text = (table: Buffer, at: number): string => {
-  if (at >= table.length) throw new RangeError('outside the string table');
-  const end = table.indexOf(0, at);
-  return table.toString('latin1', at, end === -1 ? table.length : end);
-};
 
 const word = (buffer: Buffer, at: number): number => Number(buffer.readBigUInt64LE(at));
 
@@ -63,7 +62,7 @@ interface Header {
   readonly sections: { offset: number; count: number; names: number };
 }
 
-async function readHeader(reader: Reader): Promise<Header | undefined> {
+async function readHeader(reader: BoundedFile): Promise<Header | undefined> {
   const head = await reader.read(0, HEADER);
   const is64LittleEndian = head.readUInt32BE(0) === 0x7f454c46 && head[4] === 2 && head[5] === 1;
   if (!is64LittleEndian) return undefined;
@@ -91,23 +90,33 @@ const newer = (a: string, b: string): boolean => {
   return false;
 };
 
-/** The highest GLIBC_x.y of a chain of needed versions (Elf64_Verneed, Elf64_Vernaux). */
-function highestGlibc(needs: Buffer, count: number, strings: Buffer): string | undefined {
+/**
+ * The highest GLIBC_x.y of a chain of needed versions (Elf64_Verneed, Elf64_Vernaux). Both are linked lists: an entry without a next one
+ * ends its list whatever the count says, and there are no more entries than the list has room for.
+ */
+function highestGlibc(needs: Buffer, count: number, strings: Strings): string | undefined {
   let highest: string | undefined;
+  let entries = Math.floor(needs.length / 16);
   let at = 0;
-  for (let index = 0; index < count; index += 1) {
+  for (let need = 0; need < count; need += 1) {
+    if ((entries -= 1) < 0) throw new RangeError('version needs without end');
     let aux = at + needs.readUInt32LE(at + 8);
     for (let left = needs.readUInt16LE(at + 2); left > 0; left -= 1) {
-      const version = /^GLIBC_(\d+(?:\.\d+)+)$/.exec(text(strings, needs.readUInt32LE(aux + 8)))?.[1];
+      if ((entries -= 1) < 0) throw new RangeError('version needs without end');
+      const version = /^GLIBC_(\d+(?:\.\d+)+)$/.exec(strings.at(needs.readUInt32LE(aux + 8)))?.[1];
       if (version !== undefined && (highest === undefined || newer(version, highest))) highest = version;
-      aux += needs.readUInt32LE(aux + 12);
+      const next = needs.readUInt32LE(aux + 12);
+      if (next === 0) break;
+      aux += next;
     }
-    at += needs.readUInt32LE(at + 12);
+    const next = needs.readUInt32LE(at + 12);
+    if (next === 0) break;
+    at += next;
   }
   return highest;
 }
 
-async function readDynamic(reader: Reader, header: Header): Promise<Pick<Elf, 'needed' | 'runpath' | 'soname' | 'glibc'>> {
+async function readDynamic(reader: BoundedFile, header: Header): Promise<Pick<Elf, 'needed' | 'runpath' | 'soname' | 'glibc'>> {
   const dynamic = header.programs.find(({ type }) => type === PT.DYNAMIC);
   if (dynamic === undefined) return { needed: [], runpath: [] };
   const offsetOf = (address: number): number => {
@@ -115,45 +124,42 @@ async function readDynamic(reader: Reader, header: Header): Promise<Pick<Elf, 'n
     if (segment === undefined) throw new RangeError('an address outside all segments');
     return address - segment.address + segment.offset;
   };
-  const table = await reader.read(dynamic.offset, dynamic.size);
+  const table = await reader.read(dynamic.offset, dynamic.size, MOST_DYNAMIC);
   const entries: { tag: number; value: number }[] = [];
   for (let at = 0; at + 16 <= table.length && word(table, at) !== 0; at += 16)
     entries.push({ tag: word(table, at), value: word(table, at + 8) });
   const value = (tag: number): number | undefined => entries.find((entry) => entry.tag === tag)?.value;
   const [address, size] = [value(DT.STRTAB), value(DT.STRSZ)];
   if (address === undefined || size === undefined) return { needed: [], runpath: [] };
-  const strings = await reader.read(offsetOf(address), size);
-  const needed = entries.filter(({ tag }) => tag === DT.NEEDED).map((entry) => text(strings, entry.value));
+  const strings = new Strings(await reader.read(offsetOf(address), size, MOST));
+  const needed = entries.filter(({ tag }) => tag === DT.NEEDED).map((entry) => strings.at(entry.value));
   const path = value(DT.RUNPATH) ?? value(DT.RPATH);
   const name = value(DT.SONAME);
   const [needs, count] = [value(DT.VERNEED), value(DT.VERNEEDNUM)];
   let glibc: string | undefined;
   if (needs !== undefined && count !== undefined) {
     const start = offsetOf(needs);
-    glibc = highestGlibc(await reader.read(start, Math.min(1 << 16, reader.size - start)), count, strings);
+    glibc = highestGlibc(await reader.read(start, Math.min(MOST_DYNAMIC, reader.size - start)), count, strings);
   }
   return {
     needed,
-    runpath: path === undefined ? [] : text(strings, path).split(':').filter(Boolean),
-    ...(name === undefined ? {} : { soname: text(strings, name) }),
+    runpath: path === undefined ? [] : strings.at(path).split(':').filter(Boolean),
+    ...(name === undefined ? {} : { soname: strings.at(name) }),
     ...(glibc === undefined ? {} : { glibc }),
   };
 }
 
 /** Opens a file for reading its ELF structures; damaged ones give undefined, never an exception. */
-async function withElf<T>(path: string, use: (reader: Reader, header: Header) => Promise<T>): Promise<T | undefined> {
-  const handle = await open(path, 'r');
+async function withElf<T>(path: string, use: (reader: BoundedFile, header: Header) => Promise<T>): Promise<T | undefined> {
   try {
-    const { size } = await handle.stat();
-    if (size < HEADER) return undefined;
-    const reader = new Reader(handle, size);
-    const header = await readHeader(reader);
-    return header === undefined ? undefined : await use(reader, header);
+    return await withBounded(path, async (reader) => {
+      if (reader.size < HEADER) return undefined;
+      const header = await readHeader(reader);
+      return header === undefined ? undefined : await use(reader, header);
+    });
   } catch (error) {
     if (error instanceof RangeError) return undefined;
     throw error;
-  } finally {
-    await handle.close();
   }
 }
 
@@ -164,7 +170,9 @@ export async function readElf(path: string): Promise<Elf | undefined> {
     return {
       machine: header.machine,
       type: header.type === 2 ? 'executable' : header.type === 3 ? 'shared' : 'other',
-      ...(interpreter === undefined ? {} : { interpreter: text(await reader.read(interpreter.offset, interpreter.size), 0) }),
+      ...(interpreter === undefined
+        ? {}
+        : { interpreter: new Strings(await reader.read(interpreter.offset, interpreter.size, LONGEST_PATH)).at(0) }),
       ...(await readDynamic(reader, header)),
     };
   });
@@ -179,10 +187,12 @@ export async function readSection(path: string, name: string, most = 16 << 20): 
       return { name: table.readUInt32LE(start), offset: word(table, start + 24), size: word(table, start + 32) };
     };
     const { offset, size } = at(sections.names);
-    const names = await reader.read(offset, size);
+    const names = await reader.read(offset, size, MOST);
+    const wanted = Buffer.from(`${name}\0`, 'latin1');
     for (let index = 0; index < sections.count; index += 1) {
       const section = at(index);
-      if (text(names, section.name) === name) return reader.read(section.offset, Math.min(section.size, most));
+      if (names.subarray(section.name, section.name + wanted.length).equals(wanted))
+        return reader.read(section.offset, Math.min(section.size, most), MOST);
     }
     return undefined;
   });
@@ -193,9 +203,15 @@ export async function readImports(path: string): Promise<ReadonlySet<string>> {
   const [symbols, strings] = await Promise.all([readSection(path, '.dynsym'), readSection(path, '.dynstr')]);
   const imports = new Set<string>();
   if (symbols === undefined || strings === undefined) return imports;
-  for (let at = 0; at + SYMBOL <= symbols.length; at += SYMBOL) {
-    const name = symbols.readUInt32LE(at);
-    if (symbols.readUInt16LE(at + 6) === 0 && name > 0 && name < strings.length) imports.add(text(strings, name)); // st_shndx: undefined
+  const names = new Strings(strings);
+  try {
+    for (let at = 0; at + SYMBOL <= symbols.length; at += SYMBOL) {
+      const name = symbols.readUInt32LE(at);
+      if (symbols.readUInt16LE(at + 6) === 0 && name > 0 && name < strings.length) imports.add(names.at(name)); // st_shndx: undefined
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return new Set(); // damaged: as if it had none
   }
   return imports;
 }

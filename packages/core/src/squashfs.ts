@@ -1,6 +1,7 @@
-import { open, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
+import { checkName, EntryCount, LONGEST_PATH, unreadable, withBounded } from './bounded.ts';
 import { UserError } from './errors.ts';
 import { releaseFilePath } from './names.ts';
 import { RELEASE_FILE_SIZE, STRICT_XATTR } from './release-file.ts';
@@ -58,7 +59,13 @@ const PLAIN_METADATA = 0x8000;
 const PLAIN_DATA = 1 << 24;
 const TYPES = ['dir', 'file', 'link', 'block', 'char', 'fifo', 'socket'] as const;
 const XATTR_PREFIX = ['user.', 'trusted.', 'security.'];
-const MOST_METADATA = 256 << 20;
+/** Size of a metadata block when unpacked, and of the smallest packed one with its header. */
+const METADATA_BLOCK = 8192;
+const LEAST_BLOCK = 3;
+/** Size of the smallest inode. */
+const LEAST_INODE = 20;
+/** Most metadata, packed or not: of a million files. */
+const MOST_METADATA = 64 << 20;
 
 interface Inode {
   readonly type: (typeof TYPES)[number];
@@ -70,28 +77,31 @@ interface Inode {
   readonly xattr: number;
   /** Of folders: where the listing is. */
   readonly listing?: { block: number; offset: number };
-  /** Of files: where the data begins, the sizes of its blocks, whether a tail stands in a fragment. */
-  readonly data?: { start: number; blocks: readonly number[]; fragment: boolean };
+  /** Of files: where the data begins, the size of its first block, whether a tail is in a fragment. */
+  readonly data?: { start: number; first: number; fragment: boolean };
 }
 
-/** Metadata blocks (8 KiB each when unpacked) read as one stream from any place. */
+/**
+ * Metadata blocks (8 KiB each when unpacked) read as one stream from any place. An image has each inode, listing and attribute once, so no
+ * more is read in all than its tables can hold when unpacked.
+ */
 class Metadata {
   private readonly bytes: Buffer;
   private readonly base: number;
   private readonly blocks = new Map<number, { data: Buffer; next: number }>();
+  /** Bytes that may still be read, and that may still be unpacked. */
+  private left: number;
+  private room: number;
 
   /** `bytes` are the image's from `base` on. */
   constructor(bytes: Buffer, base: number) {
     this.bytes = bytes;
     this.base = base;
+    this.left = this.room = Math.min(MOST_METADATA, METADATA_BLOCK * Math.ceil(bytes.length / LEAST_BLOCK));
   }
 
   u64(position: number): number {
     return Number(this.bytes.readBigUInt64LE(position - this.base));
-  }
-
-  u32(position: number): number {
-    return this.bytes.readUInt32LE(position - this.base);
   }
 
   private block(position: number): { data: Buffer; next: number } {
@@ -101,11 +111,13 @@ class Metadata {
     const header = this.bytes.readUInt16LE(at);
     const length = header & ~PLAIN_METADATA;
     const raw = this.bytes.subarray(at + 2, at + 2 + length);
-    if (raw.length !== length) throw new RangeError('a metadata block is cut off');
+    if (raw.length !== length || length === 0) throw new RangeError('a metadata block is cut off');
     const block = {
-      data: (header & PLAIN_METADATA) !== 0 ? raw : zstdDecompressSync(raw, { maxOutputLength: 8192 }),
+      data: (header & PLAIN_METADATA) !== 0 ? raw : zstdDecompressSync(raw, { maxOutputLength: METADATA_BLOCK }),
       next: position + 2 + length,
     };
+    this.room -= block.data.length;
+    if (this.room < 0) throw new RangeError('its metadata blocks overlap');
     this.blocks.set(position, block);
     return block;
   }
@@ -115,7 +127,8 @@ class Metadata {
     let block = this.block(position);
     let at = offset;
     return (length) => {
-      if (length > MOST_METADATA) throw new RangeError('a length out of all proportion');
+      this.left -= length;
+      if (!(this.left >= 0)) throw new RangeError('more metadata than it has room for');
       const parts: Buffer[] = [];
       let missing = length;
       while (missing > 0) {
@@ -156,11 +169,12 @@ function readInode(take: (length: number) => Buffer, ids: readonly number[], blo
       const fragment = rest.readUInt32LE(extended ? 28 : 4) !== NONE;
       const count = fragment ? Math.floor(size / blockSize) : Math.ceil(size / blockSize);
       const sizes = take(count * 4);
-      const blocks = Array.from({ length: count }, (_, index) => sizes.readUInt32LE(index * 4));
-      return { ...common, size, xattr: extended ? rest.readUInt32LE(36) : NONE, data: { start, blocks, fragment } };
+      const first = count === 0 ? 0 : sizes.readUInt32LE(0);
+      return { ...common, size, xattr: extended ? rest.readUInt32LE(36) : NONE, data: { start, first, fragment } };
     }
     case 'link': {
       const length = take(8).readUInt32LE(4);
+      if (length > LONGEST_PATH) throw new RangeError(`a link of ${length} bytes`);
       const link = take(length).toString();
       return { ...common, size: 0, link, xattr: extended ? take(4).readUInt32LE(0) : NONE };
     }
@@ -202,21 +216,69 @@ function readXattrs(metadata: Metadata, table: number, index: number): Record<st
   return found;
 }
 
-function readAll(header: Buffer, bytes: Buffer, base: number): FileSystemContent {
-  const blockSize = header.readUInt32LE(12);
-  const at = (offset: number): number => Number(header.readBigUInt64LE(offset));
-  const [root, idTable, xattrTable, inodeTable, directoryTable] = [at(32), at(48), at(56), at(64), at(72)];
-  const metadata = new Metadata(bytes, base);
+/** An inode with all that is said of it, which several names may share. */
+interface Node {
+  readonly inode: Inode;
+  readonly xattrs: Readonly<Record<string, string>>;
+}
+
+/** The inodes of an image, each read once however many names it has. */
+function openInodes(header: Buffer, metadata: Metadata): (block: number, offset: number) => Node {
+  const at = (position: number): number => Number(header.readBigUInt64LE(position));
+  const [idTable, xattrTable, inodeTable, directoryTable] = [at(48), at(56), at(64), at(72)];
+  const count = header.readUInt32LE(4);
+  if (count * LEAST_INODE > METADATA_BLOCK * Math.ceil((directoryTable - inodeTable) / LEAST_BLOCK))
+    throw new RangeError(`${count} inodes, which have no room in it`);
   const ids = readIds(metadata, idTable, header.readUInt16LE(26));
-  const inodeAt = (block: number, offset: number): Inode => readInode(metadata.stream(inodeTable + block, offset), ids, blockSize);
   const hasXattrs = xattrTable < 2 ** 52;
+  const nodes = new Map<number, Node>();
+  const attributes = new Map<number, Readonly<Record<string, string>>>();
+  return (block, offset) => {
+    const reference = block * 65_536 + offset;
+    const there = nodes.get(reference);
+    if (there !== undefined) return there;
+    if (nodes.size >= count) throw new RangeError(`more than its ${count} inodes`);
+    const inode = readInode(metadata.stream(inodeTable + block, offset), ids, header.readUInt32LE(12));
+    const xattrs = attributes.get(inode.xattr) ?? (hasXattrs ? readXattrs(metadata, xattrTable, inode.xattr) : {});
+    attributes.set(inode.xattr, xattrs);
+    const node = { inode, xattrs };
+    nodes.set(reference, node);
+    return node;
+  };
+}
+
+/** Names in a folder, and where their inodes are. */
+function* listing(take: (length: number) => Buffer, size: number): Generator<{ name: string; block: number; offset: number }> {
+  for (let left = size; left > 0;) {
+    const head = take(12);
+    left -= 12;
+    const block = head.readUInt32LE(4);
+    for (let count = head.readUInt32LE(0) + 1; count > 0; count -= 1) {
+      const entry = take(8);
+      const name = take(entry.readUInt16LE(6) + 1);
+      left -= 8 + name.length;
+      if (left < 0) throw new RangeError('a folder lists more than it holds');
+      yield { name: checkName(name.toString()), block, offset: entry.readUInt16LE(0) };
+    }
+  }
+}
+
+async function readAll(header: Buffer, bytes: Buffer, base: number): Promise<FileSystemContent> {
+  const at = (position: number): number => Number(header.readBigUInt64LE(position));
+  const [root, directoryTable] = [at(32), at(72)];
+  const metadata = new Metadata(bytes, base);
+  const nodeAt = openInodes(header, metadata);
   const entries: ImageEntry[] = [];
   const plain = new Map<string, number>();
-
-  function visit(path: string, inode: Inode): void {
-    const { type, mode, uid, gid, size, link, xattr, data, listing } = inode;
-    if (path !== '') {
-      const xattrs = hasXattrs ? readXattrs(metadata, xattrTable, xattr) : {};
+  const count = new EntryCount();
+  // A folder has one place: one that is reached twice leads to itself, or makes a tree of endless paths.
+  const folders = new Set<Node>();
+  const pending = [{ path: '', node: nodeAt(Math.floor(root / 65_536), root % 65_536) }];
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    const { path, node } = next;
+    const { type, mode, uid, gid, size, link, data, listing: place } = node.inode;
+    await count.add(path);
+    if (path !== '')
       entries.push({
         path,
         type,
@@ -224,56 +286,46 @@ function readAll(header: Buffer, bytes: Buffer, base: number): FileSystemContent
         uid,
         gid,
         size: type === 'dir' ? 0 : size,
-        ...(link === undefined ? {} : { link }),
-        xattrs,
+        link,
+        xattrs: node.xattrs,
       });
-    }
-    if (data !== undefined && size === RELEASE_FILE_SIZE && !data.fragment && data.blocks[0] === (PLAIN_DATA | RELEASE_FILE_SIZE))
+    if (data !== undefined && size === RELEASE_FILE_SIZE && !data.fragment && data.first === (PLAIN_DATA | RELEASE_FILE_SIZE))
       plain.set(path, data.start);
-    if (listing === undefined || size === 0) return;
-    const take = metadata.stream(directoryTable + listing.block, listing.offset);
-    for (let left = size; left > 0;) {
-      const head = take(12);
-      left -= 12;
-      const block = head.readUInt32LE(4);
-      for (let count = head.readUInt32LE(0) + 1; count > 0; count -= 1) {
-        const entry = take(8);
-        const name = take(entry.readUInt16LE(6) + 1).toString();
-        left -= 8 + Buffer.byteLength(name);
-        if (name === '.' || name === '..' || name.includes('/')) throw new RangeError(`a name '${name}'`);
-        if (path.length > 4096) throw new RangeError('folders without end');
-        visit(path === '' ? name : `${path}/${name}`, inodeAt(block, entry.readUInt16LE(0)));
-      }
+    if (place === undefined) continue;
+    if (folders.has(node)) throw new RangeError(`the folder '${path}' is in two places`);
+    folders.add(node);
+    if (size === 0) continue;
+    const names = new Set<string>();
+    for (const { name, block, offset } of listing(metadata.stream(directoryTable + place.block, place.offset), size)) {
+      if (names.has(name)) throw new RangeError(`two entries '${name}' in the folder '${path}'`);
+      names.add(name);
+      pending.push({ path: path === '' ? name : `${path}/${name}`, node: nodeAt(block, offset) });
     }
   }
-  visit('', inodeAt(Math.floor(root / 65_536), root % 65_536));
   entries.sort((a, b) => (a.path < b.path ? -1 : 1));
   return { entries, plainBlock: (path) => plain.get(path) };
 }
 
 /**
- * Reads the metadata of a squashfs image (version 4, zstd): every entry, and where plain blocks stand. No file data is
- * read. Throws a UserError for what is damaged, cut off or no squashfs.
+ * Reads the metadata of a squashfs image (version 4, zstd): every entry, and where plain blocks are. No file data is
+ * read. Time and memory are bounded by the size of the tables. Throws a UserError for what is damaged, cut off or no squashfs.
  */
 export async function readSquashfs(file: string): Promise<FileSystemContent> {
-  const handle = await open(file, 'r');
   try {
-    const header = Buffer.alloc(96);
-    await handle.read(header, 0, 96, 0);
-    const { size } = await handle.stat();
-    const used = Number(header.readBigUInt64LE(40));
-    if (header.readUInt32LE(0) !== MAGIC) throw new RangeError('no squashfs');
-    if (header.readUInt16LE(20) !== ZSTD) throw new RangeError('not packed with zstd');
-    if (used > size) throw new RangeError(`${used} bytes long, and only ${size} of them are there`);
-    const base = Number(header.readBigUInt64LE(64)); // inodes come first among the tables
-    if (base > used || used - base > MOST_METADATA) throw new RangeError('tables in a wrong place');
-    const bytes = Buffer.alloc(used - base);
-    await handle.read(bytes, 0, bytes.length, base);
-    return readAll(header, bytes, base);
+    return await withBounded(file, async (image) => {
+      const header = await image.read(0, 96);
+      const used = Number(header.readBigUInt64LE(40));
+      if (header.readUInt32LE(0) !== MAGIC) throw new RangeError('no squashfs');
+      const blockSize = header.readUInt32LE(12);
+      if (blockSize !== 2 ** header.readUInt16LE(22) || blockSize < 4096 || blockSize > 1 << 20)
+        throw new RangeError(`blocks of ${blockSize} bytes`);
+      if (header.readUInt16LE(20) !== ZSTD) throw new RangeError('not packed with zstd');
+      if (used > image.size) throw new RangeError(`${used} bytes long, and only ${image.size} of them are there`);
+      const base = Number(header.readBigUInt64LE(64)); // inodes come first among the tables
+      if (base > used || used - base > MOST_METADATA) throw new RangeError('tables in a wrong place');
+      return readAll(header, await image.read(base, used - base, MOST_METADATA), base);
+    });
   } catch (cause) {
-    if (cause instanceof UserError || (cause as NodeJS.ErrnoException).syscall !== undefined) throw cause;
-    throw new UserError(`the image cannot be read: ${(cause as Error).message}`, { where: file, next: 'build or fetch it again', cause });
-  } finally {
-    await handle.close();
+    throw unreadable(cause, 'the image', file);
   }
 }

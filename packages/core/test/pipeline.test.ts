@@ -326,7 +326,7 @@ describe('binding', () => {
 });
 
 describe('unpacking', () => {
-  test('of a damaged erofs, of which fsck.erofs extracts nothing and reports success, is an error', async () => {
+  test('of an erofs with a damaged superblock, of which fsck.erofs extracts nothing and reports success, is an error', async () => {
     const { images } = await build([ddi]);
     const file = join(dir, 'damaged.erofs.raw');
     await cp(only(images).file, file);
@@ -335,7 +335,7 @@ describe('unpacking', () => {
     await handle.write(Buffer.from('damaged'), 0, 7, root.offset + 1024 + 4); // the checksum of the superblock, and what follows it
     await handle.close();
     await expect(unpackImage(tools, file, 'ddi', 'x86-64', join(dir, 'unpacked erofs'))).rejects.toThrow(
-      /is listed, and its content is missing|fsck\.erofs failed/,
+      'the superblock does not match its checksum',
     );
   });
 

@@ -1,0 +1,95 @@
+import { open, type FileHandle } from 'node:fs/promises';
+import { setImmediate as turn } from 'node:timers/promises';
+import { UserError } from './errors.ts';
+import { throwIfInterrupted } from './interrupt.ts';
+
+/** Most files, folders and links of an image that is read; the largest extension has a tenth of it. */
+export const MOST_ENTRIES = 1 << 18;
+/** Most characters of all their paths together. */
+const MOST_PATHS = 64 << 20;
+/** PATH_MAX of Linux: neither a path nor the target of a link is longer. */
+export const LONGEST_PATH = 4096;
+/** Entries after which a reader lets timers and signals have a turn. */
+const TURN = 4096;
+
+/**
+ * A file whose content is not trusted. Nothing outside of it is read, and no more in all than `budget` bytes (unlimited unless specified):
+ * structures that overlap or lead to one another end there.
+ */
+export class BoundedFile {
+  readonly handle: FileHandle;
+  /** In bytes. */
+  readonly size: number;
+  private left: number;
+  constructor(handle: FileHandle, size: number, budget = Number.POSITIVE_INFINITY) {
+    this.handle = handle;
+    this.size = size;
+    this.left = budget;
+  }
+
+  /** Reads exactly `length` bytes; throws a RangeError for what is outside of the file, larger than `most`, or over the budget. */
+  async read(offset: number, length: number, most = 64 << 20): Promise<Buffer> {
+    if (!(offset >= 0 && length >= 0 && offset + length <= this.size)) throw new RangeError('it is cut off');
+    if (length > most) throw new RangeError(`a part of ${length} bytes where at most ${most} are expected`);
+    this.left -= length;
+    if (this.left < 0) throw new RangeError('its parts overlap');
+    const buffer = Buffer.alloc(length);
+    for (let at = 0; at < length;) {
+      const { bytesRead } = await this.handle.read(buffer, at, length - at, offset + at);
+      if (bytesRead === 0) throw new RangeError('it is cut off');
+      at += bytesRead;
+    }
+    return buffer;
+  }
+}
+
+/** Opens a file for reading untrusted content; `budgetOf` computes the budget in bytes from the file's size. */
+export async function withBounded<T>(
+  path: string,
+  use: (file: BoundedFile) => Promise<T>,
+  budgetOf?: (size: number) => number,
+): Promise<T> {
+  const handle = await open(path, 'r');
+  try {
+    const { size } = await handle.stat();
+    return await use(new BoundedFile(handle, size, budgetOf?.(size)));
+  } finally {
+    await handle.close();
+  }
+}
+
+/** A UserError for content that cannot be read; errors of the system and those that are UserErrors already stay as they are. */
+export function unreadable(cause: unknown, what: string, where: string): unknown {
+  if (cause instanceof UserError || !(cause instanceof Error)) return cause;
+  if ((cause as NodeJS.ErrnoException).syscall !== undefined || cause.name === 'AbortError') return cause;
+  return new UserError(`${what} cannot be read: ${cause.message}`, { where, next: 'build or fetch it again', cause });
+}
+
+/** A name in a folder of an image: neither a path nor something that no file can be called. */
+export function checkName(name: string): string {
+  if (name === '' || name === '.' || name === '..' || /[/\0]/.test(name) || name.length > 255)
+    throw new RangeError(`a name ${JSON.stringify(name.slice(0, 80))}`);
+  return name;
+}
+
+/** Counts what a reader finds, so that an image can neither list more than it has room for nor keep a signal waiting. */
+export class EntryCount {
+  private entries = 0;
+  private characters = 0;
+  private readonly most: number;
+  constructor(most = MOST_ENTRIES) {
+    this.most = Math.min(most, MOST_ENTRIES);
+  }
+
+  /** Counts one entry; throws a RangeError for one too many, and the reason of an interruption. */
+  async add(path: string): Promise<void> {
+    this.entries += 1;
+    this.characters += path.length;
+    if (this.entries > this.most) throw new RangeError(`more than ${this.most} entries`);
+    if (path.length > LONGEST_PATH) throw new RangeError('folders without end');
+    if (this.characters > MOST_PATHS) throw new RangeError('paths without end');
+    if (this.entries % TURN !== 0) return;
+    await turn();
+    throwIfInterrupted();
+  }
+}

@@ -1,0 +1,108 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { DAG, elfOf, erofsOf, LOOP, squashfsOf } from './helpers/hostile-images.ts';
+
+let dir: string;
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'readers-test-'));
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+/** What a reader says of a file, in a process of its own: one that never ends must not keep the tests. */
+async function read(module: string, reader: string, bytes: Buffer, args: readonly unknown[] = []): Promise<unknown> {
+  const file = join(dir, 'input');
+  await writeFile(file, bytes);
+  const code = `
+    const { ${reader}: read } = await import(process.argv[1]);
+    const out = await read(process.argv[2], ...JSON.parse(process.argv[3])).catch((error) => ({ error: error.name, message: error.message, where: error.where }));
+    console.log(JSON.stringify(out ?? null));`;
+  const path = join(import.meta.dirname, '../src', module);
+  const { stdout, stderr, timedOut } = await execa(
+    process.execPath,
+    ['--max-old-space-size=256', '--input-type=module', '-e', code, path, file, JSON.stringify(args)],
+    { timeout: 20_000, killSignal: 'SIGKILL', reject: false },
+  );
+  if (timedOut) throw new Error(`${reader} did not end within 20 seconds`);
+  if (stdout === '') throw new Error(stderr);
+  return JSON.parse(stdout);
+}
+const refused = (message: string): object => ({ error: 'UserError', message, where: join(dir, 'input') });
+
+describe('readElf', () => {
+  test('ends at the last version need, whatever their count says', async () => {
+    expect(elfOf()).toHaveLength(336);
+    expect(await read('elf.ts', 'readElf', elfOf())).toMatchObject({ machine: 62, needed: [] });
+  });
+  test.each([
+    ['needs that lead one byte on', elfOf({ next: 1 })],
+    ['versions that lead to one another', elfOf({ aux: 65_535, auxNext: 1 })],
+  ])('takes no more entries than there is room for: %s', async (_, file) => {
+    expect(await read('elf.ts', 'readElf', file)).toBeNull();
+  });
+});
+
+describe.each([
+  ['squashfs.ts', 'readSquashfs', squashfsOf],
+  ['erofs.ts', 'readErofs', erofsOf],
+] as const)('%s', (module, reader, imageOf) => {
+  test('reads folders within folders', async () => {
+    const { entries } = (await read(module, reader, imageOf([[1, 2], [3], [], []]))) as { entries: { path: string; type: string }[] };
+    expect(entries.map(({ path, type }) => `${type} ${path}`)).toEqual(['dir a', 'dir a/a', 'dir b']);
+  });
+  test('refuses folders that are in two places: 40 levels of them are 2^40 paths', async () => {
+    expect(imageOf(DAG).length).toBeLessThanOrEqual(3 * 4096);
+    expect(await read(module, reader, imageOf(DAG))).toEqual(
+      refused(expect.stringMatching(/cannot be read: the folder '[ab/]+' is in two places/) as string),
+    );
+    expect(await read(module, reader, imageOf(LOOP))).toEqual(refused("the image cannot be read: the folder 'a/a' is in two places"));
+  });
+  test('takes no more inodes than its superblock names, and no more than the file has room for', async () => {
+    expect(await read(module, reader, imageOf([[1, 2], [], []], { inodes: 2 }))).toEqual(
+      refused('the image cannot be read: more than its 2 inodes'),
+    );
+    expect(await read(module, reader, imageOf([[]], { inodes: 2 ** 31 }))).toEqual(
+      refused(`the image cannot be read: ${2 ** 31} inodes, which have no room in it`),
+    );
+  });
+  test('refuses a file that is shorter than a superblock', async () => {
+    expect(await read(module, reader, Buffer.from('hsqs'))).toEqual(refused('the image cannot be read: it is cut off'));
+  });
+});
+
+test('readErofs refuses a superblock that does not match its checksum, which fsck.erofs reports as success', async () => {
+  const image = erofsOf([[]]);
+  image.writeUInt32LE(1, 1024 + 8);
+  image.writeUInt32LE(0x12345678, 1024 + 4);
+  expect(await read('erofs.ts', 'readErofs', image)).toEqual(
+    refused('the image cannot be read: the superblock does not match its checksum'),
+  );
+});
+
+describe('readPartitions', () => {
+  /** A disk image with one partition of the given sectors. */
+  function gptOf({ table = 2n, first = 34n, last = 40n }: { table?: bigint; first?: bigint; last?: bigint }): Buffer {
+    const disk = Buffer.alloc(64 * 512);
+    disk.write('EFI PART', 512, 'latin1');
+    disk.writeBigUInt64LE(table, 512 + 72);
+    disk.writeUInt32LE(128, 512 + 80);
+    disk.writeUInt32LE(128, 512 + 84);
+    disk.fill(1, 1024, 1024 + 32);
+    disk.writeBigUInt64LE(first, 1024 + 32);
+    disk.writeBigUInt64LE(last, 1024 + 40);
+    return disk;
+  }
+  test('reads a table', async () => {
+    expect(await read('ddi.ts', 'readPartitions', gptOf({}))).toMatchObject([{ offset: 34 * 512, size: 7 * 512 }]);
+  });
+  test.each([
+    ['a table outside of the file', gptOf({ table: 2n ** 63n }), 'the partition table cannot be read: it is cut off'],
+    ['a table that begins in it and ends outside', gptOf({ table: 63n }), 'the partition table cannot be read: it is cut off'],
+    ['a partition outside of it', gptOf({ last: 2n ** 63n }), 'the disk image is cut off'],
+    ['no second sector', Buffer.from('EFI PART'), 'no disk image: it has no GPT'],
+  ])('refuses %s', async (_, disk, message) => {
+    expect(await read('ddi.ts', 'readPartitions', disk)).toEqual(refused(message));
+  });
+});
