@@ -5,6 +5,7 @@ import { gunzipSync } from 'node:zlib';
 import { interceptors, request } from 'undici';
 import { makeFolder } from './files.ts';
 import { archWords } from './arch.ts';
+import { clockProblem } from './clock.ts';
 import { compareDebianVersions } from './debian-version.ts';
 import { parseDependencies, parseProvides, type Provided, type Relation } from './dependencies.ts';
 import { envOf } from './env.ts';
@@ -12,6 +13,7 @@ import { messageOf, UserError } from './errors.ts';
 import { exec } from './exec.ts';
 import { AnswerError, dispatcher, fetchBlob, UnreachableError } from './fetch.ts';
 import { interruption } from './interrupt.ts';
+import { judgeSignatures } from './openpgp.ts';
 import type { Store } from './store.ts';
 import type { Arch, Report } from './types.ts';
 
@@ -90,7 +92,7 @@ export const DEBIAN_KEYRING = fileURLToPath(new URL('data/debian-archive-keyring
 
 const trim = (url: string): string => url.replace(/\/+$/, '');
 /** Security updates have an archive of their own beside Debian's, on mirrors as on the snapshot archive: `/debian-security`. */
-const beside = (url: string, isSecurity: boolean): string => (isSecurity ? `${url}-security` : url);
+const beside = (url: string, isSecurity: boolean): string => (isSecurity ? url.replace(/(?:\/\d{8}T\d{6}Z)?$/, '-security$&') : url);
 const isGone = (error: unknown): boolean => error instanceof AnswerError && [404, 410].includes(error.status);
 const textOf = (path: string): Promise<string> => readFile(path, 'utf8').catch(() => '');
 
@@ -224,10 +226,12 @@ export function snapshotStamp(date: Date): string {
   return `${date.toISOString().slice(0, 19).replaceAll(/[-:]/g, '')}Z`;
 }
 
-/** The time of such a timestamp. */
-const dateOfStamp = (stamp: string): Date => new Date(stamp.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/, '$1-$2-$3T$4:$5:$6Z'));
-
 const ANOTHER_MIRROR = 'try another mirror (FLATCAR_EXT_DEBIAN_MIRROR)';
+
+/** No index of these days can be had: that says nothing about what is pinned. */
+export class IndexUnavailableError extends UserError {}
+/** A signed index that somebody serves again: it is of another day than today. */
+export class StaleIndexError extends IndexUnavailableError {}
 
 /** InRelease of sid, the largest, has about 200 kB. */
 const MOST_RELEASE = 1 << 20;
@@ -257,68 +261,84 @@ async function get(url: string): Promise<string> {
     return Buffer.concat(chunks).toString();
   } catch (cause) {
     if (cause instanceof UserError) throw cause;
-    throw new UserError(`the mirror cannot be reached: ${messageOf(cause)}`, { where: url, next: ANOTHER_MIRROR, cause });
+    throw new IndexUnavailableError(`the mirror cannot be reached: ${messageOf(cause)}`, { where: url, next: ANOTHER_MIRROR, cause });
   }
 }
 
 const DAY = 86_400_000;
-/** Days after its expiry until which an index is taken, with a notice: mirrors, above all of unstable, are weeks behind at times. */
-const STALE_DAYS = 90;
+/**
+ * Days after its date until which an index without a date of expiry is taken. Debian's stable has none: its index changes with each point release,
+ * about every two months, and says nothing of its age itself.
+ */
+const MOST_DAYS = 365;
 /** A path of a snapshot archive: what is there is old on purpose. */
 const SNAPSHOT_PATH = /\/\d{8}T\d{6}Z\//;
+/** Suites without updates and security updates of their own: what they have is always the newest, or is built upon another suite. */
+const HAS_NO_UPDATES = /^(?:sid|unstable|experimental|rc-buggy)$|-/;
 
-/** The text that a key of Debian signed, out of a cleartext message (RFC 9580, 7). */
+/** The text that a key of Debian signed, out of a cleartext message (RFC 9580, 7); one good signature of several is enough, as for apt. */
 async function signedText(cleartextMessage: string, keyring: string | undefined, url: string): Promise<string> {
   const openpgp = await import('openpgp');
   const armoredKeys = keyring ?? (await readFile(DEBIAN_KEYRING, 'utf8'));
   const next = 'do not use this mirror; after a key change of Debian refresh packages/core/src/data/debian-archive-keyring.asc';
-  try {
-    const message = await openpgp.readCleartextMessage({ cleartextMessage });
-    const verificationKeys = await openpgp.readKeys({ armoredKeys });
-    const check = async (date: Date | null): Promise<string> => {
-      const verified = await openpgp.verify({ message, verificationKeys, date });
-      await Promise.any(verified.signatures.map(({ verified: good }) => good));
-      return verified.data;
-    };
-    return await check(new Date()).catch(async (cause: unknown) => {
-      // Good at another time than now: then it is the time that is wrong, here or at the mirror.
-      await check(null);
-      const dates = (await openpgp.verify({ message, verificationKeys, date: null })).signatures.map(async ({ signature }) => {
-        const { packets } = await signature;
-        return packets[0]?.created?.toISOString() ?? '';
+  const keys = await openpgp.readKeys({ armoredKeys });
+  const refused = (cause: unknown): UserError =>
+    new UserError(`the package index has no good signature by a known key of Debian: ${messageOf(cause)}`, { where: url, next, cause });
+  const message = await openpgp.readCleartextMessage({ cleartextMessage }).catch((cause: unknown) => {
+    throw refused(cause);
+  });
+  const { data, signatures } = await openpgp.verify({ message, verificationKeys: keys });
+  const verdicts = await judgeSignatures(signatures, keys, { where: url, keyFile: DEBIAN_KEYRING, next });
+  if (verdicts.some(({ problem }) => problem === undefined)) return data;
+  // Only a good signature says when it was made: an index that is good at another time than now tells that a clock is wrong.
+  const later = await openpgp.verify({ message, verificationKeys: keys, date: null });
+  for (const { verified, signature } of later.signatures) {
+    const isGood = await verified.catch(() => false);
+    const clock = isGood ? clockProblem((await signature).packets[0]?.created) : undefined;
+    if (clock !== undefined)
+      throw new UserError(`the package index cannot be checked: ${clock}`, {
+        where: url,
+        next: 'set the clock of this machine; where it is right, use another mirror (FLATCAR_EXT_DEBIAN_MIRROR)',
       });
-      const signed = (await Promise.all(dates)).join(', ');
-      throw new UserError(
-        `the package index was signed at ${signed}, and this machine's clock says ${new Date().toISOString()}: one of them is wrong`,
-        { where: url, next: 'set the clock of this machine; where it is right, use another mirror (FLATCAR_EXT_DEBIAN_MIRROR)', cause },
-      );
-    });
-  } catch (cause) {
-    if (cause instanceof UserError) throw cause;
-    throw new UserError('the package index has no good signature by a known key of Debian', { where: url, next, cause });
   }
+  throw refused(verdicts[0]?.problem ?? new Error('there is no signature'));
 }
 
-/** A suite's index: what was signed, not what stands around it. */
-async function readInRelease(url: string, suite: string, options: ArchiveOptions, report: Report): Promise<Map<string, string>> {
+/** Refuses an index that has expired, or that is too old for one that does not expire. Gives its date. */
+function assertFresh(fields: ReadonlyMap<string, string>, url: string): Date {
+  const [date, until] = [fields.get('Date') ?? '', fields.get('Valid-Until')];
+  const made = Date.parse(date);
+  const ends = until === undefined ? made + MOST_DAYS * DAY : Date.parse(until);
+  if (Number.isNaN(made)) throw new UserError(`the index has no valid date: '${date}'`, { where: url, next: ANOTHER_MIRROR });
+  if (Number.isNaN(ends))
+    throw new UserError(`the index has no valid date of expiry: '${until ?? ''}'`, { where: url, next: ANOTHER_MIRROR });
+  if (ends <= Date.now() && !SNAPSHOT_PATH.test(url)) {
+    const what = until === undefined ? `is of ${date}, more than ${MOST_DAYS} days ago` : `expired on ${until}`;
+    throw new StaleIndexError(`the package index ${what}`, {
+      where: url,
+      next: `check this machine's clock (it says ${new Date().toUTCString()}); where it is right, ${ANOTHER_MIRROR}; for old packages on purpose set it to a snapshot archive`,
+    });
+  }
+  return new Date(made);
+}
+
+/** A suite's index: what was signed, not what stands around it, and its date. */
+async function readInRelease(url: string, suite: string, options: ArchiveOptions): Promise<{ fields: Map<string, string>; date: Date }> {
   const data = await signedText(await get(url), options.keyring, url);
   const fields = paragraphs(data)[0] ?? new Map<string, string>();
   // A mirror could serve another suite, whose index is signed as well.
   if (fields.get('Codename') !== suite && fields.get('Suite') !== suite)
     throw new UserError(`this is not the index of ${suite}`, { where: url, next: 'do not use this mirror' });
-  const until = fields.get('Valid-Until');
-  const age = until === undefined ? 0 : Date.now() - Date.parse(until);
-  if (Number.isNaN(age))
-    throw new UserError(`the index has no valid date of expiry: '${until ?? ''}'`, { where: url, next: ANOTHER_MIRROR });
-  if (age > 0 && !SNAPSHOT_PATH.test(url)) {
-    if (age > STALE_DAYS * DAY)
-      throw new UserError(`the package index expired on ${until ?? ''}, more than ${STALE_DAYS} days ago`, {
-        where: url,
-        next: `check this machine's clock (it says ${new Date().toUTCString()}); where it is right, ${ANOTHER_MIRROR}`,
-      });
-    report({ type: 'notice', text: `${url} expired on ${until ?? ''}; the mirror may be stale` });
-  }
-  return fields;
+  return { fields, date: assertFresh(fields, url) };
+}
+
+/** Refuses an index that is older than what was pinned before, by timestamps of a snapshot archive: time only goes forward. */
+export function assertNotOlder(stamp: string, since: string | undefined, suite: string, where?: string): void {
+  if (since === undefined || stamp >= since) return;
+  throw new StaleIndexError(`the index of ${suite} is of ${stamp}, older than the pinned packages (${since})`, {
+    where,
+    next: ANOTHER_MIRROR,
+  });
 }
 
 /** Reads a Packages index. */
@@ -358,6 +378,21 @@ export function upstreamVersion(version: string): string {
     .replace(/\+(?:b\d+|deb\d+u\d+)$/, '');
 }
 
+/** Packages of unstable, the longest list, has 11 MB packed and 60 MB of text. */
+const MOST_LIST = 64 << 20;
+const MOST_LIST_TEXT = 512 << 20;
+
+/** The text of a packed list. */
+async function unpackList(file: string, isGzip: boolean, where: string): Promise<string> {
+  const packed = await readFile(file);
+  if (!isGzip) return exec('xz', ['-dc'], { input: packed, install: 'install xz-utils' });
+  try {
+    return gunzipSync(packed, { maxOutputLength: MOST_LIST_TEXT }).toString();
+  } catch (cause) {
+    throw new UserError(`the list of packages cannot be unpacked: ${messageOf(cause)}`, { where, next: ANOTHER_MIRROR, cause });
+  }
+}
+
 /** Opens the Debian archive; nothing is asked of it before it must be. */
 export function openArchive(store: Store, report: Report = () => undefined, options: ArchiveOptions = {}): Archive {
   const indexes = new Map<string, ReturnType<Archive['packages']>>();
@@ -366,21 +401,20 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
   /** One index of a suite, such as `main/source/Sources`. */
   async function readIndex(suite: string, name: string): Promise<{ date: Date; text: string }> {
     const base = `${beside(await mirrorUrl(), suite.endsWith('-security'))}/dists/${suite}`;
-    const release = await readInRelease(`${base}/InRelease`, suite, options, report);
-    const sums = [...(release.get('SHA256') ?? '').matchAll(/^ ([0-9a-f]{64}) +(\d+) (\S+)$/gm)];
+    const { fields, date } = await readInRelease(`${base}/InRelease`, suite, options);
+    const sums = [...(fields.get('SHA256') ?? '').matchAll(/^ ([0-9a-f]{64}) +(\d+) (\S+)$/gm)];
     // Node reads gzip; some suites have xz only.
     const [, sha256, size, path] = ['gz', 'xz'].map((kind) => sums.find((sum) => sum[3] === `${name}.${kind}`)).find(Boolean) ?? [];
     if (sha256 === undefined) throw new UserError(`the index of ${suite} lists no ${name}`, { where: base });
+    if (Number(size) > MOST_LIST)
+      throw new UserError(`${name} of ${suite} has ${size ?? ''} bytes, more than ${MOST_LIST}`, { where: base, next: ANOTHER_MIRROR });
     // By its digest, so that an index and a list of different days are never mixed.
     const file = await fetchBlob(
       store,
       { url: `${base}/${dirname(name)}/by-hash/SHA256/${sha256}`, sha256, size: Number(size) },
       { report },
     );
-    const text = path?.endsWith('.gz')
-      ? gunzipSync(await readFile(file)).toString()
-      : await exec('xz', ['-dc'], { input: await readFile(file), install: 'install xz-utils' });
-    return { date: new Date(release.get('Date') ?? Number.NaN), text };
+    return { date, text: await unpackList(file, path?.endsWith('.gz') === true, base) };
   }
 
   async function readPackages(suite: string, component: string, arch: Arch): Promise<{ date: Date; packages: IndexedPackage[] }> {
@@ -402,6 +436,14 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
     for (const one of [suite, `${suite}-updates`, `${suite}-security`]) {
       const index = await packages(one, 'main', arch).catch((error: unknown) => {
         if (one === suite || !isGone(error)) throw error;
+        if (HAS_NO_UPDATES.test(suite)) return;
+        // Without it fixes would be missing, and nobody would see: a mirror can leave it out as well as serve an old one.
+        if (one.endsWith('-security'))
+          throw new UserError(`this mirror has no ${one}`, {
+            where: (error as AnswerError).where,
+            next: 'use a mirror that has debian-security beside debian (FLATCAR_EXT_DEBIAN_MIRROR)',
+            cause: error,
+          });
         report({ type: 'notice', text: `this mirror has no ${one}: ${(error as AnswerError).where ?? ''}` });
       });
       if (index === undefined) continue;
@@ -418,8 +460,8 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
     packages,
     newest,
     async fetchPackage({ path, ...pin }, { suite, snapshot, arch, repin }) {
-      const there = await store.blob(pin.sha256);
-      if (there !== undefined) return there;
+      const kept = await store.blob(pin.sha256);
+      if (kept !== undefined) return kept;
       const mirror = await mirrorUrl();
       const isSecurity = path.startsWith('pool/updates/');
       const snapshots = options.snapshot ?? snapshotArchive();
@@ -433,22 +475,35 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
         }
       }
       const [name = '', version = ''] = basename(path, '.deb').split('_');
-      const current = (await newest(suite, arch)).packages.find((one) => one.name === name);
-      throw new UserError(
-        `${name} ${decodeURIComponent(version)} has left the Debian archive; ${current === undefined ? `${suite} has no ${name} any more` : `${suite} has ${current.version} now`}`,
-        {
-          where: `${bases[0]}/${path}`,
-          next: `take that: ${repin}; or set FLATCAR_EXT_DEBIAN_SNAPSHOT to a snapshot archive that can be reached`,
-        },
+      const now = await newest(suite, arch).then(
+        ({ packages: listed }) => listed.find((one) => one.name === name)?.version,
+        (error: unknown) => error,
       );
+      const there =
+        typeof now === 'string'
+          ? `${suite} has ${now} now`
+          : now === undefined
+            ? `${suite} has no ${name} any more`
+            : `what ${suite} has now cannot be read: ${messageOf(now)}`;
+      throw new UserError(`${name} ${decodeURIComponent(version)} has left the Debian archive; ${there}`, {
+        where: `${bases[0]}/${path}`,
+        next: `take that: ${repin}; or set FLATCAR_EXT_DEBIAN_SNAPSHOT to a snapshot archive that can be reached`,
+      });
     },
     async sourceFile(path, suites) {
       const [, component = 'main'] = path.split('/');
+      const stale: unknown[] = [];
       for (const suite of suites) {
-        const { text } = await readIndex(suite, `${component}/source/Sources`);
-        const found = sourceFileIn(text, path);
+        const index = await readIndex(suite, `${component}/source/Sources`).catch((error: unknown) => {
+          // Another suite may have the same file, and the path says which version it is.
+          if (!(error instanceof StaleIndexError)) throw error;
+          stale.push(error);
+          report({ type: 'notice', text: `${error.message} (${error.where ?? suite})` });
+        });
+        const found = index === undefined ? undefined : sourceFileIn(index.text, path);
         if (found !== undefined) return { ...found, suite };
       }
+      if (stale.length > 0) throw stale[0];
       return undefined;
     },
     async fetchSource({ path, ...pin }) {
@@ -485,12 +540,8 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
       }
       const component = pin.path.split('/')[1] ?? 'main';
       const index = await packages(suite, component, arch);
-      // Time only goes forward: an index of before the pins were made is an old one that somebody serves again.
-      if (index.date < dateOfStamp(snapshot))
-        throw new UserError(`the index of ${suite} is of ${index.date.toISOString()}, older than the pinned packages (${snapshot})`, {
-          where: mirror,
-          next: ANOTHER_MIRROR,
-        });
+      // An index of before the pins were made is an old one that somebody serves again.
+      assertNotOlder(snapshotStamp(index.date), snapshot, suite, mirror);
       const current = index.packages.find(({ name }) => name === pin.name);
       if (current === undefined) {
         throw new UserError(`package ${pin.name} ${pin.version} has left the archive, and ${suite} has no other`, {

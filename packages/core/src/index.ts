@@ -19,7 +19,7 @@ export { clockProblem } from './clock.ts';
 export { asUserError, describeErrno } from './errno.ts';
 export { interruptible, interruption, throwIfInterrupted, uninterrupted } from './interrupt.ts';
 export { withLock } from './locks.ts';
-export { assertKeyCanSign, shownFingerprint } from './openpgp.ts';
+export { assertKeyCanSign, judgeSignatures, shownFingerprint, type SignatureContext } from './openpgp.ts';
 export { mapParallel } from './parallel.ts';
 export {
   copyPublic,
@@ -54,16 +54,19 @@ export { archiveKind, unpack } from './unpack.ts';
 export { isLicense, licenseNames, readCopyright } from './copyright.ts';
 export { HOST_PROGRAMS, HOST_USERS } from './rules/host.ts';
 export {
+  assertNotOlder,
   DEBIAN_KEYRING,
   debianMirror,
   DEFAULT_MIRROR,
   openArchive,
   snapshotArchive,
+  snapshotStamp,
   packageFields,
   unpackPackage,
   upstreamVersion,
   type Archive,
   type DebianPackage,
+  IndexUnavailableError,
 } from './debian.ts';
 export { compareDebianVersions } from './debian-version.ts';
 export { resolveClosure } from './dependencies.ts';

@@ -1,4 +1,4 @@
-import { clockProblem, assertKeyCanSign, messageOf, UserError } from '@flatcar/core';
+import { judgeSignatures, messageOf, UserError } from '@flatcar/core';
 import type { PrivateKey, PublicKey } from 'openpgp';
 
 const openpgp = (): Promise<typeof import('openpgp')> => import('openpgp');
@@ -96,25 +96,9 @@ export async function checkSignatures(bytes: Buffer, signature: Buffer, keys: re
     const message = await createMessage({ binary: new Uint8Array(bytes) });
     const parsed = await readSignature({ binarySignature: new Uint8Array(signature) });
     const { signatures } = await verify({ message, signature: parsed, verificationKeys: [...keys] });
-    for (const { verified } of signatures) verified.catch(() => undefined); // each is awaited below
-    for (const { keyID, verified, signature: made } of signatures) {
-      const key = keys.find((one) => one.getKeys(keyID).length > 0);
-      if (key === undefined) {
-        problems.push(`key ${keyID.toHex().toUpperCase()} is not known`);
-        continue;
-      }
-      const clock = clockProblem((await made.catch(() => undefined))?.packets[0]?.created);
-      if (clock !== undefined) {
-        problems.push(clock);
-        continue;
-      }
-      try {
-        await verified;
-        await assertKeyCanSign(key, keyID, 'the keyring');
-        good.add(key.getFingerprint());
-      } catch (error) {
-        problems.push(messageOf(error));
-      }
+    for (const verdict of await judgeSignatures(signatures, keys, { where: 'the signature', keyFile: 'the keyring', bytes })) {
+      if (verdict.problem === undefined) good.add(verdict.key.getFingerprint());
+      else problems.push(verdict.problem.message);
     }
   } catch (error) {
     problems.push(signature.length === 0 ? 'there is no signature' : `the signature cannot be read: ${messageOf(error)}`);

@@ -2,6 +2,7 @@ import { basename } from 'node:path';
 import {
   ARCHES,
   archWords,
+  assertNotOlder,
   compareDebianVersions,
   componentsOf,
   isPackageLocator,
@@ -58,6 +59,7 @@ export async function newerPackages(
       if (origin.kind !== 'debian') continue;
       for (const arch of ARCHES) {
         const { packages, snapshot: now } = await newestPackages(origin.suite, arch, context);
+        assertNotOlder(now, pin.snapshot, origin.suite);
         about = { suite: origin.suite, snapshot: pin.snapshot ?? '', now };
         const there = new Map(packages.map(({ name, path }) => [name, namesOf(path)[1]]));
         for (const [name, from] of pinnedOf(pin, arch)) {

@@ -1,4 +1,4 @@
-import { clockProblem, assertKeyCanSign, messageOf, shownFingerprint as shown, UserError } from '@flatcar/core';
+import { judgeSignatures, messageOf, shownFingerprint as shown, UserError, type SignatureContext } from '@flatcar/core';
 import type { Key } from 'openpgp';
 
 /** Who may sign. */
@@ -40,37 +40,18 @@ async function readSigners({ keys, fingerprints, where }: Signers): Promise<Key[
   });
 }
 
-interface Checked {
-  readonly keyID: Parameters<Key['getSigningKey']>[0] & { toHex(): string };
-  readonly verified: Promise<true>;
-  readonly signature: Promise<{ readonly packets: readonly { readonly created?: Date | null }[] }>;
-}
+type Verified = Parameters<typeof judgeSignatures>[0];
 
 /** The fingerprint of the pinned key that made one of the signatures; throws when none is good. */
-async function signerOf(signatures: readonly Checked[], keys: readonly Key[], where: string, keyFile: string): Promise<string> {
+async function signerOf(signatures: Verified, keys: readonly Key[], context: SignatureContext): Promise<string> {
   const next = 'do not pin this: upstream changed its key, or something on the way changed the file';
+  const unknown = (id: string): string => `signed by key ${id}, which is not pinned`;
   const problems: UserError[] = [];
-  for (const { verified } of signatures) verified.catch(() => undefined); // each is awaited below, or not needed
-  for (const { keyID, verified, signature } of signatures) {
-    const key = keys.find((one) => one.getKeys(keyID).length > 0);
-    if (key === undefined) {
-      problems.push(new UserError(`signed by key ${keyID.toHex().toUpperCase()}, which is not pinned`, { where, next }));
-      continue;
-    }
-    const clock = clockProblem((await signature.catch(() => undefined))?.packets[0]?.created);
-    if (clock !== undefined) {
-      problems.push(new UserError(clock, { where, next: 'set the clock of this machine' }));
-      continue;
-    }
-    try {
-      await assertKeyCanSign(key, keyID, keyFile);
-      await verified;
-      return shown(key.getFingerprint());
-    } catch (cause) {
-      problems.push(cause instanceof UserError ? cause : new UserError(`bad PGP signature: ${messageOf(cause)}`, { where, next, cause }));
-    }
+  for (const verdict of await judgeSignatures(signatures, keys, { ...context, next, unknown })) {
+    if (verdict.problem === undefined) return shown(verdict.key.getFingerprint());
+    problems.push(verdict.problem);
   }
-  throw problems[0] ?? new UserError('there is no PGP signature in this file', { where, next });
+  throw problems[0] ?? new UserError('there is no PGP signature in this file', { where: context.where, next });
 }
 
 /** Checks a detached signature, armored or binary. Gives the fingerprint of the key that made it. */
@@ -85,7 +66,7 @@ export async function verifyDetached(data: Uint8Array, signature: Buffer, signer
   });
   const message = await openpgp.createMessage({ binary: data });
   const { signatures } = await openpgp.verify({ message, signature: parsed, verificationKeys: keys, format: 'binary' });
-  return signerOf(signatures, keys, where, signers.where);
+  return signerOf(signatures, keys, { where, keyFile: signers.where, bytes: data });
 }
 
 /** Checks a cleartext-signed message. Gives what was signed, and nothing that stands around it, with the fingerprint of the key. */
@@ -100,5 +81,5 @@ export async function verifyClearsigned(text: string, signers: Signers, where: s
     });
   });
   const { data, signatures } = await openpgp.verify({ message, verificationKeys: keys });
-  return { text: data, by: await signerOf(signatures, keys, where, signers.where) };
+  return { text: data, by: await signerOf(signatures, keys, { where, keyFile: signers.where }) };
 }

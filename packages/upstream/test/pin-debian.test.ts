@@ -14,6 +14,7 @@ import {
   packaged,
   readPins,
   readToolPins,
+  snapshotStamp,
   unpackPackage,
   upstreamVersion,
   type Arch,
@@ -22,6 +23,7 @@ import * as openpgp from 'openpgp';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { UpstreamContext } from '../src/context.ts';
 import { applyBump, findBumps } from '../src/bump.ts';
+import { checkPins } from '../src/pin/check.ts';
 import { findOutdated } from '../src/outdated.ts';
 import { planNew, type NewRequest } from '../src/plan.ts';
 import { definitionText, testText, type Plan } from '../src/scaffold.ts';
@@ -29,6 +31,10 @@ import { listVersions } from '../src/versions.ts';
 import { pinVersion, type PinRequest, type PinResult } from '../src/pin.ts';
 import { extensionOf, openWorld, sha, type World } from './world.ts';
 
+const DAY = 86_400_000;
+/** Dates of the indexes, which must be of these days. */
+const [DATE, NEXT_DATE] = [new Date(Date.now() - 5 * DAY), new Date(Date.now() - 4 * DAY)];
+const [STAMP, NEXT_STAMP] = [snapshotStamp(DATE), snapshotStamp(NEXT_DATE)];
 const HOST = 'deb.example.org/debian';
 const PROOF = 'Debian archive index, signed by the archive key';
 let world: World;
@@ -39,8 +45,6 @@ let keyring: string;
 const index = new Map<Arch, string[]>();
 const pool = new Map<string, Buffer>();
 const paths = new Map<Arch, string[]>();
-
-const notices = (): string[] => world.events.flatMap((event) => (event.type === 'notice' ? [event.text] : []));
 
 /** Puts a package into the archive. */
 function add(arch: Arch, name: string, version: string, path: string, bytes: Buffer, depends: string): void {
@@ -55,6 +59,7 @@ async function serveArchive(
     key?: openpgp.PrivateKey;
     until?: string;
     date?: string;
+    securityDate?: string;
     tamper?: (text: string) => string;
     security?: (arch: Arch) => string[];
   } = {},
@@ -66,18 +71,17 @@ async function serveArchive(
   }));
   const sums = lists.map(({ folder, list }) => ` ${sha(list)} ${list.length} ${folder}/Packages.gz\n`).join('');
   const until = about.until === undefined ? '' : `Valid-Until: ${about.until}\n`;
-  const text = `Origin: Test\nSuite: test\nCodename: test\nDate: ${about.date ?? 'Sat, 21 Nov 2026 09:15:44 UTC'}\n${until}SHA256:\n${sums}`;
+  const text = `Origin: Test\nSuite: test\nCodename: test\nDate: ${about.date ?? DATE.toUTCString()}\n${until}SHA256:\n${sums}`;
   const signed = await openpgp.sign({ message: await openpgp.createCleartextMessage({ text }), signingKeys: about.key ?? signing });
   world.served.set(`${HOST}/dists/test/InRelease`, about.tamper?.(signed) ?? signed);
   for (const { folder, list } of lists) world.served.set(`${HOST}/dists/test/${folder}/by-hash/SHA256/${sha(list)}`, list);
   for (const [path, bytes] of pool) world.served.set(`${HOST}/${path}`, bytes);
-  if (about.security === undefined) return;
   const more = ARCHES.map((arch) => ({
     folder: `main/binary-${archWords(arch).debian}`,
-    list: gzipSync(about.security?.(arch).join('\n') ?? ''),
+    list: gzipSync((about.security?.(arch) ?? []).join('\n')),
   }));
   const base = `${HOST}-security/dists/test-security`;
-  const body = `Codename: test-security\nDate: Sun, 22 Nov 2026 09:15:44 UTC\nSHA256:\n${more.map(({ folder, list }) => ` ${sha(list)} ${list.length} ${folder}/Packages.gz\n`).join('')}`;
+  const body = `Codename: test-security\nDate: ${about.securityDate ?? (about.security === undefined ? DATE : NEXT_DATE).toUTCString()}\nSHA256:\n${more.map(({ folder, list }) => ` ${sha(list)} ${list.length} ${folder}/Packages.gz\n`).join('')}`;
   world.served.set(
     `${base}/InRelease`,
     await openpgp.sign({ message: await openpgp.createCleartextMessage({ text: body }), signingKeys: signing }),
@@ -249,14 +253,17 @@ test('packages are pinned with those that their programs need, for both architec
       wanted.map((path) => [`debian:${path}`, { sha256: sha(pool.get(path) ?? ''), size: pool.get(path)?.length, proof: PROOF }]),
     ),
   );
-  expect(snapshot).toBe('20261121T091544Z');
+  expect(snapshot).toBe(STAMP);
   // The same again is the same, and writes nothing.
   expect((await pin()).written).toEqual([]);
 });
 
 test('an index that was changed, or that another key signed, pins nothing', async () => {
   const other = await openpgp.generateKey({ type: 'ecc', userIDs: [{ name: 'Another' }], format: 'object' });
-  for (const about of [{ tamper: (text: string): string => text.replace('Sat, 21', 'Sun, 22') }, { key: other.privateKey }]) {
+  for (const about of [
+    { tamper: (text: string): string => text.replace(DATE.toUTCString(), NEXT_DATE.toUTCString()) },
+    { key: other.privateKey },
+  ]) {
     await serveArchive(about);
     await expect(pin()).rejects.toThrow('the package index has no good signature');
     await expect(readFile(join(dir, 'pins.json'))).rejects.toThrow('ENOENT');
@@ -274,13 +281,24 @@ test('a list of packages that is not the one of the signed index pins nothing', 
   await expect(readFile(join(dir, 'pins.json'))).rejects.toThrow('ENOENT');
 });
 
-test('an index that expired some weeks ago is a notice, and pins; one that expired long ago pins nothing', async () => {
-  const until = new Date(Date.now() - 20 * 86_400_000).toUTCString();
-  await serveArchive({ until });
-  expect((await pin()).written).toHaveLength(1);
-  expect(notices()).toContainEqual(expect.stringContaining(`InRelease expired on ${until}`));
-  await serveArchive({ until: 'Sat, 28 Nov 2020 09:15:44 UTC' });
-  await expect(pin({ revision: true })).rejects.toThrow('the package index expired on Sat, 28 Nov 2020 09:15:44 UTC');
+test('an index that has expired, is too old, or is older than the one that was pinned by, pins nothing and raises nothing', async () => {
+  await serveArchive({ date: NEXT_DATE.toUTCString() });
+  await pin();
+  const before = await readFile(join(dir, 'pins.json'), 'utf8');
+  const until = new Date(Date.now() - DAY).toUTCString();
+  const old = new Date(Date.now() - 400 * DAY).toUTCString();
+  for (const [about, message] of [
+    [{ until }, `the package index expired on ${until}`],
+    [{ date: old }, `the package index is of ${old}, more than 365 days ago`],
+    [{}, `the index of test is of ${STAMP}, older than the pinned packages (${NEXT_STAMP})`],
+  ] as const) {
+    await serveArchive(about);
+    await expect(pin({ revision: true })).rejects.toThrow(message);
+  }
+  expect(await readFile(join(dir, 'pins.json'), 'utf8')).toBe(before);
+  // The positive control.
+  await serveArchive({ date: NEXT_DATE.toUTCString() });
+  expect((await pin({ revision: true })).lines.map(({ change }) => change)).not.toContain('other');
 });
 
 test('packages that changed under a pinned version need --revision', async () => {
@@ -425,10 +443,10 @@ describe('packages that the archive has in newer versions', () => {
   });
   test('a library that was mended is a revision of the same version, and stands in the changelog', async () => {
     replace('liblzma5', '99.1-1+deb13u1');
-    await serveArchive({ date: 'Sun, 22 Nov 2026 09:15:44 UTC' });
+    await serveArchive({ date: NEXT_DATE.toUTCString() });
     const { rows } = await findOutdated([await loadExtension(dir)], contextOfArchive());
     const [, row] = rows;
-    expect(row).toMatchObject({ of: 'packages', lead: '5.8.1', current: '20261121T091544Z', newest: '20261122T091544Z', outdated: true });
+    expect(row).toMatchObject({ of: 'packages', lead: '5.8.1', current: STAMP, newest: NEXT_STAMP, outdated: true });
     expect(row?.packages).toEqual([{ name: 'liblzma5', from: expect.any(String), to: '99.1-1+deb13u1' }]);
     const { bumps, keep } = await findBumps(await loadExtension(dir), contextOfArchive());
     const [bump, ...more] = bumps;
@@ -437,9 +455,31 @@ describe('packages that the archive has in newer versions', () => {
     const { changes, pinned: result } = await applyBump(dir, bump, { keep, keepOld: false }, contextOfArchive());
     expect(changes).toEqual([expect.stringMatching(/^liblzma5 \S+ → 99\.1-1\+deb13u1$/)]);
     expect(result.revision).toBe(1);
-    expect(await pinned()).toMatchObject({ revision: 1, snapshot: '20261122T091544Z' });
+    expect(await pinned()).toMatchObject({ revision: 1, snapshot: NEXT_STAMP });
     expect(await readFile(join(dir, 'CHANGELOG.md'), 'utf8')).toMatch(/^# Changes of tool\n\n## 5\.8\.1-1 \(.*\)\n\n- liblzma5 /);
     expect((await findBumps(await loadExtension(dir), contextOfArchive())).bumps).toEqual([]);
+  });
+  test('indexes that have expired, or are older than the pins, are an error of outdated and bump, and no verdict of a check', async () => {
+    const until = new Date(Date.now() - DAY).toUTCString();
+    const old = new Date(DATE.getTime() - DAY).toUTCString();
+    for (const [about, message] of [
+      [{ until }, `the package index expired on ${until}`],
+      [{ date: old, securityDate: old }, 'older than the pinned packages'],
+    ] as const) {
+      await serveArchive(about);
+      const loaded = await loadExtension(dir);
+      const { rows, errors } = await findOutdated([loaded], contextOfArchive());
+      expect(JSON.stringify(errors)).toContain(message);
+      expect(rows.some(({ of }) => of === 'packages')).toBe(false);
+      await expect(findBumps(loaded, contextOfArchive())).rejects.toThrow(message);
+    }
+    await serveArchive({ until });
+    const { extension } = await loadExtension(dir);
+    const checked = await checkPins({ dir, extension, version: '5.8.1' }, contextOfArchive());
+    expect(checked.map(({ state }) => state)).toEqual(checked.map(() => 'unreached'));
+    await serveArchive();
+    const again = await checkPins({ dir, extension, version: '5.8.1' }, contextOfArchive());
+    expect(again.map(({ state }) => state)).toEqual(checked.map(() => 'same'));
   });
   test('an older archive, such as a stale mirror, is no reason', async () => {
     replace('liblzma5', '0.1-1');

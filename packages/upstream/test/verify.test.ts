@@ -178,6 +178,62 @@ describe('a PGP signature of the file', () => {
   });
 });
 
+// gpg says the same of each of these: a key that has ended signs nothing more, and whoever has it can write any date.
+describe('a key that has ended, by a signature that claims to be older', () => {
+  const past = new Date(Date.now() - 86_400_000 * 30);
+  const old = (options: object = {}): Promise<openpgp.PrivateKey> => newKey({ date: past, ...options });
+  const reason = openpgp.enums.reasonForRevocation;
+  const check = async (signer: openpgp.PrivateKey, published: openpgp.Key = signer): Promise<VerifiedFile> => {
+    await keyFile('old.asc', published);
+    world.served.set(`${FILE}.asc`, await detached(content, signer, { date: new Date(past.getTime() + 3_600_000) }));
+    return verify({ signature: pgp({ keys: 'old.asc', fingerprints: [signer.getFingerprint()] }) });
+  };
+
+  test('good, as a control', async () => {
+    expect((await check(await old({ subkeys: [{ sign: true }] }))).proof).toMatch(/^signed by PGP 0x/);
+  });
+  test('an expired subkey of a good key', async () => {
+    await expect(check(await old({ subkeys: [{ sign: true, keyExpirationTime: 86_400 }] }))).rejects.toThrow(/must not sign/);
+  });
+  test.each(['keyRetired', 'keySuperseded', 'keyCompromised'] as const)('a key that is revoked as %s', async (flag) => {
+    const signer = await old();
+    const { publicKey } = await openpgp.revokeKey({ key: signer, reasonForRevocation: { flag: reason[flag] }, format: 'object' });
+    await expect(check(signer, publicKey)).rejects.toThrow(/is revoked/);
+  });
+  test.each(['keyRetired', 'keySuperseded', 'keyCompromised'] as const)('a subkey that is revoked as %s', async (flag) => {
+    const signer = await old({ subkeys: [{ sign: true }] });
+    const published = await openpgp.readPrivateKey({ armoredKey: signer.armor() });
+    const [subkey] = published.subkeys;
+    if (subkey === undefined) throw new Error('no subkey');
+    published.subkeys[0] = await subkey.revoke(signer.keyPacket as openpgp.SecretKeyPacket, { flag: reason[flag] });
+    await expect(check(signer, published)).rejects.toThrow(/must not sign/);
+  });
+});
+
+// A text signature is over line ends in one form: it does not tell a file from the same with other line ends.
+test('a text signature counts for bytes without carriage returns only', async () => {
+  const lines = Buffer.from('one\ntwo\n');
+  const sign = async (data: Buffer): Promise<string> =>
+    (await openpgp.sign({
+      message: await openpgp.createMessage({ text: data.toString() }),
+      signingKeys: key,
+      detached: true,
+    })) as string;
+  world.served.set(FILE, lines).set(`${FILE}.asc`, await sign(lines));
+  await verify({ signature: pgp() });
+  const changed = Buffer.from('one\r\ntwo\n');
+  world.served.set(FILE, changed);
+  // The control: the library calls it good.
+  const { signatures } = await openpgp.verify({
+    message: await openpgp.createMessage({ binary: changed }),
+    signature: await openpgp.readSignature({ armoredSignature: await sign(lines) }),
+    verificationKeys: key,
+    format: 'binary',
+  });
+  expect(await signatures[0]?.verified).toBe(true);
+  await expect(verify({ signature: pgp() })).rejects.toThrow(/a text signature does not say which line ends were signed/);
+});
+
 describe('signed checksums', () => {
   const list = `${sha(content)}  tool-amd64.tgz\n${sha(tampered)}  other\n`;
   const SUMS = 'example.org/v1.2.3/SHA256SUMS';

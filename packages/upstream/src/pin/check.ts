@@ -5,6 +5,7 @@ import {
   AnswerError,
   ARCHES,
   goSumDigest,
+  IndexUnavailableError,
   isPackageLocator,
   openArchive,
   openGo,
@@ -70,9 +71,10 @@ function compare(pinned: Bytes, found: Bytes): Verdict {
   return { state: recorded === THIRD_PARTY ? 'same' : 'different', found: found.proof };
 }
 
-/** Hosts that do not answer and files that are gone are no contradiction; everything else is. */
+/** Hosts that do not answer, old indexes and files that are gone are no contradiction; everything else is. */
 function failure(error: unknown): Verdict {
-  if (error instanceof UnreachableError || error instanceof AnswerError) return { state: 'unreached', found: error.message };
+  if (error instanceof UnreachableError || error instanceof AnswerError || error instanceof IndexUnavailableError)
+    return { state: 'unreached', found: error.message };
   if (error instanceof UserError) return { state: 'different', found: error.message };
   throw error;
 }

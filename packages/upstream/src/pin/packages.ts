@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import {
   ARCHES,
+  assertNotOlder,
   assertPackageVersion,
   isPackageLocator,
   resolvePackages,
@@ -51,11 +52,17 @@ export async function pinPackages(lock: Lock, revision: boolean, context: Upstre
     return { locator, component: component.name, sha256, proof, change, bytes };
   };
   const kept = pinned?.snapshot === undefined ? {} : { snapshot: pinned.snapshot };
+  // Of all versions: a new one is pinned by an index that is no older than those before.
+  const since = Object.values(lock.pins)
+    .map((one) => one.snapshot ?? '')
+    .toSorted()
+    .at(-1);
   let snapshot = '';
   const bytes = new Map<string, Bytes>();
   try {
     for (const arch of ARCHES) {
-      const { packages: listed } = await newestPackages(origin.suite, arch, context);
+      const { packages: listed, snapshot: date } = await newestPackages(origin.suite, arch, context);
+      assertNotOlder(date, since, origin.suite);
       assertPackageVersion(
         origin,
         component,
