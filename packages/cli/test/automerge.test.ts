@@ -3,7 +3,7 @@ import { automergeObjections, isPatch } from '../src/ci/automerge.ts';
 import type { Bumped } from '../src/ci/bumped.ts';
 import { pullBody } from '../src/ci/pull-body.ts';
 
-const RELEASE = 'sha256 list, signed by PGP 0x1234';
+const RELEASE = 'sha256 list, signed by PGP 0xABABABABABABABABABABABABABABABABABABABAB';
 const good: Bumped = {
   extension: 'tool',
   from: '1.2.3',

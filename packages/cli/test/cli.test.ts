@@ -84,7 +84,11 @@ beforeAll(async () => {
   for (const machine of ['x86_64', 'aarch64']) {
     const url = `https://github.com/youki-dev/youki/releases/download/v9.9.9/youki-9.9.9-${machine}-musl.tar.gz`;
     const body = archive(`#!/bin/sh\necho youki on ${machine}\n`);
-    bytes[url] = { sha256: createHash('sha256').update(body).digest('hex'), size: body.length, proof: 'a fixture' };
+    bytes[url] = {
+      sha256: createHash('sha256').update(body).digest('hex'),
+      size: body.length,
+      proof: 'nothing published: as first downloaded',
+    };
     files.set(url.replace('https:/', ''), body);
   }
   pins = join(dir, 'pins.json');

@@ -233,7 +233,11 @@ describe('pins', () => {
   test('of a source tarball of another version is not used', async () => {
     const found = await edit(
       'crun',
-      (bytes) => (bytes['debian:pool/main/c/crun/crun_0.1.orig.tar.gz'] = { sha256: '0'.repeat(64), proof: 'none' }),
+      (bytes) =>
+        (bytes['debian:pool/main/c/crun/crun_0.1.orig.tar.gz'] = {
+          sha256: '0'.repeat(64),
+          proof: 'nothing published: as first downloaded',
+        }),
     );
     expect(found).toContainEqual(
       expect.objectContaining({ rule: 'unused-pin', what: expect.stringContaining('crun_0.1.orig.tar.gz') as string }),

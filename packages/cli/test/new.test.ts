@@ -456,7 +456,7 @@ test('the test of a program that does not say its version is a line of its help:
     const bytes = ARCHES.flatMap((arch) =>
       ['xz-utils', 'liblzma5', 'libc6', 'libgcc-s1'].flatMap((name) => {
         const { path, sha256, size } = tools.packages[arch][name] ?? {};
-        return path === undefined ? [] : [[`debian:${path}`, { sha256, size, proof: 'a tool' }]];
+        return path === undefined ? [] : [[`debian:${path}`, { sha256, size, proof: 'nothing published: as first downloaded' }]];
       }),
     );
     const lock = { revision: 0, licenses: { tool: '0BSD' }, snapshot: tools.snapshot, bytes: Object.fromEntries(bytes) };

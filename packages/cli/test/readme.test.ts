@@ -115,7 +115,7 @@ test('the table of the root README comes from the tree', async () => {
 });
 
 test('lint of a folder names file and line, and mends what it can', async () => {
-  await writePins({ '1.2.3': { revision: 0, licenses: { tool: 'MIT', old: 'MIT' }, bytes: { ...bytes('1.2.3'), 'https://example.org/old': { sha256: 'b'.repeat(64), proof: 'x' } } } }); // prettier-ignore
+  await writePins({ '1.2.3': { revision: 0, licenses: { tool: 'MIT', old: 'MIT' }, bytes: { ...bytes('1.2.3'), 'https://example.org/old': { sha256: 'b'.repeat(64), proof: 'nothing published: as first downloaded' } } } }); // prettier-ignore
   const unit = join(dir, 'files/usr/lib/systemd/system/tool.service');
   await writeFile(unit, '[Service]\nExecStart=/usr/bin/tool\n');
   const { chmod } = await import('node:fs/promises');

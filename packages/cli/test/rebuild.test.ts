@@ -59,7 +59,9 @@ beforeEach(async () => {
         revision: 2,
         with: {},
         licenses: { first: 'MIT', second: 'MIT' },
-        bytes: { [locator]: { sha256: createHash('sha256').update(program).digest('hex'), proof: 'a test' } },
+        bytes: {
+          [locator]: { sha256: createHash('sha256').update(program).digest('hex'), proof: 'nothing published: as first downloaded' },
+        },
       },
     },
     extension: defineExtension({

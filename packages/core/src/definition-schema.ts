@@ -128,9 +128,11 @@ const sigstore = v.pipe(
   shape({
     kind: v.literal('sigstore'),
     issuer: url,
-    identity: template(filled, RELEASE_WORDS),
-    source: v.optional(url),
-    ref: v.optional(template(like(/^refs\/(?:heads|tags)\/[^\s*]+$/, 'a ref', "write it as 'refs/tags/v{version}'"), RELEASE_WORDS)),
+    identity: template(like(/^[^\s,;]+$/, 'a signer', 'write the name in the certificate, without blanks'), RELEASE_WORDS),
+    source: v.optional(
+      like(/^https:\/\/[^\s,;/]+\/[^\s,;]+$/, 'the URL of a repository', "write it as 'https://github.com/owner/repository'"),
+    ),
+    ref: v.optional(template(like(/^refs\/(?:heads|tags)\/[^\s,;*]+$/, 'a ref', "write it as 'refs/tags/v{version}'"), RELEASE_WORDS)),
     of,
     bundle: v.optional(published),
     signature: v.optional(published),

@@ -5,6 +5,7 @@ export { dropEmpty, envOf, homeOf, type Environment } from './env.ts';
 export * from './arch.ts';
 export * from './names.ts';
 export * from './pins.ts';
+export * from './proof.ts';
 export * from './extension.ts';
 export { pathsBeside } from './beside.ts';
 export { componentsOf, loadDefinition, loadExtension } from './load.ts';

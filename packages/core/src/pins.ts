@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import { jsonObject, parseJson } from './json.ts';
+import { parseProof, PROOF_FORMS } from './proof.ts';
 import { PLAIN_VERSION } from './versions.ts';
 
 const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'must be 64 lowercase hex digits'));
@@ -7,7 +8,14 @@ const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'must be 64 lowercas
 const PinnedBytes = v.strictObject({
   sha256,
   size: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1))),
-  proof: v.pipe(v.string(), v.nonEmpty('must say what it was checked by')),
+  /** What the digest was checked by, in the words of `pin`: see parseProof. */
+  proof: v.pipe(
+    v.string(),
+    v.check(
+      (text) => parseProof(text) !== undefined,
+      ({ input }) => `'${input}' is not a proof that pin writes (${PROOF_FORMS})`,
+    ),
+  ),
 });
 
 const PinnedVersionSchema = v.strictObject({

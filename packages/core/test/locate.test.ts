@@ -118,7 +118,11 @@ test('lines of JSON by keys, down to the innermost that is there', () => {
 });
 
 test('what is wrong in pins.json is told with its line', () => {
-  const text = JSON.stringify({ '1.0.0': { licenses: {}, bytes: { 'https://a': { sha256: 'zz', proof: 'p' } } } }, undefined, 2);
+  const text = JSON.stringify(
+    { '1.0.0': { licenses: {}, bytes: { 'https://a': { sha256: 'zz', proof: 'nothing published: as first downloaded' } } } },
+    undefined,
+    2,
+  );
   expect(() => readPins(text, 'pins.json')).toThrow(
     expect.objectContaining({
       message: expect.stringMatching(/1\.0\.0\.bytes\.https:\/\/a\.sha256: .*64 lowercase hex/),

@@ -43,7 +43,7 @@ beforeAll(async () => {
   });
   const bytes = ['first', 'second', 'absent'].map((name) => [
     url(name),
-    { sha256: createHash('sha256').update(script(name)).digest('hex'), proof: 'none' },
+    { sha256: createHash('sha256').update(script(name)).digest('hex'), proof: 'nothing published: as first downloaded' },
   ]);
   const pins = { '1.0': { licenses: { first: 'MIT', second: 'MIT' }, bytes: Object.fromEntries(bytes) as object } };
   loaded = { dir, extension, fixture: false, pins: readPins(JSON.stringify(pins), 'pins.json') };

@@ -119,7 +119,7 @@ test.each<[string, () => Promise<string>]>([
   ['a licence', () => digest({}, { licenses: { tool: 'Apache-2.0' } })],
   [
     'a proof and a size',
-    async () => digest({}, { bytes: Object.fromEntries(Object.entries(await bytes()).map(([key, { sha256 }]) => [key, { sha256, proof: 'signed', size: 7 }])) }), // prettier-ignore
+    async () => digest({}, { bytes: Object.fromEntries(Object.entries(await bytes()).map(([key, { sha256 }]) => [key, { sha256, proof: 'third-party pin', size: 7 }])) }), // prettier-ignore
   ],
   ['README.md', async () => (await write('README.md', '# tool\n'), digest())],
   ['a test', async () => (await write('extension.test.ts', 'test'), digest())],
@@ -144,9 +144,12 @@ test('an origin that nothing is pinned for decides nothing, and go.sum that is n
   const without = await digest({}, { bytes: others });
   await write('build.sh', 'make all\n');
   expect(await digest({}, { bytes: others })).toBe(without);
-  await expect(digest({}, { bytes: { ...others, 'go:example.org/tool@v1.2.3': { sha256: 'e'.repeat(64), proof: 'x' } } })).rejects.toThrow(
-    'go.sum is pinned as',
-  );
+  await expect(
+    digest(
+      {},
+      { bytes: { ...others, 'go:example.org/tool@v1.2.3': { sha256: 'e'.repeat(64), proof: 'nothing published: as first downloaded' } } },
+    ),
+  ).rejects.toThrow('go.sum is pinned as');
 });
 
 test('a pin of a package that was taken out is told as missing, with its lock', async () => {
@@ -155,7 +158,10 @@ test('a pin of a package that was taken out is told as missing, with its lock', 
   const pin = (...names: string[]): PinnedVersion['bytes'] =>
     Object.fromEntries(
       names.flatMap((name) =>
-        ['amd64', 'arm64'].map((arch) => [`debian:pool/main/t/${name}_1.2.3-1_${arch}.deb`, { sha256: 'a'.repeat(64), proof: 'index' }]),
+        ['amd64', 'arm64'].map((arch) => [
+          `debian:pool/main/t/${name}_1.2.3-1_${arch}.deb`,
+          { sha256: 'a'.repeat(64), proof: 'nothing published: as first downloaded' },
+        ]),
       ),
     );
   await write('pins.json', JSON.stringify({ '1.2.3': { licenses: {}, bytes: {} } }, undefined, 2));

@@ -35,7 +35,7 @@ const pin: PinnedVersion = {
   revision: 1,
   with: {},
   licenses: { tool: 'MIT' },
-  bytes: { [locator]: { sha256: createHash('sha256').update(program).digest('hex'), proof: 'a fixture' } },
+  bytes: { [locator]: { sha256: createHash('sha256').update(program).digest('hex'), proof: 'nothing published: as first downloaded' } },
 };
 
 let dir: string;

@@ -40,7 +40,7 @@ beforeAll(async () => {
     for (const arch of ['amd64', 'arm64']) {
       const body = Buffer.concat([program, Buffer.from(`# ${name} ${arch}\n`)]);
       files[new URL(url(name, arch)).href.replace('https:/', '')] = body;
-      bytes[url(name, arch)] = { sha256: sha256(body), proof: 'a fixture' };
+      bytes[url(name, arch)] = { sha256: sha256(body), proof: 'nothing published: as first downloaded' };
     }
   }
   server = await serve(files);

@@ -208,7 +208,7 @@ async function fetched(name: string, bytes: Buffer, check: (files: string) => Pr
         [`https://dl.example.org/v1.0/${name}`]: {
           sha256: createHash('sha256').update(bytes).digest('hex'),
           size: bytes.length,
-          proof: 'a fixture',
+          proof: 'nothing published: as first downloaded',
         },
       },
     },
@@ -221,7 +221,9 @@ async function fetched(name: string, bytes: Buffer, check: (files: string) => Pr
   } as const;
   const { dir: files, materials } = await buildRelease(origin, context);
   await check(files);
-  expect(materials).toEqual([expect.objectContaining({ locator: `https://dl.example.org/v1.0/${name}`, proof: 'a fixture' })]);
+  expect(materials).toEqual([
+    expect.objectContaining({ locator: `https://dl.example.org/v1.0/${name}`, proof: 'nothing published: as first downloaded' }),
+  ]);
   expect((await buildRelease(origin, context)).dir).toBe(files);
   expect(server.asked).toHaveLength(1);
 }

@@ -11,6 +11,7 @@ import {
   channelHead,
   componentsOf,
   exec,
+  FIRST_DOWNLOAD,
   hostArch,
   linkName,
   loadExtension,
@@ -155,7 +156,7 @@ export async function withUpstream(use: (upstream: Upstream, store: Store) => Pr
               .digest('hex');
             digests.set(locator, sha256);
           }
-          bytes[locator] = { sha256, proof: 'a fixture' };
+          bytes[locator] = { sha256, proof: FIRST_DOWNLOAD };
           if (!standIns.includes(locator)) standIns.push(locator);
         }
       }

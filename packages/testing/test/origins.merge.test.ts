@@ -37,12 +37,12 @@ const pins = {
     bytes: {
       'cargo:shellharden@4.3.2': {
         sha256: '3314a0d9051fe21f4b2c356ff7711eabff56460938d0c1c81f9cad916f74245c',
-        proof: "the registry's index",
+        proof: 'crates registry index',
       },
       'debian:pool/main/n/nyancat/nyancat_1.5.2.orig.tar.gz': {
         sha256: '88cdcaa9c7134503dd0364a97fa860da3381a09cb555c3aae9918360827c2032',
         size: 15126,
-        proof: "Debian's index",
+        proof: 'Debian archive index, signed by the archive key',
       },
     },
   },

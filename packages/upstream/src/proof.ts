@@ -1,3 +1,7 @@
+import { FIRST_DOWNLOAD, parseProof } from '@flatcar/core';
+
+export { FIRST_DOWNLOAD };
+
 /** What the `proof` of a pin says, for lists and READMEs. */
 export interface Proof {
   /** Upstream (or its registry) publishes a hash, and the bytes have it. */
@@ -5,9 +9,6 @@ export interface Proof {
   /** A signature of upstream over the bytes or their checksums is good. */
   readonly signed: boolean;
 }
-
-/** For bytes that upstream publishes nothing about. */
-export const FIRST_DOWNLOAD = 'nothing published: as first downloaded';
 
 /** Such as `sha256 list, signed by PGP 0x…` or `sha256 file; signed by release@example.org (sigstore)`. */
 export function formatProof(checksum: string | undefined, checksumSigner: string | undefined, signers: readonly string[]): string {
@@ -18,28 +19,27 @@ export function formatProof(checksum: string | undefined, checksumSigner: string
   return parts.length === 0 ? FIRST_DOWNLOAD : parts.join('; ');
 }
 
-/** Reads what formatProof writes, and the proofs of Go and cargo; everything else (third-party pins) counts as nothing. */
-export function readProof(proof: string): Proof {
-  return {
-    published:
-      /^sha(?:256|512) (?:file|list)\b|^GitHub asset digest\b|^Go checksum database$|^crates registry index$|^Debian archive index\b/.test(
-        proof,
-      ),
-    signed: /(?:^|, |; )signed by /.test(proof),
-  };
+/** What a proof is worth for a reader; text that is not a proof counts as nothing, and so does the pin of a third party. */
+export function readProof(text: string): Proof {
+  const proof = parseProof(text);
+  if (proof === undefined || proof.kind === 'third-party') return { published: false, signed: false };
+  if (proof.kind !== 'upstream') return { published: true, signed: proof.kind === 'debian' };
+  const { checksum, checksumSigners, signers } = proof;
+  return { published: checksum !== undefined, signed: checksumSigners.length + signers.length > 0 };
 }
 
-/** What proofs are worth, the weakest first. `other` is the text of a person, which nothing is known about. */
-const RANKS = [
-  { what: 'other', test: /^/ },
-  { what: 'first download', test: /^nothing published: as first downloaded$/ },
-  { what: 'pin of a third party', test: /^third-party pin\b/ },
-  { what: 'published hash', test: /^sha(?:256|512) (?:file|list)\b|^GitHub asset digest\b|^crates registry index$/ },
-  { what: 'public log of hashes', test: /^Go checksum database$/ },
-  { what: 'signature', test: /(?:^|, |; )signed by / },
-] as const;
+/** What proofs are worth, the weakest first. `none` is text that is not a proof. */
+const RANKS = ['none', 'first download', 'pin of a third party', 'published hash', 'public log of hashes', 'signature'] as const;
+
+function rankOf(text: string): (typeof RANKS)[number] {
+  const proof = parseProof(text);
+  if (proof === undefined) return 'none';
+  if (proof.kind === 'third-party') return 'pin of a third party';
+  if (proof.kind === 'go') return 'public log of hashes';
+  const { published, signed } = readProof(text);
+  if (signed) return 'signature';
+  return published ? 'published hash' : 'first download';
+}
 
 /** How much a proof is worth: a place in the table of proofs, higher is stronger. */
-export function proofRank(proof: string): number {
-  return RANKS.findLastIndex(({ test }) => test.test(proof));
-}
+export const proofRank = (proof: string): number => RANKS.indexOf(rankOf(proof));

@@ -85,11 +85,11 @@ describe('proofs', () => {
   const told: [string, { published: boolean; signed: boolean }][] = [
     [formatProof('sha256 list', undefined, []), { published: true, signed: false }],
     [formatProof('sha512 file', undefined, []), { published: true, signed: false }],
-    [formatProof('sha256 list', 'PGP 0xABC', []), { published: true, signed: true }],
+    [formatProof('sha256 list', `PGP 0x${'AB'.repeat(20)}`, []), { published: true, signed: true }],
     [formatProof('GitHub asset digest', undefined, ['me (sigstore)']), { published: true, signed: true }],
-    [formatProof(undefined, undefined, ['PGP 0xABC']), { published: false, signed: true }],
+    [formatProof(undefined, undefined, [`PGP 0x${'AB'.repeat(20)}`]), { published: false, signed: true }],
     [FIRST_DOWNLOAD, { published: false, signed: false }],
-    ['third-party pin: designed by somebody', { published: false, signed: false }],
+    ['third-party pin: designed-by/somebody', { published: false, signed: false }],
     ['Go checksum database', { published: true, signed: false }],
     ['Debian archive index, signed by the archive key', { published: true, signed: true }],
   ];

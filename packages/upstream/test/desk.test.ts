@@ -271,7 +271,10 @@ describe('bump', () => {
   test('what nothing asks for is found and taken out', async () => {
     const file = join(dir, 'pins.json');
     const json = JSON.parse(await readFile(file, 'utf8')) as Record<string, { bytes: Record<string, object> }>;
-    const extra = { ...json['1.2.3']?.bytes, 'https://example.org/old': { sha256: 'a'.repeat(64), proof: 'x' } };
+    const extra = {
+      ...json['1.2.3']?.bytes,
+      'https://example.org/old': { sha256: 'a'.repeat(64), proof: 'nothing published: as first downloaded' },
+    };
     await writeFile(file, JSON.stringify({ '1.2.3': { ...json['1.2.3'], bytes: extra } }));
     await mkdir(join(dir, 'go/example.org/old@v1.0.0'), { recursive: true });
     await writeFile(join(dir, 'go/example.org/old@v1.0.0/go.mod'), 'module wrapper\n');

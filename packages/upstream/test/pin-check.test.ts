@@ -1,6 +1,6 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readPins, release } from '@flatcar/core';
+import { parseProof, readPins, release } from '@flatcar/core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { checkPins, type CheckedPin, type CheckRequest } from '../src/pin/check.ts';
 import { pinVersion } from '../src/pin.ts';
@@ -54,12 +54,45 @@ describe('pins', () => {
   test.each([
     ['another digest', (text: string) => text.replace(sha('good arm64'), sha('evil'))],
     ['another size', (text: string) => text.replace(/"size": \d+/, '"size": 5')],
-    ['a signature that nobody made', (text: string) => text.replace('sha256 file', 'sha256 file, signed by PGP 0x1234')],
+    ['a signature that nobody made', (text: string) => text.replace('sha256 file', `sha256 file, signed by PGP 0x${'12'.repeat(20)}`)],
     ['a proof of the same worth that is another', (text: string) => text.replace('sha256 file', 'GitHub asset digest')],
-    ['a proof in the words of a person', (text: string) => text.replace('sha256 file', 'looks right')],
+    [
+      'a signature of sigstore that nobody made',
+      (text: string) =>
+        text.replace('sha256 file', 'sha256 file; signed by https://github.com/a/b/.github/workflows/c.yml@refs/tags/v1 (sigstore)'),
+    ],
   ])('with %s are different', async (_, change) => {
     await edit(change);
     expect((await states()).toSorted()).toEqual(['different', 'same']);
+  });
+
+  test.each([
+    ['sha256 file', 'looks right'],
+    ['sha256 file', 'sha256 file, signed by the maintainer'],
+    ['sha256 file', 'sha256 file, signed by PGP 0x1234'],
+    ['sha256 file', 'third-party pin: compared it myself'],
+    ['sha256 file', 'Go checksum database, mostly'],
+  ])('in the words of a person are not read: %s as %s', async (from, to) => {
+    await edit((text) => text.replace(from, to));
+    await expect(check()).rejects.toThrow(`'${to}' is not a proof that pin writes`);
+  });
+
+  test('that nothing in the definition uses are different', async () => {
+    const own = await readFile(file, 'utf8');
+    const entry = { sha256: sha('old'), proof: 'sha256 file' };
+    const lock = JSON.parse(own) as Record<string, { bytes: Record<string, unknown> }>;
+    for (const locator of ['https://example.org/old', 'debian:pool/main/t/tool/tool_1_amd64.deb']) {
+      lock['1.2.3']!.bytes[locator] = entry; // eslint-disable-line @typescript-eslint/no-non-null-assertion
+      await writeFile(file, JSON.stringify(lock));
+      const found = await check();
+      expect(found.filter(({ state }) => state === 'different').map((one) => [one.locator, one.found])).toContainEqual([
+        locator,
+        'nothing in the definition uses it',
+      ]);
+    }
+    // What the base has already is no change of this one.
+    const before = new Map([[file, readPins(JSON.stringify(lock), file)]]);
+    expect(await check(tool, { before })).toEqual([]);
   });
 
   test('are different when upstream replaced its file, also beside its checksum', async () => {
@@ -92,7 +125,7 @@ describe('pins', () => {
     expect(await check(tool, { before })).toEqual([]);
     expect(world.asked).toEqual([]);
     publish('good');
-    await edit((text) => text.replace('sha256 file', 'sha256 file, signed by PGP 0x1'));
+    await edit((text) => text.replace('sha256 file', `sha256 file, signed by PGP 0x${'12'.repeat(20)}`));
     expect(await states(tool, { before })).toEqual(['different']);
   });
 
@@ -107,6 +140,47 @@ describe('pins', () => {
   });
 });
 
+test('each proof is read into its parts', () => {
+  const pgp = 'AB'.repeat(20);
+  const workflow = 'https://github.com/a/b/.github/workflows/c.yml@refs/tags/v1';
+  const upstream = { kind: 'upstream', checksumSigners: [], signers: [] };
+  for (const [text, proof] of [
+    ['nothing published: as first downloaded', upstream],
+    ['sha512 file', { ...upstream, checksum: 'sha512 file' }],
+    ['GitHub asset digest', { ...upstream, checksum: 'GitHub asset digest' }],
+    [`signed by PGP 0x${pgp}`, { ...upstream, signers: [{ kind: 'pgp', fingerprint: pgp }] }],
+    [
+      `sha256 list, signed by PGP 0x${pgp}, release@example.org (sigstore); signed by ${workflow} for https://github.com/x/y at refs/tags/v1 (sigstore)`,
+      {
+        kind: 'upstream',
+        checksum: 'sha256 list',
+        checksumSigners: [
+          { kind: 'pgp', fingerprint: pgp },
+          { kind: 'sigstore', identity: 'release@example.org' },
+        ],
+        signers: [{ kind: 'sigstore', identity: workflow, source: 'https://github.com/x/y', ref: 'refs/tags/v1' }],
+      },
+    ],
+    ['Go checksum database', { kind: 'go' }],
+    ['crates registry index', { kind: 'crates' }],
+    ['Debian archive index, signed by the archive key', { kind: 'debian' }],
+    ['third-party pin', { kind: 'third-party' }],
+    ['third-party pin: siderolabs/extensions', { kind: 'third-party', from: 'siderolabs/extensions' }],
+    ['third-party pin, one source', { kind: 'third-party', note: 'one source' }],
+  ] as const)
+    expect(parseProof(text), text).toEqual(proof);
+  for (const text of [
+    'sha256 list, signed by',
+    'sha256 list,',
+    'sha256 list; ',
+    'signed by ',
+    'signed by me',
+    'sha256 list signed by x (sigstore)',
+    'x\nGo checksum database',
+  ])
+    expect(parseProof(text), text).toBeUndefined();
+});
+
 test('proofs have an order, and text that only resembles one is the weakest', () => {
   const ordered = [
     'trust me',
@@ -114,7 +188,7 @@ test('proofs have an order, and text that only resembles one is the weakest', ()
     'third-party pin: nerdctl',
     'sha256 list',
     'Go checksum database',
-    'sha512 file, signed by PGP 0x1',
+    `sha512 file, signed by PGP 0x${'12'.repeat(20)}`,
   ];
   expect(ordered.map(proofRank)).toEqual([0, 1, 2, 3, 4, 5]);
   expect(['crates registry index', 'GitHub asset digest', 'sha512 file'].map(proofRank)).toEqual([3, 3, 3]);

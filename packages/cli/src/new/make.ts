@@ -8,6 +8,7 @@ import {
   loadDefinition,
   locatorOf,
   parseArch,
+  parseProof,
   UserError,
   UserErrors,
   writeAtomic,
@@ -62,6 +63,10 @@ async function writeKnown(dir: string, extension: Extension, version: string, fl
   if (flags.proof === undefined)
     throw new UsageError('--sha256 needs --proof', {
       next: 'say where the digests are from, such as --proof "third-party pin: kubespray"',
+    });
+  if (parseProof(flags.proof)?.kind !== 'third-party')
+    throw new UsageError(`'${flags.proof}' does not say whose pins the digests are`, {
+      next: 'such as --proof "third-party pin: kubespray"; what upstream publishes itself, new checks itself',
     });
   const given = Object.fromEntries(Object.entries(flags.sha256).map(([arch, sha256]) => [parseArch(arch), sha256])) as Partial<
     Record<Arch, string>

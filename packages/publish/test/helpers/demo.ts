@@ -43,7 +43,10 @@ export async function buildDemo(out: string, demo: Demo): Promise<BuildResult[]>
   });
   const url = (arch: string): string => `https://dl.example.org/v${version}/demo-${arch}`;
   const bytes = Object.fromEntries(
-    ['amd64', 'arm64'].map((arch) => [url(arch), { sha256: hash(body), size: body.length, proof: 'a test' }]),
+    ['amd64', 'arm64'].map((arch) => [
+      url(arch),
+      { sha256: hash(body), size: body.length, proof: 'nothing published: as first downloaded' },
+    ]),
   );
   const store = openStore();
   try {

@@ -10,11 +10,11 @@ import {
   openArchive,
   openGo,
   mapParallel,
+  parseProof,
   snapshotArchive,
   UnreachableError,
   UserError,
   wrapperDir,
-  type Component,
   type DebianOrigin,
   type Extension,
   type GoCommand,
@@ -57,7 +57,6 @@ export interface CheckRequest {
   readonly seen?: Set<string>;
 }
 
-const THIRD_PARTY = proofRank('third-party pin');
 const PACKAGE_PROOF = 'Debian archive index, signed by the archive key';
 
 function compare(pinned: Bytes, found: Bytes): Verdict {
@@ -66,9 +65,9 @@ function compare(pinned: Bytes, found: Bytes): Verdict {
     return { state: 'different', found: `${found.size} bytes, and not ${pinned.size}` };
   if (pinned.proof === found.proof) return { state: 'same', found: found.proof };
   const [recorded, given] = [proofRank(pinned.proof), proofRank(found.proof)];
-  // What a third party pinned cannot be asked again; the text of a person proves nothing at all.
-  if (recorded > 0 && recorded < given) return { state: 'stronger', found: found.proof };
-  return { state: recorded === THIRD_PARTY ? 'same' : 'different', found: found.proof };
+  // What a third party pinned cannot be asked again.
+  if (recorded < given) return { state: 'stronger', found: found.proof };
+  return { state: parseProof(pinned.proof)?.kind === 'third-party' ? 'same' : 'different', found: found.proof };
 }
 
 /** Hosts that do not answer, old indexes and files that are gone are no contradiction; everything else is. */
@@ -193,6 +192,14 @@ async function checkPackages(
   );
 }
 
+/** Entries of an extension's own lock that no origin of it has: nobody can say what they must be. Other extensions use the rest of a shared lock. */
+function unusedEntries(lock: Lock, hasPackages: boolean): [string, Bytes][] {
+  if (lock.shared) return [];
+  const used = new Set(wantedOf(lock).map(({ locator }) => locator));
+  const { bytes = {} } = lock.pins[lock.version] ?? {};
+  return Object.entries(bytes).filter(([locator]) => !used.has(locator) && !(hasPackages && isPackageLocator(locator)));
+}
+
 /**
  * Derives the digests and proofs of a version's pins again from upstream, in its own lock and in those that it shares, and compares them
  * with what is pinned. Writes nothing, and takes nothing that is pinned for granted.
@@ -210,10 +217,10 @@ export async function checkPins(request: CheckRequest, context: UpstreamContext)
     const entries = Object.values(before?.get(lock.file) ?? {}).flatMap((one) => one.bytes[locator] ?? []);
     return !entries.some(({ sha256, size, proof }) => sha256 === pinned.sha256 && size === pinned.size && proof === pinned.proof);
   };
-  const line = (lock: Lock, component: Component, locator: string, { sha256, proof }: Bytes, verdict: Verdict): CheckedPin => ({
+  const line = (lock: Lock, component: string, locator: string, { sha256, proof }: Bytes, verdict: Verdict): CheckedPin => ({
     file: lock.file,
     version: lock.version,
-    component: component.name,
+    component,
     locator,
     sha256,
     proof,
@@ -230,19 +237,24 @@ export async function checkPins(request: CheckRequest, context: UpstreamContext)
       checked.push(
         ...(await mapParallel(
           wanted,
-          async ({ one, pinned }) => line(lock, one.component, one.locator, pinned, await checkOne(one, pinned, temp, context)),
+          async ({ one, pinned }) => line(lock, one.component.name, one.locator, pinned, await checkOne(one, pinned, temp, context)),
           4,
         )),
       );
-      const packages = Object.entries(bytes).filter(([locator, pinned]) => isPackageLocator(locator) && isNew(lock, locator, pinned));
       const packaged = lock.components.flatMap((component) =>
         component.origins.flatMap((origin) => (origin.kind === 'debian' ? [{ component, origin }] : [])),
       )[0];
-      if (packaged === undefined || packages.length === 0) continue;
+      checked.push(
+        ...unusedEntries(lock, packaged !== undefined)
+          .filter(([locator, pinned]) => isNew(lock, locator, pinned))
+          .map(([locator, pinned]) => line(lock, '', locator, pinned, { state: 'different', found: 'nothing in the definition uses it' })),
+      );
+      if (packaged === undefined) continue;
+      const packages = Object.entries(bytes).filter(([locator, pinned]) => isPackageLocator(locator) && isNew(lock, locator, pinned));
       const verdicts = await checkPackages(lock, packaged.origin, packages, context);
       checked.push(
         ...packages.flatMap(([locator, pinned], index) =>
-          line(lock, packaged.component, locator, pinned, verdicts[index] ?? { state: 'unreached', found: '' }),
+          line(lock, packaged.component.name, locator, pinned, verdicts[index] ?? { state: 'unreached', found: '' }),
         ),
       );
     }
