@@ -22,6 +22,8 @@ const wanted: Readonly<Record<string, Wanted>> = Object.fromEntries([
   ...['mkfs.erofs', 'fsck.erofs', 'dump.erofs'].map((name) => bin(name, ['erofs-utils'])),
   bin('systemd-repart', ['systemd-repart', 'libcryptsetup12'], ['libcryptsetup.so.12']), // for dm-verity
   bin('patchelf', ['patchelf']),
+  bin('bwrap', ['bubblewrap']),
+  bin('setpriv', ['util-linux']), // where bwrap needs sudo
   bin('shellcheck', ['shellcheck']),
   bin('protoc', ['protobuf-compiler', 'libprotobuf-dev']), // with the definitions that others import
   bin('xz', ['xz-utils']),

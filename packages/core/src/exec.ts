@@ -23,6 +23,18 @@ export interface ExecOptions {
   /** What to do when the tool ran and failed. */
   readonly next?: string;
   readonly signal?: AbortSignal;
+  /** Keeps the tool's input open until the tool ends or the signal aborts: for one that belongs to another user (sudo) and gets no signal of ours. */
+  readonly holdInput?: boolean;
+}
+
+/** What became of a tool that was started. */
+export interface ExecResult {
+  /** Undefined for a tool that a signal ended. */
+  readonly exitCode: number | undefined;
+  readonly signal: string | undefined;
+  readonly stdout: string;
+  /** Standard output and standard error, as they came. */
+  readonly output: string;
 }
 
 /** Where programs are looked for when PATH is not set, as execvp(3) has it on Debian. */
@@ -82,17 +94,19 @@ function follow(pid: number | undefined, signal: AbortSignal | undefined): () =>
 }
 
 /**
- * Runs a tool with a clean environment (C locale, UTC) and returns its standard output.
- * Throws a UserError with the end of its output when it fails, and with the kernel's reason when it cannot be started; the reason of
- * the signal when that aborts: then the tool and all that it started are gone.
+ * Runs a tool with a clean environment (C locale, UTC) and gives how it ended.
+ * Throws a UserError with the kernel's reason when it cannot be started, and the reason of the signal when that aborts: then the tool and all
+ * that it started are gone.
  */
-export async function exec(command: string, args: readonly string[], options: ExecOptions = {}): Promise<string> {
+export async function execResult(command: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
   const name = options.name ?? command.split('/').at(-1) ?? command;
   const signal = interruption(options.signal);
   signal?.throwIfAborted();
   const child = execa(command, [...(options.startArgs ?? []), ...args], {
-    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
+    cwd: options.cwd,
+    ...(options.input === undefined
+      ? { stdin: options.holdInput === true ? ('pipe' as const) : ('ignore' as const) }
+      : { input: options.input }),
     extendEnv: false,
     env: { PATH: envOf('PATH') ?? DEFAULT_PATH, HOME: homeOf() ?? '/', ...temporaryEnv(), LC_ALL: 'C', TZ: 'UTC', ...options.env },
     detached: true,
@@ -108,14 +122,31 @@ export async function exec(command: string, args: readonly string[], options: Ex
       for await (const line of child.iterable({ from: 'all' })) report({ type: 'log', what: name, line });
     })().catch(() => undefined); // a failure is told by the result below
   }
+  const letGo = (): void => void child.stdin?.destroy();
+  if (options.holdInput === true) signal?.addEventListener('abort', letGo, { once: true });
   const unfollow = follow(child.pid, signal);
-  const result = await child.finally(unfollow);
+  const result = await child.finally(() => {
+    unfollow();
+    signal?.removeEventListener('abort', letGo);
+    letGo();
+  });
   signal?.throwIfAborted();
-  if (!result.failed) return result.stdout;
   // What never ran has a code of the kernel, and neither an exit code nor a signal.
-  if (result.exitCode === undefined && result.signal === undefined && result.code !== undefined && /^E[A-Z0-9]+$/.test(result.code))
-    throw describeStart(command, result.code, { name, cwd: options.cwd, install: options.install, cause: result.cause });
-  const tail = (result.all ?? '').split('\n').slice(-20).join('\n');
+  if (result.failed && result.exitCode === undefined && result.signal === undefined && /^E[A-Z0-9]+$/.test(result.code ?? ''))
+    throw describeStart(command, result.code ?? '', { name, cwd: options.cwd, install: options.install, cause: result.cause });
+  return { exitCode: result.exitCode, signal: result.signal, stdout: result.stdout, output: result.all ?? '' };
+}
+
+/**
+ * Runs a tool with a clean environment (C locale, UTC) and returns its standard output.
+ * Throws a UserError with the end of its output when it fails, and with the kernel's reason when it cannot be started; the reason of
+ * the signal when that aborts: then the tool and all that it started are gone.
+ */
+export async function exec(command: string, args: readonly string[], options: ExecOptions = {}): Promise<string> {
+  const name = options.name ?? command.split('/').at(-1) ?? command;
+  const result = await execResult(command, args, options);
+  if (result.exitCode === 0) return result.stdout;
+  const tail = result.output.split('\n').slice(-20).join('\n');
   const how = result.signal === undefined ? `exit code ${result.exitCode}` : `signal ${result.signal}`;
   // SIGKILL that we did not send is most often the kernel's, out of memory.
   const killed = result.signal === 'SIGKILL' ? 'the machine or container may be out of memory: see the kernel log (dmesg)' : undefined;

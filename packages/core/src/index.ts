@@ -15,7 +15,7 @@ export * from './versions.ts';
 export * from './workflow-identity.ts';
 export { matchingVersions, parseRef, type ExtensionRef } from './ref.ts';
 export * from './releases.ts';
-export { DEFAULT_PATH, exec, networkEnv, type ExecOptions } from './exec.ts';
+export { DEFAULT_PATH, exec, execResult, networkEnv, type ExecOptions, type ExecResult } from './exec.ts';
 export { clockProblem } from './clock.ts';
 export { asUserError, describeErrno } from './errno.ts';
 export { interruptible, interruption, throwIfInterrupted, uninterrupted } from './interrupt.ts';
@@ -107,6 +107,7 @@ export {
   type PayloadClaims,
   type PayloadRequest,
 } from './describe.ts';
+export { openSandbox, takeFile, takeFolder, withoutSandbox, type Sandbox, type SandboxOptions } from './sandbox.ts';
 export { openToolchains, type Toolchains } from './toolchains.ts';
 export { bindTargets, buildExtension, findExtensions, type BuildOptions, type BuildResult } from './pipeline.ts';
 export { parseUnit } from './units.ts';

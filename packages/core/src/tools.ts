@@ -61,7 +61,7 @@ export async function pinnedToolRecord(tool: string, host: Arch): Promise<ToolRe
 }
 
 /** The host's program, if it is on PATH. */
-async function onPath(program: string): Promise<string | undefined> {
+export async function onPath(program: string): Promise<string | undefined> {
   for (const dir of (envOf('PATH') ?? DEFAULT_PATH).split(delimiter)) {
     const path = join(dir, program);
     const runs = await access(path, constants.X_OK).then(
