@@ -1,11 +1,12 @@
 // What the scripts that pin Debian packages share: which packages a program loads its libraries from, and their pins.
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openArchive, unpackPackage, type Archive, type DebianPackage, type IndexedPackage } from '../packages/core/src/debian.ts';
+import { openArchive, type Archive, type DebianPackage, type IndexedPackage } from '../packages/core/src/debian.ts';
 import { resolveClosure } from '../packages/core/src/dependencies.ts';
 import { readElf } from '../packages/core/src/elf.ts';
 import { openStore } from '../packages/core/src/store.ts';
 import type { Arch, Report } from '../packages/core/src/types.ts';
+import { unpackPackage } from '../packages/core/src/unpack.ts';
 
 const report: Report = (event) => {
   if (event.type === 'step' || event.type === 'notice') console.error(event.text);

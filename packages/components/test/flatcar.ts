@@ -1,7 +1,7 @@
 // Stand-ins for the extensions that Flatcar has built in: docker-flatcar and containerd-flatcar.
 import { chmod, copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { exec, hostArch, openArchive, openStore, openTools, type DebianPackage } from '@flatcar/core';
+import { hostArch, openArchive, openStore, openTools, unpackPackage, type DebianPackage } from '@flatcar/core';
 
 /** As Flatcar ships it (flatcar/scripts, coreos/sysext/containerd): version 2, and no imports. */
 export const CONFIG = `version = 2
@@ -124,7 +124,7 @@ export async function withContainerd17(use: (program: string) => Promise<void>):
   const arch = hostArch();
   const { file } = await openArchive(store).fetch(CONTAINERD_1_7[arch], { suite: 'trixie', snapshot: '20261120T000000Z', arch });
   await store.withTemp(async (temp) => {
-    await exec('dpkg-deb', ['--extract', file, temp]);
+    await unpackPackage(file, temp);
     await use(join(temp, 'usr/bin/containerd'));
   });
 }

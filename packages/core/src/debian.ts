@@ -1,21 +1,20 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { gunzipSync } from 'node:zlib';
 import { interceptors, request } from 'undici';
-import { makeFolder } from './files.ts';
 import { archWords } from './arch.ts';
 import { clockProblem } from './clock.ts';
 import { compareDebianVersions } from './debian-version.ts';
 import { parseDependencies, parseProvides, type Provided, type Relation } from './dependencies.ts';
 import { envOf } from './env.ts';
 import { messageOf, UserError } from './errors.ts';
-import { exec } from './exec.ts';
+import { readControlFiles } from './archives/deb.ts';
 import { AnswerError, dispatcher, fetchBlob, UnreachableError } from './fetch.ts';
 import { interruption } from './interrupt.ts';
 import { judgeSignatures } from './openpgp.ts';
 import type { Store } from './store.ts';
 import type { Arch, Report } from './types.ts';
+import { readCompressed } from './unpack.ts';
 
 /** A binary package, as it is pinned. */
 export interface DebianPackage {
@@ -382,17 +381,6 @@ export function upstreamVersion(version: string): string {
 const MOST_LIST = 64 << 20;
 const MOST_LIST_TEXT = 512 << 20;
 
-/** The text of a packed list. */
-async function unpackList(file: string, isGzip: boolean, where: string): Promise<string> {
-  const packed = await readFile(file);
-  if (!isGzip) return exec('xz', ['-dc'], { input: packed, install: 'install xz-utils' });
-  try {
-    return gunzipSync(packed, { maxOutputLength: MOST_LIST_TEXT }).toString();
-  } catch (cause) {
-    throw new UserError(`the list of packages cannot be unpacked: ${messageOf(cause)}`, { where, next: ANOTHER_MIRROR, cause });
-  }
-}
-
 /** Opens the Debian archive; nothing is asked of it before it must be. */
 export function openArchive(store: Store, report: Report = () => undefined, options: ArchiveOptions = {}): Archive {
   const indexes = new Map<string, ReturnType<Archive['packages']>>();
@@ -414,7 +402,10 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
       { url: `${base}/${dirname(name)}/by-hash/SHA256/${sha256}`, sha256, size: Number(size) },
       { report },
     );
-    return { date, text: await unpackList(file, path?.endsWith('.gz') === true, base) };
+    const text = await readCompressed(file, path?.endsWith('.gz') === true ? 'gzip' : 'xz', MOST_LIST_TEXT).catch((cause: unknown) => {
+      throw new UserError(`the list of packages cannot be unpacked: ${messageOf(cause)}`, { where: base, next: ANOTHER_MIRROR, cause });
+    });
+    return { date, text: text.toString() };
   }
 
   async function readPackages(suite: string, component: string, arch: Arch): Promise<{ date: Date; packages: IndexedPackage[] }> {
@@ -560,17 +551,9 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
   };
 }
 
-/** Fields of a package's control file (deb-control(5)). */
+/** Fields of a package's control file (deb-control(5)); those that it does not have are missing. Throws a UserError for what is not a package. */
 export async function packageFields(file: string, fields: readonly string[]): Promise<Record<string, string>> {
-  const text = await exec('dpkg-deb', ['--field', file, ...fields], { install: 'install dpkg' });
-  return Object.fromEntries(paragraphs(fields.length === 1 ? `${fields[0]}: ${text}` : text)[0] ?? []);
-}
-
-/**
- * Unpacks a package's files into a folder. By dpkg-deb: every Debian and Ubuntu has it, where xz, which most packages
- * are packed with, may be missing and is itself a pinned tool that comes in a package.
- */
-export async function unpackPackage(file: string, dest: string): Promise<void> {
-  await makeFolder(dest);
-  await exec('dpkg-deb', ['--extract', file, dest], { install: 'install dpkg' });
+  const control = (await readControlFiles(file)).get('control') ?? '';
+  const wanted = new Set(fields);
+  return Object.fromEntries([...(paragraphs(control)[0] ?? [])].filter(([name]) => wanted.has(name)));
 }

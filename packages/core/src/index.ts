@@ -51,7 +51,8 @@ export {
 } from './gomodule.ts';
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';
 export { fillWords, releaseWords } from './origins/release.ts';
-export { archiveKind, unpack } from './unpack.ts';
+export { archiveKind, unpack, unpackPackage } from './unpack.ts';
+export { readControlFiles } from './archives/deb.ts';
 export { isLicense, licenseNames, readCopyright } from './copyright.ts';
 export { HOST_PROGRAMS, HOST_USERS } from './rules/host.ts';
 export {
@@ -63,7 +64,6 @@ export {
   snapshotArchive,
   snapshotStamp,
   packageFields,
-  unpackPackage,
   upstreamVersion,
   type Archive,
   type DebianPackage,

@@ -1,10 +1,12 @@
 import { chmod, glob, mkdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ARCHES, archWords, hostArch } from './arch.ts';
-import { openArchive, unpackPackage, type DebianPackage, type FetchedPackage } from './debian.ts';
+import { openArchive, type DebianPackage, type FetchedPackage } from './debian.ts';
 import { readElf } from './elf.ts';
 import { digestOf, type Store } from './store.ts';
+import { openTools } from './tools.ts';
 import type { Arch, Report, ToolRecord } from './types.ts';
+import { unpackPackage } from './unpack.ts';
 
 /** Raised when the same packages are to give another toolchain. */
 export const TOOLCHAIN_FORMAT: number = 1;
@@ -128,6 +130,10 @@ async function writeProgram(file: string, text: string): Promise<void> {
 export function openToolchains(store: Store, report: Report = () => undefined): Toolchains {
   const host = hostArch();
   const archive = openArchive(store, report);
+  const tools = openTools(store, report);
+  const unpackAll = async (fetched: readonly FetchedPackage[], dest: string): Promise<void> => {
+    for (const { file } of fetched) await unpackPackage(file, dest, { decompressor: (kind) => tools.command(kind) });
+  };
 
   async function fetchAll(packages: readonly PinnedPackage[], arch: Arch): Promise<FetchedPackage[]> {
     const pins = await readPins();
@@ -145,10 +151,10 @@ export function openToolchains(store: Store, report: Report = () => undefined): 
     const key = digestOf({ number: TOOLCHAIN_FORMAT, host, target, packages: records.map(({ sha256 }) => sha256) });
     const { dir } = await store.result('toolchain-c', key, async (fresh) => {
       report({ type: 'step', text: `unpacking the C compiler for ${target}` });
-      for (const { file } of compiler) await unpackPackage(file, fresh);
+      await unpackAll(compiler, fresh);
       await wrapPrograms(fresh, host);
       const sysroot = join(fresh, 'sysroot');
-      for (const { file } of libraries) await unpackPackage(file, sysroot);
+      await unpackAll(libraries, sysroot);
       // Linker scripts name /lib; packages of a merged /usr bring no link for it.
       for (const name of ['lib', 'lib64']) await symlink(`usr/${name}`, join(sysroot, name)).catch(() => undefined);
       const bin = join(fresh, 'bin');
@@ -186,7 +192,7 @@ export function openToolchains(store: Store, report: Report = () => undefined): 
     const key = digestOf({ number: TOOLCHAIN_FORMAT, host, packages: records.map(({ sha256 }) => sha256) });
     const { dir } = await store.result('toolchain-rust', key, async (fresh) => {
       report({ type: 'step', text: 'unpacking the Rust compiler' });
-      for (const { file } of fetched) await unpackPackage(file, fresh);
+      await unpackAll(fetched, fresh);
       await wrapPrograms(fresh, host);
     });
     return { bin: join(dir, 'usr/bin'), records };

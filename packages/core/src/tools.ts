@@ -1,13 +1,13 @@
 import { access, constants, readdir, readFile, rm } from 'node:fs/promises';
 import { basename, delimiter, dirname, join } from 'node:path';
 import { archWords, hostArch } from './arch.ts';
-import { openArchive, unpackPackage, type Archive, type DebianPackage } from './debian.ts';
+import { openArchive, type Archive, type DebianPackage } from './debian.ts';
 import { envOf } from './env.ts';
 import { UserError } from './errors.ts';
 import { DEFAULT_PATH, exec, type ExecOptions } from './exec.ts';
 import { digestOf, type Store } from './store.ts';
 import type { Arch, Report, ToolRecord } from './types.ts';
-import type { Command } from './unpack.ts';
+import { unpackPackage, type Command } from './unpack.ts';
 
 /** data/tools.json: which packages make which tool, all its libraries included, and their pins for both kinds of host. Written by scripts/pin-tools.ts. */
 export interface ToolPins {
@@ -88,7 +88,9 @@ export function openTools(store: Store, report: Report = () => undefined, from: 
     const records = fetched.map(({ package: { name, version, sha256 }, status }) => ({ name, version, sha256, status }));
     // Tools of the same packages share a result.
     const { dir } = await store.result('tools', digestOf({ number: 2, packages: records.map(({ sha256 }) => sha256) }), async (fresh) => {
-      for (const { file } of fetched) await unpackPackage(file, fresh);
+      // xz cannot unpack itself.
+      const decompressor = tool === 'xz' || pins.tools['xz'] === undefined ? undefined : command;
+      for (const { file } of fetched) await unpackPackage(file, fresh, { decompressor });
       // Other programs of these packages are not kept: qemu-user has one of 7 MB for each of 40 architectures.
       const kept = new Set(Object.values(pins.tools).map(({ program }) => basename(program)));
       const folder = dirname(join(fresh, wanted.program));

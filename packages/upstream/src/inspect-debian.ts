@@ -2,9 +2,9 @@ import { lstat, readdir, readFile, readlink } from 'node:fs/promises';
 import { basename, dirname, join, normalize } from 'node:path';
 import {
   archWords,
-  exec,
   licenseNames,
   packageFields,
+  readControlFiles,
   readCopyright,
   readElf,
   resolveClosure,
@@ -166,7 +166,7 @@ export async function brokenPlugins(
   for (const one of resolveClosure(all, packages)) {
     const file = await archive.fetchPackage(one, { suite, snapshot, arch: 'x86-64', repin: 'run this again' });
     await context.store.withTemp(async (temp) => {
-      await unpackPackage(file, join(temp, 'files'));
+      await unpackPackage(file, join(temp, 'files'), { decompressor: (kind) => context.tools.command(kind) });
       for (const { path } of await filesOf(join(temp, 'files'))) if (/\.so(?:\.|$)/.test(path)) there.add(basename(path));
     });
   }
@@ -210,7 +210,6 @@ async function factsOf(name: string, dir: string, file: string, files: readonly 
     .map(({ path }): [string, string] => [path, '']);
   const programs = [...links, ...(await texts(/^usr\/s?bin\/[^/]+$/))];
   const { Description = '', Conflicts = '' } = await packageFields(file, ['Description', 'Conflicts', 'Version']);
-  await exec('dpkg-deb', ['--control', file, join(dir, 'DEBIAN')], { install: 'install dpkg' });
   return {
     programs: new Map(byName(programs).map(([program, text]) => [program, text.split('\n')[0] ?? ''])),
     services: new Map(byName(await texts(/^usr\/lib\/systemd\/system\/[^/]+\.service$/)).map(([unit, text]) => [unit, asHere(text)])),
@@ -220,7 +219,7 @@ async function factsOf(name: string, dir: string, file: string, files: readonly 
     conflicts: Conflicts.split(',')
       .map((one) => one.trim().replace(/\s.*$/s, ''))
       .filter((one) => one !== ''),
-    script: filled(await readFile(join(dir, 'DEBIAN/postinst'), 'utf8').catch(() => '')),
+    script: filled((await readControlFiles(file)).get('postinst') ?? ''),
     summary: Description.split('\n')[0] ?? '',
     copyright: await readFile(join(dir, 'usr/share/doc', name, 'copyright'), 'utf8').catch(() => ''),
   };
@@ -251,7 +250,7 @@ export async function inspectDebian(packages: readonly string[], suite: string, 
     for (const one of wanted) {
       const file = await archive.fetchPackage(one, { suite, snapshot, arch: 'x86-64', repin: 'run this again' });
       const dir = join(temp, one.name);
-      await unpackPackage(file, dir);
+      await unpackPackage(file, dir, { decompressor: (kind) => context.tools.command(kind) });
       const own = await filesOf(dir);
       files.push(...own);
       if (packages.includes(one.name)) facts.set(one.name, await factsOf(one.name, dir, file, own));

@@ -175,7 +175,7 @@ export interface Layout {
 export async function inspectFile(path: string, fileName: string, name: string, arch: Arch, context: UpstreamContext): Promise<Layout> {
   return context.store.withTemp(async (temp) => {
     const isRaw = archiveKind(fileName).archive === 'raw';
-    await unpack(path, isRaw ? name : fileName, temp, { decompressor: (kind) => context.tools.command(kind) });
+    await unpack(path, fileName, temp, { decompressor: (kind) => context.tools.command(kind), single: isRaw ? name : undefined });
     const files = (await readdir(temp, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
     const programs: string[] = [];
     const dynamic: string[] = [];

@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { archWords } from '../arch.ts';
 import { relocationOmissions, type Omission } from '../compiled-in.ts';
 import { licenseNames, readCopyright } from '../copyright.ts';
-import { openArchive, packageFields, unpackPackage, upstreamVersion, type Archive, type PinnedPackage } from '../debian.ts';
+import { openArchive, packageFields, upstreamVersion, type Archive, type PinnedPackage } from '../debian.ts';
 import { resolveClosure } from '../dependencies.ts';
 import { lineOfPath } from '../json.ts';
 import { UserError } from '../errors.ts';
@@ -14,7 +14,9 @@ import type { PinnedVersion } from '../pins.ts';
 import { chooseFiles, writeRelocated, type ChosenFile } from '../relocate.ts';
 import { RUNTIME_PACKAGES } from '../runtime-files.ts';
 import { digestOf, type Store } from '../store.ts';
+import { openTools, type Tools } from '../tools.ts';
 import type { Arch, EmbeddedModule, Material, SourcePackage } from '../types.ts';
+import { unpackPackage } from '../unpack.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
@@ -76,6 +78,7 @@ async function unpackAll<T extends { readonly locator: string }>(
   packages: readonly T[],
   fetch: (one: T) => Promise<string>,
   temp: string,
+  tools: Tools,
 ): Promise<Unpacked[]> {
   return mapParallel(
     packages,
@@ -83,7 +86,7 @@ async function unpackAll<T extends { readonly locator: string }>(
       const file = await fetch(one);
       const [name = ''] = basename(one.locator).split('_');
       const dir = join(temp, name);
-      await unpackPackage(file, dir);
+      await unpackPackage(file, dir, { decompressor: (kind) => tools.command(kind) });
       // pool/main/<letter>/<source>/<package>_<version>_<arch>.deb (wiki.debian.org/DebianRepository/Format)
       return { name, dir, source: basename(dirname(one.locator)), file, locator: one.locator };
     },
@@ -186,7 +189,12 @@ export async function resolvePackages(
   }));
   return store.withTemp(async (temp) => {
     const repin = 'run this again';
-    const unpacked = await unpackAll(wanted, (one) => archive.fetchPackage(one, { suite: origin.suite, snapshot, arch, repin }), temp);
+    const unpacked = await unpackAll(
+      wanted,
+      (one) => archive.fetchPackage(one, { suite: origin.suite, snapshot, arch, repin }),
+      temp,
+      openTools(store),
+    );
     const chosen = await chooseFiles(unpacked, origin, component.name, arch);
     const omissions = await relocationOmissions({ packages: unpacked, origin, chosen, name: component.name, arch });
     const used = (await usedPackages(unpacked, chosen)).union(new Set(omissions.map((one) => one.package)));
@@ -275,6 +283,7 @@ export async function buildDebian(origin: DebianOrigin, context: OriginContext):
         ({ locator, sha256, size }) =>
           archive.fetchPackage({ path: locator.slice('debian:'.length), sha256, ...(size === undefined ? {} : { size }) }, at),
         temp,
+        tools,
       );
       report({ type: 'step', text: `relocating ${component.name} ${component.version} for ${arch}` });
       const chosen = await chooseFiles(unpacked, origin, component.name, arch).catch((cause: unknown) => {

@@ -53,7 +53,7 @@ export async function describeRelease(origin: ReleaseOrigin, context: DescribeCo
   };
 }
 
-/** Upstream's own file: fetched by its pin, unpacked once. A raw binary is called as its component. */
+/** Upstream's own file: fetched by its pin, unpacked once. A single program, compressed or not, is called as its component. */
 export async function buildRelease(origin: ReleaseOrigin, context: OriginContext): Promise<OriginResult> {
   const { component, arch, store, tools, report, mirror, signal } = context;
   const description = await describeRelease(origin, context);
@@ -65,9 +65,12 @@ export async function buildRelease(origin: ReleaseOrigin, context: OriginContext
     { report, ...(mirror === undefined ? {} : { mirror }), ...(signal === undefined ? {} : { signal }) },
   );
   const file = decodeURIComponent(new URL(url).pathname.split('/').at(-1) ?? '');
-  const name = archiveKind(file).archive === 'raw' ? component.name : file;
-  const { dir } = await store.result('unpacked', digestOf({ number: UNPACK_FORMAT, sha256: bytes.sha256, name }), async (fresh) => {
-    await unpack(blob, name, join(fresh, 'files'), { decompressor: (kind) => tools.command(kind) });
+  const { archive, packed } = archiveKind(file);
+  const single = archive === 'raw' ? component.name : undefined;
+  // A single file is in the key by the name that it is given, and one that is compressed by that, too.
+  const key = { number: UNPACK_FORMAT, sha256: bytes.sha256, name: single ?? file, packed: single === undefined ? undefined : packed };
+  const { dir } = await store.result('unpacked', digestOf(key), async (fresh) => {
+    await unpack(blob, file, join(fresh, 'files'), { decompressor: (kind) => tools.command(kind), single });
   });
   return { dir: join(dir, 'files'), ...description };
 }

@@ -1,0 +1,171 @@
+import { spawn } from 'node:child_process';
+import type { Duplex } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { ReadableStream } from 'node:stream/web';
+import { constants, createGunzip, createZstdDecompress } from 'node:zlib';
+import { describeErrno } from '../errno.ts';
+import { interruption } from '../interrupt.ts';
+import { ByteReader, CHUNK, DamagedError } from './bytes.ts';
+
+/** How a file is compressed; undefined for one that is not. */
+export type Compression = 'gzip' | 'zstd' | 'xz' | 'bzip2' | undefined;
+
+/** A command that reads a compressed stream and writes the plain one: xz and bzip2 are not in Node. */
+export interface Command {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Gives the program that decompresses xz or bzip2. */
+export type Decompressor = (kind: 'xz' | 'bzip2') => Promise<Command>;
+
+/** Memory that a stream may make a decompressor take: as much as `zstd -d` and `xz -9` take unless told otherwise, and some more. */
+const MEMORY = { zstdWindowLog: 27, xz: '1GiB' };
+
+/** What a Node stream makes of bytes. Whoever stops reading, or fails, leaves nothing running. */
+async function* through(source: AsyncIterable<Buffer>, engine: Duplex): AsyncGenerator<Buffer, void> {
+  const feeding = pipeline(source, engine);
+  feeding.catch(() => undefined); // the engine gives the same error
+  try {
+    yield* engine as AsyncIterable<Buffer>;
+  } finally {
+    engine.destroy();
+    await feeding.catch(() => undefined);
+  }
+}
+
+/** All members of a gzip file (RFC 1952, 2.2). Node ends at the first byte that begins no member, without a word. */
+async function* gunzip(source: AsyncIterable<Buffer>, size: number): AsyncGenerator<Buffer, void> {
+  const engine = createGunzip({ chunkSize: CHUNK });
+  yield* through(source, engine);
+  if (engine.bytesWritten !== size) throw new DamagedError('there is data behind the end of the gzip stream');
+}
+
+/** Joins small portions: each write to a decompressor is a job for another thread. */
+async function* joined(parts: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
+  let waiting: Buffer[] = [];
+  let length = 0;
+  for await (const part of parts) {
+    waiting.push(part);
+    length += part.length;
+    if (length < CHUNK / 4) continue;
+    yield Buffer.concat(waiting);
+    [waiting, length] = [[], 0];
+  }
+  if (length > 0) yield Buffer.concat(waiting);
+}
+
+/** The bytes of one zstd frame (RFC 8878, 3.1.1), whose magic number was read: its blocks tell where it ends. */
+async function* zstdFrame(bytes: ByteReader, magic: Buffer): AsyncGenerator<Buffer, void> {
+  yield magic;
+  const start = await bytes.exactly(1);
+  yield start;
+  const descriptor = start[0] ?? 0;
+  const single = (descriptor >> 5) & 1;
+  if ((descriptor & 0b1000) !== 0) throw new DamagedError('a zstd frame uses a reserved bit');
+  if ((descriptor & 0b11) !== 0) throw new DamagedError('a zstd frame needs a dictionary');
+  const sizeLength = [single, 2, 4, 8][descriptor >> 6] ?? 0;
+  if (sizeLength + 1 - single > 0) yield await bytes.exactly(1 - single + sizeLength);
+  for (let last = false; !last;) {
+    const header = await bytes.exactly(3);
+    const word = header.readUIntLE(0, 3);
+    last = (word & 1) === 1;
+    const [type, size] = [(word >> 1) & 0b11, word >> 3];
+    // A block is at most 128 KiB, and of one repeated byte only that byte is there.
+    if (type === 3 || size > 128 << 10) throw new DamagedError('a zstd block is damaged');
+    yield header;
+    const length = type === 1 ? 1 : size;
+    if (length > 0) yield await bytes.exactly(length);
+  }
+  if ((descriptor & 0b100) !== 0) yield await bytes.exactly(4);
+}
+
+/** All frames of a zstd file. Node's decompressor ends after the first, whatever follows it. */
+async function* unzstd(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
+  const bytes = new ByteReader(source);
+  try {
+    do {
+      const magic = await bytes.exactly(4);
+      const word = magic.readUInt32LE();
+      if (word === 0xfd2fb528) {
+        const params = { [constants.ZSTD_d_windowLogMax]: MEMORY.zstdWindowLog };
+        yield* through(joined(zstdFrame(bytes, magic)), createZstdDecompress({ chunkSize: CHUNK, params }));
+      } else if (word >>> 4 === 0x184d2a5) {
+        for await (const _ of bytes.stream((await bytes.exactly(4)).readUInt32LE())); // a skippable frame holds nothing of the content
+      } else throw new DamagedError('there is data that is not a zstd frame');
+    } while (!(await bytes.atEnd()));
+  } finally {
+    await bytes.close();
+  }
+}
+
+/** What another program makes of bytes. Its output counts when it ended well and had nothing to say: bzip2 only warns of garbage. */
+async function* byProgram(
+  source: AsyncIterable<Buffer>,
+  kind: 'xz' | 'bzip2',
+  { command, args, env }: Command,
+): AsyncGenerator<Buffer, void> {
+  const limit = kind === 'xz' ? [`--memlimit-decompress=${MEMORY.xz}`] : [];
+  const child = spawn(command, [...args, '-dc', ...limit], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { LC_ALL: 'C', ...env },
+    signal: interruption(),
+    killSignal: 'SIGKILL',
+  });
+  let complaint = '';
+  child.stderr.on('data', (chunk: Buffer) => (complaint = (complaint + chunk.toString()).slice(0, 2000)));
+  let failure: unknown;
+  child.once('error', (cause) => (failure = describeErrno(cause) ?? cause));
+  const closed = new Promise<number | null>((resolve) => child.once('close', resolve));
+  const feeding = pipeline(source, child.stdin);
+  feeding.catch(() => undefined); // its exit code tells why it stopped reading
+  try {
+    yield* child.stdout as AsyncIterable<Buffer>;
+    const code = await closed;
+    if (failure !== undefined) throw failure;
+    if (code !== 0 || complaint !== '') throw new DamagedError(`${kind}: ${complaint.trim() || `exit code ${code}`}`);
+    await feeding;
+  } finally {
+    child.kill('SIGKILL');
+    child.stdin.destroy();
+    await closed;
+    await feeding.catch(() => undefined);
+  }
+}
+
+/**
+ * What a decoder in WebAssembly makes of an xz file: a third as fast as xz, but it needs no program, and the pinned xz is itself in
+ * packages that xz compressed. It reads all streams of a file and checks CRC32 and CRC64; it refuses filters and dictionaries above 64 MiB.
+ */
+async function* unxz(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
+  const { default: xz } = await import('xz-decompress');
+  const plain = new xz.XzReadableStream(ReadableStream.from(source));
+  try {
+    // A loop that ends early cancels the stream, without which its decoder would serve nobody else.
+    for await (const chunk of plain as unknown as AsyncIterable<Uint8Array>) if (chunk.length > 0) yield Buffer.from(chunk.buffer);
+  } catch (error) {
+    if (error instanceof Error && /^get_next_output failed|unconsumedInput|reading 'byteLength'/.test(error.message))
+      throw new DamagedError('the xz stream is damaged, cut off, or of a kind that is not supported');
+    throw error;
+  }
+}
+
+/**
+ * The plain bytes of a compressed stream of `size` bytes: of all its frames, members or streams, and nothing else may be in it.
+ * Throws a DamagedError for what is damaged, cut off or has more behind its end, after the bytes before that were given: only a stream
+ * that ended is good. bzip2 needs a `decompressor`; xz is faster with one.
+ */
+export async function* decompress(
+  source: AsyncIterable<Buffer>,
+  size: number,
+  compression: Compression,
+  decompressor: Decompressor | undefined,
+): AsyncGenerator<Buffer, void> {
+  if (compression === undefined) yield* source;
+  else if (compression === 'gzip') yield* gunzip(source, size);
+  else if (compression === 'zstd') yield* unzstd(source);
+  else if (decompressor !== undefined) yield* byProgram(source, compression, await decompressor(compression));
+  else if (compression === 'xz') yield* unxz(source);
+  else throw new DamagedError('no program for bzip2 was given');
+}
