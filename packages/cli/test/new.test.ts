@@ -212,14 +212,18 @@ describe('on a terminal', { timeout: 240_000 }, () => {
 
   const ALL = ['--url', 'https://example.org/tool-1.2.3-linux-amd64', '--version', '1.2.3', '--license', 'MIT', '--summary', 'a tool', '--no-build']; // prettier-ignore
 
-  test('Ctrl-C while it enters the package takes all of it back', async () => {
+  test('Ctrl-C while it pins leaves nothing', async () => {
+    const hung = new Promise<void>((resolved) => {
+      onHang = resolved;
+    });
+    served.set('example.org/tool-1.2.3-linux-arm64', 'hang');
     const person = sit('new', 'tool', ...ALL);
-    await person.sees('entering it in package-lock.json');
-    expect(await there('extensions/tool/pins.json')).toBe(true);
+    await hung;
     person.types(CTRL_C);
     expect(await person.ended).toMatchObject({ code: 130 });
     expect(await there('extensions/tool')).toBe(false);
     expect(await changed()).toBe('');
+    served.set('example.org/tool-1.2.3-linux-arm64', program('arm64'));
   });
 
   test('killed, it leaves no part of the package, and the next run is as the first', async () => {
@@ -236,6 +240,69 @@ describe('on a terminal', { timeout: 240_000 }, () => {
     served.set('example.org/tool-1.2.3-linux-arm64', program('arm64'));
     expect(await sit('new', 'tool', ...ALL).ended).toMatchObject({ code: 0 });
   });
+});
+
+// Whenever it is killed, the repository is whole: the package is there or it is not, the lists are old or new, and the next run completes the rest.
+test('killed at any moment, the next run completes it', { timeout: 600_000 }, async () => {
+  const args = [
+    'new',
+    'tool',
+    '--url',
+    'https://example.org/tool-1.2.3-linux-amd64',
+    '--version',
+    '1.2.3',
+    '--license',
+    'MIT',
+    '--summary',
+    'a tool',
+    '--no-build',
+    '--yes',
+  ];
+  const start = (): { pid: number; ended: Promise<number | null> } => {
+    const child = spawn(process.execPath, [join(copy, 'packages/cli/src/main.ts'), ...args], { env, cwd: copy, stdio: 'ignore' });
+    return { pid: child.pid ?? 0, ended: new Promise((done) => void child.on('close', done)) };
+  };
+  const clean = (): Promise<unknown> => run('sh', ['-c', 'rm -rf extensions/tool && git checkout --quiet .'], { cwd: copy });
+  const wait = (ms: number): Promise<void> => new Promise((done) => void setTimeout(done, ms));
+  const began = Date.now();
+  expect(await start().ended).toBe(0);
+  const whole = Date.now() - began;
+  const expected = { status: await changed(), lock: await readFile(join(copy, 'package-lock.json'), 'utf8') };
+  expect(expected.status).toMatch(/README\.md\npackage-lock\.json/);
+  const outcomes = new Map<string, number>();
+  for (let kill = 0; kill < 14; kill += 1) {
+    await clean();
+    const { pid, ended } = start();
+    // Twelve over the whole run, and some just behind the rename.
+    if (kill < 12) await wait((whole * (kill + 0.5)) / 12);
+    else while (!(await there('extensions/tool/extension.ts'))) await wait(1);
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // it had ended
+    }
+    await ended;
+    const isThere = await there('extensions/tool');
+    if (isThere)
+      for (const name of ['extension.ts', 'pins.json', 'README.md', 'package.json', 'CHANGELOG.md'])
+        expect(await there(`extensions/tool/${name}`), name).toBe(true);
+    const lock = await readFile(join(copy, 'package-lock.json'), 'utf8');
+    expect(() => JSON.parse(lock) as unknown).not.toThrow();
+    const isListed = lock.includes('"extensions/tool"');
+    const name = isListed ? 'listed' : isThere ? 'in place' : 'absent';
+    outcomes.set(name, (outcomes.get(name) ?? 0) + 1);
+    if (name === 'listed') continue; // it was done
+    expect(await start().ended).toBe(0);
+    expect(await changed()).toBe(expected.status);
+    expect(await readFile(join(copy, 'package-lock.json'), 'utf8')).toBe(expected.lock);
+    expect(await readdir(join(copy, 'dist/new')).catch(() => [])).toEqual([]);
+    // Nothing that it started runs on.
+    const folders = (await run('sh', ['-c', 'readlink /proc/[0-9]*/cwd 2>/dev/null || true'])).stdout.split('\n');
+    expect(folders.filter((folder) => folder.startsWith(copy))).toEqual([]);
+  }
+  console.log(`kills: ${JSON.stringify(Object.fromEntries(outcomes))}`);
+  expect(outcomes.get('absent') ?? 0).toBeGreaterThan(3);
+  await clean();
 });
 
 describe('without a terminal', { timeout: 240_000 }, () => {

@@ -98,12 +98,18 @@ Examples:
     )
     .action(async (name: string, flags: Flags) => {
       const started = Date.now();
-      const { assertFree, make } = await import('../new/make.ts');
+      const { assertFree, completeEntry, findUnlisted, make } = await import('../new/make.ts');
+      const { report, done } = await reporter();
+      const context = await upstreamContext(report, signal, flags.mirror);
+      const tell = (made: Omit<Made, 'seconds'>): void => {
+        done();
+        show({ ...made, seconds: Math.round((Date.now() - started) / 1000) }, flags.json, text);
+      };
+      const unlisted = await findUnlisted(name);
+      if (unlisted !== undefined) return tell(await completeEntry(unlisted, flags, context));
       await assertFree(name);
       const { planNew, wrongLicense } = await import('@flatcar/upstream');
       const { ask, isAttended } = await openAsk(flags.yes, signal);
-      const { report, done } = await reporter();
-      const context = await upstreamContext(report, signal, flags.mirror);
       const hasOrigin = [flags.github, flags.url, flags.go, flags.cargo, flags.debian, flags.files].some((one) => one !== undefined);
       let given = flags;
       if (!hasOrigin && isAttended) {
@@ -127,8 +133,6 @@ Examples:
           wrongLicense,
         );
       };
-      const made = await make(plan, given, isAttended ? askLicense : undefined, context, report);
-      done();
-      show({ ...made, seconds: Math.round((Date.now() - started) / 1000) }, flags.json, text);
+      tell(await make(plan, given, isAttended ? askLicense : undefined, context, report));
     });
 }

@@ -1,20 +1,23 @@
 import { access, cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import {
   ARCHES,
   defineExtension,
+  digestOf,
   exec,
   findExtensions,
   loadDefinition,
+  loadExtension,
   locatorOf,
+  newestFirst,
   parseArch,
   parseProof,
   UserError,
   UserErrors,
-  writeAtomic,
   type Arch,
   type Extension,
   type Report,
+  type Store,
   UsageError,
 } from '@flatcar/core';
 import { addChangelogEntry, pinVersion, scaffold, untried, type Plan, type Probe, type UpstreamContext } from '@flatcar/upstream';
@@ -187,28 +190,68 @@ function unfinished({ name }: Plan, error: UserError, from: string, to: string):
   return new UserErrors(`${name} was written, and could not be built or tried`, [...moved(error, from, to), goOn]);
 }
 
+/** Where packages are made, each in a folder that ends in the id of the process. */
+const ASIDE = join(REPOSITORY, 'dist', 'new');
+const ROOT_README = join(REPOSITORY, 'README.md');
+
+/** Brings the files that list all extensions up to date with the folders that are there. */
+async function enterLists(report: Report): Promise<void> {
+  await writeRootReadme(REPOSITORY);
+  report({ type: 'step', text: 'entering it in package-lock.json' });
+  await updatePackageLock();
+}
+
+/** One process at a time moves packages into this checkout and writes the files that list them. */
+const alone = <T>(store: Store, work: () => Promise<T>): Promise<T> => store.lock(`new-${digestOf({ repository: REPOSITORY })}`, work);
+
 /** Puts the package in its place and enters it in the files that list all of them. Interrupted, it takes all of it back. */
-async function enter(aside: string, dir: string, report: Report, signal: AbortSignal | undefined): Promise<void> {
-  const lists = [join(REPOSITORY, 'README.md'), packageLock];
-  const before = await Promise.all(lists.map((file) => readFile(file)));
-  signal?.throwIfAborted();
-  await rename(aside, dir);
-  try {
-    await writeRootReadme(REPOSITORY);
-    report({ type: 'step', text: 'entering it in package-lock.json' });
-    await updatePackageLock(signal);
-  } catch (error) {
-    if (signal?.aborted === true) {
-      await rm(dir, { recursive: true, force: true });
-      for (const [index, file] of lists.entries()) await writeAtomic(file, before[index] ?? '');
-    }
-    throw error;
-  }
+async function enter(aside: string, dir: string, { store, report, signal }: UpstreamContext): Promise<void> {
+  await alone(store, async () => {
+    signal?.throwIfAborted();
+    await assertFree(basename(dir));
+    await rename(aside, dir);
+    await enterLists(report);
+    if (signal?.aborted !== true) return;
+    await rm(dir, { recursive: true, force: true });
+    await enterLists(() => undefined);
+    signal.throwIfAborted();
+  });
+}
+
+/** The folder of an extension that is in place, and that the files that list all extensions do not have: `new` was killed in between. */
+export async function findUnlisted(name: string): Promise<string | undefined> {
+  const dir = (await findExtensions(REPOSITORY)).find((one) => one === join(REPOSITORY, 'extensions', name));
+  if (dir === undefined) return undefined;
+  const [lock, readme] = await Promise.all([readFile(packageLock, 'utf8'), readFile(ROOT_README, 'utf8')]);
+  return lock.includes(`"extensions/${name}"`) && readme.includes(`(extensions/${name}/`) ? undefined : dir;
+}
+
+/** Does what was left to do when `new` was killed behind the rename: the package itself was written, pinned and tried before. */
+export async function completeEntry(dir: string, flags: Flags, { store, report }: UpstreamContext): Promise<Omit<Made, 'seconds'>> {
+  report({ type: 'notice', text: `${basename(dir)} is in place, but the files that list all extensions do not have it: completing that` });
+  await alone(store, () => enterLists(report));
+  await removeLeftovers(ASIDE);
+  return madeIn(dir, flags);
+}
+
+/** What is in a package that was made. */
+async function madeIn(dir: string, flags: Flags): Promise<Omit<Made, 'seconds'>> {
+  const listed = await readdir(dir, { recursive: true, withFileTypes: true });
+  const files = listed.filter((entry) => entry.isFile()).map((entry) => relative(REPOSITORY, join(entry.parentPath, entry.name)));
+  const definition = await readFile(join(dir, 'extension.ts'), 'utf8');
+  const [version = ''] = newestFirst(Object.keys((await loadExtension(dir)).pins));
+  return {
+    extension: basename(dir),
+    version,
+    files: files.toSorted(),
+    lines: definition.trimEnd().split('\n').length,
+    built: flags.build,
+  };
 }
 
 /**
  * Makes the package of a plan: it comes to extensions/ as a whole or not at all. Interrupted, it leaves the repository as it was; where
- * only its entry in package-lock.json fails, or its build, it stays. Throws when it could not be built.
+ * its build fails, it stays. Killed behind the rename, the next run completes what was left. Throws when it could not be built.
  */
 export async function make(
   plan: Plan,
@@ -217,24 +260,32 @@ export async function make(
   context: UpstreamContext,
   report: Report,
 ): Promise<Omit<Made, 'seconds'>> {
-  const aside = join(REPOSITORY, 'dist', 'new', `${plan.name}-${process.pid}`);
+  const aside = join(ASIDE, `${plan.name}-${process.pid}`);
   const dir = join(REPOSITORY, 'extensions', plan.name);
+  await removeLeftovers(ASIDE);
   try {
     const failed = await prepare(aside, plan, flags, askLicense, context, report);
     context.signal?.throwIfAborted();
-    await enter(aside, dir, report, context.signal);
+    await enter(aside, dir, { ...context, report });
     if (failed !== undefined) throw unfinished(plan, failed, aside, dir);
   } finally {
     await rm(aside, { recursive: true, force: true });
   }
-  const listed = await readdir(dir, { recursive: true, withFileTypes: true });
-  const files = listed.filter((entry) => entry.isFile()).map((entry) => relative(REPOSITORY, join(entry.parentPath, entry.name)));
-  const definition = await readFile(join(dir, 'extension.ts'), 'utf8');
-  return {
-    extension: plan.name,
-    version: plan.version,
-    files: files.toSorted(),
-    lines: definition.trimEnd().split('\n').length,
-    built: flags.build,
-  };
+  return madeIn(dir, flags);
 }
+
+/** Removes what killed processes left. */
+async function removeLeftovers(parent: string): Promise<void> {
+  const names = await readdir(parent).catch(() => []);
+  for (const name of names) {
+    const pid = Number(/-(\d+)$/.exec(name)?.[1]);
+    if (pid === process.pid || !(await isRunning(pid))) await rm(join(parent, name), { recursive: true, force: true });
+  }
+}
+
+/** Whether a process of this id is there, of whomever. */
+const isRunning = (pid: number): Promise<boolean> =>
+  access(`/proc/${pid}`).then(
+    () => true,
+    () => false,
+  );
