@@ -97,7 +97,7 @@ export async function loadNamed(names: readonly string[]): Promise<LoadedExtensi
 /** What a plan needs of extensions. */
 export function planned(loaded: readonly LoadedExtension[]): PlannedExtension[] {
   // An extension of date (`versions: date`) keeps its newest lock, as all do whose policy says so.
-  return loaded.map(({ extension, pins }) => ({ name: extension.name, pins, keep: extension.versions.keep, waive: extension.waive }));
+  return loaded.map(({ extension: { name, versions, waive, requires }, pins }) => ({ name, pins, keep: versions.keep, waive, requires }));
 }
 
 /** Reads `--release` for a published tree, which may have images for releases that the catalogue of this checkout does not know (yet). */

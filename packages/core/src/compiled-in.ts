@@ -4,7 +4,17 @@ import { archWords } from './arch.ts';
 import host from './data/flatcar-host.json' with { type: 'json' };
 import { readElf } from './elf.ts';
 import type { DebianOrigin } from './extension.ts';
-import { fillIn, indexPackages, inUsr, matches, resolveLinks, targetOf, type Found, type PackageFiles } from './package-index.ts';
+import {
+  fillIn,
+  indexPackages,
+  inUsr,
+  matches,
+  programGlob,
+  resolveLinks,
+  targetOf,
+  type Found,
+  type PackageFiles,
+} from './package-index.ts';
 import { mapParallel } from './parallel.ts';
 import type { ChosenFile } from './relocate.ts';
 import { RUNTIME_FILES } from './runtime-files.ts';
@@ -24,6 +34,18 @@ export interface Omission {
   readonly package: string;
   /** What adds it, as a line of the definition: `data: ['usr/share/btop/themes/**']`. */
   readonly line: string;
+}
+
+/** An omission with all that decides whether it should be added. */
+export interface OmittedFiles extends Omit<Omission, 'line'> {
+  /** The key of `debian()` that adds it. */
+  readonly key: 'programs' | 'data' | 'dlopen';
+  /** The entry of that key: a program's name, a soname, or a glob with `{triplet}` for the architecture's word. */
+  readonly glob: string;
+  /** What the entry adds. */
+  readonly files: readonly Found[];
+  /** True for the standard library of an interpreter, which does not start without it. */
+  readonly isEssential: boolean;
 }
 
 /** Folders that say nothing of what a program needs: too many packages have files there. */
@@ -154,13 +176,13 @@ function most(names: readonly string[]): string {
   return [...counts].toSorted(([, a], [, b]) => b - a)[0]?.[0] ?? '';
 }
 
-/** What adds it to the definition. */
-function lineFor({ path, kind, files }: Candidate, triplet: string): string {
+/** What adds it to the definition: a key of `debian()`, and an entry of it. */
+function entryFor({ path, kind, files }: Candidate, triplet: string): Pick<OmittedFiles, 'key' | 'glob'> {
   const isPlugins = kind !== 'interpreter' && path.startsWith('usr/lib/') && files.every((file) => /\.so(?:\.|$)/.test(file.path));
-  if (path.startsWith('usr/bin/')) return `programs: ['${basename(path)}']`;
-  if (kind === 'library') return `dlopen: ['${basename(path)}']`;
+  if (path.startsWith('usr/bin/')) return { key: 'programs', glob: basename(path) };
+  if (kind === 'library') return { key: 'dlopen', glob: basename(path) };
   const glob = kind === 'file' ? path : `${path}/**`;
-  return `${isPlugins ? 'dlopen' : 'data'}: ['${glob.replaceAll(triplet, '{triplet}')}']`;
+  return { key: isPlugins ? 'dlopen' : 'data', glob: glob.replaceAll(triplet, '{triplet}') };
 }
 
 /** What decides which omissions there are. */
@@ -180,7 +202,7 @@ export interface RelocationInput {
  * plugins, data, helper programs, libraries that are loaded by name, the standard library of an interpreter. What a `!` of the definition
  * takes out is left out on purpose; so are texts for people, and what every Flatcar has (SETTLED, data/flatcar-host.json).
  */
-export async function relocationOmissions(input: RelocationInput): Promise<Omission[]> {
+export async function omittedFiles(input: RelocationInput): Promise<OmittedFiles[]> {
   const { packages, origin, chosen, name, arch } = input;
   const { triplet } = archWords(arch);
   const index = await indexPackages(packages);
@@ -192,12 +214,7 @@ export async function relocationOmissions(input: RelocationInput): Promise<Omiss
   const there = { from: new Set(chosen.flatMap(({ from }) => from ?? [])), to: new Set(chosen.map(({ to }) => to)) };
   const isThere = (found: Found): boolean =>
     there.from.has(found.full) || there.to.has(placeOf(found.path)) || there.from.has(resolveLinks(index, found)?.full ?? found.full);
-  const names = [
-    ...origin.programs.map((one) => one.replace(/^(!?)/, '$1usr/bin/')),
-    ...(origin.dlopen ?? []),
-    ...(origin.data ?? []),
-    ...(origin.beside ?? []),
-  ];
+  const names = [...origin.programs.map(programGlob), ...(origin.dlopen ?? []), ...(origin.data ?? []), ...(origin.beside ?? [])];
   const leftOut = fillIn(
     names.filter((one) => one.startsWith('!')).map((one) => one.slice(1)),
     arch,
@@ -212,7 +229,7 @@ export async function relocationOmissions(input: RelocationInput): Promise<Omiss
     hostPrograms.has(found.path) ||
     [...leftOut, ...runtime].some((pattern) => matches(found.path, pattern));
 
-  const omissions = new Map<string, Omission>();
+  const omissions = new Map<string, OmittedFiles>();
   const judge = (candidate: Candidate, user: ChosenFile): void => {
     if (omissions.has(candidate.path)) return;
     const files = candidate.kind === 'folder' ? related(candidate, user.package, sources, triplet) : candidate.files;
@@ -225,7 +242,10 @@ export async function relocationOmissions(input: RelocationInput): Promise<Omiss
       at: placeOf(path),
       wantedBy: user.to,
       package: owner,
-      line: lineFor({ ...candidate, files }, triplet),
+      ...entryFor({ ...candidate, files }, triplet),
+      // Of a folder the entry adds all files, and of an interpreter's library one file stands for all.
+      files: candidate.kind === 'interpreter' ? (places.folders.get(path) ?? files) : candidate.files,
+      isEssential: candidate.kind === 'interpreter',
     });
   };
 
@@ -236,4 +256,16 @@ export async function relocationOmissions(input: RelocationInput): Promise<Omiss
   return [...omissions.values()]
     .filter(({ at }) => ![...omissions.values()].some((other) => at.startsWith(`${other.at}/`)))
     .toSorted((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** The same as records and lint have it, each with the line of the definition that adds it. */
+export async function relocationOmissions(input: RelocationInput): Promise<Omission[]> {
+  const found = await omittedFiles(input);
+  return found.map(({ path, at, wantedBy, package: owner, key, glob }) => ({
+    path,
+    at,
+    wantedBy,
+    package: owner,
+    line: `${key}: ['${glob}']`,
+  }));
 }

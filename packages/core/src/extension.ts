@@ -290,8 +290,8 @@ export interface DebianOrigin {
    */
   readonly suite: string;
   /**
-   * Names (globs) in Debian's `bin` and `sbin`: they are installed in `usr/bin`.
-   * @example ['strace', 'gdb*']
+   * Names (globs) in Debian's `bin` and `sbin`, and paths of programs elsewhere: all are installed in `usr/bin`.
+   * @example ['strace', 'gdb*', 'usr/lib/postgresql/17/bin/psql']
    */
   readonly programs: readonly string[];
   /**

@@ -71,6 +71,9 @@ export {
 } from './debian.ts';
 export { compareDebianVersions } from './debian-version.ts';
 export { resolveClosure } from './dependencies.ts';
+export { completeRelocation, wrappedPrograms, type Added, type CompletedOrigin, type LeftOut } from './complete-relocation.ts';
+export { indexPackages, resolveLinks, type Found, type PackageFiles } from './package-index.ts';
+export { RUNTIME_PACKAGES } from './runtime-files.ts';
 export { relocationOmissions, type Omission, type RelocationInput } from './compiled-in.ts';
 export { assertPackageVersion, isPackageLocator, resolvePackages, type ResolvedPackages } from './origins/debian.ts';
 export { openTools, readToolPins, type Tools } from './tools.ts';

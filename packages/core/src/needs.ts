@@ -111,10 +111,12 @@ const RUNTIME_NEEDS = [{ component: 'kubelet', since: '1.38', containerd: '2.0' 
 export interface HostSubject {
   readonly needs: Needs;
   readonly components: readonly { readonly name: string; readonly version: string }[];
+  /** Extensions that are merged beside it: what one of them is called for is theirs, and not the host's. */
+  readonly requires?: readonly string[];
 }
 
 /** What a target does not offer of what an image needs; nothing is known of `portable` hosts. */
-export function fits({ needs, components }: HostSubject, target: Target): Finding[] {
+export function fits({ needs, components, requires = [] }: HostSubject, target: Target): Finding[] {
   if (target === 'portable') {
     const missing = [...needs.libraries, needs.kernel ?? ''].filter(Boolean).join(', ');
     return missing === ''
@@ -128,7 +130,8 @@ export function fits({ needs, components }: HostSubject, target: Target): Findin
       : [];
   const runtimes = RUNTIME_NEEDS.flatMap(({ component, since, containerd }) => {
     const user = components.find(({ name, version }) => name === component && compareVersions(version, since) >= 0);
-    return user === undefined || target.containerd === undefined || compareVersions(target.containerd, containerd) >= 0
+    const isBeside = requires.includes('containerd');
+    return user === undefined || isBeside || target.containerd === undefined || compareVersions(target.containerd, containerd) >= 0
       ? []
       : [
           unmet(

@@ -57,6 +57,9 @@ export function fillIn(globs: readonly string[], arch: Arch): string[] {
   return globs.map((glob) => glob.replaceAll('{triplet}', triplet).replaceAll('{machine}', machine));
 }
 
+/** A glob of paths for an entry of `programs`: a name is in Debian's bin or sbin, a path is itself. */
+export const programGlob = (entry: string): string => (entry.includes('/') ? entry : entry.replace(/^(!?)/, '$1usr/bin/'));
+
 /** Whether a path is one that such a glob means. */
 export function matches(path: string, pattern: string): boolean {
   const star = pattern.search(/[*?[{]/);

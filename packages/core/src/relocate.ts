@@ -5,7 +5,7 @@ import { archWords } from './arch.ts';
 import { readElf, readImports, type Elf } from './elf.ts';
 import { UserError } from './errors.ts';
 import type { DebianOrigin } from './extension.ts';
-import { indexPackages, inUsr, resolveLinks, select, targetOf, type Found, type PackageFiles } from './package-index.ts';
+import { indexPackages, inUsr, programGlob, resolveLinks, select, targetOf, type Found, type PackageFiles } from './package-index.ts';
 import { mapParallel } from './parallel.ts';
 import { padded, pathEdits, RUNTIME_FILES, type Edit } from './runtime-files.ts';
 import type { Tools } from './tools.ts';
@@ -88,7 +88,7 @@ export async function chooseFiles(
     }
   };
 
-  const programs = select(index, origin.programs.map((one) => one.replace(/^(!?)/, '$1usr/bin/')), arch); // prettier-ignore
+  const programs = select(index, origin.programs.map(programGlob), arch);
   for (const one of programs) {
     const renamed = (path: string): string => origin.rename?.[basename(path)] ?? basename(path);
     const real = resolveLinks(index, one);

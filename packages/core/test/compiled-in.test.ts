@@ -1,8 +1,9 @@
-import { appendFile, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { relocationOmissions, type Omission } from '../src/compiled-in.ts';
+import { completeRelocation, wrappedPrograms, type CompletedOrigin } from '../src/complete-relocation.ts';
 import { debian } from '../src/extension.ts';
 import { lintTree } from '../src/lint.ts';
 import type { PackageFiles } from '../src/package-index.ts';
@@ -152,6 +153,116 @@ test('the same omissions come in the same order, whatever is read first', async 
   const found = await Promise.all(Array.from({ length: 5 }, () => omitted([program], { programs: ['demo', 'demo-again'] })));
   for (const one of found) expect(one).toEqual(found[0]);
   expect(new Set(found[0]?.map(({ wantedBy }) => wantedBy))).toEqual(new Set(['usr/bin/demo']));
+});
+
+describe('an origin completed for its programs', () => {
+  const complete = async (
+    packages: readonly PackageFiles[],
+    more: { limit?: number; also?: readonly string[] } = {},
+  ): Promise<CompletedOrigin> => {
+    const all = [...packages, ...base];
+    const origin = debian(['demo'], { programs: ['demo'] });
+    const made = await completeRelocation({ packages: all, origin, name: 'demo', version: '1.2.3', arch, limit: 1 << 20, ...more });
+    const chosen = await chooseFiles(all, made.origin, 'demo', arch);
+    const omissions = await relocationOmissions({ packages: all, origin: made.origin, chosen, name: 'demo', arch });
+    // What is left is what lint reports, and nothing else: both are one analysis.
+    const reported = made.left.filter(({ isReported }) => isReported);
+    expect(omissions.map(({ path }) => path)).toEqual(reported.map(({ path }) => path).toSorted());
+    return made;
+  };
+
+  test('has what they look for, and what that looks for', async () => {
+    const program = await pack('demo', {
+      'usr/bin/demo': [`/${LIBRARIES}/demo/plugins`],
+      [`${LIBRARIES}/demo/plugins/a.so`]: ['/usr/share/demo/words', '/usr/bin/demo-helper'],
+      'usr/share/demo/words': 'x',
+      'usr/bin/demo-helper': '#!/bin/sh\ncat /usr/libexec/demo/list\n',
+      'usr/libexec/demo/list': 'x',
+    });
+    const { origin, added, left } = await complete([program]);
+    expect(origin).toMatchObject({
+      programs: ['demo', 'demo-helper'],
+      dlopen: ['usr/lib/{triplet}/demo/plugins/**'],
+      data: ['usr/share/demo/words', 'usr/libexec/demo/list'],
+    });
+    expect(added.find(({ line }) => line.startsWith('dlopen'))).toMatchObject({ files: 1, wantedBy: 'usr/bin/demo' });
+    expect(left).toEqual([]);
+  });
+
+  test('has folders of any version where one is named for the component’s', async () => {
+    const program = await pack('demo', {
+      'usr/bin/demo': ['/usr/share/demo/1.2'],
+      'usr/share/demo/1.2/a': 'x',
+      'usr/share/demo/1.2/gone': '-> ../absent',
+    });
+    const { origin } = await complete([program]);
+    expect(origin.data).toEqual(['usr/share/demo/[0-9]*/**', '!usr/share/demo/[0-9]*/gone']);
+  });
+
+  test('has no script that nothing can run, no link that leads nowhere, and nothing that is too large', async () => {
+    const program = await pack('demo', {
+      'usr/bin/demo': ['/usr/share/demo', '/usr/share/demo-large', '/usr/libexec/demo-perl'],
+      'usr/share/demo/own': '#!/bin/demo\n',
+      'usr/share/demo/perl': '#!/usr/bin/perl -w\n',
+      'usr/share/demo/env': '#!/usr/bin/env python3\n',
+      'usr/share/demo/link': '-> /etc/demo/absent',
+      'usr/share/demo-large/x': 'x'.repeat(2 << 20),
+      'usr/libexec/demo-perl': '#!/usr/bin/perl\n',
+    });
+    for (const path of ['usr/share/demo/own', 'usr/share/demo/perl', 'usr/share/demo/env', 'usr/libexec/demo-perl'])
+      await chmod(join(program.dir, path), 0o755);
+    const { origin, left } = await complete([program]);
+    expect(origin.data).toEqual(['usr/share/demo/**', '!usr/share/demo/env', '!usr/share/demo/link', '!usr/share/demo/perl']);
+    expect(left.filter(({ isReported }) => isReported)).toEqual([
+      { path: 'usr/libexec/demo-perl', why: expect.stringContaining("'/usr/bin/perl'") as string, isReported: true },
+      { path: 'usr/share/demo-large', why: '2.0 MiB, more than most need', line: "data: ['usr/share/demo-large/**']", isReported: true },
+    ]);
+  });
+
+  test('has the standard library of an interpreter, however large', async () => {
+    const program = await pack('demo', { 'usr/bin/demo': '-> python3.13', 'usr/bin/python3.13': ['nothing'] });
+    const library = await pack('libpython3.13', { 'usr/lib/python3.13/encodings/__init__.py': '', 'usr/lib/python3.13/large.py': 'xxx' });
+    const { origin } = await complete([program, library], { limit: 2 });
+    expect(origin.data).toEqual(['usr/lib/python3.13/**']);
+  });
+
+  test('has what else is wanted, and what that looks for', async () => {
+    const program = await pack('demo', {
+      'usr/bin/demo': ['/usr/share/demo'],
+      'usr/share/demo/stop': '#!/bin/sh\n',
+      'usr/libexec/demo-start': '#!/bin/sh\nexec demo /usr/share/others/list\n',
+      'usr/share/others/list': 'x',
+    });
+    const { origin } = await complete([program], { also: ['usr/share/demo/stop', 'usr/libexec/demo-start'] });
+    expect(origin.data).toEqual(['usr/share/demo/**', 'usr/libexec/demo-start', 'usr/share/others/list']);
+  });
+});
+
+test('a program that a script wraps which nothing can run is found where it is', async () => {
+  const wrapper = await pack('demo-common', {
+    'usr/bin/demo': '-> ../share/demo-common/wrapper',
+    'usr/bin/shell': '-> ../share/demo-common/shell',
+    'usr/bin/twice': '-> ../share/demo-common/wrapper',
+    'usr/share/demo-common/wrapper': '#!/usr/bin/perl -w\n',
+    'usr/share/demo-common/shell': '#!/bin/sh\n',
+  });
+  for (const name of ['wrapper', 'shell']) await chmod(join(wrapper.dir, 'usr/share/demo-common', name), 0o755);
+  const real = await pack('demo-17', {
+    'usr/lib/demo/17/bin/demo': ['nothing'],
+    'usr/lib/demo/17/bin/shell': ['nothing'],
+    'usr/lib/demo/17/bin/only': ['nothing'],
+    'usr/lib/demo/17/bin/twice': ['nothing'],
+    'usr/lib/demo/16/bin/twice': ['nothing'],
+    'usr/share/demo/bin/demo': 'a text',
+  });
+  const found = await wrappedPrograms([wrapper, real], ['demo', 'shell', 'only', 'twice', 'absent']);
+  expect([...found].map(([name, { path, package: owner }]) => [name, path, owner])).toEqual([
+    ['demo', 'usr/lib/demo/17/bin/demo', 'demo-17'],
+    ['only', 'usr/lib/demo/17/bin/only', 'demo-17'],
+  ]);
+  // Such a path is a program of the image by its name.
+  const chosen = await chooseFiles([real, ...base], debian(['demo'], { programs: ['usr/lib/demo/17/bin/demo'] }), 'demo', arch);
+  expect(chosen.find(({ to }) => to === 'usr/bin/demo')?.from).toBe(join(real.dir, 'usr/lib/demo/17/bin/demo'));
 });
 
 describe('the rule compiled-in-path', () => {

@@ -130,6 +130,11 @@ describe('a kubelet and the container runtime of a release', () => {
     const waive = { 'needs-containerd': 'the extension containerd is merged beside it' };
     expect((await (await kubelet('1.38.0', [old, recent], waive)).result).images).toHaveLength(2);
   });
+  test("with requires: ['containerd'], to both: the runtime is that extension's", () => {
+    const subject = { needs: { systemd: '252', libraries: [] }, components: [{ name: 'kubelet', version: '1.38.0' }] };
+    expect(fits({ ...subject, requires: ['containerd'] }, old)).toEqual([]);
+    expect(fits({ ...subject, requires: ['runc'] }, old).map(({ rule }) => rule)).toEqual(['needs-containerd']);
+  });
   test('where nothing is known of the runtime, nothing is said', () => {
     const subject = { needs: { systemd: '252', libraries: [] }, components: [{ name: 'kubelet', version: '1.40.1' }] };
     expect(fits(subject, old).map(({ rule }) => rule)).toEqual(['needs-containerd']);

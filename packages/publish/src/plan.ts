@@ -12,6 +12,8 @@ export interface PlannedExtension {
   readonly keep: string;
   /** Lint rules that do not apply, as in its definition. */
   readonly waive?: Readonly<Record<string, string>>;
+  /** Extensions that are merged beside it. */
+  readonly requires?: readonly string[];
 }
 
 /** A payload that is not published. */
@@ -175,7 +177,10 @@ export async function plan(
             const unfit =
               needs === undefined
                 ? []
-                : waiveFindings(fits({ needs, components: there?.components ?? [] }, target), extension.waive ?? {}).left;
+                : waiveFindings(
+                    fits({ needs, components: there?.components ?? [], requires: extension.requires }, target),
+                    extension.waive ?? {},
+                  ).left;
             const first = unfit.find(({ level }) => level === 'error');
             if (first !== undefined) skipped.push({ extension: name, version, architecture, target: targetName(target), why: first.what });
             return first === undefined;

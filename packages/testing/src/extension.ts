@@ -207,14 +207,23 @@ export async function requiredBy(dir: string): Promise<string[]> {
   return [...found];
 }
 
-/** Installs the images that an extension must have merged beside it; gives their links. */
-export async function installBeside(host: Host, dir: string, arch: Arch, target: Target): Promise<string[]> {
-  const links: string[] = [];
+/** The images that an extension must have merged beside it, for one target. */
+export async function imagesBeside(dir: string, arch: Arch, target: Target): Promise<Image[]> {
+  const images: Image[] = [];
   for (const name of await requiredBy(dir)) {
     const [image] = await buildImages(join(dirname(dir), name), arch, [target]);
     if (image === undefined) throw new Error(`the build of '${name}' made no image`);
-    const link = linkName(name, target);
-    await host.install(image.file, link);
+    images.push(image);
+  }
+  return images;
+}
+
+/** Installs the images that an extension must have merged beside it; gives their links. */
+export async function installBeside(host: Host, dir: string, arch: Arch, target: Target): Promise<string[]> {
+  const links: string[] = [];
+  for (const { file, extension } of await imagesBeside(dir, arch, target)) {
+    const link = linkName(extension, target);
+    await host.install(file, link);
     links.push(link);
   }
   return links;

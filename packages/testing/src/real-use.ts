@@ -2,7 +2,7 @@ import { glob, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ARCHES, hostArch } from '@flatcar/core';
 import { expect } from 'vitest';
-import { buildImages, type ExtensionTest } from './extension.ts';
+import { buildImages, imagesBeside, type ExtensionTest } from './extension.ts';
 import { afterAll, definitionsIn, describe, isCollected, mergeTest } from './levels.ts';
 import { checkSpec } from './spec-schema.ts';
 import { withUseRoot, type UseRoot, type UseRootName } from './use-root.ts';
@@ -68,7 +68,7 @@ const archOf = (name: UseRootName): (typeof ARCHES)[number] =>
 /**
  * Tests that an extension's programs do what people use them for, and not only start. Each row runs on three roots: on a bare one (busybox, bash and the
  * host's certificates), on Debian with the os-release of Flatcar, and on a bare one with the image of the other architecture, by qemu-user. The
- * README of the extension has the same rows (`flatcar-ext docs`).
+ * extensions that it requires are merged with it. The README of the extension has the same rows (`flatcar-ext docs`).
  */
 export function testRealUse(dir: string, about: RealUses): void {
   checkSpec('testRealUse', dir, about);
@@ -84,7 +84,8 @@ export function testRealUse(dir: string, about: RealUses): void {
       const start = async (): Promise<void> => {
         const [image] = await buildImages(dir, archOf(name), ['portable'], about);
         if (image === undefined) throw new Error('the build made no image');
-        await withUseRoot({ name, image, packages: about.packages }, async (root) => {
+        const beside = await imagesBeside(dir, archOf(name), 'portable');
+        await withUseRoot({ name, image, beside, packages: about.packages }, async (root) => {
           const withServers = about.withServers ?? ((_, rows) => rows({}));
           await withServers(root, async (env) => {
             ready.resolve({ root, env });

@@ -29,6 +29,8 @@ export interface UseRootOptions {
   readonly name: UseRootName;
   /** A portable image. */
   readonly image: Image;
+  /** Portable images of the same architecture that are merged with it: those of the extensions that it requires. */
+  readonly beside?: readonly Image[];
   readonly packages?: readonly string[];
 }
 
@@ -41,7 +43,7 @@ const BARE = '/run/bare';
 const MAKE_BARE = `
 set -e
 mkdir -p /run/bare.usr/bin
-for folder in usr image dev sys proc run/tls tmp var root etc; do mkdir -p "${BARE}/$folder"; done
+for folder in usr dev sys proc run/tls tmp var root etc; do mkdir -p "${BARE}/$folder"; done
 cp -a /etc/ssl ${BARE}/etc/
 mount --bind /run/tls ${BARE}/run/tls
 cp /usr/bin/busybox /run/bare.usr/bin/
@@ -55,7 +57,11 @@ echo 'root:x:0:0:root:/root:/bin/sh' >${BARE}/etc/passwd
 echo 'root:x:0:' >${BARE}/etc/group
 echo '127.0.0.1 localhost' >${BARE}/etc/hosts
 chmod 1777 ${BARE}/tmp
-mount -o loop,ro "$1" ${BARE}/image
+for file in "$@"; do
+  folder="${BARE}/$(basename "$file" .raw)"
+  mkdir "$folder"
+  mount -o loop,ro "$file" "$folder"
+done
 mount --rbind /dev ${BARE}/dev
 mount --rbind /sys ${BARE}/sys
 `;
@@ -69,8 +75,8 @@ shift
 exec chroot "$@"
 `;
 
-/** Scripts in the place of an image's programs, which run them by qemu-user: programs that others start are emulated too. */
-async function writeWrappers(image: string, wrappers: string, emulator: string): Promise<void> {
+/** Scripts in the place of an image's programs, which run them by qemu-user: programs that others start are emulated too. `folder` is the image's in the root. */
+async function writeWrappers(image: string, folder: string, wrappers: string, emulator: string): Promise<void> {
   for (const entry of await readdir(image, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;
     const path = join(entry.parentPath, entry.name).slice(image.length);
@@ -79,22 +85,24 @@ async function writeWrappers(image: string, wrappers: string, emulator: string):
     if (/\.so(?:\.|$)/.test(entry.name)) continue; // libraries that can be started
     const wrapper = join(wrappers, path);
     await mkdir(dirname(wrapper), { recursive: true });
-    await writeFile(wrapper, `#!/bin/sh\nexec ${emulator} -0 "$0" "/image/usr${path}" "$@"\n`);
+    await writeFile(wrapper, `#!/bin/sh\nexec ${emulator} -0 "$0" "/${folder}/usr${path}" "$@"\n`);
     await chmod(wrapper, 0o755);
   }
 }
 
 /** Makes the bare root on a host; gives its folder as this process sees it. */
-async function makeBare(host: Host, { image, name }: UseRootOptions): Promise<string> {
-  await host.install(image.file, 'bare.raw');
-  const made = await host.run(['sh', '-c', MAKE_BARE, 'sh', '/etc/extensions/bare.raw']);
+async function makeBare(host: Host, { image, beside = [], name }: UseRootOptions): Promise<string> {
+  const images = [image, ...beside].map(({ file }, index) => ({ file, folder: `image${index === 0 ? '' : index}` }));
+  for (const { file, folder } of images) await host.install(file, `${folder}.raw`);
+  const made = await host.run(['sh', '-c', MAKE_BARE, 'sh', ...images.map(({ folder }) => `/etc/extensions/${folder}.raw`)]);
   if (made !== '') throw new Error(`the bare root could not be made: ${made}`);
   const path = host.path + BARE;
-  const layers = [`${BARE}/image/usr`, '/run/bare.usr'];
+  const layers = [...images.map(({ folder }) => `${BARE}/${folder}/usr`), '/run/bare.usr'];
   if (name === 'emulated') {
     const { command } = await openTools(openStore()).command(hostArch() === 'x86-64' ? 'qemu-aarch64' : 'qemu-x86_64');
     await cp(command, join(path, 'run/emulator'));
-    await writeWrappers(`${path}/image/usr`, `${host.path}/run/bare.wrappers`, '/run/emulator');
+    for (const { folder } of images)
+      await writeWrappers(`${path}/${folder}/usr`, folder, `${host.path}/run/bare.wrappers`, '/run/emulator');
     layers.unshift('/run/bare.wrappers');
   }
   const merged = await host.run(['sh', '-c', MERGE_BARE, 'sh', layers.join(':')]);
@@ -104,15 +112,17 @@ async function makeBare(host: Host, { image, name }: UseRootOptions): Promise<st
 
 /** Merges an image over a root of that name for as long as `use` takes. */
 export async function withUseRoot(options: UseRootOptions, use: (root: UseRoot) => Promise<void>): Promise<void> {
-  const { name, image, packages = [] } = options;
+  const { name, image, beside = [], packages = [] } = options;
   await withHost(
     { release: channelHead('stable').number, root: { packages: ['systemd', 'busybox-static', 'bash-static', ...packages] } },
     (host) =>
       withTls(host, async (tls) => {
         if (name !== 'debian') return use(rootOf(host, tls, { name, path: await makeBare(host, options), root: BARE, PATH: '/usr/bin' }));
-        await host.install(image.file, linkName(image.extension, 'portable'));
+        const images = [image, ...beside];
+        for (const { file, extension } of images) await host.install(file, linkName(extension, 'portable'));
         const said = await host.merge();
-        if (!said.includes(`Using extensions '${image.extension}`)) throw new Error(`the image was not merged: ${said}`);
+        const using = said.split('\n').find((line) => line.includes('Using extensions')) ?? '';
+        if (!images.every(({ extension }) => using.includes(`'${extension}`))) throw new Error(`the images were not merged: ${said}`);
         await use(rootOf(host, tls, { name, path: host.path, root: '', PATH: '/usr/bin:/usr/sbin' }));
       }),
   );

@@ -190,6 +190,24 @@ function configOf(name: string, found: PackagesFound, unit: string): Copied[] {
   return [...copied.values()].toSorted((a, b) => (a.to < b.to ? -1 : 1));
 }
 
+/** Users that every Debian has and no Flatcar (base-passwd), with their homes: packages use them and make none. */
+const DEBIAN_USERS: Readonly<Record<string, string>> = {
+  'www-data': '/var/www',
+  proxy: '-',
+  backup: '/var/backups',
+  list: '/var/list',
+  irc: '/run/ircd',
+  uucp: '/var/spool/uucp',
+};
+
+/** Of those the users that a unit or a configuration says to run as: `user www-data;`. */
+function borrowedUsers(unit: string, configs: readonly Copied[]): string[] {
+  const directive = (name: string): RegExp => new RegExp(`^\\s*(?:run_?as|user|group)[\\s=:]+["']?${name}(?![\\w-])`, 'im');
+  return Object.keys(DEBIAN_USERS).filter(
+    (name) => !HOST_USERS.has(name) && [unit, ...configs.map(({ text = '' }) => text)].some((one) => directive(name).test(one)),
+  );
+}
+
 /** What Flatcar runs by itself of what only one program of a machine can do, by Debian's name for all of them. */
 const HOST_DAEMONS: Readonly<Record<string, { readonly unit: string; readonly what: string }>> = {
   'time-daemon': { unit: 'systemd-timesyncd.service', what: 'sets the clock of Flatcar' },
@@ -270,6 +288,12 @@ export function daemonOf(name: string, unit: ScaffoldUnit, found: PackagesFound)
   if (shipped.length === 0 && made.lines.length > 0)
     settings.set(`usr/lib/sysusers.d/${name}.conf`, `# As Debian's scripts make them.\n${made.lines.join('\n')}\n`);
   const copied = configOf(name, found, unit.text);
+  const borrowed = borrowedUsers(unit.text, copied).filter((user) => accounts.every((one) => one.name !== user));
+  if (borrowed.length > 0) {
+    const path = `usr/lib/sysusers.d/${name}.conf`;
+    const lines = borrowed.map((user) => `u ${user} - "A user of Debian" ${DEBIAN_USERS[user] ?? '-'}\n`);
+    settings.set(path, `${settings.get(path) ?? ''}# Every Debian has it, and no Flatcar.\n${lines.join('')}`);
+  }
   const secret = accounts[0] === undefined ? undefined : groupOf(accounts[0]);
   const copies = copied.map(({ to, from }) =>
     secret !== undefined && /(?:key|secret|passw)[\w.-]*$/i.test(to) ? `C ${to} 0640 root ${secret} - ${from}` : `C ${to} - - - - ${from}`,

@@ -1,41 +1,39 @@
-import { lstat, readdir, readFile, readlink } from 'node:fs/promises';
-import { basename, dirname, join, normalize } from 'node:path';
+import { lstat, readdir, readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import {
-  archWords,
+  completeRelocation,
+  debian,
+  indexPackages,
   licenseNames,
+  mapParallel,
   packageFields,
   readControlFiles,
   readCopyright,
-  readElf,
   resolveClosure,
+  resolveLinks,
+  RUNTIME_PACKAGES,
   unpackPackage,
   upstreamVersion,
+  wrappedPrograms,
+  type CompletedOrigin,
+  type Found,
+  type PackageFiles,
 } from '@flatcar/core';
 import { archiveOf, newestPackages, type UpstreamContext } from './context.ts';
 
-/** A folder of the packages whose path is compiled into what an image would have: the image is incomplete without it. */
-export interface UsedFolder {
-  /** The key of `debian()` that adds it: `dlopen` for plugins, `data` for everything else. */
-  readonly key: 'data' | 'dlopen';
-  readonly glob: string;
-  readonly files: number;
-  /** In bytes. */
-  readonly size: number;
-  /** Links in it to what none of these folders has, by path, `{triplet}` for the architecture. */
-  readonly dangling: readonly string[];
-  /** Libraries that its plugins need, by path of the plugin, `{triplet}` for the architecture. */
-  readonly needs: ReadonlyMap<string, readonly string[]>;
-  /** Programs that name it; empty where a library of the packages does. */
-  readonly programs: readonly string[];
-}
-
 /** What packages of Debian contain, as far as a new extension is written from it. */
 export interface PackagesFound {
-  /** Programs of bin and sbin, by name. */
+  /** Programs in bin and sbin of the packages asked for, and of those that they depend on and that are of the same sources, by name. */
   readonly programs: readonly string[];
+  /** The packages of these and of all other programs of what they depend on, by name of the program. */
+  readonly owners: ReadonlyMap<string, string>;
+  /** Programs elsewhere in the packages, by name: those that a script of the same name wraps which nothing can run here, and those of a `bin` of their own. */
+  readonly elsewhere: ReadonlyMap<string, Found>;
+  /** Packages asked for that contain nothing: they depend on others. */
+  readonly empty: readonly string[];
   /** Upstream's versions of the packages that programs come from, by name of the program. */
   readonly versions: ReadonlyMap<string, string>;
-  /** What scripts among them are run by, by the name of the program: `/usr/bin/perl`. */
+  /** What scripts among all programs are run by, by the name of the program: `/usr/bin/perl`. */
   readonly interpreters: ReadonlyMap<string, string>;
   /** The first package's own short description. */
   readonly summary: string;
@@ -53,25 +51,12 @@ export interface PackagesFound {
   readonly conflicts: readonly string[];
   /** All files below usr/ of the packages. */
   readonly paths: ReadonlySet<string>;
-  readonly used: readonly UsedFolder[];
   /** SPDX expressions of the copyright files, and where one is not for a program to read, the names in it. */
   readonly licenses: readonly string[];
   readonly unclear: readonly string[];
 }
 
 const asHere = (unit: string): string => unit.replaceAll(/(?<![\w/.])(?<!\w-)\/(?:usr\/)?s?bin\//g, '/usr/bin/');
-
-/** What every package has, or what only Debian's own tools read. */
-const NOT_USED =
-  /^usr\/(?:share\/(?:doc|doc-base|man|info|lintian|locale|bug|bash-completion|fish|zsh\/(?:vendor|site)|applications|icons|pixmaps|menu|metainfo|polkit-1|dbus-1|apport|debconf|perl5?|python3|examples|help|locales|common-licenses|keyrings|gettext|aclocal|pkgconfig|mime|mime-info|terminfo)(?:\/|$)|lib\/(?:systemd|sysusers\.d|tmpfiles\.d|sysctl\.d|udev|modules-load\.d|binfmt\.d|NetworkManager|python3|pkgconfig|debug|debian|debug|locale|mime|firmware|environment\.d|\.build-id)(?:\/|$))/;
-
-/** The folder by which a file is asked for: that of the package below share, libexec and lib. */
-function folderOf(path: string, triplet: string): string | undefined {
-  if (NOT_USED.test(path)) return undefined;
-  const parts = path.split('/');
-  const depth = path.startsWith(`usr/lib/${triplet}/`) ? 4 : /^usr\/(?:share|libexec|lib)\//.test(path) ? 3 : 0;
-  return depth === 0 || parts.length <= depth ? undefined : parts.slice(0, depth).join('/');
-}
 
 /** Fills a script's plain variables in, and joins lines that go on. */
 function filled(script: string): string {
@@ -86,91 +71,17 @@ function filled(script: string): string {
 interface File {
   readonly path: string;
   readonly full: string;
-  readonly size: number;
   readonly isLink: boolean;
-  /** Where a link leads, as it says it. */
-  readonly link: string | undefined;
 }
 
 async function filesOf(dir: string): Promise<File[]> {
   const entries = await readdir(dir, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => !entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));
-  return Promise.all(
-    files.map(async (full) => {
-      const path = full.slice(dir.length + 1).replace(/^(?=s?bin\/|lib\/)/, 'usr/');
-      const about = await lstat(full);
-      const isLink = about.isSymbolicLink();
-      return { path, full, size: about.size, isLink, link: isLink ? await readlink(full) : undefined };
-    }),
-  );
-}
-
-/** Which folders of the packages are named by the programs and libraries in them. */
-async function usedFolders(files: readonly File[], triplet: string): Promise<UsedFolder[]> {
-  const folders = Map.groupBy(
-    files.filter(({ path }) => folderOf(path, triplet) !== undefined),
-    ({ path }) => folderOf(path, triplet) ?? '',
-  );
-  const readers = files.filter(({ path, isLink }) => !isLink && /^usr\/s?bin\/|\.so(?:\.[\d.]+)?$/.test(path) && !NOT_USED.test(path));
-  const named = new Map<string, Set<string>>();
-  for (const { path, full } of readers) {
-    const bytes = (await readFile(full)).toString('latin1');
-    for (const folder of folders.keys()) {
-      if (path.startsWith(`${folder}/`) || !new RegExp(`/${RegExp.escape(folder)}(?![\\w.-])`).test(bytes)) continue;
-      const program = /^usr\/s?bin\/([^/]+)$/.exec(path)?.[1];
-      named.set(folder, (named.get(folder) ?? new Set()).add(program ?? ''));
-    }
-  }
-  const found = [...named]
-    .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(async ([folder, programs]): Promise<UsedFolder> => {
-      const of = folders.get(folder) ?? [];
-      const plugins = of.filter(({ path, isLink }) => path.endsWith('.so') && !isLink);
-      const needs = plugins.map(async ({ path, full }): Promise<[string, readonly string[]]> => [
-        path.replace(triplet, '{triplet}'),
-        (await readElf(full))?.needed ?? [],
-      ]);
-      const dangling = of.filter(({ path, link }) => {
-        const target = link === undefined ? undefined : normalize(link.startsWith('/') ? link.slice(1) : join(dirname(path), link));
-        const inside = [...named.keys()].some((one) => target === one || target?.startsWith(`${one}/`) === true);
-        return target !== undefined && !(inside && files.some((file) => file.path === target || file.path.startsWith(`${target}/`)));
-      });
-      return {
-        dangling: dangling.map(({ path }) => path.replace(triplet, '{triplet}')),
-        key: of.some(({ path }) => path.endsWith('.so')) ? 'dlopen' : 'data',
-        glob: `${folder.replace(triplet, '{triplet}')}/**`,
-        files: of.length,
-        size: of.reduce((sum, { size }) => sum + size, 0),
-        needs: new Map(await Promise.all(needs)),
-        programs: programs.has('') ? [] : [...programs].toSorted(),
-      };
+  return entries
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => {
+      const full = join(entry.parentPath, entry.name);
+      return { path: full.slice(dir.length + 1).replace(/^(?=s?bin\/|lib\/)/, 'usr/'), full, isLink: entry.isSymbolicLink() };
     });
-  return Promise.all(found);
-}
-
-/**
- * Plugins of folders that need a library of no package that the asked ones depend on, each with that library: Debian recommends such
- * packages only (libncursesw6 for zsh's module of curses). All packages are fetched for it, which pinning them needs as well.
- */
-export async function brokenPlugins(
-  folders: readonly UsedFolder[],
-  packages: readonly string[],
-  suite: string,
-  context: UpstreamContext,
-): Promise<{ readonly plugin: string; readonly library: string }[]> {
-  const needs = folders.flatMap((folder) => [...folder.needs]);
-  if (needs.length === 0) return [];
-  const archive = await archiveOf(context);
-  const { snapshot, packages: all } = await newestPackages(suite, 'x86-64', context);
-  const there = new Set(needs.map(([plugin]) => basename(plugin)));
-  for (const one of resolveClosure(all, packages)) {
-    const file = await archive.fetchPackage(one, { suite, snapshot, arch: 'x86-64', repin: 'run this again' });
-    await context.store.withTemp(async (temp) => {
-      await unpackPackage(file, join(temp, 'files'), { decompressor: (kind) => context.tools.command(kind) });
-      for (const { path } of await filesOf(join(temp, 'files'))) if (/\.so(?:\.|$)/.test(path)) there.add(basename(path));
-    });
-  }
-  return needs.flatMap(([plugin, libraries]) => libraries.filter((library) => !there.has(library)).map((library) => ({ plugin, library })));
 }
 
 /** The innermost folders below var/ of a package, with the modes that they have there. */
@@ -192,8 +103,6 @@ async function varFolders(dir: string): Promise<[path: string, mode: string][]> 
 
 /** What one package contains; the keys are those of PackagesFound. */
 interface PackageFacts extends Pick<PackagesFound, 'services' | 'settings' | 'config' | 'folders' | 'conflicts'> {
-  /** First lines of programs, by name. */
-  readonly programs: ReadonlyMap<string, string>;
   readonly script: string;
   readonly summary: string;
   readonly copyright: string;
@@ -205,13 +114,8 @@ async function factsOf(name: string, dir: string, file: string, files: readonly 
     return Promise.all(found.map(async ({ path, full }): Promise<[string, string]> => [path, await readFile(full, 'utf8')]));
   };
   const byName = (of: readonly [string, string][]): [string, string][] => of.map(([path, text]) => [basename(path), text]);
-  const links = files
-    .filter(({ path, isLink }) => isLink && /^usr\/s?bin\/[^/]+$/.test(path))
-    .map(({ path }): [string, string] => [path, '']);
-  const programs = [...links, ...(await texts(/^usr\/s?bin\/[^/]+$/))];
   const { Description = '', Conflicts = '' } = await packageFields(file, ['Description', 'Conflicts', 'Version']);
   return {
-    programs: new Map(byName(programs).map(([program, text]) => [program, text.split('\n')[0] ?? ''])),
     services: new Map(byName(await texts(/^usr\/lib\/systemd\/system\/[^/]+\.service$/)).map(([unit, text]) => [unit, asHere(text)])),
     settings: new Map(await texts(/^usr\/lib\/(?:sysusers|tmpfiles)\.d\/[^/]+\.conf$/)),
     config: new Map((await texts(/^etc\//)).filter(([, text]) => !text.includes('\0')).map(([path, text]) => [`/${path}`, text])),
@@ -234,54 +138,132 @@ function interpreterOf(line: string): string | undefined {
 /** All entries of several maps; of two with one key the first. */
 const merged = (maps: readonly ReadonlyMap<string, string>[]): Map<string, string> => new Map(maps.toReversed().flatMap((map) => [...map]));
 
-/**
- * Looks into Debian's packages themselves; the x86-64 ones stand for both architectures. Of what they depend on only the packages of the
- * same sources are read, for the folders that programs look into (zsh-common for zsh).
- */
-export async function inspectDebian(packages: readonly string[], suite: string, context: UpstreamContext): Promise<PackagesFound> {
+/** A package of a closure, unpacked. */
+interface Unpacked extends PackageFiles {
+  readonly file: string;
+  readonly version: string;
+}
+
+/** Unpacks packages and all that they depend on, and what every Debian has, for as long as `use` takes; x86-64 ones stand for both architectures. */
+async function withUnpacked<T>(
+  packages: readonly string[],
+  suite: string,
+  context: UpstreamContext,
+  use: (all: readonly Unpacked[]) => Promise<T>,
+): Promise<T> {
   const archive = await archiveOf(context);
   const { snapshot, packages: all } = await newestPackages(suite, 'x86-64', context);
-  const closure = resolveClosure(all, packages);
-  const sources = new Set(closure.filter(({ name }) => packages.includes(name)).map(({ source }) => source));
-  const wanted = closure.filter(({ name, source }) => packages.includes(name) || sources.has(source));
+  const always = RUNTIME_PACKAGES.filter((name) => all.some((one) => one.name === name));
+  const closure = resolveClosure(all, [...packages, ...always]);
   return context.store.withTemp(async (temp) => {
-    const files: File[] = [];
-    const facts = new Map<string, PackageFacts>();
-    for (const one of wanted) {
-      const file = await archive.fetchPackage(one, { suite, snapshot, arch: 'x86-64', repin: 'run this again' });
-      const dir = join(temp, one.name);
-      await unpackPackage(file, dir, { decompressor: (kind) => context.tools.command(kind) });
-      const own = await filesOf(dir);
-      files.push(...own);
-      if (packages.includes(one.name)) facts.set(one.name, await factsOf(one.name, dir, file, own));
-    }
-    const found = packages.flatMap((name) => facts.get(name) ?? []);
-    const programs = merged(found.map((one) => one.programs));
-    const licenses = found.filter(({ copyright }) => copyright !== '').map(({ copyright }) => readCopyright(copyright));
+    const unpacked = await mapParallel(
+      closure,
+      async (one): Promise<Unpacked> => {
+        const file = await archive.fetchPackage(one, { suite, snapshot, arch: 'x86-64', repin: 'run this again' });
+        const dir = join(temp, one.name);
+        await unpackPackage(file, dir, { decompressor: (kind) => context.tools.command(kind) });
+        return { name: one.name, source: one.source, version: one.version, dir, file };
+      },
+      4,
+    );
+    return use(unpacked);
+  });
+}
+
+/** Programs of packages by name, with the package of each and its first line where it is a script or a link to one. */
+async function programsIn(packages: readonly Unpacked[]): Promise<Map<string, { owner: string; line: string }>> {
+  const index = await indexPackages(packages);
+  const found = new Map<string, { owner: string; line: string }>();
+  for (const one of index.values()) {
+    const name = /^usr\/bin\/([^/]+)$/.exec(one.path)?.[1];
+    const real = resolveLinks(index, one);
+    if (name === undefined) continue;
+    const start = real === undefined ? '' : (await readFile(real.full)).subarray(0, 256).toString('latin1');
+    found.set(name, { owner: one.package, line: start.startsWith('#!') ? (start.split('\n')[0] ?? '') : '' });
+  }
+  return found;
+}
+
+/**
+ * Looks into Debian's packages themselves. Settings and services are those of the packages asked for, and of those that they depend on and that
+ * are of the same sources (nginx-common for nginx); programs may be of any package that they depend on.
+ */
+export async function inspectDebian(packages: readonly string[], suite: string, context: UpstreamContext): Promise<PackagesFound> {
+  return withUnpacked(packages, suite, context, async (all) => {
+    const sources = new Set(all.filter(({ name }) => packages.includes(name)).map(({ source }) => source));
+    // Those asked for come first: of two files with one name theirs counts.
+    const own = all
+      .filter(({ name, source }) => packages.includes(name) || sources.has(source))
+      .toSorted((a, b) => Number(packages.includes(b.name)) - Number(packages.includes(a.name)));
+    const files = await Promise.all(own.map(({ dir }) => filesOf(dir)));
+    const found = await Promise.all(own.map(({ name, dir, file }, index) => factsOf(name, dir, file, files[index] ?? [])));
+    const programs = await programsIn([...own, ...all.filter((one) => !own.includes(one))]);
+    const isOwn = ({ owner }: { owner: string }): boolean => own.some(({ name }) => name === owner);
+    const hidden = files.flat().flatMap(({ path }) => /^usr\/lib\/.+\/bin\/([^/]+)$/.exec(path)?.[1] ?? []);
+    const scripts = [...programs].flatMap(([name, { line }]) => (line === '' ? [] : [name]));
+    const elsewhere = await wrappedPrograms(all, [...scripts, ...hidden.filter((name) => !programs.has(name))]);
+    const versionOf = (name: string): string => upstreamVersion(all.find((one) => one.name === name)?.version ?? '');
+    const named = found.filter((_, index) => packages.includes(own[index]?.name ?? ''));
+    const licenses = named.filter(({ copyright }) => copyright !== '').map(({ copyright }) => readCopyright(copyright));
     return {
-      programs: [...programs.keys()].toSorted(),
-      versions: new Map(
-        wanted.flatMap(({ name, version }) =>
-          [...(facts.get(name)?.programs.keys() ?? [])].map((program): [string, string] => [program, upstreamVersion(version)]),
-        ),
+      programs: [...programs].flatMap(([name, of]) => (isOwn(of) ? [name] : [])).toSorted(),
+      owners: new Map([...programs].map(([name, { owner }]) => [name, owner])),
+      elsewhere,
+      empty: own.flatMap(({ name }, index) =>
+        packages.includes(name) && files[index]?.every(({ path }) => path.startsWith('usr/share/doc/')) === true ? [name] : [],
       ),
+      versions: new Map([
+        ...[...programs].map(([name, { owner }]) => [name, versionOf(owner)] as const),
+        ...[...elsewhere].map(([name, found]) => [name, versionOf(found.package)] as const),
+      ]),
       interpreters: new Map(
-        [...programs].flatMap(([name, line]) => {
+        [...programs].flatMap(([name, { line }]) => {
           const at = interpreterOf(line);
           return at === undefined ? [] : [[name, at] as const];
         }),
       ),
-      summary: found[0]?.summary ?? '',
+      summary: named[0]?.summary ?? '',
       services: merged(found.map((one) => one.services)),
       settings: merged(found.map((one) => one.settings)),
       config: merged(found.map((one) => one.config)),
       folders: merged(found.map((one) => one.folders)),
       scripts: found.map(({ script }) => script),
       conflicts: [...new Set(found.flatMap(({ conflicts }) => conflicts))],
-      paths: new Set(files.map(({ path }) => path)),
-      used: await usedFolders(files, archWords('x86-64').triplet),
+      paths: new Set(files.flat().map(({ path }) => path)),
       licenses: licenses.flatMap((one) => ('expression' in one ? [one.expression] : [])),
       unclear: [...new Set(licenses.flatMap((one) => ('text' in one ? licenseNames(one.text) : [])))].toSorted(),
     };
+  });
+}
+
+/** Larger folders than this are left to a person, in bytes. */
+const MOST_DATA = 20 << 20;
+
+/** What an origin is completed for. */
+export interface DebianRequest {
+  readonly packages: readonly string[];
+  readonly suite: string;
+  /** Names of programs. */
+  readonly programs: readonly string[];
+  /** What is wanted besides, as `data` of `debian()` has it. */
+  readonly data: readonly string[];
+  /** The component's name and version. */
+  readonly name: string;
+  readonly version: string;
+}
+
+/**
+ * An origin for programs of packages with everything that they look for at run time, by the engine's own analysis. A program that is a script
+ * which nothing can run here becomes the one that it wraps, where the packages have that.
+ */
+export async function proposeOrigin(request: DebianRequest, context: UpstreamContext): Promise<CompletedOrigin> {
+  const { packages, suite, programs, data, name, version } = request;
+  return withUnpacked(packages, suite, context, async (all) => {
+    const wrapped = await wrappedPrograms(all, programs);
+    const origin = debian(packages, {
+      programs: programs.map((program) => wrapped.get(program)?.path ?? program),
+      suite,
+    });
+    return completeRelocation({ packages: all, origin, also: data, name, version, arch: 'x86-64', limit: MOST_DATA });
   });
 }

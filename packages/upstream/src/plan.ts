@@ -17,12 +17,12 @@ import {
 import type { UpstreamContext } from './context.ts';
 import { descriptionOf, licenseOf, releaseOf } from './github.ts';
 import { capabilitiesOf, daemonOf, type Daemon, programsOfUnit, serviceOf } from './daemon.ts';
-import { brokenPlugins, inspectDebian, type PackagesFound, type UsedFolder } from './inspect-debian.ts';
+import { inspectDebian, proposeOrigin, type DebianRequest, type PackagesFound } from './inspect-debian.ts';
 import { inspectCargo, inspectFile, inspectGo, oneLine, type Source } from './inspect.ts';
 import { generalizeUrl, proposeAssets, readListing, splitTag, type AssetProposal, type Listing } from './propose.ts';
 import { serviceText, type Plan, type ScaffoldFile } from './scaffold.ts';
 import { proposeSignatures } from './signers.ts';
-import { assertOffered, listVersions, newerMajor } from './versions.ts';
+import { assertOffered, debianVersion, listVersions, newerMajor } from './versions.ts';
 
 /** What is said about a new extension; the rest is found out, or asked for. */
 export interface NewRequest {
@@ -101,8 +101,25 @@ function compiledFrom({ go, cargo, debian, suite }: NewRequest): VersionSource |
   return debian === undefined ? undefined : { kind: 'debian', at: `${suite}/main/${debian[0] ?? ''}`, keep: 'newest' };
 }
 
-async function newestOf(request: NewRequest, listing: Listing | undefined, context: UpstreamContext): Promise<string> {
+/** The version of an extension that is dated. */
+const DATED = /^20\d\d\.\d{1,2}\.\d{1,2}$/;
+
+/**
+ * Whether an extension of packages is dated: the version of the first package cannot be an image's (`3.5a`, which systemd ranks before 3.5), or a
+ * date is asked for that is not its version.
+ */
+async function isDated({ debian, suite, go, cargo, version }: NewRequest, ask: Ask, context: UpstreamContext): Promise<boolean> {
+  const [lead] = debian ?? [];
+  if (lead === undefined || go !== undefined || cargo !== undefined) return false;
+  const actual = await debianVersion(`${suite}/main/${lead}`, context);
+  if (PLAIN_VERSION.test(actual)) return version !== undefined && version !== actual && DATED.test(version);
+  ask.note(`${lead} is version ${actual}, and an image's version has digits and dots only: the extension is dated`);
+  return true;
+}
+
+async function newestOf(request: NewRequest, listing: Listing | undefined, dated: boolean, context: UpstreamContext): Promise<string> {
   const { version, go, github, tagPrefix } = request;
+  if (dated && (version === undefined || DATED.test(version))) return version ?? today();
   if (version !== undefined) {
     if (!PLAIN_VERSION.test(version))
       throw new UserError(`'${version}' is no version to ship`, { next: 'write it without v; pre-releases are not shipped' });
@@ -284,56 +301,60 @@ function unitOf(
   };
 }
 
-/** Larger folders than this are left to a person, in bytes. */
-const MOST_DATA = 20 << 20;
-
-/** Folders that the chosen programs look into, as keys of `debian()`; what is left out of them is told. */
-async function foldersOf(
-  { used }: PackagesFound,
-  programs: readonly string[],
-  { suite, debian = [] }: NewRequest,
+/** The origin of packages, with what their programs look for at run time; what was added and what is left out is told. */
+async function originOf(
+  request: DebianRequest,
   ask: Ask,
   context: UpstreamContext,
-): Promise<{ data: string[]; dlopen: string[] }> {
-  const wanted = used.filter((one) => one.programs.length === 0 || one.programs.some((program) => programs.includes(program)));
-  const mebi = ({ size }: UsedFolder): string => `${(size / (1 << 20)).toFixed(1)} MiB`;
-  for (const one of wanted) {
-    const who = one.programs.filter((program) => programs.includes(program)).join(', ') || 'a library of the packages';
-    const what = `${one.glob} (${one.files} files, ${mebi(one)}), which ${who} looks into`;
-    ask.note(
-      one.size > MOST_DATA
-        ? `left out: ${what}; ${one.key}: ['${one.glob}'] in extension.ts adds it`
-        : `taken along as ${one.key}: ${what}`,
-    );
-  }
-  const taken = wanted.filter(({ size }) => size <= MOST_DATA);
-  const broken = await brokenPlugins(taken, debian, suite, context);
-  for (const { plugin, library } of broken)
-    ask.note(
-      `left out: ${plugin}, which needs ${library} of a package that is not among the dependencies; add that package by --debian to have it`,
-    );
-  for (const link of taken.flatMap(({ dangling }) => dangling))
-    ask.note(`left out: the link ${link}, which leads to what the packages do not have`);
-  const of = (key: UsedFolder['key']): string[] =>
-    taken.filter((one) => one.key === key).flatMap(({ glob, dangling }) => [glob, ...dangling.map((link) => `!${link}`)]);
-  return { data: of('data'), dlopen: [...of('dlopen'), ...new Set(broken.map(({ plugin }) => `!${plugin}`))] };
+): Promise<Pick<NonNullable<Plan['debian']>, 'programs' | 'data' | 'dlopen' | 'waive'>> {
+  const { origin, added, left } = await proposeOrigin(request, context);
+  for (const { line, files, size, wantedBy } of added)
+    ask.note(`taken along: ${line} (${files} files, ${(size / (1 << 20)).toFixed(1)} MiB), which ${wantedBy} looks into`);
+  for (const { path, why, line } of left)
+    ask.note(`left out: ${path}: ${why}${line === undefined ? '' : `; ${line} in extension.ts adds it`}`);
+  const waive = left.filter(({ isReported }) => isReported).map(({ path, why }) => [`compiled-in-path:${path}`, `left out: ${why}`]);
+  return {
+    programs: origin.programs,
+    data: origin.data ?? [],
+    dlopen: origin.dlopen ?? [],
+    waive: Object.fromEntries(waive) as Record<string, string>,
+  };
 }
 
-/** Throws for programs that the named packages do not have, and for scripts that nothing can run: their interpreter is neither in the image nor on Flatcar. */
-function assertPrograms({ interpreters, programs: there }: PackagesFound, programs: readonly string[]): void {
-  const absent = programs.filter((program) => !there.includes(program));
+/** Throws for programs that no package has, and for scripts that nothing can run: their interpreter is neither in the image nor on Flatcar. */
+function assertPrograms(found: PackagesFound, programs: readonly string[]): void {
+  const { interpreters, programs: there, owners, elsewhere } = found;
+  const absent = programs.filter((program) => !owners.has(program) && !elsewhere.has(program));
   if (absent.length > 0)
-    throw new UserError(`the packages have no program ${absent.join(', ')} in /usr/bin`, {
-      next: `they have ${there.join(', ') || 'none'}; name the package that has it as well, by --debian`,
+    throw new UserError(`neither the packages nor what they depend on have a program ${absent.join(', ')}`, {
+      next: `the packages have ${[...new Set([...there, ...elsewhere.keys()])].join(', ') || 'none'}; name the package that has it as well, by --debian`,
     });
   for (const program of programs) {
     const at = interpreters.get(program);
     const name = at?.split('/').at(-1) ?? '';
     if (at === undefined || programs.includes(name) || HOST_PROGRAMS.has(at.includes('/') ? at : `/usr/bin/${at}`)) continue;
+    if (elsewhere.has(program)) continue; // the program that the script wraps is taken
     throw new UserError(`'${program}' is a script for ${at}, which is neither in the image nor on Flatcar`, {
       next: `choose other programs by --program; a script for ${name} needs ${name} with its library, which is an extension of its own`,
     });
   }
+}
+
+/** Throws where the first package, which the extension has its version of, contains nothing: a program comes from another one. */
+function assertLead(
+  { empty, owners, elsewhere, versions }: PackagesFound,
+  [lead = '']: readonly string[],
+  programs: readonly string[],
+): void {
+  if (!empty.includes(lead)) return;
+  const [program = ''] = programs;
+  const owner = elsewhere.get(program)?.package ?? owners.get(program) ?? '';
+  throw new UserError(
+    `the package ${lead} contains nothing: it depends on others, and ${program} ${versions.get(program) ?? ''} is in ${owner}`,
+    {
+      next: `name that package first: --debian ${owner}`,
+    },
+  );
 }
 
 /** What of Debian's packages does not come into an image by itself, and what a person does about it. */
@@ -398,7 +419,8 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
   const { name, github, go, cargo, debian } = request;
   if (request.own !== undefined) return planOwn(request, request.own, ask);
   const listing = await listingOf(request, context);
-  const version = await newestOf(request, listing, context);
+  const dated = await isDated(request, ask, context);
+  const version = await newestOf(request, listing, dated, context);
   const prefix = request.tagPrefix ?? (listing === undefined ? 'v' : splitTag(listing.tag_name).prefix);
   const found = await fileOf(request, listing, version, prefix, ask, context);
   if (found === undefined && go === undefined && cargo === undefined && debian === undefined)
@@ -427,7 +449,10 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
       ? proposed
       : (await ask.text(`Which programs, of ${packaged.programs.join(', ')}?`, '--program', proposed.join(' '))).split(/[\s,]+/).filter(Boolean)); // prettier-ignore
   const programs = [...new Set([...chosen, ...ofUnit])];
-  if (packaged !== undefined) assertPrograms(packaged, programs);
+  if (packaged !== undefined) {
+    assertPrograms(packaged, programs);
+    assertLead(packaged, debian ?? [], programs);
+  }
   const packages =
     request.packages ??
     programs.map((program) => {
@@ -452,8 +477,14 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
       : (request.license ?? (await ask.text('Its licence, as SPDX?', '--license', licenseFound, wrongLicense)));
   const { data, ...service } = unitOf(request, summary, packaged, ask);
   if (packaged !== undefined) tellOf({ programs, ...service }, packaged, ask);
-  const folders = packaged === undefined ? { data: [], dlopen: [] } : await foldersOf(packaged, programs, request, ask, context);
-  const extra = data.filter((path) => !folders.data.some((one) => path.startsWith(one.replace('**', ''))));
+  const origin =
+    debian === undefined
+      ? undefined
+      : await originOf(
+          { packages: debian, suite: request.suite, programs, data, name, version: packaged?.versions.get(programs[0] ?? '') ?? version },
+          ask,
+          context,
+        );
   return {
     name,
     version,
@@ -465,15 +496,14 @@ export async function planNew(request: NewRequest, ask: Ask, context: UpstreamCo
     ...(found === undefined ? {} : { file: found.file }),
     ...(go === undefined ? {} : { go: { module: go, packages, stamps: request.stamps ?? source?.stamps ?? {}, tags: request.tags ?? [] } }),
     ...(cargo === undefined ? {} : { cargo: { crate: cargo, features: request.features ?? [] } }),
-    ...(debian === undefined
+    ...(debian === undefined || origin === undefined
       ? {}
       : {
           debian: {
             packages: debian,
             suite: request.suite,
-            programs,
-            data: [...folders.data, ...extra],
-            dlopen: folders.dlopen,
+            dated,
+            ...origin,
             versions: Object.fromEntries(
               programs.flatMap((program) => {
                 const own = packaged?.versions.get(program);

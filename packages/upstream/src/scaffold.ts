@@ -34,6 +34,10 @@ export interface Plan {
     /** Files and plugins that programs look for at run time, as `debian()` has them. */
     readonly data?: readonly string[];
     readonly dlopen?: readonly string[];
+    /** True where the version is a date, and not that of the first package. */
+    readonly dated?: boolean;
+    /** What lint would report, with the reason why it is left out. */
+    readonly waive?: Readonly<Record<string, string>>;
     /** Versions of the packages that programs come from, where that is another than the component's, by name of the program. */
     readonly versions?: Readonly<Record<string, string>>;
   };
@@ -123,7 +127,7 @@ function pageOf(pattern: string): { readonly at: string; readonly tagPrefix: str
 }
 
 function versionsOf({ github, go, cargo, debian, own, file, keep }: Plan): string {
-  if (own !== undefined) return code({ kind: 'date', at: '', keep });
+  if (own !== undefined || debian?.dated === true) return code({ kind: 'date', at: '', keep });
   if (github !== undefined) return 'releases';
   if (go !== undefined) return code({ kind: 'go', at: go.module, keep });
   if (cargo !== undefined) return code({ kind: 'crates', at: cargo.crate, keep });
@@ -157,6 +161,7 @@ function componentOf(plan: Plan): { readonly text: string; readonly uses: readon
 /** extension.ts, before oxfmt. */
 export function definitionText(plan: Plan): string {
   const { name, summary, github, unit, keep } = plan;
+  const { waive = {} } = plan.debian ?? {};
   const component = plan.own !== undefined ? undefined : componentOf(plan);
   const uses = [...new Set([...(component?.uses ?? []), 'defineExtension', ...(github === undefined ? [] : ['github'])])].toSorted();
   const prefix = github === undefined || github.tagPrefix === 'v' ? undefined : { tagPrefix: github.tagPrefix };
@@ -176,6 +181,7 @@ export function definitionText(plan: Plan): string {
       ? ['  // All of it is in files/.', '  components: () => [],']
       : [`  components: ({ version }) => [${component.text}],`]),
     ...(unit === undefined ? [] : [`  start: [${code(unit.name)}],`]),
+    ...(Object.keys(waive).length === 0 ? [] : [`  waive: ${code(waive)},`]),
     '});',
     '',
   ].join('\n');
@@ -203,6 +209,8 @@ export interface Probe {
   readonly run: readonly string[];
   /** `version`: the pinned version; else words that are in what it says. */
   readonly says: string;
+  /** True where a digit follows the words: the version of a program in a dated extension. */
+  readonly numbered?: boolean;
 }
 
 /** What a test demands of a program that nobody ran: no program says it, and `flatcar-ext lint` names the line. */
@@ -211,11 +219,14 @@ export const NOT_TRIED = 'NOT TRIED';
 /** Commands of a package that was not built: its test fails until a person fills them in. */
 export const untried = ({ programs }: Plan): Probe[] => programs.map((program) => ({ run: [program, '--version'], says: NOT_TRIED }));
 
-const pattern = (words: string): string => `/${words.replaceAll(/[\\^$.*+?()[\]{}|/]/g, String.raw`\$&`)}/`;
+const pattern = (words: string, numbered = false): string =>
+  `/${words.replaceAll(/[\\^$.*+?()[\]{}|/]/g, String.raw`\$&`)}${numbered ? String.raw`\d` : ''}/`;
 
 /** extension.test.ts, before oxfmt. Of programs that no probe runs it asks only that they are there. */
 export function testText({ programs, unit, machine, own, files = [] }: Plan, probes: readonly Probe[]): string {
-  const commands = probes.map(({ run, says }) => `    { run: ${code(run)}, says: ${says === 'version' ? "'version'" : pattern(says)} },`);
+  const commands = probes.map(
+    ({ run, says, numbered }) => `    { run: ${code(run)}, says: ${says === 'version' ? "'version'" : pattern(says, numbered)} },`,
+  );
   const silent = programs.filter((program) => probes.every(({ run }) => run[0] !== program)).map((program) => `/usr/bin/${program}`);
   const shipped = (own ?? []).filter((path) => !/^usr\/(?:bin|lib\/systemd)\//.test(path)).map((path) => `/${path}`);
   return [

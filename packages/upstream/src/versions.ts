@@ -127,7 +127,8 @@ async function goModule({ at }: VersionSource, context: UpstreamContext): Promis
  * `trixie/main/tini`: upstream's version of the package that is pinned today, which is the newest of the suite, its updates and its
  * security updates (`Archive.newest`).
  */
-async function debian({ at }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
+/** Upstream's version of a package of Debian's main archive, `suite/main/package`. Throws where there is none. */
+export async function debianVersion(at: string, context: UpstreamContext): Promise<string> {
   const [suite, component, name, ...more] = at.split('/');
   if (suite === undefined || component !== 'main' || name === undefined || more.length > 0)
     throw new UserError('a Debian version source is suite/main/package', { where: at, next: 'such as trixie/main/tini' });
@@ -138,7 +139,12 @@ async function debian({ at }: VersionSource, context: UpstreamContext): Promise<
       where: at,
       next: 'check the name: apt-cache search, or https://packages.debian.org',
     });
-  const version = upstreamVersion(found.version);
+  return upstreamVersion(found.version);
+}
+
+async function debian({ at }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
+  const version = await debianVersion(at, context);
+  const [suite = '', , name = ''] = at.split('/');
   if (!PLAIN_VERSION.test(version))
     throw new UserError(`${suite} has ${name} ${version}, which is not a version of digits and dots`, {
       where: at,

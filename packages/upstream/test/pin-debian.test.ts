@@ -47,9 +47,9 @@ const pool = new Map<string, Buffer>();
 const paths = new Map<Arch, string[]>();
 
 /** Puts a package into the archive. */
-function add(arch: Arch, name: string, version: string, path: string, bytes: Buffer, depends: string): void {
+function add(arch: Arch, name: string, version: string, path: string, bytes: Buffer, depends: string, source = name): void {
   pool.set(path, bytes);
-  const entry = [`Package: ${name}`, `Version: ${version}`, `Filename: ${path}`, `Size: ${bytes.length}`, `SHA256: ${sha(bytes)}`, ...(depends === '' ? [] : [`Depends: ${depends}`])]; // prettier-ignore
+  const entry = [`Package: ${name}`, `Version: ${version}`, `Filename: ${path}`, `Size: ${bytes.length}`, `SHA256: ${sha(bytes)}`, ...(depends === '' ? [] : [`Depends: ${depends}`]), ...(source === name ? [] : [`Source: ${source}`])]; // prettier-ignore
   index.set(arch, [...(index.get(arch) ?? []), `${entry.join('\n')}\n`]);
 }
 
@@ -112,7 +112,7 @@ async function makePackage(dir: string, files: Readonly<Record<string, string | 
 const DAEMON: Readonly<Record<string, string>> = {
   'DEBIAN/control': 'Package: daemon\nVersion: 1.2-3\nArchitecture: all\nMaintainer: a test\nDescription: server of nothing\n It is long.\n',
   'DEBIAN/postinst': '#!/bin/sh\nsetcap cap_net_raw+ep /usr/sbin/daemond\n',
-  'usr/sbin/daemond': '#!/bin/sh\nexec /usr/libexec/daemon/start /usr/share/daemon/rules\n',
+  'usr/sbin/daemond': '#!/bin/sh\nexec /usr/libexec/daemon/start /usr/share/daemon\n',
   'usr/bin/daemonctl': '#!/bin/sh\n',
   'usr/bin/daemon-start': '#!/bin/sh\nexec env PLUGINS=/usr/lib/x86_64-linux-gnu/daemon daemond\n',
   'usr/bin/daemon-report': '#!/usr/bin/perl -w\n',
@@ -159,16 +159,19 @@ const CLOCK: Readonly<Record<string, string>> = {
   'usr/share/doc/clock/copyright': 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: ISC\n',
 }; // prettier-ignore
 
-/** The library of a pinned package. */
-async function libraryOf(name: string, archive: ReturnType<typeof openArchive>): Promise<Buffer> {
+/** The library of a pinned package, or its program. */
+const libraryOf = (name: string, archive: ReturnType<typeof openArchive>): Promise<Buffer> => fileOf(name, 'usr/lib/*/*.so.*.*', archive);
+const programOf = (name: string, archive: ReturnType<typeof openArchive>): Promise<Buffer> => fileOf(name, 'usr/bin/xz', archive);
+
+async function fileOf(name: string, path: string, archive: ReturnType<typeof openArchive>): Promise<Buffer> {
   const pins = await readToolPins();
   const pin = pins.packages['x86-64'][name];
   if (pin === undefined) throw new Error(`${name} is not pinned`);
   const { file } = await archive.fetch({ name, ...pin }, { suite: pins.suite, snapshot: pins.snapshot, arch: 'x86-64' });
-  const dir = join(world.dir, `library-${name}`);
+  const dir = join(world.dir, `files-${name}`);
   await unpackPackage(file, dir);
-  for await (const path of glob('usr/lib/*/*.so.*.*', { cwd: dir })) return readFile(join(dir, path));
-  throw new Error(`${name} has no library`);
+  for await (const found of glob(path, { cwd: dir })) return readFile(join(dir, found));
+  throw new Error(`${name} has no ${path}`);
 }
 
 /** A run that asks the test's archive. */
@@ -212,9 +215,34 @@ beforeAll(async () => {
   const unneeded = await readFile(join(world.dir, 'unneeded_1_all.deb'));
   const daemon = await makePackage(join(world.dir, 'daemon'), {
     ...DAEMON,
+    'usr/lib/x86_64-linux-gnu/daemon/two.so': 'a plugin that needs nothing',
     'usr/lib/x86_64-linux-gnu/daemon/one.so': await libraryOf('liblzma5', real),
   });
   const clock = await makePackage(join(world.dir, 'clock'), CLOCK);
+  const control = (name: string): string => `Package: ${name}\nVersion: 1\nArchitecture: all\nMaintainer: a test\nDescription: a package\n`;
+  const doc = { [`usr/share/doc/x/copyright`]: DAEMON['usr/share/doc/daemon/copyright'] ?? '' };
+  const meta = await makePackage(join(world.dir, 'meta'), { 'DEBIAN/control': control('meta'), ...doc });
+  const common = await makePackage(join(world.dir, 'server-common'), {
+    'DEBIAN/control': control('server-common'),
+    'usr/bin/wrapped': '-> ../share/server-common/wrapper',
+    'usr/share/server-common/wrapper': '#!/usr/bin/perl\n',
+    'usr/bin/server-helper': '#!/bin/sh\n',
+  });
+  const server = await makePackage(join(world.dir, 'server-17'), {
+    'DEBIAN/control': control('server-17'),
+    'usr/lib/server/17/bin/wrapped': await programOf('xz-utils', real),
+  });
+  const web = await makePackage(join(world.dir, 'web'), { 'DEBIAN/control': control('web'), ...doc, 'usr/sbin/web': '#!/bin/sh\n' });
+  // Its service and its configuration are in another package of the same source.
+  const webCommon = await makePackage(join(world.dir, 'web-common'), {
+    'DEBIAN/control': control('web-common'),
+    'usr/lib/systemd/system/web.service': '[Unit]\nDescription=W\n[Service]\nExecStart=/usr/sbin/web\n',
+    'etc/web/web.conf': '# user proxy;\nuser www-data;\nworkers auto;\n',
+  });
+  const lettered = await makePackage(join(world.dir, 'lettered'), {
+    'DEBIAN/control': control('lettered'),
+    'usr/bin/lettered': '#!/bin/sh\n',
+  });
   const depends: Readonly<Record<string, string>> = {
     'xz-utils': 'libc6, liblzma5, unneeded',
     liblzma5: 'libc6',
@@ -231,6 +259,12 @@ beforeAll(async () => {
     }
     add(arch, 'unneeded', '1', 'pool/main/u/unneeded/unneeded_1_all.deb', unneeded, '');
     add(arch, 'daemon', '1.2-3', 'pool/main/d/daemon/daemon_1.2-3_all.deb', daemon, 'unneeded');
+    add(arch, 'meta', '17+278', 'pool/main/m/meta/meta_17+278_all.deb', meta, 'server-17');
+    add(arch, 'server-common', '278', 'pool/main/s/server-common/server-common_278_all.deb', common, '');
+    add(arch, 'server-17', '17.6-1', 'pool/main/s/server-17/server-17_17.6-1_all.deb', server, 'server-common, xz-utils');
+    add(arch, 'web', '1.26.3-1', 'pool/main/w/web/web_1.26.3-1_all.deb', web, 'web-common');
+    add(arch, 'web-common', '1.26.3-1', 'pool/main/w/web/web-common_1.26.3-1_all.deb', webCommon, '', 'web');
+    add(arch, 'lettered', '3.5a-1', 'pool/main/l/lettered/lettered_3.5a-1_all.deb', lettered, '');
     add(arch, 'clock', '4.6-1', 'pool/main/c/clock/clock_4.6-1_all.deb', clock, '');
   }
 });
@@ -256,6 +290,14 @@ test('packages are pinned with those that their programs need, for both architec
   expect(snapshot).toBe(STAMP);
   // The same again is the same, and writes nothing.
   expect((await pin()).written).toEqual([]);
+});
+
+test('a package that the definition names is pinned, whatever of it is in the image', async () => {
+  await serveArchive();
+  const origin = debian(['unneeded', 'xz-utils'], { programs: ['xz'], suite: 'test' });
+  await pin({ extension: extensionOf([], { components: (v) => [packaged('tool', v['version'] ?? '', origin)] }), version: '2026.11.27' });
+  const lock = readPins(await readFile(join(dir, 'pins.json'), 'utf8'), '')['2026.11.27'];
+  expect(Object.keys(lock?.bytes ?? {})).toContain('debian:pool/main/u/unneeded/unneeded_1_all.deb');
 });
 
 test('an index that was changed, or that another key signed, pins nothing', async () => {
@@ -519,24 +561,53 @@ describe('a new extension out of packages', () => {
   });
   test('folders that a chosen program looks into are part of the definition, and others are not', async () => {
     const { plan: made, notes } = plan({ programs: ['daemond'] });
-    expect((await made).debian).toMatchObject({ data: ['usr/libexec/daemon/**', 'usr/share/daemon/**', '!usr/share/daemon/modules'] });
-    expect(notes).toContainEqual('taken along as data: usr/libexec/daemon/** (1 files, 0.0 MiB), which daemond looks into');
+    expect((await made).debian).toMatchObject({ data: ['usr/libexec/daemon/start', 'usr/share/daemon/**', '!usr/share/daemon/modules'] });
+    expect(notes).toContainEqual("taken along: data: ['usr/libexec/daemon/start'] (1 files, 0.0 MiB), which usr/bin/daemond looks into");
     expect((await plan({ programs: ['daemonctl'] }).plan).debian).toMatchObject({ data: [], dlopen: [] });
-    expect(definitionText(await made)).toContain("data: ['usr/libexec/daemon/**', 'usr/share/daemon/**', '!usr/share/daemon/modules']");
-    expect(notes).toContainEqual('left out: the link usr/share/daemon/modules, which leads to what the packages do not have');
+    expect(definitionText(await made)).toContain("data: ['usr/libexec/daemon/start', 'usr/share/daemon/**', '!usr/share/daemon/modules']");
+    expect(notes).toContainEqual("left out: usr/share/daemon/modules: is a link to '../../lib/daemon/absent', which no package has");
   });
   test('a plugin that needs a library of no dependency is left out, and told', async () => {
     const { plan: made, notes } = plan({ programs: ['daemon-start'] });
     const of = (await made).debian;
     expect(of?.dlopen).toEqual(['usr/lib/{triplet}/daemon/**', '!usr/lib/{triplet}/daemon/one.so']);
     expect(notes).toContainEqual(
-      expect.stringMatching(/^left out: usr\/lib\/\{triplet\}\/daemon\/one\.so, which needs libc\.so\.6 of a package/),
+      expect.stringMatching(/^left out: usr\/lib\/x86_64-linux-gnu\/daemon\/one\.so: needs libc\.so\.6 of a package/),
     );
   });
   test('a program that the named packages do not have is refused', async () => {
     await expect(plan({ programs: ['unneeded-tool'] }).plan).rejects.toMatchObject({
-      message: 'the packages have no program unneeded-tool in /usr/bin',
+      message: 'neither the packages nor what they depend on have a program unneeded-tool',
       next: expect.stringContaining('daemonctl, daemond'),
+    });
+  });
+  test('a package of dependencies only is refused with the one that has the program', async () => {
+    await expect(plan({ debian: ['meta'], version: undefined, programs: ['wrapped'] }).plan).rejects.toMatchObject({
+      message: 'the package meta contains nothing: it depends on others, and wrapped 17.6 is in server-17',
+      next: 'name that package first: --debian server-17',
+    });
+  });
+  test('a program that a script wraps which nothing can run is taken from where it is; programs may be of dependencies', async () => {
+    const { plan: made } = plan({ debian: ['server-17'], version: undefined, programs: ['wrapped', 'server-helper'] });
+    const { version, programs, debian: of } = await made;
+    expect(version).toBe('17.6');
+    expect(programs).toEqual(['wrapped', 'server-helper']);
+    expect(of?.programs).toEqual(['usr/lib/server/17/bin/wrapped', 'server-helper']);
+  });
+  test('packages whose version no image can have make an extension of dates, which says so', async () => {
+    const { plan: made, notes } = plan({ debian: ['lettered'], version: undefined, programs: ['lettered'] });
+    const of = await made;
+    expect(of.version).toMatch(/^20\d\d\.\d\d\.\d\d$/);
+    expect(of.debian).toMatchObject({ dated: true, versions: { lettered: '3.5a' } });
+    expect(definitionText(of)).toContain("versions: { kind: 'date', at: '', keep: 'newest' }");
+    expect(notes).toContainEqual(expect.stringContaining('lettered is version 3.5a'));
+    expect(testText(of, [{ run: ['lettered', '-V'], says: 'lettered ', numbered: true }])).toContain(
+      String.raw`{ run: ['lettered', '-V'], says: /lettered \d/ }`,
+    );
+    // A date that somebody asks for does the same, of a package with a plain version too.
+    expect(await plan({ version: '2026.11.27', programs: ['daemond'] }).plan).toMatchObject({
+      version: '2026.11.27',
+      debian: { dated: true },
     });
   });
   test('a script that nothing can run is refused; what file capabilities are lost is told', async () => {
@@ -601,6 +672,21 @@ describe('a new extension out of packages', () => {
       /^\[Unit\]\nConflicts=systemd-timesyncd\.service\nAfter=systemd-timesyncd\.service\nRequires=clock-user\.service\nAfter=clock-user\.service\n/,
     );
     expect(testText(await made, [])).toContain("machine: { active: ['clock.service'], runsAs: { 'clock.service': '_clock' } }");
+  });
+  test('users that every Debian has are made where a configuration runs as one of them', async () => {
+    const { files, unit } = await plan({
+      debian: ['web'],
+      version: '1.26.3',
+      programs: ['web'],
+      name: 'web',
+      unit: { exec: 'web.service' },
+    }).plan;
+    const texts = new Map(files?.map(({ path, text }) => [path, text]));
+    expect(texts.get('usr/lib/sysusers.d/web.conf')).toBe(
+      '# Every Debian has it, and no Flatcar.\nu www-data - "A user of Debian" /var/www\n',
+    );
+    expect(unit?.text).toContain('Requires=web-user.service\n');
+    expect([...texts.keys()]).toContain('usr/lib/systemd/system/web-user.service');
   });
   test('a service that is not there is told with those that are', async () => {
     await expect(plan({ unit: { exec: 'other.service' } }).plan).rejects.toThrow('the packages have no other.service');

@@ -125,7 +125,7 @@ async function tryOut(aside: string, plan: Plan, flags: Flags, context: Upstream
         where: join(aside, 'extension.ts'),
         next: 'add the package and the folder that have them to debian(…) in extension.ts (`data`, `dlopen`)',
       });
-    if (plan.own !== undefined) return undefined; // a date is no version of a program
+    if (plan.own !== undefined || plan.debian?.dated === true) return undefined; // a date is no version of a program
     if (flags.otherVersion !== undefined) {
       for (const { message } of wrong) report({ type: 'notice', text: `${message}: ${flags.otherVersion}` });
       return undefined;
@@ -140,7 +140,7 @@ async function tryOut(aside: string, plan: Plan, flags: Flags, context: Upstream
 function tellProbes(plan: Plan, probes: readonly Probe[], silent: Tried['silent'], report: Report): void {
   for (const program of plan.programs) {
     const found = probes.find(({ run }) => run[0] === program);
-    if (found?.says === 'version') continue;
+    if (found?.says === 'version' || found?.numbered === true) continue;
     const what =
       found === undefined
         ? `the test only looks whether it is there; write a command into extension.test.ts, such as { run: ['${program}', 'ARGUMENT'], says: /WORDS/ }`

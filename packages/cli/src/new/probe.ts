@@ -92,8 +92,20 @@ function runnerOf(root: string): Run {
   };
 }
 
-/** How one program says its version, or prints help, and what else it can show. */
-function tryProgram(program: string, version: string, run: Run): { probes: Probe[]; other?: string; said?: string; broken?: string } {
+/** What comes before a version in what a program says of itself, on one line and with the program's name or another word: `tmux ` of `tmux 3.5a`. */
+function wordsBefore(said: string, version: string): string | undefined {
+  const line = said.split('\n').find((one) => one.includes(version)) ?? '';
+  const words = line.slice(0, line.indexOf(version)).trimStart();
+  return /[a-z]{2,}[\s:v]+$/i.test(words) && !/[\d/]/.test(words) ? words : undefined;
+}
+
+/** How one program says its version, or prints help, and what else it can show; `packaged` is the version of its package, in a dated extension. */
+function tryProgram(
+  program: string,
+  version: string,
+  packaged: string | undefined,
+  run: Run,
+): { probes: Probe[]; other?: string; said?: string; broken?: string } {
   const wanted = new RegExp(`(?<![\\d.])${RegExp.escape(version)}(?!\\d|\\.\\d)`);
   const loading = LOADING.find(([pattern]) => pattern.test(program))?.[1];
   const load = loading === undefined ? '' : run(program, loading).said.trim();
@@ -103,6 +115,10 @@ function tryProgram(program: string, version: string, run: Run): { probes: Probe
   const answers = ASKING.map((args) => ({ args, ...run(program, args) }));
   const asking = answers.find(({ said }) => wanted.test(said));
   if (asking !== undefined) return { probes: [{ run: [program, ...asking.args], says: 'version' }, ...more] };
+  for (const { args, said } of packaged === undefined ? [] : answers) {
+    const says = wordsBefore(said, packaged ?? '');
+    if (says !== undefined) return { probes: [{ run: [program, ...args], says, numbered: true }, ...more] };
+  }
   // -v is `verbose` as often as `version`.
   const other = answers
     .filter(({ status, args }) => status === 0 && args[0] !== '-v')
@@ -141,7 +157,10 @@ export async function probe(dir: string, plan: Plan, context: UpstreamContext, r
     await unpackImage(context.tools, image.file, formatOf(target), arch, root);
     await furnish(root);
     const run = runnerOf(root);
-    const tried = plan.programs.map((program) => ({ program, ...tryProgram(program, plan.version, run) }));
+    const tried = plan.programs.map((program) => ({
+      program,
+      ...tryProgram(program, plan.version, plan.debian?.dated === true ? plan.debian.versions?.[program] : undefined, run),
+    }));
     return {
       probes: tried.flatMap(({ probes }) => probes),
       broken: tried.flatMap(({ program, broken }) => (broken === undefined ? [] : [{ program, said: broken }])),

@@ -162,7 +162,7 @@ async function describePackages(unpacked: readonly Unpacked[], chosen: readonly 
 /** What a component's packages are at one time. */
 export interface ResolvedPackages {
   readonly snapshot: string;
-  /** Those that files of the image come from, and those that have what the image was not given: lint reads it from them. */
+  /** Those that the definition names, those that files of the image come from, and those that have what the image was not given: lint reads it from them. */
   readonly packages: readonly Material[];
   /** Licences that the copyright files of the named packages tell as SPDX has them. */
   readonly licenses: readonly string[];
@@ -197,7 +197,8 @@ export async function resolvePackages(
     );
     const chosen = await chooseFiles(unpacked, origin, component.name, arch);
     const omissions = await relocationOmissions({ packages: unpacked, origin, chosen, name: component.name, arch });
-    const used = (await usedPackages(unpacked, chosen)).union(new Set(omissions.map((one) => one.package)));
+    // Those that the definition names are pinned in any case: python3 has its programs from python3-minimal, and its version itself.
+    const used = (await usedPackages(unpacked, chosen)).union(new Set([...omissions.map((one) => one.package), ...origin.packages]));
     const own = (await describePackages(unpacked, chosen, origin.suite)).filter(({ name }) => origin.packages.includes(basename(name)));
     return {
       snapshot,

@@ -33,7 +33,7 @@ export const between = {
     level: 'error',
     checks: 'the release has a containerd that the kubelet of the image can talk to',
     reason: 'kubelet 1.38 and later does not start with a containerd before 2.0',
-    fix: "leave the release out; where a newer containerd is always merged beside it (the extensions containerd and docker bring one), waive 'needs-containerd'",
+    fix: "leave the release out, or bring a newer containerd: requires: ['containerd'] has that extension beside it; where another one does (docker), waive 'needs-containerd'",
   },
   'needs-kernel': {
     level: 'error',

@@ -34,8 +34,8 @@ function programOfEnv(words: readonly string[]): string | undefined {
   return undefined;
 }
 
-/** What is wrong with the first line of a script, and what it is about. */
-function problemOf(line: string, problem: (program: string) => 'missing' | 'mode' | undefined): Omit<Hit, 'path'> | undefined {
+/** What is wrong with the first line of a script, and what it is about; `problem` is asked for the programs that it names. */
+export function scriptProblem(line: string, problem: (program: string) => 'missing' | 'mode' | undefined): Omit<Hit, 'path'> | undefined {
   if (line.includes('\r')) return { what: 'its first line ends in a carriage return (CR), which the kernel takes for a part of the name' };
   if (line.length > LONGEST) return { what: `its first line is ${line.length} bytes long, and the kernel reads ${LONGEST}` };
   const [interpreter, ...words] = line
@@ -77,7 +77,7 @@ export const scripts: Readonly<Record<string, Rule>> = {
       return context.entries.flatMap(({ type, path, mode }): Hit[] => {
         const line = context.shebangs.get(path);
         if (type !== 'file' || (mode & 0o111) === 0 || line === undefined) return [];
-        const found = problemOf(line, problem);
+        const found = scriptProblem(line, problem);
         return found === undefined ? [] : [{ ...found, path }];
       });
     },
