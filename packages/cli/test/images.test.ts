@@ -78,9 +78,9 @@ describe('a manifest that is none', () => {
   type Fields = Record<string, unknown>;
   const changed = (change: (fields: Fields) => Fields) => (text: string) => JSON.stringify(change(JSON.parse(text) as Fields));
   test.each<[string, (text: string) => string, string]>([
-    ['of a download that was cut off', (text) => text.slice(0, 40), 'invalid manifest: not JSON'],
-    ['empty', () => '', 'invalid manifest: not JSON'],
-    ['null', () => 'null', 'invalid manifest: the file: '],
+    ['of a download that was cut off', (text) => text.slice(0, 40), 'manifest is not JSON'],
+    ['empty', () => '', 'manifest is not JSON'],
+    ['null', () => 'null', 'invalid manifest: Invalid type: Expected Object but received null'],
     ['a list', () => '[]', 'invalid manifest: schema: '],
     ['without a target', changed((one) => ({ ...one, target: undefined })), 'invalid manifest: target: '],
     [

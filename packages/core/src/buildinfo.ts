@@ -39,11 +39,11 @@ export async function readGoBuildInfo(path: string): Promise<GoBuildInfo | undef
   const info = version === undefined ? undefined : inlineString(bytes, version.next);
   if (version === undefined || info === undefined) return undefined;
   const modules: { path: string; version: string }[] = [];
-  const settings: Record<string, string> = {};
+  const settings = Object.create(null) as Record<string, string>; // whatever a key is called
   for (const line of info.text.slice(MARK, -MARK).split('\n')) {
     const [kind, first = '', second = ''] = line.split('\t');
     if (kind === 'mod' || kind === 'dep') modules.push({ path: first, version: second });
-    else if (kind === '=>') modules[modules.length - 1] = { path: first, version: second };
+    else if (kind === '=>' && modules.length > 0) modules[modules.length - 1] = { path: first, version: second };
     else if (kind === 'build') settings[first.split('=')[0] ?? ''] = first.slice(first.indexOf('=') + 1);
   }
   return { goVersion: version.text, modules, settings };

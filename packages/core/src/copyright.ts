@@ -36,10 +36,11 @@ function spdxOf(name: string): string | undefined {
 }
 
 /** A short name with `and`, `or`, commas and `with … exception`, as an expression; undefined when any part is not known. */
-function expressionOf(name: string): string | undefined {
-  const exception = /\s+with\s+.*$/i;
-  if (exception.test(name)) return undefined;
-  const parts = name.split(/\s*,?\s+(and\/or|and|or)\s+|\s*,\s+/i).filter((part) => part !== undefined && part !== '');
+function expressionOf(spelled: string): string | undefined {
+  // One blank for many: expressions below that looked for any number would take a time that grows with its square.
+  const name = spelled.replaceAll(/\s+/g, ' ');
+  if (/ with /i.test(name)) return undefined;
+  const parts = name.split(/ ?,? (and\/or|and|or) | ?, /i).filter((part) => part !== undefined && part !== '');
   const words = parts.map((part) => (/^and$/i.test(part) ? 'AND' : /^(?:or|and\/or)$/i.test(part) ? 'OR' : spdxOf(part)));
   if (words.includes(undefined)) return undefined;
   const text = words.join(' ');

@@ -133,7 +133,7 @@ export function parseSources(name: string, text: string): AptSource[] {
         signedBy: words(entry.get('signed-by')).join(' '),
       }));
   }
-  return [...plain.matchAll(/^[ \t]*deb[ \t]+(?:\[([^\]]*)\][ \t]+)?(\S+)[ \t]+(\S+)([^#\n]*)/gm)].map(
+  return [...plain.matchAll(/^[ \t]*deb[ \t]+(?:\[([^\]\n]*)\][ \t]+)?(\S+)[ \t]+(\S+)([^#\n]*)/gm)].map(
     ([, options, uri = '', suite = '', rest]) => ({
       uris: [uri],
       suites: [suite],
@@ -276,7 +276,7 @@ const SNAPSHOT_PATH = /\/\d{8}T\d{6}Z\//;
 const HAS_NO_UPDATES = /^(?:sid|unstable|experimental|rc-buggy)$|-/;
 
 /** The text that a key of Debian signed, out of a cleartext message (RFC 9580, 7); one good signature of several is enough, as for apt. */
-async function signedText(cleartextMessage: string, keyring: string | undefined, url: string): Promise<string> {
+export async function signedText(cleartextMessage: string, keyring: string | undefined, url: string): Promise<string> {
   const openpgp = await import('openpgp');
   const armoredKeys = keyring ?? (await readFile(DEBIAN_KEYRING, 'utf8'));
   const next = 'do not use this mirror; after a key change of Debian refresh packages/core/src/data/debian-archive-keyring.asc';

@@ -34,7 +34,7 @@ export function lineOfPath(text: string, path: readonly (string | number)[]): nu
     const isWanted = levels.length <= path.length && levels.every(({ key }, index) => String(key) === String(path[index]));
     if (isWanted && levels.length > depth) [best, depth] = [at, levels.length];
   };
-  const tokens = [...text.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g)];
+  const tokens = [...text.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/g)];
   for (const [index, { 0: token, index: at }] of tokens.entries()) {
     const level = levels.at(-1);
     if (token === ':') continue;
@@ -53,8 +53,12 @@ export function lineOfPath(text: string, path: readonly (string | number)[]): nu
   return text.slice(0, best).split('\n').length;
 }
 
+/** Errors of one text that are listed; finding the line of each takes a pass over the text. */
+const SHOWN = 20;
+
 /**
- * Reads JSON that a person may have edited. Throws a UserError with all that is wrong, each with its file and line.
+ * Reads JSON that a person may have edited, or another process, job or host wrote. Throws a UserError with what is wrong, each with its file
+ * and line: all of it, or the first 20.
  */
 export function parseJson<S extends v.GenericSchema>(schema: S, text: string, { what, where, next }: About): v.InferOutput<S> {
   let json: unknown;
@@ -69,7 +73,7 @@ export function parseJson<S extends v.GenericSchema>(schema: S, text: string, { 
   }
   const parsed = v.safeParse(schema, json);
   if (parsed.success) return parsed.output;
-  const errors = parsed.issues.map((issue) => {
+  const errors = parsed.issues.slice(0, SHOWN).map((issue) => {
     const keys = (issue.path ?? []).map(({ key }) => (typeof key === 'number' ? key : String(key)));
     const path = v.getDotPath(issue);
     return new UserError(`invalid ${what}: ${path === null ? '' : `${path}: `}${issue.message}`, {
@@ -78,7 +82,9 @@ export function parseJson<S extends v.GenericSchema>(schema: S, text: string, { 
     });
   });
   const [first] = errors;
-  throw first !== undefined && errors.length === 1 ? first : new UserErrors(`invalid ${what}: ${errors.length} errors`, errors, { where });
+  const count = parsed.issues.length;
+  if (first !== undefined && count === 1) throw first;
+  throw new UserErrors(`invalid ${what}: ${count} errors${count > SHOWN ? `, of which the first ${SHOWN} are` : ''}`, errors, { where });
 }
 
 /** A JSON object, which a list is not. */

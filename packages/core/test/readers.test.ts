@@ -3,6 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import * as v from 'valibot';
+import type { UserErrors } from '../src/errors.ts';
+import { parseJson } from '../src/json.ts';
+import { lockedCrates } from '../src/origins/cargo-lock.ts';
 import { DAG, elfOf, erofsOf, LOOP, squashfsOf } from './helpers/hostile-images.ts';
 
 let dir: string;
@@ -11,23 +15,41 @@ beforeAll(async () => {
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
-/** What a reader says of a file, in a process of its own: one that never ends must not keep the tests. */
-async function read(module: string, reader: string, bytes: Buffer, args: readonly unknown[] = []): Promise<unknown> {
+/** Runs code in a process of its own: a reader that never ends must not keep the tests. */
+async function inProcess(what: string, code: string, args: readonly string[]): Promise<unknown> {
+  const { stdout, stderr, timedOut } = await execa(
+    process.execPath,
+    ['--max-old-space-size=256', '--input-type=module', '-e', code, ...args],
+    { timeout: 20_000, killSignal: 'SIGKILL', reject: false },
+  );
+  if (timedOut) throw new Error(`${what} did not end within 20 seconds`);
+  if (stdout === '') throw new Error(stderr);
+  return JSON.parse(stdout);
+}
+
+const OUTCOME = `.catch((error) => ({ error: error.name, message: error.message, where: error.where }));
+    console.log(JSON.stringify(out ?? null));`;
+
+/** What a reader says of a text, which it takes as its last argument. */
+async function readText(module: string, reader: string, text: string, ...args: readonly string[]): Promise<unknown> {
+  const file = join(dir, 'text');
+  await writeFile(file, text);
+  const code = `
+    import { readFile } from 'node:fs/promises';
+    const { ${reader}: read } = await import(process.argv[1]);
+    const text = await readFile(process.argv[2], 'utf8');
+    const out = await (async () => read(...process.argv.slice(3), text))()${OUTCOME}`;
+  return inProcess(reader, code, [join(import.meta.dirname, '../src', module), file, ...args]);
+}
+
+/** What a reader says of a file. */
+async function read(module: string, reader: string, bytes: Buffer): Promise<unknown> {
   const file = join(dir, 'input');
   await writeFile(file, bytes);
   const code = `
     const { ${reader}: read } = await import(process.argv[1]);
-    const out = await read(process.argv[2], ...JSON.parse(process.argv[3])).catch((error) => ({ error: error.name, message: error.message, where: error.where }));
-    console.log(JSON.stringify(out ?? null));`;
-  const path = join(import.meta.dirname, '../src', module);
-  const { stdout, stderr, timedOut } = await execa(
-    process.execPath,
-    ['--max-old-space-size=256', '--input-type=module', '-e', code, path, file, JSON.stringify(args)],
-    { timeout: 20_000, killSignal: 'SIGKILL', reject: false },
-  );
-  if (timedOut) throw new Error(`${reader} did not end within 20 seconds`);
-  if (stdout === '') throw new Error(stderr);
-  return JSON.parse(stdout);
+    const out = await read(process.argv[2])${OUTCOME}`;
+  return inProcess(reader, code, [join(import.meta.dirname, '../src', module), file]);
 }
 const refused = (message: string): object => ({ error: 'UserError', message, where: join(dir, 'input') });
 
@@ -105,4 +127,50 @@ describe('readPartitions', () => {
   ])('refuses %s', async (_, disk, message) => {
     expect(await read('ddi.ts', 'readPartitions', disk)).toEqual(refused(message));
   });
+});
+
+describe('a long text takes a time that grows with its length', () => {
+  test('licences with many blanks between them', async () => {
+    const copyright = `Format: https://example.org/1.0/\n\nFiles: *\nLicense: Expat${' '.repeat(100_000)}and${' '.repeat(100_000)}GPL-2\n`;
+    expect(await readText('copyright.ts', 'readCopyright', copyright)).toEqual({ expression: 'MIT AND GPL-2.0-only' });
+    expect(await readText('copyright.ts', 'readCopyright', copyright.replace('and', 'x'))).toHaveProperty('text');
+  });
+  test('entries of sources.list whose options do not end', async () => {
+    const list = `${'deb [\n'.repeat(60_000)}deb [arch=amd64] https://example.org/debian trixie main\n`;
+    expect(await readText('debian.ts', 'parseSources', list, 'sources.list')).toMatchObject([{ components: ['main'] }]);
+  });
+});
+
+describe('lockedCrates', () => {
+  const entry = (name: string, more = ''): string =>
+    `[[package]]\nname = "${name}"\nversion = "1.0.0"\n${more}checksum = "${'a'.repeat(64)}"\n\n`;
+  test('gives the crates that a registry has', () => {
+    expect(lockedCrates(`version = 4\n\n${entry('memchr')}[[package]]\nname = "own"\nversion = "0.1.0"\n`, 'Cargo.lock')).toEqual([
+      { name: 'memchr', version: '1.0.0', checksum: 'a'.repeat(64) },
+    ]);
+  });
+  test.each(['../../../../home/x', '*', 'a/b', ''])("refuses a crate called '%s': names are part of paths", (name) => {
+    expect(() => lockedCrates(entry(name), 'Cargo.lock')).toThrow('is not a crate of a registry');
+  });
+  test('refuses one from git', () => {
+    expect(() => lockedCrates(entry('x', 'source = "git+https://example.org/x"\n'), 'Cargo.lock')).toThrow('comes from git');
+  });
+});
+
+test('of many errors in one text the first twenty are listed, with the line of each', () => {
+  const text = JSON.stringify(
+    Array.from({ length: 5000 }, () => 1),
+    undefined,
+    1,
+  );
+  const error = (() => {
+    try {
+      parseJson(v.array(v.string()), text, { what: 'list', where: 'list.json' });
+    } catch (thrown) {
+      return thrown as UserErrors;
+    }
+    return undefined;
+  })();
+  expect(error?.message).toBe('invalid list: 5000 errors, of which the first 20 are');
+  expect(error?.errors.map(({ where }) => where)).toEqual(Array.from({ length: 20 }, (_, index) => `list.json:${index + 2}`));
 });

@@ -1,6 +1,6 @@
-import { constants, createHash, createPublicKey, privateEncrypt, publicDecrypt, type KeyObject } from 'node:crypto';
+import { constants, createHash, createPublicKey, privateEncrypt, publicDecrypt, type Hash, type KeyObject } from 'node:crypto';
 import { open, readFile, stat, type FileHandle } from 'node:fs/promises';
-import { UserError } from '@flatcar/core';
+import { throwIfInterrupted, UserError, withBounded, type BoundedFile } from '@flatcar/core';
 import protobuf, { type Type } from 'protobufjs';
 
 /**
@@ -17,7 +17,9 @@ const LIMIT = 2 ** 32;
 /** Of the last signature; the first of several has a lower one (kSignatureMessageCurrentVersion). */
 const SIGNATURE_VERSION = 2;
 /** What a reader takes for a manifest at most: 4096 chunks have less than half a megabyte. */
-const MANIFEST_LIMIT = 16 << 20;
+const MANIFEST_LIMIT = 1 << 20;
+/** Signatures of one payload: each is tried with each key. */
+const MOST_SIGNATURES = 16;
 
 interface Messages {
   readonly manifest: Type;
@@ -165,68 +167,86 @@ interface Operation {
   readonly data_sha256_hash?: Uint8Array;
 }
 
+interface PayloadManifest {
+  readonly partition_operations?: readonly Operation[];
+  readonly signatures_offset?: number;
+  readonly signatures_size?: number;
+  readonly new_partition_info?: { readonly size?: number; readonly hash?: Uint8Array };
+}
+
+function decode(type: Type, from: Buffer): unknown {
+  try {
+    return type.toObject(type.decode(from), { longs: Number, defaults: false });
+  } catch {
+    throw new RangeError('a message in it is damaged');
+  }
+}
+
+/** Header and manifest, as bytes, and what the manifest says. */
+async function readHead(file: BoundedFile, type: Type): Promise<{ bytes: Buffer; manifest: PayloadManifest }> {
+  const header = await file.read(0, HEADER);
+  if (header.toString('latin1', 0, 4) !== MAGIC || header.readBigUInt64BE(4) !== 1n)
+    throw new RangeError('it has no CrAU header of version 1');
+  const bytes = await file.read(HEADER, Number(header.readBigUInt64BE(12)), MANIFEST_LIMIT);
+  return { bytes: Buffer.concat([header, bytes]), manifest: decode(type, bytes) as PayloadManifest };
+}
+
+async function readSignatures(file: BoundedFile, type: Type, offset: number, size: number): Promise<readonly Buffer[]> {
+  const { signatures = [] } = decode(type, await file.read(offset, size, 1 << 20)) as { signatures?: { data?: Uint8Array }[] };
+  if (signatures.length > MOST_SIGNATURES) throw new RangeError(`${signatures.length} signatures`);
+  return signatures.map(({ data }) => Buffer.from(data ?? []));
+}
+
+/** Digests of the data of all operations, which follow one another and fill the data from its start to its end. */
+async function digestData(
+  file: BoundedFile,
+  base: number,
+  dataSize: number,
+  operations: readonly Operation[],
+  signed: Hash,
+): Promise<string> {
+  const content = createHash('sha256');
+  let at = 0;
+  for (const { type, data_offset: offset = 0, data_length: size = 0, data_sha256_hash: hash = Buffer.alloc(0) } of operations) {
+    throwIfInterrupted();
+    if (type !== 0 || offset !== at || size === 0 || at + size > dataSize)
+      throw new RangeError('its operations are not those of a full payload');
+    const chunk = await file.read(base + offset, size, CHUNK);
+    if (!createHash('sha256').update(chunk).digest().equals(Buffer.from(hash)))
+      throw new RangeError(`the data at ${offset} has another digest`);
+    signed.update(chunk);
+    content.update(chunk);
+    at += size;
+  }
+  if (at !== dataSize) throw new RangeError('data is left over');
+  return content.digest('hex');
+}
+
 /**
  * Checks a payload as a client does: header, one good signature by one of the keys, every operation's data, and the whole image.
- * Returns the image's digest (hex) and size. Only payloads of the kind that writePayload makes are understood.
+ * Returns the image's digest (hex) and size. Only payloads of the kind that writePayload makes are understood; throws a UserError for others.
  */
-export async function checkPayload(file: string, keys: readonly KeyObject[]): Promise<{ sha256: string; size: number }> {
+export async function checkPayload(path: string, keys: readonly KeyObject[]): Promise<{ sha256: string; size: number }> {
   const { manifest: manifestType, signatures: signaturesType } = await types();
-  const wrong = (what: string): never => {
-    throw new UserError(`the update payload is damaged: ${what}`, { where: file, next: 'publish it again' });
-  };
-  const handle = await open(file, 'r');
   try {
-    const { size: total } = await handle.stat();
-    const header = Buffer.alloc(HEADER);
-    await handle.read(header, 0, HEADER, 0);
-    if (header.toString('latin1', 0, 4) !== MAGIC || header.readBigUInt64BE(4) !== 1n) wrong('it has no CrAU header of version 1');
-    const length = Number(header.readBigUInt64BE(12));
-    if (length > MANIFEST_LIMIT || HEADER + length > total) wrong('its manifest is cut off');
-    const bytes = Buffer.alloc(length);
-    await handle.read(bytes, 0, length, HEADER);
-    const decode = (type: Type, from: Buffer): unknown => {
-      try {
-        return type.toObject(type.decode(from), { longs: Number, defaults: false });
-      } catch {
-        return wrong('a message in it cannot be read');
-      }
-    };
-    const manifest = decode(manifestType, bytes) as {
-      partition_operations?: Operation[];
-      signatures_offset?: number;
-      signatures_size?: number;
-      new_partition_info?: { size?: number; hash?: Uint8Array };
-    };
-    const { signatures_offset: dataSize = 0, signatures_size: signatureSize = 0, new_partition_info: info } = manifest;
-    const base = HEADER + length;
-    if (base + dataSize + signatureSize !== total) wrong(`it has ${total} bytes and speaks of ${base + dataSize + signatureSize}`);
-    if (signatureSize > 1 << 20) wrong('its signatures are too large');
-
-    const blob = Buffer.alloc(signatureSize);
-    await handle.read(blob, 0, signatureSize, base + dataSize);
-    const { signatures = [] } = decode(signaturesType, blob) as { signatures?: { data?: Uint8Array }[] };
-    const signed = createHash('sha256').update(header).update(bytes);
-    const content = createHash('sha256');
-    let at = 0;
-    for (const operation of manifest.partition_operations ?? []) {
-      const { type, data_offset: offset = 0, data_length: size = 0, data_sha256_hash: hash = Buffer.alloc(0) } = operation;
-      if (type !== 0 || offset !== at || size > CHUNK || at + size > dataSize) wrong('its operations are not those of a full payload');
-      const chunk = Buffer.alloc(size);
-      await handle.read(chunk, 0, size, base + offset);
-      if (!createHash('sha256').update(chunk).digest().equals(Buffer.from(hash))) wrong(`the data at ${offset} has another digest`);
-      signed.update(chunk);
-      content.update(chunk);
-      at += size;
-    }
-    if (at !== dataSize) wrong('data is left over');
-    const digest = signed.digest();
-    if (!signatures.some(({ data = new Uint8Array() }) => keys.some((key) => verifyDigest(digest, createPublic(key), Buffer.from(data)))))
-      wrong('no signature of it is by a known key');
-    const sha256 = content.digest('hex');
-    if (sha256 !== Buffer.from(info?.hash ?? []).toString('hex') || at !== info?.size) wrong('the image in it is not the one it names');
-    return { sha256, size: at };
-  } finally {
-    await handle.close();
+    return await withBounded(path, async (file) => {
+      const { bytes, manifest } = await readHead(file, manifestType);
+      const { signatures_offset: size = 0, signatures_size: signatureSize = 0, new_partition_info: info } = manifest;
+      if (bytes.length + size + signatureSize !== file.size)
+        throw new RangeError(`it has ${file.size} bytes where its manifest has ${bytes.length + size + signatureSize}`);
+      const signatures = await readSignatures(file, signaturesType, bytes.length + size, signatureSize);
+      const signed = createHash('sha256').update(bytes);
+      const sha256 = await digestData(file, bytes.length, size, manifest.partition_operations ?? [], signed);
+      const digest = signed.digest();
+      if (!signatures.some((one) => keys.some((key) => verifyDigest(digest, createPublic(key), one))))
+        throw new RangeError('no signature of it is by a known key');
+      if (sha256 !== Buffer.from(info?.hash ?? []).toString('hex') || size !== info?.size)
+        throw new RangeError('the image in it is not the one it names');
+      return { sha256, size };
+    });
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new UserError(`the update payload is damaged: ${cause.message}`, { where: path, next: 'publish it again', cause });
   }
 }
 

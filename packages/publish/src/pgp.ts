@@ -3,9 +3,18 @@ import type { PrivateKey, PublicKey } from 'openpgp';
 
 const openpgp = (): Promise<typeof import('openpgp')> => import('openpgp');
 
-/** Every armored block of a text that may hold several. */
-const blocks = (text: string, kind: 'PRIVATE' | 'PUBLIC'): string[] =>
-  text.match(new RegExp(`-----BEGIN PGP ${kind} KEY BLOCK-----[^]*?-----END PGP ${kind} KEY BLOCK-----`, 'g')) ?? [];
+/** Every armored block of a text that may hold several. Looked for from mark to mark: an expression would begin again at each. */
+function blocks(text: string, kind: 'PRIVATE' | 'PUBLIC'): string[] {
+  const [begin, end] = ['BEGIN', 'END'].map((word) => `-----${word} PGP ${kind} KEY BLOCK-----`) as [string, string];
+  const found: string[] = [];
+  for (let from = text.indexOf(begin); from !== -1;) {
+    const to = text.indexOf(end, from);
+    if (to === -1) break;
+    found.push(text.slice(from, to + end.length));
+    from = text.indexOf(begin, to + end.length);
+  }
+  return found;
+}
 
 /** Reads armored private keys; `where` is named in errors, the key never is. */
 export async function readPrivateKeys(text: string, where: string): Promise<PrivateKey[]> {
@@ -76,6 +85,9 @@ export async function signDetached(bytes: Buffer, keys: readonly PrivateKey[]): 
   return Buffer.from(signature);
 }
 
+/** Signatures of one file that are checked: each takes a pass over the file. */
+const MOST_SIGNATURES = 64;
+
 /** What the signatures of a file are worth. */
 export interface SignatureCheck {
   /** Fingerprints of the given keys by which a signature is good now. */
@@ -95,6 +107,7 @@ export async function checkSignatures(bytes: Buffer, signature: Buffer, keys: re
   try {
     const message = await createMessage({ binary: new Uint8Array(bytes) });
     const parsed = await readSignature({ binarySignature: new Uint8Array(signature) });
+    if (parsed.packets.length > MOST_SIGNATURES) throw new Error(`it has ${parsed.packets.length} signatures`);
     const { signatures } = await verify({ message, signature: parsed, verificationKeys: [...keys] });
     for (const verdict of await judgeSignatures(signatures, keys, { where: 'the signature', keyFile: 'the keyring', bytes })) {
       if (verdict.problem === undefined) good.add(verdict.key.getFingerprint());

@@ -1,4 +1,4 @@
-import { ARCHES, UserError } from '@flatcar/core';
+import { ARCHES, parseJson } from '@flatcar/core';
 import * as v from 'valibot';
 import { KEYS } from './layout.ts';
 
@@ -127,22 +127,18 @@ export type Index = v.InferOutput<typeof IndexSchema>;
 export type ListedKey = NonNullable<Index['keys']>[number];
 export type Packages = v.InferOutput<typeof PackagesSchema>;
 
+/** A document of a later schema says so before anything else is looked at. */
+const Versioned = v.looseObject({
+  schema: v.pipe(
+    v.number(),
+    v.maxValue(SCHEMA, ({ input }) => `this is schema ${input}, and ${SCHEMA} is the newest known here: update flatcar-ext`),
+  ),
+});
+
 function parse<T extends v.GenericSchema>(schema: T, text: string, where: string): v.InferOutput<T> {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new UserError('this is not JSON', { where, cause });
-  }
-  if (typeof json === 'object' && json !== null && 'schema' in json && typeof json.schema === 'number' && json.schema > SCHEMA)
-    throw new UserError(`this index has schema ${json.schema}, and ${SCHEMA} is the newest known here`, {
-      where,
-      next: 'update flatcar-ext',
-    });
-  const parsed = v.safeParse(schema, json);
-  if (parsed.success) return parsed.output;
-  const [first] = parsed.issues;
-  throw new UserError(`the index has another shape: ${v.getDotPath(first) ?? 'file'}: ${first.message}`, { where });
+  const about = { what: 'index', where, next: 'fetch it again, or update flatcar-ext' };
+  parseJson(Versioned, text, about);
+  return parseJson(schema, text, about);
 }
 
 /** Reads index.json; `where` is named in errors. Its signature is the caller's to check before. */

@@ -54,6 +54,17 @@ async function signerOf(signatures: Verified, keys: readonly Key[], context: Sig
   throw problems[0] ?? new UserError('there is no PGP signature in this file', { where: context.where, next });
 }
 
+/** Signatures of one file that are checked: each takes a pass over the file. */
+const MOST_SIGNATURES = 64;
+
+function assertFew(signatures: number, where: string): void {
+  if (signatures > MOST_SIGNATURES)
+    throw new UserError(`there are ${signatures} PGP signatures in this file, more than the ${MOST_SIGNATURES} that are checked`, {
+      where,
+      next: 'do not pin this: look into what upstream publishes there',
+    });
+}
+
 /** Checks a detached signature, armored or binary. Gives the fingerprint of the key that made it. */
 export async function verifyDetached(data: Uint8Array, signature: Buffer, signers: Signers, where: string): Promise<string> {
   const openpgp = await import('openpgp');
@@ -64,6 +75,7 @@ export async function verifyDetached(data: Uint8Array, signature: Buffer, signer
   const parsed = await read.catch((cause: unknown) => {
     throw new UserError(`this is no PGP signature: ${messageOf(cause)}`, { where, cause });
   });
+  assertFew(parsed.packets.length, where);
   const message = await openpgp.createMessage({ binary: data });
   const { signatures } = await openpgp.verify({ message, signature: parsed, verificationKeys: keys, format: 'binary' });
   return signerOf(signatures, keys, { where, keyFile: signers.where, bytes: data });
@@ -80,6 +92,7 @@ export async function verifyClearsigned(text: string, signers: Signers, where: s
       cause,
     });
   });
+  assertFew(message.getSigningKeyIDs().length, where);
   const { data, signatures } = await openpgp.verify({ message, verificationKeys: keys });
   return { text: data, by: await signerOf(signatures, keys, { where, keyFile: signers.where }) };
 }

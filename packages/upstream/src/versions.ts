@@ -18,6 +18,7 @@ import { newestPackages, once, type UpstreamContext } from './context.ts';
 import { crateVersions } from './cargo.ts';
 import { askPages, githubTags, shaped, tagOf, type Tag } from './github.ts';
 import { ask, askJson, askText } from './http.ts';
+import { readLinks } from './links.ts';
 
 const MACHINES = ['x86_64', 'aarch64'];
 
@@ -82,8 +83,7 @@ async function page({ at, tagPrefix = 'v' }: VersionSource, context: UpstreamCon
   const lists = await Promise.all(
     urls.map(async (url) => {
       const html = await askText(url, context);
-      // Indexes of files have a date behind each link.
-      const links = [...html.matchAll(/\bhref\s*=\s*["']?([^"'\s>]+)["']?[^>]*>(?:[^<]*<\/a>\s*(\d{4}-\d{2}-\d{2})?)?/gi)].map(([, href = '', date]) => tagOf(decodeURIComponent(href.split('/').findLast((part) => part !== '') ?? ''), date)); // prettier-ignore
+      const links = readLinks(html);
       if (links.length === 0) throw new UserError('the page has no links', { where: url, next: 'check the URL in the definition' });
       return fromTags(links, tagPrefix).map(({ version, date }) => listed(version.replace(/\.(?:tgz|zip|tar(?:\.\w+)?|tar\.zstd)$/, ''), date)); // prettier-ignore
     }),

@@ -13,6 +13,7 @@ import { readTree } from '../tree.ts';
 import type { Arch, Material, TreeEntry } from '../types.ts';
 import { unpack } from '../unpack.ts';
 import { userRegistry } from './cargo-config.ts';
+import { lockedCrates } from './cargo-lock.ts';
 import {
   compileOnce,
   pinnedBytes,
@@ -102,17 +103,8 @@ export async function downloadCrate(cargo: Cargo, crate: string, version: string
 
 /** Checks every fetched crate against a Cargo.lock: cargo does so only while it downloads. */
 async function checkCrates(lockFile: string, cargoHome: string): Promise<void> {
-  const lock = await readFile(lockFile, 'utf8');
-  // Each entry is `[[package]]` with one `key = "value"` a line, as cargo writes it (never by hand).
-  const entries = lock
-    .split('[[package]]')
-    .map((entry) => new Map([...entry.matchAll(/^(\w+) = "([^"]*)"$/gm)].map(([, k = '', v = '']) => [k, v])));
-  const git = entries.find((entry) => entry.get('source')?.startsWith('git+'));
-  if (git !== undefined) throw new UserError(`${git.get('name')} comes from git, which Cargo.lock has no digest of`, { where: lockFile });
-  for (const entry of entries) {
-    const checksum = entry.get('checksum');
-    if (checksum === undefined) continue;
-    const file = `${entry.get('name')}-${entry.get('version')}.crate`;
+  for (const { name, version, checksum } of lockedCrates(await readFile(lockFile, 'utf8'), lockFile)) {
+    const file = `${name}-${version}.crate`;
     // Those of other platforms are locked, but never fetched.
     for await (const path of glob(`registry/cache/*/${file}`, { cwd: cargoHome })) {
       const crate = join(cargoHome, path);

@@ -1,6 +1,7 @@
 import { lstat, readFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import { messageOf, UserError } from '../errors.ts';
+import { UserError } from '../errors.ts';
+import { parseJson } from '../json.ts';
 import type { Image, Payload } from '../types.ts';
 import { sidecarPaths } from './paths.ts';
 
@@ -111,10 +112,17 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
   };
 }
 
-/** Reads the manifest beside an image. Throws a UserError with its path, and with the field that is wrong, for what is not one. */
+const NEXT = 'fetch or build the image again';
+/** A manifest has a few kilobytes. */
+const MAX_BYTES = 4 << 20;
+
+/** Reads a manifest's text. Throws a UserError with every field that is wrong; `where` is named in it. */
+export const parseManifest = (text: string, where: string): Manifest =>
+  parseJson(ManifestSchema, text, { what: 'manifest', where, next: NEXT });
+
+/** Reads the manifest beside an image. Throws a UserError with its path, and with the fields that are wrong, for what is not one. */
 export async function readManifest(image: string): Promise<Manifest> {
   const where = sidecarPaths(image).manifest;
-  const next = 'fetch or build the image again';
   const info = await lstat(where).catch((cause: unknown) => {
     throw new UserError('the image has no manifest beside it', {
       where,
@@ -122,16 +130,7 @@ export async function readManifest(image: string): Promise<Manifest> {
       cause,
     });
   });
-  if (!info.isFile()) throw new UserError('invalid manifest: not a plain file', { where, next });
-  let json: unknown;
-  try {
-    json = JSON.parse(await readFile(where, 'utf8'));
-  } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause;
-    throw new UserError(`invalid manifest: not JSON: ${messageOf(cause)}`, { where, next, cause });
-  }
-  const parsed = v.safeParse(ManifestSchema, json);
-  if (parsed.success) return parsed.output;
-  const [issue] = parsed.issues;
-  throw new UserError(`invalid manifest: ${v.getDotPath(issue) ?? 'the file'}: ${issue.message}`, { where, next });
+  if (!info.isFile() || info.size > MAX_BYTES)
+    throw new UserError('invalid manifest: not a plain file of at most 4 MiB', { where, next: NEXT });
+  return parseManifest(await readFile(where, 'utf8'), where);
 }

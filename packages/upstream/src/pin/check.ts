@@ -95,7 +95,8 @@ async function downloadSums(go: GoCommand, cwd: string, modules: readonly string
   return sums;
 }
 
-const readSums = (text: string): [key: string, sum: string][] =>
+/** The sums of a go.sum, by `path version` and `path version/go.mod`. */
+export const readSums = (text: string): [key: string, sum: string][] =>
   text.split('\n').flatMap((line): [string, string][] => {
     const [path, version, sum] = line.split(' ');
     return path === undefined || version === undefined || sum === undefined ? [] : [[`${path} ${version}`, sum]];

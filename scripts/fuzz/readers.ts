@@ -1,0 +1,211 @@
+// All readers of files that others made, in one place: what to begin with, and how each is called.
+import { createHash, createPrivateKey } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { embeddedModules, readAuditableCrates, readGoBuildInfo } from '../../packages/core/src/buildinfo.ts';
+import { licenseNames, readCopyright } from '../../packages/core/src/copyright.ts';
+import { readPartitions, verifyVerity } from '../../packages/core/src/ddi.ts';
+import { compareDebianVersions } from '../../packages/core/src/debian-version.ts';
+import { parsePackages, parseSources, signedText, sourceFileIn } from '../../packages/core/src/debian.ts';
+import { readElf, readImports } from '../../packages/core/src/elf.ts';
+import { readErofs } from '../../packages/core/src/erofs.ts';
+import { lockedCrates } from '../../packages/core/src/origins/cargo-lock.ts';
+import { parsePayload } from '../../packages/core/src/payload-record.ts';
+import { readPins } from '../../packages/core/src/pins.ts';
+import { parseReleaseFile } from '../../packages/core/src/release-file.ts';
+import { catalogueFrom } from '../../packages/core/src/releases.ts';
+import { parseManifest } from '../../packages/core/src/sidecars/manifest.ts';
+import { parseSums } from '../../packages/core/src/sidecars/sums.ts';
+import { readSquashfs } from '../../packages/core/src/squashfs.ts';
+import { parseUnit } from '../../packages/core/src/units.ts';
+import { compareVersions } from '../../packages/core/src/versions.ts';
+import { checkPayload } from '../../packages/publish/src/crau.ts';
+import { checkSignatures, readKeyring, readPublicKeys } from '../../packages/publish/src/pgp.ts';
+import { parseExtensionIndex, parseIndex, parsePackages as parseUpdatePackages } from '../../packages/publish/src/schema.ts';
+import { indexedVersions } from '../../packages/upstream/src/cargo.ts';
+import { checksumOf } from '../../packages/upstream/src/checksums.ts';
+import { readLinks } from '../../packages/upstream/src/links.ts';
+import { verifyClearsigned, verifyDetached } from '../../packages/upstream/src/pgp.ts';
+import { readSums } from '../../packages/upstream/src/pin/check.ts';
+import { readListing } from '../../packages/upstream/src/propose.ts';
+import { trustMaterial, verifyBundles } from '../../packages/upstream/src/sigstore.ts';
+import { diskImages, elfWith, erofsImages, filesOf, program, SIGNED, signatures, squashfsImages, stamped, updatePayloads } from './seeds.ts'; // prettier-ignore
+import * as texts from './texts.ts';
+
+/** Reads one input, which is in `file` as well; throws a UserError for a damaged one. */
+type Read = (bytes: Buffer, file: string) => unknown;
+
+/** A reader of files that others made. */
+export interface Reader {
+  /** What it reads, for --list. */
+  readonly what: string;
+  readonly format: 'binary' | 'text' | 'json';
+  /** Inputs to begin with; what else the reader takes is written into the folder. */
+  readonly prepare: (dir: string) => Promise<readonly (Buffer | string)[]>;
+  /** Opens it in the worker, with the folder of prepare(). */
+  readonly open: (dir: string) => Promise<Read> | Read;
+  /** Words of the format. */
+  readonly words?: readonly string[];
+  /** Longest input in bytes; 256 KiB unless specified. */
+  readonly most?: number;
+  /** Makes checks pass that would refuse most mutations at once. */
+  readonly repair?: (bytes: Buffer) => Buffer;
+}
+
+const text = (what: string, seeds: readonly string[] | (() => Promise<readonly (Buffer | string)[]>), read: (text: string) => unknown, words: readonly string[] = []): Reader => ({
+  what,
+  format: 'text',
+  prepare: async () => (typeof seeds === 'function' ? seeds() : seeds),
+  open: () => (bytes) => read(bytes.toString()),
+  words,
+  most: 1 << 20, // what grows with the square of its input shows in a second
+}); // prettier-ignore
+
+const json = (what: string, seeds: readonly string[] | (() => Promise<readonly (Buffer | string)[]>), read: (text: string) => unknown): Reader => ({
+  ...text(what, seeds, read),
+  format: 'json',
+}); // prettier-ignore
+
+const file = (what: string, prepare: Reader['prepare'], read: (file: string) => unknown, more: Partial<Reader> = {}): Reader => ({
+  what,
+  format: 'binary',
+  prepare,
+  open: () => (_, path) => read(path),
+  ...more,
+});
+
+/** Without the checksum of its superblock, which few mutations would match. */
+function withoutChecksum(bytes: Buffer): Buffer {
+  if (bytes.length > 1040) bytes.writeUInt32LE((bytes.readUInt32LE(1032) & ~1) >>> 0, 1032);
+  return bytes;
+}
+
+const lines = (read: (one: string, other: string) => number): ((text: string) => void) => (input) => {
+  const all = input.split('\n').slice(0, 16);
+  for (const one of all)
+    for (const other of all)
+      if (Math.sign(read(one, other)) + Math.sign(read(other, one)) !== 0) throw new Error(`the order of '${one}' and '${other}' depends on which comes first`);
+}; // prettier-ignore
+
+const keysOf = async (dir: string) => ({
+  keys: await readFile(join(dir, 'keys.asc')),
+  fingerprints: [await readFile(join(dir, 'fingerprint'), 'utf8')],
+  where: 'keys.asc',
+});
+const artifact = { bytes: Buffer.from('a file'), sha256: createHash('sha256').update('a file').digest('hex') };
+
+/** Readers by their names. */
+export const READERS: Readonly<Record<string, Reader>> = {
+  elf: file(
+    'ELF programs and libraries',
+    async () => [await program(), elfWith({ '.text': Buffer.alloc(16) }), ...(await texts.hostileElves())],
+    async (path) => [await readElf(path), await readImports(path)],
+    { most: 1 << 20 },
+  ),
+  buildinfo: file('what Go and cargo auditable write into programs', async () => stamped(), async (path) => [await readGoBuildInfo(path), await readAuditableCrates(path)]), // prettier-ignore
+  modules: {
+    ...file('all modules in the programs of a tree', async () => stamped(), () => undefined), // prettier-ignore
+    open: (dir) => async (bytes) => {
+      await mkdir(join(dir, 'modules'), { recursive: true });
+      await writeFile(join(dir, 'modules/program'), bytes);
+      return embeddedModules({ dir: join(dir, 'modules'), digest: '', entries: [{ path: 'program', type: 'file', mode: 0o755, size: bytes.length, component: '' }] }); // prettier-ignore
+    },
+  },
+  squashfs: file('squashfs images', squashfsImages, readSquashfs),
+  erofs: file('erofs images', erofsImages, (path) => readErofs(path), { repair: withoutChecksum, most: 1 << 19 }),
+  disk: file('disk images: partitions, dm-verity and the erofs in them', diskImages, async (path) => {
+    const [first] = await readPartitions(path);
+    return [await verifyVerity(path, 'x86-64'), await readErofs(path, first?.offset)];
+  }, { most: 2 << 20 }), // prettier-ignore
+  crau: {
+    ...file('update payloads', updatePayloads, () => undefined),
+    open: async (dir) => {
+      const key = createPrivateKey(await readFile(join(dir, 'update.pem')));
+      return (_, path) => checkPayload(path, [key]);
+    },
+  },
+  packages: text('Packages of a Debian archive', texts.PACKAGES, parsePackages, [
+    'Package: ',
+    'Depends: ',
+    'Version: ',
+    '\n\n',
+    ' (>= 1)',
+    ' | ',
+  ]),
+  sources: text('Sources of a Debian archive', texts.SOURCES, (input) => sourceFileIn(input, 'pool/main/t/tini/tini_0.19.0-1.dsc'), ['Directory: ', 'Checksums-Sha256:', '\n\n']), // prettier-ignore
+  'sources-list': text("apt's source files", texts.SOURCES_LISTS, (input) => [parseSources('a.sources', input), parseSources('sources.list', input)], ['deb ', 'deb [', 'Types: deb', 'Signed-By: ', '#']), // prettier-ignore
+  inrelease: {
+    ...text('signed indexes of a Debian archive', [], () => undefined, ['-----BEGIN PGP SIGNATURE-----', 'Hash: SHA512', '\n\n']),
+    prepare: async (dir) => (await signatures(dir)).clear,
+    open: async (dir) => {
+      const keys = await readFile(join(dir, 'keys.asc'), 'utf8');
+      return (bytes) => signedText(bytes.toString(), keys, 'InRelease');
+    },
+    most: 1 << 18,
+  },
+  'debian-versions': text('versions of Debian packages', texts.VERSIONS, lines(compareDebianVersions), ['~', ':', '-', '+', '.']),
+  versions: text('versions of images', texts.VERSIONS, lines(compareVersions), ['-', '.', '+']),
+  copyright: text('copyright files of Debian packages', texts.COPYRIGHTS, (input) => [readCopyright(input), licenseNames(input)], ['License: ', 'Files: ', ' and ', ' or ', ' with ', 'GPL-2+', ', ']), // prettier-ignore
+  sums: text('SHA256SUMS', texts.SUMS, (input) => parseSums(input, 'SHA256SUMS')),
+  checksums: text("upstreams' lists of checksums", texts.CHECKSUMS, (input) => checksumOf(input, 'tool.tgz', 'SHA256SUMS'), [
+    'SHA256 (',
+    ') = ',
+    ' *',
+  ]),
+  'release-file': text('release files', texts.RELEASE_FILES, parseReleaseFile),
+  units: text('unit files', () => filesOf('extensions/extension-stager/files/usr/lib/systemd/system/extension-stager.service'), parseUnit, ['[Unit]', '[Service]', '\\\n', '#']), // prettier-ignore
+  'cargo-lock': text('Cargo.lock', () => filesOf('packages/testing/fixtures/origins/counter/Cargo.lock'), (input) => lockedCrates(input, 'Cargo.lock'), ['[[package]]', 'name = "', 'checksum = "', 'source = "git+']), // prettier-ignore
+  'crate-index': text('the index of a crates registry', texts.CRATE_INDEX, (input) => indexedVersions(input, 'memchr', 'index')),
+  'go-sum': text('go.sum', () => filesOf('packages/publish/test/butane/go.sum'), readSums),
+  links: text('pages that list files', texts.PAGES, readLinks, ['href=', '<a ', '</a>', '>', '%zz']),
+  pins: json('pins.json', () => filesOf('extensions/yq/pins.json', 'extensions/ripgrep/pins.json'), (input) => readPins(input, 'pins.json')), // prettier-ignore
+  manifest: json('manifests of images', texts.MANIFESTS, (input) => parseManifest(input, 'manifest.json')),
+  payload: json('records of payloads', texts.PAYLOADS, (input) => parsePayload(input, 'payload.json')),
+  index: json('index.json of a published tree', texts.INDEXES, (input) => parseIndex(input, 'index.json')),
+  'extension-index': json('the index of an extension', texts.EXTENSION_INDEXES, (input) => parseExtensionIndex(input, 'index.json')),
+  'update-packages': json('the list of update packages', texts.UPDATE_PACKAGES, (input) => parseUpdatePackages(input, 'packages.json')),
+  releases: json("Flatcar's list of releases", texts.RELEASES, (input) => catalogueFrom(input, 'releases.json')),
+  listing: json("GitHub's list of a release", texts.LISTINGS, (input) => readListing(input, 'listing.json')),
+  sigstore: {
+    ...json('sigstore bundles', () => filesOf('packages/upstream/test/fixtures/public.sigstore.json'), () => undefined), // prettier-ignore
+    open: async () => {
+      const trust = await trustMaterial();
+      return (bytes) =>
+        verifyBundles(
+          bytes.toString(),
+          artifact,
+          { issuer: 'https://example.org', identity: 'https://example.org/*' },
+          trust,
+          'bundle.json',
+        );
+    },
+  },
+  'pgp-signature': {
+    ...file('OpenPGP signatures over a file', async (dir) => (await signatures(dir)).detached, () => undefined), // prettier-ignore
+    open: async (dir) => {
+      const [signers, known] = [await keysOf(dir), await readPublicKeys(await readFile(join(dir, 'keys.asc'), 'utf8'), 'keys.asc')];
+      return async (bytes) => [await checkSignatures(SIGNED, bytes, known), await verifyDetached(SIGNED, bytes, signers, 'signature')];
+    },
+  },
+  'pgp-message': {
+    ...text('OpenPGP signed texts', [], () => undefined, ['-----BEGIN PGP SIGNED MESSAGE-----', 'Hash: SHA256', '- -']),
+    prepare: async (dir) => (await signatures(dir)).clear,
+    open: async (dir) => {
+      const signers = await keysOf(dir);
+      return (bytes) => verifyClearsigned(bytes.toString(), signers, 'message');
+    },
+    most: 1 << 18,
+  },
+  'pgp-keys': {
+    ...file('OpenPGP public keys and keyrings', async (dir) => Object.values(await signatures(dir)).flat(), () => undefined), // prettier-ignore
+    open: () => async (bytes) => [
+      await readPublicKeys(bytes.toString(), 'keys.asc').catch(ignoreUserError),
+      await readKeyring(bytes, 'keyring'),
+    ],
+    words: ['-----BEGIN PGP PUBLIC KEY BLOCK-----', '-----END PGP PUBLIC KEY BLOCK-----'],
+  },
+};
+
+function ignoreUserError(error: unknown): undefined {
+  if ((error as Error).name !== 'UserError') throw error;
+}
