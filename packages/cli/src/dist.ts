@@ -1,25 +1,8 @@
-import { randomBytes } from 'node:crypto';
-import { access, constants, lstat, readdir, rename, rm, rmdir } from 'node:fs/promises';
+import { access, constants, rename, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeFolder } from '@flatcar/core';
-
-const UNFINISHED = '.dist-';
-/** No build takes as long: what is older was left by one that was killed. In milliseconds. */
-const LEFT_BEHIND = 24 * 3_600_000;
+import { makeFolder, ownedName, removeAbandoned } from '@flatcar/core';
 
 const errnoOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
-
-async function removeLeftovers(dir: string): Promise<void> {
-  for (const name of await readdir(dir)) {
-    if (!name.startsWith(UNFINISHED)) continue;
-    const path = join(dir, name);
-    const age = await lstat(path).then(
-      ({ mtimeMs }) => Date.now() - mtimeMs,
-      () => 0,
-    );
-    if (age > LEFT_BEHIND) await rm(path, { recursive: true, force: true });
-  }
-}
 
 /** Puts a folder in the place of another. Of several that do so at once the last one's is left, whole. */
 async function putInPlace(fresh: string, place: string): Promise<void> {
@@ -43,8 +26,8 @@ async function putInPlace(fresh: string, place: string): Promise<void> {
  * it was. Two at once do not disturb each other. The paths that `fill` gives are those below dist/.
  */
 export async function replaceDist<T>(dir: string, fill: (folder: string) => Promise<T>): Promise<T> {
-  await removeLeftovers(dir);
-  const folder = join(dir, `${UNFINISHED}${process.pid}-${randomBytes(4).toString('hex')}`);
+  await removeAbandoned(dir, /^\.dist-/);
+  const folder = join(dir, `.dist-${ownedName()}`);
   await makeFolder(folder);
   try {
     const result = await fill(folder);

@@ -12,4 +12,4 @@ dropEmpty(process.env);
 const { run } = await import('./run.ts');
 process.exitCode = await run(process.argv.slice(2));
 // What an interrupted command left waiting (a connection, a pause) must not hold the process.
-if (process.exitCode === 130) setTimeout(() => process.exit(), 1000).unref();
+if (process.exitCode > 128) setTimeout(() => process.exit(), 100).unref();

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
+import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
-import { interruptible, UsageError, UserError, UserErrors } from '@flatcar/core';
+import { announceWaits, interruptible, UsageError, UserError, UserErrors } from '@flatcar/core';
 import { Command, CommanderError } from 'commander';
 import { Cancelled } from './ask.ts';
 import { addBind } from './commands/bind.ts';
@@ -30,8 +31,9 @@ import { addWithdraw } from './commands/withdraw.ts';
 import { explanation } from './explain.ts';
 import { REPOSITORY } from './options.ts';
 import { flushOutput, guardOutput, write } from './output.ts';
+import { shownText } from './text.ts';
 
-/** Exit codes, the same for every command. */
+/** Exit codes, the same for every command; after a signal 128 and its number. */
 const EXIT = { ok: 0, failure: 1, usage: 2, interrupted: 130 };
 
 function program(signal: AbortSignal): Command {
@@ -47,7 +49,7 @@ Environment:
   FLATCAR_EXT_CACHE            the store (default: flatcar-ext in the user's cache folder)
   FLATCAR_EXT_DEBIAN_MIRROR    where the image tools come from (default: the mirror of apt on Debian, else a public one)
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (SIGTERM: 143)`,
     );
   for (const add of [
     addBuild,
@@ -85,8 +87,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`,
   return root;
 }
 
-/** How long an interrupted command may clean up before the process ends all the same, in milliseconds. */
-const PATIENCE = 10_000;
+/**
+ * How long an interrupted command may clean up before the process ends all the same, in milliseconds: whoever sent SIGTERM sends SIGKILL soon.
+ * What is left then is removed by the next start.
+ */
+const PATIENCE = 1_700;
 
 /** Whether an error, or anything that it consists of, says that the command line is wrong. */
 const isUsage = (error: unknown): boolean =>
@@ -105,14 +110,15 @@ function checkCheckout(): void {
   }
 }
 
-async function perform(args: readonly string[], interrupt: AbortController): Promise<number> {
+/** Runs one command line; `codeOfSignal` gives the exit code where a signal interrupted it. */
+async function perform(args: readonly string[], interrupt: AbortController, codeOfSignal: () => number): Promise<number> {
   try {
     checkCheckout();
     await interruptible(interrupt.signal, () => program(interrupt.signal).parseAsync(args, { from: 'user' }));
     await flushOutput();
     return EXIT.ok;
   } catch (error) {
-    if (interrupt.signal.aborted) return EXIT.interrupted;
+    if (interrupt.signal.aborted) return codeOfSignal();
     // --help ends so, too.
     const thrown =
       error instanceof CommanderError && error.exitCode === 0
@@ -133,17 +139,20 @@ async function perform(args: readonly string[], interrupt: AbortController): Pro
 /** Runs one command line and gives its exit code. SIGINT, SIGTERM and SIGHUP end all that it started, and clean up. */
 export async function run(args: readonly string[]): Promise<number> {
   const interrupt = new AbortController();
-  const onSignal = (): void => {
-    if (interrupt.signal.aborted) process.exit(EXIT.interrupted); // a second Ctrl-C does not wait
+  let code = EXIT.interrupted;
+  const onSignal = (name: NodeJS.Signals): void => {
+    if (interrupt.signal.aborted) process.exit(code); // a second Ctrl-C does not wait
+    code = 128 + constants.signals[name];
     console.error('interrupted, cleaning up');
     interrupt.abort(new UserError('interrupted'));
-    setTimeout(() => process.exit(EXIT.interrupted), PATIENCE).unref();
+    setTimeout(() => process.exit(code), PATIENCE).unref();
   };
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   for (const name of signals) process.on(name, onSignal);
   guardOutput();
+  announceWaits((text) => console.error(shownText(text)));
   try {
-    return await perform(args, interrupt);
+    return await perform(args, interrupt, () => code);
   } finally {
     await flushOutput().catch(() => undefined);
     for (const name of signals) process.off(name, onSignal);

@@ -284,7 +284,7 @@ describe('build', () => {
     });
     child.kill(signal);
     const { code, err } = await said;
-    expect(code).toBe(130);
+    expect(code).toBe(signal === 'SIGINT' ? 130 : 143);
     expect(err).toContain('interrupted');
     await expect(access(join(dir, `stopped ${signal}`, 'youki'))).rejects.toThrow();
     expect(await readdir(join(store, 'temp')).catch(() => [])).toEqual([]);

@@ -1,4 +1,6 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -49,11 +51,27 @@ test('builds at once all end well, and dist/ is one of theirs', async () => {
   expect(await readFile(join(dir, 'dist/a'), 'utf8')).toBe(await readFile(join(dir, 'dist/b'), 'utf8'));
 });
 
-test('what a killed build left goes with a later one, and what runs stays', async () => {
-  for (const name of ['.dist-1-old', '.dist-2-young']) await mkdir(join(dir, name));
-  await utimes(join(dir, '.dist-1-old'), 1, 1);
-  await replaceDist(dir, async () => undefined);
-  expect((await readdir(dir)).toSorted()).toEqual(['.dist-2-young', 'dist']);
+test('what a killed build left goes with the next one, and what runs stays', async () => {
+  const script = `
+    import { replaceDist } from ${JSON.stringify(join(import.meta.dirname, '../src/dist.ts'))};
+    await replaceDist(${JSON.stringify(dir)}, async () => new Promise((resolve) => setTimeout(resolve, 600_000)));`;
+  const begin = async (count: number): Promise<ChildProcess> => {
+    const child = spawn(process.execPath, ['--input-type=module-typescript', '--eval', script], { stdio: ['ignore', 'ignore', 'inherit'] });
+    await expect.poll(async () => (await readdir(dir)).length, { timeout: 120_000 }).toBe(1 + count);
+    return child;
+  };
+  const running = await begin(1);
+  try {
+    const runs = (await readdir(dir)).find((name) => name !== 'dist');
+    const killed = await begin(2);
+    killed.kill('SIGKILL');
+    await once(killed, 'close');
+    await replaceDist(dir, async () => undefined);
+    expect((await readdir(dir)).toSorted()).toEqual([runs, 'dist']);
+  } finally {
+    running.kill('SIGKILL');
+    await once(running, 'close');
+  }
 });
 
 test('a folder for output that cannot be made ends at once, and nothing is left of one that can', async () => {

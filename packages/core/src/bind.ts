@@ -1,7 +1,7 @@
-import { createHash, randomBytes, type Hash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
 import { access, chmod, lstat, open, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { makeDdi, PARTITION_TYPES, readPartitions, type Partition, type SignKeys } from './ddi.ts';
 import { readErofs } from './erofs.ts';
 import { UserError } from './errors.ts';
@@ -9,6 +9,7 @@ import { copyPublic, makePublic } from './files.ts';
 import { releaseFilePath, targetName } from './names.ts';
 import { RELEASE_FILE_SIZE, releaseFileBlock, STRICT_XATTR } from './release-file.ts';
 import { readSquashfs, type FileSystemContent } from './squashfs.ts';
+import { temporaryBeside } from './temporary.ts';
 import { readTree } from './tree.ts';
 import type { Store } from './store.ts';
 import type { Tools } from './tools.ts';
@@ -169,8 +170,6 @@ export async function checkContent(tools: Tools, store: Store, file: string, for
   });
 }
 
-const temporaryFor = (out: string): string => join(dirname(out), `.${process.pid}-${randomBytes(4).toString('hex')}.tmp`);
-
 function imageOf(payload: Payload, job: BindJob, size: number, digests: Digests): Image {
   const { extension, kind, version, arch, format, key } = payload;
   return {
@@ -197,7 +196,7 @@ async function bindSquashfs(payload: Payload, file: string, jobs: readonly BindJ
   const images: Image[] = [];
   for (const job of jobs) {
     const block = blockFor(payload, job.target);
-    const temporary = temporaryFor(job.out);
+    const temporary = await temporaryBeside(job.out);
     try {
       await copyPublic(file, temporary);
       await writeBlock(temporary, block, offset);
@@ -225,7 +224,7 @@ async function bindDdi(payload: Payload, file: string, job: BindJob, { tools, st
     const erofs = join(temp, 'erofs');
     await copyPublic(file, erofs);
     await writeBlock(erofs, blockFor(payload, job.target), payload.releaseFileOffset);
-    const temporary = temporaryFor(job.out);
+    const temporary = await temporaryBeside(job.out);
     try {
       const { roothash, signed } = await makeDdi(tools, erofs, { arch: payload.arch, seed: diskSeed(payload), sign }, temporary);
       await makePublic(temporary);

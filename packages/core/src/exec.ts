@@ -4,6 +4,7 @@ import { envOf, homeOf } from './env.ts';
 import { adviceFor, describeStart } from './errno.ts';
 import { UserError } from './errors.ts';
 import { interruption } from './interrupt.ts';
+import { reap } from './reaper.ts';
 import type { Report } from './types.ts';
 
 /** How a tool is run. */
@@ -77,6 +78,7 @@ function follow(pid: number | undefined, signal: AbortSignal | undefined): () =>
   if (pid === undefined) return () => undefined;
   if (running.size === 0) process.on('exit', killAll);
   running.add(pid);
+  const ended = reap(-pid);
   let timer: NodeJS.Timeout | undefined;
   const stop = (): void => {
     killGroup(pid, 'SIGTERM');
@@ -88,6 +90,7 @@ function follow(pid: number | undefined, signal: AbortSignal | undefined): () =>
     signal?.removeEventListener('abort', stop);
     clearTimeout(timer);
     killGroup(pid, 'SIGKILL');
+    ended();
     running.delete(pid);
     if (running.size === 0) process.off('exit', killAll);
   };

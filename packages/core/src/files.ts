@@ -1,9 +1,10 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { chmod, copyFile, lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { UserError } from './errors.ts';
 import { throwIfInterrupted } from './interrupt.ts';
+import { temporaryBeside } from './temporary.ts';
 
 const CHUNK = 1 << 20;
 
@@ -38,17 +39,18 @@ export async function fsync(path: string): Promise<void> {
 
 /**
  * Makes a file, folder or link under a temporary name beside `path`, and gives it that name in one step: whoever looks sees what was there
- * before, or all that is new. That it survives a crash is up to `make` and an fsync of the folder.
+ * before, or all that is new. That it survives a crash is up to `make` and an fsync of the folder. What a killed process leaves is removed by
+ * the next that writes in the same folder.
  */
 export async function replaceFile(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
-  const temporary = `${path}.${randomBytes(8).toString('hex')}.tmp`;
+  const temporary = await temporaryBeside(path);
   try {
     await make(temporary);
     await rename(temporary, path);
   } catch (error) {
     // What fails on an open file (a full disk, a limit) names none.
     const failed = error as NodeJS.ErrnoException;
-    if (failed.syscall !== undefined && failed.path === undefined) failed.path = path;
+    if (failed.syscall !== undefined && (failed.path === undefined || failed.path === temporary)) failed.path = path;
     throw error;
   } finally {
     // Left by a failure, and where both were one file already: then rename(2) does nothing.

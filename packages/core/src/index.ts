@@ -20,9 +20,11 @@ export { BoundedFile, unreadable, withBounded } from './bounded.ts';
 export { clockProblem } from './clock.ts';
 export { asUserError, describeErrno } from './errno.ts';
 export { interruptible, interruption, throwIfInterrupted, uninterrupted } from './interrupt.ts';
-export { withLock } from './locks.ts';
+export { announceWaits, withLock } from './locks.ts';
 export { assertKeyCanSign, judgeSignatures, shownFingerprint, type SignatureContext } from './openpgp.ts';
 export { mapParallel } from './parallel.ts';
+export { reap } from './reaper.ts';
+export { ownedName, removeAbandoned, TEMPORARY, temporaryBeside } from './temporary.ts';
 export {
   copyPublic,
   digestsOf,

@@ -1,5 +1,6 @@
-import { closeSync, constants, openSync, readFileSync, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { closeSync, constants, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { readdir, readFile, readlink, realpath } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import native from 'fs-native-extensions';
 import { makeFolder } from './files.ts';
@@ -14,13 +15,75 @@ export interface LockFile {
   tryTake(shared: boolean): boolean;
   /** Takes a place in the queue of those who want it alone; gives a function that says whether all who came before have gone. Undefined: ask again. */
   queue(): (() => boolean) | undefined;
+  /** Writes into the file who has it now, for those who wait. */
+  sign(): void;
+  /** What `sign` wrote, by whoever had the lock last. */
+  signature(): string;
   close(): void;
+}
+
+/** Where a lock file says who has it: behind the number of the last who came. */
+const SIGNATURE = { at: 16, length: 240 };
+
+/** This process, as a person knows it. */
+function ownSignature(): string {
+  const [, script = '', ...args] = process.argv;
+  const name = basename(script) === 'main.ts' ? 'flatcar-ext' : basename(script);
+  const command = [name, ...args].join(' ').slice(0, 60);
+  return `process ${process.pid} (${JSON.stringify(command).slice(1, -1)})`; // in one line
+}
+
+function sign(fd: number): void {
+  const bytes = Buffer.alloc(SIGNATURE.length, ' ');
+  bytes.write(ownSignature());
+  try {
+    writeSync(fd, bytes, 0, bytes.length, SIGNATURE.at);
+  } catch {
+    // a full disk: the lock is ours all the same
+  }
+}
+
+let announce: (text: string) => void = () => undefined;
+
+/** Has waits for other processes told, a line each, once they have taken some seconds. */
+export function announceWaits(tell: (text: string) => void): void {
+  announce = tell;
+}
+
+/** When a wait is told, and how often it is told again, in milliseconds. */
+const PATIENCE = 3_000;
+const REMINDER = 60_000;
+
+/** Other processes that have a file open, as far as this user may see them. */
+export async function usersOf(file: string): Promise<string[]> {
+  const path = await realpath(file).catch(() => file);
+  const found: string[] = [];
+  for (const pid of await readdir('/proc').catch(() => [])) {
+    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue;
+    const open = await readdir(`/proc/${pid}/fd`).catch(() => []);
+    const targets = await Promise.all(open.map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')));
+    if (!targets.includes(path)) continue;
+    const [, script = '', ...args] = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
+    found.push(
+      `process ${pid} (${[basename(script) === 'main.ts' ? 'flatcar-ext' : basename(script), ...args].join(' ').trim().slice(0, 60)})`,
+    );
+  }
+  return found;
 }
 
 export async function openLock(file: string): Promise<LockFile> {
   await makeFolder(dirname(file));
   const fd = openSync(file, constants.O_RDWR | constants.O_CREAT);
-  return { tryTake: (shared) => native.tryLock(fd, { shared }), queue: () => enqueue(fd), close: () => closeSync(fd) };
+  return {
+    tryTake: (shared) => native.tryLock(fd, { shared }),
+    queue: () => enqueue(fd),
+    sign: () => sign(fd),
+    signature: () => {
+      const bytes = Buffer.alloc(SIGNATURE.length);
+      return bytes.toString('utf8', 0, readSync(fd, bytes, 0, bytes.length, SIGNATURE.at)).trim();
+    },
+    close: () => closeSync(fd),
+  };
 }
 
 /**
@@ -39,22 +102,32 @@ function enqueue(fd: number): (() => boolean) | undefined {
   }
 }
 
-/** Waits until something is so. It polls: a waiting thread would be one of the four that all file operations share. */
-async function until(isSo: () => boolean, signal?: AbortSignal): Promise<void> {
+/**
+ * Waits until something is so, and tells of a wait that takes long. It polls: a waiting thread would be one of the four that all file operations
+ * share.
+ */
+async function until(isSo: () => boolean, lock: LockFile, file: string, signal?: AbortSignal): Promise<void> {
   const stop = interruption(signal);
+  let told = Date.now() - REMINDER + PATIENCE;
   for (let pause = 2; !isSo(); pause = Math.min(pause * 2, 100)) {
     stop?.throwIfAborted();
+    if (Date.now() - told > REMINDER) {
+      told = Date.now();
+      announce(`waiting for ${lock.signature() || 'another process'}, which has the lock ${file}`);
+    }
     await sleep(pause);
   }
 }
 
-/** Waits until a lock is ours, in no order. */
-export const take = (lock: LockFile, shared: boolean, signal?: AbortSignal): Promise<void> => until(() => lock.tryTake(shared), signal);
+/** Waits until a lock is ours, in no order. `file` is its path. */
+export const take = (lock: LockFile, file: string, shared: boolean, signal?: AbortSignal): Promise<void> =>
+  until(() => lock.tryTake(shared), lock, file, signal);
 
 /** Waits until a lock is ours alone, behind those who came before. */
-async function takeTurn(lock: LockFile, signal?: AbortSignal): Promise<void> {
+async function takeTurn(lock: LockFile, file: string, signal?: AbortSignal): Promise<void> {
   let isOurTurn: (() => boolean) | undefined;
-  await until(() => (isOurTurn ??= lock.queue()) !== undefined && isOurTurn(), signal);
+  await until(() => (isOurTurn ??= lock.queue()) !== undefined && isOurTurn(), lock, file, signal);
+  lock.sign();
 }
 
 // Who waits in this process, by lock file: descriptors of one process exclude each other too, but polling has no order.
@@ -86,7 +159,7 @@ export async function withLock<T>(file: string, fn: () => Promise<T>, signal?: A
     await untilAborted(before, interruption(signal));
     const lock = await openLock(file);
     try {
-      await takeTurn(lock, signal);
+      await takeTurn(lock, file, signal);
       return await fn();
     } finally {
       lock.close();

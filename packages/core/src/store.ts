@@ -7,8 +7,9 @@ import { describeErrno } from './errno.ts';
 import { UserError } from './errors.ts';
 import { fsync, hashFile, makeFolder, writeAtomic } from './files.ts';
 import { throwIfInterrupted } from './interrupt.ts';
-import { heldLocks, openLock, take, withLock, type LockFile } from './locks.ts';
+import { heldLocks, openLock, take, usersOf, withLock, type LockFile } from './locks.ts';
 import { mapParallel } from './parallel.ts';
+import { removeAbandoned, TEMPORARY } from './temporary.ts';
 
 /**
  * The cache folder: FLATCAR_EXT_CACHE, else `flatcar-ext` in the user's cache folder (XDG base directories); under sudo, in root's own.
@@ -221,6 +222,7 @@ export function openStore(root: string = cacheRoot()): Store {
   const blobs = join(root, 'blobs');
   const partials = join(root, 'partial');
   const results = join(root, 'results');
+  const inUse = join(root, 'in-use.lock');
   const lockFile = (name: string): string => join(root, 'locks', encodeURIComponent(name));
   const blobPath = (sha256: string): string => join(blobs, sha256.slice(0, 2), sha256);
   const listOf = (result: string): string => `${result}.list`;
@@ -230,9 +232,12 @@ export function openStore(root: string = cacheRoot()): Store {
     const begun = users.get(root);
     if (begun !== undefined) return begun;
     const begin = async (): Promise<LockFile> => {
-      const lock = await openLock(join(root, 'in-use.lock'));
-      if (lock.tryTake(false)) await removeTree(temp);
-      await take(lock, true);
+      const lock = await openLock(inUse);
+      if (lock.tryTake(false)) {
+        await removeTree(temp);
+        for (const kind of await namesIn(results)) await removeAbandoned(join(results, kind), TEMPORARY);
+      }
+      await take(lock, inUse, true);
       await makeFolder(partials);
       return lock;
     };
@@ -407,7 +412,7 @@ export function openStore(root: string = cacheRoot()): Store {
         if (kind === 'partial') found.push(entry(kind, path, path));
         else if (kind === 'blobs') found.push(...(await namesIn(path)).map((blob) => entry(kind, join(path, blob), join(path, blob))));
         else if (kind === 'results') {
-          const results = (await namesIn(path)).filter((result) => !result.endsWith('.list'));
+          const results = (await namesIn(path)).filter((result) => NAME.test(result) && !result.endsWith('.list'));
           found.push(...results.map((result) => entry(name, join(path, result), listOf(join(path, result)))));
         } else found.push(entry(kind, path));
       }
@@ -418,8 +423,13 @@ export function openStore(root: string = cacheRoot()): Store {
   async function prune(options: { maxBytes?: number; olderThanDays?: number }): Promise<{ removed: number; bytes: number }> {
     const own = await use();
     if (!own.tryTake(false)) {
-      throw new UserError('the cache is in use by another process', { where: root, next: 'run this again when that has ended' });
+      const others = (await usersOf(inUse)).slice(0, 3).join(', ');
+      throw new UserError(`the cache is in use by ${others || 'another process'}`, {
+        where: root,
+        next: 'run this again when that has ended',
+      });
     }
+    own.sign();
     try {
       const { maxBytes = Infinity, olderThanDays = Infinity } = options;
       // Compared with these, everything would be too old or too much.

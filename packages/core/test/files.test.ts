@@ -1,8 +1,10 @@
-import { chmod, mkdir, mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { copyPublic, makePublic, mkdirPublic, PUBLIC_FILE, writeAtomic } from '../src/index.ts';
+import { copyPublic, makePublic, mkdirPublic, PUBLIC_FILE, TEMPORARY, writeAtomic } from '../src/index.ts';
 
 let dir: string;
 beforeAll(async () => {
@@ -65,4 +67,40 @@ test('a copy of a file that nobody may write can be written by its owner, under 
     await writeFile(copy, 'other');
   }
   expect(await modeOf(blob)).toBe('444');
+});
+
+test('what a killed process was writing goes with the next write into the folder, and what another is writing stays', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'temporary-'));
+  const script = `
+    import { replaceFile } from ${JSON.stringify(join(import.meta.dirname, '../src/files.ts'))};
+    import { writeFile } from 'node:fs/promises';
+    await replaceFile(${JSON.stringify(join(folder, 'file'))}, async (path) => {
+      await writeFile(path, 'half');
+      await new Promise((resolve) => setTimeout(resolve, 600_000));
+    });`;
+  const begin = async (count: number): Promise<ChildProcess> => {
+    const child = spawn(process.execPath, ['--input-type=module-typescript', '--eval', script], { stdio: ['ignore', 'ignore', 'inherit'] });
+    await expect.poll(async () => (await readdir(folder)).length, { timeout: 120_000 }).toBe(count);
+    return child;
+  };
+  const writer = await begin(1);
+  try {
+    const [written = ''] = await readdir(folder);
+    expect(written).toMatch(TEMPORARY);
+    const killed = await begin(2);
+    killed.kill('SIGKILL');
+    await once(killed, 'close');
+    // Of a process with the id of a running one that began at another time, and of another machine, young and old.
+    const [, machine = ''] = /^\.([0-9a-f]{8})-/.exec(written) ?? [];
+    const again = `.${machine}-${process.pid}-1-00000000.tmp`;
+    const [young, old] = ['.00000000-1-1-00000000.tmp', '.00000000-1-1-00000001.tmp'];
+    for (const name of [again, young, old]) await writeFile(join(folder, name), '');
+    await utimes(join(folder, old), 1, 1);
+    await writeAtomic(join(folder, 'file'), 'whole');
+    expect((await readdir(folder)).toSorted()).toEqual([young, written, 'file'].toSorted());
+  } finally {
+    writer.kill('SIGKILL');
+    await once(writer, 'close');
+    await rm(folder, { recursive: true });
+  }
 });

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -86,6 +87,19 @@ test('what a program leaves in the background ends with it', async () => {
   const mark = `mark${randomBytes(6).toString('hex')}`;
   await exec('sh', ['-c', `sh -c 'sleep 300; : ${mark}' >/dev/null 2>&1 &`]);
   await expect.poll(() => running(mark), { timeout: SOON }).toEqual([]);
+});
+
+test('SIGKILL to the process that started a program ends the program and all that it started', async () => {
+  const mark = `mark${randomBytes(6).toString('hex')}`;
+  const script = `
+    import { exec } from ${JSON.stringify(join(import.meta.dirname, '../src/exec.ts'))};
+    await exec('true', []);
+    await exec('sh', ['-c', "sh -c 'sleep 300; : ${mark} child' & sleep 300; : ${mark}"]);`;
+  const starter = spawn(process.execPath, ['--input-type=module-typescript', '--eval', script], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const programs = async (): Promise<string[]> => (await running(mark)).filter((line) => line.startsWith('sh '));
+  await expect.poll(programs, { timeout: SOON }).toHaveLength(2);
+  starter.kill('SIGKILL');
+  await expect.poll(programs, { timeout: SOON }).toEqual([]);
 });
 
 test('a signal ends what makes a result, and leaves no temporary folder', async () => {

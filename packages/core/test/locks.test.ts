@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { withLock } from '../src/locks.ts';
+import { announceWaits, usersOf, withLock } from '../src/locks.ts';
 
 const LOCKS = resolve(import.meta.dirname, '../src/locks.ts');
 let dir: string;
@@ -80,4 +80,24 @@ test('a lock file with something else in it still admits one at a time', async (
   });
   await expect.poll(() => order, { timeout: 120_000 }).toEqual(['other']);
   expect(inside).toBe(1);
+});
+
+test('a wait of some seconds is told once, with who has the lock', async () => {
+  const told: string[] = [];
+  announceWaits((text) => told.push(text));
+  try {
+    let holder: ChildProcess | undefined;
+    await withLock(join(dir, 'lock'), async () => void ({ child: holder } = await wanting('holder', 600_000)));
+    await expect.poll(() => order, { timeout: 120_000 }).toEqual(['holder']);
+    const waiting = withLock(join(dir, 'lock'), async () => undefined);
+    await expect.poll(() => told, { timeout: 120_000 }).toHaveLength(1);
+    expect(told[0]).toMatch(new RegExp(`^waiting for process ${holder?.pid} \\(.*\\), which has the lock ${join(dir, 'lock')}$`));
+    expect(await usersOf(join(dir, 'lock'))).toEqual([expect.stringContaining(`process ${holder?.pid} (`)]);
+    await sleep(500);
+    holder?.kill('SIGKILL');
+    await waiting;
+    expect(told).toHaveLength(1);
+  } finally {
+    announceWaits(() => undefined);
+  }
 });

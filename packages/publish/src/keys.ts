@@ -1,6 +1,6 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate, type KeyObject } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access, chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { access, chmod, link, mkdir, open, readdir, readFile, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import {
@@ -8,10 +8,15 @@ import {
   describeErrno,
   envOf,
   exec,
+  fsync,
   makePublic,
   messageOf,
   mkdirPublic,
+  PUBLIC_FILE,
+  TEMPORARY,
+  temporaryBeside,
   UserError,
+  writeAtomic,
   type Environment,
   type SignKeys,
 } from '@flatcar/core';
@@ -45,7 +50,6 @@ export interface PublishKeys {
   readonly certificate?: string;
 }
 
-const PRIVATE = { mode: 0o600, flag: 'wx' } as const;
 /** Of a private key that is announced and does not sign yet. */
 const NEXT = '.next.asc';
 const there = (path: string): Promise<boolean> =>
@@ -161,8 +165,29 @@ export async function roothashKeys(dir: string): Promise<SignKeys | undefined> {
 }
 
 /**
+ * Gives a file that has no name any more, so that nothing of it is left however this process dies: in memory, where there is such a file system.
+ * Programs that this one starts open it by its path.
+ */
+async function namelessFile(text: string): Promise<{ path: string; handle: FileHandle }> {
+  const memory = await access('/dev/shm', constants.W_OK).then(
+    () => '/dev/shm',
+    () => tmpdir(),
+  );
+  const named = await temporaryBeside(join(memory, 'key'));
+  const handle = await open(named, 'wx+', 0o600);
+  try {
+    await rm(named);
+    await handle.writeFile(text); // only now that it has no name
+    return { path: `/proc/${process.pid}/fd/${handle.fd}`, handle };
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+/**
  * Runs `use` with the files of the key and certificate that sign disk images: those of a folder, else what FLATCAR_EXT_ROOTHASH_KEY and
- * FLATCAR_EXT_ROOTHASH_CERTIFICATE hold, in a folder in memory (where there is one) that only we can read and that is gone afterwards.
+ * FLATCAR_EXT_ROOTHASH_CERTIFICATE hold, in files without a name that only this user can open and only while this process runs.
  */
 export async function withRoothashKeys<T>(
   dir: string | undefined,
@@ -180,77 +205,129 @@ export async function withRoothashKeys<T>(
     throw new UserError(`${ROOTHASH_KEY} is set and ${ROOTHASH_CERTIFICATE} is not`, {
       next: 'disk images are signed with both: set the certificate of the key',
     });
-  const memory = await access('/dev/shm', constants.W_OK).then(
-    () => '/dev/shm',
-    () => tmpdir(),
-  );
-  const temp = await mkdtemp(join(memory, 'flatcar-ext-'));
+  const files: FileHandle[] = [];
+  const put = async (text: string): Promise<string> => {
+    const { path, handle } = await namelessFile(text);
+    files.push(handle);
+    return path;
+  };
   try {
-    const files = { key: join(temp, 'roothash.key'), certificate: join(temp, 'roothash.crt') };
-    await writeFile(files.key, key.endsWith('\n') ? key : `${key}\n`, PRIVATE);
-    await writeFile(files.certificate, certificate, PRIVATE);
-    return await use(files);
+    return await use({ key: await put(key.endsWith('\n') ? key : `${key}\n`), certificate: await put(certificate) });
   } finally {
-    await rm(temp, { recursive: true, force: true });
+    for (const handle of files) await handle.close();
   }
 }
 
 /** Public half of an RSA key, PEM. */
 export const publicPem = (key: KeyObject): string => createPublicKey(key).export({ type: 'spki', format: 'pem' }).toString();
 
-/** Writes the public half of a key: others may read it, as far as they may enter the folder. */
-async function writePublic(file: string, text: string): Promise<void> {
-  await writeFile(file, text, { flag: 'wx' });
-  await makePublic(file);
+/** Writes a private key as a whole, so that it survives a power cut. Never over another. */
+async function writePrivate(file: string, text: string | Buffer): Promise<void> {
+  const temporary = await temporaryBeside(file);
+  try {
+    await writeAtomic(temporary, text, 0o600);
+    await link(temporary, file);
+  } finally {
+    await rm(temporary, { force: true });
+  }
+  await fsync(dirname(file));
 }
 
+/** Writes the public half of a key: others may read it, as far as they may enter the folder. */
+const writePublic = (file: string, text: string): Promise<void> => writeAtomic(file, text, PUBLIC_FILE);
+
+/** Adds an OpenPGP key: the private half first, of which the other can be made again. */
 async function addSumsKey(dir: string, id: string, suffix = '.key.asc'): Promise<void> {
   const { privateKey, publicKey } = await generateKey(`Flatcar extensions (${id})`);
-  await writeFile(join(dir, 'sums', `${id}${suffix}`), privateKey, PRIVATE);
+  await writePrivate(join(dir, 'sums', `${id}${suffix}`), privateKey);
   await writePublic(join(dir, 'sums', `${id}.pub.asc`), publicKey);
 }
 
 /** Makes a folder that only we can enter, whatever mode it had. */
 async function makePrivateFolder(dir: string): Promise<void> {
-  await mkdirPublic(dirname(resolve(dir)));
   await mkdir(dir, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw error;
   });
   await chmod(dir, 0o700);
 }
 
-/** Makes a set of keys in a folder that has none: for development and for tests; what is to be trusted for long belongs into hardware. */
+/** Whether a folder cannot be replaced by another: it is a mount point, or the folder above is somebody else's. */
+async function isFixed(dir: string): Promise<boolean> {
+  const above = dirname(dir);
+  if (!(await there(dir))) return false;
+  const isOurs = await access(above, constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  return !isOurs || (await stat(dir)).dev !== (await stat(above)).dev;
+}
+
+/**
+ * Makes a set of keys in a folder that has none, whole or not at all: for development and for tests; what is to be trusted for long belongs
+ * into hardware.
+ */
 export async function initKeys(dir: string): Promise<void> {
   const existing = await readdir(dir).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     if (error.code === 'ENOTDIR') throw new UserError('this is a file, not a folder', { where: dir, next: 'name a new folder' });
     throw error;
   });
-  if (existing.length > 0)
+  if (existing.some((name) => !TEMPORARY.test(name)))
     throw new UserError('this folder is not empty', { where: dir, next: 'name a new folder; to add a key: flatcar-ext keys rotate' });
-  await writeKeys(dir).catch((error: unknown) => {
+  await placeKeys(dir).catch((error: unknown) => {
     throw describeErrno(error, dir) ?? error; // a failed write to an open file names no path
   });
 }
 
+async function placeKeys(dir: string): Promise<void> {
+  await mkdirPublic(dirname(resolve(dir)));
+  const place = await realpath(dir).catch(() => resolve(dir)); // an empty folder may be a link
+  const isInside = await isFixed(place);
+  const fresh = await temporaryBeside(isInside ? join(place, 'sums') : place);
+  try {
+    await writeKeys(fresh);
+    if (isInside) {
+      // Without sums/ it is no set of keys.
+      for (const name of ['roothash.crt', 'roothash.key', 'update', 'sums']) await rename(join(fresh, name), join(place, name));
+      await chmod(place, 0o700);
+      await fsync(place);
+    } else {
+      await rename(fresh, place);
+      await fsync(dirname(place));
+    }
+  } finally {
+    await rm(fresh, { recursive: true, force: true });
+  }
+}
+
 async function writeKeys(dir: string): Promise<void> {
-  await makePrivateFolder(dir);
-  for (const name of ['sums', 'update']) await makePrivateFolder(join(dir, name));
+  for (const folder of [dir, join(dir, 'sums'), join(dir, 'update')]) await makePrivateFolder(folder);
   await addSumsKey(dir, '1');
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-  await writeFile(join(dir, 'update', '1.key.pem'), privateKey.export({ type: 'pkcs8', format: 'pem' }), PRIVATE);
+  await writePrivate(join(dir, 'update', '1.key.pem'), privateKey.export({ type: 'pkcs8', format: 'pem' }));
   await writePublic(join(dir, 'update', '1.pub.pem'), publicPem(privateKey));
   const roothash = generateKeyPairSync('rsa', { modulusLength: 4096 });
-  await writeFile(join(dir, 'roothash.key'), roothash.privateKey.export({ type: 'pkcs8', format: 'pem' }), PRIVATE);
+  await writePrivate(join(dir, 'roothash.key'), roothash.privateKey.export({ type: 'pkcs8', format: 'pem' }));
   const request = ['req', '-new', '-x509', '-batch', '-utf8', '-sha256', '-days', '3650', '-subj', '/CN=Flatcar extensions (development)'];
   await exec('openssl', [...request, '-key', join(dir, 'roothash.key'), '-out', join(dir, 'roothash.crt')], { install: 'install openssl' });
   await makePublic(join(dir, 'roothash.crt'));
+  await fsync(join(dir, 'roothash.crt'));
+  await fsync(dir);
 }
 
 /** Numbers of the OpenPGP keys of a folder, by what their files end in. */
 async function idsOf(dir: string, suffix: string): Promise<number[]> {
   const names = await namesIn(join(dir, 'sums'));
   return names.filter((name) => name.endsWith(suffix)).map((name) => Number.parseInt(name, 10));
+}
+
+/** Writes the public half of a next key that a killed run did not come to write. */
+async function completePublic(dir: string, id: number): Promise<boolean> {
+  const file = join(dir, 'sums', `${id}${NEXT}`);
+  const [key] = await readPrivateKeys(await readFile(file, 'utf8'), file);
+  if (key === undefined) return false;
+  await writePublic(join(dir, 'sums', `${id}.pub.asc`), key.toPublic().armor());
+  return true;
 }
 
 /**
@@ -261,11 +338,13 @@ async function idsOf(dir: string, suffix: string): Promise<number[]> {
 export async function beginRotation(dir: string): Promise<string> {
   const ids = await idsOf(dir, '.pub.asc');
   if (ids.length === 0) throw new UserError('there is no set of keys here', { where: dir, next: 'flatcar-ext keys init DIR makes one' });
-  if ((await idsOf(dir, NEXT)).length > 0)
+  const [begun] = await idsOf(dir, NEXT);
+  if (begun !== undefined && (ids.includes(begun) || !(await completePublic(dir, begun))))
     throw new UserError('a rotation is under way already', {
       where: dir,
       next: 'when all nodes have the new keyring: flatcar-ext keys rotate --finish',
     });
+  if (begun !== undefined) return join(dir, 'sums', `${begun}${NEXT}`);
   const id = String(Math.max(...ids) + 1);
   await addSumsKey(dir, id, NEXT);
   return join(dir, 'sums', `${id}${NEXT}`);
@@ -280,7 +359,9 @@ export async function finishRotation(dir: string): Promise<string> {
   if (next === undefined) throw new UserError('no rotation was begun', { where: dir, next: 'flatcar-ext keys rotate DIR begins one' });
   const before = await idsOf(dir, '.key.asc');
   const path = (id: number, suffix: string): string => join(dir, 'sums', `${id}${suffix}`);
-  await rename(path(next, NEXT), path(next, '.key.asc'));
+  // The former key ends first: killed between, nothing is signed until this is run again, instead of by two keys.
   for (const id of before) await rename(path(id, '.key.asc'), path(id, '.old.asc'));
+  await rename(path(next, NEXT), path(next, '.key.asc'));
+  await fsync(join(dir, 'sums'));
   return path(next, '.key.asc');
 }

@@ -62,12 +62,14 @@ export function localDestination(dir: string): Destination {
         // What is staged is not served yet.
         await mkdir(at(STAGING), { recursive: true, mode: 0o700 });
         await chmod(at(STAGING), 0o700);
-        const result = await fn(at(STAGING)).catch((error: unknown) => {
+        try {
+          return await fn(at(STAGING));
+        } catch (error) {
           throw describeErrno(error, root) ?? error; // a failed write to an open file names no path
-        });
-        // Left only by a publish that failed or was killed, for the next to go on from.
-        await rm(at(STAGING), { recursive: true, force: true });
-        return result;
+        } finally {
+          // Left only by a publish that was killed, for the next to go on from: it would be served, and fill the disk.
+          await rm(at(STAGING), { recursive: true, force: true });
+        }
       });
     },
     read: (path) => localTree(root).read(path),

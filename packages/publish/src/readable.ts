@@ -1,9 +1,6 @@
 import { lstat, readdir, readlink, realpath, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { makePublic, mapParallel, messageOf, UserError, UserErrors, type Report } from '@flatcar/core';
-
-/** Left under a name that was being replaced by a process that died. */
-const LEFTOVER = /\.[0-9a-f]{16}\.tmp$/;
+import { makePublic, mapParallel, messageOf, TEMPORARY, UserError, UserErrors, type Report } from '@flatcar/core';
 
 /** Problems shown at once. */
 const SHOWN = 5;
@@ -36,11 +33,14 @@ export async function openToOthers(dir: string, extensions: readonly string[], r
       errors.push(new UserError(`the folder cannot be read: ${messageOf(cause)}`, { where: folder, cause }));
       return [];
     });
+    const current = await readlink(join(folder, '.current')).catch(() => undefined);
+    // The caller holds the tree's lock: what is being made has no other owner than a process that died.
+    const isLeft = (name: string): boolean => TEMPORARY.test(name) || (/^\.set-[0-9a-f]+$/.test(name) && name !== current);
     await mapParallel(
       entries.filter(({ name }) => wanted(name)),
       async (entry) => {
         const path = join(folder, entry.name);
-        if (LEFTOVER.test(entry.name)) return rm(path, { recursive: true, force: true });
+        if (isLeft(entry.name)) return rm(path, { recursive: true, force: true });
         if (entry.isSymbolicLink()) {
           // Sums and index are links into a folder beside them, which is walked, too.
           if ((await stat(path).catch(() => undefined)) !== undefined) return undefined;
@@ -63,7 +63,7 @@ export async function openToOthers(dir: string, extensions: readonly string[], r
       8,
     );
   };
-  if (await open(root)) await walk(root, (name) => isOfTree(name) || extensions.includes(name) || LEFTOVER.test(name));
+  if (await open(root)) await walk(root, (name) => isOfTree(name) || extensions.includes(name) || TEMPORARY.test(name));
   const [first] = errors;
   if (first !== undefined) {
     if (errors.length === 1) throw first;

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { copyFile, cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openStore, selectTargets, type Release } from '@flatcar/core';
@@ -178,6 +178,7 @@ test('the key of disk images comes from the folder or from the environment, in f
   await withRoothashKeys(undefined, env, async (sign) => {
     file = sign?.key ?? '';
     expect((await stat(file)).mode & 0o777).toBe(0o600);
+    expect(await readlink(file), 'no name that a killed process could leave').toMatch(/ \(deleted\)$/);
     expect(execFileSync('openssl', ['x509', '-noout', '-modulus', '-in', sign?.certificate ?? ''], { encoding: 'utf8' })).toBe(
       execFileSync('openssl', ['rsa', '-noout', '-modulus', '-in', file], { encoding: 'utf8', stdio: 'pipe' }),
     );
@@ -188,6 +189,45 @@ test('the key of disk images comes from the folder or from the environment, in f
   await expect(withRoothashKeys(undefined, { FLATCAR_EXT_ROOTHASH_KEY: 'x' }, async () => 0)).rejects.toThrow(
     'FLATCAR_EXT_ROOTHASH_CERTIFICATE is not',
   );
+});
+
+test('a rotation that was killed is completed by running it again', async () => {
+  const set = join(dir, 'killed-rotation');
+  await initKeys(set);
+  const sums = async (): Promise<string[]> => (await readdir(join(set, 'sums'))).toSorted();
+  const next = await beginRotation(set);
+  const announced = await readFile(join(set, 'sums/2.pub.asc'), 'utf8');
+  await rm(join(set, 'sums/2.pub.asc')); // killed between the two halves
+  expect(await beginRotation(set)).toBe(next);
+  expect(await readFile(join(set, 'sums/2.pub.asc'), 'utf8')).toBe(announced);
+  await expect(beginRotation(set)).rejects.toThrow('under way already');
+  await rename(join(set, 'sums/1.key.asc'), join(set, 'sums/1.old.asc')); // killed before the next one signs
+  await expect(loadKeys(set, {})).rejects.toThrow('no key to sign sums with');
+  await finishRotation(set);
+  expect(await sums()).toEqual(['1.old.asc', '1.pub.asc', '2.key.asc', '2.pub.asc']);
+});
+
+test('a set of keys takes the place of an empty folder, of a link to one, and of one that cannot be replaced', async ({ skip }) => {
+  const [empty, linked, link] = ['empty', 'linked', 'link'].map((name) => join(dir, name)) as [string, string, string];
+  for (const folder of [empty, linked]) await mkdir(folder);
+  await symlink(linked, link);
+  for (const folder of [empty, link]) {
+    await initKeys(folder);
+    expect((await readdir(folder)).toSorted()).toEqual(['roothash.crt', 'roothash.key', 'sums', 'update']);
+    await expect(initKeys(folder)).rejects.toThrow('not empty');
+  }
+  expect((await readdir(dir)).filter((name) => name.startsWith('.'))).toEqual([]);
+  skip(process.getuid?.() !== 0, 'skipped: only root can mount');
+  const mounted = join(dir, 'mounted');
+  await mkdir(mounted);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', mounted]);
+  try {
+    await initKeys(mounted);
+    expect((await readdir(mounted)).toSorted()).toEqual(['roothash.crt', 'roothash.key', 'sums', 'update']);
+    expect((await stat(mounted)).mode & 0o777).toBe(0o700);
+  } finally {
+    execFileSync('umount', [mounted]);
+  }
 });
 
 test('empty variables are unset ones', async () => {

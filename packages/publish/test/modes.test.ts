@@ -105,15 +105,17 @@ test('what a killed publish left beside files goes, and a folder above that othe
   const above = join(dir, 'above');
   const tree = join(above, 'tree');
   await into(tree, '1.0.0');
-  const left = join(tree, 'demo/payload/x.json.0123456789abcdef.tmp');
-  await writeFile(left, '');
+  const left = ['demo/payload/.0123abcd-4194304-1-89abcdef.tmp', '.0123abcd-4194304-1-01234567.tmp'].map((name) => join(tree, name));
+  for (const file of left) await writeFile(file, '');
+  const set = join(tree, 'demo/portable/.set-0123456789abcdef0123456789abcdef');
+  await mkdir(set);
   await chmod(above, 0o700);
   const notices: string[] = [];
   await into(tree, '1.0.1', notices);
   expect(notices.filter((one) => one.includes('others cannot enter'))).toEqual([
     expect.stringContaining(`${above}: others cannot enter this folder above the tree (mode 700)`),
   ]);
-  await expect(lstat(left)).rejects.toThrow('ENOENT');
+  for (const path of [...left, set]) await expect(lstat(path)).rejects.toThrow('ENOENT');
 });
 
 const isRoot = process.getuid?.() === 0;
