@@ -1,9 +1,10 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { openStore } from '@flatcar/core';
 import { commandOf, makeRound, type Round, type Torture } from './commands.ts';
 import { checkCheckout, checkImages, checkKeys, checkTree, differences, differing, snapshot, type Snapshot } from './invariants.ts';
 import { processesLeft, runCommand, type Ended } from './run.ts';
-import { flatcarExt, type World } from './world.ts';
+import type { World } from './world.ts';
 
 /** What was seen of one command. */
 export interface Row {
@@ -21,7 +22,7 @@ export interface Row {
 }
 
 /** What undisturbed runs of a command leave. */
-interface Reference {
+export interface Reference {
   readonly before: Snapshot;
   readonly after: Snapshot;
   readonly volatile: ReadonlySet<string>;
@@ -33,16 +34,16 @@ const MEMORY = '/dev/shm';
 const inMemory = async (): Promise<string[]> => (await readdir(MEMORY).catch(() => [])).filter((name) => name.startsWith('flatcar-ext'));
 
 /** The folder that a command changes. */
-const place = ({ kind }: Torture, round: Round): string =>
+export const place = ({ kind }: Torture, round: Round): string =>
   kind === 'checkout' ? round.checkout : kind === 'store' ? round.store : round.out;
 
-const optionsOf = async (torture: Torture, round: Round, world: World) => ({
+export const optionsOf = async (torture: Torture, round: Round, world: World) => ({
   env: { ...world.env(round), ...(await torture.env?.(world)) },
   cwd: round.checkout,
 });
 
 /** Runs a command twice without a signal: what differs between the two differs by itself. */
-async function reference(torture: Torture, world: World): Promise<Reference> {
+export async function reference(torture: Torture, world: World): Promise<Reference> {
   const seen: { before: Snapshot; after: Snapshot; took: number }[] = [];
   for (const name of ['a', 'b']) {
     const round = await makeRound(torture, world, await mkdtemp(join(world.dir, `reference-${torture.name}-${name}-`)));
@@ -74,7 +75,7 @@ async function brokenNow(torture: Torture, round: Round, world: World, { before,
 }
 
 /** What lies around: temporary files and folders in the output, the store, the folder for temporary files and in memory. */
-async function leftovers(torture: Torture, round: Round, { after }: Reference): Promise<string[]> {
+export async function leftovers(torture: Torture, round: Round, { after }: Reference): Promise<string[]> {
   const left = (await readdir(round.temp)).map((name) => `temp ${name}`);
   left.push(...(await readdir(join(round.store, 'temp')).catch(() => [])).map((name) => `store/temp ${name}`));
   const results = await readdir(join(round.store, 'results'), { recursive: true }).catch(() => []);
@@ -129,7 +130,7 @@ async function impolite(
 }
 
 /** Runs a command to its end, as somebody does who runs it again after a crash; gives what is wrong afterwards. */
-async function finish(torture: Torture, round: Round, world: World, ref: Reference): Promise<string[]> {
+export async function finish(torture: Torture, round: Round, world: World, ref: Reference): Promise<string[]> {
   const options = await optionsOf(torture, round, world);
   const next = await runCommand(commandOf(torture, round, world), options);
   const isDone = torture.already !== undefined && torture.already.test(next.output);
@@ -139,8 +140,7 @@ async function finish(torture: Torture, round: Round, world: World, ref: Referen
     const have = await snapshot(place(torture, round));
     problems.push(...differences(have, ref.after, ref.volatile).map((one) => `after the next run ${one}`));
   }
-  const verify = await runCommand(flatcarExt(round.checkout, 'cache', 'verify', '--json'), options);
-  if (verify.code !== 0 || verify.printed.trim() !== '[]') problems.push(`the store is damaged: ${verify.output}`);
+  problems.push(...(await openStore(round.store).verify()).map((path) => `the store had a damaged ${path}`));
   const left = await leftovers(torture, round, ref);
   problems.push(...left.map((one) => `still left after the next start: ${one}`));
   return problems;
