@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -54,8 +54,7 @@ async function onDisk(path: string, room: number): Promise<void> {
   await resize(path, Number(stdout.split('\n')[1]) + room);
 }
 
-const resize = (path: string, size: number, mode = 'rw'): Promise<unknown> =>
-  run('mount', ['-o', `remount,${mode},size=${size}k`, path]);
+const resize = (path: string, size: number, mode = 'rw'): Promise<unknown> => run('mount', ['-o', `remount,${mode},size=${size}k`, path]);
 
 /** What is wrong with how a command refuses: a person must see what failed, where, and what to do. */
 function rudeness({ code, output }: Ended, reason: RegExp): string[] {
@@ -125,4 +124,30 @@ export async function whyNoDisks(dir: string): Promise<string | undefined> {
     },
     (error: Error) => `a disk cannot be mounted below ${dirname(probe)}: ${error.message.split('\n').at(-2) ?? error.message}`,
   );
+}
+
+const OWN = 'FLATCAR_EXT_TORTURE_MOUNTS';
+
+/**
+ * Runs this program again in a mount namespace of its own, which ends with it and takes all its mounts along; gives its exit code. Undefined in
+ * that namespace, and where none can be made.
+ */
+export async function inOwnMounts(): Promise<number | undefined> {
+  if (process.env[OWN] !== undefined) return undefined;
+  const user = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user'];
+  const unshare = ['--mount', '--propagation', 'private', ...user];
+  const isPossible = await run('unshare', [...unshare, 'true']).then(
+    () => true,
+    () => false,
+  );
+  if (!isPossible) return undefined;
+  const child = spawn('unshare', [...unshare, process.execPath, ...process.argv.slice(1)], {
+    stdio: 'inherit',
+    env: { ...process.env, [OWN]: '1' },
+  });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
+  return new Promise((resolve, reject) => {
+    child.once('exit', (code) => resolve(code ?? 1));
+    child.once('error', reject);
+  });
 }

@@ -17,10 +17,10 @@ export interface PathRow {
 
 /** Names that a folder can have on Linux. */
 export const NAMES: readonly string[] = [
-  ...['with blanks', ' blank first', 'blank last ', '-rf', '--out', "a'quote", 'a"quote', 'a`tick', '$HOME', '${x}', '$(true)'],
-  ...['a&b', 'a|b', 'a>b', 'a*b?', '[a]', '{a,b}', 'a\\b', '#a', 'a,b', 'a=b', '@a', '~', 'ümläut', '日本', '😀', 'e\u0301'],
-  ...['a:b', 'a;b', 'a%b', '%n', 'a\nb', 'a\tb', '\u001b[31m', '...', '.hidden', 'x'.repeat(200), 'x.tmp', 'node_modules'],
-];
+  ['with blanks', ' blank first', 'blank last ', '-rf', '--out', "a'quote", 'a"quote', 'a`tick', '$HOME', '${x}', '$(true)'],
+  ['a&b', 'a|b', 'a>b', 'a*b?', '[a]', '{a,b}', 'a\\b', '#a', 'a,b', 'a=b', '@a', '~', 'ümläut', '日本', '😀', 'e\u0301'],
+  ['a:b', 'a;b', 'a%b', '%n', 'a\nb', 'a\tb', '\u001b[31m', '...', '.hidden', 'x'.repeat(200), 'x.tmp', 'node_modules'],
+].flat();
 
 /** Builds with a store, an output or a folder for temporary files of each name. */
 export async function paths(world: World, names: readonly string[] = NAMES): Promise<PathRow[]> {
@@ -40,7 +40,8 @@ export async function paths(world: World, names: readonly string[] = NAMES): Pro
       const problems: string[] = [];
       if (ended.code !== 0) {
         row.refused += 1;
-        if (place !== 'store' || !/must not contain/.test(ended.output) || !/^ {2}do: /m.test(ended.output)) problems.push(ended.output.slice(-800));
+        if (place !== 'store' || !/must not contain/.test(ended.output) || !/^ {2}do: /m.test(ended.output))
+          problems.push(ended.output.slice(-800));
         if ((await snapshot(odd.out)).size > 0) problems.push('it was refused, and something was made');
       } else {
         problems.push(...(await checkImages(odd.out, ref.after)));

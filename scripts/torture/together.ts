@@ -78,7 +78,14 @@ export async function together(world: World, many: number): Promise<TogetherRow[
     await mixed(world, '2 × withdraw, publish, retire, 2 × mirror', ({ out, dir }) => {
       const withdraw = ['withdraw', `demo@${V1}`, '--content', V0, '--reason', 'a test', '--to', out, ...keys];
       const mirror = ['mirror', out, join(dir, 'mirror'), '--base-url', 'https://mirror.example.org', ...keys];
-      return [withdraw, withdraw, ['publish', world.images[V0] ?? '', '--to', out, ...keys], ['retire', '--to', out, ...keys], mirror, mirror];
+      return [
+        withdraw,
+        withdraw,
+        ['publish', world.images[V0] ?? '', '--to', out, ...keys],
+        ['retire', '--to', out, ...keys],
+        mirror,
+        mirror,
+      ];
     }),
   );
   return rows;
