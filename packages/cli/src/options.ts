@@ -42,6 +42,12 @@ export const mirrorOption = (): Option =>
     'FLATCAR_EXT_MIRROR',
   );
 
+export const sandboxOption = (): Option =>
+  new Option(
+    '--no-sandbox',
+    "compile without a sandbox, where none can be set up: other people's build scripts run as you; never publishable",
+  );
+
 /** Collects `name=value`, which may be given several times. */
 export function pair(text: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
   const [, name, value] = /^([^=]+)=(.+)$/.exec(text) ?? [];

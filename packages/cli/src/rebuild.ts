@@ -81,6 +81,8 @@ export interface RebuildOptions {
   readonly report: Report;
   readonly signal?: AbortSignal;
   readonly mirror?: string;
+  /** True to compile without a sandbox. */
+  readonly noSandbox?: boolean;
 }
 
 /**
@@ -88,7 +90,7 @@ export interface RebuildOptions {
  * can be made by its owner only: of a signed image everything else is compared, by its roothash. Says what was found to be the same.
  */
 export async function rebuildImage({ file, manifest, target }: KnownImage, options: RebuildOptions): Promise<string> {
-  const { loaded, commit, store, report, signal, mirror } = options;
+  const { loaded, commit, store, report, signal, mirror, noSandbox } = options;
   const only = await chosenComponents(loaded, manifest).catch(async (error: unknown) => {
     if (!(error instanceof UserError)) throw error;
     throw new UserError(error.message, { where: file, next: await adviceFor(file, commit), cause: error });
@@ -114,6 +116,7 @@ export async function rebuildImage({ file, manifest, target }: KnownImage, optio
       tools: openTools(fresh, report),
       report,
       mirror,
+      noSandbox,
       signal,
     });
     const [image] = images;

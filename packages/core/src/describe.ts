@@ -2,7 +2,7 @@ import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ARCHES } from './arch.ts';
 import { UserError } from './errors.ts';
-import type { LoadedExtension, PinnedComponent } from './extension.ts';
+import { COMPILING_ORIGINS, type LoadedExtension, type PinnedComponent } from './extension.ts';
 import { componentsOf } from './load.ts';
 import { imageVersion } from './names.ts';
 import type { PinnedVersion } from './pins.ts';
@@ -128,7 +128,7 @@ export async function claimsOf(
   loaded: LoadedExtension,
   { version: upstream, arch, format, profile }: PayloadRequest,
   components: readonly DescribedComponent[],
-  { records, revision, only }: { records: ToolRecords; revision: number; only: boolean },
+  { records, revision, only, noSandbox = false }: { records: ToolRecords; revision: number; only: boolean; noSandbox?: boolean },
 ): Promise<PayloadClaims> {
   const { name, summary, kind, waive, replaces, conflicts, requires } = loaded.extension;
   const version = imageVersion(upstream, revision);
@@ -137,9 +137,11 @@ export async function claimsOf(
     ...(await Promise.all(PACK_TOOLS[format].map((tool) => records.tool(tool)))).flat(),
   ];
   const tools = [...new Map(all.map((record) => [`${record.name} ${record.sha256}`, record])).values()];
+  const isUnprotected = noSandbox && components.some(({ origin }) => COMPILING_ORIGINS.has(origin.kind));
   const withheld = [
     ...(loaded.fixture ? ['made with the pins of a fixture'] : []),
     ...(only ? ['made without some of its components (--only)'] : []),
+    ...(isUnprotected ? ['compiled without a sandbox (--no-sandbox)'] : []),
     ...tools.filter(({ status }) => status !== 'pinned').map((tool) => `made with ${tool.name}, ${tool.status}`),
   ];
   const builtComponents = components.map(built);
@@ -152,6 +154,7 @@ export async function claimsOf(
     format,
     profile,
     tools: tools.map(({ sha256 }) => sha256),
+    sandbox: isUnprotected ? 'none' : undefined,
   });
   return {
     key,

@@ -606,3 +606,5 @@ export function github(
 
 /** The origins that compile. */
 export const SOURCE_ORIGINS: ReadonlySet<OriginKind> = new Set(['go', 'cargo', 'debian', 'source']);
+/** Of these, the ones that run compilers on other people's code, and so a sandbox. */
+export const COMPILING_ORIGINS: ReadonlySet<OriginKind> = new Set(['go', 'cargo', 'source']);

@@ -6,6 +6,7 @@ import { messageOf, UserError } from './errors.ts';
 import { exec, networkEnv, type ExecOptions } from './exec.ts';
 import { UnreachableError } from './fetch.ts';
 import { hashFile, makeFolder } from './files.ts';
+import { isolation, openSandbox, takeFile, type Sandbox, type SandboxOptions } from './sandbox.ts';
 import { digestOf, type Store } from './store.ts';
 import type { Tools } from './tools.ts';
 import type { Arch, Report, ToolRecord } from './types.ts';
@@ -23,8 +24,10 @@ export interface GoCommand {
   readonly record: ToolRecord;
   /** Runs `go` with the network of the user's configured proxy, checksum database included. */
   online(args: readonly string[], options?: ExecOptions): Promise<string>;
-  /** Runs `go` with nothing but what was fetched. */
+  /** Runs `go` with nothing but what was fetched: for what reads modules and compiles none. */
   offline(args: readonly string[], options?: ExecOptions): Promise<string>;
+  /** Runs `go build` in a sandbox on what was fetched; the cache of compiled packages is in its work folder, and begins with Go's own. */
+  build(sandbox: Sandbox, args: readonly string[], options: SandboxOptions): Promise<string>;
 }
 
 /** What `go mod edit -json` says of a go.mod, as far as it is used. */
@@ -137,6 +140,28 @@ async function installToolchain(
 }
 
 /**
+ * Go's cache of its own compiled packages, as a tar: they take most of the time of a small program, and a cache that builds write to would let
+ * one give its packages to all others.
+ */
+async function compiledStandardLibrary(
+  store: Store,
+  { version, sha256 }: ToolRecord,
+  compile: (work: string, env: Readonly<Record<string, string>>) => Promise<string>,
+  { sandbox, env, report }: { sandbox: Sandbox; env: Readonly<Record<string, string>>; report: Report },
+): Promise<string> {
+  const settings = { ...Object.fromEntries(Object.entries(env).filter(([name]) => name.startsWith('GO'))), CGO_ENABLED: '0' };
+  const key = digestOf({ number: 1, go: sha256, settings, sandbox: isolation(sandbox) });
+  const { dir } = await store.result('go-standard-library', key, (fresh) =>
+    store.withTemp(async (work) => {
+      report({ type: 'step', text: `compiling the standard library of Go ${version}` });
+      await compile(work, settings);
+      await exec('tar', ['-cf', join(fresh, 'cache.tar'), '-C', join(work, 'go-build'), '.']);
+    }),
+  );
+  return join(dir, 'cache.tar');
+}
+
+/**
  * The pinned Go compiler. A Go of the host, or a pinned package, only fetches it: the module proxy is the one
  * that the user's Go is configured for. Modules and compiled packages are cached in the store.
  */
@@ -167,6 +192,20 @@ export async function openGo(store: Store, tools: Tools, report: Report): Promis
     (args: readonly string[], options: ExecOptions = {}) =>
       exec(join(root, 'bin', 'go'), args, { ...options, env: { ...base, ...env, ...options.env } });
   const online = run(proxy);
+  const go = join(root, 'bin', 'go');
+  /** The environment and the files of `go` in a sandbox. */
+  const inside = (options: SandboxOptions): SandboxOptions => ({
+    ...options,
+    inputs: [root, base.GOMODCACHE, ...(options.inputs ?? [])],
+    env: {
+      ...base,
+      GOPROXY: 'off',
+      GOSUMDB: 'off',
+      GOCACHE: join(options.work, 'go-build'),
+      GOPATH: join(options.work, 'go'),
+      ...options.env,
+    },
+  });
   return {
     record,
     online: (args, options) =>
@@ -174,6 +213,23 @@ export async function openGo(store: Store, tools: Tools, report: Report): Promis
         throw plainGoError(error, args.join(' '));
       }),
     offline: run({ GOPROXY: 'off', GOSUMDB: 'off' }),
+    build: async (sandbox, args, options) => {
+      await makeFolder(base.GOMODCACHE);
+      const cache = await compiledStandardLibrary(
+        store,
+        record,
+        (work, env) => sandbox.run(go, ['build', '-trimpath', 'std'], inside({ work, env })),
+        {
+          sandbox,
+          env: options.env ?? {},
+          report,
+        },
+      );
+      const copy = join(options.work, 'go-build');
+      await makeFolder(copy);
+      await exec('tar', ['-xf', cache, '-C', copy]);
+      return sandbox.run(go, ['build', ...args], inside(options));
+    },
   };
 }
 
@@ -284,9 +340,18 @@ export async function goProgram(
     if (tool === undefined) throw new UserError('the wrapper module has no tool', { where: join(wrapper, 'go.mod') });
     report({ type: 'step', text: `compiling ${tool.Path}` });
     await go.online(['mod', 'download'], { cwd: wrapper });
-    await go.offline(['build', '-trimpath', '-buildvcs=false', '-ldflags', ldflags, '-o', join(fresh, 'program'), tool.Path], {
-      cwd: wrapper,
-      env: { CGO_ENABLED: '0' },
+    await store.withTemp(async (work) => {
+      await go.build(
+        openSandbox(store, tools),
+        ['-trimpath', '-buildvcs=false', '-ldflags', ldflags, '-o', join(work, 'program'), tool.Path],
+        {
+          work,
+          cwd: wrapper,
+          inputs: [wrapper],
+          env: { CGO_ENABLED: '0' },
+        },
+      );
+      await takeFile(work, 'program', join(fresh, 'program'));
     });
   });
   return join(dir, 'program');

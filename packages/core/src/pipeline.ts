@@ -13,6 +13,7 @@ import { imageBase, imageVersion, targetName } from './names.ts';
 import { fits, hostUsers, measureNeeds } from './needs.ts';
 import { stageReleaseFile } from './release-file.ts';
 import { resolveComponents, type ResolvedComponent } from './resolve.ts';
+import { openSandbox, withoutSandbox } from './sandbox.ts';
 import { writeSidecars } from './sidecars/index.ts';
 import type { BuildContext } from './sidecars/provenance.ts';
 import { packSquashfs } from './squashfs.ts';
@@ -61,6 +62,8 @@ export interface BuildOptions {
   readonly report: Report;
   readonly mirror?: string;
   readonly signal?: AbortSignal;
+  /** True to compile without a sandbox: what is compiled so is not publishable. */
+  readonly noSandbox?: boolean;
   readonly sign?: SignKeys;
   /** What the build record says of the checkout and of who builds. */
   readonly built?: BuildContext;
@@ -220,11 +223,13 @@ async function makePayloads(
   const version = imageVersion(options.version, pin.revision);
   const toolchains = openToolchains(store, report);
   const records = installedRecords(tools, toolchains);
+  const sandbox = options.noSandbox === true ? withoutSandbox() : openSandbox(store, tools);
   const context = {
     arch,
     store,
     tools,
     toolchains,
+    sandbox,
     records,
     report,
     ...(options.mirror === undefined ? {} : { mirror: options.mirror }),
@@ -242,7 +247,8 @@ async function makePayloads(
     const payloads: { payload: Payload; file: string }[] = [];
     for (const format of formats) {
       const request = { version: options.version, arch, format, profile };
-      const claims = await claimsOf(loaded, request, described, { records, revision: pin.revision, only: options.only !== undefined });
+      const how = { records, revision: pin.revision, only: options.only !== undefined, noSandbox: options.noSandbox === true };
+      const claims = await claimsOf(loaded, request, described, how);
       const made = await store.result('payload', packedKey(loaded, claims.key), async (dir) => {
         const { tree, reload, needs, modules } = await stagedTree();
         report({ type: 'step', text: `packing ${extension.name} ${version} for ${arch} (${format}, ${profile})` });

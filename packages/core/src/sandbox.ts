@@ -265,6 +265,9 @@ export function withoutSandbox(): Sandbox {
   };
 }
 
+/** Part of the key of what compiles: a build in a sandbox never takes what was made without one. Undefined leaves keys as they were. */
+export const isolation = ({ isolates }: Sandbox): 'none' | undefined => (isolates ? undefined : 'none');
+
 /** Copies a program out of what a sandbox wrote. Throws a UserError for what is not a plain file of it: a link could name any file of this host. */
 export async function takeFile(work: string, path: string, to: string): Promise<void> {
   const from = join(work, path);

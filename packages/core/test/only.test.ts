@@ -11,6 +11,7 @@ import { openLock } from '../src/locks.ts';
 import { buildExtension, type BuildOptions } from '../src/pipeline.ts';
 import { readPins } from '../src/pins.ts';
 import { resolveComponents } from '../src/resolve.ts';
+import { withoutSandbox } from '../src/sandbox.ts';
 import { openStore } from '../src/store.ts';
 import { pinnedRecords } from '../src/tool-records.ts';
 import { openToolchains } from '../src/toolchains.ts';
@@ -110,7 +111,13 @@ test('a host that cannot be reached is told with what has no source route, and n
   try {
     const building = resolveComponents(
       components.map((component) => ({ component, dir, pin })),
-      { ...options(), toolchains: openToolchains(openStore()), records: pinnedRecords(hostArch()), mirror: 'http://127.0.0.1:1' },
+      {
+        ...options(),
+        toolchains: openToolchains(openStore()),
+        sandbox: withoutSandbox(),
+        records: pinnedRecords(hostArch()),
+        mirror: 'http://127.0.0.1:1',
+      },
       'auto',
     );
     await expect(building).rejects.toMatchObject({

@@ -14,6 +14,7 @@ import { exec } from '../src/exec.ts';
 import { interruptible } from '../src/interrupt.ts';
 import { openStore } from '../src/store.ts';
 import { pinnedRecords } from '../src/tool-records.ts';
+import { openSandbox } from '../src/sandbox.ts';
 import { openToolchains } from '../src/toolchains.ts';
 import { openTools } from '../src/tools.ts';
 import { archiveKind, unpack, unpackPackage, type UnpackOptions } from '../src/unpack.ts';
@@ -166,6 +167,7 @@ async function fetched(name: string, bytes: Buffer, check: (files: string) => Pr
     store,
     tools,
     toolchains: openToolchains(store),
+    sandbox: openSandbox(store, tools),
     records: pinnedRecords(hostArch()),
     report: () => undefined,
     mirror: server.url,

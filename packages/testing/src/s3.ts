@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { digestOf, hashFile, openGo, openStore, openTools } from '@flatcar/core';
+import { digestOf, hashFile, openGo, openSandbox, openStore, openTools, takeFile } from '@flatcar/core';
 import { freePort, untilAnswers } from './server.ts';
 
 const MODULE = join(import.meta.dirname, '../versitygw');
@@ -14,7 +14,16 @@ async function gateway(): Promise<string> {
     console.error('compiling an S3 server for the tests (some minutes, once)');
     const go = await openGo(store, openTools(store), () => undefined);
     const program = 'github.com/versity/versitygw/cmd/versitygw';
-    await go.online(['build', '-trimpath', '-o', join(fresh, 'versitygw'), program], { cwd: MODULE, env: { CGO_ENABLED: '0' } });
+    await go.online(['mod', 'download'], { cwd: MODULE });
+    await store.withTemp(async (work) => {
+      await go.build(openSandbox(store, openTools(store)), ['-trimpath', '-o', join(work, 'versitygw'), program], {
+        work,
+        cwd: MODULE,
+        inputs: [MODULE],
+        env: { CGO_ENABLED: '0' },
+      });
+      await takeFile(work, 'versitygw', join(fresh, 'versitygw'));
+    });
   });
   return join(dir, 'versitygw');
 }

@@ -70,7 +70,12 @@ beforeAll(async () => {
   proxy = join(world.dir, 'proxy');
   const env = { GOENV: 'off', GOTOOLCHAIN: 'local', GOMODCACHE: join(world.dir, 'mod'), GOCACHE: join(world.dir, 'build'), GOPATH: world.dir, GOSUMDB: 'off', GOFLAGS: '-mod=readonly -modcacherw' }; // prettier-ignore
   const run = (proxies: string) => (args: readonly string[], options: ExecOptions = {}) => exec('go', args, { ...options, env: { ...env, GOPROXY: proxies, ...options.env } }); // prettier-ignore
-  command = { record: { name: 'go', version: 'host', sha256: '', status: 'host' }, online: run(`file://${proxy}`), offline: run('off') };
+  command = {
+    record: { name: 'go', version: 'host', sha256: '', status: 'host' },
+    online: run(`file://${proxy}`),
+    offline: run('off'),
+    build: () => Promise.reject(new Error('nothing is compiled here')),
+  };
   const main = 'package main\n\nimport "example.org/part"\n\nfunc main() { part.Do() }\n';
   for (const patch of ['3', '4']) {
     await publish('example.org/part', `0.2.${patch}`, 'module example.org/part\n\ngo 1.24\n', {

@@ -26,6 +26,7 @@ import {
   profileOption,
   releaseOption,
   REPOSITORY,
+  sandboxOption,
   typedPath,
   wordsOf,
   type BuildFlags,
@@ -40,6 +41,7 @@ interface Flags extends BuildFlags {
   readonly pins?: string;
   readonly payloadsOnly?: boolean;
   readonly only?: string;
+  readonly sandbox: boolean;
   readonly key?: string;
   readonly certificate?: string;
   readonly keys?: string;
@@ -98,6 +100,7 @@ async function buildOne({ loaded, version }: Chosen, job: Job, flags: Flags, rep
         signal,
         payloadsOnly: flags.payloadsOnly === true,
         only: flags.only === undefined ? undefined : wordsOf(flags.only, '--only'),
+        noSandbox: !flags.sandbox,
         mirror: flags.mirror,
         sign: job.sign,
         built: job.record,
@@ -160,6 +163,7 @@ export function addBuild(root: Command, signal: AbortSignal): void {
     .addOption(profileOption())
     .addOption(originOption())
     .addOption(mirrorOption())
+    .addOption(sandboxOption())
     .addOption(
       new Option(
         '--out <dir>',

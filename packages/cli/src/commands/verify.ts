@@ -4,7 +4,7 @@ import { parseSums, UserError } from '@flatcar/core';
 import type { Command } from 'commander';
 import { gitCommit } from '../build-context.ts';
 import { formatOfFile, knownImage, type KnownImage } from '../image.ts';
-import { loadNamed } from '../options.ts';
+import { loadNamed, sandboxOption } from '../options.ts';
 import { reporter, show, table } from '../terminal.ts';
 
 interface Verified {
@@ -13,12 +13,12 @@ interface Verified {
 }
 
 /** Builds an image again from the checkout's own definition. */
-async function rebuild(known: KnownImage, signal: AbortSignal): Promise<string> {
+async function rebuild(known: KnownImage, noSandbox: boolean, signal: AbortSignal): Promise<string> {
   const { openStore } = await import('@flatcar/core');
   const { rebuildImage } = await import('../rebuild.ts');
   const { report, done } = await reporter();
   const loaded = await loadNamed(known.manifest.name);
-  const check = await rebuildImage(known, { loaded, commit: await gitCommit(), store: openStore(), report, signal });
+  const check = await rebuildImage(known, { loaded, commit: await gitCommit(), store: openStore(), report, noSandbox, signal });
   done();
   return check;
 }
@@ -30,12 +30,13 @@ export function addVerify(root: Command, signal: AbortSignal): void {
     .description('check images against their sums and manifests, and their own verity hashes')
     .argument('<images...>', '.raw files with their sidecars beside them')
     .option('--rebuild', 'build each again with an empty result store, by the origins that its manifest names, and compare the bytes')
+    .addOption(sandboxOption())
     .option('--json', 'print JSON')
     .addHelpText(
       'after',
       '\nExamples:\n  flatcar-ext verify extensions/kubernetes/dist/*/*.raw\n  flatcar-ext verify --rebuild extensions/kubernetes/dist/portable/*.raw',
     )
-    .action(async (files: string[], flags: { rebuild?: boolean; json?: boolean }) => {
+    .action(async (files: string[], flags: { rebuild?: boolean; sandbox: boolean; json?: boolean }) => {
       const { hashFile, verifyVerity, readContent } = await import('@flatcar/core');
       const { localPath } = await import('@flatcar/publish');
       const verified: Verified[] = [];
@@ -61,7 +62,7 @@ export function addVerify(root: Command, signal: AbortSignal): void {
           verified.push({ image: file, check: 'verity roothash' });
         }
         if (flags.rebuild === true) {
-          verified.push({ image: file, check: await rebuild(known, signal) });
+          verified.push({ image: file, check: await rebuild(known, !flags.sandbox, signal) });
         }
       }
       show(verified, flags.json, (all) => table([['image', 'checked'], ...all.map(({ image, check }) => [image, check])]));

@@ -12,7 +12,7 @@ import { spawn } from 'node:child_process';
 import { chmod, copyFile, cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { digestOf, exec, hashFile, openGo, openStore, openTools } from '@flatcar/core';
+import { digestOf, exec, hashFile, openGo, openSandbox, openStore, openTools, takeFile } from '@flatcar/core';
 import { type RunnerUser } from './runner-user.ts';
 
 const MODULE = join(import.meta.dirname, 'act');
@@ -38,7 +38,12 @@ export async function actProgram(): Promise<string> {
         env: { GIT_CEILING_DIRECTORIES: temp },
       });
       await go.online(['mod', 'download'], { cwd: copy });
-      await go.offline(['build', '-trimpath', '-buildvcs=false', '-o', join(fresh, 'act'), '.'], { cwd: copy, env: { CGO_ENABLED: '0' } });
+      await go.build(openSandbox(store, openTools(store)), ['-trimpath', '-buildvcs=false', '-o', join(temp, 'program'), '.'], {
+        work: temp,
+        cwd: copy,
+        env: { CGO_ENABLED: '0' },
+      });
+      await takeFile(temp, 'program', join(fresh, 'act'));
     });
   });
   return join(dir, 'act');

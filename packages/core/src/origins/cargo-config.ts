@@ -32,6 +32,17 @@ export function registrySettings(text: string): string {
     .join('\n');
 }
 
+/**
+ * The part of a configuration by which cargo finds what it has fetched already: which registry stands in for another. Tokens and proxies are no
+ * part of it.
+ */
+export function offlineSettings(text: string): string {
+  return tablesOf(text)
+    .filter(({ name }) => name === 'source')
+    .flatMap(({ lines }) => lines)
+    .join('\n');
+}
+
 /** The names of a configuration's tables that change what is compiled. */
 export function compileSettings(text: string): string[] {
   return [...new Set(tablesOf(text).map(({ name }) => name))].filter((name) => COMPILES.has(name));
@@ -44,6 +55,11 @@ async function configIn(folder: string): Promise<{ file: string; text: string } 
     if (text !== undefined) return { file, text };
   }
   return undefined;
+}
+
+/** The text of the user's own configuration; empty where there is none. */
+export async function userConfig(): Promise<string> {
+  return (await configIn(envOf('CARGO_HOME') ?? join(homeOf() ?? '/', '.cargo')))?.text ?? '';
 }
 
 /**
@@ -60,8 +76,7 @@ export async function userRegistry(home: string): Promise<string[]> {
       next: 'move these tables elsewhere, or set FLATCAR_EXT_CACHE to a folder that is not located below it',
     });
   }
-  const own = await configIn(envOf('CARGO_HOME') ?? join(homeOf() ?? '/', '.cargo'));
-  const settings = registrySettings(own?.text ?? '');
+  const settings = registrySettings(await userConfig());
   if (settings.trim() === '') return [];
   await makeFolder(home);
   const file = join(home, 'registry.toml');

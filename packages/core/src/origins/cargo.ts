@@ -1,5 +1,5 @@
 import { copyFile, cp, glob, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { archWords, hostArch } from '../arch.ts';
 import { messageOf, UserError } from '../errors.ts';
 import { exec, networkEnv, type ExecOptions } from '../exec.ts';
@@ -7,12 +7,13 @@ import type { CargoOrigin, Component } from '../extension.ts';
 import { UnreachableError } from '../fetch.ts';
 import { hashFile, makeFolder } from '../files.ts';
 import { digestOf, type Store } from '../store.ts';
-import { compiledFormat, TOOLCHAIN_FORMAT } from '../toolchains.ts';
+import { compiledFormat, TOOLCHAIN_FORMAT, type CToolchain, type RustToolchain } from '../toolchains.ts';
 import type { Tools } from '../tools.ts';
 import { readTree } from '../tree.ts';
 import type { Arch, Material, TreeEntry } from '../types.ts';
 import { unpack } from '../unpack.ts';
-import { userRegistry } from './cargo-config.ts';
+import { isolation, takeFile } from '../sandbox.ts';
+import { offlineSettings, userConfig, userRegistry } from './cargo-config.ts';
 import { lockedCrates } from './cargo-lock.ts';
 import {
   compileOnce,
@@ -184,12 +185,19 @@ function environment(origin: CargoOrigin, sysroot: string, arch: Arch): Record<s
 }
 
 /** The pinned compiler of protocol buffers as one program, and the definitions that others import; for prost-build. */
-async function protocIn(dir: string, tools: Tools): Promise<Record<string, string>> {
+async function protocIn(dir: string, tools: Tools): Promise<{ env: Record<string, string>; inputs: string[] }> {
   const { command, args } = await tools.command('protoc');
   const PROTOC = join(dir, 'protoc');
+  const program = args.at(-1) ?? '';
   await writeFile(PROTOC, `#!/bin/sh\nexec ${[command, ...args].map((word) => `'${word}'`).join(' ')} "$@"\n`, { mode: 0o755 });
-  return { PROTOC, PROTOC_INCLUDE: join(dirname(args.at(-1) ?? ''), '../include') };
+  return { env: { PROTOC, PROTOC_INCLUDE: join(dirname(program), '../include') }, inputs: [resolve(program, '../../..')] };
 }
+
+/**
+ * Names a crate without going there: in its folder cargo would read the crate's own `.cargo/config.toml`, which can name programs that cargo
+ * runs (credential providers, wrappers of the compiler).
+ */
+const manifestIn = (source: string): string[] => ['--manifest-path', join(source, 'Cargo.toml')];
 
 /** What `cargo tree` prints of a crate: `serde v1.0.2`; ` (…)` follows for those of a folder, which no registry has. */
 const CRATE = /^([\w-]+) v(\S+)$/;
@@ -205,14 +213,13 @@ async function cratesIn(
   const { dir } = await store.result('cargo-crates', key, (fresh) =>
     store.withTemp(async (temp) => {
       await copyTo(join(temp, 'source'));
-      const at = { cwd: join(temp, 'source') };
-      await cargo.run(['fetch', '--locked', '--target', target], at);
+      const manifest = manifestIn(join(temp, 'source'));
+      await cargo.run(['fetch', '--locked', '--target', target, ...manifest]);
       const tree = await cargo.run(
         [
-          'tree', '--frozen', '--target', target, '--edges', 'normal,no-proc-macro', '--prefix', 'none', '--no-dedupe', '--format', '{p}',
+          'tree', ...manifest, '--frozen', '--target', target, '--edges', 'normal,no-proc-macro', '--prefix', 'none', '--no-dedupe', '--format', '{p}',
           ...featureFlags(features, defaultFeatures),
         ],
-        at,
       ); // prettier-ignore
       const crates = [...new Set(tree.split('\n'))].toSorted().flatMap((line) => {
         const [, name, version] = CRATE.exec(line) ?? [];
@@ -227,85 +234,107 @@ async function cratesIn(
 /** A cargo home of its own for the store: registry index and downloaded crates. */
 export const cargoHomeOf = (store: Store): string => join(store.root, 'cargo');
 
+/** What is compiled, with what, and where. */
+interface CargoBuild {
+  readonly temp: string;
+  readonly cargoHome: string;
+  readonly target: string;
+  readonly rust: RustToolchain;
+  readonly c: CToolchain;
+  /** The C compiler for this host: build scripts and macros run while compiling. */
+  readonly own: CToolchain;
+}
+
+/** The environment of cargo: linkers and C compilers by target, and paths of this machine, which must not be in the bytes (panics, debug information). */
+function compileEnv({ temp, cargoHome, target, rust, c, own }: CargoBuild): Record<string, string> {
+  const mapped = [
+    [temp, '/build'],
+    [cargoHome, '/cargo'],
+    [rust.bin.slice(0, -'/usr/bin'.length), '/rust'],
+    [c.sysroot, '/sysroot'],
+  ].map(([from, to]) => `${from}=${to}`);
+  const upper = (triple: string): string => triple.toUpperCase().replaceAll('-', '_');
+  const lower = target.replaceAll('-', '_');
+  const hostTarget = `${archWords(hostArch()).machine}-unknown-linux-gnu`;
+  return {
+    PATH: `${rust.bin}:${c.bin}:/usr/bin:/bin`,
+    CARGO: join(rust.bin, 'cargo'),
+    CARGO_HOME: cargoHome,
+    // The host's own comes last: cargo takes one linker for a target.
+    [`CARGO_TARGET_${upper(target)}_LINKER`]: join(c.bin, 'cc'),
+    [`CARGO_TARGET_${upper(hostTarget)}_LINKER`]: join(own.bin, 'cc-to-run-here'),
+    CARGO_ENCODED_RUSTFLAGS: [
+      '-Ctarget-feature=+crt-static',
+      '-Clink-arg=-Wl,--build-id=none',
+      ...mapped.map((pair) => `--remap-path-prefix=${pair}`),
+    ].join('\u001F'),
+    CARGO_PROFILE_RELEASE_STRIP: 'symbols',
+    CARGO_INCREMENTAL: '0',
+    HOST_CC: join(own.bin, 'cc-to-run-here'),
+    [`CC_${lower}`]: join(c.bin, 'cc'),
+    [`AR_${lower}`]: join(c.bin, 'ar'),
+    [`CFLAGS_${lower}`]: mapped.map((pair) => `-ffile-prefix-map=${pair}`).join(' '),
+    PKG_CONFIG: join(c.bin, 'pkg-config'),
+    PKG_CONFIG_ALLOW_CROSS: '1',
+    SOURCE_DATE_EPOCH: '1',
+  };
+}
+
+/** Fetches the crates of a Cargo.lock, checks them against it, and has cargo unpack what was just checked. */
+async function fetchCrates(cargo: Cargo, source: string, target: string): Promise<void> {
+  const fetch = ['fetch', '--locked', '--target', target, ...manifestIn(source)];
+  await cargo.run(fetch);
+  await checkCrates(join(source, 'Cargo.lock'), cargo.home);
+  await rm(join(cargo.home, 'registry', 'src'), { recursive: true, force: true });
+  await cargo.run([...fetch, '--offline']);
+  await makeFolder(join(cargo.home, 'registry')); // a crate without others has none
+}
+
 /**
  * Compiles a Rust program: `--locked`, static (glibc linked in), for either architecture, the same bytes on every run.
- * Crates are fetched and checked against Cargo.lock first; the compiler then runs without network.
+ * Crates are fetched and checked against Cargo.lock first; build scripts, macros and the compiler then run in the sandbox.
  */
 export async function buildCargo(origin: CargoOrigin, context: OriginContext): Promise<OriginResult> {
-  const { component, arch, store, toolchains, report, signal } = context;
+  const { component, arch, store, toolchains, sandbox, report, signal } = context;
   const description = await describeCargo(origin, context);
   const { parameters, tools } = description;
   const [rust, c, own] = [await toolchains.rust(), await toolchains.c(arch), await toolchains.c(hostArch())];
-  const cargo = await openCargo(rust.bin, cargoHomeOf(store), {
-    path: `${rust.bin}:${c.bin}:/usr/bin:/bin`,
-    ...(signal === undefined ? {} : { signal }),
-  });
+  const cargo = await openCargo(rust.bin, cargoHomeOf(store), { path: `${rust.bin}:${c.bin}:/usr/bin:/bin`, signal });
   const cargoHome = cargo.home;
 
   const crate = description.materials[0]?.sha256 ?? '';
   const copyTo = await openCrate(origin, context, crate, cargo);
-  const key = digestOf({ ...compiledFormat(BUILD_FORMAT), crate, arch, parameters, tools: tools.map(({ sha256 }) => sha256) });
+  const key = digestOf({
+    ...compiledFormat(BUILD_FORMAT),
+    crate,
+    arch,
+    parameters,
+    tools: tools.map(({ sha256 }) => sha256),
+    sandbox: isolation(sandbox),
+  });
   const target = `${archWords(arch).machine}-unknown-linux-gnu`;
-  const { dir } = await compileOnce(context, 'cargo-build', key, (fresh) =>
-    store.withTemp(async (temp) => {
-      const source = join(temp, 'source');
-      await copyTo(source);
-      report({ type: 'step', text: `fetching the crates of ${component.name} ${component.version}` });
-      await cargo.run(['fetch', '--locked', '--target', target], { cwd: source });
-      await checkCrates(join(source, 'Cargo.lock'), cargoHome);
-      await rm(join(cargoHome, 'registry', 'src'), { recursive: true, force: true }); // unpacked again from what was just checked
-      report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch} with Rust` });
-      // Paths of this machine must not be in the bytes, neither in panics nor in debug information.
-      const mapped = [
-        [temp, '/build'],
-        [cargoHome, '/cargo'],
-        [rust.bin.slice(0, -'/usr/bin'.length), '/rust'],
-        [c.sysroot, '/sysroot'],
-      ].map(([from, to]) => `${from}=${to}`);
-      const upper = (triple: string): string => triple.toUpperCase().replaceAll('-', '_');
-      const lower = target.replaceAll('-', '_');
-      const hostTarget = `${archWords(hostArch()).machine}-unknown-linux-gnu`;
-      await cargo.run(
-        [
-          'build',
-          '--release',
-          '--frozen',
-          '--target',
-          target,
-          '--target-dir',
-          join(temp, 'target'),
-          ...origin.programs.flatMap((program) => ['--bin', program]),
-          ...featureFlags(origin.features, origin.defaultFeatures),
-        ],
-        {
-          cwd: source,
-          report,
-          env: {
-            [`CARGO_TARGET_${upper(hostTarget)}_LINKER`]: join(own.bin, 'cc-to-run-here'),
-            ...(target === hostTarget ? {} : { [`CARGO_TARGET_${upper(target)}_LINKER`]: join(c.bin, 'cc') }),
-            CARGO_ENCODED_RUSTFLAGS: [
-              '-Ctarget-feature=+crt-static',
-              '-Clink-arg=-Wl,--build-id=none',
-              ...mapped.map((pair) => `--remap-path-prefix=${pair}`),
-            ].join('\u001F'),
-            CARGO_PROFILE_RELEASE_STRIP: 'symbols',
-            CARGO_INCREMENTAL: '0',
-            HOST_CC: join(own.bin, 'cc-to-run-here'),
-            [`CC_${lower}`]: join(c.bin, 'cc'),
-            [`AR_${lower}`]: join(c.bin, 'ar'),
-            [`CFLAGS_${lower}`]: mapped.map((pair) => `-ffile-prefix-map=${pair}`).join(' '),
-            PKG_CONFIG: join(c.bin, 'pkg-config'),
-            PKG_CONFIG_ALLOW_CROSS: '1',
-            SOURCE_DATE_EPOCH: '1',
-            ...(origin.protoc === true ? await protocIn(temp, context.tools) : {}),
-            ...environment(origin, c.sysroot, arch),
-          },
-        },
-      );
-      await mkdir(join(fresh, 'files'));
-      for (const program of origin.programs)
-        await copyFile(join(temp, 'target', target, 'release', program), join(fresh, 'files', program));
-    }),
-  );
+  const { dir } = await compileOnce(context, 'cargo-build', key, async (fresh, temp) => {
+    const source = join(temp, 'source');
+    await copyTo(source);
+    report({ type: 'step', text: `fetching the crates of ${component.name} ${component.version}` });
+    await fetchCrates(cargo, source, target);
+    report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch} with Rust` });
+    const settings = offlineSettings(await userConfig());
+    const config = join(temp, 'registry.toml');
+    if (settings !== '') await writeFile(config, `${settings}\n`);
+    const protoc = origin.protoc === true ? await protocIn(temp, context.tools) : { env: {}, inputs: [] };
+    const how = ['build', '--release', '--frozen', '--target', target, '--target-dir', join(temp, 'target'), ...manifestIn(source)];
+    const what = [...origin.programs.flatMap((program) => ['--bin', program]), ...featureFlags(origin.features, origin.defaultFeatures)];
+    await sandbox.run(join(rust.bin, 'cargo'), [...(settings === '' ? [] : ['--config', config]), ...how, ...what], {
+      work: temp,
+      cwd: '/',
+      inputs: [join(cargoHome, 'registry'), resolve(rust.bin, '../..'), dirname(c.bin), dirname(own.bin), ...protoc.inputs],
+      env: { ...compileEnv({ temp, cargoHome, target, rust, c, own }), ...protoc.env, ...environment(origin, c.sysroot, arch) },
+      report,
+      signal,
+    });
+    await mkdir(join(fresh, 'files'));
+    for (const program of origin.programs) await takeFile(temp, join('target', target, 'release', program), join(fresh, 'files', program));
+  });
   return { dir: join(dir, 'files'), ...description, packages: await cratesIn(origin, context, { cargo, crate, target, copyTo }) };
 }

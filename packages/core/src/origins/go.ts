@@ -1,10 +1,11 @@
 import { cp, mkdir, readdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { archWords } from '../arch.ts';
 import { UserError } from '../errors.ts';
 import type { Component, GoOrigin } from '../extension.ts';
 import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../gomodule.ts';
 import { copyPublic, hashFile } from '../files.ts';
+import { isolation, takeFolder } from '../sandbox.ts';
 import { digestOf } from '../store.ts';
 import { compiledFormat, TOOLCHAIN_FORMAT } from '../toolchains.ts';
 import type { Arch, ToolRecord } from '../types.ts';
@@ -91,7 +92,7 @@ export async function describeGo(
  * bytes on every run. Modules are fetched and checked against go.sum first; the compiler then runs without network.
  */
 export async function buildGo(origin: GoOrigin, context: OriginContext): Promise<OriginResult> {
-  const { component, arch, store, tools, toolchains, report, signal } = context;
+  const { component, arch, store, tools, toolchains, sandbox, report, signal } = context;
   const locator = goLocator(origin, component);
   const wrapper = wrapperDir(context.dir, origin.module, moduleVersion(origin, component));
   const { c: cRecords, ...description } = await describeGo(origin, context);
@@ -104,21 +105,22 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
     sum: description.materials[0]?.sha256,
     arch,
     parameters,
-    ...(cRecords === undefined ? {} : { c: cRecords.map(({ sha256 }) => sha256) }),
+    c: cRecords?.map(({ sha256 }) => sha256),
+    sandbox: isolation(sandbox),
   });
-  const { dir } = await compileOnce(context, 'go-build', key, async (fresh) => {
+  const { dir } = await compileOnce(context, 'go-build', key, async (fresh, work) => {
     report({ type: 'step', text: `fetching the modules of ${component.name} ${component.version}` });
-    await go.online(['mod', 'download'], { cwd: wrapper, ...(signal === undefined ? {} : { signal }) });
+    await go.online(['mod', 'download'], { cwd: wrapper, signal });
     await go.offline(['mod', 'verify'], { cwd: wrapper, next: 'the module cache in the store is damaged: run flatcar-ext cache prune' });
     const packages = await mainPackages(go, wrapper, origin.module, origin.packages);
     report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch} with Go ${go.record.version}` });
-    const out = join(fresh, 'files');
+    const out = join(work, 'files');
     await mkdir(out);
     const cwd =
-      origin.without === undefined ? wrapper : await copyWithout(go, wrapper, origin.module, origin.without, join(fresh, 'source'));
-    await go.offline(
+      origin.without === undefined ? wrapper : await copyWithout(go, wrapper, origin.module, origin.without, join(work, 'source'));
+    await go.build(
+      sandbox,
       [
-        'build',
         '-v',
         '-trimpath',
         '-buildvcs=false',
@@ -132,7 +134,10 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
         ...packages,
       ],
       {
+        name: 'go',
+        work,
         cwd,
+        inputs: [wrapper, ...(c === undefined ? [] : [dirname(c.bin)])],
         env: {
           GOOS: 'linux',
           GOARCH: archWords(arch).go,
@@ -142,16 +147,17 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
           ...(c === undefined ? {} : { CC: join(c.bin, 'cc'), AR: join(c.bin, 'ar'), PKG_CONFIG: join(c.bin, 'pkg-config') }),
         },
         report,
-        ...(signal === undefined ? {} : { signal }),
+        signal,
       },
     );
-    if (cwd !== wrapper) await rm(cwd, { recursive: true });
+    await takeFolder(work, 'files', join(fresh, 'files'));
     for (const path of packages) {
       const short = path.slice(origin.module.length + 1);
       const name = origin.rename?.[short];
-      if (name !== undefined) await rename(join(out, programName(path)), join(out, name));
+      if (name !== undefined) await rename(join(fresh, 'files', programName(path)), join(fresh, 'files', name));
     }
-    if ((await readdir(out)).length === 0) throw new UserError(`${component.name}: the compiler made nothing`, { where: wrapper });
+    if ((await readdir(join(fresh, 'files'))).length === 0)
+      throw new UserError(`${component.name}: the compiler made nothing`, { where: wrapper });
   });
   return { dir: join(dir, 'files'), ...description };
 }

@@ -2,6 +2,7 @@ import type { Omission } from '../compiled-in.ts';
 import { UserError } from '../errors.ts';
 import type { PinnedComponent } from '../extension.ts';
 import type { PinnedVersion } from '../pins.ts';
+import type { Sandbox } from '../sandbox.ts';
 import type { Store } from '../store.ts';
 import type { ToolRecords } from '../tool-records.ts';
 import type { Tools } from '../tools.ts';
@@ -29,6 +30,8 @@ export interface OriginContext extends DescribeContext {
   readonly store: Store;
   readonly tools: Tools;
   readonly toolchains: Toolchains;
+  /** Whatever compiles runs in it; it gets no network, and what it made is taken out by takeFile or takeFolder. */
+  readonly sandbox: Sandbox;
   readonly report: Report;
   /** Base URL that stands in for all upstream hosts. */
   readonly mirror?: string;
@@ -61,13 +64,14 @@ export function pinnedBytes({ component, pin }: PinnedComponent, locator: string
 
 /**
  * A result of the store that a compiler makes. It takes all cores and gigabytes: one at a time, whatever else builds on
- * this machine. What the store has waits for nobody. Reports the time that it took, without the wait.
+ * this machine. What the store has waits for nobody. Reports the time that it took, without the wait. `make` is given a temporary folder for
+ * the sandbox to work in.
  */
 export function compileOnce(
   { component, arch, store, report, signal }: Pick<OriginContext, 'component' | 'arch' | 'store' | 'report' | 'signal'>,
   kind: string,
   key: string,
-  make: (fresh: string) => Promise<void>,
+  make: (fresh: string, work: string) => Promise<void>,
 ): Promise<{ dir: string; cached: boolean }> {
   const what = `${component.name} for ${arch}`;
   return store.result(kind, key, async (fresh) => {
@@ -75,7 +79,7 @@ export function compileOnce(
     const compile = async (): Promise<void> => {
       clearTimeout(waiting);
       const started = Date.now();
-      await make(fresh);
+      await store.withTemp((work) => make(fresh, work));
       report({ type: 'step', text: `compiled ${what} in ${Math.round((Date.now() - started) / 1000)} s` });
     };
     await store.lock('compile', compile, signal).finally(() => clearTimeout(waiting));

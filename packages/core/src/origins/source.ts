@@ -1,11 +1,11 @@
 import { lutimes, mkdir, readdir, readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { archWords } from '../arch.ts';
 import { openArchive } from '../debian.ts';
 import { UserError } from '../errors.ts';
-import { exec } from '../exec.ts';
 import type { Component, SourceOrigin } from '../extension.ts';
+import { isolation, takeFolder } from '../sandbox.ts';
 import { digestOf } from '../store.ts';
 import { compiledFormat, TOOLCHAIN_FORMAT } from '../toolchains.ts';
 import { unpack } from '../unpack.ts';
@@ -44,11 +44,11 @@ export async function describeSource(origin: SourceOrigin, context: DescribeCont
 
 /**
  * Compiles a C program by a shell script of the extension, out of upstream's tarball as Debian has it.
- * The script runs in the unpacked folder, without network by its own restraint, and puts its programs into $OUT. It is given
+ * The script runs in the unpacked folder, in a sandbox, and puts its programs into $OUT. It is given
  * CC, AR, PKG_CONFIG and a PATH that begins with the pinned compiler, HOST (GNU triplet of the target), VERSION and JOBS.
  */
 export async function buildSource(origin: SourceOrigin, context: OriginContext): Promise<OriginResult> {
-  const { component, dir, arch, store, tools, toolchains, report, signal } = context;
+  const { component, dir, arch, store, tools, toolchains, sandbox, report, signal } = context;
   const description = await describeSource(origin, context);
   const path = pathOf(origin, component);
   const { sha256, size } = pinnedBytes(context, sourceLocator(origin, component));
@@ -62,6 +62,7 @@ export async function buildSource(origin: SourceOrigin, context: OriginContext):
     arch,
     version: component.version,
     tools: c.records.map((one) => one.sha256),
+    sandbox: isolation(sandbox),
   });
   const result = await store.result('source-build', key, (fresh) =>
     store.withTemp(async (temp) => {
@@ -70,15 +71,18 @@ export async function buildSource(origin: SourceOrigin, context: OriginContext):
       const [top = '', ...others] = await readdir(join(temp, 'source'));
       if (others.length > 0) throw new UserError('the source archive has more than one folder', { where: path });
       // All of one age: make must not take generated files for older than what they were made of.
-      for (const path of await readdir(join(temp, 'source'), { recursive: true })) await lutimes(join(temp, 'source', path), 1, 1);
-      const out = join(fresh, 'files');
+      for (const entry of await readdir(join(temp, 'source'), { recursive: true, withFileTypes: true }))
+        await lutimes(join(entry.parentPath, entry.name), 1, 1);
+      const out = join(temp, 'files');
       await mkdir(out);
       report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch}` });
-      await exec('sh', ['-eu', script], {
+      await sandbox.run('sh', ['-eu', script], {
         name: origin.script,
+        work: temp,
+        inputs: [script, dirname(c.bin)],
         cwd: join(temp, 'source', top),
         report,
-        ...(signal === undefined ? {} : { signal }),
+        signal,
         env: {
           PATH: `${c.bin}:/usr/bin:/bin`,
           CC: join(c.bin, 'cc'),
@@ -92,6 +96,7 @@ export async function buildSource(origin: SourceOrigin, context: OriginContext):
         },
       });
       if ((await readdir(out)).length === 0) throw new UserError(`${component.name}: the build script made nothing`, { where: script });
+      await takeFolder(temp, 'files', join(fresh, 'files'));
     }),
   );
   return { dir: join(result.dir, 'files'), ...description };
