@@ -11,7 +11,7 @@ export async function upstreamContext(report: Report, signal: AbortSignal, mirro
     toolchains: openToolchains(store, report),
     report,
     signal,
-    answers: new Map(),
+    cache: new Map(),
     ...(mirror === undefined ? {} : { mirror }),
   };
 }

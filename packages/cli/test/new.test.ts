@@ -530,7 +530,7 @@ test('the test of a program that does not say its version is a line of its help:
     await writeFile(join(dir, 'pins.json'), JSON.stringify({ '2026.11.27': lock }));
     const store = openStore();
     const report = (): void => undefined;
-    const context = { store, tools: openTools(store), toolchains: openToolchains(store), report, answers: new Map() };
+    const context = { store, tools: openTools(store), toolchains: openToolchains(store), report, cache: new Map() };
     const { probes, others } = await probe(dir, plan, context, report);
     expect(others).toEqual([{ program: 'tool', said: expect.stringMatching(/^5\./) }]);
     expect(probes).toEqual([{ run: ['tool', '--help'], says: expect.stringMatching(/^Compress or decompress FILEs/) }]);

@@ -36,7 +36,7 @@ const pin = async (revision: boolean, published?: ReadonlyMap<string, number>): 
     toolchains: openToolchains(store),
     report: () => undefined,
     pause: 1,
-    answers: new Map(),
+    cache: new Map(),
   };
   const request = { dir, extension: await loadDefinition(dir), version: '2026.11.24' };
   return pinExtension({ request, revision, published, repository }, context);

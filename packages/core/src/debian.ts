@@ -1,7 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { interceptors, request } from 'undici';
 import { archWords } from './arch.ts';
 import { clockProblem } from './clock.ts';
 import { compareDebianVersions } from './debian-version.ts';
@@ -9,8 +8,9 @@ import { parseDependencies, parseProvides, type Provided, type Relation } from '
 import { envOf } from './env.ts';
 import { messageOf, UserError } from './errors.ts';
 import { readControlFiles } from './archives/deb.ts';
-import { AnswerError, dispatcher, fetchBlob, UnreachableError } from './fetch.ts';
-import { interruption } from './interrupt.ts';
+import { fetchBlob } from './fetch.ts';
+import { getText } from './http/client.ts';
+import { HttpError, HttpStatusError, isNetworkFailure, isUnanswered, UnreachableError } from './http/errors.ts';
 import { judgeSignatures } from './openpgp.ts';
 import type { Store } from './store.ts';
 import type { Arch, Report } from './types.ts';
@@ -92,7 +92,7 @@ export const DEBIAN_KEYRING = fileURLToPath(new URL('data/debian-archive-keyring
 const trim = (url: string): string => url.replace(/\/+$/, '');
 /** Security updates have an archive of their own beside Debian's, on mirrors as on the snapshot archive: `/debian-security`. */
 const beside = (url: string, isSecurity: boolean): string => (isSecurity ? url.replace(/(?:\/\d{8}T\d{6}Z)?$/, '-security$&') : url);
-const isGone = (error: unknown): boolean => error instanceof AnswerError && [404, 410].includes(error.status);
+const isGone = (error: unknown): boolean => error instanceof HttpStatusError && [404, 410].includes(error.status);
 const textOf = (path: string): Promise<string> => readFile(path, 'utf8').catch(() => '');
 
 /** Reads paragraphs of `Key: value`, where folded lines begin with a space (deb822(5)). */
@@ -237,31 +237,13 @@ const MOST_RELEASE = 1 << 20;
 
 /** A text that no digest is known of, of at most MOST_RELEASE bytes. */
 async function get(url: string): Promise<string> {
-  const again = dispatcher().compose(interceptors.retry({ maxRetries: 3, throwOnError: false }));
-  try {
-    const { statusCode, body } = await request(url, {
-      dispatcher: again,
-      headersTimeout: 30_000,
-      bodyTimeout: 60_000,
-      signal: interruption() ?? null,
-    });
-    const chunks: Buffer[] = [];
-    let size = 0;
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      size += chunk.length;
-      if (size > MOST_RELEASE)
-        throw new UserError(`the answer is longer than ${MOST_RELEASE} bytes, which no index of Debian is`, {
-          where: url,
-          next: ANOTHER_MIRROR,
-        });
-      chunks.push(chunk);
-    }
-    if (statusCode !== 200) throw new AnswerError(statusCode, { where: url, next: ANOTHER_MIRROR });
-    return Buffer.concat(chunks).toString();
-  } catch (cause) {
-    if (cause instanceof UserError) throw cause;
-    throw new IndexUnavailableError(`the mirror cannot be reached: ${messageOf(cause)}`, { where: url, next: ANOTHER_MIRROR, cause });
-  }
+  return getText(url, { max: MOST_RELEASE }).catch((cause: unknown) => {
+    if (cause instanceof HttpStatusError) throw new HttpStatusError(cause.status, { where: url, next: ANOTHER_MIRROR, cause });
+    // Not as UnreachableError: that a tool cannot be had is no reason to build a component from another origin.
+    if (isNetworkFailure(cause)) throw new IndexUnavailableError(cause.message, { where: url, next: ANOTHER_MIRROR, cause });
+    if (cause instanceof HttpError) throw new UserError(cause.message, { where: url, next: ANOTHER_MIRROR, cause });
+    throw cause;
+  });
 }
 
 const DAY = 86_400_000;
@@ -431,11 +413,11 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
         // Without it fixes would be missing, and nobody would see: a mirror can leave it out as well as serve an old one.
         if (one.endsWith('-security'))
           throw new UserError(`this mirror has no ${one}`, {
-            where: (error as AnswerError).where,
+            where: (error as HttpStatusError).where,
             next: 'use a mirror that has debian-security beside debian (FLATCAR_EXT_DEBIAN_MIRROR)',
             cause: error,
           });
-        report({ type: 'notice', text: `this mirror has no ${one}: ${(error as AnswerError).where ?? ''}` });
+        report({ type: 'notice', text: `this mirror has no ${one}: ${(error as HttpStatusError).where ?? ''}` });
       });
       if (index === undefined) continue;
       if (index.date > date) ({ date } = index);
@@ -462,7 +444,7 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
           return await fetchBlob(store, { url: `${base}/${path}`, ...pin }, { report, attempts: 3 });
         } catch (error) {
           // Whatever keeps the snapshot archive from answering comes to the same; wrong bytes do not.
-          if (!(index === 0 ? isGone(error) : error instanceof AnswerError || error instanceof UnreachableError)) throw error;
+          if (!(index === 0 ? isGone(error) : isUnanswered(error))) throw error;
         }
       }
       const [name = '', version = ''] = basename(path, '.deb').split('_');
@@ -502,7 +484,7 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
       if (there !== undefined) return there;
       const mirror = await mirrorUrl();
       return fetchBlob(store, { url: `${mirror}/${path}`, ...pin }, { report, attempts: 3 }).catch((error: unknown) => {
-        if (!(error instanceof AnswerError && [404, 410].includes(error.status))) throw error;
+        if (!(error instanceof HttpStatusError && [404, 410].includes(error.status))) throw error;
         throw new UserError(`${path} has left the Debian archive`, {
           where: mirror,
           next: 'set FLATCAR_EXT_DEBIAN_MIRROR to a snapshot archive of the time when it was there, or build another version',
@@ -521,13 +503,13 @@ export function openArchive(store: Store, report: Report = () => undefined, opti
       } catch (error) {
         // Not as UnreachableError: that a tool cannot be had is no reason to build a component from another origin.
         if (error instanceof UnreachableError) throw new UserError(error.message, { where: mirror, next: ANOTHER_MIRROR, cause: error });
-        if (!(error instanceof AnswerError && [404, 410].includes(error.status))) throw error;
+        if (!(error instanceof HttpStatusError && [404, 410].includes(error.status))) throw error;
       }
       try {
         return { file: await from(`${options.snapshot ?? snapshotArchive()}/${snapshot}`, pin), package: pin, status: 'pinned' };
       } catch (error) {
         // Whatever keeps the snapshot archive from answering must not stop a build; wrong bytes must.
-        if (!(error instanceof AnswerError || error instanceof UnreachableError)) throw error;
+        if (!isUnanswered(error)) throw error;
       }
       const component = pin.path.split('/')[1] ?? 'main';
       const index = await packages(suite, component, arch);

@@ -1,31 +1,19 @@
 import { createWriteStream } from 'node:fs';
-import { rm, stat } from 'node:fs/promises';
+import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { EnvHttpProxyAgent, interceptors, request, type Dispatcher } from 'undici';
-import { checkProxies, connectionAdvice } from './connection.ts';
 import { systemFailure } from './errno.ts';
-import { messageOf, UserError } from './errors.ts';
+import { UserError } from './errors.ts';
 import { hashFile, makeFolder } from './files.ts';
+import { httpSend, timeFor, type HttpExchange, type HttpLimits } from './http/client.ts';
+import { HttpError, HttpStatusError, RetryableError, UnreachableError } from './http/errors.ts';
+import { mirrored } from './http/mirror.ts';
+import { withoutPassword } from './http/proxy.ts';
+import { headerOf } from './http/rate-limit.ts';
 import { interruption } from './interrupt.ts';
 import { digestOf, type Store } from './store.ts';
 import type { Report } from './types.ts';
-
-/** A host that cannot be reached: DNS, refused, time-outs, TLS, resets. The only error that `--origin auto` may fall back on. */
-export class UnreachableError extends UserError {}
-
-/** The host answered, but not with the file. */
-export class AnswerError extends UserError {
-  /** HTTP status. */
-  readonly status: number;
-  constructor(status: number, about: { where: string; next: string; cause?: unknown }) {
-    super(`the server answered ${status}`, about);
-    this.name = 'AnswerError';
-    this.status = status;
-  }
-}
 
 /** Bytes from outside: a URL and what they must be. */
 export interface PinnedUrl {
@@ -36,248 +24,274 @@ export interface PinnedUrl {
   readonly size?: number;
 }
 
-/** A download under way; without a digest it is resumed only where `resume` says so. */
-type Wanted = Omit<PinnedUrl, 'sha256'> & { readonly sha256?: string };
-
 export interface FetchOptions {
   readonly report?: Report;
   /** `https://host/path` is fetched as `<mirror>/host/path`. */
   readonly mirror?: string;
   readonly signal?: AbortSignal | undefined;
-  /** Attempts in all; 5 unless said. */
+  /** Attempts in all, 5 by default. */
   readonly attempts?: number;
-  /** For fetchNew: what an earlier attempt left is continued. For names that never change their bytes, whose signature is checked. */
-  readonly resume?: boolean;
-  /** First pause between attempts in milliseconds, doubled each time; 500 unless said. */
+  /** First pause between attempts in milliseconds, doubled each time, 500 by default. */
   readonly pause?: number;
-  /** A connection slower than this many bytes a second over `window` milliseconds is given up; 1024 over 30 s unless said. */
-  readonly slowest?: { readonly bytesPerSecond: number; readonly window: number };
+  /** How long a server may take; the total follows from the size by default. */
+  readonly limits?: Partial<HttpLimits>;
 }
 
-/** Where a URL is fetched from, given a mirror. */
-export function mirrored(url: string, mirror: string | undefined): string {
-  if (mirror === undefined) return url;
-  const { host, pathname, search } = new URL(url);
-  return `${mirror.replace(/\/+$/, '')}/${host}${pathname}${search}`;
+/** For files that no digest is known of. */
+export interface FetchNewOptions extends FetchOptions {
+  /** The most bytes that are taken. */
+  readonly max: number;
+  /** An earlier attempt is continued if the server says that the file is still the same (If-Range). False by default. */
+  readonly resume?: boolean;
 }
 
-/** A failure that another attempt may mend; `wait` as the server asked, in milliseconds. */
-class Again extends Error {
-  readonly wait: number | undefined;
-  /** True when no answer came from the host at all. */
-  readonly unreachable: boolean;
-  /** HTTP status, when the host answered and the answer was no. */
-  readonly status: number | undefined;
-  constructor(message: string, about: { wait?: number; unreachable?: boolean; status?: number; cause?: unknown } = {}) {
-    super(message, { cause: about.cause });
-    this.wait = about.wait;
-    this.unreachable = about.unreachable ?? false;
-    this.status = about.status;
-  }
-}
+/** A pinned file whose size is not known: larger than any image or archive that is shipped. */
+const MOST_BYTES = 8 * 2 ** 30;
+/** How long a server is waited for that asks for it, in milliseconds, in all. */
+const LONGEST_WAIT = 300_000;
 
-let agent: Dispatcher | undefined;
-/**
- * One dispatcher for the process, for all that speaks HTTP: proxies from the environment, redirects followed.
- * Throws a UsageError for a proxy that is not an HTTP proxy.
- */
-export function dispatcher(): Dispatcher {
-  checkProxies();
-  return (agent ??= new EnvHttpProxyAgent({ connect: { timeout: 10_000 } }).compose(interceptors.redirect({ maxRedirections: 10 })));
+/** A download under way. */
+interface Download {
+  /** Where it is fetched from. */
+  readonly url: string;
+  /** What it is called: the URL before the mirror. */
+  readonly name: string;
+  readonly part: string;
+  readonly sha256?: string;
+  readonly size?: number;
+  /** The most bytes that are taken: its size, where that is known. */
+  readonly limit: number;
+  readonly resume: boolean;
+  readonly options: FetchOptions;
 }
 
 /** Why servers did not answer, by their origins: asked once per process, not once per file. */
-const unreachable = new Map<string, Again>();
+const unreachable = new Map<string, UnreachableError>();
 
-/** The error for a file of a server that does not answer. */
-function unreachableError(url: string, cause: Again): UnreachableError {
-  return new UnreachableError(`${new URL(url).host} cannot be reached: ${cause.message}`, {
-    where: url,
-    next: connectionAdvice(url, cause),
-    cause,
-  });
-}
-
-/** How long a server is waited for that asks for it, in milliseconds. */
-const LONGEST_WAIT = 300_000;
-
-/** Retry-After in milliseconds from now (RFC 9110 10.2.3: seconds or a date; a past date is now); undefined for what is neither. */
-export function retryAfter(value: string | string[] | undefined): number | undefined {
-  if (typeof value !== 'string') return undefined;
-  const seconds = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
-  return Number.isFinite(seconds) ? Math.max(seconds, 0) * 1000 : undefined;
-}
-
-/** Counts bytes, keeps the rate and the size, and tells the watcher. */
+/** Counts bytes, keeps the size, and reports progress. */
 function meter(
   already: number,
   total: number | undefined,
-  options: FetchOptions & { name: string; limit: number | undefined },
+  { limit, size, name, options }: Download,
 ): Transform & { received: () => number } {
-  const { bytesPerSecond, window } = options.slowest ?? { bytesPerSecond: 1024, window: 30_000 };
   let done = already;
-  let seen = already;
-  let told = 0;
+  let reported = 0;
   const transform = new Transform({
     transform(chunk: Buffer, _, next) {
       done += chunk.length;
-      if (options.limit !== undefined && done > options.limit) {
+      if (done > limit) {
         next(
-          new UserError(`the server sends more than the pinned ${options.limit} bytes`, {
-            where: options.name,
-            next: 'check the pin; nothing was kept',
+          new HttpError('too-large', `the server sends more than ${size === undefined ? `${limit} bytes` : `the pinned ${limit} bytes`}`, {
+            where: name,
+            next: size === undefined ? 'check the URL; nothing was kept' : 'check the pin; nothing was kept',
           }),
         );
         return;
       }
       const now = Date.now();
-      if (now - told > 200) {
-        told = now;
-        options.report?.({ type: 'progress', what: options.name, done, ...(total === undefined ? {} : { total }) });
+      if (now - reported > 200) {
+        reported = now;
+        options.report?.({ type: 'progress', what: name, done, total });
       }
       next(null, chunk);
     },
   });
-  const timer = setInterval(() => {
-    if (done - seen < (bytesPerSecond * window) / 1000) transform.destroy(new Again(`slower than ${bytesPerSecond} bytes a second`));
-    seen = done;
-  }, window);
-  transform.once('close', () => clearInterval(timer));
   return Object.assign(transform, { received: () => done });
 }
 
-/** One attempt: asks for what is missing of the part, appends it, and checks the length. */
-async function attempt(url: string, part: string, pin: Wanted, options: FetchOptions): Promise<void> {
-  if (pin.sha256 === undefined && options.resume !== true) await rm(part, { force: true }); // what is there may be of another file
-  const have = await stat(part).then(
-    ({ size }) => size,
-    () => 0,
-  );
-  let response: Dispatcher.ResponseData;
-  try {
-    response = await request(url, {
-      dispatcher: dispatcher(),
-      headers: { 'user-agent': 'flatcar-ext', 'accept-encoding': 'identity', ...(have > 0 ? { range: `bytes=${have}-` } : {}) },
-      headersTimeout: 30_000,
-      bodyTimeout: 60_000,
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
-    });
-  } catch (cause) {
-    options.signal?.throwIfAborted();
-    throw new Again(messageOf(cause), { unreachable: true, cause });
+/** What the server called the version of the file of which a part is there: an ETag, or a date (RFC 9110 13.1.5). Beside the part. */
+const validatorFile = (part: string): string => `${part}.validator`;
+const readValidator = (part: string): Promise<string> => readFile(validatorFile(part), 'utf8').catch(() => '');
+
+async function removePart(part: string): Promise<void> {
+  await rm(part, { force: true });
+  await rm(validatorFile(part), { force: true });
+}
+
+/** What tells a version of a file from another: a strong ETag, else the date of its last change. */
+function validatorOf({ headers }: HttpExchange): string {
+  const tag = headerOf(headers, 'etag');
+  if (tag !== undefined && /^"[^"\r\n]{0,1000}"$/.test(tag)) return tag;
+  const date = headerOf(headers, 'last-modified');
+  return date !== undefined && /^[\w, :+-]{1,60}$/.test(date) ? date : '';
+}
+
+/** The headers that ask for what is missing of a part, and how many bytes are there. */
+async function rangeOf({ part, sha256, resume }: Download): Promise<{ have: number; headers: Record<string, string> }> {
+  const [have, validator] = await Promise.all([
+    stat(part).then(
+      ({ size }) => size,
+      () => 0,
+    ),
+    readValidator(part),
+  ]);
+  // Without a digest only the server knows whether what is there is of the file that it has now.
+  if (have === 0 || (sha256 === undefined && (validator === '' || !resume))) {
+    await removePart(part);
+    return { have: 0, headers: {} };
   }
-  const { statusCode, headers, body } = response;
-  if (statusCode === 416) {
-    // The part is longer than the file, or already whole: its digest decides.
-    await body.dump();
-    if ((await hashFile(part)) === pin.sha256) return;
-    await rm(part, { force: true });
-    throw new Again('the part that was there does not fit the file');
+  return { have, headers: { range: `bytes=${have}-`, ...(validator === '' ? undefined : { 'if-range': validator }) } };
+}
+
+/** Where a response begins: at the end of the part, or at zero. Throws for a response that is no part of the answer to the question. */
+async function startOf(exchange: HttpExchange, have: number, { part, name }: Download): Promise<number> {
+  const { status, headers } = exchange;
+  if (status === 200) return 0;
+  if (status === 416 && have > 0) {
+    await removePart(part);
+    throw new RetryableError(new HttpError('protocol', 'the server has no such part of the file', { where: name, next: 'run this again' }));
   }
-  if (statusCode === 429 || statusCode >= 500) {
-    await body.dump();
-    const asked = retryAfter(headers['retry-after']);
-    const wait = asked === undefined ? undefined : Math.min(asked, LONGEST_WAIT);
-    throw new Again(`the server answered ${statusCode}`, { status: statusCode, ...(wait === undefined ? {} : { wait }) });
-  }
-  if (statusCode !== 200 && statusCode !== 206) {
-    await body.dump();
-    throw new AnswerError(statusCode, {
-      where: url,
+  if (status !== 206)
+    throw new HttpStatusError(status, {
+      where: exchange.url,
       next:
-        statusCode === 404
+        status === 404
           ? 'upstream may have moved or removed the file: check the URL in the definition'
-          : 'check the URL and any credentials or proxy',
+          : status === 429 || status >= 500
+            ? 'try again later, or name a mirror (--mirror URL)'
+            : 'check the URL and any credentials or proxy',
     });
-  }
-  // A server that ignores Range sends the whole file again, and one that lies about it is found by the digest.
-  const resumed = statusCode === 206 && have > 0 && String(headers['content-range'] ?? '').startsWith(`bytes ${have}-`);
-  if (statusCode === 206 && !resumed) {
-    await body.dump();
+  if (have > 0 && (headerOf(headers, 'content-range') ?? '').startsWith(`bytes ${have}-`)) return have;
+  const failure = new HttpError('protocol', 'the server sends another part of the file than was asked for', {
+    where: exchange.url,
+    next: 'check the URL and what is between (a proxy, a mirror)',
+  });
+  if (have === 0) throw failure;
+  await removePart(part);
+  throw new RetryableError(failure);
+}
+
+/** Compressions whose files are served with the same Content-Encoding by some servers: the bytes are those of the file. */
+const SUFFIXES: Readonly<Record<string, RegExp>> = {
+  gzip: /\.t?gz$/,
+  'x-gzip': /\.t?gz$/,
+  zstd: /\.zst$/,
+  'x-bzip2': /\.bz2$/,
+  'x-xz': /\.xz$/,
+};
+
+/** A file without a digest must come as it is: nothing was asked to be compressed on the way. */
+function assertPlain({ headers, url }: HttpExchange, { name, sha256 }: Download): void {
+  const encoding = (headerOf(headers, 'content-encoding') ?? 'identity').trim().toLowerCase();
+  if (sha256 !== undefined || encoding === '' || encoding === 'identity' || SUFFIXES[encoding]?.test(new URL(name).pathname) === true)
+    return;
+  throw new HttpError('encoding', `the server sends a compressed response (${encoding.slice(0, 40)}), which was not asked for`, {
+    where: url,
+    next: 'check the URL and what is between (a proxy, a mirror)',
+  });
+}
+
+/** Writes a response into the part, behind what is there of it. */
+async function writePart(exchange: HttpExchange, have: number, download: Download): Promise<void> {
+  const { part, size, options, sha256 } = download;
+  // A part that is whole already: its digest decides.
+  if (exchange.status === 416 && have > 0 && (await hashFile(part)) === sha256) return;
+  const start = await startOf(exchange, have, download);
+  assertPlain(exchange, download);
+  const total = size ?? (exchange.length === undefined ? undefined : start + exchange.length);
+  if (start === 0) {
     await rm(part, { force: true });
-    throw new Again('the server sent another range than was asked for');
+    await writeFile(validatorFile(part), validatorOf(exchange));
   }
-  const start = resumed ? have : 0;
-  const length = headers['content-length'] === undefined ? undefined : start + Number(headers['content-length']);
-  const total = pin.size ?? length;
-  const counter = meter(start, total, { ...options, name: pin.url, limit: pin.size });
+  const counter = meter(start, total, download);
   try {
-    await pipeline(
-      body,
-      counter,
-      createWriteStream(part, { flags: resumed ? 'a' : 'w', flush: true }),
-      ...(options.signal === undefined ? [] : [{ signal: options.signal }]),
-    );
+    const { signal } = options;
+    await pipeline(exchange.body, counter, createWriteStream(part, { flags: start > 0 ? 'a' : 'w', flush: true }), { signal });
   } catch (cause) {
     options.signal?.throwIfAborted();
-    if (cause instanceof UserError || cause instanceof Again) throw cause;
-    const failed = systemFailure(cause);
-    if (failed !== undefined) throw failed;
-    throw new Again(`the connection broke after ${counter.received()} bytes: ${messageOf(cause)}`, { cause });
+    throw systemFailure(cause) ?? cause;
   }
   // The server ended the body in good order, so it is no failure of the network that another origin could stand in for.
-  if (total !== undefined && counter.received() < total)
-    throw new UserError(`the server sent ${counter.received()} bytes where ${total} are pinned`, {
-      where: url,
+  if (size !== undefined && counter.received() < size)
+    throw new HttpError('too-short', `the server sent ${counter.received()} bytes where ${size} are pinned`, {
+      where: exchange.url,
       next: 'check the pin and the URL; nothing was kept',
     });
 }
 
-/** Attempts until the part is whole, by its length. */
-async function transfer(url: string, part: string, pin: Wanted, options: FetchOptions): Promise<void> {
+/** Failures after which what is there of the file is worth keeping: another attempt goes on behind it. */
+const KEEPING = new Set(['unreachable', 'tls', 'timeout', 'broken', 'rate-limited', 'status', 'redirect', 'request']);
+
+/** Attempts until the part is whole, by its length. `onResume` is called where its bytes are of more than one response. */
+async function transfer(download: Download, onResume: () => void): Promise<void> {
+  const { url, part, limit, options } = download;
   const { origin } = new URL(url);
   const known = unreachable.get(origin);
-  if (known !== undefined) throw unreachableError(url, known);
+  if (known !== undefined) throw new UnreachableError(known.message, { where: withoutPassword(url), next: known.next, cause: known });
   await makeFolder(dirname(part));
-  options.report?.({ type: 'step', text: `fetching ${url}` });
+  options.report?.({ type: 'step', text: `fetching ${withoutPassword(url)}` });
+  let have = 0;
+  try {
+    await httpSend(
+      url,
+      {
+        attempts: options.attempts ?? 5,
+        pause: options.pause,
+        signal: options.signal,
+        limits: { waits: LONGEST_WAIT, total: timeFor(limit) + LONGEST_WAIT, ...options.limits },
+        whenLimited: 'try again then, or name a mirror (--mirror URL)',
+        headers: async () => {
+          const range = await rangeOf(download);
+          ({ have } = range);
+          return range.headers;
+        },
+      },
+      async (exchange) => {
+        if (have > 0 && exchange.status === 206) onResume();
+        await writePart(exchange, have, download);
+      },
+    );
+  } catch (error) {
+    if (error instanceof UnreachableError) unreachable.set(origin, error);
+    if (error instanceof UserError && !(error instanceof HttpError && KEEPING.has(error.code))) await removePart(part);
+    throw error;
+  }
+}
 
-  const attempts = options.attempts ?? 5;
-  let pause = options.pause ?? 500;
-  for (let count = 1; ; count += 1) {
+/**
+ * Attempts until the part is whole and `check` accepts it. Where bytes of another response are in it, which may be of a file that has changed
+ * since, there is one more try from zero before an error says that the server has the wrong bytes.
+ */
+async function fetchPart(download: Download, check: () => Promise<void>): Promise<void> {
+  const { part } = download;
+  for (let isLast = false; ; isLast = true) {
+    let isResumed = false;
     try {
-      await attempt(url, part, pin, options);
-      break;
+      await transfer(download, () => {
+        isResumed = true;
+      });
+      await check();
+      await rm(validatorFile(part), { force: true });
+      return;
     } catch (error) {
-      if (!(error instanceof Again)) {
-        if (error instanceof UserError) await rm(part, { force: true });
-        throw error;
-      }
-      // A name that does not resolve or a closed port will not change within seconds.
-      const hopeless =
-        error.unreachable &&
-        /ENOTFOUND|ECONNREFUSED|EAI_AGAIN|ENETUNREACH|CERT|SIGNATURE/.test(
-          `${error.message} ${messageOf(error.cause)} ${String((error.cause as NodeJS.ErrnoException).code)}`,
-        );
-      if (count >= attempts || (hopeless && count >= 2)) {
-        if (error.status !== undefined)
-          throw new AnswerError(error.status, { where: url, next: 'try again later, or name a mirror (--mirror URL)', cause: error });
-        if (error.unreachable) unreachable.set(origin, error);
-        throw unreachableError(url, error);
-      }
-      await sleep(error.wait ?? pause, undefined, options.signal === undefined ? {} : { signal: options.signal });
-      pause = Math.min(pause * 2, 30_000);
+      const isWrong =
+        error instanceof DigestError || (error instanceof HttpError && ['too-large', 'too-short', 'protocol'].includes(error.code));
+      if (isWrong) await removePart(part);
+      if (!isWrong || !isResumed || isLast) throw error;
     }
   }
 }
 
+/** Bytes of another digest than the pinned one. */
+export class DigestError extends UserError {}
+
 async function download(store: Store, pin: PinnedUrl, options: FetchOptions): Promise<string> {
   const url = mirrored(pin.url, options.mirror);
   const part = store.partial(pin.sha256);
-  await transfer(url, part, pin, options);
-  const got = await hashFile(part);
-  if (got !== pin.sha256) {
-    await rm(part, { force: true });
-    throw new UserError(`wrong digest: sha256 ${pin.sha256} is pinned, the server sent ${got}`, {
-      where: url,
-      next: 'do not change the pin before you know why: upstream replaced the file, or something on the way did',
-    });
-  }
+  await fetchPart({ ...pin, url, name: pin.url, part, limit: pin.size ?? MOST_BYTES, resume: true, options }, async () => {
+    const got = await hashFile(part);
+    if (got !== pin.sha256)
+      throw new DigestError(`wrong digest: sha256 ${pin.sha256} is pinned, the server sent ${got}`, {
+        where: withoutPassword(url),
+        next: 'do not change the pin before you know why: upstream replaced the file, or something on the way did',
+      });
+  });
   return (await store.keep(part, pin.sha256)).path;
 }
 
 /**
  * The bytes of a pinned URL, from the store or over HTTP: resumed, retried with backoff, length and digest checked.
- * Two processes that want the same fetch it once. Throws UnreachableError when the host does not answer,
+ * Two processes that want the same fetch it once. Throws UnreachableError when there is no connection to the host,
  * UserError for everything else; nothing wrong is ever kept.
  */
 export async function fetchBlob(store: Store, pin: PinnedUrl, given: FetchOptions = {}): Promise<string> {
@@ -288,19 +302,20 @@ export async function fetchBlob(store: Store, pin: PinnedUrl, given: FetchOption
 }
 
 /**
- * Fetches a URL whose digest is not known yet into the store, for pinning: whoever calls must check what came.
+ * Fetches a URL whose digest is not known yet into the store, of at most `max` bytes, for pinning: whoever calls must check what came.
  * Throws as fetchBlob does.
  */
 export async function fetchNew(
   store: Store,
-  url: string,
-  given: FetchOptions = {},
+  name: string,
+  given: FetchNewOptions,
 ): Promise<{ path: string; sha256: string; size: number }> {
-  const options = { ...given, signal: interruption(given.signal) };
-  const name = digestOf({ url });
-  return store.lock(`fetch-${name}`, async () => {
-    const part = store.partial(name);
-    await transfer(mirrored(url, options.mirror), part, { url }, options);
+  const { max, resume = false, ...rest } = given;
+  const options = { ...rest, signal: interruption(given.signal) };
+  const key = digestOf({ url: name });
+  return store.lock(`fetch-${key}`, async () => {
+    const part = store.partial(key);
+    await fetchPart({ url: mirrored(name, options.mirror), name, part, limit: max, resume, options }, async () => undefined);
     return store.keep(part);
   });
 }

@@ -4,7 +4,7 @@ import { archWords, hostArch } from './arch.ts';
 import { envOf, type Environment } from './env.ts';
 import { messageOf, UserError } from './errors.ts';
 import { exec, networkEnv, type ExecOptions } from './exec.ts';
-import { UnreachableError } from './fetch.ts';
+import { UnreachableError } from './http/errors.ts';
 import { hashFile, makeFolder } from './files.ts';
 import { isolation, openSandbox, takeFile, type Sandbox, type SandboxOptions } from './sandbox.ts';
 import { digestOf, type Store } from './store.ts';

@@ -39,7 +39,36 @@ export {
   writeAtomic,
 } from './files.ts';
 export { cacheRoot, digestOf, openStore, type Store, type StoreStats } from './store.ts';
-export { AnswerError, dispatcher, fetchBlob, fetchNew, mirrored, retryAfter, UnreachableError, type FetchOptions } from './fetch.ts';
+export { DigestError, fetchBlob, fetchNew, type FetchNewOptions, type FetchOptions } from './fetch.ts';
+export {
+  getJson,
+  getText,
+  httpGet,
+  httpRequest,
+  httpSend,
+  jsonOf,
+  nextPage,
+  readBody,
+  timeFor,
+  type HttpBody,
+  type HttpExchange,
+  type HttpMethod,
+  type HttpOptions,
+  type HttpResponse,
+} from './http/client.ts';
+export {
+  HttpError,
+  HttpStatusError,
+  isNetworkFailure,
+  isUnanswered,
+  RateLimitError,
+  UnreachableError,
+  type HttpErrorCode,
+} from './http/errors.ts';
+export { mirrored } from './http/mirror.ts';
+export { checkShape, getPages } from './http/pages.ts';
+export { withoutPassword } from './http/proxy.ts';
+export { headerOf, type ResponseHeaders } from './http/rate-limit.ts';
 export {
   goProgram,
   goSumDigest,

@@ -4,9 +4,8 @@ import { basename } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import * as v from 'valibot';
 import { ARCHES, archWords } from './arch.ts';
-import { messageOf, UserError, UserErrors, UsageError } from './errors.ts';
+import { UserError, UserErrors, UsageError } from './errors.ts';
 import { parseJson } from './json.ts';
-import { interruption } from './interrupt.ts';
 import type { Format, Release, Target } from './types.ts';
 import { compareVersions } from './versions.ts';
 
@@ -243,6 +242,9 @@ export function selectTargets(text: string, releases: readonly Release[] = catal
   return [...new Set(selected.filter((one): one is Target => !(one instanceof UserError)))];
 }
 
+/** Flatcar's list has some hundred kilobytes. */
+const MOST_LIST = 16 << 20;
+
 /** Reads Flatcar's list from a file or URL. */
 export async function readReleaseList(from: string): Promise<string> {
   if (!/^https?:/.test(from)) {
@@ -250,18 +252,13 @@ export async function readReleaseList(from: string): Promise<string> {
       throw new UserError('cannot read the list of releases', { where: from, cause });
     });
   }
-  const next = 'name a saved copy with --from FILE';
-  const [{ request }, { dispatcher }] = await Promise.all([import('undici'), import('./fetch.ts')]);
-  try {
-    const { statusCode, body } = await request(from, {
-      dispatcher: dispatcher(),
-      signal: interruption(AbortSignal.timeout(60_000)) ?? null,
+  const { getText } = await import('./http/client.ts'); // undici takes long to load, and few commands need it
+  return getText(from, { max: MOST_LIST }).catch((cause: unknown) => {
+    if (!(cause instanceof UserError)) throw cause;
+    throw new UserError(`the list of releases cannot be fetched: ${cause.message}`, {
+      where: cause.where ?? from,
+      next: 'name a saved copy with --from FILE',
+      cause,
     });
-    if (statusCode === 200) return await body.text();
-    await body.dump();
-    throw new UserError(`the server answered ${statusCode}`, { where: from, next });
-  } catch (cause) {
-    if (cause instanceof UserError) throw cause;
-    throw new UserError(`the list of releases cannot be fetched: ${messageOf(cause)}`, { where: from, next, cause });
-  }
+  });
 }

@@ -1,6 +1,6 @@
 import { ARCHES } from './arch.ts';
 import { SOURCE_ORIGINS, type Component, type Origin, type PinnedComponent } from './extension.ts';
-import { UnreachableError } from './fetch.ts';
+import { UnreachableError } from './http/errors.ts';
 import { UserError, UserErrors } from './errors.ts';
 import { buildCargo, cargoLocator, describeCargo } from './origins/cargo.ts';
 import { buildDebian, describeDebian, isPackageLocator } from './origins/debian.ts';

@@ -18,7 +18,7 @@ import {
   type DebianPackage,
 } from '../src/debian.ts';
 import { UserError } from '../src/errors.ts';
-import { UnreachableError } from '../src/fetch.ts';
+import { UnreachableError } from '../src/http/errors.ts';
 import { openStore, type Store } from '../src/store.ts';
 import type { Event } from '../src/types.ts';
 

@@ -3,7 +3,7 @@ import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import { cacheRoot, clockProblem, dropEmpty, envOf, homeOf, openGo, openStore, openTools, userGoEnv } from '@flatcar/core';
 import { expect, test } from 'vitest';
-import { checkProxies, connectionAdvice } from '../src/connection.ts';
+import { checkProxies, connectionAdvice } from '../src/http/proxy.ts';
 import { compileSettings, registrySettings, userRegistry } from '../src/origins/cargo-config.ts';
 
 test('an empty variable is an unset variable', () => {

@@ -1,11 +1,14 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { UserError } from '../src/errors.ts';
-import { AnswerError, fetchBlob, mirrored, UnreachableError, type FetchOptions } from '../src/fetch.ts';
+import { fetchBlob, fetchNew, type FetchOptions } from '../src/fetch.ts';
+import { HttpStatusError, UnreachableError } from '../src/http/errors.ts';
+import { mirrored } from '../src/http/mirror.ts';
 import { openStore, type Store } from '../src/store.ts';
 import type { Event } from '../src/types.ts';
 import { send, serve, type Answer, type TestServer } from './helpers/server.ts';
@@ -82,7 +85,7 @@ test('a wrong digest keeps nothing, and is nothing to fall back on', async () =>
 
 test.each([404, 403, 410])('%d is the answer, not a failure of the network: no retry', async (status) => {
   const error = await failure(fetchFrom((_, response) => response.writeHead(status).end()));
-  expect(error).toBeInstanceOf(AnswerError);
+  expect(error).toBeInstanceOf(HttpStatusError);
   expect(error).not.toBeInstanceOf(UnreachableError);
   expect(server?.asked).toHaveLength(1);
 });
@@ -104,7 +107,7 @@ test('500 is tried again', async () => {
 
 test('a server that only says 503 has answered: no origin falls back', async () => {
   const error = await failure(fetchFrom((_, response) => response.writeHead(503).end()));
-  expect(error).toBeInstanceOf(AnswerError);
+  expect(error).toBeInstanceOf(HttpStatusError);
   expect(error.message).toContain('503');
   expect(server?.asked).toHaveLength(quick.attempts ?? 0);
 });
@@ -141,30 +144,137 @@ test('a server that ignores Range sends all again, and the file is right', async
   expect(await readFile(path)).toEqual(body);
 });
 
-test('a server that lies about the range is found out by the digest', async () => {
-  const error = await failure(
-    fetchFrom((_, response, count) => {
-      if (count > 1) {
-        response.writeHead(206, { 'content-range': `bytes 1000-${body.length - 1}/${body.length}` }).end(body.subarray(0, -1000));
-        return;
-      }
-      response.writeHead(200, { 'content-length': body.length });
-      response.write(body.subarray(0, 1000));
-      onceArrived(1000, () => response.destroy());
-    }),
-  );
+test('a server that lies about the range is found out by the digest, and asked for the whole once more', async () => {
+  const path = await fetchFrom((request, response, count) => {
+    if (count === 2) {
+      response.writeHead(206, { 'content-range': `bytes 1000-${body.length - 1}/${body.length}` }).end(body.subarray(0, -1000));
+      return;
+    }
+    if (count > 2) return send(request, response, body);
+    response.writeHead(200, { 'content-length': body.length });
+    response.write(body.subarray(0, 1000));
+    onceArrived(1000, () => response.destroy());
+  });
+  expect(await readFile(path)).toEqual(body);
+  expect(server?.asked).toEqual(['GET /file', 'GET /file bytes=1000-', 'GET /file']);
+});
+
+test('what an earlier attempt left of another file is fetched once more from zero, and is no wrong digest', async () => {
+  for (const [stale, size] of [
+    [Buffer.alloc(5000, 'x'), undefined], // shorter than the file
+    [Buffer.alloc(5000, 'x'), body.length],
+    [Buffer.alloc(body.length, 'x'), undefined], // as long: the server has nothing behind it
+    [Buffer.alloc(body.length + 1, 'x'), body.length],
+  ] as const) {
+    const part = store.partial(sha256);
+    await mkdir(dirname(part), { recursive: true });
+    await writeFile(part, stale);
+    expect(await readFile(await fetchFrom(body, {}, { size }))).toEqual(body);
+    expect(server?.asked.at(-1)).toBe('GET /file');
+    await server?.close();
+    store = openStore(join(dir, `store-${stale.length}-${String(size)}`));
+  }
+});
+
+test('a wrong file is a wrong digest also behind a stale part: after one more try from zero, and no other', async () => {
+  const part = store.partial(sha256);
+  await mkdir(dirname(part), { recursive: true });
+  await writeFile(part, 'stale');
+  const error = await failure(fetchFrom(randomBytes(body.length)));
   expect(error.message).toContain('wrong digest');
+  expect(server?.asked).toEqual(['GET /file bytes=5-', 'GET /file']);
   expect(await kept()).toEqual([]);
 });
 
-test('a body that is cut off for good is resumed as often as allowed, then the host counts as unreachable', async () => {
+test('a part is continued only if the server has the same version of the file (If-Range), across processes', async () => {
+  const [old, now] = [randomBytes(body.length), body];
+  const conditions: (string | undefined)[] = [];
+  const answer: Answer = (request, response, count) => {
+    conditions.push(request.headers['if-range']?.toString());
+    const [content, tag] = count === 1 ? [old, '"one"'] : [now, '"two"'];
+    if (count > 1 && request.headers['if-range'] === tag) return send(request, response, content);
+    response.writeHead(200, { 'content-length': content.length, etag: tag });
+    if (count > 1) return void response.end(content);
+    response.write(content.subarray(0, 1000));
+    onceArrived(1000, () => response.destroy());
+  };
+  const error = await failure(fetchFrom(answer, { attempts: 1 }));
+  expect(error).toMatchObject({ code: 'broken' });
+  store = openStore(store.root);
+  expect(await readFile(await fetchBlob(store, { url: `${server?.url}/file`, sha256 }, quick))).toEqual(body);
+  // The server sent the new file at once: no byte was fetched for nothing.
+  expect(conditions).toEqual([undefined, '"one"']);
+  expect(await kept()).toEqual([sha256]);
+});
+
+test('206 where no part was asked for is not a file', async () => {
+  const error = await failure(
+    fetchFrom((_, response) => void response.writeHead(206, { 'content-range': `bytes 0-9/${body.length}` }).end(body.subarray(0, 10))),
+  );
+  expect(error).toMatchObject({ code: 'protocol', message: expect.stringContaining('another part of the file') });
+  expect(error).not.toBeInstanceOf(UnreachableError);
+  expect(await kept()).toEqual([]);
+});
+
+test('a file without a known digest has a limit, with a length and without', async () => {
+  for (const length of [{}, { 'content-length': 100_001 }]) {
+    const here = await serve({ '/file': (_, response) => void response.writeHead(200, length).end(Buffer.alloc(100_001)) });
+    try {
+      const error = await failure(fetchNew(store, `${here.url}/file`, { ...quick, max: 100_000 }));
+      expect(error).toMatchObject({ code: 'too-large', message: expect.stringContaining('more than 100000 bytes') });
+      expect(await kept()).toEqual([]);
+      expect((await fetchNew(store, `${here.url}/file`, { ...quick, max: 100_001 })).size).toBe(100_001);
+      store = openStore(join(dir, 'another'));
+    } finally {
+      await here.close();
+    }
+  }
+});
+
+test('a file without a known digest is not taken compressed, unless that is what it is', async () => {
+  const plain = Buffer.from('a program');
+  const packed = gzipSync(plain);
+  const compressed: Answer = (_, response) => void response.writeHead(200, { 'content-encoding': 'gzip' }).end(packed);
+  const here = await serve({ '/tool': compressed, '/tool.tar.gz': compressed });
+  try {
+    const error = await failure(fetchNew(store, `${here.url}/tool`, { ...quick, max: 1000 }));
+    expect(error).toMatchObject({ code: 'encoding' });
+    expect(await readFile((await fetchNew(store, `${here.url}/tool.tar.gz`, { ...quick, max: 1000 })).path)).toEqual(packed);
+  } finally {
+    await here.close();
+  }
+});
+
+test('a file without a known digest is continued only where the server names its version', async () => {
+  for (const tag of [undefined, 'W/"weak"', '"strong"']) {
+    const here = await serve({
+      '/file': (request, response, count) => {
+        if (count > 1 && request.headers['if-range'] !== undefined) return send(request, response, body);
+        response.writeHead(200, { 'content-length': body.length, ...(tag && { etag: tag }) });
+        if (count > 1) return void response.end(body);
+        response.write(body.subarray(0, 1000), () => setTimeout(() => response.destroy(), 200));
+      },
+    });
+    try {
+      const { path } = await fetchNew(store, `${here.url}/file`, { ...quick, max: body.length, resume: true });
+      expect(await readFile(path)).toEqual(body);
+      expect(here.asked).toEqual(['GET /file', tag === '"strong"' ? 'GET /file bytes=1000-' : 'GET /file']);
+    } finally {
+      await here.close();
+    }
+  }
+});
+
+test('a body that is cut off for good is resumed as often as allowed, and its host is not unreachable', async () => {
   const error = await failure(
     fetchFrom((_, response) => {
       response.writeHead(200, { 'content-length': body.length });
       response.write('x', () => setTimeout(() => response.destroy(), 5));
     }),
   );
-  expect(error).toBeInstanceOf(UnreachableError);
+  expect(error).toMatchObject({ code: 'broken' });
+  expect(error).not.toBeInstanceOf(UnreachableError);
+  expect(server?.asked.length).toBe(quick.attempts);
 });
 
 test.each([
@@ -208,11 +318,14 @@ test('a slow drip is given up', async () => {
         const timer = setInterval(() => response.write('x'), 20);
         response.once('close', () => clearInterval(timer));
       },
-      { attempts: 1, slowest: { bytesPerSecond: 10_000, window: 200 } },
+      { attempts: 1, limits: { slowest: { bytesPerSecond: 10_000, window: 200 } } },
     ),
   );
-  expect(error).toBeInstanceOf(UnreachableError);
-  expect(error.message).toContain('slower than');
+  expect(error).toMatchObject({
+    code: 'timeout',
+    message: expect.stringMatching(/^127\.0\.0\.1:\d+ sends fewer than 10000 bytes a second$/),
+  });
+  expect(error).not.toBeInstanceOf(UnreachableError);
 });
 
 test('a closed port is unreachable, and is not asked for every file', async () => {
@@ -245,7 +358,8 @@ test('a host that does not speak TLS is still asked by http', async () => {
   const secure = await failure(
     fetchBlob(store, { url: `${server.url.replace('http:', 'https:')}/file`, sha256 }, { ...quick, attempts: 1 }),
   );
-  expect(secure).toBeInstanceOf(UnreachableError);
+  expect(secure).toMatchObject({ code: 'tls' });
+  expect(secure).not.toBeInstanceOf(UnreachableError);
   expect(await readFile(await fetchBlob(store, { url: `${server.url}/file`, sha256 }, quick))).toEqual(body);
 });
 

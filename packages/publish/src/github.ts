@@ -1,11 +1,8 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { dispatcher, envOf, fetchBlob, messageOf, UserError, type Environment } from '@flatcar/core';
-import { request, type Dispatcher } from 'undici';
+import { envOf, fetchBlob, UserError, type Environment } from '@flatcar/core';
+import { githubApi, openGitHub } from '@flatcar/github';
+import * as v from 'valibot';
 import { TakenError, type Destination, type FileAbout } from './destination.ts';
-import { readBody, WITHOUT_REDIRECTS } from './http.ts';
-
-type Body = Exclude<Dispatcher.DispatchOptions['body'], undefined>;
 
 /** Where an image of the tree really is. */
 interface Redirect {
@@ -18,13 +15,15 @@ const isAsset = (path: string): boolean => /\.(?:raw|gz)$/.test(path);
 /** GitHub keeps no more assets in a release. */
 const ASSETS = 1000;
 
-interface Release {
-  readonly id: number;
-  readonly tag_name: string;
-  readonly draft: boolean;
-  readonly upload_url: string;
-  readonly assets: readonly { readonly name: string; readonly digest: string | null; readonly browser_download_url: string }[];
-}
+const ReleaseSchema = v.object({
+  id: v.number(),
+  tag_name: v.string(),
+  draft: v.boolean(),
+  upload_url: v.string(),
+  assets: v.array(v.object({ name: v.string(), digest: v.nullish(v.string()), browser_download_url: v.string() })),
+});
+type Release = v.InferOutput<typeof ReleaseSchema>;
+const Asset = v.object({ digest: v.nullish(v.string()) });
 
 /** For nginx: `map $uri $image { include redirects/nginx.conf; }`, and in the server `if ($image) { return 302 $image; }`. */
 const nginxMap = (map: Readonly<Record<string, Redirect>>): string =>
@@ -37,59 +36,19 @@ const nginxMap = (map: Readonly<Record<string, Redirect>>): string =>
  * becomes Pages, with a map of redirects from the images' paths to the assets: systemd-sysupdate looks for images in the folder of their
  * sums, and follows redirects. Each publish is one release: a draft until all assets are there, for good from then on (immutable releases).
  */
-export function githubDestination(inner: Destination, repository: string, env: Environment = process.env): Destination {
+export function githubDestination(
+  inner: Destination,
+  repository: string,
+  env: Environment = process.env,
+  signal?: AbortSignal,
+): Destination {
   if (!/^[\w.-]+\/[\w.-]+$/.test(repository)) throw new UserError(`'${repository}' is no repository`, { next: 'write it as owner/name' });
   const token = envOf('GITHUB_TOKEN', env);
   if (!token) throw new UserError('no token for GitHub', { where: repository, next: 'set GITHUB_TOKEN to one with contents: write' });
-  const api = (envOf('GITHUB_API_URL', env) ?? 'https://api.github.com').replace(/\/+$/, '');
+  const github = openGitHub({ api: githubApi(env), token, signal });
   const where = `github:${repository} and ${inner.where}`;
   /** Files of the publish under way, by path. */
   const waiting = new Map<string, FileAbout & { file: string }>();
-
-  /** The token goes to the API and to its host for uploads (uploads.github.com; elsewhere the API's own), and nowhere else. */
-  function checkHost(url: string): string {
-    const [asked, own] = [new URL(url), new URL(api)];
-    const hosts = [own.host, own.host.replace(/^api\./, 'uploads.')];
-    if (asked.protocol !== own.protocol || !hosts.includes(asked.host))
-      throw new UserError(`GitHub names a host that is not its own: ${asked.origin}`, { where: repository, next: 'check GITHUB_API_URL' });
-    return url;
-  }
-
-  async function call<T>(
-    method: Dispatcher.HttpMethod,
-    url: string,
-    wanted: readonly number[],
-    body?: () => Body,
-    headers: Record<string, string> = {},
-  ): Promise<T> {
-    const response = await request(checkHost(url.startsWith('http') ? url : `${api}${url}`), {
-      ...WITHOUT_REDIRECTS,
-      method,
-      headers: {
-        authorization: `Bearer ${token}`,
-        accept: 'application/vnd.github+json',
-        'x-github-api-version': '2022-11-28',
-        'user-agent': 'flatcar-ext',
-        ...headers,
-      },
-      ...(body === undefined ? {} : { body: body() }),
-      dispatcher: dispatcher(),
-      headersTimeout: 300_000,
-    }).catch((cause: unknown) => {
-      throw new UserError(`GitHub cannot be reached: ${messageOf(cause)}`, { where: url, cause });
-    });
-    const text = (await readBody(response.body, url)).toString();
-    if (wanted.includes(response.statusCode)) return (text === '' ? undefined : JSON.parse(text)) as T;
-    const said = /"message":\s*"([^"]*)"/.exec(text)?.[1];
-    throw new UserError(`GitHub answered ${response.statusCode}${said === undefined ? '' : `: ${said}`}`, {
-      where: `${method} ${url}`,
-      next: response.statusCode === 403 || response.statusCode === 401 ? 'the token needs contents: write' : 'try again later',
-    });
-  }
-  const json =
-    (value: unknown): (() => Body) =>
-    () =>
-      JSON.stringify(value);
 
   async function readMap(): Promise<Record<string, Redirect>> {
     const bytes = await inner.read(MAP);
@@ -100,7 +59,7 @@ export function githubDestination(inner: Destination, repository: string, env: E
   async function releasesOf(tag: string): Promise<Release[]> {
     const found: Release[] = [];
     for (let page = 1; ; page += 1) {
-      const some = await call<Release[]>('GET', `/repos/${repository}/releases?per_page=100&page=${page}`, [200]);
+      const some = await github.get(`/repos/${repository}/releases?per_page=100&page=${page}`, v.array(ReleaseSchema));
       found.push(...some.filter((one) => one.tag_name === tag));
       // Ours is among the newest or it is not there.
       if (some.length < 100 || found.length > 0 || page === 3) return found;
@@ -115,23 +74,20 @@ export function githubDestination(inner: Destination, repository: string, env: E
     const tag = `images-${createHash('sha256').update(list).digest('hex').slice(0, 16)}`;
     for (const there of await releasesOf(tag)) {
       if (!there.draft) return there;
-      await call('DELETE', `/repos/${repository}/releases/${there.id}`, [204]);
+      await github.send('DELETE', `/repos/${repository}/releases/${there.id}`, v.unknown());
     }
-    const draft = await call<Release>('POST', `/repos/${repository}/releases`, [201], json({ tag_name: tag, name: tag, draft: true, body: `${files.size} images; use them through the published tree` })); // prettier-ignore
-    const upload = draft.upload_url.replace(/\{.*$/, '');
+    const draft = await github.send('POST', `/repos/${repository}/releases`, ReleaseSchema, {
+      tag_name: tag,
+      name: tag,
+      draft: true,
+      body: `${files.size} images; use them through the published tree`,
+    });
     for (const [path, { file, size, sha256 }] of files) {
-      const headers = { 'content-type': 'application/octet-stream', 'content-length': String(size) };
-      const asset = await call<{ digest: string | null }>(
-        'POST',
-        `${upload}?name=${encodeURIComponent(nameOf(path))}`,
-        [201],
-        () => createReadStream(file),
-        headers,
-      );
+      const asset = await github.upload(draft.upload_url, { name: nameOf(path), file, size }, Asset);
       if (asset.digest != null && asset.digest !== `sha256:${sha256}`)
         throw new UserError('GitHub has received other bytes than were sent', { where: path, next: 'run publish again' });
     }
-    return call<Release>('PATCH', `/repos/${repository}/releases/${draft.id}`, [200], json({ draft: false }));
+    return github.send('PATCH', `/repos/${repository}/releases/${draft.id}`, ReleaseSchema, { draft: false });
   }
 
   return {
@@ -187,7 +143,7 @@ export function githubDestination(inner: Destination, repository: string, env: E
       async file(path, { size, sha256 }) {
         const there = isAsset(path) ? (await readMap())[path] : undefined;
         if (there === undefined) return inner.tree(store, report).file(path, { size, sha256 });
-        return fetchBlob(store, { url: there.url, sha256, size }, report === undefined ? {} : { report });
+        return fetchBlob(store, { url: there.url, sha256, size }, { report, signal });
       },
     }),
   };

@@ -1,11 +1,26 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { dispatcher, envOf, messageOf, sidecarPaths, UserError, type Arch, type Environment, type Report } from '@flatcar/core';
+import {
+  envOf,
+  headerOf,
+  httpRequest,
+  isNetworkFailure,
+  jsonOf,
+  sidecarPaths,
+  timeFor,
+  UserError,
+  type Arch,
+  type Environment,
+  type HttpBody,
+  type HttpMethod,
+  type HttpOptions,
+  type HttpResponse,
+  type Report,
+} from '@flatcar/core';
 import type { PublicKey } from 'openpgp';
-import { request, type Dispatcher } from 'undici';
+import * as v from 'valibot';
 import { TakenError } from './destination.ts';
-import { readBody, WITHOUT_REDIRECTS } from './http.ts';
 import type { PublishedImage, PublishedVersion } from './schema.ts';
 import { NoTreeError, readPublished, sha256Of } from './state.ts';
 import type { Tree } from './tree.ts';
@@ -21,6 +36,18 @@ const PROVENANCE = 'application/vnd.in-toto+json';
 
 /** Manifests and tokens are smaller: the distribution spec lets registries refuse manifests above 4 MiB. */
 const ANSWER_LIMIT = 4 << 20;
+/** A registry compares the digest of what it received before it answers. */
+const HEADERS_MS = 120_000;
+/**
+ * Where registries give out tokens that have another host for it. Every other registry does on its own host, or OCI_TOKEN_HOST names the
+ * other one: a rule such as "the same domain" would send passwords to strangers below co.uk or github.io.
+ */
+const TOKEN_HOSTS: Readonly<Record<string, string>> = {
+  'docker.io': 'auth.docker.io',
+  'index.docker.io': 'auth.docker.io',
+  'registry-1.docker.io': 'auth.docker.io',
+  'registry.gitlab.com': 'gitlab.com',
+};
 
 interface Descriptor {
   readonly mediaType: string;
@@ -33,138 +60,181 @@ interface Descriptor {
 /** Something that goes into a registry: bytes that are there, or a file. */
 type Blob = { readonly digest: string; readonly size: number } & ({ readonly bytes: Buffer } | { readonly file: string });
 
-type Body = Exclude<Dispatcher.DispatchOptions['body'], undefined>;
-
 const described = (bytes: Buffer): { digest: string; size: number; bytes: Buffer } => ({
   digest: `sha256:${sha256Of(bytes)}`,
   size: bytes.length,
   bytes,
 });
 
+/** One request to a registry. */
+interface RegistryRequest {
+  readonly method: HttpMethod;
+  readonly repository: string;
+  /** Below the repository, or a whole URL that the registry named. */
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: () => HttpBody;
+  /** Bytes of the body, for how long it may take. */
+  readonly size?: number;
+  /** 1 for an upload whose address is good for once. */
+  readonly attempts?: number;
+}
+
+const Token = v.object({ token: v.optional(v.string()), access_token: v.optional(v.string()) });
+
 /** The calls of the distribution spec that publishing takes. */
-function registry(host: string, env: Environment) {
-  const base = `${/^(?:localhost|127\.0\.0\.1|\[::1\])(?::|$)/.test(host) ? 'http' : 'https'}://${host}`;
-  const [username, password] = [envOf('OCI_USERNAME', env), envOf('OCI_PASSWORD', env)];
-  const basic =
-    username === undefined || password === undefined ? undefined : `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
-  const tokens = new Map<string, string>();
+class Registry {
+  readonly #host: string;
+  readonly #base: string;
+  readonly #env: Environment;
+  readonly #signal: AbortSignal | undefined;
+  readonly #tokens = new Map<string, string>();
+
+  constructor(host: string, env: Environment, signal: AbortSignal | undefined) {
+    this.#host = host;
+    this.#base = `${/^(?:localhost|127\.0\.0\.1|\[::1\])(?::|$)/.test(host) ? 'http' : 'https'}://${host}`;
+    this.#env = env;
+    this.#signal = signal;
+  }
+
+  /** User and password for Basic authentication. */
+  #basic(): string | undefined {
+    const [username, password] = [envOf('OCI_USERNAME', this.#env), envOf('OCI_PASSWORD', this.#env)];
+    if (username === undefined || password === undefined) return undefined;
+    return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
+  }
 
   /**
-   * Where the registry says that tokens are given out: user and password go there. Only over https (or the same connection), and only to the
-   * registry's own host or one of the same domain (auth.docker.io for registry-1.docker.io), unless OCI_TOKEN_HOST names it.
+   * Where the registry says that tokens are given out: user and password go there. Only to the registry's own origin, or over https to the
+   * host that is known for it (TOKEN_HOSTS) or that OCI_TOKEN_HOST names.
    */
-  function realmOf(realm: string): URL {
+  #realm(realm: string): URL {
     const url = URL.canParse(realm) ? new URL(realm) : undefined;
-    const domain = (name: string): string => name.split('.').slice(-2).join('.');
-    const isOwn =
-      url?.host === host || (url !== undefined && domain(host).includes('.') && domain(url.hostname) === domain(new URL(base).hostname));
-    const isSafe = url?.protocol === 'https:' || url?.origin === base;
-    if (url === undefined || !isSafe || !(isOwn || url.host === envOf('OCI_TOKEN_HOST', env)))
+    const known = [TOKEN_HOSTS[this.#host], envOf('OCI_TOKEN_HOST', this.#env)];
+    const isOwn = url?.origin === new URL(this.#base).origin;
+    if (url === undefined || !(isOwn || (url.protocol === 'https:' && known.includes(url.host))))
       throw new UserError(`the registry asks for credentials to be sent to '${realm.slice(0, 200)}', which is not its own https host`, {
-        where: host,
+        where: this.#host,
         next: `if that is right, set OCI_TOKEN_HOST=${url?.host ?? 'HOST'}; credentials never go over plain http`,
       });
     return url;
   }
 
-  /** A token for a repository, as the registry's challenge says where to get one. */
-  async function tokenFor(repository: string, challenge: string): Promise<string | undefined> {
-    if (/^basic/i.test(challenge)) return basic;
-    const parameters = Object.fromEntries([...challenge.matchAll(/(\w+)="([^"]*)"/g)].map((match) => [match[1], match[2]])) as Record<
-      string,
-      string
-    >;
-    if (parameters['realm'] === undefined) return undefined;
-    const url = realmOf(parameters['realm']);
-    if (parameters['service'] !== undefined) url.searchParams.set('service', parameters['service']);
-    url.searchParams.set('scope', `repository:${repository}:pull,push`);
-    const { statusCode, body } = await request(url, {
-      ...WITHOUT_REDIRECTS,
-      dispatcher: dispatcher(),
-      headers: basic === undefined ? {} : { authorization: basic },
+  async #request(url: string, options: HttpOptions): Promise<HttpResponse> {
+    return httpRequest(url, { redirects: 0, signal: this.#signal, ...options, max: ANSWER_LIMIT }).catch((cause: unknown) => {
+      if (!isNetworkFailure(cause)) throw cause;
+      throw new UserError(`the registry cannot be reached: ${cause.message}`, {
+        where: url,
+        next: 'check its name and the network',
+        cause,
+      });
     });
-    const text = (await readBody(body, url.href, ANSWER_LIMIT)).toString();
-    if (statusCode !== 200) return undefined;
-    const { token, access_token: other } = JSON.parse(text) as { token?: string; access_token?: string };
-    return `Bearer ${token ?? other ?? ''}`;
   }
 
-  async function send(
-    method: Dispatcher.HttpMethod,
-    repository: string,
-    path: string,
-    headers: Record<string, string> = {},
-    body?: () => Body,
-  ): Promise<Dispatcher.ResponseData> {
-    const url = /^https?:/.test(path) ? path : `${base}/v2/${repository}/${path}`;
-    const isOwn = new URL(url).origin === base;
-    const attempt = async (): Promise<Dispatcher.ResponseData> => {
+  /** A token for a repository, as the registry's challenge says where to get one. */
+  async #tokenFor(repository: string, challenge: string): Promise<string | undefined> {
+    const basic = this.#basic();
+    if (/^basic/i.test(challenge)) return basic;
+    const parameters = new Map([...challenge.matchAll(/(\w+)="([^"]*)"/g)].map(([, key = '', value = '']) => [key, value]));
+    const realm = parameters.get('realm');
+    if (realm === undefined) return undefined;
+    const url = this.#realm(realm);
+    const service = parameters.get('service');
+    if (service !== undefined) url.searchParams.set('service', service);
+    url.searchParams.set('scope', `repository:${repository}:pull,push`);
+    const { status, bytes } = await this.#request(url.href, { headers: basic === undefined ? {} : { authorization: basic } });
+    if (status !== 200) return undefined;
+    const parsed = v.safeParse(Token, jsonOf(bytes, url.href));
+    const token = parsed.success ? (parsed.output.token ?? parsed.output.access_token) : undefined;
+    return token === undefined || token === '' ? undefined : `Bearer ${token}`;
+  }
+
+  async #send(one: RegistryRequest): Promise<HttpResponse> {
+    const { method, repository, path, headers = {}, body, size = 0, attempts } = one;
+    const url = /^https?:/.test(path) ? path : `${this.#base}/v2/${repository}/${path}`;
+    const isOwn = new URL(url).origin === new URL(this.#base).origin;
+    const attempt = (): Promise<HttpResponse> => {
       // Uploads may be sent to another host, which gets no token.
-      const authorization = isOwn ? tokens.get(repository) : undefined;
-      try {
-        return await request(url, {
-          ...WITHOUT_REDIRECTS,
-          method,
-          headers: { ...headers, ...(authorization === undefined ? {} : { authorization }) },
-          ...(body === undefined ? {} : { body: body() }),
-          dispatcher: dispatcher(),
-          headersTimeout: 120_000,
-        });
-      } catch (cause) {
-        throw new UserError(`the registry cannot be reached: ${messageOf(cause)}`, { where: url, cause });
-      }
+      const authorization = isOwn ? this.#tokens.get(repository) : undefined;
+      return this.#request(url, {
+        method,
+        headers: authorization === undefined ? headers : { ...headers, authorization },
+        body,
+        attempts,
+        idempotent: true, // an upload that was begun twice is one that nobody ends
+        limits: { headers: HEADERS_MS, total: timeFor(size) },
+      });
     };
     const first = await attempt();
     // Nor does it have a say in where tokens come from.
-    if (first.statusCode !== 401 || !isOwn) return first;
-    await first.body.dump();
-    const token = await tokenFor(repository, first.headers['www-authenticate']?.toString() ?? '');
+    if (first.status !== 401 || !isOwn) return first;
+    const token = await this.#tokenFor(repository, headerOf(first.headers, 'www-authenticate') ?? '');
     if (token === undefined)
       throw new UserError('the registry wants credentials', { where: url, next: 'set OCI_USERNAME and OCI_PASSWORD' });
-    tokens.set(repository, token);
+    this.#tokens.set(repository, token);
     return attempt();
   }
 
-  async function expectStatus(response: Dispatcher.ResponseData, wanted: readonly number[], where: string): Promise<void> {
-    if (wanted.includes(response.statusCode)) return response.body.dump();
-    const said = /"message":"([^"]*)"/.exec((await readBody(response.body, where, ANSWER_LIMIT)).toString())?.[1];
-    throw new UserError(`the registry answered ${response.statusCode}${said === undefined ? '' : `: ${said}`}`, {
-      where: `${host}/${where}`,
+  #expectStatus({ status, bytes }: HttpResponse, wanted: number, where: string): void {
+    if (status === wanted) return;
+    const said = /"message":\s*"([^"]*)"/.exec(bytes.toString())?.[1];
+    throw new UserError(`the registry answered ${status}${said === undefined ? '' : `: ${said}`}`, {
+      where: `${this.#host}/${where}`,
+      next: status === 401 || status === 403 ? 'check the credentials and what they may do' : 'check the name of the repository',
     });
   }
 
-  return {
-    async pushBlob(repository: string, blob: Blob): Promise<void> {
-      const head = await send('HEAD', repository, `blobs/${blob.digest}`);
-      await head.body.dump();
-      // Registries send whoever reads a blob that is there to where it is stored.
-      if (head.statusCode === 200 || (head.statusCode >= 300 && head.statusCode < 400)) return;
-      const start = await send('POST', repository, 'blobs/uploads/', { 'content-length': '0' });
-      await expectStatus(start, [202], repository);
-      const at = new URL(start.headers['location']?.toString() ?? '', base);
-      at.searchParams.set('digest', blob.digest);
-      const headers = { 'content-type': 'application/octet-stream', 'content-length': String(blob.size) };
+  /** Where an upload goes: as the registry says, but not from https to http. */
+  #uploadUrl(start: HttpResponse, digest: string): string {
+    const location = headerOf(start.headers, 'location') ?? '';
+    const url = location !== '' && URL.canParse(location, start.url) ? new URL(location, start.url) : undefined;
+    const isSafe = url?.protocol === 'https:' || (url?.protocol === 'http:' && this.#base.startsWith('http:'));
+    if (url === undefined || !isSafe)
+      throw new UserError(`the registry wants the upload at '${location.slice(0, 200)}', which is not a valid address for it`, {
+        where: this.#host,
+        next: 'check the registry, and what is between (a proxy)',
+      });
+    url.username = '';
+    url.password = '';
+    url.searchParams.set('digest', digest);
+    return url.href;
+  }
+
+  async pushBlob(repository: string, blob: Blob): Promise<void> {
+    const { digest, size } = blob;
+    const head = await this.#send({ method: 'HEAD', repository, path: `blobs/${digest}` });
+    // Registries send whoever reads a blob that is there to where it is stored.
+    if (head.status === 200 || (head.status >= 300 && head.status < 400)) return;
+    const start = await this.#send({ method: 'POST', repository, path: 'blobs/uploads/', headers: { 'content-length': '0' } });
+    this.#expectStatus(start, 202, repository);
+    const put = await this.#send({
+      method: 'PUT',
+      repository,
+      path: this.#uploadUrl(start, digest),
+      headers: { 'content-type': 'application/octet-stream', 'content-length': String(size) },
       // The registry compares the digest with what it received.
-      const body = (): Body => ('bytes' in blob ? blob.bytes : createReadStream(blob.file, { highWaterMark: 1 << 20 }));
-      await expectStatus(await send('PUT', repository, at.href, headers, body), [201], `${repository}@${blob.digest}`);
-    },
-    /** Pushes a manifest; tells whether the registry has entered it among its subject's referrers. */
-    async pushManifest(repository: string, reference: string, mediaType: string, bytes: Buffer): Promise<boolean> {
-      const headers = { 'content-type': mediaType, 'content-length': String(bytes.length) };
-      const response = await send('PUT', repository, `manifests/${reference}`, headers, () => bytes);
-      await expectStatus(response, [201], `${repository}:${reference}`);
-      return response.headers['oci-subject'] !== undefined;
-    },
-    async manifest(repository: string, reference: string): Promise<Buffer | undefined> {
-      const response = await send('GET', repository, `manifests/${reference}`, { accept: `${MANIFEST}, ${INDEX}` });
-      if (response.statusCode !== 404) {
-        if (response.statusCode === 200) return readBody(response.body, `${repository}:${reference}`, ANSWER_LIMIT);
-        await expectStatus(response, [200], `${repository}:${reference}`);
-      }
-      await response.body.dump();
-      return undefined;
-    },
-  };
+      body: () => ('bytes' in blob ? blob.bytes : createReadStream(blob.file, { highWaterMark: 1 << 20 })),
+      size,
+      attempts: 1,
+    });
+    this.#expectStatus(put, 201, `${repository}@${digest}`);
+  }
+
+  /** Pushes a manifest; tells whether the registry has entered it among its subject's referrers. */
+  async pushManifest(repository: string, reference: string, mediaType: string, bytes: Buffer): Promise<boolean> {
+    const path = `manifests/${reference}`;
+    const response = await this.#send({ method: 'PUT', repository, path, headers: { 'content-type': mediaType }, body: () => bytes });
+    this.#expectStatus(response, 201, `${repository}:${reference}`);
+    return response.headers['oci-subject'] !== undefined;
+  }
+
+  async manifest(repository: string, reference: string): Promise<Buffer | undefined> {
+    const headers = { accept: `${MANIFEST}, ${INDEX}` };
+    const response = await this.#send({ method: 'GET', repository, path: `manifests/${reference}`, headers });
+    if (response.status === 404) return undefined;
+    this.#expectStatus(response, 200, `${repository}:${reference}`);
+    return response.bytes;
+  }
 }
 
 /** An image's tag: `1.37.0-4593.2.5-x86-64`; tags have no `+`. */
@@ -203,7 +273,7 @@ export async function pushOci(options: OciOptions): Promise<OciResult> {
   const [, host = '', root = ''] = /^([^/]+)\/(.+?)\/*$/.exec(to) ?? [];
   if (host === '' || !/^[a-z0-9]+(?:[._/-]+[a-z0-9]+)*$/.test(root))
     throw new UserError(`'${to}' is no place in a registry`, { next: 'write it as oci://registry.example.org/flatcar/extensions' });
-  const remote = registry(host, env);
+  const remote = new Registry(host, env, signal);
   const published = await readPublished(tree, keys);
   const { index } = published;
   if (index === undefined) throw new NoTreeError(tree);

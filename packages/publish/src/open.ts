@@ -23,7 +23,7 @@ export function openTree(
   { flag = 'the tree', report, env = process.env, signal }: Omit<OpenOptions, 'store'> = {},
 ): Tree {
   const { kind } = parsePlace(where, flag);
-  if (kind === 'http') return remoteTree(where, store, report);
+  if (kind === 'http') return remoteTree(where, store, report, signal);
   if (kind === 's3') return s3Destination(where, env, store, signal).tree(store, report);
   if (kind === 'oci')
     throw new UsageError(`'${where}' is a registry: it holds copies of images, not a tree that can be read`, {
@@ -50,5 +50,5 @@ export function openDestination(where: string, options: OpenOptions & { readonly
   if (assets !== undefined && !/^github:[\w.-]+\/[\w.-]+$/.test(assets))
     throw new UsageError(`'${assets}' is not a place for assets`, { where: '--assets', next: 'write it as github:owner/repository' });
   const place = kind === 's3' ? s3Destination(where, env, store, signal) : localDestination(where);
-  return assets === undefined ? place : githubDestination(place, assets.slice('github:'.length), env);
+  return assets === undefined ? place : githubDestination(place, assets.slice('github:'.length), env, signal);
 }

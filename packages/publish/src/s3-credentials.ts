@@ -1,7 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { dispatcher, envOf, messageOf, UserError, type Environment } from '@flatcar/core';
-import { request } from 'undici';
-import { readBody, WITHOUT_REDIRECTS } from './http.ts';
+import { envOf, HttpError, httpRequest, messageOf, UserError, type Environment } from '@flatcar/core';
 
 /** What signs requests of S3. */
 export interface Credentials {
@@ -37,7 +35,7 @@ export function endpointOf(service: 's3' | 'sts', env: Environment): string {
 }
 
 /** Trades the token of an OpenID provider for credentials of a role (STS AssumeRoleWithWebIdentity, API version 2011-06-15). */
-async function assumeRole(role: string, tokenFile: string, env: Environment): Promise<Credentials> {
+async function assumeRole(role: string, tokenFile: string, env: Environment, signal: AbortSignal | undefined): Promise<Credentials> {
   const url = `${endpointOf('sts', env)}/`;
   const token = (
     await readFile(tokenFile, 'utf8').catch((cause: unknown) => {
@@ -51,22 +49,23 @@ async function assumeRole(role: string, tokenFile: string, env: Environment): Pr
     RoleSessionName: variable(env, 'AWS_ROLE_SESSION_NAME') ?? 'flatcar-ext',
     WebIdentityToken: token,
   });
-  const { statusCode, body } = await request(url, {
-    ...WITHOUT_REDIRECTS,
+  const { status, bytes } = await httpRequest(url, {
     method: 'POST',
     headers: { 'content-type': 'application/x-www-form-urlencoded' },
-    body: form.toString(),
-    dispatcher: dispatcher(),
-    signal: AbortSignal.timeout(60_000),
+    body: () => form.toString(),
+    idempotent: true, // credentials that nobody received end by themselves
+    signal,
+    max: 1 << 20,
   }).catch((cause: unknown) => {
-    throw new UserError(`STS cannot be reached: ${messageOf(cause)}`, { where: url, next: 'check the network and AWS_REGION', cause });
+    if (!(cause instanceof HttpError)) throw cause;
+    throw new UserError(`STS cannot be reached: ${cause.message}`, { where: url, next: 'check the network and AWS_REGION', cause });
   });
-  const text = (await readBody(body, url, 1 << 20)).toString();
+  const text = bytes.toString();
   const field = (name: string): string | undefined => new RegExp(`<${name}>([^<]+)</${name}>`).exec(text)?.[1];
   const [accessKeyId, secretAccessKey, sessionToken] = [field('AccessKeyId'), field('SecretAccessKey'), field('SessionToken')];
-  if (statusCode !== 200 || accessKeyId === undefined || secretAccessKey === undefined || sessionToken === undefined)
+  if (status !== 200 || accessKeyId === undefined || secretAccessKey === undefined || sessionToken === undefined)
     throw new UserError(
-      `STS does not give credentials for the role: ${statusCode} ${field('Code') ?? ''} ${field('Message') ?? ''}`.trimEnd(),
+      `STS does not give credentials for the role: ${status} ${field('Code') ?? ''} ${field('Message') ?? ''}`.trimEnd(),
       {
         where: `AWS_ROLE_ARN=${role}`,
         next: 'check the trust policy of the role: it must allow sts:AssumeRoleWithWebIdentity for this token',
@@ -79,7 +78,7 @@ async function assumeRole(role: string, tokenFile: string, env: Environment): Pr
  * Credentials as the AWS tools' variables have them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN where they are
  * temporary), else AWS_ROLE_ARN with AWS_WEB_IDENTITY_TOKEN_FILE, which are traded again before they end. Profiles are not read.
  */
-export function credentialsOf(where: string, env: Environment): () => Promise<Credentials> {
+export function credentialsOf(where: string, env: Environment, signal?: AbortSignal): () => Promise<Credentials> {
   const [id, secret, sessionToken] = [
     variable(env, 'AWS_ACCESS_KEY_ID'),
     variable(env, 'AWS_SECRET_ACCESS_KEY'),
@@ -96,7 +95,7 @@ export function credentialsOf(where: string, env: Environment): () => Promise<Cr
     return async () => {
       if (current === undefined || Date.now() > until) {
         until = Number.POSITIVE_INFINITY; // whoever else asks now waits for the same answer
-        current = assumeRole(role, tokenFile, env).then((got) => {
+        current = assumeRole(role, tokenFile, env, signal).then((got) => {
           until = (got.expires ?? 0) - 300_000;
           return got;
         });

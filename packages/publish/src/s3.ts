@@ -3,12 +3,23 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { dispatcher, messageOf, openStore, UserError, type Environment, type Store } from '@flatcar/core';
+import {
+  headerOf,
+  httpSend,
+  isNetworkFailure,
+  openStore,
+  readBody,
+  timeFor,
+  UserError,
+  type Environment,
+  type HttpBody,
+  type HttpExchange,
+  type ResponseHeaders,
+  type Store,
+} from '@flatcar/core';
 import { AwsClient } from 'aws4fetch';
-import { request, type Dispatcher } from 'undici';
 import { ConflictError, TakenError, type Destination, type FileAbout } from './destination.ts';
-import { readBody, WITHOUT_REDIRECTS } from './http.ts';
+import { READ_LIMIT } from './http.ts';
 import { urlPath } from './layout.ts';
 import { credentialsOf, endpointOf, regionOf } from './s3-credentials.ts';
 import { sha256Of } from './state.ts';
@@ -25,9 +36,10 @@ function headersFor(path: string): Record<string, string> {
   return { 'content-type': type, 'cache-control': isFixed ? 'public, max-age=31536000, immutable' : 'no-cache' };
 }
 
-/** A failure of the server that another attempt may mend. */
-const isPassing = (status: number): boolean => status === 429 || status >= 500;
-const ATTEMPTS = 4;
+/** What a bucket says of an error, in bytes. */
+const MOST_ERROR = 1 << 20;
+/** A bucket compares the digest of what it received before it answers. */
+const HEADERS_MS = 120_000;
 /** What nothing lists is of a publish at work until it is older than this: images of one extension are uploaded in less. */
 const ABANDONED_MS = 15 * 60_000;
 
@@ -38,15 +50,23 @@ const ABANDONED_MS = 15 * 60_000;
 const blankName = (path: string): string | undefined =>
   path.includes('+') && /\.(?:raw|gz)$/.test(path) ? path.replaceAll('+', ' ') : undefined;
 
-type Method = 'GET' | 'HEAD' | 'PUT' | 'DELETE';
-type Body = () => Exclude<Dispatcher.DispatchOptions['body'], undefined>;
-type Send = (
-  method: Method,
+/** A request to a bucket. */
+interface BucketRequest {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: () => HttpBody;
+  /** Of the body; that of an empty one by default. */
+  readonly sha256?: string;
+  /** Bytes of the larger of body and answer: how long it may take. */
+  readonly size?: number;
+}
+
+/** Sends a signed request, and hands the answer to `read`: of any status but those that are tried again. */
+type Send = <T>(
+  method: 'GET' | 'HEAD' | 'PUT' | 'DELETE',
   path: string,
-  headers?: Record<string, string>,
-  body?: Body,
-  sha256?: string,
-) => Promise<Dispatcher.ResponseData>;
+  request: BucketRequest,
+  read: (exchange: HttpExchange) => Promise<T>,
+) => Promise<T>;
 
 /** Signed requests to a bucket; paths are relative to the prefix. Redirects are not followed: signatures are for one host. */
 function openBucket(
@@ -58,54 +78,41 @@ function openBucket(
   const prefix = pathname.replaceAll(/^\/+|\/+$/g, '');
   const region = regionOf(env);
   const endpoint = endpointOf('s3', env);
-  const credentials = credentialsOf(where, env);
+  const credentials = credentialsOf(where, env, signal);
   const keyOf = (path: string): string => `/${urlPath([bucket, ...(prefix === '' ? [] : [prefix]), path].join('/'))}`;
   const urlOf = (path: string): string => `${endpoint}${keyOf(path)}`;
   return {
     urlOf,
     keyOf,
-    async send(method, path, headers = {}, body, sha256 = sha256Of(Buffer.alloc(0))) {
+    async send(method, path, { headers = {}, body, sha256 = sha256Of(Buffer.alloc(0)), size = READ_LIMIT }, read) {
       const url = urlOf(path);
-      for (let attempt = 1; ; attempt += 1) {
+      const sign = async (): Promise<Record<string, string>> => {
         const aws = new AwsClient({ ...(await credentials()), service: 's3', region });
         // The digest of the body is signed: the server refuses other bytes.
         const signed = await aws.sign(url, { method, headers: { ...headers, 'x-amz-content-sha256': sha256 } });
-        try {
-          const response = await request(url, {
-            ...WITHOUT_REDIRECTS,
-            method,
-            headers: Object.fromEntries(signed.headers),
-            ...(body === undefined ? {} : { body: body() }),
-            ...(signal === undefined ? {} : { signal }),
-            dispatcher: dispatcher(),
-            headersTimeout: 120_000,
-            bodyTimeout: 120_000,
-          });
-          if (!isPassing(response.statusCode) || attempt === ATTEMPTS) return response;
-          await response.body.dump();
-        } catch (cause) {
-          signal?.throwIfAborted();
-          if (attempt === ATTEMPTS)
-            throw new UserError(`the bucket cannot be reached: ${messageOf(cause)}`, {
-              where: url,
-              next: 'check the network, AWS_REGION and AWS_ENDPOINT_URL',
-              cause,
-            });
-        }
-        await sleep(250 * 2 ** attempt * (0.5 + Math.random()), undefined, signal === undefined ? {} : { signal });
-      }
+        return Object.fromEntries(signed.headers);
+      };
+      const limits = { headers: HEADERS_MS, total: timeFor(size) };
+      return httpSend(url, { method, headers: sign, body, signal, redirects: 0, limits }, read).catch((cause: unknown) => {
+        if (!isNetworkFailure(cause)) throw cause;
+        throw new UserError(`the bucket cannot be reached: ${cause.message}`, {
+          where: url,
+          next: 'check the network, AWS_REGION and AWS_ENDPOINT_URL',
+          cause,
+        });
+      });
     },
   };
 }
 
 /** What to do about an answer that is an error. */
-function remedy({ statusCode, headers }: Dispatcher.ResponseData): string {
-  const region = headers['x-amz-bucket-region']?.toString();
-  if (statusCode >= 300 && statusCode < 400)
+function remedy({ status, headers }: HttpExchange): string {
+  const region = headerOf(headers, 'x-amz-bucket-region');
+  if (status >= 300 && status < 400)
     return `the bucket is elsewhere: set AWS_REGION${region === undefined ? '' : `=${region}`} or AWS_ENDPOINT_URL`;
-  if (statusCode === 403)
+  if (status === 403)
     return 'check the credentials, and that they may s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject: without s3:ListBucket a missing object is answered with 403';
-  if (statusCode === 501) return 'the service must support conditional writes (If-None-Match, If-Match)';
+  if (status === 501) return 'the service must support conditional writes (If-None-Match, If-Match)';
   return 'check the bucket, the credentials and what they may do';
 }
 
@@ -124,66 +131,72 @@ export function s3Destination(
   /** Versions of what was read, for conditions: undefined where there was nothing. */
   const tags = new Map<string, string | undefined>();
 
-  async function fail(path: string, response: Dispatcher.ResponseData): Promise<never> {
-    const said = /<Code>([^<]+)<\/Code>/.exec((await readBody(response.body, urlOf(path), 1 << 20)).toString())?.[1];
-    throw new UserError(`the bucket answered ${response.statusCode}${said === undefined ? '' : ` ${said}`}`, {
+  async function fail(path: string, response: HttpExchange): Promise<never> {
+    const said = /<Code>([^<]+)<\/Code>/.exec((await readBody(response, MOST_ERROR)).toString())?.[1];
+    throw new UserError(`the bucket answered ${response.status}${said === undefined ? '' : ` ${said}`}`, {
       where: urlOf(path),
       next: remedy(response),
     });
   }
-  const tagOf = (response: Dispatcher.ResponseData): string | undefined => response.headers['etag']?.toString();
+  const tagOf = (headers: ResponseHeaders): string | undefined => headerOf(headers, 'etag');
 
-  async function read(path: string): Promise<Buffer | undefined> {
-    const response = await send('GET', path);
-    if (response.statusCode === 404) {
-      const text = (await readBody(response.body, urlOf(path), 1 << 20)).toString();
-      if (text.includes('<Code>NoSuchBucket</Code>'))
-        throw new UserError('there is no such bucket', { where: urlOf(path), next: 'check its name, AWS_REGION and AWS_ENDPOINT_URL' });
-      tags.set(path, undefined);
-      return undefined;
-    }
-    if (response.statusCode !== 200) return fail(path, response);
-    tags.set(path, tagOf(response));
-    return readBody(response.body, urlOf(path));
-  }
+  const read = (path: string): Promise<Buffer | undefined> =>
+    send('GET', path, {}, async (response) => {
+      if (response.status === 404) {
+        if ((await readBody(response, MOST_ERROR)).includes('<Code>NoSuchBucket</Code>'))
+          throw new UserError('there is no such bucket', { where: urlOf(path), next: 'check its name, AWS_REGION and AWS_ENDPOINT_URL' });
+        tags.set(path, undefined);
+        return undefined;
+      }
+      if (response.status !== 200) return fail(path, response);
+      const bytes = await readBody(response, READ_LIMIT);
+      tags.set(path, tagOf(response.headers));
+      return bytes;
+    });
 
-  async function sha256At(path: string): Promise<string> {
-    const response = await send('GET', path);
-    if (response.statusCode !== 200) return fail(path, response);
-    const hash = createHash('sha256');
-    for await (const chunk of response.body) hash.update(chunk as Buffer);
-    return hash.digest('hex');
-  }
+  const sha256At = (path: string, size: number): Promise<string> =>
+    send('GET', path, { size }, async (response) => {
+      if (response.status !== 200) return fail(path, response);
+      const hash = createHash('sha256');
+      for await (const chunk of response.body) hash.update(chunk);
+      return hash.digest('hex');
+    });
+
+  /** Sends a request whose answer has no content: its status and headers, where it is one of `wanted`. */
+  const expectStatus = (
+    method: 'HEAD' | 'PUT' | 'DELETE',
+    path: string,
+    request: BucketRequest,
+    wanted: readonly number[],
+  ): Promise<{ status: number; headers: ResponseHeaders }> =>
+    send(method, path, request, async (response) => {
+      const { status, headers } = response;
+      return wanted.includes(status) ? { status, headers } : fail(path, response);
+    });
 
   /** Uploads a file; false when the condition does not hold. */
   async function upload(path: string, file: string, { size, sha256 }: FileAbout, condition: Record<string, string>): Promise<boolean> {
     const headers = { ...headersFor(path), 'content-length': String(size), 'x-amz-meta-sha256': sha256, ...condition };
-    const response = await send('PUT', path, headers, () => createReadStream(file, { highWaterMark: 1 << 20 }), sha256);
-    if (response.statusCode !== 200 && response.statusCode !== 412 && response.statusCode !== 409) return fail(path, response);
-    await response.body.dump();
-    if (response.statusCode === 200) await copyToBlank(path);
-    return response.statusCode === 200;
+    const body = (): HttpBody => createReadStream(file, { highWaterMark: 1 << 20 });
+    const { status } = await expectStatus('PUT', path, { headers, body, sha256, size }, [200, 412, 409]);
+    if (status === 200) await copyToBlank(path);
+    return status === 200;
   }
 
   /** The second name of an image whose name has a `+`, copied by the server. */
   async function copyToBlank(path: string): Promise<void> {
     const other = blankName(path);
-    if (other === undefined) return;
-    const copied = await send('PUT', other, { 'x-amz-copy-source': keyOf(path) });
-    if (copied.statusCode !== 200) return fail(other, copied);
-    await copied.body.dump();
+    if (other !== undefined) await expectStatus('PUT', other, { headers: { 'x-amz-copy-source': keyOf(path) } }, [200]);
   }
 
   /** What is under a name: undefined, or its version, size and age in milliseconds by the server's own clock. */
   async function look(path: string): Promise<{ tag: string | undefined; size: number; age: number } | undefined> {
-    const head = await send('HEAD', path);
-    await head.body.dump();
-    if (head.statusCode === 404) return undefined;
-    if (head.statusCode !== 200) return fail(path, head);
-    const date = (name: string): number => Date.parse(head.headers[name]?.toString() ?? '');
+    const { status, headers } = await expectStatus('HEAD', path, {}, [200, 404]);
+    if (status === 404) return undefined;
+    const date = (name: string): number => Date.parse(headerOf(headers, name) ?? '');
     return {
-      tag: tagOf(head),
-      size: Number(head.headers['content-length']),
+      tag: tagOf(headers),
+      size: Number(headerOf(headers, 'content-length')),
       age: Math.max(0, (date('date') || Date.now()) - (date('last-modified') || 0)),
     };
   }
@@ -202,7 +215,7 @@ export function s3Destination(
       there = await look(path);
       if (there === undefined) throw new ConflictError(urlOf(path));
     }
-    if (there.size !== about.size || (await sha256At(path)) !== about.sha256) return other(there);
+    if (there.size !== about.size || (await sha256At(path, about.size)) !== about.sha256) return other(there);
     // A publish that died between the two.
     const second = blankName(path);
     if (second !== undefined && (await look(second)) === undefined) await copyToBlank(path);
@@ -240,14 +253,10 @@ export function s3Destination(
           'content-length': String(bytes.length),
           ...(tag === undefined ? { 'if-none-match': '*' } : { 'if-match': tag }),
         };
-        const response = await send('PUT', path, headers, () => bytes, sha256Of(bytes));
-        if (response.statusCode === 412 || response.statusCode === 409 || (response.statusCode === 404 && tag !== undefined)) {
-          await response.body.dump();
-          throw new ConflictError(urlOf(path));
-        }
-        if (response.statusCode !== 200) return fail(path, response);
-        tags.set(path, tagOf(response));
-        await response.body.dump();
+        const wanted = tag === undefined ? [200, 412, 409] : [200, 412, 409, 404];
+        const put = await expectStatus('PUT', path, { headers, body: () => bytes, sha256: sha256Of(bytes), size: bytes.length }, wanted);
+        if (put.status !== 200) throw new ConflictError(urlOf(path));
+        tags.set(path, tagOf(put.headers));
       }
     },
     tree: (cache) => ({
@@ -257,20 +266,17 @@ export function s3Destination(
         const there = await cache.blob(sha256);
         if (there !== undefined) return there;
         return cache.withTemp(async (temp) => {
-          const response = await send('GET', path);
-          if (response.statusCode !== 200) return fail(path, response);
           const file = join(temp, sha256);
-          await pipeline(response.body, atMost(size, urlOf(path)), createWriteStream(file));
+          await send('GET', path, { size }, async (response) => {
+            if (response.status !== 200) return fail(path, response);
+            await pipeline(response.body, atMost(size, urlOf(path)), createWriteStream(file), { signal });
+          });
           return (await cache.keep(file, sha256)).path;
         });
       },
     }),
     async remove(paths) {
-      for (const path of paths.flatMap((one) => [one, blankName(one) ?? one])) {
-        const response = await send('DELETE', path);
-        if (![200, 204, 404].includes(response.statusCode)) return fail(path, response);
-        await response.body.dump();
-      }
+      for (const path of paths.flatMap((one) => [one, blankName(one) ?? one])) await expectStatus('DELETE', path, {}, [200, 204, 404]);
     },
   };
 }

@@ -34,11 +34,10 @@ export function localTree(dir: string): Tree {
 }
 
 /** A published tree on a web server. */
-export function remoteTree(url: string, store: Store, report: Report | undefined): Tree {
-  const source = httpSource(url);
+export function remoteTree(url: string, store: Store, report: Report | undefined, signal?: AbortSignal): Tree {
+  const source = httpSource(url, { signal });
   return {
     ...source,
-    file: (path, { size, sha256 }) =>
-      fetchBlob(store, { url: `${source.where}/${urlPath(path)}`, sha256, size }, report === undefined ? {} : { report }),
+    file: (path, { size, sha256 }) => fetchBlob(store, { url: `${source.where}/${urlPath(path)}`, sha256, size }, { report, signal }),
   };
 }

@@ -1,5 +1,6 @@
 import { createServer, type AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { httpRequest } from '@flatcar/core';
 
 /** A port of this machine that nobody listens on. */
 export async function freePort(): Promise<number> {
@@ -17,7 +18,7 @@ export async function freePort(): Promise<number> {
 /** Waits until a server answers, whatever it says; after half a minute, or once `ended` is true, fails with what `why` gives. */
 export async function untilAnswers(url: string, why: () => Promise<string> | string, ended: () => boolean = () => false): Promise<void> {
   for (let tries = 0; ; tries += 1) {
-    const answered = await fetch(url).then(
+    const answered = await httpRequest(url, { attempts: 1, redirects: 0, max: 1 << 20 }).then(
       () => true,
       () => false,
     );

@@ -1,22 +1,40 @@
-import { openArchive, type Arch, type Archive, type Report, type Store, type Toolchains, type Tools } from '@flatcar/core';
-import type { Asking } from './http.ts';
+import {
+  openArchive,
+  type Arch,
+  type Archive,
+  type HttpOptions,
+  type Report,
+  type Store,
+  type Toolchains,
+  type Tools,
+} from '@flatcar/core';
+
+/** Lists of versions: the longest have some megabytes a page. */
+export const MOST_LISTING = 64 << 20;
+/** Checksums, signatures and bundles: what is longer is something else. */
+export const MOST_DOCUMENT = 8 << 20;
+/** An archive or a program of upstream's: GitHub takes no assets above 2 GiB. */
+export const MOST_FILE = 4 * 2 ** 30;
+
+/** How upstream is asked. */
+export type HttpSettings = Pick<HttpOptions, 'mirror' | 'signal' | 'pause'>;
 
 /** What everything that asks upstream is given. */
-export interface UpstreamContext extends Asking {
+export interface UpstreamContext extends HttpSettings {
   readonly store: Store;
   readonly tools: Tools;
   readonly toolchains: Toolchains;
   readonly report: Report;
-  /** Answers of this run: what several files need is asked for once. */
-  readonly answers: Map<string, Promise<unknown>>;
+  /** Results of this run: what several files need is fetched once. */
+  readonly cache: Map<string, Promise<unknown>>;
 }
 
-/** Asks once per run. */
-export function once<T>(context: UpstreamContext, key: string, fn: () => Promise<T>): Promise<T> {
-  const known = context.answers.get(key) as Promise<T> | undefined;
+/** Does something once per run. */
+export function memoize<T>(context: UpstreamContext, key: string, fn: () => Promise<T>): Promise<T> {
+  const known = context.cache.get(key) as Promise<T> | undefined;
   if (known !== undefined) return known;
   const answer = fn();
-  context.answers.set(key, answer);
+  context.cache.set(key, answer);
   return answer;
 }
 
@@ -33,10 +51,10 @@ export function countedPackages(report: Report): Report {
 
 /** The Debian archive, opened once per run: its lists are long. */
 export function archiveOf(context: UpstreamContext): Promise<Archive> {
-  return once(context, 'archive', () => Promise.resolve(openArchive(context.store, countedPackages(context.report))));
+  return memoize(context, 'archive', () => Promise.resolve(openArchive(context.store, countedPackages(context.report))));
 }
 
 /** The newest packages of a suite with its updates and security updates: what is pinned. Read once per run. */
 export function newestPackages(suite: string, arch: Arch, context: UpstreamContext): ReturnType<Archive['newest']> {
-  return once(context, `newest ${suite} ${arch}`, async () => (await archiveOf(context)).newest(suite, arch));
+  return memoize(context, `newest ${suite} ${arch}`, async () => (await archiveOf(context)).newest(suite, arch));
 }

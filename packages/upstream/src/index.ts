@@ -5,7 +5,6 @@ export { findOutdated, type Outdated, type OutdatedError, type OutdatedRow } fro
 export { fetchVerified, type VerifiedFile } from './verify.ts';
 export { checksumOf, readChecksums } from './checksums.ts';
 export { descriptionOf, licenseOf, releaseOf } from './github.ts';
-export { ask, askJson, askText, type Asking } from './http.ts';
 export { pinVersion, type PinnedLine, type PinRequest, type PinResult } from './pin.ts';
 export { checkPins, type CheckedPin, type CheckRequest } from './pin/check.ts';
 export { verifyDetached, type Signers } from './pgp.ts';

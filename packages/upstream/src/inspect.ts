@@ -15,7 +15,7 @@ import {
   UserError,
   type Arch,
 } from '@flatcar/core';
-import { once, type UpstreamContext } from './context.ts';
+import { memoize, type UpstreamContext } from './context.ts';
 
 /** What the source of a program says of itself. */
 export interface Source {
@@ -90,7 +90,7 @@ async function stampsIn(dir: string, module: string): Promise<Record<string, str
 /** Looks into a Go module: its main packages at the usual places, the stamps of its own build, its licence. */
 export async function inspectGo(module: string, version: string, context: UpstreamContext): Promise<Source> {
   const { store, tools, report } = context;
-  const go = await once(context, 'go', () => openGo(store, tools, report));
+  const go = await memoize(context, 'go', () => openGo(store, tools, report));
   const said = await go
     .online(['mod', 'download', '-json', `${module}@v${version}`], { cwd: '/', env: { GOFLAGS: '-modcacherw' } })
     .catch((error: unknown) => {

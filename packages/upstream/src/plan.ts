@@ -1,12 +1,12 @@
 import { basename } from 'node:path';
 import {
-  AnswerError,
   fetchNew,
   fillWords,
   HOST_PROGRAMS,
   isLicense,
+  isNetworkFailure,
+  isUnanswered,
   PLAIN_VERSION,
-  UnreachableError,
   UserError,
   archWords,
   ARCHES,
@@ -14,7 +14,7 @@ import {
   type ArchWords,
   type VersionSource,
 } from '@flatcar/core';
-import type { UpstreamContext } from './context.ts';
+import { MOST_FILE, type UpstreamContext } from './context.ts';
 import { descriptionOf, licenseOf, releaseOf } from './github.ts';
 import { capabilitiesOf, daemonOf, type Daemon, programsOfUnit, serviceOf } from './daemon.ts';
 import { inspectDebian, proposeOrigin, type DebianRequest, type PackagesFound } from './inspect-debian.ts';
@@ -73,7 +73,7 @@ export function wrongLicense(answer: string): string | undefined {
 /** No answer from upstream is no reason to stop where everything was said. */
 async function optional<T>(asked: Promise<T>): Promise<T | undefined> {
   return asked.catch((error: unknown) => {
-    if (error instanceof UnreachableError || error instanceof AnswerError) return undefined;
+    if (isUnanswered(error)) return undefined;
     throw error;
   });
 }
@@ -83,7 +83,7 @@ async function listingOf(request: NewRequest, context: UpstreamContext): Promise
   if (listing !== undefined) return readListing(listing.text, listing.where);
   if (github === undefined || asset !== undefined || url !== undefined) return undefined;
   const text = await releaseOf(github, version === undefined ? undefined : `${tagPrefix}${version}`, context).catch((error: unknown) => {
-    if (!(error instanceof UnreachableError)) throw error;
+    if (!isNetworkFailure(error)) throw error;
     if (request.go !== undefined || request.cargo !== undefined) return undefined; // there is another origin
     throw new UserError(error.message, {
       where: `https://github.com/${github}/releases`,
@@ -215,12 +215,12 @@ async function fileOf(
         machine: archWords(one).machine,
       };
       const at = fillWords(urlOf(proposal.asset, github, prefix), words);
-      const fetched = await fetchNew(context.store, at, context);
+      const fetched = await fetchNew(context.store, at, { ...context, max: MOST_FILE });
       const fileName = decodeURIComponent(new URL(at).pathname.split('/').at(-1) ?? '');
       return { at, fetched, layout: await inspectFile(fetched.path, fileName, request.programs?.[0] ?? name, one, context) };
     }),
   ).catch((error: unknown) => {
-    if (error instanceof UnreachableError)
+    if (isNetworkFailure(error))
       throw new UserError(`the file cannot be looked at: ${error.message}`, {
         ...(error.where === undefined ? {} : { where: error.where }),
         next: 'where its digests are known from elsewhere: --sha256 x86-64=HASH --sha256 arm64=HASH --proof WHERE-FROM',

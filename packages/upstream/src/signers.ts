@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { AnswerError, UserError, workflowOf, type Signature, type SigstoreSignature } from '@flatcar/core';
+import { httpGet, HttpStatusError, UserError, workflowOf, type Signature, type SigstoreSignature } from '@flatcar/core';
 import type { TrustMaterial } from '@sigstore/verify';
-import type { UpstreamContext } from './context.ts';
-import { attestationsOf } from './github.ts';
-import { ask } from './http.ts';
+import { MOST_DOCUMENT, type UpstreamContext } from './context.ts';
+import { attestationsOf, NoAttestationError } from './github.ts';
 import type { AssetProposal } from './propose.ts';
 import { signerOf, trustMaterial, type Signer } from './sigstore.ts';
 
@@ -46,10 +45,10 @@ export async function proposeSignatures(
       continue;
     }
     if (signatures.some((one) => one.of === (of === 'file' ? undefined : of))) continue; // a second bundle of the same says nothing new
-    const bytes = of === 'file' ? await readFile(file.path) : (await ask(checksumUrl ?? '', context)).bytes;
+    const bytes = of === 'file' ? await readFile(file.path) : (await httpGet(checksumUrl ?? '', { ...context, max: MOST_DOCUMENT })).bytes;
     const artifact = { bytes, sha256: createHash('sha256').update(bytes).digest('hex') };
     try {
-      const found = signerOf((await ask(where, context)).bytes.toString('utf8'), artifact, trust, where);
+      const found = signerOf((await httpGet(where, { ...context, max: MOST_DOCUMENT })).bytes.toString('utf8'), artifact, trust, where);
       const signer = proposedSigner(found, file.version, file.url);
       if (typeof signer === 'string') notes.push(`${where} was not taken: ${signer}`);
       else signatures.push({ kind: 'sigstore', ...signer, of: of === 'file' ? undefined : of, bundle: url });
@@ -66,7 +65,7 @@ export async function proposeSignatures(
     if (typeof signer === 'string') notes.push(`GitHub's attestation of ${file.url} was not taken: ${signer}`);
     else signatures.push({ kind: 'sigstore', ...signer, bundle: 'github' });
   } catch (error) {
-    const isNone = error instanceof AnswerError || (error instanceof UserError && /has no attestation/.test(error.message));
+    const isNone = error instanceof HttpStatusError || error instanceof NoAttestationError;
     if (!isNone)
       notes.push(`GitHub's attestations of ${file.url} were not taken: ${error instanceof Error ? error.message : String(error)}`);
   }

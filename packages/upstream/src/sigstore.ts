@@ -1,10 +1,10 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { messageOf, UserError, workflowOf, type SigstoreSignature } from '@flatcar/core';
+import { getJson, messageOf, UserError, workflowOf, type SigstoreSignature } from '@flatcar/core';
 import { bundleFromJSON, type Bundle } from '@sigstore/bundle';
 import { TrustedRoot } from '@sigstore/protobuf-specs';
 import { toSignedEntity, toTrustMaterial, Verifier, VerificationError, PolicyError, type TrustMaterial } from '@sigstore/verify';
-import { askJson, type Asking } from './http.ts';
+import { MOST_DOCUMENT, type HttpSettings } from './context.ts';
 
 /** The public log of signatures, for those that came without the log's own word on their time. */
 const REKOR = 'https://rekor.sigstore.dev';
@@ -236,9 +236,9 @@ export async function verifyPair(
   artifact: Artifact,
   signer: Signer,
   trust: TrustMaterial,
-  asking: Asking & { readonly where: string },
+  http: HttpSettings & { readonly where: string },
 ): Promise<void> {
-  const { where } = asking;
+  const { where, mirror, signal, pause } = http;
   const signature = files.signature.trim();
   const certificate = readCertificate(files.certificate, where);
   const content = Buffer.from(certificate.toString()).toString('base64');
@@ -248,7 +248,16 @@ export async function verifyPair(
     spec: { data: { hash: { algorithm: 'sha256', value: artifact.sha256 } }, signature: { content: signature, publicKey: { content } } },
   };
   const url = `${REKOR}/api/v1/log/entries/retrieve`;
-  const { json } = await askJson(url, { ...asking, body: { entries: [proposed] } });
+  const { json } = await getJson(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: () => JSON.stringify({ entries: [proposed] }),
+    idempotent: true, // a question
+    mirror,
+    signal,
+    pause,
+    max: MOST_DOCUMENT,
+  });
   const entries = (Array.isArray(json) ? json : []).flatMap((one: Record<string, LogEntry>) => Object.values(one));
   if (entries.length === 0)
     throw new UserError('the log of sigstore does not know this signature', {

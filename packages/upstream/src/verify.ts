@@ -2,10 +2,12 @@ import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  DigestError,
   fetchBlob,
   fetchNew,
   fillWords,
   hashFile,
+  httpGet,
   locatorOf,
   releaseWords,
   UserError,
@@ -17,9 +19,8 @@ import {
   type SigstoreSignature,
 } from '@flatcar/core';
 import { checksumOf } from './checksums.ts';
-import { once, type UpstreamContext } from './context.ts';
+import { memoize, MOST_DOCUMENT, MOST_FILE, type UpstreamContext } from './context.ts';
 import { assetDigest, attestationsOf } from './github.ts';
-import { ask } from './http.ts';
 import { verifyClearsigned, verifyDetached, type Signers } from './pgp.ts';
 import { formatProof } from './proof.ts';
 import { trustMaterial, verifyBundles, verifyPair, type Artifact } from './sigstore.ts';
@@ -46,7 +47,7 @@ const beside = ({ url, words }: Subject, template: string): string => new URL(fi
 
 function get(subject: Subject, template: string): Promise<Buffer> {
   const url = beside(subject, template);
-  return once(subject.context, url, async () => (await ask(url, subject.context)).bytes);
+  return memoize(subject.context, url, async () => (await httpGet(url, { ...subject.context, max: MOST_DOCUMENT })).bytes);
 }
 
 async function signersOf({ keys, fingerprints }: PgpSignature, dir: string): Promise<Signers> {
@@ -133,9 +134,9 @@ async function readChecksum(template: string, signatures: readonly Signature[], 
 
 /** The file, from the store when its hash is known and there. */
 async function fetchFile(url: string, checksum: Checksum | undefined, context: UpstreamContext): Promise<{ path: string; sha256: string }> {
-  if (checksum?.algorithm !== 'sha256') return fetchNew(context.store, url, context);
+  if (checksum?.algorithm !== 'sha256') return fetchNew(context.store, url, { ...context, max: MOST_FILE });
   const path = await fetchBlob(context.store, { url, sha256: checksum.hash }, context).catch((error: unknown) => {
-    if (!(error instanceof UserError) || !error.message.startsWith('wrong digest')) throw error;
+    if (!(error instanceof DigestError)) throw error;
     throw new UserError(`the file has not the hash that upstream publishes (${checksum.kind}): ${error.message}`, {
       where: url,
       next: 'nothing was kept: upstream is in the middle of a release, or something on the way changed the file',

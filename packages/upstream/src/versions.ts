@@ -1,23 +1,27 @@
 import { join } from 'node:path';
 import {
-  AnswerError,
+  checkShape,
   exec,
+  getJson,
+  getPages,
+  getText,
+  httpGet,
+  isUnanswered,
   keep,
   networkEnv,
   newestFirst,
   PLAIN_VERSION,
   upstreamVersion,
   plainGoError,
-  UnreachableError,
   UserError,
+  type HttpResponse,
   type VersionSource,
   userGoEnv,
 } from '@flatcar/core';
 import * as v from 'valibot';
-import { newestPackages, once, type UpstreamContext } from './context.ts';
+import { memoize, MOST_DOCUMENT, MOST_LISTING, newestPackages, type UpstreamContext } from './context.ts';
 import { crateVersions } from './cargo.ts';
-import { askPages, githubTags, shaped, tagOf, type Tag } from './github.ts';
-import { ask, askJson, askText } from './http.ts';
+import { githubTags, tagOf, type Tag } from './github.ts';
 import { readLinks } from './links.ts';
 
 const MACHINES = ['x86_64', 'aarch64'];
@@ -52,9 +56,11 @@ async function gitlab({ at, tagPrefix }: VersionSource, context: UpstreamContext
   const isOwn = context.mirror === undefined && origin === new URL(own.includes('://') ? own : `https://${own}`).origin;
   const headers: Record<string, string> = token !== undefined && isOwn ? { authorization: `Bearer ${token}` } : {};
   const project = `${origin}/api/v4/projects/${encodeURIComponent(pathname.replaceAll(/^\/|\/$/g, ''))}`;
-  const releases = await askPages(`${project}/releases?per_page=100`, GitlabRelease, context, headers);
+  const whenLimited = 'set GITLAB_TOKEN, or try again then';
+  const get = (url: string): Promise<HttpResponse> => httpGet(url, { ...context, headers, whenLimited, max: MOST_LISTING });
+  const releases = await getPages(`${project}/releases?per_page=100`, GitlabRelease, get);
   if (releases.length > 0) return fromTags(releases.filter((one) => !one.upcoming_release).map((one) => tagOf(one.tag_name, one.released_at)), tagPrefix); // prettier-ignore
-  const tags = await askPages(`${project}/repository/tags?per_page=100`, v.object({ name: v.string() }), context, headers);
+  const tags = await getPages(`${project}/repository/tags?per_page=100`, v.object({ name: v.string() }), get);
   return fromTags(tags, tagPrefix);
 }
 
@@ -62,7 +68,7 @@ async function gitlab({ at, tagPrefix }: VersionSource, context: UpstreamContext
 async function kubernetes({ at, keep: policy }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
   const channel = async (name: string): Promise<Listed> => {
     const url = `${at}/${name}.txt`;
-    const { bytes, headers } = await ask(url, context);
+    const { bytes, headers } = await httpGet(url, { ...context, max: MOST_DOCUMENT });
     const text = bytes.toString('utf8').trim();
     const version = /^v(\d+\.\d+\.\d+)$/.exec(text)?.[1];
     if (version === undefined)
@@ -82,8 +88,7 @@ async function page({ at, tagPrefix = 'v' }: VersionSource, context: UpstreamCon
   const urls = at.includes('{machine}') ? MACHINES.map((machine) => at.replaceAll('{machine}', machine)) : [at];
   const lists = await Promise.all(
     urls.map(async (url) => {
-      const html = await askText(url, context);
-      const links = readLinks(html);
+      const links = readLinks(await getText(url, { ...context, max: MOST_LISTING }));
       if (links.length === 0) throw new UserError('the page has no links', { where: url, next: 'check the URL in the definition' });
       return fromTags(links, tagPrefix).map(({ version, date }) => listed(version.replace(/\.(?:tgz|zip|tar(?:\.\w+)?|tar\.zstd)$/, ''), date)); // prettier-ignore
     }),
@@ -160,9 +165,9 @@ async function debian({ at }: VersionSource, context: UpstreamContext): Promise<
 async function json({ at, tagPrefix = '' }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
   const [url = '', path = ''] = at.split('#');
   const Value = v.union([v.string(), v.array(v.union([v.string(), v.object({ version: v.string() })])), v.record(v.string(), v.unknown())]);
-  let value = (await askJson(url, context)).json;
+  let value = (await getJson(url, { ...context, max: MOST_LISTING })).json;
   for (const key of path.split('.').filter((one) => one !== '')) value = (value as Record<string, unknown> | null)?.[key];
-  const found = shaped(Value, value, at);
+  const found = checkShape(Value, value, at);
   if (typeof found === 'string') return fromNames([found], tagPrefix);
   const names = Array.isArray(found) ? found.map((one) => (typeof one === 'string' ? one : one.version)) : Object.keys(found);
   return fromNames(names, tagPrefix);
@@ -192,7 +197,7 @@ function list(source: VersionSource, context: UpstreamContext): Promise<readonly
 }
 
 async function listAll(source: VersionSource, context: UpstreamContext): Promise<readonly Listed[]> {
-  return once(context, `versions ${JSON.stringify({ ...source, keep: source.kind === 'kubernetes' ? source.keep : '' })}`, async () => {
+  return memoize(context, `versions ${JSON.stringify({ ...source, keep: source.kind === 'kubernetes' ? source.keep : '' })}`, async () => {
     const all = await list(source, context);
     if (!all.some(({ version }) => /^\d/.test(version)) && source.kind !== 'date')
       throw new UserError('upstream lists no version', {
@@ -226,7 +231,7 @@ export async function assertOffered(
 ): Promise<void> {
   if (!COMPLETE.has(source.kind)) return;
   const versions = await listVersions(source, context).catch((error: unknown) => {
-    if (error instanceof UnreachableError || error instanceof AnswerError) return undefined;
+    if (isUnanswered(error)) return undefined;
     throw error;
   });
   const [newest] = versions ?? [];
@@ -265,7 +270,7 @@ export async function releaseDate(source: VersionSource, version: string, contex
   const date =
     found?.date ??
     (source.kind === 'go'
-      ? (await once(context, `date ${source.at} ${version}`, () => goList(`${source.at}@v${version}`, [], context))).Time
+      ? (await memoize(context, `date ${source.at} ${version}`, () => goList(`${source.at}@v${version}`, [], context))).Time
       : undefined);
   return date === undefined || Number.isNaN(Date.parse(date)) ? undefined : new Date(date).toISOString().slice(0, 10);
 }

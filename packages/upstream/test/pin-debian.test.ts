@@ -177,10 +177,7 @@ async function fileOf(name: string, path: string, archive: ReturnType<typeof ope
 /** A run that asks the test's archive. */
 function contextOfArchive(): UpstreamContext {
   const context = world.context();
-  context.answers.set(
-    'archive',
-    Promise.resolve(openArchive(context.store, context.report, { mirror: `${world.mirror}/${HOST}`, keyring })),
-  );
+  context.cache.set('archive', Promise.resolve(openArchive(context.store, context.report, { mirror: `${world.mirror}/${HOST}`, keyring })));
   return context;
 }
 

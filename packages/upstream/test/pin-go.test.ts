@@ -94,7 +94,7 @@ beforeEach(async () => {
 const origin = (more: Partial<GoOrigin> = {}): GoOrigin => go(MODULE, 'cmd/one', { local: 'v0.{minor}.{patch}', ...more });
 function pin(version: string, one = origin(), more: Partial<PinRequest> = {}): Promise<PinResult> {
   const context = world.context();
-  context.answers.set('go', Promise.resolve(command));
+  context.cache.set('go', Promise.resolve(command));
   return pinVersion({ dir, extension: extensionOf([one]), version, licenses: { tool: 'MIT' }, ...more }, context);
 }
 const wrapper = (version: string): string => join(dir, 'go', `${MODULE}@v${version}`);
@@ -130,7 +130,7 @@ describe('a Go module (with the go of this host, 1.24 or newer)', () => {
     const beside = release('https://example.org/tool-{arch}', { checksum: '{url}.sha256' });
     world.served.set('example.org/tool-amd64.sha256', sha('a')).set('example.org/tool-amd64', 'b');
     const context = world.context();
-    context.answers.set('go', Promise.resolve(command));
+    context.cache.set('go', Promise.resolve(command));
     const request = { dir, extension: extensionOf([beside, origin()]), version: '1.2.3', licenses: { tool: 'MIT' } };
     await expect(pinVersion(request, context)).rejects.toThrow(/2 things could not be pinned/);
     await expect(readdir(dir)).rejects.toThrow(/ENOENT/);

@@ -70,7 +70,7 @@ export async function openWorld(): Promise<World> {
     events,
     context: () => {
       const report = (event: Event): void => void events.push(event);
-      return { store, tools: openTools(store), toolchains: openToolchains(store), report, mirror, pause: 1, answers: new Map() };
+      return { store, tools: openTools(store), toolchains: openToolchains(store), report, mirror, pause: 1, cache: new Map() };
     },
     close: async () => {
       server.close();

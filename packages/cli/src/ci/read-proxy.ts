@@ -1,14 +1,13 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { dispatcher, messageOf } from '@flatcar/core';
-import { request } from 'undici';
-import type { GitHub } from './github.ts';
+import { headerOf, messageOf } from '@flatcar/core';
+import { forwardTo, type GitHub } from './github.ts';
 
 /** What upstream's releases are asked for: nothing else goes through. */
 const READABLE = /^\/repos\/[\w.-]+\/[\w.-]+(?:$|[?]|\/(?:releases|git\/matching-refs\/tags|attestations|license|tags)(?:$|[/?]))/;
 const PASSED = new Set(['content-type', 'etag', 'last-modified', 'retry-after']);
 
-async function forward({ api, token }: GitHub, own: string, incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+async function forward(github: GitHub, own: string, incoming: IncomingMessage, response: ServerResponse): Promise<void> {
   // As the client below writes it: `%2e%2e` is a step up.
   const { pathname, search } = new URL(incoming.url ?? '', 'http://127.0.0.1');
   const path = `${pathname}${search}`;
@@ -16,24 +15,14 @@ async function forward({ api, token }: GitHub, own: string, incoming: IncomingMe
     response.writeHead(403, { 'content-type': 'application/json' }).end('{"message":"only upstream releases can be read here"}');
     return;
   }
-  const answer = await request(`${api}${path}`, {
-    dispatcher: dispatcher(),
-    headersTimeout: 30_000,
-    bodyTimeout: 60_000,
-    headers: {
-      authorization: `Bearer ${token}`,
-      accept: 'application/vnd.github+json',
-      'x-github-api-version': '2022-11-28',
-      'user-agent': 'flatcar-ext',
-    },
-  });
+  const answer = await forwardTo(github, path);
   const headers: Record<string, string | string[]> = {};
   for (const [name, value] of Object.entries(answer.headers))
     if (value !== undefined && (PASSED.has(name) || name.startsWith('x-ratelimit-'))) headers[name] = value;
-  const { link } = answer.headers;
-  if (typeof link === 'string') headers['link'] = link.replaceAll(api, own); // the next page comes through here, too
-  response.writeHead(answer.statusCode, headers);
-  response.end(Buffer.from(await answer.body.arrayBuffer()));
+  const link = headerOf(answer.headers, 'link');
+  if (link !== undefined) headers['link'] = link.replaceAll(github.api, own); // the next page comes through here, too
+  response.writeHead(answer.status, headers);
+  response.end(answer.bytes);
 }
 
 /**

@@ -4,7 +4,7 @@ import { archWords, hostArch } from '../arch.ts';
 import { messageOf, UserError } from '../errors.ts';
 import { exec, networkEnv, type ExecOptions } from '../exec.ts';
 import type { CargoOrigin, Component } from '../extension.ts';
-import { UnreachableError } from '../fetch.ts';
+import { UnreachableError } from '../http/errors.ts';
 import { hashFile, makeFolder } from '../files.ts';
 import { digestOf, type Store } from '../store.ts';
 import { compiledFormat, TOOLCHAIN_FORMAT, type CToolchain, type RustToolchain } from '../toolchains.ts';

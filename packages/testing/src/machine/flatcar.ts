@@ -1,6 +1,6 @@
 import { readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AnswerError, archWords, digestOf, fetchNew, UserError, type Arch, type Release, type Store, type Tools } from '@flatcar/core';
+import { HttpStatusError, archWords, digestOf, fetchNew, UserError, type Arch, type Release, type Store, type Tools } from '@flatcar/core';
 import { verifyDetached } from '@flatcar/upstream';
 import { ignitionArgs } from './ignition.ts';
 import type { Boot, BootOptions } from './os.ts';
@@ -36,7 +36,7 @@ const DISK_SIZE = '16G';
 const PACKED = ['', '.bz2'] as const;
 
 async function textOf(store: Store, url: string): Promise<Buffer> {
-  const { path } = await fetchNew(store, url);
+  const { path } = await fetchNew(store, url, { max: 1 << 20 });
   return readFile(path);
 }
 
@@ -47,7 +47,7 @@ async function findImage(store: Store, plain: string): Promise<{ url: string; pa
     try {
       return { url, packed, signature: await textOf(store, `${url}.sig`) };
     } catch (error) {
-      if (!(error instanceof AnswerError) || error.status !== 404) throw error;
+      if (!(error instanceof HttpStatusError) || error.status !== 404) throw error;
     }
   }
   throw new UserError('the release server has no signed image for QEMU', {
@@ -74,7 +74,7 @@ export async function flatcarImage(
     const signers = { keys: await textOf(store, server.key), fingerprints: [server.fingerprint], where: server.key };
     console.error(`fetching ${url} (some hundred MB)`);
     // A published name never changes its bytes, and the signature is of all of them: what an earlier attempt left is worth keeping.
-    const { path } = await fetchNew(store, url, { resume: true });
+    const { path } = await fetchNew(store, url, { max: 8 * 2 ** 30, resume: true });
     try {
       await verifyDetached(await readFile(path), signature, signers, url);
     } catch (error) {

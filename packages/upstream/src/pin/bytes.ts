@@ -1,14 +1,14 @@
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
-  AnswerError,
+  HttpStatusError,
   ARCHES,
   cargoHomeOf,
   debianMirror,
   downloadCrate,
   locatorOf,
   openCargo,
-  UnreachableError,
+  isNetworkFailure,
   UserError,
   type Arch,
   type Component,
@@ -99,7 +99,7 @@ export async function pinOne(wanted: Wanted, temp: string, again: boolean, wrapp
       const { sha256, size } = found;
       await archive.fetchSource({ path, sha256, size }).catch((error: unknown) => {
         // The archive keeps an index for a while longer than what it lists.
-        const isGone = error instanceof UserError && error.cause instanceof AnswerError;
+        const isGone = error instanceof UserError && error.cause instanceof HttpStatusError;
         if (!isGone || lock.pins[lock.version]?.bytes[locator]?.sha256 !== sha256) throw error;
         context.report({ type: 'notice', text: `${locator}: ${error.message}, but its index still has the digest that is pinned` });
       });
@@ -129,7 +129,7 @@ export async function settle(
   try {
     bytes = await pin();
   } catch (error) {
-    if (!(error instanceof UnreachableError)) throw error;
+    if (!isNetworkFailure(error)) throw error;
     if (before === undefined)
       throw new UserError(`${component.name} ${component.version} cannot be pinned: ${error.message}`, {
         where: locator,

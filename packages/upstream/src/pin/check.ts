@@ -2,11 +2,11 @@ import { mkdtemp, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   copyPublic,
-  AnswerError,
   ARCHES,
   goSumDigest,
   IndexUnavailableError,
   isPackageLocator,
+  isUnanswered,
   openArchive,
   openGo,
   mapParallel,
@@ -20,7 +20,7 @@ import {
   type GoCommand,
   type Pins,
 } from '@flatcar/core';
-import { archiveOf, once, type UpstreamContext } from '../context.ts';
+import { archiveOf, memoize, type UpstreamContext } from '../context.ts';
 import { proofRank } from '../proof.ts';
 import { pinOne, wantedOf, type Wanted } from './bytes.ts';
 import { locksOf, openLock, type Lock } from './lock.ts';
@@ -72,8 +72,7 @@ function compare(pinned: Bytes, found: Bytes): Verdict {
 
 /** Hosts that do not answer, old indexes and files that are gone are no contradiction; everything else is. */
 function failure(error: unknown): Verdict {
-  if (error instanceof UnreachableError || error instanceof AnswerError || error instanceof IndexUnavailableError)
-    return { state: 'unreached', found: error.message };
+  if (isUnanswered(error) || error instanceof IndexUnavailableError) return { state: 'unreached', found: error.message };
   if (error instanceof UserError) return { state: 'different', found: error.message };
   throw error;
 }
@@ -113,7 +112,7 @@ async function checkGoSums(wanted: Wanted, pinned: Bytes, context: UpstreamConte
   const actual = await goSumDigest(wrapper);
   if (actual !== pinned.sha256) throw new UserError(`go.sum has the sha256 ${actual}`, { where: wrapper });
   const { store, tools, report } = context;
-  const go = await once(context, 'go', () => openGo(store, tools, report));
+  const go = await memoize(context, 'go', () => openGo(store, tools, report));
   const settings = JSON.parse(await go.online(['env', '-json', 'GOSUMDB', 'GONOSUMDB', 'GOFLAGS'])) as Record<string, string>;
   if (settings['GOSUMDB'] === 'off')
     throw new UnreachableError('the checksum database is switched off (GOSUMDB=off)', { where: wrapper, next: 'unset GOSUMDB' });
@@ -177,7 +176,7 @@ async function checkPackages(
     if (snapshot === undefined) throw new UnreachableError('the lock has no timestamp of a snapshot archive', { where: lock.file });
     return indexOf(openArchive(store, report, { mirror: `${snapshotArchive()}/${snapshot}` }), origin.suite);
   };
-  const ask = (key: string, index: () => Promise<Index>): Promise<Index | Verdict> => once(context, key, () => index().catch(failure));
+  const ask = (key: string, index: () => Promise<Index>): Promise<Index | Verdict> => memoize(context, key, () => index().catch(failure));
   const verdict = (found: Index | Verdict, locator: string, pinned: Bytes): Verdict | undefined => {
     if ('state' in found) return found;
     const entry = found.get(locator.replace(/^debian:/, ''));

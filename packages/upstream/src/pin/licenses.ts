@@ -1,5 +1,5 @@
 import { isLicense, newestFirst, UserError, type Component, type DebianOrigin } from '@flatcar/core';
-import { once, type UpstreamContext } from '../context.ts';
+import { memoize, type UpstreamContext } from '../context.ts';
 import { licenseOf } from '../github.ts';
 import type { Lock } from './lock.ts';
 import { packagesNow } from './packages.ts';
@@ -21,7 +21,7 @@ export async function licenses(lock: Lock, request: PinRequest, context: Upstrea
     const { expression, hint }: Told =
       packaged !== undefined
         ? await licenseOfPackages(packaged, lock.components.find((one) => one.name === name), context)
-        : { expression: repo === undefined ? undefined : await once(context, `license ${repo}`, () => licenseOf(repo, context)) }; // prettier-ignore
+        : { expression: repo === undefined ? undefined : await memoize(context, `license ${repo}`, () => licenseOf(repo, context)) }; // prettier-ignore
     if (expression !== undefined) return [name, expression];
     if (request.askLicense !== undefined) return [name, await request.askLicense(name, hint)];
     throw new UserError(`the licence of ${name} is not known${hint === undefined ? '' : `: ${hint}`}`, {

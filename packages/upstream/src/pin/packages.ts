@@ -5,13 +5,13 @@ import {
   assertPackageVersion,
   isPackageLocator,
   resolvePackages,
-  UnreachableError,
+  isNetworkFailure,
   UserError,
   type Arch,
   type Component,
   type DebianOrigin,
 } from '@flatcar/core';
-import { archiveOf, newestPackages, once, type UpstreamContext } from '../context.ts';
+import { archiveOf, newestPackages, memoize, type UpstreamContext } from '../context.ts';
 import type { Lock } from './lock.ts';
 import type { Bytes, PinnedLine } from './request.ts';
 
@@ -23,7 +23,7 @@ export function packagesNow(
   context: UpstreamContext,
 ): ReturnType<typeof resolvePackages> {
   const { store, report } = context;
-  return once(context, `packages ${component.name} ${component.version} ${arch}`, async () => {
+  return memoize(context, `packages ${component.name} ${component.version} ${arch}`, async () => {
     const archive = await archiveOf(context);
     report({ type: 'step', text: `resolving the packages of ${component.name} for ${arch}` });
     return resolvePackages(origin, component, arch, { store, archive });
@@ -74,7 +74,7 @@ export async function pinPackages(lock: Lock, revision: boolean, context: Upstre
       for (const { locator, sha256, size, proof } of now.packages) bytes.set(locator, { sha256, size, proof });
     }
   } catch (error) {
-    if (!(error instanceof UnreachableError) || before.size === 0) throw error;
+    if (!isNetworkFailure(error) || before.size === 0) throw error;
     context.report({ type: 'notice', text: `${component.name}: ${error.message}; its packages stay as they were, UNCHECKED` });
     return { lines: [...before].map(([locator, one]) => line(locator, one, 'kept')), ...kept };
   }

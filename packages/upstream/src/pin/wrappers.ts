@@ -1,7 +1,7 @@
 import { copyFile, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fillWords, goSumDigest, mainPackages, openGo, pinGo, wrapperDir, type GoOrigin } from '@flatcar/core';
-import { once, type UpstreamContext } from '../context.ts';
+import { memoize, type UpstreamContext } from '../context.ts';
 import type { Wanted } from './bytes.ts';
 import type { Bytes } from './request.ts';
 
@@ -27,7 +27,7 @@ export async function pinGoModule(
   const proof = 'Go checksum database';
   const version = origin.version ?? component.version;
   const to = wrapperDir(lock.dir, origin.module, version);
-  const go = await once(context, 'go', () => openGo(store, tools, report));
+  const go = await memoize(context, 'go', () => openGo(store, tools, report));
   report({ type: 'step', text: `resolving the modules of ${origin.module} ${version}` });
   const is = await goSumDigest(to).catch(() => undefined);
   if (!again && is !== undefined && is === lock.pins[lock.version]?.bytes[locator]?.sha256) {

@@ -1,0 +1,90 @@
+import { UserError } from '../errors.ts';
+
+/**
+ * What failed, for code that decides by it:
+ * `unreachable`: no connection to the host (DNS, refused, timed out, refused by the proxy); `tls`: no trusted connection;
+ * `timeout`: connected, but no response, or a slow one; `broken`: the connection ended within the response; `protocol`: not valid HTTP, or
+ * headers over the limit; `redirect`: too many redirects, or one that must not be followed; `status`: the response is an error;
+ * `rate-limited`: the host wants to be asked later than anybody waits; `too-large`, `too-short`: the body, by its limit or its known size;
+ * `encoding`: a compressed body where none was asked for; `request`: the request cannot be sent as it is.
+ */
+export type HttpErrorCode =
+  | 'unreachable'
+  | 'tls'
+  | 'timeout'
+  | 'broken'
+  | 'protocol'
+  | 'redirect'
+  | 'status'
+  | 'rate-limited'
+  | 'too-large'
+  | 'too-short'
+  | 'encoding'
+  | 'request';
+
+interface About {
+  readonly where?: string;
+  readonly next?: string;
+  readonly cause?: unknown;
+}
+
+/** A request over HTTP that failed. */
+export class HttpError extends UserError {
+  readonly code: HttpErrorCode;
+  constructor(code: HttpErrorCode, what: string, about: About = {}) {
+    super(what, about);
+    this.name = 'HttpError';
+    this.code = code;
+  }
+}
+
+/** A host that cannot be reached: no connection was made. The only error that `--origin auto` may fall back on. */
+export class UnreachableError extends HttpError {
+  constructor(what: string, about: About = {}) {
+    super('unreachable', what, about);
+    this.name = 'UnreachableError';
+  }
+}
+
+/** The host answered, and the response is an error. */
+export class HttpStatusError extends HttpError {
+  readonly status: number;
+  constructor(status: number, about: About = {}, what = `the server answered ${status}`) {
+    super('status', what, about);
+    this.name = 'HttpStatusError';
+    this.status = status;
+  }
+}
+
+/** The host allows no more requests for longer than anybody waits. */
+export class RateLimitError extends HttpError {
+  readonly until: Date;
+  constructor(until: Date, about: About & { readonly host: string }) {
+    super('rate-limited', `${about.host} allows no more requests until ${until.toISOString()}`, about);
+    this.name = 'RateLimitError';
+    this.until = until;
+  }
+}
+
+/** A failure that another attempt may mend; `failure` is what is thrown when there is none. Never leaves the client. */
+export class RetryableError extends Error {
+  readonly failure: HttpError;
+  /** Milliseconds after which the server wants to be asked again. */
+  readonly after: number | undefined;
+  constructor(failure: HttpError, after?: number) {
+    super(failure.message, { cause: failure });
+    this.name = 'RetryableError';
+    this.failure = failure;
+    this.after = after;
+  }
+}
+
+/** True where the network failed: no connection, a late response, or a connection that broke. What a host has is then as unknown as before. */
+export function isNetworkFailure(error: unknown): error is HttpError {
+  return error instanceof HttpError && ['unreachable', 'tls', 'timeout', 'broken'].includes(error.code);
+}
+
+/** True where nothing is known of a file because its host gave no good response: the network failed, or the response is an error. */
+export function isUnanswered(error: unknown): error is HttpError {
+  return isNetworkFailure(error) || (error instanceof HttpError && ['status', 'rate-limited'].includes(error.code));
+}

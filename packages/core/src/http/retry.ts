@@ -1,0 +1,51 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { RateLimitError, RetryableError } from './errors.ts';
+
+/** How often and how long somebody tries. */
+export interface RetryPolicy {
+  /** Attempts in all. */
+  readonly attempts: number;
+  /** First pause between attempts in milliseconds, doubled each time up to 30 s, and varied by a quarter. */
+  readonly pause: number;
+  /** The sum of all pauses in milliseconds, those that the server asks for included. */
+  readonly longestWait: number;
+  readonly signal: AbortSignal | undefined;
+  /** URL and advice for the error where the server asks for a longer pause. */
+  readonly limited: { readonly where: string; readonly next: string };
+}
+
+const LONGEST_PAUSE = 30_000;
+
+/**
+ * Runs `attempt` until it succeeds, fails with anything but a RetryableError, or no attempt or no time for a pause is left: then the last
+ * failure is thrown. `last` is true for the last attempt.
+ */
+export async function retrying<T>(attempt: (last: boolean) => Promise<T>, policy: RetryPolicy): Promise<T> {
+  const { signal } = policy;
+  let { pause } = policy;
+  let waited = 0;
+  for (let count = 1; ; count += 1) {
+    try {
+      signal?.throwIfAborted();
+      return await attempt(count >= policy.attempts);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (!(error instanceof RetryableError)) throw error;
+      const { failure, after } = error;
+      const wait = after ?? pause * (0.75 + Math.random() / 2);
+      // A name that does not resolve or a port that is closed does not change within seconds.
+      const isOver = count >= policy.attempts || (failure.code === 'unreachable' && count >= 2) || waited + wait > policy.longestWait;
+      if (isOver && after === undefined) throw failure;
+      if (isOver) {
+        const { host } = new URL(policy.limited.where);
+        throw new RateLimitError(new Date(Date.now() + wait), { ...policy.limited, host, cause: failure });
+      }
+      await sleep(wait, undefined, { signal }).catch((cause: unknown) => {
+        signal?.throwIfAborted();
+        throw cause;
+      });
+      waited += wait;
+      pause = Math.min(pause * 2, LONGEST_PAUSE);
+    }
+  }
+}
