@@ -255,10 +255,6 @@ export async function readReleaseList(from: string): Promise<string> {
   const { getText } = await import('./http/client.ts'); // undici takes long to load, and few commands need it
   return getText(from, { max: MOST_LIST }).catch((cause: unknown) => {
     if (!(cause instanceof UserError)) throw cause;
-    throw new UserError(`the list of releases cannot be fetched: ${cause.message}`, {
-      where: cause.where ?? from,
-      next: 'name a saved copy with --from FILE',
-      cause,
-    });
+    throw new UserError(cause.message, { where: cause.where ?? from, next: 'name a saved copy with --from FILE', cause });
   });
 }
