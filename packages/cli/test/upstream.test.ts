@@ -88,7 +88,7 @@ describe('outdated', () => {
     expect(code).toBe(1);
     const { rows, errors } = JSON.parse(out) as { rows: unknown[]; errors: { of: string; error: string }[] };
     expect(rows.length).toBeGreaterThan(2);
-    expect(errors).toEqual([expect.objectContaining({ of: 'cni', error: 'the server answered 404' })]);
+    expect(errors).toEqual([expect.objectContaining({ of: 'cni', error: 'GitHub answered 404' })]);
     expect(err).toMatch(/1 version sources could not be asked/);
     expect(err).toMatch(/at: extensions\/kubernetes\/extension\.ts:\d+ \(github containernetworking\/plugins\)/);
   });

@@ -208,7 +208,7 @@ describe('readReleaseList', () => {
       server.closeAllConnections();
       server.close();
     }
-    await expect(readReleaseList(`${base}/list`)).rejects.toThrow(/cannot be fetched/);
+    await expect(readReleaseList(`${base}/list`)).rejects.toThrow(/cannot be reached/);
   });
 
   test('says which file it cannot read', async () => {
