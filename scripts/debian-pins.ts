@@ -1,5 +1,4 @@
 // What the scripts that pin Debian packages share: which packages a program loads its libraries from, and their pins.
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openArchive, type Archive, type DebianPackage, type IndexedPackage } from '../packages/core/src/debian.ts';
 import { resolveClosure } from '../packages/core/src/dependencies.ts';
@@ -7,6 +6,7 @@ import { readElf } from '../packages/core/src/elf.ts';
 import { openStore } from '../packages/core/src/store.ts';
 import type { Arch, Report } from '../packages/core/src/types.ts';
 import { unpackPackage } from '../packages/core/src/unpack.ts';
+import { walk } from '../packages/core/src/walk.ts';
 
 const report: Report = (event) => {
   if (event.type === 'step' || event.type === 'notice') console.error(event.text);
@@ -52,10 +52,9 @@ export async function packagesWithLibraries(
       const dir = join(temp, pin.name);
       const { file } = await archive.fetch(pin, { suite: suites.suiteOf(pin.name), snapshot: '', arch: suites.arch });
       await unpackPackage(file, dir);
-      for (const entry of await readdir(dir, { recursive: true, withFileTypes: true })) {
-        const path = join(entry.parentPath, entry.name);
-        if (roots.includes(pin.name) && entry.isFile() && programs(path.slice(dir.length + 1))) started.push(path);
-        if (/\.so(\.|$)/.test(entry.name)) owners.set(entry.name, { name: pin.name, file: path });
+      for (const { path, full, name, type } of await walk(dir)) {
+        if (roots.includes(pin.name) && type === 'file' && programs(path)) started.push(full);
+        if (/\.so(\.|$)/.test(name)) owners.set(name, { name: pin.name, file: full });
       }
     }
     const found = new Set<string>();

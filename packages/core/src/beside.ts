@@ -1,4 +1,3 @@
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ARCHES } from './arch.ts';
 import { folderOf } from './origins/files.ts';
@@ -6,6 +5,7 @@ import { allComponents } from './describe.ts';
 import type { DebianOrigin, PinnedComponent } from './extension.ts';
 import { loadExtension } from './load.ts';
 import { newestFirst } from './versions.ts';
+import { walk } from './walk.ts';
 
 const isGlob = (text: string): boolean => /[*?[{]/.test(text);
 
@@ -21,8 +21,8 @@ export async function knownPaths({ component, dir }: PinnedComponent): Promise<s
   const origins = component.origins.map(async (origin): Promise<string[]> => {
     if (origin.kind === 'debian') return programsOf(origin);
     if (origin.kind !== 'files') return [];
-    const folders = ARCHES.map((arch) => readdir(join(dir, folderOf(origin, arch)), { recursive: true }).catch(() => []));
-    return (await Promise.all(folders)).flat();
+    const folders = await Promise.all(ARCHES.map((arch) => walk(join(dir, folderOf(origin, arch))).catch(() => [])));
+    return folders.flat().map(({ path }) => path);
   });
   return [...places, ...(await Promise.all(origins)).flat()];
 }

@@ -85,6 +85,7 @@ export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/car
 export { fillWords, releaseWords } from './origins/release.ts';
 export { archiveKind, unpack, unpackPackage } from './unpack.ts';
 export { readControlFiles } from './archives/deb.ts';
+export { copyTree, filesBelow, insideTree, walk, type WalkEntry } from './walk.ts';
 export { isLicense, licenseNames, readCopyright } from './copyright.ts';
 export { HOST_PROGRAMS, HOST_USERS } from './rules/host.ts';
 export {

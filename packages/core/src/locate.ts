@@ -1,8 +1,9 @@
-import { lstat, readdir, readFile } from 'node:fs/promises';
+import { lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ARCHES, archWords } from './arch.ts';
 import type { PinnedComponent } from './extension.ts';
 import type { Finding } from './types.ts';
+import { walk } from './walk.ts';
 
 /** Line (from 1) of a place in pretty-printed JSON, by its keys; that of the innermost key that is there. */
 export function lineOfKeys(text: string, keys: readonly string[]): number {
@@ -44,9 +45,7 @@ async function inDefinition(dir: string, wanted: readonly (string | RegExp)[], k
 async function fileAt(path: string): Promise<string | undefined> {
   const about = await lstat(path).catch(() => undefined);
   if (about?.isDirectory() !== true) return about === undefined ? undefined : path;
-  const below = await readdir(path, { recursive: true, withFileTypes: true });
-  const files = below.filter((entry) => !entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));
-  return files.toSorted()[0] ?? path;
+  return (await walk(path)).find(({ type }) => type !== 'dir')?.full ?? path;
 }
 
 /** A file with the line of the first of several texts; of what is no file, or cannot be read, the first line. */

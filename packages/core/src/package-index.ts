@@ -1,8 +1,9 @@
-import { readdir, readlink } from 'node:fs/promises';
+import { readlink } from 'node:fs/promises';
 import { dirname, join, matchesGlob, normalize } from 'node:path';
 import { archWords } from './arch.ts';
 import { UserError } from './errors.ts';
 import type { Arch } from './types.ts';
+import { filesBelow } from './walk.ts';
 
 /** An unpacked package. */
 export interface PackageFiles {
@@ -29,12 +30,10 @@ export const inUsr = (path: string): string => path.replace(/^(?=s?bin\/|lib(?:6
 export async function indexPackages(packages: readonly PackageFiles[]): Promise<Map<string, Found>> {
   const index = new Map<string, Found>();
   for (const { name, dir } of packages) {
-    for (const entry of await readdir(dir, { recursive: true, withFileTypes: true })) {
-      if (entry.isDirectory()) continue;
-      const full = join(entry.parentPath, entry.name);
-      const path = inUsr(full.slice(dir.length + 1));
+    for (const { path: inPackage, full, type } of await filesBelow(dir)) {
+      const path = inUsr(inPackage);
       if (index.has(path)) continue;
-      index.set(path, { path, package: name, full, ...(entry.isSymbolicLink() ? { link: await readlink(full) } : {}) });
+      index.set(path, { path, package: name, full, link: type === 'link' ? await readlink(full) : undefined });
     }
   }
   return index;

@@ -1,9 +1,10 @@
 import { constants } from 'node:fs';
-import { chmod, copyFile, lstat, readdir, readlink, symlink } from 'node:fs/promises';
+import { chmod, copyFile, lstat, readlink, symlink } from 'node:fs/promises';
 import { basename, dirname, join, matchesGlob } from 'node:path';
 import { makeFolder } from './files.ts';
 import type { Place } from './extension.ts';
 import { UserError } from './errors.ts';
+import { filesBelow } from './walk.ts';
 
 /** One component's files and where they go. */
 export interface StagePart {
@@ -21,13 +22,11 @@ interface Found {
 /** Files and links below a folder, by relative path, sorted. */
 async function filesIn(dir: string): Promise<Found[]> {
   const found: Found[] = [];
-  for (const entry of await readdir(dir, { recursive: true, withFileTypes: true })) {
-    if (entry.isDirectory()) continue;
-    const full = join(entry.parentPath, entry.name);
+  for (const { path, full, type } of await filesBelow(dir)) {
     const { mode } = await lstat(full);
-    found.push({ path: full.slice(dir.length + 1), link: entry.isSymbolicLink(), executable: (mode & 0o111) !== 0 });
+    found.push({ path, link: type === 'link', executable: (mode & 0o111) !== 0 });
   }
-  return found.toSorted((a, b) => (a.path < b.path ? -1 : 1));
+  return found;
 }
 
 const isGlob = (text: string): boolean => text.includes('*');

@@ -1,4 +1,4 @@
-import { chmod, glob, mkdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ARCHES, archWords, hostArch } from './arch.ts';
 import { openArchive, type DebianPackage, type FetchedPackage } from './debian.ts';
@@ -7,6 +7,7 @@ import { digestOf, type Store } from './store.ts';
 import { openTools } from './tools.ts';
 import type { Arch, Report, ToolRecord } from './types.ts';
 import { unpackPackage } from './unpack.ts';
+import { walk } from './walk.ts';
 
 /** Raised when the same packages are to give another toolchain. */
 export const TOOLCHAIN_FORMAT: number = 1;
@@ -106,9 +107,8 @@ exec "$root/usr/lib/${triplet}/${loader}" --inhibit-cache --library-path "$root/
 async function wrapPrograms(root: string, host: Arch): Promise<void> {
   const { triplet, loader } = archWords(host);
   const loaderName = loader.split('/').at(-1) ?? '';
-  for await (const path of glob(['usr/{bin,sbin}/*', 'usr/libexec/gcc*/**/*'], { cwd: root, withFileTypes: true })) {
-    if (!path.isFile()) continue;
-    const file = join(path.parentPath, path.name);
+  for (const { path, full: file, type } of await walk(join(root, 'usr'))) {
+    if (type !== 'file' || !/^(?:s?bin\/[^/]+$|libexec\/gcc[^/]*\/)/.test(path)) continue;
     if ((await readElf(file))?.interpreter === undefined) continue;
     const up = file
       .slice(root.length + 1)

@@ -1,16 +1,16 @@
-import { chmod, lstat, readdir, readlink } from 'node:fs/promises';
+import { chmod, lstat, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from './errors.ts';
 import { hashFile } from './files.ts';
 import { digestOf } from './store.ts';
 import type { Tree, TreeEntry } from './types.ts';
+import { walk } from './walk.ts';
 
 const byPath = (a: { path: string }, b: { path: string }): number => (a.path < b.path ? -1 : 1);
 
 /** Paths of everything below a folder, relative to it, sorted. */
 async function pathsBelow(dir: string): Promise<string[]> {
-  const entries = await readdir(dir, { recursive: true, withFileTypes: true });
-  return entries.map((entry) => join(entry.parentPath, entry.name).slice(dir.length + 1)).toSorted();
+  return (await walk(dir)).map(({ path }) => path);
 }
 
 async function readEntry(dir: string, path: string, component: string): Promise<TreeEntry> {

@@ -1,6 +1,6 @@
-import { readdir, stat } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
-import { readManifest, readPayload, sidecarPaths, UserError, UserErrors, type Manifest, type Payload } from '@flatcar/core';
+import { stat } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
+import { readManifest, readPayload, sidecarPaths, UserError, UserErrors, walk, type Manifest, type Payload } from '@flatcar/core';
 import { RESERVED } from './layout.ts';
 import type { DeclaredOrigins } from './origins.ts';
 
@@ -34,7 +34,8 @@ export async function readInputs(paths: readonly string[]): Promise<Inputs> {
     const info = await stat(path).catch((cause: unknown) => {
       throw new UserError('there is no such image or folder', { where: path, cause });
     });
-    if (info.isDirectory()) files.push(...(await readdir(path, { recursive: true })).map((name) => join(resolve(path), name)));
+    // A link among them leads to what was not given.
+    if (info.isDirectory()) files.push(...(await walk(resolve(path))).filter(({ type }) => type === 'file').map(({ full }) => full));
     else files.push(resolve(path));
   }
   const unique = [...new Set(files)].toSorted();

@@ -1,6 +1,6 @@
-import { chmod, cp, mkdir, readdir, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { channelHead, hostArch, linkName, openStore, openTools, readElf, type Image } from '@flatcar/core';
+import { channelHead, hostArch, linkName, openStore, openTools, readElf, walk, type Image } from '@flatcar/core';
 import { execa } from 'execa';
 import { withHost, type Host } from './host.ts';
 import { withTls, type TlsHost } from './tls.ts';
@@ -77,9 +77,9 @@ exec chroot "$@"
 
 /** Scripts in the place of an image's programs, which run them by qemu-user: programs that others start are emulated too. `folder` is the image's in the root. */
 async function writeWrappers(image: string, folder: string, wrappers: string, emulator: string): Promise<void> {
-  for (const entry of await readdir(image, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue;
-    const path = join(entry.parentPath, entry.name).slice(image.length);
+  for (const entry of await walk(image)) {
+    if (entry.type !== 'file') continue;
+    const path = `/${entry.path}`;
     const elf = await readElf(join(image, path));
     if (elf === undefined || (elf.type === 'shared' && elf.interpreter === undefined)) continue;
     if (/\.so(?:\.|$)/.test(entry.name)) continue; // libraries that can be started

@@ -1,8 +1,9 @@
-import { lstat, readdir, readFile } from 'node:fs/promises';
+import { lstat, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import {
   completeRelocation,
   debian,
+  filesBelow,
   indexPackages,
   licenseNames,
   mapParallel,
@@ -14,6 +15,7 @@ import {
   RUNTIME_PACKAGES,
   unpackPackage,
   upstreamVersion,
+  walk,
   wrappedPrograms,
   type CompletedOrigin,
   type Found,
@@ -75,21 +77,16 @@ interface File {
 }
 
 async function filesOf(dir: string): Promise<File[]> {
-  const entries = await readdir(dir, { recursive: true, withFileTypes: true });
-  return entries
-    .filter((entry) => !entry.isDirectory())
-    .map((entry) => {
-      const full = join(entry.parentPath, entry.name);
-      return { path: full.slice(dir.length + 1).replace(/^(?=s?bin\/|lib\/)/, 'usr/'), full, isLink: entry.isSymbolicLink() };
-    });
+  return (await filesBelow(dir)).map(({ path, full, type }) => ({
+    path: path.replace(/^(?=s?bin\/|lib\/)/, 'usr/'),
+    full,
+    isLink: type === 'link',
+  }));
 }
 
 /** The innermost folders below var/ of a package, with the modes that they have there. */
 async function varFolders(dir: string): Promise<[path: string, mode: string][]> {
-  const entries = (await readdir(join(dir, 'var'), { recursive: true, withFileTypes: true }).catch(() => [])).filter((entry) =>
-    entry.isDirectory(),
-  );
-  const paths = entries.map((entry) => join(entry.parentPath, entry.name));
+  const paths = (await walk(join(dir, 'var')).catch(() => [])).flatMap(({ full, type }) => (type === 'dir' ? [full] : []));
   const inner = paths.filter(
     (path) => !paths.some((other) => other.startsWith(`${path}/`)) && !/\/var\/(?:lib|log|cache|spool|opt|run)$/.test(path),
   );

@@ -1,18 +1,19 @@
 import { glob, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  ARCHES,
   archiveKind,
   archWords,
-  ARCHES,
   cargoHomeOf,
   downloadCrate,
-  openCargo,
   messageOf,
+  openCargo,
   openGo,
   programName,
   readElf,
   unpack,
   UserError,
+  walk,
   type Arch,
 } from '@flatcar/core';
 import { memoize, type UpstreamContext } from './context.ts';
@@ -176,11 +177,11 @@ export async function inspectFile(path: string, fileName: string, name: string, 
   return context.store.withTemp(async (temp) => {
     const isRaw = archiveKind(fileName).archive === 'raw';
     await unpack(path, fileName, temp, { decompressor: (kind) => context.tools.command(kind), single: isRaw ? name : undefined });
-    const files = (await readdir(temp, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile());
+    const files = (await walk(temp)).filter(({ type }) => type === 'file');
     const programs: string[] = [];
     const dynamic: string[] = [];
     for (const entry of files) {
-      const elf = await readElf(join(entry.parentPath, entry.name)).catch(() => undefined);
+      const elf = await readElf(entry.full).catch(() => undefined);
       if (elf === undefined || elf.machine !== archWords(arch).elf || /\.so(?:\.|$)/.test(entry.name)) continue;
       if (programs.includes(entry.name)) continue;
       programs.push(entry.name);
@@ -199,7 +200,7 @@ export async function inspectFile(path: string, fileName: string, name: string, 
       });
     }
     const license = files.find((entry) => /^(?:licen[cs]e|copying)(?:[.-].*)?$/i.test(entry.name));
-    const found = license === undefined ? undefined : recognizeLicense(await readFile(join(license.parentPath, license.name), 'utf8'));
+    const found = license === undefined ? undefined : recognizeLicense(await readFile(license.full, 'utf8'));
     return { programs: programs.toSorted(), dynamic, ...(found === undefined ? {} : { license: found }) };
   });
 }

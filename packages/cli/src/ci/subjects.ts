@@ -1,6 +1,6 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeFolder, readManifest, UserError, writeAtomic, type Manifest } from '@flatcar/core';
+import { makeFolder, readManifest, UserError, walk, writeAtomic, type Manifest } from '@flatcar/core';
 import { formatsOf } from './payloads.ts';
 import { versionsOf, type Job } from './job.ts';
 
@@ -27,8 +27,8 @@ export async function writeSubjects(dir: string, subjects: readonly Subject[], l
 
 /** Manifests of the images that were bound for a job into a folder. */
 export async function boundImages(dir: string): Promise<Manifest[]> {
-  const files = (await readdir(dir, { recursive: true })).filter((file) => file.endsWith('.raw')).toSorted();
-  return Promise.all(files.map((file) => readManifest(join(dir, file))));
+  const files = (await walk(dir)).filter(({ path, type }) => type === 'file' && path.endsWith('.raw'));
+  return Promise.all(files.map(({ full }) => readManifest(full)));
 }
 
 /** Refuses images that a job does not ask for: what is published under an extension's name is that extension. */

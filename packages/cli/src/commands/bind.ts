@@ -1,17 +1,18 @@
-import { readdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import {
   formatOf,
+  parseRef,
   selectTargets,
   targetName,
   UserError,
+  walk,
   type Image,
   type Payload,
   type Report,
   type SignKeys,
   type Store,
   type Target,
-  parseRef,
 } from '@flatcar/core';
 import type { Command } from 'commander';
 import { assertCommit, buildContext, noticeNoCommit } from '../build-context.ts';
@@ -43,7 +44,7 @@ async function recordsIn(paths: readonly string[]): Promise<string[]> {
     if (!info.isDirectory()) found.push(resolve(path));
     else
       found.push(
-        ...(await readdir(path, { recursive: true })).filter((name) => name.endsWith('.payload.json')).map((name) => resolve(path, name)),
+        ...(await walk(resolve(path))).flatMap(({ full, type }) => (type === 'file' && full.endsWith('.payload.json') ? [full] : [])),
       );
   }
   if (found.length === 0)

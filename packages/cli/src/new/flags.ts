@@ -1,6 +1,5 @@
-import { readdir, readFile } from 'node:fs/promises';
-import { join, relative } from 'node:path';
-import { isLicense, UserError, UsageError } from '@flatcar/core';
+import { readFile } from 'node:fs/promises';
+import { filesBelow, isLicense, UsageError, UserError } from '@flatcar/core';
 import type { NewRequest, ScaffoldFile } from '@flatcar/upstream';
 
 /** What the command line of `new` says. */
@@ -42,21 +41,25 @@ const words = (text: string | undefined): string[] | undefined => text?.split(',
 
 /** Files of a folder that is laid out as the image is. */
 async function ownFiles(folder: string): Promise<ScaffoldFile[]> {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch((cause: unknown) => {
+  const entries = await filesBelow(folder).catch((cause: unknown) => {
+    if (cause instanceof UserError) throw cause;
     throw new UserError('the folder cannot be read', {
       where: folder,
       next: 'name a folder that is laid out as the image is (usr/bin/…)',
       cause,
     });
   });
-  const paths = entries.filter((entry) => !entry.isDirectory()).map((entry) => relative(folder, join(entry.parentPath, entry.name)));
+  const paths = entries.map(({ path }) => path);
   const outside = paths.find((path) => !path.startsWith('usr/'));
   if (paths.length === 0 || outside !== undefined)
     throw new UserError(outside === undefined ? 'the folder is empty' : `'${outside}' is not below usr/`, {
       where: folder,
       next: 'lay it out as the image is: usr/bin/…, usr/lib/systemd/system/…; what belongs to /etc goes to usr/share/NAME/etc with a C rule of tmpfiles.d',
     });
-  return Promise.all(paths.toSorted().map(async (path) => ({ path, text: await readFile(join(folder, path), 'utf8').catch(() => '') })));
+  // Of a link there is no text: it may lead to anything.
+  return Promise.all(
+    entries.map(async ({ path, full, type }) => ({ path, text: type === 'link' ? '' : await readFile(full, 'utf8').catch(() => '') })),
+  );
 }
 
 /** What is asked for, out of what the command line says. */

@@ -1,7 +1,8 @@
-import { access, cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import {
   ARCHES,
+  copyTree,
   defineExtension,
   digestOf,
   exec,
@@ -89,7 +90,7 @@ async function writeKnown(dir: string, extension: Extension, version: string, fl
 }
 
 async function writePackage(dir: string, plan: Plan, probes: readonly Probe[], flags: Flags): Promise<void> {
-  if (typeof flags.files === 'string') await cp(flags.files, join(dir, 'files'), { recursive: true, verbatimSymlinks: true });
+  if (typeof flags.files === 'string') await copyTree(flags.files, join(dir, 'files'));
   for (const { path, text } of scaffold(plan, probes)) {
     await mkdir(dirname(join(dir, path)), { recursive: true });
     await writeFile(join(dir, path), text);

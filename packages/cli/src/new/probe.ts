@@ -1,7 +1,18 @@
 import { spawnSync } from 'node:child_process';
-import { cp, glob, mkdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { buildExtension, catalogue, channelHead, formatOf, hostArch, loadExtension, unpackImage, type Report } from '@flatcar/core';
+import { cp, lstat, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import {
+  buildExtension,
+  catalogue,
+  channelHead,
+  formatOf,
+  hostArch,
+  insideTree,
+  loadExtension,
+  unpackImage,
+  walk,
+  type Report,
+} from '@flatcar/core';
 import type { Plan, Probe, UpstreamContext } from '@flatcar/upstream';
 
 /** Commands that a program is tried with, until one says its version. */
@@ -58,16 +69,38 @@ export function versionSaid(said: string, program: string): string | undefined {
 
 type Run = (program: string, args: readonly string[]) => { readonly status: number | null; readonly said: string };
 
+/** Makes a folder in a tree; undefined where links lead it out of that. */
+async function folderIn(root: string, path: string): Promise<string | undefined> {
+  for (let at = path; at !== '/'; at = dirname(at)) {
+    if ((await lstat(join(root, at)).catch(() => undefined)) === undefined) continue;
+    if ((await insideTree(root, at)) === undefined) return undefined;
+    break;
+  }
+  await mkdir(join(root, path), { recursive: true });
+  return insideTree(root, path);
+}
+
+/** Copies what a C line of tmpfiles.d (tmpfiles.d(5)) names, unless one of its paths leaves the image: the line may be upstream's. */
+export async function copyInside(root: string, from: string, to: string): Promise<void> {
+  if (/(?:^|\/)\.\.(?:\/|$)/.test(`${from}\n${to}`)) return;
+  const source = await insideTree(root, from);
+  const folder = source === undefined ? undefined : await folderIn(root, dirname(to));
+  if (source === undefined || folder === undefined) return;
+  const options = { recursive: true, force: false, verbatimSymlinks: true };
+  await cp(source, join(folder, basename(to)), options).catch(() => undefined); // lint tells what is not there
+}
+
 /** What a node has around an image: devices, an empty /proc, root, and what tmpfiles.d of the image copies to /etc. */
 async function furnish(root: string): Promise<void> {
   for (const dir of ['dev', 'proc', 'run', 'tmp', 'var/lib', 'etc']) await mkdir(join(root, dir), { recursive: true });
   for (const name of DEVICES) await writeFile(join(root, 'dev', name), '');
   await writeFile(join(root, 'etc/passwd'), 'root:x:0:0:root:/:/bin/sh\n');
   await writeFile(join(root, 'etc/group'), 'root:x:0:\n');
-  for await (const file of glob('usr/lib/tmpfiles.d/*.conf', { cwd: root })) {
-    const text = await readFile(join(root, file), 'utf8');
+  for (const { full, type } of await walk(join(root, 'usr/lib/tmpfiles.d')).catch(() => [])) {
+    if (type !== 'file' || !full.endsWith('.conf')) continue;
+    const text = await readFile(full, 'utf8');
     for (const [, to = '', from = ''] of text.matchAll(/^C\S*\s+(\/etc\/\S+)(?:\s+\S+){4}\s+(\/usr\/\S+)/gm))
-      await cp(join(root, from), join(root, to), { recursive: true, force: false }).catch(() => undefined); // lint tells what is not there
+      await copyInside(root, from, to);
   }
 }
 

@@ -1,4 +1,4 @@
-import { copyFile, cp, glob, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, glob, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { archWords, hostArch } from '../arch.ts';
 import { messageOf, UserError } from '../errors.ts';
@@ -12,6 +12,7 @@ import type { Tools } from '../tools.ts';
 import { readTree } from '../tree.ts';
 import type { Arch, Material, TreeEntry } from '../types.ts';
 import { unpack } from '../unpack.ts';
+import { copyTree } from '../walk.ts';
 import { isolation, takeFile } from '../sandbox.ts';
 import { offlineSettings, userConfig, userRegistry } from './cargo-config.ts';
 import { lockedCrates } from './cargo-lock.ts';
@@ -155,7 +156,7 @@ async function openCrate(
   cargo: Cargo,
 ): Promise<(dir: string) => Promise<void>> {
   const { component, store, dir, report } = context;
-  if (isLocal(origin)) return (to) => cp(join(dir, origin.crate), to, { recursive: true });
+  if (isLocal(origin)) return (to) => copyTree(join(dir, origin.crate), to);
   const file = `${origin.crate}-${component.version}.crate`;
   let crate = await store.blob(sha256);
   if (crate === undefined) {
@@ -170,7 +171,7 @@ async function openCrate(
   return (to) =>
     store.withTemp(async (temp) => {
       await unpack(from, `${file}.tar.gz`, temp);
-      await cp(join(temp, `${origin.crate}-${component.version}`), to, { recursive: true });
+      await copyTree(join(temp, `${origin.crate}-${component.version}`), to);
     });
 }
 

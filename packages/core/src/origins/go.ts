@@ -1,4 +1,4 @@
-import { cp, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { archWords } from '../arch.ts';
 import { UserError } from '../errors.ts';
@@ -9,6 +9,7 @@ import { isolation, takeFolder } from '../sandbox.ts';
 import { digestOf } from '../store.ts';
 import { compiledFormat, TOOLCHAIN_FORMAT } from '../toolchains.ts';
 import type { Arch, ToolRecord } from '../types.ts';
+import { copyTree } from '../walk.ts';
 import { compileOnce, pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
@@ -36,7 +37,7 @@ function stampsOf(origin: GoOrigin, component: Component, arch: Arch): Record<st
 /** A copy of the wrapper whose module is a copy too, without some files. Its path is relative, so that it says nothing of this machine. */
 async function copyWithout(go: GoCommand, wrapper: string, module: string, without: readonly string[], dest: string): Promise<string> {
   const copy = join(dest, 'module');
-  await cp(await go.offline(['list', '-m', '-f', '{{.Dir}}', module], { cwd: wrapper }), copy, { recursive: true });
+  await copyTree(await go.offline(['list', '-m', '-f', '{{.Dir}}', module], { cwd: wrapper }), copy);
   for (const path of without) await rm(join(copy, path));
   // go.mod is edited below, and may be read-only in the checkout.
   for (const name of ['go.mod', 'go.sum']) await copyPublic(join(wrapper, name), join(dest, name));

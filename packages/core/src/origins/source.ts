@@ -9,6 +9,7 @@ import { isolation, takeFolder } from '../sandbox.ts';
 import { digestOf } from '../store.ts';
 import { compiledFormat, TOOLCHAIN_FORMAT } from '../toolchains.ts';
 import { unpack } from '../unpack.ts';
+import { walk } from '../walk.ts';
 import { pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
@@ -71,8 +72,7 @@ export async function buildSource(origin: SourceOrigin, context: OriginContext):
       const [top = '', ...others] = await readdir(join(temp, 'source'));
       if (others.length > 0) throw new UserError('the source archive has more than one folder', { where: path });
       // All of one age: make must not take generated files for older than what they were made of.
-      for (const entry of await readdir(join(temp, 'source'), { recursive: true, withFileTypes: true }))
-        await lutimes(join(entry.parentPath, entry.name), 1, 1);
+      for (const { full } of await walk(join(temp, 'source'))) await lutimes(full, 1, 1);
       const out = join(temp, 'files');
       await mkdir(out);
       report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch}` });

@@ -1,6 +1,6 @@
-import { copyFile, mkdir, readdir } from 'node:fs/promises';
+import { copyFile, mkdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { digestOf, exec, openStore, openTools } from '@flatcar/core';
+import { digestOf, exec, openStore, openTools, walk } from '@flatcar/core';
 import { debianRoot, unpackRoot } from '../root.ts';
 import { chosenOs } from './os.ts';
 import type { Seed } from './seed.ts';
@@ -28,8 +28,7 @@ export async function gnupg(): Promise<Seed> {
     }),
   );
   const extension = '/var/lib/extensions/gnupg';
-  const entries = await readdir(dir, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+  const files = (await walk(dir)).filter(({ type }) => type === 'file').map(({ full }) => full);
   return {
     files: { [`${extension}/usr/lib/extension-release.d/extension-release.gnupg`]: 'ID=_any\n' },
     copies: Object.fromEntries(files.map((file) => [`${extension}${file.slice(dir.length)}`, file])),

@@ -85,7 +85,7 @@ export async function standIn(store: Store, tools: Tools, era: Release['era'], a
     await store.withTemp(async (temp) => {
       const root = join(temp, 'root');
       const hooks = join(temp, 'dracut');
-      await cp(guest('dracut'), join(hooks, '99stand-in'), { recursive: true });
+      await cp(guest('dracut'), join(hooks, '99stand-in'), { recursive: true, verbatimSymlinks: true });
       await writeFile(join(hooks, 'stand-in.conf'), DRACUT);
       const mirror = await debianMirror();
       await withPrograms(tools, arch, async () => {
