@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { access, lstat, readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { hashFile, parseSums, readManifest } from '@flatcar/core';
+import { hashFile, parseSums, readManifest, walk } from '@flatcar/core';
 import { loadKeys, localDestination, readPublished } from '@flatcar/publish';
 
 const run = promisify(execFile);
@@ -63,7 +63,7 @@ const isThere = (path: string): Promise<boolean> =>
 
 /** Files below a folder that are served or handed over: no name in them begins with a dot. */
 async function visible(root: string): Promise<string[]> {
-  const names = await readdir(root, { recursive: true }).catch(() => []);
+  const names = (await walk(root).catch(() => [])).map(({ path }) => path);
   const files: string[] = [];
   for (const path of names) {
     if (path.split('/').some((part) => part.startsWith('.'))) continue;

@@ -1,6 +1,6 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openStore } from '@flatcar/core';
+import { openStore, walk } from '@flatcar/core';
 import { commandOf, makeRound, type Round, type Torture } from './commands.ts';
 import { checkCheckout, checkImages, checkKeys, checkTree, differences, differing, snapshot, type Snapshot } from './invariants.ts';
 import { processesLeft, runCommand, type Ended } from './run.ts';
@@ -78,8 +78,13 @@ async function brokenNow(torture: Torture, round: Round, world: World, { before,
 export async function leftovers(torture: Torture, round: Round, { after }: Reference): Promise<string[]> {
   const left = (await readdir(round.temp)).map((name) => `temp ${name}`);
   left.push(...(await readdir(join(round.store, 'temp')).catch(() => [])).map((name) => `store/temp ${name}`));
-  const results = await readdir(join(round.store, 'results'), { recursive: true }).catch(() => []);
-  left.push(...results.filter((path) => path.split('/').length === 2 && path.endsWith('.tmp')).map((path) => `store/results ${path}`));
+  const results = await walk(join(round.store, 'results')).catch(() => []);
+  left.push(
+    ...results
+      .map(({ path }) => path)
+      .filter((path) => path.split('/').length === 2 && path.endsWith('.tmp'))
+      .map((path) => `store/results ${path}`),
+  );
   left.push(...(await inMemory()).map((name) => `memory ${name}`));
   if (torture.kind === 'store') return left;
   const beside = (await readdir(round.dir)).filter((name) => !['store', 'temp', 'checkout', 'out'].includes(name));
@@ -95,15 +100,12 @@ const kindOf = (left: string): string => left.replace(/[0-9a-f]{8,}|\d{3,}(?:-\w
 /** Every private key that the world has must be nowhere but in its folder of keys. */
 async function keysLeft(round: Round, secret: string): Promise<string[]> {
   const found: string[] = [];
-  for (const [root, names] of [
-    [round.temp, await readdir(round.temp, { recursive: true })],
-    [join(round.store, 'temp'), await readdir(join(round.store, 'temp'), { recursive: true }).catch(() => [])],
-    [MEMORY, (await readdir(MEMORY, { recursive: true }).catch(() => [])).filter((name) => name.startsWith('flatcar-ext'))],
-  ] as const)
-    for (const name of names) {
-      const text = await readFile(join(root, name), 'utf8').catch(() => '');
-      if (text.includes(secret)) found.push(`a private key is left in ${join(root, name)}`);
-    }
+  const inStore = await walk(join(round.store, 'temp')).catch(() => []);
+  const memory = (await walk(MEMORY).catch(() => [])).filter(({ path }) => path.startsWith('flatcar-ext'));
+  for (const { full, type } of [...(await walk(round.temp)), ...inStore, ...memory]) {
+    const text = type === 'file' ? await readFile(full, 'utf8').catch(() => '') : '';
+    if (text.includes(secret)) found.push(`a private key is left in ${full}`);
+  }
   return found;
 }
 

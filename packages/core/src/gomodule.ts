@@ -1,6 +1,7 @@
-import { chmod, copyFile, glob, readdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, glob, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, matchesGlob } from 'node:path';
 import { archWords, hostArch } from './arch.ts';
+import { writeTar } from './archives/write-tar.ts';
 import { envOf, type Environment } from './env.ts';
 import { messageOf, UserError } from './errors.ts';
 import { exec, networkEnv, type ExecOptions } from './exec.ts';
@@ -129,7 +130,7 @@ async function installToolchain(
         zip = (await store.keep((JSON.parse(said) as { Zip: string }).Zip, sha256)).path;
       }
       await unpack(zip, 'toolchain.zip', join(temp, 'zip'));
-      await exec('mv', ['-T', join(temp, 'zip', module), join(fresh, 'go')]);
+      await rename(join(temp, 'zip', module), join(fresh, 'go')); // both are in the store
     });
     const root = join(fresh, 'go');
     // Module zips carry no execute bits, and hide nested go.mod files as _go.mod (cmd/go/internal/toolchain does the same).
@@ -155,7 +156,7 @@ async function compiledStandardLibrary(
     store.withTemp(async (work) => {
       report({ type: 'step', text: `compiling the standard library of Go ${version}` });
       await compile(work, settings);
-      await exec('tar', ['-cf', join(fresh, 'cache.tar'), '-C', join(work, 'go-build'), '.']);
+      await writeTar(join(work, 'go-build'), join(fresh, 'cache.tar'));
     }),
   );
   return join(dir, 'cache.tar');
@@ -226,8 +227,7 @@ export async function openGo(store: Store, tools: Tools, report: Report): Promis
         },
       );
       const copy = join(options.work, 'go-build');
-      await makeFolder(copy);
-      await exec('tar', ['-xf', cache, '-C', copy]);
+      await unpack(cache, 'cache.tar', copy);
       return sandbox.run(go, ['build', ...args], inside(options));
     },
   };

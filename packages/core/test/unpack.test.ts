@@ -1,12 +1,13 @@
 import { hostArch } from '../src/arch.ts';
 import { createHash, randomBytes } from 'node:crypto';
-import { access, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { readControlFiles } from '../src/archives/deb.ts';
+import { writeTar } from '../src/archives/write-tar.ts';
 import { packageFields } from '../src/debian.ts';
 import { UserError } from '../src/errors.ts';
 import { buildRelease } from '../src/origins/release.ts';
@@ -723,6 +724,23 @@ test('control files of a package are read, and of what is none it is said', asyn
   });
   await writeFile(join(dir, 'a.deb'), arOf(members).subarray(0, -5));
   await expect(readControlFiles(join(dir, 'a.deb'))).rejects.toThrow(/package is damaged: it is cut off/);
+});
+
+test('a tar that is written here is what GNU tar and unpack read, byte for byte the same each time', async () => {
+  const from = join(dir, 'from');
+  await mkdir(join(from, 'a/empty'), { recursive: true });
+  const content = randomBytes(200_001);
+  await writeFile(join(from, 'a/large'), content, { mode: 0o755 });
+  await writeFile(join(from, 'x'.repeat(98)), '');
+  await writeTar(from, join(dir, 'one'));
+  await writeTar(from, join(dir, 'two'));
+  expect(await readFile(join(dir, 'one'))).toEqual(await readFile(join(dir, 'two')));
+  expect((await exec('tar', ['-tf', join(dir, 'one')])).split('\n')).toEqual(['a/', 'a/empty/', 'a/large', 'x'.repeat(98)]);
+  expect(await accepted('a.tar', await readFile(join(dir, 'one')))).toEqual(['a', 'a/empty', 'a/large', 'x'.repeat(98)]);
+  expect(await readFile(join(dir, 'dest/a/large'))).toEqual(content);
+  expect((await stat(join(dir, 'dest/a/large'))).mode & 0o777).toBe(0o755);
+  await symlink('a', join(from, 'link'));
+  await expect(writeTar(from, join(dir, 'three'))).rejects.toThrow(/only files and folders/);
 });
 
 test('what is no archive at all is refused', async () => {
