@@ -355,7 +355,8 @@ export function componentProblems(components: unknown): DefinitionProblem[] {
   return problemsOf(ComponentsSchema, components, ['components']).map((problem) => {
     const [, index] = problem.path;
     const one: unknown = Array.isArray(components) && typeof index === 'number' ? (components as unknown[])[index] : undefined;
-    const name = (one as { name?: unknown } | null | undefined)?.name;
-    return { ...problem, component: typeof name === 'string' ? name : undefined };
+    const { name, lock } = (one ?? {}) as { name?: unknown; lock?: unknown };
+    const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+    return { ...problem, component: text(name), lock: text(lock) };
   });
 }

@@ -2,6 +2,7 @@ import { access, readdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { closest } from './closest.ts';
+import { componentSource } from './component-source.ts';
 import { DefinitionError, lineOfProblem } from './definition-error.ts';
 import type { DefinitionProblem } from './schema-kit.ts';
 import { messageOf, UserError } from './errors.ts';
@@ -93,12 +94,22 @@ export async function loadDefinition(dir: string): Promise<Extension> {
   const path = resolve(dir);
   const file = join(path, 'extension.ts');
   const located = async (problems: readonly DefinitionProblem[]): Promise<DefinitionError> => {
-    const text = await readFile(file, 'utf8');
-    const byLine = problems.map((problem) => ({ problem, line: lineOfProblem(text, problem) })).toSorted((a, b) => a.line - b.line);
-    const lines = new Map(byLine.map(({ problem, line }) => [problem, `${file}:${line}`]));
+    const own = { file, text: await readFile(file, 'utf8') };
+    const placed = await Promise.all(
+      problems.map(async (problem) => {
+        const { lock, component = '' } = problem;
+        // What is wrong with a component that several extensions share is in its own file.
+        const source = (lock === undefined ? undefined : await componentSource(lock, component)) ?? own;
+        return { problem, file: source.file, line: lineOfProblem(source.text, problem) };
+      }),
+    );
+    const inOrder = placed.toSorted(
+      (a, b) => Number(b.file === file) - Number(a.file === file) || (a.file < b.file ? -1 : a.file > b.file ? 1 : a.line - b.line),
+    );
+    const places = new Map(inOrder.map((one) => [one.problem, `${one.file}:${one.line}`]));
     return new DefinitionError(
-      byLine.map(({ problem }) => problem),
-      (problem) => lines.get(problem),
+      inOrder.map(({ problem }) => problem),
+      (problem) => places.get(problem),
     );
   };
   const loaded = await (import(pathToFileURL(file).href) as Promise<{ default?: Extension }>).catch(async (cause: unknown) => {

@@ -1,6 +1,7 @@
 import { lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ARCHES, archWords } from './arch.ts';
+import { componentName, componentSource } from './component-source.ts';
 import type { PinnedComponent } from './extension.ts';
 import type { Finding } from './types.ts';
 import { walk } from './walk.ts';
@@ -56,7 +57,7 @@ async function lineIn(file: string, words: readonly string[]): Promise<string> {
 
 /**
  * File and line of this repository where a finding can be mended: the shipped file itself where it is one of ours (of a folder the first file in
- * it), else the component's place in the definition. What cannot be read is passed over: a finding is shown in any case.
+ * it), else the component's place in the definition, which of a component that several extensions share is its own. What cannot be read is passed over: a finding is shown in any case.
  */
 export async function placeOf(
   { rule, path, what }: Pick<Finding, 'rule' | 'path' | 'what'>,
@@ -83,5 +84,9 @@ export async function placeOf(
       if (file !== undefined) return lineIn(file, words).catch(() => `${file}:1`);
     }
   }
+  const lock = components.find(({ component }) => component.name === owner)?.component.lock;
+  const shared = lock === undefined || owner === undefined ? undefined : await componentSource(lock, owner).catch(() => undefined);
+  if (shared !== undefined && owner !== undefined)
+    return `${shared.file}:${shared.text.slice(0, shared.text.search(componentName(owner))).split('\n').length}`;
   return inDefinition(dir, [...(owner === undefined ? [] : [`'${owner}'`]), /^\s*start:/, /\bcomponents:/]);
 }

@@ -13,6 +13,8 @@ export interface DefinitionProblem {
   readonly value: unknown;
   /** Name of the component that it is about. */
   readonly component?: string | undefined;
+  /** Folder of its lock, where that component is shared. */
+  readonly lock?: string | undefined;
 }
 
 /** Messages carry what to do behind a line break: valibot knows one text for each issue. */

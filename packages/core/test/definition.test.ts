@@ -382,3 +382,28 @@ test('every definition of the repository is right', async () => {
   expect(all.length).toBeGreaterThan(0);
   for (const one of all) await expect(loadDefinition(one), one).resolves.toBeDefined();
 });
+
+test('what is wrong with a component that several extensions share is told in its own file', async () => {
+  const shared = join(root, `shared-${count}`);
+  await mkdir(join(shared, 'src'), { recursive: true });
+  await mkdir(join(shared, 'locks/runner'), { recursive: true });
+  await writeFile(join(shared, 'package.json'), '{}');
+  await writeFile(
+    join(shared, 'src/index.ts'),
+    `import { binary, release } from '${CORE}';
+export const runner = (version) => ({
+  ...binary('runner', version, release('https://example.org/runner-{arch}')),
+  lokc: 'x',
+  lock: ${JSON.stringify(join(shared, 'locks/runner'))},
+});
+`,
+  );
+  await writeFile(
+    join(dir, 'extension.ts'),
+    `import { runner } from '${pathToFileURL(join(shared, 'src/index.ts')).href}';\n${change('components: ({ version }) => [', 'components: ({ version }) => [runner(version),')}`,
+  );
+  await expect(loadDefinition(dir)).rejects.toMatchObject({
+    message: expect.stringContaining("unknown key 'lokc'") as string,
+    where: `${join(shared, 'src/index.ts')}:4`,
+  });
+});

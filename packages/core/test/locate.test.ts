@@ -42,6 +42,22 @@ describe('where a finding can be mended', () => {
   test('in the definition, at the component that brings it', async () => {
     expect(await place({ rule: 'elf-arch', path: 'usr/bin/other', what: 'is for another architecture' })).toBe('extension.ts:5');
   });
+  test('in the file of a component that several extensions share, at its name', async () => {
+    const shared = join(dir, 'shared');
+    await mkdir(join(shared, 'src'), { recursive: true });
+    await mkdir(join(shared, 'locks/other'), { recursive: true });
+    await writeFile(join(shared, 'package.json'), '{}');
+    await writeFile(join(shared, 'src/a.ts'), "// 'other' is elsewhere\nexport const words = ['other'];\n");
+    await writeFile(join(shared, 'src/b.ts'), "export const other = (v) => ({\n  ...packaged(\n    'other', v),\n});\n");
+    const lock = join(shared, 'locks/other');
+    const component = { name: 'other', version: '1', origins: [], places: [], lock };
+    const finding = { rule: 'elf-arch', path: 'usr/bin/other', what: 'is for another architecture' };
+    const at = (name: string, path: string): Promise<string> =>
+      placeOf(finding, dir, [{ dir: path, component: { ...component, name, lock: path } }], new Map([['usr/bin/other', name]]));
+    expect(await at('other', lock)).toBe(join(shared, 'src/b.ts:2'));
+    // Where no source has it, the extension's own definition.
+    expect(await at('others', lock)).toBe(join(dir, 'extension.ts:3'));
+  });
   test('at the waiver', async () => {
     expect(await place({ rule: 'unused-waiver', what: "'size' under 'waive' waives nothing" })).toBe('extension.ts:7');
   });
