@@ -1,5 +1,5 @@
 // Writes packages/core/src/data/systemd-settings.json: the settings of units that some systemd between that of the oldest Flatcar and Debian's
-// newest knows, as systemd lists them itself. Takes root: sudo scripts/run node scripts/pin-systemd-settings.ts
+// newest knows, as systemd lists them itself, with the kinds of their values. Takes root: sudo scripts/run node scripts/pin-systemd-settings.ts
 import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { exec, openStore, openTools } from '../packages/core/src/index.ts';
@@ -11,14 +11,17 @@ const store = openStore();
 const tools = openTools(store);
 
 const sections = new Map<string, Set<string>>();
+/** Kinds of values by `Section.Key`: of a setting that changed its kind all of them. */
+const kinds = new Map<string, Set<string>>();
 const versions: string[] = [];
 /** Adds what one systemd lists: `[Section]`, and below it `Key=KIND` a line. */
 function add(list: string): void {
   let section = '';
   for (const line of list.split('\n')) {
     section = /^\[(\w+)\]$/.exec(line)?.[1] ?? section;
-    const key = /^(\w+)=/.exec(line)?.[1];
+    const [, key, kind = ''] = /^(\w+)=(.*)$/.exec(line) ?? [];
     if (key === undefined) continue;
+    kinds.set(`${section}.${key}`, (kinds.get(`${section}.${key}`) ?? new Set()).add(kind));
     const keys = sections.get(section) ?? new Set();
     sections.set(section, keys.add(key));
   }
@@ -35,9 +38,33 @@ for (const options of [{ suite: 'bookworm', packages: ['systemd'] }, ...SYSUPDAT
     add(await ask('--dump-configuration-items'));
   });
 }
+/** Kinds of which lint knows the values (rules/unit-values.ts); a setting that has another kind with some systemd is not judged. */
+const CHECKED = [
+  'BOOLEAN',
+  'SECONDS',
+  'MODE',
+  'UNSIGNED',
+  'INTEGER',
+  'NICE',
+  'OOMSCOREADJUST',
+  'SIGNAL',
+  'SERVICETYPE',
+  'SERVICERESTART',
+  'KILLMODE',
+];
+/** Times that systemd calls `OTHER` or `TIMER`, and what it calls a mode and is a word. */
+const TIME = /\.(?:Timeout(?:Stop|Abort|Idle)?Sec|Job(?:Running)?TimeoutSec|On(?:Active|Boot|Startup|UnitActive|UnitInactive)Sec)$/;
+const WORD = /JobMode$/;
+const isOf = (key: string, of: ReadonlySet<string>, kind: string): boolean =>
+  !WORD.test(key) && ((of.size === 1 && of.has(kind)) || (kind === 'SECONDS' && TIME.test(key)));
+const values = CHECKED.map((kind): [string, string[]] => [
+  kind,
+  [...kinds].flatMap(([key, of]) => (isOf(key, of, kind) ? [key] : [])).toSorted(),
+]);
 const data = {
   source: `systemd --dump-configuration-items of ${versions.join(', ')}`,
   sections: Object.fromEntries([...sections].map(([section, keys]) => [section, [...keys].toSorted()])),
+  values: Object.fromEntries(values),
 };
 await writeFile(file, `${JSON.stringify(data, undefined, 2)}\n`);
 console.log(`wrote ${file}: ${versions.join(', ')}`);

@@ -265,6 +265,48 @@ const fixtures: readonly Fixture[] = [
     const image = (line: string) => files({ ...more, [unit]: `[Service]\n${line}\n` });
     return { rule: 'environment-file', case: name, bad: image(bad), good: image(good) };
   }),
+  ...(
+    [
+      ['Type=simpel', 'Type=simple'],
+      ['Restart=never', 'Restart=no'],
+      ['KillMode=all', 'KillMode=mixed'],
+      ['RemainAfterExit=ja', 'RemainAfterExit=YES'],
+      ['TimeoutStopSec=5 minuten', 'TimeoutStopSec=5min 20s'],
+      ['RestartSec=-1', 'RestartSec=infinity'],
+      ['WatchdogSec=30x', 'WatchdogSec=1.5h'],
+      ['StateDirectoryMode=rwx', 'StateDirectoryMode=0750'],
+      ['UMask=0888', 'UMask=0077'],
+      ['Nice=20', 'Nice=-20'],
+      ['OOMScoreAdjust=-1001', 'OOMScoreAdjust=+500'],
+      ['KillSignal=hangup', 'KillSignal=SIGRTMIN+3'],
+    ] as const
+  ).map(([bad, good]): Fixture => ({
+    rule: 'unit-value',
+    case: bad,
+    bad: files({ [unit]: `[Service]\n${bad}\n` }),
+    // What systemd fills in is not judged, and an empty value takes back.
+    good: files({ [unit]: `[Service]\n${good}\nNoNewPrivileges=%i\nRestart=\n` }),
+  })),
+  ...([
+      ['a working directory', 'WorkingDirectory=/var/lib/demo', 'WorkingDirectory=/var/lib/demo\nStateDirectory=demo', {}],
+      ['a working directory of tmpfiles.d', 'WorkingDirectory=/var/lib/other', 'WorkingDirectory=/var/lib/demo/x/', { 'usr/lib/tmpfiles.d/demo.conf': 'd /var/lib/demo/x\n' }],
+      ['a working directory of the host', 'WorkingDirectory=/usr/share/absent', 'WorkingDirectory=/var/lib', {}],
+      ['a working directory of the image', 'WorkingDirectory=/usr/share/demos', 'WorkingDirectory=/usr/share/demo', { 'usr/share/demo/file': text }],
+      ['one that may be missing', 'WorkingDirectory=/srv/demo', 'WorkingDirectory=-/srv/demo', {}],
+      ['a root directory', 'RootDirectory=/var/lib/demo', 'RootDirectory=/run/demo', {}],
+      ['a root image', 'RootImage=/usr/share/demo/root.raw', 'RootImage=/usr/share/demo/file', { 'usr/share/demo/file': text }],
+      ['a credential', 'LoadCredential=key:/etc/demo/key', 'LoadCredential=key', {}],
+      ['a credential of a condition', 'LoadCredentialEncrypted=key:/etc/demo/key', 'LoadCredentialEncrypted=key:/etc/demo/key\n[Unit]\nConditionPathExists=/etc/demo/key', {}],
+      ['bound paths', 'BindPaths=/run/x /srv/x:/srv/y', 'BindPaths=/run/x -/srv/x:/srv/y', {}],
+      ['bound paths, read-only', 'BindReadOnlyPaths=/etc/demo/a:/a:rbind', 'BindReadOnlyPaths=/etc/demo/a:/a:rbind', { 'usr/lib/tmpfiles.d/demo.conf': 'f /etc/demo/a\n' }],
+    ] as const // prettier-ignore
+  )
+    .map(([name, bad, good, more]): Fixture => ({
+      rule: 'unit-path',
+      case: name,
+      bad: files({ [unit]: `[Service]\n${bad}\n` }),
+      good: files({ ...more, [unit]: `[Service]\n${good}\n` }),
+    })),
   {
     rule: 'environment-file',
     case: 'in a drop-in for a unit of another extension',

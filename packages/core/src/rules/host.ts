@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import host from '../data/flatcar-host.json' with { type: 'json' };
 import type { Rule } from './rule.ts';
 
@@ -20,6 +21,17 @@ const HOST_FILES: ReadonlySet<string> = new Set([
 
 /** True for a file that every Flatcar has, by its path on the host. */
 export const isHostFile = (path: string): boolean => HOST_FILES.has(path.slice(1)) || HOST_PROGRAMS.has(path);
+
+/** Folders of the file system hierarchy that every Flatcar has, with those of its files. */
+const FOLDERS: ReadonlySet<string> = new Set([
+  ...['/etc', '/etc/ssl/certs', '/opt', '/srv', '/usr/bin', '/usr/lib', '/usr/lib64', '/usr/share', '/usr/local', '/usr/libexec'],
+  ...['cache', 'lib', 'log', 'opt', 'spool', 'tmp'].map((name) => `/var/${name}`),
+  ...['/bin', '/sbin', '/lib', '/lib64'],
+  ...[...HOST_FILES].map((path) => `/${dirname(path)}`),
+]);
+
+/** Folders that every Flatcar has, as paths on the host. */
+export const hostFolders = (): ReadonlySet<string> => FOLDERS;
 
 /** What an image does to the files of its host; data/flatcar-host.json says where those are known from. */
 export const hostFiles: Readonly<Record<string, Rule>> = {

@@ -7,6 +7,7 @@ import { releaseFile } from './release-file.ts';
 import type { Rule, RuleText } from './rule.ts';
 import { scripts } from './scripts.ts';
 import { tmpfiles } from './tmpfiles.ts';
+import { unitValues } from './unit-values.ts';
 import { units } from './units.ts';
 
 /** Rules about a staged tree or a finished image, by their id. */
@@ -17,6 +18,7 @@ export const IMAGE_RULES: Readonly<Record<string, Rule>> = {
   ...programs,
   ...scripts,
   ...units,
+  ...unitValues,
   ...tmpfiles,
   ...releaseFile,
 };

@@ -12,7 +12,8 @@ import { tmpfilesOf } from './tmpfiles.ts';
 const UNIT =
   /^(?:usr\/lib|etc)\/systemd\/(?:system|user)\/((?:.+\.)?(service|socket|timer|path|mount|automount|swap|target|slice|scope))(?:\.d\/[^/]+)?$/;
 
-interface Setting {
+/** A setting of a unit. */
+export interface Setting {
   /** The unit, or its drop-in, in the image. */
   readonly path: string;
   /** Name of the unit, of a drop-in that which it is for. */
@@ -22,7 +23,8 @@ interface Setting {
   readonly value: string;
 }
 
-const settings = (context: LintContext): Setting[] =>
+/** All settings of all units and drop-ins of an image. */
+export const settings = (context: LintContext): Setting[] =>
   [...context.texts].flatMap(([path, text]) => {
     const unit = UNIT.exec(path)?.[1];
     return unit === undefined ? [] : parseUnit(text).map((setting) => ({ path, unit, ...setting }));
@@ -80,7 +82,7 @@ function usersOf(context: LintContext): (Setting & { name: string })[] {
 const runsSysusers = ({ target }: LintContext): boolean => target !== undefined && target !== 'portable' && target.era === 'initrd';
 
 /** Files that tmpfiles.d of an image puts where it says, and what a path of the image is. */
-function isProvided(context: LintContext): (path: string) => boolean {
+export function isProvided(context: LintContext): (path: string) => boolean {
   const there = new Set(context.entries.filter(({ type }) => type !== 'dir').map(({ path }) => `/${path}`));
   const follow = follower(context.entries);
   const lines = tmpfilesOf(context).filter(({ type }) => 'fFCL'.includes(type));
