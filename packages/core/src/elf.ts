@@ -163,6 +163,18 @@ async function withElf<T>(path: string, use: (reader: BoundedFile, header: Heade
   }
 }
 
+/**
+ * True where two loaded segments of a file have addresses in common, so that one hides a part of the other. No linker makes such a file; patchelf
+ * 0.18 does, of programs at a fixed address.
+ */
+export async function hasOverlappingSegments(path: string): Promise<boolean> {
+  const found = await withElf(path, async (_, { programs }) => {
+    const loaded = programs.filter(({ type }) => type === PT.LOAD).toSorted((a, b) => a.address - b.address);
+    return loaded.some(({ address, size }, index) => address + size > (loaded[index + 1]?.address ?? Number.POSITIVE_INFINITY));
+  });
+  return found ?? false;
+}
+
 /** Reads a 64-bit ELF file, a few kilobytes of it; undefined for anything else and for damaged ones. */
 export async function readElf(path: string): Promise<Elf | undefined> {
   return withElf(path, async (reader, header) => {

@@ -2,7 +2,7 @@ import { chmod, copyFile, readFile, stat, symlink, writeFile } from 'node:fs/pro
 import { basename, dirname, join, normalize, relative } from 'node:path';
 import { makeFolder } from './files.ts';
 import { archWords } from './arch.ts';
-import { readElf, readImports, type Elf } from './elf.ts';
+import { hasOverlappingSegments, readElf, readImports, type Elf } from './elf.ts';
 import { UserError } from './errors.ts';
 import type { DebianOrigin } from './extension.ts';
 import { indexPackages, inUsr, programGlob, resolveLinks, select, targetOf, type Found, type PackageFiles } from './package-index.ts';
@@ -234,6 +234,24 @@ function editLoader(bytes: Buffer, name: string, arch: Arch): void {
   for (const path of [...LOADER_FILES, ...others]) replaceAll(bytes, { from: text(path), to: text(nowhere(path)) });
 }
 
+/** Gives an ELF file its loader (of programs) and the folders of its libraries. */
+async function setPaths(file: string, interpreter: string | undefined, runpath: readonly string[], tools: Tools): Promise<void> {
+  const loaderOptions = interpreter === undefined ? [] : ['--set-interpreter', interpreter];
+  const pathOptions = ['--set-rpath', runpath.join(':')];
+  const before = await readFile(file);
+  await tools.run('patchelf', [...loaderOptions, ...pathOptions, file]);
+  if (!(await hasOverlappingSegments(file))) return;
+  // Of a program at a fixed address (ET_EXEC, such as Python) patchelf moves sections in front of the first segment, and counts too few
+  // pages where it moves for both at once: one after the other it counts right, the larger first.
+  await writeFile(file, before);
+  await tools.run('patchelf', [...pathOptions, file]);
+  await tools.run('patchelf', [...loaderOptions, file]);
+  if (await hasOverlappingSegments(file))
+    throw new UserError(`'${basename(file)}' cannot be relocated: patchelf lets its segments overlap`, {
+      next: 'leave it out, or compile it as a position-independent program',
+    });
+}
+
 /** Writes chosen files into a folder, relocated. `name` is the component's; the same files give the same bytes. */
 export async function writeRelocated(files: readonly ChosenFile[], dest: string, name: string, arch: Arch, tools: Tools): Promise<void> {
   const { loader } = archWords(arch);
@@ -261,12 +279,7 @@ export async function writeRelocated(files: readonly ChosenFile[], dest: string,
       await writeFile(target, bytes);
       await chmod(target, isLoader === true ? 0o755 : mode);
       if (elf === undefined) return;
-      await tools.run('patchelf', [
-        ...(elf.interpreter ? ['--set-interpreter', `${folder}/${basename(loader)}`] : []),
-        '--set-rpath',
-        elf.runpath.join(':'),
-        target,
-      ]);
+      await setPaths(target, elf.interpreter ? `${folder}/${basename(loader)}` : undefined, elf.runpath, tools);
     },
     4,
   );

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { archWords } from '../src/arch.ts';
 import { readCopyright } from '../src/copyright.ts';
 import { compareDebianVersions } from '../src/debian-version.ts';
-import { readElf } from '../src/elf.ts';
+import { hasOverlappingSegments, readElf } from '../src/elf.ts';
 import { exec } from '../src/exec.ts';
 import { debian } from '../src/extension.ts';
 import { readTree } from '../src/tree.ts';
@@ -213,4 +213,43 @@ describe('copyright files', () => {
       expect(readCopyright(text)).toEqual({ text });
     },
   );
+});
+
+test.each([
+  [
+    'one behind the other',
+    [
+      [0x400000, 0x1000],
+      [0x401000, 0x10],
+    ],
+    false,
+  ],
+  [
+    'one in another, whatever their order',
+    [
+      [0x4003e8, 0x1ede8],
+      [0x3fe000, 0x1aea0],
+    ],
+    true,
+  ],
+  ['only one', [[0x400000, 0x1000]], false],
+] as const)('segments of a file, %s: %j overlap: %s', async (_, segments, overlap) => {
+  const dir = await mkdtemp(join(tmpdir(), 'segments-'));
+  try {
+    const file = Buffer.alloc(64 + 56 * segments.length);
+    file.write('\x7fELF\x02\x01\x01', 'latin1');
+    file.writeUInt16LE(2, 16);
+    file.writeUInt16LE(62, 18);
+    file.writeBigUInt64LE(64n, 32);
+    file.writeUInt16LE(segments.length, 56);
+    for (const [index, [address, size]] of segments.entries()) {
+      file.writeUInt32LE(1, 64 + 56 * index);
+      file.writeBigUInt64LE(BigInt(address), 64 + 56 * index + 16);
+      file.writeBigUInt64LE(BigInt(size), 64 + 56 * index + 32);
+    }
+    await writeFile(join(dir, 'x'), file);
+    expect(await hasOverlappingSegments(join(dir, 'x'))).toBe(overlap);
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
 });
