@@ -107,21 +107,25 @@ async function furnish(root: string): Promise<void> {
 /** Devices that any program may expect and none can harm; a disk of this machine is not one of them. */
 const DEVICES = ['null', 'zero', 'full', 'random', 'urandom'];
 
+/** Longest run of a program, in milliseconds: one that does not end by itself is no answer, and a busy machine is slow to load libraries. */
+const LIMIT = 30_000;
+
 /** Runs programs of an unpacked image in a namespace of its own: no network, no other files. */
 function runnerOf(root: string): Run {
   const script = `for name in ${DEVICES.join(' ')}; do mount --bind "/dev/$name" "$0/dev/$name"; done; mount -t proc proc "$0/proc"; exec chroot "$0" "$@"`;
   return (program, args) => {
-    const { status, stdout, stderr } = spawnSync(
+    const { status, stdout, stderr, error } = spawnSync(
       'unshare',
       ['--map-root-user', '--mount', '--net', '--pid', '--fork', '--kill-child', 'sh', '-c', script, root, `/usr/bin/${program}`, ...args],
       {
         encoding: 'utf8',
-        timeout: 10_000,
+        timeout: LIMIT,
         killSignal: 'SIGKILL',
         env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin', HOME: '/', LC_ALL: 'C' },
       },
     );
-    return { status, said: `${stdout}${stderr}` };
+    const isLate = (error as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT';
+    return { status, said: `${stdout}${stderr}${isLate ? `\nit did not end within ${LIMIT / 1000} seconds` : ''}` };
   };
 }
 
