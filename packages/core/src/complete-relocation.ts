@@ -123,7 +123,8 @@ export async function completeRelocation(input: CompletionInput): Promise<Comple
   const { packages, name, arch, also = [] } = input;
   const index = await indexPackages(packages);
   const libraries = [...index.values()].filter(({ path }) => /\.so(?:\.|$)/.test(path)).map(({ path }) => basename(path));
-  let { origin } = input;
+  const entries = { programs: [...input.origin.programs], data: [...(input.origin.data ?? [])], dlopen: [...(input.origin.dlopen ?? [])] };
+  const origin: DebianOrigin = { ...input.origin, ...entries };
   const added: Added[] = [];
   const left = new Map<string, LeftOut>();
   const judged = new Set<string>();
@@ -136,18 +137,18 @@ export async function completeRelocation(input: CompletionInput): Promise<Comple
       if (omitted.length === 0) return;
       for (const one of omitted) {
         judged.add(one.path);
-        const { entries, added: what, left: out } = await judge(one, input, index, there);
+        const { entries: more, added: what, left: out } = await judge(one, input, index, there);
         if (what !== undefined) added.push(what);
         for (const less of out) left.set(less.path, less);
-        if (entries.length > 0) origin = { ...origin, [one.key]: [...(origin[one.key] ?? []), ...entries] };
+        entries[one.key].push(...more);
       }
     }
   };
   await complete();
-  const come = fillIn(origin.data ?? [], arch);
+  const come = fillIn(entries.data, arch);
   const more = also.filter((path) => !come.some((glob) => matches(path, glob)));
   if (more.length > 0) {
-    origin = { ...origin, data: [...(origin.data ?? []), ...more] };
+    entries.data.push(...more);
     await complete();
   }
   return { origin, added, left: [...left.values()] };

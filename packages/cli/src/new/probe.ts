@@ -124,7 +124,7 @@ function runnerOf(root: string): Run {
         env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin', HOME: '/', LC_ALL: 'C' },
       },
     );
-    const isLate = (error as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT';
+    const isLate = error?.code === 'ETIMEDOUT';
     return { status, said: `${stdout}${stderr}${isLate ? `\nit did not end within ${LIMIT / 1000} seconds` : ''}` };
   };
 }

@@ -24,9 +24,16 @@ export const isHostFile = (path: string): boolean => HOST_FILES.has(path.slice(1
 
 /** Folders of the file system hierarchy that every Flatcar has, with those of its files. */
 const FOLDERS: ReadonlySet<string> = new Set([
-  ...['/etc', '/etc/ssl/certs', '/opt', '/srv', '/usr/bin', '/usr/lib', '/usr/lib64', '/usr/share', '/usr/local', '/usr/libexec'],
+  '/etc',
+  '/etc/ssl/certs',
+  '/opt',
+  '/srv',
+  ...['bin', 'lib', 'lib64', 'libexec', 'local', 'share'].map((name) => `/usr/${name}`),
   ...['cache', 'lib', 'log', 'opt', 'spool', 'tmp'].map((name) => `/var/${name}`),
-  ...['/bin', '/sbin', '/lib', '/lib64'],
+  '/bin',
+  '/sbin',
+  '/lib',
+  '/lib64',
   ...[...HOST_FILES].map((path) => `/${dirname(path)}`),
 ]);
 
