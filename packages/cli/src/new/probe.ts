@@ -124,7 +124,7 @@ function runnerOf(root: string): Run {
         env: { PATH: '/usr/bin:/bin:/usr/sbin:/sbin', HOME: '/', LC_ALL: 'C' },
       },
     );
-    const isLate = error?.code === 'ETIMEDOUT';
+    const isLate = error !== undefined && 'code' in error && error.code === 'ETIMEDOUT';
     return { status, said: `${stdout}${stderr}${isLate ? `\nit did not end within ${LIMIT / 1000} seconds` : ''}` };
   };
 }
