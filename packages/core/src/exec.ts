@@ -5,6 +5,7 @@ import { adviceFor, describeStart } from './errno.ts';
 import { UserError } from './errors.ts';
 import { interruption } from './interrupt.ts';
 import { reap } from './reaper.ts';
+import { temporaryFolder } from './temporary.ts';
 import type { Report } from './types.ts';
 
 /** How a tool is run. */
@@ -50,8 +51,10 @@ export function networkEnv(): Record<string, string> {
   );
 }
 
-/** TMPDIR, where it is a folder: tools end at once when it is not. */
+/** TMPDIR: of the work that a tool is run for, else the caller's, where it is a folder: tools end at once when it is not. */
 function temporaryEnv(): Record<string, string> {
+  const own = temporaryFolder();
+  if (own !== undefined) return { TMPDIR: own };
   const dir = envOf('TMPDIR');
   if (dir?.startsWith('/') !== true) return {};
   return statSync(dir, { throwIfNoEntry: false })?.isDirectory() === true ? { TMPDIR: dir } : {};

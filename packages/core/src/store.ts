@@ -9,7 +9,7 @@ import { fsync, hashFile, makeFolder, writeAtomic } from './files.ts';
 import { throwIfInterrupted } from './interrupt.ts';
 import { heldLocks, openLock, take, usersOf, withLock, type LockFile } from './locks.ts';
 import { mapParallel } from './parallel.ts';
-import { removeAbandoned, TEMPORARY } from './temporary.ts';
+import { removeAbandoned, TEMPORARY, withTemporaryFolder } from './temporary.ts';
 
 /**
  * The cache folder: FLATCAR_EXT_CACHE, else `flatcar-ext` in the user's cache folder (XDG base directories); under sudo, in root's own.
@@ -258,9 +258,9 @@ export function openStore(root: string = cacheRoot()): Store {
     throwIfInterrupted();
     await use();
     const dir = join(temp, `${process.pid}-${randomName()}`);
-    await makeFolder(dir);
+    await makeFolder(dir, 0o700); // setuid files of images that are looked into may lie here
     try {
-      return await fn(dir);
+      return await withTemporaryFolder(dir, () => fn(dir));
     } finally {
       await removeTree(dir);
     }

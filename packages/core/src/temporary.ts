@@ -1,6 +1,7 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
-import { lstat, readdir, rm } from 'node:fs/promises';
+import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 
 /**
@@ -92,3 +93,18 @@ export async function temporaryBeside(path: string): Promise<string> {
   await sweeping;
   return join(folder, `.${ownedName()}.tmp`);
 }
+
+const current = new AsyncLocalStorage<string>();
+
+/**
+ * Runs `fn` with a folder below `dir` as the one for temporary files of all programs that it starts: what they leave when they are killed goes
+ * with `dir`. (systemd-repart, for one, leaves copies of the whole image in /var/tmp.)
+ */
+export async function withTemporaryFolder<T>(dir: string, fn: () => Promise<T>): Promise<T> {
+  const folder = join(dir, '.tmp');
+  await mkdir(folder, { mode: 0o700 });
+  return current.run(folder, fn);
+}
+
+/** The folder for temporary files of programs that are started here, where there is one of their own. */
+export const temporaryFolder = (): string | undefined => current.getStore();

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -110,6 +110,17 @@ test('a signal ends what makes a result, and leaves no temporary folder', async 
   expect(await interrupted(async () => (await running(join(root, 'temp'))).length > 0, making)).toBeLessThan(SOON);
   expect(await running(join(root, 'temp'))).toEqual([]);
   expect(await readdir(join(root, 'temp'))).toEqual([]);
+});
+
+test('temporary files of programs are in the folder of the work that they are started for, which others cannot enter', async () => {
+  const store = openStore(join(dir, 'temporary'));
+  const seen = await store.withTemp(async (temp) => {
+    expect((await stat(temp)).mode & 0o777).toBe(0o700);
+    await exec('sh', ['-c', 'mktemp --tmpdir left-XXXXXX']);
+    expect(await readdir(temp, { recursive: true })).toEqual(['.tmp', expect.stringMatching(/^\.tmp\/left-/)]);
+    return temp;
+  });
+  expect(await readdir(join(seen, '..'))).toEqual([]);
 });
 
 test('a signal ends packing through the tools', async ({ skip }) => {

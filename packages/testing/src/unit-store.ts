@@ -68,6 +68,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const user = openStore();
   // Its temporary folder: on the same disk, and removed with the next use if this process is killed.
   const used = user.withTemp(async (root) => {
+    chmodSync(root, 0o755); // tests run programs out of it as other users
     shareStore(user.root, root);
     project.config.env['FLATCAR_EXT_CACHE'] = root;
     ready.resolve();
