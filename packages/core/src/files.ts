@@ -138,16 +138,19 @@ export async function makeFolder(path: string, mode?: number): Promise<string[]>
 
 /**
  * Makes a folder, and those above it that are missing, readable by others under any umask; what is there already is left as it is, but
- * from `within` down it is made public, too. Fails at once where a folder cannot be made (/proc/x), with the errno of mkdir(2).
+ * from `within` down it is made public, too. Gives the folders that it made, uppermost first. Fails at once where a folder cannot be made
+ * (/proc/x), with the errno of mkdir(2).
  */
-export async function mkdirPublic(path: string, within?: string): Promise<void> {
-  for (const folder of await makeFolder(path, PUBLIC_FOLDER)) await makePublic(folder);
-  if (within === undefined) return;
+export async function mkdirPublic(path: string, within?: string): Promise<string[]> {
+  const made = await makeFolder(path, PUBLIC_FOLDER);
+  for (const folder of made) await makePublic(folder);
+  if (within === undefined) return made;
   const root = resolve(within);
   for (let folder = resolve(path); folder.length >= root.length; folder = dirname(folder)) {
     await makePublic(folder, true);
     if (folder === root) break;
   }
+  return made;
 }
 
 /**

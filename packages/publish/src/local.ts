@@ -47,11 +47,15 @@ export function localDestination(dir: string): Destination {
     changed.clear();
     await mapParallel(folders, fsync, 4);
   };
+  /** Makes a folder of the tree; its name in the folder above must last, too. */
+  const makeFolders = async (path: string, within?: string): Promise<void> => {
+    for (const folder of await mkdirPublic(path, within)) changed.add(dirname(folder));
+  };
   return {
     where: root,
     locks: true,
     async publish(fn) {
-      await mkdirPublic(root).catch((cause: unknown) => {
+      await makeFolders(root).catch((cause: unknown) => {
         throw new UserError(`the folder cannot be made: ${messageOf(cause)}`, {
           where: root,
           next: 'name a folder that you may write',
@@ -84,7 +88,7 @@ export function localDestination(dir: string): Destination {
     openToOthers: (extensions, report) => openToOthers(root, extensions, report),
     async put(path, file, { size, sha256 }: FileAbout) {
       const target = at(path);
-      await mkdirPublic(dirname(target), root);
+      await makeFolders(dirname(target), root);
       await makePublic(file);
       try {
         await link(file, target);
@@ -97,7 +101,7 @@ export function localDestination(dir: string): Destination {
     },
     async putOver(path, file) {
       const target = at(path);
-      await mkdirPublic(dirname(target), root);
+      await makeFolders(dirname(target), root);
       await makePublic(file);
       await replaceFile(target, (temporary) => link(file, temporary));
       changed.add(dirname(target));
@@ -109,7 +113,7 @@ export function localDestination(dir: string): Destination {
       for (const [name, bytes] of files) hash.update(`${name} ${bytes.length}\n`).update(bytes);
       const set = `.set-${hash.digest('hex').slice(0, 32)}`;
       const [base, made] = [at(folder), join(at(folder), set)];
-      await mkdirPublic(base, root);
+      await makeFolders(base, root);
       await replaceFile(made, async (fresh) => {
         await mkdirPublic(fresh);
         for (const [name, bytes] of files) {
@@ -129,6 +133,9 @@ export function localDestination(dir: string): Destination {
           else await writeAtomic(path, bytes, PUBLIC_FILE);
         }
       });
+      // The link must not survive a power cut that takes what it leads to.
+      changed.add(base);
+      await settle();
       await linkTo(set, join(base, CURRENT));
       // Only for the first time, and the signature first: who sees sums must find it.
       for (const name of [...files.keys()].toReversed()) await linkTo(`${CURRENT}/${name}`, join(base, name));

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import { messageOf, UserError, UserErrors } from '@flatcar/core';
+import { messageOf, reap, UserError, UserErrors } from '@flatcar/core';
 import { REPOSITORY } from '../options.ts';
 import { plainText } from '../text.ts';
 import type { Outcome } from './outcome.ts';
@@ -44,6 +44,7 @@ export async function runProgram(
   let timer: NodeJS.Timeout | undefined;
   let isOver = false;
   let ending: Promise<void> | undefined;
+  let reaped: (() => void) | undefined;
   try {
     signal.throwIfAborted();
     const child = execa(program, args, {
@@ -57,6 +58,7 @@ export async function runProgram(
       maxBuffer: 64 * 2 ** 20,
     });
     const { pid } = child;
+    reaped = pid === undefined ? undefined : reap(-pid);
     // What a killed program started may hold its output open: only the program itself is waited for.
     const exited = new Promise<void>((done) => void child.nodeChildProcess.once('exit', () => done()));
     const end = (): void => {
@@ -77,6 +79,7 @@ export async function runProgram(
     return { stdout, error: failed ? tail || 'it ended without a word' : undefined };
   } finally {
     clearTimeout(timer);
+    reaped?.();
     if (fence !== undefined) print(`::${fence}::`);
   }
 }

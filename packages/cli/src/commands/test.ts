@@ -1,8 +1,8 @@
 import { constants } from 'node:fs';
-import { access, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { access, mkdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { selectTargets, targetName, UserError, UsageError } from '@flatcar/core';
+import { ownedName, reap, removeAbandoned, selectTargets, targetName, UserError, UsageError } from '@flatcar/core';
 import type { Command } from 'commander';
 import { execa } from 'execa';
 import * as v from 'valibot';
@@ -43,12 +43,17 @@ function untested(extensions: readonly string[] | undefined, { testResults }: v.
   return extensions.filter((name) => !ran.includes(name));
 }
 
+/** How long vitest may take to end its machines after a signal, in milliseconds: they die with it in any case. */
+const GRACE = 700;
+
 /** Runs the machine project of vitest, whose output is this command's. */
 async function runMachines(wanted: Wanted, json: boolean, signal: AbortSignal): Promise<void> {
-  const temp = await mkdtemp(join(tmpdir(), 'flatcar-ext-test-'));
+  await removeAbandoned(tmpdir(), /^fx-/);
+  const temp = join(tmpdir(), `fx-${ownedName()}`); // short: sockets of machines may be below it
+  await mkdir(temp, { mode: 0o700 });
   try {
     const file = join(temp, 'results.json');
-    const { exitCode } = await execa(
+    const child = execa(
       join(REPOSITORY, 'scripts/run'),
       [
         'vitest',
@@ -62,13 +67,17 @@ async function runMachines(wanted: Wanted, json: boolean, signal: AbortSignal): 
       ],
       {
         cwd: REPOSITORY,
-        env: { FLATCAR_EXT_MACHINES: JSON.stringify(wanted) },
+        env: { FLATCAR_EXT_MACHINES: JSON.stringify(wanted), TMPDIR: temp },
         stdio: ['inherit', json ? process.stderr : 'inherit', 'inherit'],
         reject: false,
         cancelSignal: signal,
         killSignal: 'SIGINT',
+        forceKillAfterDelay: GRACE,
       },
     );
+    const ended = child.pid === undefined ? undefined : reap(child.pid);
+    const { exitCode } = await child;
+    ended?.();
     signal.throwIfAborted();
     const text = await readFile(file, 'utf8').catch(() => '');
     if (json && text !== '') print(text.trimEnd());

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { UserError } from '@flatcar/core';
+import { reap, UserError } from '@flatcar/core';
 import type { Command } from 'commander';
 import { REPOSITORY } from '../../options.ts';
 
@@ -13,12 +13,16 @@ export function addTest(ci: Command, signal: AbortSignal): void {
     .action(async ({ base, dryRun = false }: { base: string; dryRun?: boolean }) => {
       const { execa } = await import('execa');
       const args = ['node', 'scripts/test.ts', '--affected', '--base', base, ...(dryRun ? ['--dry-run'] : [])];
-      const { exitCode } = await execa(join(REPOSITORY, 'scripts/run'), args, {
+      const child = execa(join(REPOSITORY, 'scripts/run'), args, {
         cwd: REPOSITORY,
         stdio: 'inherit',
         reject: false,
         cancelSignal: signal,
+        forceKillAfterDelay: 700, // milliseconds
       });
+      const ended = child.pid === undefined ? undefined : reap(child.pid);
+      const { exitCode } = await child;
+      ended?.();
       if (exitCode !== 0) throw new UserError('tests failed', { next: 'each failure is described above' });
     });
 }
