@@ -2,12 +2,12 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { access, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { once } from 'node:events';
 import { gzipSync } from 'node:zlib';
-import { cacheRoot } from '@flatcar/core';
+import { cacheRoot, DEBIAN_KEYRING } from '@flatcar/core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
 const bin = resolve(import.meta.dirname, '../bin/flatcar-ext');
@@ -289,6 +289,37 @@ describe('build', () => {
     await expect(access(join(dir, `stopped ${signal}`, 'youki'))).rejects.toThrow();
     expect(await readdir(join(store, 'temp')).catch(() => [])).toEqual([]);
     expect(await readdir(join(store, 'blobs')).catch(() => [])).toEqual([]);
+  });
+
+  test.each(['SIGINT', 'SIGTERM'] as const)('%s ends a command that waits for a server within two seconds', async (signal) => {
+    const open = new Set<Socket>();
+    const silent = createServer(() => undefined).on('connection', (socket: Socket) => open.add(socket));
+    await new Promise<void>((done) => {
+      silent.listen(0, '127.0.0.1', done);
+    });
+    const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    try {
+      for (const args of [
+        ['releases', 'update', '--from', `${url}/releases.json`],
+        ['outdated', 'youki', '--mirror', url],
+        ['build', 'youki', '--pins', pins, '--mirror', url, '--out', join(dir, 'silent')],
+        ['plan', '--published', url, '--keyring', DEBIAN_KEYRING],
+      ]) {
+        const before = open.size;
+        const { child, said } = start(args, { FLATCAR_EXT_CACHE: join(dir, 'silent store'), GITHUB_API_URL: url });
+        const ended = said.then(({ err }) => {
+          if (open.size === before) throw new Error(`${args.join(' ')}: ${err}`);
+        });
+        await Promise.race([expect.poll(() => open.size, { timeout: 120_000 }).toBeGreaterThan(before), ended]);
+        const killed = Date.now();
+        child.kill(signal);
+        expect((await said).code, args.join(' ')).toBe(signal === 'SIGINT' ? 130 : 143);
+        expect(Date.now() - killed, args.join(' ')).toBeLessThan(2000);
+      }
+    } finally {
+      silent.closeAllConnections();
+      silent.close();
+    }
   });
 
   test('two builds at once into one folder both succeed', async () => {

@@ -1,10 +1,13 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type Server } from 'node:http';
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { openStore } from '@flatcar/core';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { initKeys, loadKeys, localDestination, openTree, publish, pushOci, type PublishKeys } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
 
@@ -112,4 +115,84 @@ test('empty variables are unset ones', async () => {
   got = [];
   await expect(push({ OCI_USERNAME: '', OCI_PASSWORD: '', OCI_TOKEN_HOST: '' })).rejects.toThrow();
   expect(new Set(got)).toEqual(new Set([undefined]));
+});
+
+describe('a registry over https, on a host of its own', () => {
+  let tls: { key: Buffer; cert: Buffer };
+  const before = getCACertificates('default');
+  const servers: Server[] = [];
+  let asked: string[] = [];
+
+  beforeAll(async () => {
+    const subject = ['-subj', '/CN=registry', '-addext', 'subjectAltName=IP:127.0.0.2,IP:127.0.0.3'];
+    execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'key', '-out', 'cert', '-days', '2', ...subject], { cwd: dir, stdio: 'pipe' }); // prettier-ignore
+    tls = { key: await readFile(join(dir, 'key')), cert: await readFile(join(dir, 'cert')) };
+    setDefaultCACertificates([...before, tls.cert.toString()]);
+  });
+  afterAll(() => setDefaultCACertificates(before));
+  beforeEach(() => {
+    asked = [];
+  });
+  afterEach(() => {
+    for (const server of servers.splice(0)) {
+      server.closeAllConnections();
+      server.close();
+    }
+  });
+
+  /** Starts a server on an address of this machine, which notes what it is asked. */
+  async function serve(address: string, handler: RequestListener): Promise<string> {
+    const server = createTlsServer(tls, (request, response) => {
+      request.resume();
+      asked.push(`${address} ${request.method} ${request.headers.authorization ?? 'none'}`);
+      handler(request, response);
+    });
+    servers.push(server);
+    await new Promise<void>((resolve) => {
+      server.listen(0, address, resolve);
+    });
+    return `${address}:${(server.address() as AddressInfo).port}`;
+  }
+  const pushTo = (where: string, env: Record<string, string> = {}): ReturnType<typeof pushOci> =>
+    pushOci({
+      tree: openTree(join(dir, 'tree'), openStore()),
+      to: `${where}/flatcar`,
+      keys: keys.trusted,
+      env: { OCI_USERNAME: 'user', OCI_PASSWORD: 'password', ...env },
+    });
+  const BASIC = `Basic ${Buffer.from('user:password').toString('base64')}`;
+
+  test('its password goes to another https host only where OCI_TOKEN_HOST names that', async () => {
+    const tokens = await serve('127.0.0.3', (_, response) => void response.end('{"token":"abc"}'));
+    const own = await serve('127.0.0.2', ({ headers }, response) => {
+      if (headers.authorization === 'Bearer abc') response.writeHead(404).end();
+      else response.writeHead(401, { 'www-authenticate': `Bearer realm="https://${tokens}/token"` }).end();
+    });
+    await expect(pushTo(own)).rejects.toMatchObject({
+      message: `the registry asks for credentials to be sent to 'https://${tokens}/token', which is not its own https host`,
+      next: expect.stringContaining(`OCI_TOKEN_HOST=${tokens}`),
+    });
+    expect(asked).toEqual(['127.0.0.2 GET none']);
+    await expect(pushTo(own, { OCI_TOKEN_HOST: tokens })).rejects.toThrow('the registry answered 404');
+    expect(asked.filter((one) => one.startsWith('127.0.0.3'))).toEqual([`127.0.0.3 GET ${BASIC}`]);
+    expect(asked.at(-1)).toBe('127.0.0.2 POST Bearer abc');
+  });
+
+  test.each(['http://127.0.0.1:9/token', 'http://{own}/token'])('nor does it go over plain http, to %s', async (realmUrl) => {
+    let own = '';
+    own = await serve('127.0.0.2', (_, response) => {
+      response.writeHead(401, { 'www-authenticate': `Bearer realm="${realmUrl.replace('{own}', own)}"` }).end();
+    });
+    await expect(pushTo(own, { OCI_TOKEN_HOST: '127.0.0.1:9' })).rejects.toThrow('asks for credentials to be sent to');
+    expect(asked).toEqual(['127.0.0.2 GET none']);
+  });
+
+  test.each(['http://127.0.0.1:9/upload', 'file:///etc/passwd', 'http://[', ''])('an upload is not sent to %s', async (location) => {
+    const own = await serve(
+      '127.0.0.2',
+      ({ method }, response) => void response.writeHead(method === 'POST' ? 202 : 404, { location }).end(),
+    );
+    await expect(pushTo(own)).rejects.toThrow('which is not a valid address for it');
+    expect(new Set(asked.map((one) => one.split(' ')[1]))).toEqual(new Set(['GET', 'HEAD', 'POST']));
+  });
 });
