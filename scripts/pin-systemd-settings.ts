@@ -1,14 +1,15 @@
 // Writes packages/core/src/data/systemd-settings.json: the settings of units that some systemd between that of the oldest Flatcar and Debian's
-// newest knows, as systemd lists them itself, with the kinds of their values. Takes root: sudo scripts/run node scripts/pin-systemd-settings.ts
+// newest knows, as systemd lists them itself, with the kinds of their values. In the sandbox: scripts/run node scripts/pin-systemd-settings.ts
 import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { exec, openStore, openTools } from '../packages/core/src/index.ts';
+import { makeFolder, openSandbox, openStore, openTools } from '../packages/core/src/index.ts';
 import { debianRoot, SYSUPDATES, unpackRoot } from '../packages/testing/src/index.ts';
 
-const root = resolve(import.meta.dirname, '..');
-const file = join(root, 'packages/core/src/data/systemd-settings.json');
+const repository = resolve(import.meta.dirname, '..');
+const file = join(repository, 'packages/core/src/data/systemd-settings.json');
 const store = openStore();
 const tools = openTools(store);
+const sandbox = openSandbox(store, tools);
 
 const sections = new Map<string, Set<string>>();
 /** Kinds of values by `Section.Key`: of a setting that changed its kind all of them. */
@@ -28,12 +29,15 @@ function add(list: string): void {
 }
 
 // The roots of the tests of systemd-sysupdate have the real systemd of three ages; bookworm's is that of Flatcar's oldest.
-for (const options of [{ suite: 'bookworm', packages: ['systemd'] }, ...SYSUPDATES.map((one) => one.root)]) {
-  const image = await debianRoot(store, tools, options);
+for (const root of [{ suite: 'bookworm', packages: ['systemd'] }, ...SYSUPDATES.map((one) => one.root)]) {
+  const image = await debianRoot(store, tools, root);
   await store.withTemp(async (temp) => {
     const dir = join(temp, 'root');
     await unpackRoot(tools, image, dir);
-    const ask = (option: string): Promise<string> => exec('chroot', [dir, '/usr/lib/systemd/systemd', option]);
+    const work = join(temp, 'work');
+    await makeFolder(work);
+    const options = { work, root: dir, cwd: '/', readOnly: true };
+    const ask = (option: string): Promise<string> => sandbox.run('/usr/lib/systemd/systemd', [option], options);
     versions.push(/^systemd (\S+)/.exec(await ask('--version'))?.[1] ?? '');
     add(await ask('--dump-configuration-items'));
   });

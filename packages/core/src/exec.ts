@@ -27,6 +27,8 @@ export interface ExecOptions {
   readonly signal?: AbortSignal;
   /** Keeps the tool's input open until the tool ends or the signal aborts: for one that belongs to another user (sudo) and gets no signal of ours. */
   readonly holdInput?: boolean;
+  /** The most characters of output; a tool that prints more is ended, and the output is what came until then. Default: 256 Mi. */
+  readonly maxOutput?: number;
 }
 
 /** What became of a tool that was started. */
@@ -120,7 +122,7 @@ export async function execResult(command: string, args: readonly string[], optio
     reject: false,
     all: true,
     stripFinalNewline: true,
-    maxBuffer: 256 << 20,
+    maxBuffer: options.maxOutput ?? 256 << 20,
   });
   if (options.report !== undefined) {
     const report = options.report;

@@ -10,9 +10,11 @@ import { digestOf, type Store } from './store.ts';
 import { onPath, type Tools } from './tools.ts';
 
 /** What a program in the sandbox gets. */
-export interface SandboxOptions extends Pick<ExecOptions, 'name' | 'report' | 'next' | 'signal'> {
+export interface SandboxOptions extends Pick<ExecOptions, 'name' | 'report' | 'next' | 'signal' | 'maxOutput'> {
   /** The one folder that it may write to, at its own path: a temporary one (Store.withTemp), never a result or a checkout. */
   readonly work: string;
+  /** True for a program that has nothing to write: it does not see `work`, and can write only to what is in memory, within its limits. */
+  readonly readOnly?: boolean;
   /** Files and folders that it may read, each at its own path; there must be no other people's secrets in them. */
   readonly inputs?: readonly string[];
   /** An unpacked system that the program sees as /, read-only, in place of this host's /usr. */
@@ -93,13 +95,15 @@ const KERNEL = [
 ].join(' ');
 
 /** bwrap's options for the namespaces and file systems of a sandbox. */
-async function confine({ root, work, inputs = [] }: SandboxOptions, privilege: Privilege): Promise<string[]> {
+async function confine({ root, work, readOnly, inputs = [] }: SandboxOptions, privilege: Privilege): Promise<string[]> {
   const sorted = inputs.toSorted((a, b) => a.length - b.length); // folders before what lies in them
   const fixed = [privilege === 'user' ? AS_USER : AS_ROOT, NAMESPACES].join(' ').split(' ');
   const files = root === undefined ? await hostFiles() : await filesOf(root);
-  const parents = parentsOf([...sorted, work]).flatMap((path) => ['--perms', '0755', '--dir', path]);
+  const writable = readOnly === true ? [] : [work];
+  const parents = parentsOf([...sorted, ...writable]).flatMap((path) => ['--perms', '0755', '--dir', path]);
   const readable = sorted.flatMap((path) => ['--ro-bind', path, path]);
-  return [...fixed, ...files, ...KERNEL.split(' '), ...parents, ...readable, '--bind', work, work, '--remount-ro', '/'];
+  const bound = writable.flatMap((path) => ['--bind', path, path]);
+  return [...fixed, ...files, ...KERNEL.split(' '), ...parents, ...readable, ...bound, '--remount-ro', '/'];
 }
 
 /** All folders above paths, from the top: bwrap would make them for root only. */
@@ -231,8 +235,17 @@ export function openSandbox(store: Store, tools: Tools): Sandbox {
     found.catch(() => (found = undefined)); // such as an interruption
     const privilege = await found;
     const [program, ...startArgs] = await start(options, privilege);
-    const { name = basename(command), report, next, signal } = options;
-    const how = { name, report, next, signal, startArgs: [...startArgs, command], holdInput: privilege === 'sudo', env: OUTSIDE };
+    const { name = basename(command), report, next, signal, maxOutput } = options;
+    const how = {
+      name,
+      report,
+      next,
+      signal,
+      maxOutput,
+      startArgs: [...startArgs, command],
+      holdInput: privilege === 'sudo',
+      env: OUTSIDE,
+    };
     return { program, how };
   }
   return {
