@@ -74,7 +74,10 @@ const START = `${LIMITS}; exec "$@"`;
 const START_HELD = `${LIMITS}; exec 8<&0; "$@" </dev/null 8<&- & child=$!
 { read -r _ <&8; kill -KILL $child; } 2>/dev/null 9<&- >/dev/null & held=$!
 wait $child; code=$?; kill $held 2>/dev/null; exit $code`;
-/** Is process 1 of the namespace: when it ends, the kernel ends all others before anybody is told. */
+/**
+ * Is process 1 of the namespace: when it ends, the kernel ends all others before anybody is told. Under sudo it stays root, whom a change of the
+ * user would make forget that it ends with bwrap (PR_SET_PDEATHSIG).
+ */
 const FIRST = '"$@"; exit $?';
 
 /** Namespaces other than the user's, which must all be there (`-try`: kernels without cgroups), and an end with us. */
@@ -82,8 +85,8 @@ const NAMESPACES =
   '--unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try --die-with-parent --new-session --seccomp 9';
 /** A user namespace, and no capability in it. */
 const AS_USER = `--unshare-user --uid ${ID} --gid ${ID} --cap-drop ALL`;
-/** No user namespace; what setpriv needs to become the caller. */
-const AS_ROOT = '--cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID --cap-add CAP_SETPCAP';
+/** No user namespace; what bwrap needs to enter folders of the caller, and setpriv to become the caller. */
+const AS_ROOT = '--cap-drop ALL --cap-add CAP_DAC_READ_SEARCH --cap-add CAP_SETUID --cap-add CAP_SETGID --cap-add CAP_SETPCAP';
 /**
  * Nobody may write to /proc: files of /proc/sys are those of the machine, and let its root write without any capability. What is in memory has
  * a limit.
@@ -145,7 +148,7 @@ function environment({ env }: SandboxOptions, tmpdir: string): string[] {
 /** Arguments of setpriv by which root becomes the caller again, without a way back. */
 function becomeCaller(): string[] {
   const ids = ['--reuid', String(process.getuid?.() ?? ID), '--regid', String(process.getgid?.() ?? ID), '--clear-groups'];
-  return [...ids, '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs', '--pdeathsig', 'KILL', '--'];
+  return [...ids, '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs', '--'];
 }
 
 /** A setting of the kernel; undefined where it has none of that name. */
@@ -200,8 +203,8 @@ export function openSandbox(store: Store, tools: Tools): Sandbox {
       options.cwd ?? options.work,
       ...(isBuild ? ['--as-pid-1'] : []),
       '--',
-      ...(setpriv === undefined ? [] : [setpriv.command, ...setpriv.args, ...becomeCaller()]),
       ...(isBuild ? ['/bin/sh', '-c', FIRST, 'sh'] : []),
+      ...(setpriv === undefined ? [] : [setpriv.command, ...setpriv.args, ...becomeCaller()]),
     ];
     return privilege === 'sudo' ? ['sudo', '-n', '--', 'sh', '-c', START_HELD, 'sh', ...line] : ['sh', '-c', START, 'sh', ...line];
   }

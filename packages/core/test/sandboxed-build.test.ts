@@ -20,7 +20,7 @@ import {
   type BuildResult,
   type Report,
 } from '@flatcar/core';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 
 const store = openStore();
 const mark = `mark${process.pid}`;
@@ -90,7 +90,7 @@ const made = (): string[] =>
 
 /** Temporary folders of this process: other tests use the same store. */
 const ownTemp = async (): Promise<string[]> =>
-  (await readdir(join(store.root, 'temp'))).filter((name) => name.startsWith(`${process.pid}-`)).toSorted();
+  (await readdir(join(store.root, 'temp')).catch(() => [])).filter((name) => name.startsWith(`${process.pid}-`)).toSorted();
 
 async function build(noSandbox: boolean): Promise<BuildResult & { worked: string[]; steps: string[] }> {
   const lines: string[] = [];
@@ -148,4 +148,29 @@ test("cargo would take a crate's own configuration in its folder, and so is neve
   expect(existsSync(join(dir, 'wrapped'))).toBe(false);
   await exec(join(bin, 'cargo'), ['tree', '--offline'], { ...at, env });
   expect(await readFile(join(dir, 'wrapped'), 'utf8')).toBe('wrapped\n');
+});
+
+test('an interrupted compile leaves no process and no temporary folder', async () => {
+  const slow = join(dir, 'slow');
+  await cp(join(dir, 'extension'), slow, { recursive: true });
+  const started = `fn main() { println!("cargo::warning=STARTED"); std::process::Command::new("sh").args(["-c", "trap '' TERM INT; echo cargo::warning=STARTED; sleep 600; : slow${mark}"]).status().unwrap(); }\n`;
+  await writeFile(join(slow, 'evil/build.rs'), started);
+  const temp = await ownTemp();
+  const tmp = join(dir, 'tmp');
+  await mkdir(tmp);
+  vi.stubEnv('TMPDIR', tmp); // of what runs outside of the sandbox
+  const controller = new AbortController();
+  const building = buildExtension(
+    { dir: slow, extension, fixture: true, pins: readPins(PINS, 'pins.json') },
+    { version: '2026.11.27', arch: hostArch(), targets: ['portable'], profile: 'fast', origin: 'source', out: join(dir, 'slow-out'), store, tools: openTools(store), report: () => undefined, signal: controller.signal },
+  ); // prettier-ignore
+  building.catch(() => undefined);
+  const running = (): Promise<string> => exec('sh', ['-c', `ps ax | grep -v grep | grep '[:] slow${mark}' || true`]);
+  while ((await running()) === '') await sleep(100);
+  controller.abort(new Error('stop'));
+  await expect(building).rejects.toThrow('stop');
+  expect(await running()).toBe('');
+  expect(await ownTemp()).toEqual(temp);
+  vi.unstubAllEnvs();
+  expect(await readdir(tmp)).toEqual([]);
 });
