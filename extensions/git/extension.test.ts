@@ -170,6 +170,13 @@ const uses: readonly RealUse[] = [
     gives: /^content\nfatal: .*: server verification failed: certificate signer not trusted/,
   },
   {
+    does: 'clones and pushes over ssh, and refuses a host that it does not know',
+    run: `${commit}; git clone -q --bare . ../r.git; cd ..; export GIT_SSH_COMMAND="ssh $SSH_OPTIONS"
+git clone -q $SSH$PWD/r.git c; cd c; cat a; echo two >a; git commit -qam second; git push -q; git -C ../r.git log --format=%s
+GIT_SSH_COMMAND="ssh -o BatchMode=yes -o UserKnownHostsFile=/dev/null" git ls-remote $SSH$PWD/../r.git 2>&1 | grep -o 'Host key verification failed'`,
+    gives: 'one\nsecond\nfirst\nHost key verification failed',
+  },
+  {
     does: 'pushes over the protocol of git, to its own daemon',
     run: `${commit}; git clone -q --bare . ../r.git; git daemon --base-path=.. --export-all --enable=receive-pack --port=$FREE --listen=127.0.0.1 >/dev/null 2>&1 & ${listens}
 echo two >a; git commit -qam second; git push -q git://127.0.0.1:$FREE/r.git main; git -C ../r.git log --format=%s`,
@@ -235,9 +242,24 @@ git bundle create -q ../b main; git clone -q -b main ../b ../d; cat ../d/a; git 
   },
 ];
 
+/** Keys of the server and of a client that may log in; sessions run in the root of the test, as a login on it would. */
+const SSHD_FOR_USE = `
+set -e
+mkdir -p /run/sshd /run/tls/ssh
+cd /run/tls/ssh
+for key in host client; do ssh-keygen -q -t ed25519 -N '' -f $key; done
+/usr/sbin/sshd -f /dev/null -p "$1" -o ListenAddress=127.0.0.1 -o HostKey=$PWD/host -o AuthorizedKeysFile=$PWD/client.pub -o StrictModes=no \\
+  -o UsePAM=no -o PermitRootLogin=yes -o PidFile=/run/sshd.pid -E /run/sshd.log -o ForceCommand="exec chroot $2 /bin/sh -c \\"\\$SSH_ORIGINAL_COMMAND\\""
+for _ in $(seq 100); do [ -e /run/sshd.pid ] && break; sleep 0.1; done
+echo "[127.0.0.1]:$1 $(cut -d' ' -f1,2 host.pub)" >known
+`;
+const SSH_OPTIONS = '-i /run/tls/ssh/client -o UserKnownHostsFile=/run/tls/ssh/known -o BatchMode=yes';
+
 testRealUse(import.meta.dirname, {
   uses: uses.map((use) => ({ ...use, except: { ...slow, ...use.except } })),
-  async withServers({ path, tls }, rows) {
+  packages: ['openssh-server'],
+  async withServers({ path, tls, host, folder: root }, rows) {
+    const ssh = await freePort();
     const dir = await mkdtemp(join(tmpdir(), 'git-'));
     const servers: Server[] = [];
     try {
@@ -245,8 +267,10 @@ testRealUse(import.meta.dirname, {
       for (const { certificate, key } of [tls.trusted, tls.stranger])
         servers.push(await serve(dir, { cert: await readFile(path + certificate), key: await readFile(path + key) }));
       const [TRUSTED = '', STRANGER = ''] = servers.map((one) => `https://127.0.0.1:${(one.address() as AddressInfo).port}`);
-      await rows({ TRUSTED, STRANGER, FREE: String(await freePort()) });
+      expect(await host.run(['sh', '-c', SSHD_FOR_USE, 'sh', String(ssh), root])).toBe('');
+      await rows({ TRUSTED, STRANGER, FREE: String(await freePort()), SSH: `ssh://root@127.0.0.1:${ssh}`, SSH_OPTIONS });
     } finally {
+      await host.run(['sh', '-c', 'kill $(cat /run/sshd.pid)']);
       for (const one of servers) one.close();
       await rm(dir, { recursive: true, force: true });
     }

@@ -16,6 +16,10 @@ export interface UseRoot {
   readonly name: UseRootName;
   /** The root's folder, as this process sees it. */
   readonly path: string;
+  /** The Debian root, which a bare one is a folder of: servers of its packages run there. Both have /run/tls and the network in common. */
+  readonly host: Host;
+  /** The root's folder in the Debian root: `/`, or that of the bare one. */
+  readonly folder: string;
   /** The CA in the root's own store (/etc/ssl/certs), a server by it and one by another; the paths are those in the root, below /run/tls. */
   readonly tls: TlsHost;
   /** Runs a script of sh in an empty folder, with `set -e`; gives both outputs. All its processes end with it, or after five minutes. */
@@ -145,6 +149,8 @@ function rootOf(
   return {
     ...named,
     tls,
+    host,
+    folder: root === '' ? '/' : root,
     async run(script, env = {}) {
       const { all, exitCode, timedOut } = await execa(...command(script, env), { ...settings, timeout: LIMIT });
       if (timedOut) throw new Error(`the script took more than ${LIMIT / 1000} seconds: ${all}`);

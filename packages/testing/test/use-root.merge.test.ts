@@ -6,6 +6,7 @@ import { mergeTest } from '../src/levels.ts';
 import { withUseRoot, type UseRoot, type UseRootName } from '../src/use-root.ts';
 
 const ripgrep = join(import.meta.dirname, '../../../extensions/ripgrep');
+const yq = join(import.meta.dirname, '../../../extensions/yq');
 const other = ARCHES.find((arch) => arch !== hostArch()) as Arch;
 
 async function withRipgrep(name: UseRootName, use: (root: UseRoot) => Promise<void>): Promise<void> {
@@ -56,3 +57,14 @@ mergeTest('programs of the other architecture are emulated, and so are those tha
     ).toBe('1');
   }),
 );
+
+for (const name of ['bare', 'debian', 'emulated'] as const)
+  mergeTest(`${name}: images that an extension requires are merged with it`, async () => {
+    const arch = name === 'emulated' ? other : hostArch();
+    const [image] = await buildImages(ripgrep, arch, ['portable']);
+    const [beside] = await buildImages(yq, arch, ['portable']);
+    if (image === undefined || beside === undefined) throw new Error('the build made no image');
+    await withUseRoot({ name, image, beside: [beside] }, async (root) => {
+      expect((await root.run('echo "a: hello" >f; rg -N hell f | yq .a')).said).toBe('hello');
+    });
+  });
