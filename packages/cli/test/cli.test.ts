@@ -307,10 +307,10 @@ describe('build', () => {
       ]) {
         const before = open.size;
         const { child, said } = start(args, { FLATCAR_EXT_CACHE: join(dir, 'silent store'), GITHUB_API_URL: url });
-        const ended = said.then(({ err }) => {
-          if (open.size === before) throw new Error(`${args.join(' ')}: ${err}`);
-        });
-        await Promise.race([expect.poll(() => open.size, { timeout: 120_000 }).toBeGreaterThan(before), ended]);
+        let isOver = false;
+        child.once('exit', () => (isOver = true));
+        await expect.poll(() => open.size > before || isOver, { timeout: 120_000 }).toBe(true);
+        if (isOver) throw new Error(`${args.join(' ')}: ${(await said).err}`);
         const killed = Date.now();
         child.kill(signal);
         expect((await said).code, args.join(' ')).toBe(signal === 'SIGINT' ? 130 : 143);
