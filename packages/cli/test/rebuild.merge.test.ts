@@ -11,6 +11,8 @@ const bin = resolve(import.meta.dirname, '../bin/flatcar-ext');
 test.each([
   ['hardening', 'release', 'files'],
   ['ripgrep', 'auto', 'debian'],
+  ['yq', 'auto', 'go'],
+  ['crun@1.21', 'source', 'source'],
 ])('%s is rebuilt as its manifest says, portable and as a disk image', async (name, choice, origin) => {
   const out = await mkdtemp(join(tmpdir(), 'rebuild-'));
   const run = (...args: string[]): Promise<{ exitCode?: number | undefined; stdout: string; all: string }> =>
