@@ -106,7 +106,8 @@ async function* byProgram(
   kind: 'xz' | 'bzip2',
   { command, args, env }: Command,
 ): AsyncGenerator<Buffer, void> {
-  const limit = kind === 'xz' ? [`--memlimit-decompress=${MEMORY.xz}`] : [];
+  // Files of several blocks, as dpkg writes them, are decompressed by several threads where that fits into memory.
+  const limit = kind === 'xz' ? ['--threads=0', `--memlimit-decompress=${MEMORY.xz}`] : [];
   const child = spawn(command, [...args, '-dc', ...limit], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { LC_ALL: 'C', ...env },
