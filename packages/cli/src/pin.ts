@@ -54,6 +54,17 @@ async function readLock(dir: string): Promise<Pins> {
   return readPins(text, where);
 }
 
+/**
+ * The revision under which a pinned version is pinned again: the one after the released one, however often that is done before it is released.
+ * Undefined where nothing is known of what is released.
+ */
+export async function nextRevision(dir: string, version: string): Promise<number | undefined> {
+  const known = await releasedOf(dir, undefined);
+  if (known.base === undefined) return undefined;
+  const released = releasedRevision(known, version);
+  return released === undefined ? (await readLock(dir))[version]?.revision : released + 1;
+}
+
 /** Refuses to pin under a released revision what has changed since: the lock would be right, and the image that is published another. */
 async function assertUnchanged(dir: string, extension: Extension, version: string, pins: Pins, released: Released): Promise<void> {
   const [pin, before] = [pins[version], released.base?.[version]];

@@ -7,7 +7,7 @@ import { exec, loadDefinition, loadExtension, openStore, openToolchains, openToo
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { baseLock } from '../src/base.ts';
 import { assertPackaged, packagingProblems, refreshPackaging, type PackagingProblem } from '../src/packaging.ts';
-import { pinExtension, type Pinned } from '../src/pin.ts';
+import { nextRevision, pinExtension, type Pinned } from '../src/pin.ts';
 import { changedLines, planText } from '../src/commands/plan.ts';
 import { lintSource } from '../src/source-lint.ts';
 
@@ -131,6 +131,19 @@ test('a revision that is not released yet stays, and one of a published tree is 
   expect(await pin(true)).toMatchObject({ revision: 0, note: '2026.11.24 is not released yet: its revision stays 0' });
   expect(await pin(true, new Map([['2026.11.24', 4]]))).toMatchObject({ revision: 5 });
   expect(await pin(true, new Map([['2026.11.24', 4]]))).toMatchObject({ revision: 5, written: [] });
+});
+
+test('a bump of a pinned version gets the revision after the released one, however often it is made before that is released', async () => {
+  await pin(false);
+  // Nothing is known of what is released: the pinned one is counted from.
+  expect(await nextRevision(dir, '2026.11.24')).toBeUndefined();
+  await release();
+  expect(await nextRevision(dir, '2026.11.24')).toBe(1);
+  await pin(true);
+  expect((await lock())['2026.11.24']?.revision).toBe(1);
+  expect(await nextRevision(dir, '2026.11.24')).toBe(1);
+  await release();
+  expect(await nextRevision(dir, '2026.11.24')).toBe(2);
 });
 
 test('a lower revision than the released one is found', async () => {

@@ -154,12 +154,12 @@ function changesOf(before: ReadonlyMap<string, string> | undefined, after: Reado
 
 /**
  * Pins a version for both architectures, checked by all that upstream offers, and writes the changelog entry. What no kept version
- * needs any more leaves the lock, unless `keepOld`.
+ * needs any more leaves the lock, unless `keepOld`. A version that is pinned already gets `revision`, one more than the pinned one unless specified.
  */
 export async function applyBump(
   dir: string,
   bump: Bump,
-  options: { readonly keep: readonly string[]; readonly keepOld: boolean },
+  options: { readonly keep: readonly string[]; readonly keepOld: boolean; readonly revision?: number },
   context: UpstreamContext,
 ): Promise<BumpResult> {
   const before = await loadExtension(dir);
@@ -168,7 +168,14 @@ export async function applyBump(
   const proofs = bump.from === undefined ? new Map<string, string[]>() : await proofsOf(before, bump.from);
   const isSame = bump.from === bump.version;
   const pinned = await pinVersion(
-    { dir, extension, version: bump.version, coupled: bump.coupled, carry: true, ...(isSame ? { revision: true } : {}) },
+    {
+      dir,
+      extension,
+      version: bump.version,
+      coupled: bump.coupled,
+      carry: true,
+      revision: isSame ? (options.revision ?? true) : undefined,
+    },
     context,
   );
   let after = await loadExtension(dir);

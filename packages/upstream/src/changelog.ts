@@ -8,11 +8,17 @@ export interface ChangelogEntry {
   readonly lines: readonly string[];
 }
 
-/** The text of a CHANGELOG.md with an entry more on top; versions as images have them. */
+/** The text of a CHANGELOG.md with an entry more on top, or with more lines in the entry that the version has; versions as images have them. */
 export function addChangelogEntry(name: string, before: string | undefined, { version, revision, lines, date }: ChangelogEntry): string {
   const head = `# Changes of ${name}\n`;
   const day = date ?? new Date().toISOString().slice(0, 10);
-  const entry = `## ${version}${revision === 0 ? '' : `-${revision}`} (${day})\n\n${lines.map((line) => `- ${line}`).join('\n')}\n`;
-  const older = (before ?? head).startsWith(head) ? (before ?? head).slice(head.length).trim() : (before ?? '').trim();
+  const title = `## ${version}${revision === 0 ? '' : `-${revision}`} (`;
+  const [first = '', ...entries] = (before ?? head).split(/^(?=## )/m);
+  const own = entries.find((one) => one.startsWith(title));
+  const known = (own ?? '').split('\n').flatMap((line) => (line.startsWith('- ') ? [line.slice('- '.length)] : []));
+  const all = [...known, ...lines.filter((line) => !known.includes(line))];
+  const entry = `${title}${day})\n\n${all.map((line) => `- ${line}`).join('\n')}\n`;
+  const text = first.startsWith(head) ? first.slice(head.length) : first;
+  const older = [text, ...entries.filter((one) => one !== own)].join('').trim();
   return `${head}\n${entry}${older === '' ? '' : `\n${older}\n`}`;
 }

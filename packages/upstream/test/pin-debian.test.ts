@@ -497,6 +497,17 @@ describe('packages that the archive has in newer versions', () => {
     expect(await pinned()).toMatchObject({ revision: 1, snapshot: NEXT_STAMP });
     expect(await readFile(join(dir, 'CHANGELOG.md'), 'utf8')).toMatch(/^# Changes of tool\n\n## 5\.8\.1-1 \(.*\)\n\n- liblzma5 /);
     expect((await findBumps(await loadExtension(dir), contextOfArchive())).bumps).toEqual([]);
+    // Another one before this is released: the revision is not raised again, and the changelog has one entry with both.
+    replace('libgcc-s1', '99.1-1');
+    await serveArchive({ date: NEXT_DATE.toUTCString() });
+    const again = await findBumps(await loadExtension(dir), contextOfArchive());
+    const [second] = again.bumps;
+    if (second === undefined) throw new Error('no bump');
+    const options = { keep: again.keep, keepOld: false, revision: 1 };
+    expect((await applyBump(dir, second, options, contextOfArchive())).pinned.revision).toBe(1);
+    const text = await readFile(join(dir, 'CHANGELOG.md'), 'utf8');
+    expect(text.match(/^## /gm)).toHaveLength(1);
+    expect(text).toMatch(/^# Changes of tool\n\n## 5\.8\.1-1 \(.*\)\n\n- liblzma5 .*\n- libgcc-s1 .*\n$/);
   });
   test('indexes that have expired, or are older than the pins, are an error of outdated and bump, and no verdict of a check', async () => {
     const until = new Date(Date.now() - DAY).toUTCString();

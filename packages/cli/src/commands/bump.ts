@@ -17,6 +17,7 @@ import type { Command } from 'commander';
 import { toldOnce, type Failure } from '../alike.ts';
 import { differenceText, type Difference } from '../difference.ts';
 import { mirrorOption, REPOSITORY, unknownExtension } from '../options.ts';
+import { nextRevision } from '../pin.ts';
 import { writeReadme, writeRootReadme } from '../readme.ts';
 import { reporter, show, table } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
@@ -102,7 +103,8 @@ async function bumpOne(
         return undefined;
       });
     }
-    const bumped = await applyBump(dir, bump, { keep, keepOld: flags.keepOld === true }, context);
+    const revision = bump.from === bump.version ? await nextRevision(dir, bump.version) : undefined;
+    const bumped = await applyBump(dir, bump, { keep, keepOld: flags.keepOld === true, revision }, context);
     const readmes = [
       ...((await writeReadme(dir)) ? [join(dir, 'README.md')] : []),
       ...((await writeRootReadme(REPOSITORY)) ? [join(REPOSITORY, 'README.md')] : []),
