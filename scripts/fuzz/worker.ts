@@ -44,8 +44,9 @@ export type Message =
   | { readonly kind: 'crash'; readonly error: string; readonly input: string }
   | { readonly kind: 'memory'; readonly input: string };
 
-/** Inputs between two looks at coverage, which takes milliseconds. */
-const BATCH = 64;
+/** Inputs between two looks at coverage, and ms of them: a look takes tens of milliseconds. */
+const BATCH = 2000;
+const BATCH_MS = 500;
 const MOST_CORPUS = 2000;
 
 const work = JSON.parse(process.argv[2] ?? '') as Work;
@@ -146,8 +147,12 @@ async function fuzz(read: (bytes: Buffer, file: string) => unknown): Promise<voi
   started = Date.now();
   let told = started;
   while (Date.now() - started < work.seconds * 1000) {
-    const batch = Array.from({ length: BATCH }, () => next(random));
-    for (const bytes of batch) await attempt(read, bytes);
+    const batch: Buffer[] = [];
+    for (const begun = Date.now(); batch.length < BATCH && Date.now() - begun < BATCH_MS;) {
+      const bytes = next(random);
+      batch.push(bytes);
+      await attempt(read, bytes);
+    }
     const blocks = coverage?.fresh();
     if (coverage !== undefined && blocks !== undefined && blocks.size > 0 && corpus.length < MOST_CORPUS)
       corpus.push(...(await coverage.choose(batch, blocks, (bytes) => attempt(read, bytes))));

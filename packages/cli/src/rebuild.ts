@@ -5,6 +5,7 @@ import {
   buildExtension,
   openStore,
   openTools,
+  parseJson,
   sidecarPaths,
   UserError,
   type LoadedExtension,
@@ -30,12 +31,8 @@ async function recordedCommit(image: string): Promise<string | undefined> {
   const text = await readFile(where, 'utf8').catch((cause: unknown) => {
     throw new UserError('the image has no build record beside it', { where, next: 'keep an image and its sidecars together', cause });
   });
-  try {
-    const { predicate } = v.parse(ProvenanceSchema, JSON.parse(text));
-    return predicate.buildDefinition.resolvedDependencies.map(({ digest }) => digest.gitCommit).find((commit) => commit !== undefined);
-  } catch (cause) {
-    throw new UserError('invalid build record: not SLSA provenance', { where, next: 'fetch or build the image again', cause });
-  }
+  const { predicate } = parseJson(ProvenanceSchema, text, { what: 'build record', where, next: 'fetch or build the image again' });
+  return predicate.buildDefinition.resolvedDependencies.map(({ digest }) => digest.gitCommit).find((commit) => commit !== undefined);
 }
 
 /** What to do about an image that this checkout does not make. */

@@ -1,5 +1,6 @@
 import { chmod, copyFile, glob, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, matchesGlob } from 'node:path';
+import * as v from 'valibot';
 import { archWords, hostArch } from './arch.ts';
 import { writeTar } from './archives/write-tar.ts';
 import { envOf, type Environment } from './env.ts';
@@ -7,18 +8,16 @@ import { messageOf, UserError } from './errors.ts';
 import { exec, networkEnv, type ExecOptions } from './exec.ts';
 import { UnreachableError } from './http/errors.ts';
 import { hashFile, makeFolder } from './files.ts';
+import { parseJson, readDataFile } from './json.ts';
 import { isolation, openSandbox, takeFile, type Sandbox, type SandboxOptions } from './sandbox.ts';
 import { digestOf, type Store } from './store.ts';
 import type { Tools } from './tools.ts';
 import type { Arch, Report, ToolRecord } from './types.ts';
 import { unpack } from './unpack.ts';
 
-/** data/go-toolchain.json: the compiler, as its module in the Go proxy, for both kinds of host. */
-interface ToolchainPin {
-  readonly version: string;
-  /** Of the module's zip file. */
-  readonly sha256: Readonly<Record<Arch, string>>;
-}
+/** data/go-toolchain.json: the compiler, as its module in the Go proxy, for both kinds of host; digests are of the module's zip file. */
+const ToolchainPinSchema = v.object({ version: v.string(), sha256: v.object({ 'x86-64': v.string(), arm64: v.string() }) });
+type ToolchainPin = v.InferOutput<typeof ToolchainPinSchema>;
 
 /** A Go compiler with its caches in the store, cut off from the user's own Go settings. */
 export interface GoCommand {
@@ -31,15 +30,28 @@ export interface GoCommand {
   build(sandbox: Sandbox, args: readonly string[], options: SandboxOptions): Promise<string>;
 }
 
-/** What `go mod edit -json` says of a go.mod, as far as it is used. */
-interface GoMod {
-  readonly Go: string;
-  readonly Replace: readonly { Old: { Path: string; Version?: string }; New: { Path: string; Version?: string } }[] | null;
-  readonly Exclude: readonly { Path: string; Version: string }[] | null;
-  readonly Require: readonly { Path: string; Version: string }[] | null;
-  readonly Tool?: readonly { Path: string }[] | null;
-  readonly Godebug?: readonly { Key: string; Value: string }[] | null;
-}
+const ModuleVersion = v.object({ Path: v.string(), Version: v.string() });
+const ReplacedModule = v.object({ Path: v.string(), Version: v.optional(v.string()) });
+const listOf = <T extends v.GenericSchema>(item: T) => v.nullish(v.array(item));
+
+/** What `go mod edit -json` prints of a go.mod, as far as it is used. */
+const GoModSchema = v.object({
+  /** Where a go.mod names none, go takes it for 1.16 (Go Modules Reference, go directive). */
+  Go: v.optional(v.string(), '1.16'),
+  Replace: listOf(v.object({ Old: ReplacedModule, New: ReplacedModule })),
+  Exclude: listOf(ModuleVersion),
+  Require: listOf(ModuleVersion),
+  Tool: listOf(v.object({ Path: v.string() })),
+  Godebug: listOf(v.object({ Key: v.string(), Value: v.string() })),
+});
+type GoMod = v.InferOutput<typeof GoModSchema>;
+
+/** Output of go, in errors about it. */
+const GO_OUTPUT = 'output of go';
+
+/** A go.mod as `go mod edit -json` prints it. */
+const readGoMod = async (go: GoCommand, args: readonly string[], cwd?: string): Promise<GoMod> =>
+  parseJson(GoModSchema, await go.offline(args, cwd === undefined ? {} : { cwd }), { what: GO_OUTPUT, where: cwd ?? args.at(-1) ?? '' });
 
 const PASSED_ON = ['GOPROXY', 'GOSUMDB', 'GONOSUMDB', 'GONOPROXY', 'GOPRIVATE', 'GOINSECURE'];
 
@@ -97,8 +109,7 @@ export function plainGoError(error: unknown, where: string): unknown {
   return error;
 }
 
-const readToolchainPin = async (): Promise<ToolchainPin> =>
-  JSON.parse(await readFile(new URL('data/go-toolchain.json', import.meta.url), 'utf8')) as ToolchainPin;
+const readToolchainPin = (): Promise<ToolchainPin> => readDataFile(ToolchainPinSchema, 'go-toolchain.json');
 
 /** The pinned Go compiler, as it runs on a kind of host. */
 export async function goRecord(host: Arch): Promise<ToolRecord> {
@@ -127,7 +138,7 @@ async function installToolchain(
         }).catch((error: unknown) => {
           throw plainGoError(error, module);
         });
-        zip = (await store.keep((JSON.parse(said) as { Zip: string }).Zip, sha256)).path;
+        zip = (await store.keep(parseJson(v.object({ Zip: v.string() }), said, { what: GO_OUTPUT, where: module }).Zip, sha256)).path;
       }
       await unpack(zip, 'toolchain.zip', join(temp, 'zip'));
       await rename(join(temp, 'zip', module), join(fresh, 'go')); // both are in the store
@@ -168,13 +179,15 @@ async function compiledStandardLibrary(
  */
 export async function openGo(store: Store, tools: Tools, report: Report): Promise<GoCommand> {
   const bootstrap = await tools.bootstrapGo();
-  const settings = JSON.parse(
+  const settings = parseJson(
+    v.record(v.string(), v.string()),
     await exec(bootstrap, ['env', '-json', ...PASSED_ON], {
       cwd: '/', // a go.mod of a newer Go in the current folder does not count
       next: 'the Go on PATH does not run: correct it, or take it off PATH; then a pinned one is fetched',
       env: userGoEnv(),
     }),
-  ) as Record<string, string>;
+    { what: GO_OUTPUT, where: 'go env -json' },
+  );
   const proxy = { ...networkEnv(), ...settings };
   const { root, record } = await installToolchain(store, bootstrap, { ...proxy, GOENV: 'off', GOTOOLCHAIN: 'local' }, report);
   const base = {
@@ -240,7 +253,7 @@ export function wrapperDir(extensionDir: string, module: string, version: string
 
 /** The main packages of a wrapper that patterns such as `plugins/main/*` ask for. */
 export async function mainPackages(go: GoCommand, wrapper: string, module: string, patterns: readonly string[]): Promise<string[]> {
-  const mod = JSON.parse(await go.offline(['mod', 'edit', '-json'], { cwd: wrapper })) as GoMod;
+  const mod = await readGoMod(go, ['mod', 'edit', '-json'], wrapper);
   const tools = (mod.Tool ?? []).map(({ Path }) => Path);
   const found = patterns.flatMap((pattern) => {
     const whole = pattern === '' || pattern === '.' ? module : `${module}/${pattern}`;
@@ -274,12 +287,14 @@ export async function pinGo(
   patterns: readonly string[],
   local: (path: string) => string | undefined,
 ): Promise<void> {
-  const said = JSON.parse(
+  const said = parseJson(
+    v.object({ GoMod: v.string(), Dir: v.string() }),
     await go.online(['mod', 'download', '-json', `${module}@v${version}`], { cwd: '/', env: { GOFLAGS: '-modcacherw' } }),
-  ) as { GoMod: string; Dir: string };
+    { what: GO_OUTPUT, where: `${module}@v${version}` },
+  );
   // Projects with calendar versions keep their go.mod as vendor.mod (docker/cli): nobody but the wrapper knows its requirements then.
   const vendored = (await Array.fromAsync(glob('vendor.mod', { cwd: said.Dir }))).map((name) => join(said.Dir, name));
-  const upstream = JSON.parse(await go.offline(['mod', 'edit', '-json', vendored[0] ?? said.GoMod])) as GoMod;
+  const upstream = await readGoMod(go, ['mod', 'edit', '-json', vendored[0] ?? said.GoMod]);
   const packages: string[] = [];
   for (const pattern of patterns) {
     const folders = pattern.includes('*') ? await Array.fromAsync(glob(pattern, { cwd: said.Dir })) : [pattern];
@@ -335,7 +350,7 @@ export async function goProgram(
   const digests = await Promise.all(['go.mod', 'go.sum'].map((name) => hashFile(join(wrapper, name))));
   const key = digestOf({ number: 1, digests, go: go.record.sha256, ldflags });
   const { dir } = await store.result('go-program', key, async (fresh) => {
-    const mod = JSON.parse(await go.offline(['mod', 'edit', '-json'], { cwd: wrapper })) as GoMod;
+    const mod = await readGoMod(go, ['mod', 'edit', '-json'], wrapper);
     const [tool] = mod.Tool ?? [];
     if (tool === undefined) throw new UserError('the wrapper module has no tool', { where: join(wrapper, 'go.mod') });
     report({ type: 'step', text: `compiling ${tool.Path}` });

@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
 import { messageOf, UserError, UserErrors } from './errors.ts';
 
@@ -85,6 +87,12 @@ export function parseJson<S extends v.GenericSchema>(schema: S, text: string, { 
   const count = parsed.issues.length;
   if (first !== undefined && count === 1) throw first;
   throw new UserErrors(`invalid ${what}: ${count} errors${count > SHOWN ? `, of which the first ${SHOWN} are` : ''}`, errors, { where });
+}
+
+/** Reads one of core's own data files, by its name in data/. */
+export async function readDataFile<S extends v.GenericSchema>(schema: S, name: string): Promise<v.InferOutput<S>> {
+  const where = fileURLToPath(new URL(`data/${name}`, import.meta.url));
+  return parseJson(schema, await readFile(where, 'utf8'), { what: name, where, next: 'restore it from git' });
 }
 
 /** A JSON object, which a list is not. */

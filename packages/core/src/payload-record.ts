@@ -37,7 +37,8 @@ const TreeEntry = v.strictObject({
   component: text(200),
 });
 const SourcePackage = v.strictObject({ name: text(200), version: text(200) });
-const EmbeddedModule = v.strictObject({
+/** A module or package in an image, as records have it. */
+export const EmbeddedModuleSchema = v.strictObject({
   type: text(100),
   name: text(),
   version: text(),
@@ -76,7 +77,7 @@ export const PayloadSchema = v.strictObject({
   tools: v.array(v.strictObject({ name: text(200), version: text(200), sha256: digest, status: text() })),
   publishable: v.boolean(),
   withheld: v.array(text()),
-  modules: v.array(EmbeddedModule),
+  modules: v.array(EmbeddedModuleSchema),
   waived: v.record(v.string(), text()),
   replaces: v.array(text()),
   conflicts: v.array(name),

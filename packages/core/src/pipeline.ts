@@ -1,5 +1,6 @@
 import { access, readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
+import * as v from 'valibot';
 import { pathsBeside } from './beside.ts';
 import { bindMany, checkContent, formatOf, unpackImage, type SignKeys } from './bind.ts';
 import { embeddedModules } from './buildinfo.ts';
@@ -12,6 +13,8 @@ import { placeOf } from './locate.ts';
 import { imageBase, imageVersion, targetName } from './names.ts';
 import { fits, hostUsers, measureNeeds } from './needs.ts';
 import { stageReleaseFile } from './release-file.ts';
+import { parseJson } from './json.ts';
+import { PayloadSchema } from './payload-record.ts';
 import { resolveComponents, type ResolvedComponent } from './resolve.ts';
 import { openSandbox, withoutSandbox } from './sandbox.ts';
 import { writeSidecars } from './sidecars/index.ts';
@@ -269,12 +272,23 @@ async function makePayloads(
         };
         await writeAtomic(join(dir, 'payload.json'), `${JSON.stringify(payload, undefined, 2)}\n`);
       });
-      const payload: Payload = { ...(JSON.parse(await readFile(join(made.dir, 'payload.json'), 'utf8')) as Payload), ...claims };
+      const where = join(made.dir, 'payload.json');
+      const packed = parseJson(PackedSchema, await readFile(where, 'utf8'), {
+        what: 'payload record',
+        where,
+        next: 'run flatcar-ext cache verify, and build again',
+      });
+      const payload: Payload = { ...packed, ...claims };
       payloads.push({ payload, file: join(made.dir, payload.file) });
     }
     return payloads;
   });
 }
+
+/** What the record of a packed payload is read for. Everything else in it is computed each time; that of an older record may lack fields. */
+const PackedSchema = v.object(
+  v.pick(PayloadSchema, ['file', 'sha256', 'size', 'releaseFileOffset', 'reload', 'tree', 'needs', 'modules']).entries,
+);
 
 /** Writes the payload's record where `flatcar-ext bind` finds it; a squashfs payload is the portable image itself. */
 async function exportPayload(payload: Payload, file: string, out: string, images: readonly Image[]): Promise<void> {

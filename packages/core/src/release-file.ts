@@ -66,7 +66,15 @@ export async function stageReleaseFile(dir: string, fields: ReleaseFileFields): 
   }
 }
 
-/** The release file of a staged or unpacked tree. */
-export async function readReleaseFile(dir: string, name: string, kind: 'sysext' | 'confext'): Promise<Record<string, string>> {
-  return parseReleaseFile(await readFile(join(dir, releaseFilePath(name, kind)), 'utf8'));
+/** The release file of a staged or unpacked tree. `image` is named in the error where there is none. */
+export async function readReleaseFile(dir: string, name: string, kind: 'sysext' | 'confext', image = dir): Promise<Record<string, string>> {
+  const path = releaseFilePath(name, kind);
+  const text = await readFile(join(dir, path), 'utf8').catch((cause: unknown) => {
+    throw new UserError(`the image has no release file '${path}'`, {
+      where: image,
+      next: 'it is not an image of this extension, or it is damaged: build or fetch it again',
+      cause,
+    });
+  });
+  return parseReleaseFile(text);
 }

@@ -121,22 +121,9 @@ function releaseOf(
  * without a number, and its order is that of letters. `where` is named in errors.
  */
 export function catalogueFrom(text: string, where: string): Release[] {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new UserError('the list of releases is not JSON', { where, cause });
-  }
-  const parsed = v.safeParse(Official, json);
-  if (!parsed.success) {
-    const issues = parsed.issues.slice(0, 5).map((issue) => `  ${v.getDotPath(issue) ?? 'list'}: ${issue.message}`);
-    throw new UserError(`the list of releases has another shape:\n${issues.join('\n')}`, {
-      where,
-      next: `the official list is ${RELEASES_URL}`,
-    });
-  }
+  const official = parseJson(Official, text, { what: 'list of releases', where, next: `the official list is ${RELEASES_URL}` });
   const table = readData(Capabilities, new URL('data/flatcar-capabilities.json', import.meta.url));
-  const all = Object.entries(parsed.output)
+  const all = Object.entries(official)
     .flatMap(([number, entry]) => releaseOf(number, entry, table) ?? [])
     .toSorted(byNumber);
   const newest = Math.max(...all.map(({ date }) => Date.parse(date)));

@@ -332,7 +332,10 @@ export function openStore(root: string = cacheRoot()): Store {
     let wanted: readonly Listed[];
     let have: readonly Listed[];
     try {
-      wanted = JSON.parse(await readFile(listOf(dir), 'utf8')) as Listed[];
+      const listed: unknown = JSON.parse(await readFile(listOf(dir), 'utf8'));
+      // Toolchains have tens of thousands of entries, and each field is compared below: that takes the place of a schema.
+      if (!Array.isArray(listed) || listed.some((one) => typeof one !== 'object' || one === null)) return false;
+      wanted = listed as Listed[];
       have = list(dir);
     } catch {
       return false; // neither a list that ends in the middle nor a folder that is not there is worth more words

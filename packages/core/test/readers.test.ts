@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import * as v from 'valibot';
 import type { UserErrors } from '../src/errors.ts';
 import { parseJson } from '../src/json.ts';
+import { readReleaseFile } from '../src/release-file.ts';
 import { lockedCrates } from '../src/origins/cargo-lock.ts';
 import { DAG, elfOf, erofsOf, LOOP, squashfsOf } from './helpers/hostile-images.ts';
 
@@ -173,4 +174,13 @@ test('of many errors in one text the first twenty are listed, with the line of e
   })();
   expect(error?.message).toBe('invalid list: 5000 errors, of which the first 20 are');
   expect(error?.errors.map(({ where }) => where)).toEqual(Array.from({ length: 20 }, (_, index) => `list.json:${index + 2}`));
+});
+
+test('an image without a release file says which one, and of which image', async () => {
+  const error = await readReleaseFile(dir, 'demo', 'sysext', 'demo.raw').catch((thrown: unknown) => thrown);
+  expect(error).toMatchObject({
+    name: 'UserError',
+    message: "the image has no release file 'usr/lib/extension-release.d/extension-release.demo'",
+    where: 'demo.raw',
+  });
 });

@@ -122,7 +122,8 @@ describe('catalogueFrom', () => {
     expect(thrown(() => catalogueFrom('{}', 'list')).message).toMatch(/no release of channel 'stable'/);
     expect(thrown(() => catalogueFrom('<html>', 'list')).message).toMatch(/not JSON/);
     const shape = thrown(() => catalogueFrom(listWith({ '4593.2.11': { channel: 'stable' } }), 'list'));
-    expect(shape.message).toMatch(/4593\.2\.11\.architectures/);
+    expect(shape).toBeInstanceOf(UserErrors);
+    expect((shape as UserErrors).errors.map(({ message }) => message).join('\n')).toMatch(/4593\.2\.11\.architectures/);
     expect(shape.where).toBe('list');
   });
 

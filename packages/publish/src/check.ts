@@ -3,6 +3,7 @@ import { open, readFile, stat } from 'node:fs/promises';
 import {
   componentId,
   digestsOf,
+  parseJson,
   parseReleaseFile,
   readContent,
   releaseFilePath,
@@ -60,12 +61,13 @@ export async function checkImage({ file, where }: Checked, manifest: Manifest): 
   }
 }
 
-async function readJson({ file, where }: Checked): Promise<unknown> {
-  try {
-    return JSON.parse(await readFile(file, 'utf8'));
-  } catch (cause) {
-    throw new UserError('a sidecar is missing or not JSON', { where, cause, next: 'build the image again; nothing was published' });
-  }
+/** Reads a sidecar, in which what is wrong is told by the file that it was staged from. */
+async function readSidecar<S extends v.GenericSchema>(schema: S, { file, where }: Checked, what: string): Promise<v.InferOutput<S>> {
+  const next = 'build the image again; nothing was published';
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new UserError('a sidecar is missing', { where, cause, next });
+  });
+  return parseJson(schema, text, { what, where, next });
 }
 
 /** What publish reads of an SPDX document; a validator reads the rest in tests. */
@@ -85,13 +87,6 @@ const ProvenanceSchema = v.object({
   subject: v.tuple([v.object({ digest: v.object({ sha256: v.string() }) })]),
 });
 
-function parse<Output>(schema: v.GenericSchema<unknown, Output>, value: unknown, where: string, what: string): Output {
-  const parsed = v.safeParse(schema, value);
-  if (parsed.success) return parsed.output;
-  const [issue] = parsed.issues;
-  return wrong(where, `invalid ${what}: ${v.getDotPath(issue) ?? 'the file'}: ${issue.message}`);
-}
-
 /** Components of one name are one package, and its version is that of one of them. */
 function checkComponents(where: string, packages: v.InferOutput<typeof SbomSchema>['packages'], { components }: Manifest): void {
   const found = new Map(packages.map(({ SPDXID, versionInfo }) => [SPDXID, versionInfo]));
@@ -107,11 +102,11 @@ function checkComponents(where: string, packages: v.InferOutput<typeof SbomSchem
 
 /** Checks that SBOM and provenance are present and describe this very image, the SBOM with all of its components. */
 export async function checkEvidence(files: { sbom: Checked; provenance: Checked }, manifest: Manifest): Promise<void> {
-  const { packages } = parse(SbomSchema, await readJson(files.sbom), files.sbom.where, 'SPDX 2.3 document');
+  const { packages } = await readSidecar(SbomSchema, files.sbom, 'SPDX 2.3 document');
   if (packages[0]?.checksums?.some(({ checksumValue }) => checksumValue === manifest.sha256) !== true)
     wrong(files.sbom.where, 'it is the SBOM of another image');
   checkComponents(files.sbom.where, packages, manifest);
-  const record = parse(ProvenanceSchema, await readJson(files.provenance), files.provenance.where, 'SLSA provenance');
+  const record = await readSidecar(ProvenanceSchema, files.provenance, 'SLSA provenance');
   if (record.subject[0].digest.sha256 !== manifest.sha256) wrong(files.provenance.where, 'it is the build record of another image');
 }
 

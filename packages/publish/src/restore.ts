@@ -1,6 +1,6 @@
 import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { PARTITION_TYPES, readPartitions, UserError, type Arch, type Format, type Payload } from '@flatcar/core';
+import { PARTITION_TYPES, parsePayload, readPartitions, UserError, type Arch, type Format, type Payload } from '@flatcar/core';
 import { payloadPath } from './layout.ts';
 import type { ExtensionIndex } from './schema.ts';
 import { sha256Of } from './state.ts';
@@ -44,7 +44,7 @@ export async function restorePayload(
   const bytes = await tree.read(path);
   if (bytes === undefined || sha256Of(bytes) !== published.record)
     throw new UserError("the payload's record is not the one that the signed index lists", { where: `${tree.where}/${path}` });
-  const payload = JSON.parse(bytes.toString()) as Payload;
+  const payload = parsePayload(bytes.toString(), `${tree.where}/${path}`);
   if (payload.key !== published.key || payload.arch !== arch || payload.format !== format)
     throw new UserError("the payload's record is for another payload", { where: `${tree.where}/${path}` });
   const local = await tree.file(image.path, image);

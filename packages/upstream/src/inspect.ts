@@ -9,6 +9,7 @@ import {
   messageOf,
   openCargo,
   openGo,
+  parseJson,
   programName,
   readElf,
   unpack,
@@ -16,6 +17,7 @@ import {
   walk,
   type Arch,
 } from '@flatcar/core';
+import * as v from 'valibot';
 import { memoize, type UpstreamContext } from './context.ts';
 
 /** What the source of a program says of itself. */
@@ -103,7 +105,10 @@ export async function inspectGo(module: string, version: string, context: Upstre
         cause: error,
       });
     });
-  const { Dir: dir } = JSON.parse(said) as { Dir: string };
+  const { Dir: dir } = parseJson(v.object({ Dir: v.string() }), said, {
+    what: 'output of go mod download',
+    where: `${module}@v${version}`,
+  });
   const folders = ['.', ...(await Array.fromAsync(glob('{cmd,cmd/*,app,main,cli}/', { cwd: dir })))]
     .map((one) => one.replace(/\/$/, ''))
     .toSorted();
@@ -126,6 +131,13 @@ export async function inspectGo(module: string, version: string, context: Upstre
   };
 }
 
+/** What `cargo read-manifest` prints, as far as it is used. */
+const CargoManifest = v.object({
+  targets: v.array(v.object({ kind: v.array(v.string()), name: v.string() })),
+  license: v.nullish(v.string()),
+  description: v.nullish(v.string()),
+});
+
 /** Looks into a crate: programs, licence and description as its manifest has them. */
 export async function inspectCargo(crate: string, version: string, context: UpstreamContext): Promise<Source> {
   const { store, toolchains, signal } = context;
@@ -134,11 +146,10 @@ export async function inspectCargo(crate: string, version: string, context: Upst
   return store.withTemp(async (temp) => {
     await unpack(file, `${crate}.tar.gz`, temp);
     const said = await cargo.run(['read-manifest', '--manifest-path', join(temp, `${crate}-${version}`, 'Cargo.toml')]);
-    const { targets, license, description } = JSON.parse(said) as {
-      targets: readonly { kind: readonly string[]; name: string }[];
-      license?: string | null;
-      description?: string | null;
-    };
+    const { targets, license, description } = parseJson(CargoManifest, said, {
+      what: 'manifest of the crate',
+      where: `${crate} ${version}`,
+    });
     const programs = targets.filter(({ kind }) => kind.includes('bin')).map(({ name }) => name);
     if (programs.length === 0) throw new UserError(`the crate ${crate} has no programs`, { next: 'say the crate that brings the command' });
     return {

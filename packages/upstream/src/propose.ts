@@ -1,4 +1,4 @@
-import { ARCHES, PLAIN_VERSION, UserError, type Arch, type ArchWords } from '@flatcar/core';
+import { ARCHES, parseJson, PLAIN_VERSION, UserError, type Arch, type ArchWords } from '@flatcar/core';
 import * as v from 'valibot';
 
 /** A file of a release, as GitHub lists it. */
@@ -38,23 +38,12 @@ export interface SignatureFile {
 
 /** Reads a release, or the newest proper one of a list, out of an answer of GitHub's API that was saved. */
 export function readListing(text: string, where: string): Listing {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new UserError('the listing is not JSON', {
-      where,
-      cause,
-      next: 'save the answer of GitHub’s API: gh api repos/OWNER/REPO/releases/latest',
-    });
-  }
-  const parsed = v.safeParse(v.union([Release, v.array(Release)]), json);
-  if (!parsed.success)
-    throw new UserError('the listing has not the shape of GitHub’s releases', {
-      where,
-      next: 'save the answer of GitHub’s API: gh api repos/OWNER/REPO/releases/latest',
-    });
-  const found = Array.isArray(parsed.output) ? parsed.output.find(({ draft, prerelease }) => !draft && !prerelease) : parsed.output;
+  const listed = parseJson(v.union([Release, v.array(Release)]), text, {
+    what: 'listing of a release',
+    where,
+    next: 'save the answer of GitHub’s API: gh api repos/OWNER/REPO/releases/latest',
+  });
+  const found = Array.isArray(listed) ? listed.find(({ draft, prerelease }) => !draft && !prerelease) : listed;
   if (found === undefined) throw new UserError('the listing has no release that is neither a draft nor a pre-release', { where });
   return found;
 }

@@ -1,13 +1,22 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { getJson, messageOf, UserError, workflowOf, type SigstoreSignature } from '@flatcar/core';
+import { getJson, jsonObject, messageOf, parseJson, UserError, workflowOf, type SigstoreSignature } from '@flatcar/core';
 import { bundleFromJSON, type Bundle } from '@sigstore/bundle';
 import { TrustedRoot } from '@sigstore/protobuf-specs';
 import { toSignedEntity, toTrustMaterial, Verifier, VerificationError, PolicyError, type TrustMaterial } from '@sigstore/verify';
+import * as v from 'valibot';
 import { MOST_DOCUMENT, type HttpSettings } from './context.ts';
 
 /** The public log of signatures, for those that came without the log's own word on their time. */
 const REKOR = 'https://rekor.sigstore.dev';
+
+/** The body of an entry, as far as bundles name it. */
+const LogBody = v.object({ kind: v.string(), apiVersion: v.string() });
+
+/** An in-toto statement, as far as it names what it is about (in-toto attestation, Statement). */
+const Statement = v.object({
+  subject: v.nullish(v.array(v.object({ name: v.optional(v.string()), digest: v.optional(v.object({ sha256: v.optional(v.string()) })) }))),
+});
 
 /** What was signed. */
 export interface Artifact {
@@ -32,7 +41,8 @@ interface LogEntry {
 export async function trustMaterial(file?: string): Promise<TrustMaterial> {
   const where = file ?? new URL('data/sigstore-trusted-root.json', import.meta.url);
   try {
-    return toTrustMaterial(TrustedRoot.fromJSON(JSON.parse(await readFile(where, 'utf8'))));
+    const text = await readFile(where, 'utf8');
+    return toTrustMaterial(TrustedRoot.fromJSON(parseJson(jsonObject, text, { what: 'trusted root', where: String(where) })));
   } catch (cause) {
     throw new UserError(`the trusted root cannot be read: ${messageOf(cause)}`, { where: String(where), cause });
   }
@@ -105,7 +115,7 @@ function assertRun({ identity, source, ref }: Signer, { sources, refs }: Run, wh
 
 /** Refuses a statement that is about other files (in-toto Statement: `subject[].digest.sha256`). */
 function assertSubject(payload: Buffer, sha256: string, where: string): void {
-  const { subject } = JSON.parse(payload.toString('utf8')) as { subject?: readonly { name?: string; digest?: { sha256?: string } }[] };
+  const { subject } = parseJson(Statement, payload.toString('utf8'), { what: 'attestation', where });
   if (subject?.some(({ digest }) => digest?.sha256 === sha256) === true) return;
   throw new UserError(`the attestation is not about this file (sha256 ${sha256})`, {
     where,
@@ -143,7 +153,8 @@ function readCertificate(text: string, where: string): X509Certificate {
 
 /** Puts together what came in several files: signature, certificate, and the log's entry for both. */
 function assemble(signature: string, certificate: X509Certificate, entry: LogEntry, sha256: string): Bundle {
-  const { kind, apiVersion } = JSON.parse(Buffer.from(entry.body, 'base64').toString('utf8')) as { kind: string; apiVersion: string };
+  const body = Buffer.from(entry.body, 'base64').toString('utf8');
+  const { kind, apiVersion } = parseJson(LogBody, body, { what: 'entry of the log', where: REKOR });
   return bundleFromJSON({
     mediaType: 'application/vnd.dev.sigstore.bundle+json;version=0.1',
     verificationMaterial: {
@@ -164,20 +175,21 @@ function assemble(signature: string, certificate: X509Certificate, entry: LogEnt
 }
 
 /** cosign's own older bundle (`cosign sign-blob --bundle` before 3.0). */
-interface CosignBundle {
-  readonly base64Signature: string;
-  readonly cert: string;
-  readonly rekorBundle: {
-    readonly SignedEntryTimestamp: string;
-    readonly Payload: { readonly body: string; readonly integratedTime: number; readonly logIndex: number; readonly logID: string };
-  };
-}
+const CosignBundle = v.object({
+  base64Signature: v.string(),
+  cert: v.string(),
+  rekorBundle: v.object({
+    SignedEntryTimestamp: v.string(),
+    Payload: v.object({ body: v.string(), integratedTime: v.number(), logIndex: v.number(), logID: v.string() }),
+  }),
+});
 
 function readBundle(text: string, sha256: string, where: string): Bundle {
   try {
-    const json = JSON.parse(text) as object;
+    const about = { what: 'sigstore bundle', where };
+    const json = parseJson(jsonObject, text, about);
     if (!('base64Signature' in json)) return bundleFromJSON(json);
-    const { base64Signature, cert, rekorBundle } = json as CosignBundle;
+    const { base64Signature, cert, rekorBundle } = parseJson(CosignBundle, text, about);
     const { SignedEntryTimestamp: signedEntryTimestamp, Payload } = rekorBundle;
     return assemble(base64Signature, readCertificate(cert, where), { ...Payload, verification: { signedEntryTimestamp } }, sha256);
   } catch (cause) {

@@ -10,6 +10,7 @@ import {
   keep,
   networkEnv,
   newestFirst,
+  parseJson,
   PLAIN_VERSION,
   upstreamVersion,
   plainGoError,
@@ -96,12 +97,13 @@ async function page({ at, tagPrefix = 'v' }: VersionSource, context: UpstreamCon
   return (lists[0] ?? []).filter(({ version }) => lists.every((list) => list.some((one) => one.version === version)));
 }
 
-/** What `go list -m -json` says of a module. */
-interface GoModule {
-  readonly Version?: string;
-  readonly Versions?: readonly string[];
-  readonly Time?: string;
-}
+/** What `go list -m -json` prints of a module. */
+const GoModuleSchema = v.object({
+  Version: v.optional(v.string()),
+  Versions: v.optional(v.array(v.string())),
+  Time: v.optional(v.string()),
+});
+type GoModule = v.InferOutput<typeof GoModuleSchema>;
 
 /** Asks about a module at a version (`latest` for the list). */
 async function goList(query: string, args: readonly string[], { store, tools, signal }: UpstreamContext): Promise<GoModule> {
@@ -117,7 +119,7 @@ async function goList(query: string, args: readonly string[], { store, tools, si
   }).catch((error: unknown) => {
     throw plainGoError(error, query);
   });
-  return JSON.parse(said) as GoModule;
+  return parseJson(GoModuleSchema, said, { what: 'output of go list', where: query });
 }
 
 /** A module's tags, from the proxy that the user's Go is configured for. */

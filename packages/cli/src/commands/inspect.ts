@@ -45,7 +45,7 @@ export function addInspect(root: Command): void {
         return {
           file,
           format,
-          releaseFile: await readReleaseFile(dir, manifest.name, manifest.kind),
+          releaseFile: await readReleaseFile(dir, manifest.name, manifest.kind, file),
           components: manifest.components,
           entries,
           programs,

@@ -1,11 +1,13 @@
 import { copyFile, glob, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import * as v from 'valibot';
 import { archWords, hostArch } from '../arch.ts';
 import { messageOf, UserError } from '../errors.ts';
 import { exec, networkEnv, type ExecOptions } from '../exec.ts';
 import type { CargoOrigin, Component } from '../extension.ts';
 import { UnreachableError } from '../http/errors.ts';
 import { hashFile, makeFolder } from '../files.ts';
+import { parseJson } from '../json.ts';
 import { digestOf, type Store } from '../store.ts';
 import { compiledFormat, TOOLCHAIN_FORMAT, type CToolchain, type RustToolchain } from '../toolchains.ts';
 import type { Tools } from '../tools.ts';
@@ -17,7 +19,9 @@ import { isolation, takeFile } from '../sandbox.ts';
 import { offlineSettings, userConfig, userRegistry } from './cargo-config.ts';
 import { lockedCrates } from './cargo-lock.ts';
 import {
+  BUILD_AGAIN,
   compileOnce,
+  OriginPackageSchema,
   pinnedBytes,
   type DescribeContext,
   type OriginContext,
@@ -229,7 +233,8 @@ async function cratesIn(
       await writeFile(join(fresh, 'crates.json'), JSON.stringify(crates));
     }),
   );
-  return JSON.parse(await readFile(join(dir, 'crates.json'), 'utf8')) as OriginPackage[];
+  const where = join(dir, 'crates.json');
+  return parseJson(v.array(OriginPackageSchema), await readFile(where, 'utf8'), { what: 'list of crates', where, next: BUILD_AGAIN });
 }
 
 /** A cargo home of its own for the store: registry index and downloaded crates. */

@@ -1,11 +1,12 @@
 import { readFile, readlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import * as v from 'valibot';
 import { archWords } from '../arch.ts';
 import { relocationOmissions, type Omission } from '../compiled-in.ts';
 import { licenseNames, readCopyright } from '../copyright.ts';
 import { openArchive, packageFields, upstreamVersion, type Archive, type PinnedPackage } from '../debian.ts';
 import { resolveClosure } from '../dependencies.ts';
-import { lineOfPath } from '../json.ts';
+import { lineOfPath, parseJson } from '../json.ts';
 import { UserError } from '../errors.ts';
 import type { Component, DebianOrigin } from '../extension.ts';
 import type { PackageFiles } from '../package-index.ts';
@@ -17,10 +18,23 @@ import { digestOf, type Store } from '../store.ts';
 import { openTools, type Tools } from '../tools.ts';
 import type { Arch, EmbeddedModule, Material, SourcePackage } from '../types.ts';
 import { unpackPackage } from '../unpack.ts';
-import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
+import {
+  BUILD_AGAIN,
+  OriginPackageSchema,
+  type DescribeContext,
+  type OriginContext,
+  type OriginDescription,
+  type OriginResult,
+} from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */
 const BUILD_FORMAT = 4;
+
+/** What a result of the store has beside its files: see OriginResult. */
+const Omissions = v.array(
+  v.strictObject({ path: v.string(), at: v.string(), wantedBy: v.string(), package: v.string(), line: v.string() }),
+);
+const RecordSchema = v.strictObject({ packages: v.array(OriginPackageSchema), omissions: Omissions });
 
 /** Raised when the record of the same files is to say something else. */
 const RECORD_FORMAT = 2;
@@ -302,8 +316,7 @@ export async function buildDebian(origin: DebianOrigin, context: OriginContext):
       await writeFile(join(fresh, 'record.json'), JSON.stringify({ packages, omissions }));
     }),
   );
-  const record = JSON.parse(await readFile(join(result.dir, 'record.json'), 'utf8')) as Required<
-    Pick<OriginResult, 'packages' | 'omissions'>
-  >;
+  const where = join(result.dir, 'record.json');
+  const record = parseJson(RecordSchema, await readFile(where, 'utf8'), { what: 'record of packages', where, next: BUILD_AGAIN });
   return { dir: join(result.dir, 'files'), ...description, ...record };
 }

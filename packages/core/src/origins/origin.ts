@@ -1,6 +1,8 @@
+import * as v from 'valibot';
 import type { Omission } from '../compiled-in.ts';
 import { UserError } from '../errors.ts';
 import type { PinnedComponent } from '../extension.ts';
+import { EmbeddedModuleSchema } from '../payload-record.ts';
 import type { PinnedVersion } from '../pins.ts';
 import type { Sandbox } from '../sandbox.ts';
 import type { Store } from '../store.ts';
@@ -51,6 +53,15 @@ export interface OriginResult extends OriginDescription {
 export interface OriginPackage extends Omit<EmbeddedModule, 'paths'> {
   readonly paths: readonly string[] | 'programs';
 }
+
+/** The same, as a result of the store has it. */
+export const OriginPackageSchema = v.strictObject({
+  ...EmbeddedModuleSchema.entries,
+  paths: v.union([v.array(v.string()), v.literal('programs')]),
+});
+
+/** What to do about a result of the store that cannot be read. */
+export const BUILD_AGAIN = 'run flatcar-ext cache verify, and build again';
 
 /** What pins.json says of an origin's bytes; asked before anything is fetched, a compiler included. */
 export function pinnedBytes({ component, pin }: PinnedComponent, locator: string): PinnedVersion['bytes'][string] {

@@ -1,16 +1,6 @@
-import { access, readFile } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import {
-  replacedBuiltIns,
-  sidecarPaths,
-  UserError,
-  type Arch,
-  type Image,
-  type Manifest,
-  type Release,
-  type Store,
-  type Tools,
-} from '@flatcar/core';
+import { readManifest, replacedBuiltIns, UserError, type Arch, type Image, type Release, type Store, type Tools } from '@flatcar/core';
 import { flatcarBoot, flatcarImage } from './flatcar.ts';
 import type { Seed } from './seed.ts';
 import { standIn, standInBoot } from './stand-in.ts';
@@ -52,9 +42,7 @@ export async function bootOf(store: Store, tools: Tools, seed: Seed, images: rea
   await access(image).catch((cause: unknown) => {
     throw new UserError('there is no such image', { where: image, next: 'give --os stand-in, flatcar or the path of an image', cause });
   });
-  const replaced = await Promise.all(
-    images.map(async ({ file }) => (JSON.parse(await readFile(sidecarPaths(file).manifest, 'utf8')) as Manifest).replaces),
-  );
+  const replaced = await Promise.all(images.map(async ({ file }) => (await readManifest(file)).replaces));
   const off = Object.fromEntries(replacedBuiltIns(replaced.flat()).map(({ path, target }) => [path, target]));
   return flatcarBoot(tools, image, { ...seed, links: { ...seed.links, ...off } }, options);
 }

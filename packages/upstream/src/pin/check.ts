@@ -10,6 +10,7 @@ import {
   openArchive,
   openGo,
   mapParallel,
+  parseJson,
   parseProof,
   snapshotArchive,
   UnreachableError,
@@ -20,6 +21,7 @@ import {
   type GoCommand,
   type Pins,
 } from '@flatcar/core';
+import * as v from 'valibot';
 import { archiveOf, memoize, type UpstreamContext } from '../context.ts';
 import { proofRank } from '../proof.ts';
 import { pinOne, wantedOf, type Wanted } from './bytes.ts';
@@ -77,17 +79,16 @@ function failure(error: unknown): Verdict {
   throw error;
 }
 
+/** What `go mod download -json` prints of a module. */
+const Download = v.object({ Path: v.string(), Version: v.string(), Sum: v.string(), GoModSum: v.string() });
+
 /** The sums of modules as the proxy and the checksum database have them, by `path version` and `path version/go.mod`. */
 async function downloadSums(go: GoCommand, cwd: string, modules: readonly string[]): Promise<Map<string, string>> {
   const env = { GOFLAGS: '-mod=mod -modcacherw' };
   const output = await go.online(['mod', 'download', '-json', ...modules], { cwd, env });
   const sums = new Map<string, string>();
-  for (const one of JSON.parse(`[${output.replaceAll(/^\}\n\{$/gm, '},{')}]`) as {
-    Path: string;
-    Version: string;
-    Sum: string;
-    GoModSum: string;
-  }[]) {
+  const list = `[${output.replaceAll(/^\}\n\{$/gm, '},{')}]`;
+  for (const one of parseJson(v.array(Download), list, { what: 'output of go mod download', where: cwd })) {
     sums.set(`${one.Path} ${one.Version}`, one.Sum);
     sums.set(`${one.Path} ${one.Version}/go.mod`, one.GoModSum);
   }
@@ -113,7 +114,10 @@ async function checkGoSums(wanted: Wanted, pinned: Bytes, context: UpstreamConte
   if (actual !== pinned.sha256) throw new UserError(`go.sum has the sha256 ${actual}`, { where: wrapper });
   const { store, tools, report } = context;
   const go = await memoize(context, 'go', () => openGo(store, tools, report));
-  const settings = JSON.parse(await go.online(['env', '-json', 'GOSUMDB', 'GONOSUMDB', 'GOFLAGS'])) as Record<string, string>;
+  const settings = parseJson(v.record(v.string(), v.string()), await go.online(['env', '-json', 'GOSUMDB', 'GONOSUMDB', 'GOFLAGS']), {
+    what: 'output of go env',
+    where: wrapper,
+  });
   if (settings['GOSUMDB'] === 'off')
     throw new UnreachableError('the checksum database is switched off (GOSUMDB=off)', { where: wrapper, next: 'unset GOSUMDB' });
   report({ type: 'step', text: `comparing the sums of ${origin.module}` });

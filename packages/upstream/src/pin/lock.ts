@@ -1,6 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isPackageLocator, newestFirst, readPins, type Component, type PinnedVersion, type Pins } from '@flatcar/core';
+import {
+  isPackageLocator,
+  jsonObject,
+  newestFirst,
+  parseJson,
+  readPins,
+  type Component,
+  type PinnedVersion,
+  type Pins,
+} from '@flatcar/core';
 import type { Bytes, PinRequest } from './request.ts';
 
 /** One lock file and the entry of it that is made: the extension's own, or one that it shares with others. */
@@ -42,8 +51,8 @@ export async function locksOf(request: PinRequest, own: Lock, versions: Readonly
 export type Written = Omit<PinnedVersion, 'with'> & Partial<Pick<PinnedVersion, 'with'>>;
 
 /** The text of a lock file: versions newest first, what is below in the order of the definition; other versions as they were written. */
-export function textOf({ text }: Lock, version: string, entry: Written): string {
-  const { $schema, ...others } = (text === undefined ? {} : JSON.parse(text)) as Record<string, unknown>;
+export function textOf({ text, file }: Lock, version: string, entry: Written): string {
+  const { $schema, ...others } = text === undefined ? {} : parseJson(jsonObject, text, { what: 'pins.json', where: file });
   const all: Record<string, unknown> = { ...others, [version]: entry };
   const sorted = Object.fromEntries(newestFirst(Object.keys(all)).map((key) => [key, all[key]]));
   return `${JSON.stringify({ ...($schema === undefined ? {} : { $schema }), ...sorted }, undefined, 2)}\n`;
