@@ -1,4 +1,4 @@
-import { chmod, copyFile, glob, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, glob, readdir, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, matchesGlob } from 'node:path';
 import * as v from 'valibot';
 import { archWords, hostArch } from './arch.ts';
