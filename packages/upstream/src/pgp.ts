@@ -65,6 +65,15 @@ function assertFew(signatures: number, where: string): void {
     });
 }
 
+/** A signature whose fields nobody can make sense of (a type, an algorithm), which the library does not count as a bad one. */
+function damaged(cause: unknown, where: string): never {
+  throw new UserError(`bad PGP signature: ${messageOf(cause)}`, {
+    where,
+    next: 'do not pin this: look into what upstream publishes there',
+    cause,
+  });
+}
+
 /** Checks a detached signature, armored or binary. Gives the fingerprint of the key that made it. */
 export async function verifyDetached(data: Uint8Array, signature: Buffer, signers: Signers, where: string): Promise<string> {
   const openpgp = await import('openpgp');
@@ -77,7 +86,9 @@ export async function verifyDetached(data: Uint8Array, signature: Buffer, signer
   });
   assertFew(parsed.packets.length, where);
   const message = await openpgp.createMessage({ binary: data });
-  const { signatures } = await openpgp.verify({ message, signature: parsed, verificationKeys: keys, format: 'binary' });
+  const { signatures } = await openpgp
+    .verify({ message, signature: parsed, verificationKeys: keys, format: 'binary' })
+    .catch((cause: unknown) => damaged(cause, where));
   return signerOf(signatures, keys, { where, keyFile: signers.where, bytes: data });
 }
 
@@ -93,6 +104,6 @@ export async function verifyClearsigned(text: string, signers: Signers, where: s
     });
   });
   assertFew(message.getSigningKeyIDs().length, where);
-  const { data, signatures } = await openpgp.verify({ message, verificationKeys: keys });
+  const { data, signatures } = await openpgp.verify({ message, verificationKeys: keys }).catch((cause: unknown) => damaged(cause, where));
   return { text: data, by: await signerOf(signatures, keys, { where, keyFile: signers.where }) };
 }
