@@ -52,6 +52,8 @@ describe('wrong usage ends with exit code 2 and says what is right', () => {
     ['cache prune --max-size 10GB', /It is a number of GiB, without a unit/],
     ['cache prune --max-size -1', /It is a number of GiB/],
     ['list --frobnicate', /unknown option/],
+    // What is published is compiled in the sandbox.
+    ['ci build --matrix matrix.json --no-sandbox', /unknown option '--no-sandbox'/],
   ] as const)('%s', async ([line, message]) => {
     const { code, out, err } = await run(line.split(' '));
     expect(err).toMatch(message);

@@ -160,9 +160,11 @@ test('memory and message queues of System V are not shared with the sandbox', as
 test('what a program left running is dead when the sandbox returns, and writes no more', async () => {
   for (const [box, expected] of [[withoutSandbox(), true], [sandbox, false]] as const)
     await store.withTemp(async (work) => {
-      const late = `setsid sh -c 'sleep 0.3; : ${mark}; echo late >late' >/dev/null 2>&1 & exit 0`;
+      // It must have a session of its own before the shell ends: what stays in the group ends with that.
+      const late = `setsid sh -c 'echo >begun; sleep 0.5; : ${mark}; echo late >late' >/dev/null 2>&1 &
+        while [ ! -e begun ]; do sleep 0.05; done`;
       await box.run('sh', ['-c', late], { work });
-      await sleep(1500);
+      for (let waited = 0; !existsSync(join(work, 'late')) && waited < (expected ? 20_000 : 2000); waited += 100) await sleep(100);
       expect(existsSync(join(work, 'late'))).toBe(expected);
     }); // prettier-ignore
 });

@@ -41,8 +41,8 @@ function linkTree(from: string, to: string): void {
 }
 
 /** Gives a store the entries of another that it does not have: each appears whole, a result's list after the result. */
-export function shareStore(from: string, to: string, kinds: readonly string[] = SHARED): void {
-  for (const kind of kinds) {
+export function shareStore(from: string, to: string): void {
+  for (const kind of SHARED) {
     const names = existsSync(join(from, kind)) ? readdirSync(join(from, kind)).toSorted() : [];
     const entries = kind === 'blobs' ? names.flatMap((name) => readdirSync(join(from, kind, name)).map((blob) => join(name, blob))) : names;
     for (const entry of entries) {
