@@ -92,6 +92,14 @@ describe('a checksum beside the file', () => {
     world.served.set('example.org/v1.2.3/SHA256SUMS', `${sha(tampered)}  tool-amd64.tgz\n`);
     await expect(verify({ checksum: 'SHA256SUMS' })).rejects.toThrow(/not the hash that upstream publishes/);
   });
+  test('a list without end is not read to its end; a long one is', async () => {
+    const line = `${sha(tampered)}  ${'x'.repeat(60)}`;
+    const own = `${sha(content)}  tool-amd64.tgz\n`;
+    world.served.set('example.org/v1.2.3/SHA256SUMS', own + `${line}\n`.repeat(50_000));
+    expect(await verify({ checksum: 'SHA256SUMS' })).toMatchObject({ sha256: sha(content) });
+    world.served.set('example.org/v1.2.3/SHA256SUMS', own + `${line}\n`.repeat(100_000));
+    await expect(verify({ checksum: 'SHA256SUMS' })).rejects.toMatchObject({ code: 'too-large' });
+  });
   test('a list that is gone, or has no such file, is an error', async () => {
     await expect(verify({ checksum: '{url}.sha256' })).rejects.toThrow(/answered 404/);
     world.served.set(`${FILE}.sha256`, `${sha(content)}  other`);
