@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { expect, testExtension, testRealUse } from '@flatcar/testing';
+import { expect, freePort, testExtension, testRealUse } from '@flatcar/testing';
 
 testExtension(import.meta.dirname, {
   commands: [{ run: ['restic', 'version'], says: 'version' }],
@@ -51,6 +51,19 @@ async function serve(certificate: { cert: Buffer; key: Buffer }): Promise<Server
   return server;
 }
 
+/** Starts sshd with keys of its own, and makes those of a client that may log in. */
+const SSHD = `
+set -e
+mkdir -p /run/sshd /run/tls/ssh
+cd /run/tls/ssh
+for key in host client; do ssh-keygen -q -t ed25519 -N '' -f $key; done
+/usr/sbin/sshd -f /dev/null -p "$1" -o ListenAddress=127.0.0.1 -o HostKey=$PWD/host -o AuthorizedKeysFile=$PWD/client.pub -o StrictModes=no \\
+  -o UsePAM=no -o PermitRootLogin=yes -o PidFile=/run/sshd.pid -E /run/sshd.log -o 'Subsystem=sftp internal-sftp'
+for _ in $(seq 100); do [ -e /run/sshd.pid ] && break; sleep 0.1; done
+echo "[127.0.0.1]:$1 $(cut -d' ' -f1,2 host.pub)" >known
+`;
+const SSH_OPTIONS = '-i /run/tls/ssh/client -o UserKnownHostsFile=/run/tls/ssh/known -o BatchMode=yes';
+
 const repository = `export RESTIC_PASSWORD=test RESTIC_REPOSITORY=$PWD/repository; mkdir data; echo one >data/a; ln -s a data/b
 restic -q init; restic -q backup data`;
 
@@ -84,15 +97,27 @@ restic -q -r rest:$TRUSTED init; restic -q -r rest:$TRUSTED backup a; restic -q 
 timeout 20 restic -r rest:$STRANGER init --retry-lock 0s 2>&1 || true`,
       gives: /^one\n[^]*certificate signed by unknown authority/,
     },
+    {
+      does: 'backs up to another host over sftp, by the ssh of the host',
+      run: `export RESTIC_PASSWORD=test RESTIC_REPOSITORY=$SFTP$PWD/repository; echo one >a
+restic() { command restic -q -o sftp.args="$SSH_OPTIONS" "$@"; }
+restic init; restic backup a; restic dump latest /a; restic check 2>&1; ls repository`,
+      gives: /^one\n[^]*config\ndata\nindex\nkeys\nlocks\nsnapshots$/,
+      except: { bare: 'a bare root has no ssh, which Flatcar has', emulated: 'a bare root has no ssh, which Flatcar has' },
+    },
   ],
-  async withServers({ path, tls }, rows) {
+  packages: ['openssh-server', 'openssh-client'],
+  async withServers({ path, tls, host }, rows) {
+    const ssh = await freePort();
     const servers: Server[] = [];
     try {
       for (const { certificate, key } of [tls.trusted, tls.stranger])
         servers.push(await serve({ cert: await readFile(path + certificate), key: await readFile(path + key) }));
       const [TRUSTED = '', STRANGER = ''] = servers.map((one) => `https://127.0.0.1:${(one.address() as AddressInfo).port}/`);
-      await rows({ TRUSTED, STRANGER });
+      expect(await host.run(['sh', '-c', SSHD, 'sh', String(ssh)])).toBe('');
+      await rows({ TRUSTED, STRANGER, SFTP: `sftp://root@127.0.0.1:${ssh}/`, SSH_OPTIONS });
     } finally {
+      await host.run(['sh', '-c', 'kill $(cat /run/sshd.pid)']);
       for (const one of servers) {
         one.closeAllConnections();
         one.close();
