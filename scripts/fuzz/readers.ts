@@ -1,7 +1,9 @@
 // All readers of files that others made, in one place: what to begin with, and how each is called.
 import { createHash, createPrivateKey } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { zstdCompressSync } from 'node:zlib';
 import { embeddedModules, readAuditableCrates, readGoBuildInfo } from '../../packages/core/src/buildinfo.ts';
 import { licenseNames, readCopyright } from '../../packages/core/src/copyright.ts';
 import { readPartitions, verifyVerity } from '../../packages/core/src/ddi.ts';
@@ -16,6 +18,7 @@ import { parseReleaseFile } from '../../packages/core/src/release-file.ts';
 import { catalogueFrom } from '../../packages/core/src/releases.ts';
 import { parseManifest } from '../../packages/core/src/sidecars/manifest.ts';
 import { parseSums } from '../../packages/core/src/sidecars/sums.ts';
+import { unpack } from '../../packages/core/src/unpack.ts';
 import { readSquashfs } from '../../packages/core/src/squashfs.ts';
 import { parseUnit } from '../../packages/core/src/units.ts';
 import { compareVersions } from '../../packages/core/src/versions.ts';
@@ -29,7 +32,7 @@ import { verifyClearsigned, verifyDetached } from '../../packages/upstream/src/p
 import { readSums } from '../../packages/upstream/src/pin/check.ts';
 import { readListing } from '../../packages/upstream/src/propose.ts';
 import { trustMaterial, verifyBundles } from '../../packages/upstream/src/sigstore.ts';
-import { diskImages, elfWith, erofsImages, filesOf, program, SIGNED, signatures, squashfsImages, stamped, updatePayloads } from './seeds.ts'; // prettier-ignore
+import { diskImages, elfWith, erofsImages, filesOf, program, SIGNED, signatures, squashfsImages, stamped, updatePayloads, debs, tars, zips } from './seeds.ts'; // prettier-ignore
 import * as texts from './texts.ts';
 
 /** Reads one input, which is in `file` as well; throws a UserError for a damaged one. */
@@ -80,6 +83,32 @@ function withoutChecksum(bytes: Buffer): Buffer {
   return bytes;
 }
 
+/** Headers of a tar with the checksums that they would have: few mutations match theirs. */
+function withChecksums(bytes: Buffer): Buffer {
+  for (let at = 0; at + 512 <= bytes.length; at += 512) {
+    if (bytes.toString('latin1', at + 257, at + 262) !== 'ustar') continue;
+    bytes.fill(0x20, at + 148, at + 156);
+    const sum = bytes.subarray(at, at + 512).reduce((total, byte) => total + byte, 0);
+    bytes.write(`${sum.toString(8).padStart(6, '0')}\0 `, at + 148, 'latin1');
+  }
+  return bytes;
+}
+
+/** Unpacking of archives that are called `name`; nothing may be left of one that is refused. */
+const archive = (what: string, name: string, seeds: () => Buffer[], more: Partial<Reader> = {}): Reader => ({
+  ...file(what, async () => seeds(), () => undefined, more), // prettier-ignore
+  open: (dir) => async (_, path) => {
+    const dest = join(dir, 'unpacked');
+    try {
+      await unpack(path, name, dest, { limits: { bytes: 16 << 20, entries: 2000 } });
+    } catch (error) {
+      if (existsSync(dest)) throw new Error('something is left of an archive that was refused', { cause: error });
+      throw error;
+    }
+    await rm(dest, { recursive: true });
+  },
+});
+
 const lines = (read: (one: string, other: string) => number): ((text: string) => void) => (input) => {
   const all = input.split('\n').slice(0, 16);
   for (const one of all)
@@ -111,6 +140,10 @@ export const READERS: Readonly<Record<string, Reader>> = {
       return embeddedModules({ dir: join(dir, 'modules'), digest: '', entries: [{ path: 'program', type: 'file', mode: 0o755, size: bytes.length, component: '' }] }); // prettier-ignore
     },
   },
+  tar: archive('tars', 'a.tar', tars, { repair: withChecksums }),
+  zstd: archive('tars in zstd frames', 'a.tar.zst', () => tars().map((tar) => zstdCompressSync(tar))),
+  deb: archive('Debian packages', 'a.deb', debs),
+  zip: archive('zip files', 'a.zip', zips),
   squashfs: file('squashfs images', squashfsImages, readSquashfs),
   erofs: file('erofs images', erofsImages, (path) => readErofs(path), { repair: withoutChecksum, most: 1 << 19 }),
   disk: file('disk images: partitions, dm-verity and the erofs in them', diskImages, async (path) => {

@@ -3,8 +3,9 @@ import { createHash, createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { deflateSync } from 'node:zlib';
+import { deflateSync, gzipSync } from 'node:zlib';
 import { makeDdi, openStore, openTools, packErofs, packSquashfs, readTree, stageReleaseFile, STRICT_XATTR, type Tools } from '../../packages/core/src/index.ts'; // prettier-ignore
+import { debOf, pax, tarOf, zipOf } from '../../packages/core/test/helpers/archives.ts';
 import { generateKey, signDetached, readPrivateKeys } from '../../packages/publish/src/pgp.ts';
 import { writePayload } from '../../packages/publish/src/index.ts';
 
@@ -137,4 +138,35 @@ export async function signatures(dir: string): Promise<{ detached: Buffer[]; cle
     armoredKeys: [Buffer.from(publicKey)],
     keyring: [Buffer.from(key.write())],
   };
+}
+
+/** Tars with every kind of entry and header that is taken. */
+export function tars(): Buffer[] {
+  const file = { path: 'x', body: 'hello' };
+  const links = [
+    { path: 'l', type: '2', link: 'd/x' },
+    { path: 'h', type: '1', link: 'd/x' },
+  ];
+  const long = [
+    { path: 'L', type: 'L', body: 'long\0' },
+    { path: 'y', body: 'yy'.repeat(400) },
+  ];
+  return [tarOf([{ path: 'd/', type: '5' }, pax({ path: 'd/x', mtime: '1' }), file, ...links, ...long]), tarOf([file])];
+}
+
+/** Zip files with stored, deflated and streamed entries. */
+export function zips(): Buffer[] {
+  const deflated = { path: 'd/a', body: 'text'.repeat(50), deflated: true };
+  return [
+    zipOf([{ path: 'd/', mode: 0o040755 }, deflated]),
+    zipOf([
+      { ...deflated, descriptor: true },
+      { path: 'b', body: 'x' },
+    ]),
+  ];
+}
+
+/** Debian packages, plain and compressed. */
+export function debs(): Buffer[] {
+  return tars().flatMap((tar) => [debOf(tar), debOf(gzipSync(tar), { suffix: '.gz' })]);
 }
