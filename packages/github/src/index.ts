@@ -18,7 +18,7 @@ import * as v from 'valibot';
 /** A page of a list, or an object: the largest are lists of a hundred releases with all their assets. */
 const MOST_JSON = 64 << 20;
 /** GitHub answers late where it does much, such as finishing a release of a thousand assets. */
-const HEADERS_MS = 60_000;
+const HEADERS_MS = 120_000;
 /** It compares the digest of an asset before it answers. */
 const UPLOAD_HEADERS_MS = 300_000;
 
