@@ -38,6 +38,8 @@ const ATTEMPTS = 4;
 const PAUSE_MS = 500;
 /** What is left of the time for a body of known size beside the time that its bytes may take, in milliseconds. */
 const EXTRA_MS = 900_000;
+/** A body up to so many bytes is sent in one write. */
+const SENT_AT_ONCE = 1 << 20;
 /** The average of a whole body, in bytes a second: a modem with 64 kbit/s. */
 const SLOWEST_AVERAGE = 8 << 10;
 
@@ -276,6 +278,9 @@ async function sendOnce(
   const headers = typeof options.headers === 'function' ? await options.headers() : (options.headers ?? {});
   const given = options.body?.();
   const body = typeof given === 'string' ? Buffer.from(given) : given;
+  const onChunk = (): void => within(limits.slowest.window, `${url.host} does not take what is sent`);
+  // What is small is sent at once with the headers: a server that compares before it has read the body does so a moment before it writes.
+  const isMetered = body !== undefined && !(Buffer.isBuffer(body) && body.length <= SENT_AT_ONCE);
   forHeaders();
   try {
     const length: Record<string, string> = Buffer.isBuffer(body) ? { 'content-length': String(body.length) } : {};
@@ -283,13 +288,7 @@ async function sendOnce(
       dispatcher: dispatcher(),
       method,
       headers: { ...length, ...headersFor(url, own, headers) },
-      body:
-        body === undefined
-          ? null
-          : Readable.from(
-              sending(body, () => within(limits.slowest.window, `${url.host} does not take what is sent`), forHeaders),
-              { objectMode: false },
-            ),
+      body: isMetered ? Readable.from(sending(body, onChunk, forHeaders), { objectMode: false }) : (body ?? null),
       signal: AbortSignal.any([stop.signal, signal]),
       onInfo: () => {
         interim += 1;
