@@ -95,7 +95,8 @@ export async function leftovers(torture: Torture, round: Round, { after }: Refer
 }
 
 /** A leftover without what is random in it. */
-const kindOf = (left: string): string => left.replace(/[0-9a-f]{8,}|\d{3,}(?:-\w+)?|\w{6}$/g, '…').split('/')[0] ?? left;
+const kindOf = (left: string): string =>
+  left.startsWith('store/') ? 'store/temp' : (left.replace(/[0-9a-f]{8,}|\d{3,}(?:-\w+)?|\w{6}$/g, '…').split('/')[0] ?? left);
 
 /** Every private key that the world has must be nowhere but in its folder of keys. */
 async function keysLeft(round: Round, secret: string): Promise<string[]> {
