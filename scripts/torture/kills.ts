@@ -64,7 +64,7 @@ async function brokenNow(torture: Torture, round: Round, world: World, { before,
     case 'images':
       return checkImages(round.out, after);
     case 'tree':
-      return checkTree(round.out, world.keys, world.dir);
+      return checkTree(round.out, world.keys, world.dir, torture.name === 'mirror');
     case 'keys':
       return checkKeys(round.out);
     case 'checkout':

@@ -91,7 +91,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (SIGTERM: 143)`,
  * How long an interrupted command may clean up before the process ends all the same, in milliseconds: whoever sent SIGTERM sends SIGKILL soon.
  * What is left then is removed by the next start.
  */
-const PATIENCE = 1_700;
+const PATIENCE = 1_500;
 
 /** Whether an error, or anything that it consists of, says that the command line is wrong. */
 const isUsage = (error: unknown): boolean =>
