@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { readdir, readFile, readlink, realpath } from 'node:fs/promises';
+import { constants as system } from 'node:os';
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import native from 'fs-native-extensions';
@@ -71,12 +72,24 @@ export async function usersOf(file: string): Promise<string[]> {
   return found;
 }
 
+/** What fails in `fn`, with the errno of the kernel and the file: libuv has no name for ENOLCK, which NFS answers with. */
+function named<T>(file: string, fn: () => T): T {
+  try {
+    return fn();
+  } catch (cause) {
+    const number = Number(/system error -(\d+)/.exec(cause instanceof Error ? cause.message : '')?.[1]);
+    const known = (cause as NodeJS.ErrnoException).code;
+    const code = Object.entries(system.errno).find(([, value]) => value === number)?.[0] ?? known;
+    throw Object.assign(new Error(`${code ?? 'unknown error'}: lock '${file}'`, { cause }), { code, syscall: 'lock', path: file });
+  }
+}
+
 export async function openLock(file: string): Promise<LockFile> {
   await makeFolder(dirname(file));
   const fd = openSync(file, constants.O_RDWR | constants.O_CREAT);
   return {
-    tryTake: (shared) => native.tryLock(fd, { shared }),
-    queue: () => enqueue(fd),
+    tryTake: (shared) => named(file, () => native.tryLock(fd, { shared })),
+    queue: () => named(file, () => enqueue(fd)),
     sign: () => sign(fd),
     signature: () => {
       const bytes = Buffer.alloc(SIGNATURE.length);

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -100,4 +100,40 @@ test('a wait of some seconds is told once, with who has the lock', async () => {
   } finally {
     announceWaits(() => undefined);
   }
+});
+
+/** fcntl(2) as a file system without locks answers it. */
+const WITHOUT_LOCKS = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+static int call(const char *name, int fd, int command, void *argument) {
+  if (command == F_OFD_SETLK || command == F_OFD_SETLKW) { errno = ENOLCK; return -1; }
+  int (*real)(int, int, ...) = dlsym(RTLD_NEXT, name);
+  return real(fd, command, argument);
+}
+int fcntl(int fd, int command, ...) { va_list a; va_start(a, command); return call("fcntl", fd, command, va_arg(a, void *)); }
+int fcntl64(int fd, int command, ...) { va_list a; va_start(a, command); return call("fcntl64", fd, command, va_arg(a, void *)); }
+`;
+
+test('a file system without locks is told as one', async ({ skip }) => {
+  await writeFile(join(dir, 'locks.c'), WITHOUT_LOCKS);
+  const library = join(dir, 'locks.so');
+  const compiled = spawnSync('cc', ['-shared', '-fPIC', '-o', library, join(dir, 'locks.c'), '-ldl']);
+  skip(compiled.status !== 0, 'skipped: there is no C compiler');
+  const text = `
+    import { openStore } from ${JSON.stringify(resolve(import.meta.dirname, '../src/store.ts'))};
+    const { message, where, next } = await openStore(${JSON.stringify(join(dir, 'store'))}).stats().catch((error) => error);
+    console.log(JSON.stringify({ message, where, next }));`;
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module-typescript', '--eval', text], {
+    encoding: 'utf8',
+    env: { ...process.env, LD_PRELOAD: library },
+  });
+  expect(JSON.parse(stdout)).toEqual({
+    message: 'the store cannot be used: the file system has no locks (lock: ENOLCK)',
+    where: join(dir, 'store/in-use.lock'),
+    next: expect.stringContaining('set FLATCAR_EXT_CACHE to a folder'),
+  });
 });
