@@ -62,7 +62,7 @@ function rudeness({ code, output }: Ended, reason: RegExp): string[] {
   if (code !== 1) return [`it ended with ${code}: ${text}`];
   const missing = [
     [reason, `the reason (${reason.source})`],
-    [/^ {2}at: \//m, 'the place'],
+    [/^ {2}at: ./m, 'the place'], // a path, or the command that failed
     [/^ {2}do: /m, 'what to do'],
   ].flatMap(([pattern, what]) => ((pattern as RegExp).test(output) ? [] : [what as string]));
   const isOurs = /please report|\n {4}at /.test(output);

@@ -281,9 +281,12 @@ export function asUserError(error: unknown, where?: string): UserError | undefin
 
 const OF_THE_SYSTEM = new Set('ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EMFILE ENFILE ENOMEM EAGAIN EIO EUCLEAN ESTALE ENOTCONN'.split(' '));
 
-/** A failed system call that says something of this machine, and nothing of the file that is read: no reason to call that damaged. */
-export function systemFailure(error: unknown): UserError | undefined {
-  return isErrno(error) && OF_THE_SYSTEM.has(error.code) ? describeErrno(error) : undefined;
+/**
+ * A failed system call that says something of this machine, and nothing of the file that is read: no reason to call that damaged. `where` stands
+ * in where the error names no path, as that of a stream does.
+ */
+export function systemFailure(error: unknown, where?: string): UserError | undefined {
+  return isErrno(error) && OF_THE_SYSTEM.has(error.code) ? describeErrno(error, where) : undefined;
 }
 
 /** What to do about a failure of the system that a tool prints (strerror in the C locale); undefined where it prints none. */

@@ -199,7 +199,7 @@ async function writePart(exchange: HttpExchange, have: number, download: Downloa
     await pipeline(exchange.body, counter, createWriteStream(part, { flags: start > 0 ? 'a' : 'w', flush: true }), { signal });
   } catch (cause) {
     options.signal?.throwIfAborted();
-    throw systemFailure(cause) ?? cause;
+    throw systemFailure(cause, part) ?? cause; // a write to an open file names none
   }
   // The server ended the body in good order, so it is no failure of the network that another origin could stand in for.
   if (size !== undefined && counter.received() < size)

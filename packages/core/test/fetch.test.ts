@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
@@ -403,4 +404,20 @@ test('progress is told with its total', async () => {
   const events: Event[] = [];
   await fetchFrom(body, { report: (event) => void events.push(event) });
   expect(events).toContainEqual(expect.objectContaining({ type: 'progress', total: body.length }));
+});
+
+test('a full disk is told with the file that was being written, and nothing of it is taken for the file', async ({ skip }) => {
+  skip(process.getuid?.() !== 0, 'skipped: only root can mount');
+  const partial = dirname(store.partial(sha256));
+  await mkdir(partial, { recursive: true });
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', partial]);
+  try {
+    await expect(fetchFrom(body)).rejects.toMatchObject({
+      message: expect.stringContaining('no space left'),
+      where: store.partial(sha256),
+      next: expect.stringContaining('free some space'),
+    });
+  } finally {
+    execFileSync('umount', ['--lazy', partial]);
+  }
 });
