@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
 import { stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import * as v from 'valibot';
 import { unreadable, withBounded, type BoundedFile } from './bounded.ts';
 import { makeFolder } from './files.ts';
 import { UserError } from './errors.ts';
 import { throwIfInterrupted } from './interrupt.ts';
+import { parseJson } from './json.ts';
 import type { Tools } from './tools.ts';
 import type { Arch } from './types.ts';
 
@@ -35,6 +37,9 @@ function hashBlocks(dataBlocks: number): number[] {
   }
   return counts;
 }
+
+/** What systemd-repart prints of each partition, as far as it is used. */
+const RepartOutput = v.array(v.object({ roothash: v.nullish(v.string()) }));
 
 /**
  * Makes a disk image (GPT; UAPI.3) around an erofs that stands in a temporary folder: root, its dm-verity hashes, and with keys the roothash's signature.
@@ -70,9 +75,9 @@ export async function makeDdi(
     ...(sign === undefined ? [] : [`--private-key=${sign.key}`, `--certificate=${sign.certificate}`]), out,
   ]); // prettier-ignore
   const json = said.slice(said.indexOf('['), said.lastIndexOf(']') + 1);
-  const roothash = (JSON.parse(json) as { roothash?: string }[])
+  const roothash = parseJson(RepartOutput, json, { what: 'output of systemd-repart', where: out })
     .map((part) => part.roothash)
-    .find((hash) => hash !== undefined && /^[0-9a-f]{64}$/.test(hash));
+    .find((hash): hash is string => typeof hash === 'string' && /^[0-9a-f]{64}$/.test(hash));
   if (roothash === undefined) throw new UserError('systemd-repart gave no roothash', { where: out });
   return { roothash, signed: sign !== undefined };
 }
