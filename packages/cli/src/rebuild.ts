@@ -1,9 +1,8 @@
-import { mkdir, readFile, symlink } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import {
   allComponents,
   buildExtension,
-  openStore,
   openTools,
   parseJson,
   sidecarPaths,
@@ -14,6 +13,7 @@ import {
   type Store,
 } from '@flatcar/core';
 import * as v from 'valibot';
+import { withFreshStore } from './fresh-store.ts';
 import type { KnownImage } from './image.ts';
 
 /** What a build record says of the checkout. */
@@ -92,15 +92,7 @@ export async function rebuildImage({ file, manifest, target }: KnownImage, optio
     if (!(error instanceof UserError)) throw error;
     throw new UserError(error.message, { where: file, next: await adviceFor(file, commit), cause: error });
   });
-  return store.withTemp(async (temp) => {
-    // Downloads, modules and crates are checked by their digests and may be shared.
-    const root = join(temp, 'store');
-    for (const shared of ['blobs', 'go/mod', 'cargo']) {
-      await mkdir(join(store.root, shared), { recursive: true });
-      await mkdir(dirname(join(root, shared)), { recursive: true });
-      await symlink(join(store.root, shared), join(root, shared));
-    }
-    const fresh = openStore(root);
+  return withFreshStore(store, async (fresh) => {
     const { images } = await buildExtension(loaded, {
       version: manifest.upstream,
       arch: manifest.architecture,
@@ -108,7 +100,7 @@ export async function rebuildImage({ file, manifest, target }: KnownImage, optio
       profile: manifest.profile,
       origin: manifest.components.map(({ origin }) => origin),
       only,
-      out: join(temp, 'out'),
+      out: join(dirname(fresh.root), 'out'),
       store: fresh,
       tools: openTools(fresh, report),
       report,

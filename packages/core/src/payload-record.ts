@@ -83,6 +83,7 @@ export const PayloadSchema = v.strictObject({
   conflicts: v.array(name),
   requires: v.array(name),
   packaging: v.optional(digest),
+  builders: v.optional(v.picklist([1, 2])),
 });
 
 /**

@@ -194,6 +194,11 @@ export interface Payload {
   readonly requires: readonly string[];
   /** Digest of what decides its bytes, as its lock has it (packaging.ts); undefined for the pins of a fixture, which have none. */
   readonly packaging?: string;
+  /**
+   * How many builders made these bytes independently of each other. Only the job that compared them writes it; undefined where nothing was
+   * compiled, or nothing compared.
+   */
+  readonly builders?: 1 | 2;
 }
 
 /** A library found compiled into a binary (Go's build info), or a package of Debian that files come from. */

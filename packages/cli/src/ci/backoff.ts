@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import { readRecord, record } from '../text.ts';
 import type { GitHub } from './github.ts';
 import { readIssues } from './issues.ts';
-import type { Job } from './job.ts';
+import { pairOf, type Job } from './job.ts';
 
 const HOUR = 3_600_000;
 const LONGEST = 24 * HOUR;
@@ -52,7 +52,7 @@ export async function inputsOf(repository: string, jobs: readonly Job[]): Promis
     });
     const ids = new Map(trees.split('\n').map((line): [string, string] => [line.split('\t')[1] ?? '', line.split(/\s/)[2] ?? '']));
     return new Map(
-      jobs.map(({ id, extension, architecture, from, versions, targets }) => {
+      jobs.map(({ id, extension, architecture, from, versions, targets, checks }) => {
         const values = [
           extension,
           architecture,
@@ -60,6 +60,7 @@ export async function inputsOf(repository: string, jobs: readonly Job[]): Promis
           versions,
           targets,
           ...[`extensions/${extension}`, ...shared].map((path) => ids.get(path) ?? ''),
+          ...(checks === undefined ? [] : [checks]),
         ];
         return [id, createHash('sha256').update(JSON.stringify(values)).digest('hex').slice(0, 24)];
       }),
@@ -108,16 +109,21 @@ export async function holdBack(
     return [];
   });
   const failures = new Map(issues.filter(({ state }) => state === 'open').map((issue) => [issue.extension, failuresIn(issue.body)]));
-  const held: HeldJob[] = [];
-  const taken = jobs.filter((job) => {
-    if (job.from !== 'build') return true;
+  const waiting = (job: Job): { until: Date; count: number } | undefined => {
+    if (job.from !== 'build') return undefined;
     const failure = failures.get(job.extension)?.find((one) => one.inputs === inputs.get(job.id));
     // A time in the future is not one that this program wrote.
-    if (failure === undefined || Date.parse(failure.last) > now.getTime() + HOUR) return true;
+    if (failure === undefined || Date.parse(failure.last) > now.getTime() + HOUR) return undefined;
     const until = heldUntil(failure);
-    if (until <= now) return true;
-    held.push({ job, until: until.toISOString(), failures: failure.count });
-    return false;
+    return until <= now ? undefined : { until, count: failure.count };
+  };
+  const held: HeldJob[] = [];
+  // One builder alone comes to nothing: what holds back one of two holds back both.
+  const taken = [...Map.groupBy(jobs, pairOf).values()].flatMap((pair) => {
+    const [longest] = pair.flatMap((job) => waiting(job) ?? []).toSorted((a, b) => b.until.getTime() - a.until.getTime());
+    if (longest === undefined) return pair;
+    held.push(...pair.map((job) => ({ job, until: longest.until.toISOString(), failures: longest.count })));
+    return [];
   });
   return { jobs: taken, held };
 }

@@ -9,10 +9,13 @@ export const NameSchema = v.pipe(v.string(), v.maxLength(64), v.regex(/^[a-z][a-
 /** The id of a job: part of the names of artifacts, folders and files. */
 export const JobIdSchema = v.pipe(v.string(), v.maxLength(100), v.regex(/^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$/, 'not a valid job id'));
 
+/** The id of the second builder of a job. */
+export const secondId = (id: string): string => `${id}-second`;
+
 /** One job of the matrix that `flatcar-ext ci plan` writes. */
 export const JobSchema = v.pipe(
   v.strictObject({
-    /** `<extension>-<architecture>`, with `-<n>` where there are several. */
+    /** `<extension>-<architecture>`, with `-<n>` where there are several, and with `-second` where it checks another one. */
     id: JobIdSchema,
     extension: NameSchema,
     architecture: v.picklist(ARCHES),
@@ -20,12 +23,17 @@ export const JobSchema = v.pipe(
     // Arguments of commands: none begins with a dash.
     versions: v.pipe(v.string(), v.regex(/^[a-z][0-9A-Za-z@.+-]*(?: [a-z][0-9A-Za-z@.+-]*)*$/, 'not a list of name@version')),
     targets: v.pipe(v.string(), v.regex(/^[0-9a-z.]+(?:,[0-9a-z.]+)*$/, 'not a list of targets')),
+    /** Where something is compiled: whether a second builder makes the same, or that was switched off. */
+    second: v.optional(v.picklist(['compared', 'off'])),
+    /** Of a second builder: the id of the job whose payloads it makes again. It is published by that job, and by itself not at all. */
+    checks: v.optional(JobIdSchema),
   }),
   v.check(
-    ({ id, extension, architecture }) =>
-      id.replace(/-\d+$/, '') === `${extension}-${architecture}` || id === `${extension}-${architecture}`,
+    ({ id, extension, architecture, checks }) =>
+      new RegExp(`^${extension}-${architecture}(?:-\\d+)?$`).test(checks ?? id) && (checks === undefined || id === secondId(checks)),
     'id does not begin with the extension and the architecture',
   ),
+  v.check(({ from, second, checks }) => from === 'build' || (second ?? checks) === undefined, 'only what is built has a second builder'),
   v.check(
     ({ extension, versions }) => versions.split(' ').every((one) => one.startsWith(`${extension}@`)),
     'versions are not those of the extension',
@@ -67,7 +75,10 @@ export async function readPlan(file: string): Promise<Matrix> {
   });
   const matrix = parseJson(MatrixSchema, text, file);
   const ids = new Set(matrix.include.map(({ id }) => id));
-  if (ids.size < matrix.include.length) throw new UserError(`invalid ${file}: two jobs have the same id`);
+  if (ids.size < matrix.include.length) throw new UserError('invalid matrix: two jobs have the same id', { where: file });
+  const known = matrix.include.map(pairOf);
+  const alone = matrix.include.find((job, index) => known.filter((pair) => pair === known[index]).length !== (hasPair(job) ? 2 : 1));
+  if (alone !== undefined) throw new UserError(`invalid matrix: the other builder of '${alone.id}' is missing`, { where: file });
   return matrix;
 }
 
@@ -79,9 +90,18 @@ export interface JobSelection {
   readonly bindOnly?: boolean;
 }
 
-/** The jobs that are selected; an error when an extension was named that the matrix does not build. */
-export function selectJobs(jobs: readonly Job[], { extension, bindOnly }: JobSelection): Job[] {
+/** The first builder's id, the same for both builders of a payload: neither is built, held back or left for the next run without the other. */
+export const pairOf = ({ id, checks }: Pick<Job, 'id' | 'checks'>): string => checks ?? id;
+
+const hasPair = ({ second, checks }: Job): boolean => second === 'compared' || checks !== undefined;
+
+/**
+ * The jobs whose payloads are bound and published, of those that are selected: second builders only check. An error when an extension was
+ * named that the matrix does not build.
+ */
+export function selectJobs(all: readonly Job[], { extension, bindOnly }: JobSelection): Job[] {
   if (extension !== undefined && bindOnly === true) throw new UserError('--extension and --bind-only exclude each other');
+  const jobs = all.filter(({ checks }) => checks === undefined);
   if (bindOnly === true) return jobs.filter(({ from }) => from === 'published');
   if (extension === undefined) return [...jobs];
   const found = jobs.filter((job) => job.extension === extension && job.from === 'build');

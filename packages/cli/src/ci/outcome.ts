@@ -8,7 +8,7 @@ import { JobIdSchema, NameSchema } from './job.ts';
 const MAX_BYTES = 64 << 10;
 
 const OutcomeSchema = v.strictObject({
-  step: v.picklist(['build', 'bind', 'publish', 'update', 'rebuild']),
+  step: v.picklist(['build', 'compare', 'bind', 'publish', 'update', 'rebuild']),
   /** Of steps of a release: the job of the matrix. */
   job: v.optional(JobIdSchema),
   extension: NameSchema,
@@ -43,7 +43,7 @@ function foreign({ step, job, extension }: Outcome, file: string): string | unde
   }
   const [, bindsOrPublishes, publishes] = /^outcomes-(?:(bind)|publish-([^/]+))\//.exec(file) ?? [];
   if ((bindsOrPublishes ?? publishes) === undefined) return undefined;
-  if (step !== 'bind' && step !== 'publish') return `a job that publishes tells of the step '${step}'`;
+  if (step !== 'compare' && step !== 'bind' && step !== 'publish') return `a job that publishes tells of the step '${step}'`;
   return publishes === undefined || publishes === extension ? undefined : `the job that publishes '${publishes}' tells of '${extension}'`;
 }
 

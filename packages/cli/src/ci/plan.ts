@@ -1,4 +1,4 @@
-import type { Job } from './job.ts';
+import { pairOf, type Job } from './job.ts';
 
 /** A GitHub matrix holds no more jobs (docs.github.com, "Actions limits"). */
 const MATRIX_LIMIT = 256;
@@ -15,18 +15,21 @@ export interface LimitedJobs {
   readonly left: number;
 }
 
-/** The jobs of one run: at most 256 that build, in outputs of at most 1 MiB, whatever is missing. Jobs that only bind are in no matrix. */
+/**
+ * The jobs of one run: at most 256 that build, in outputs of at most 1 MiB, whatever is missing; both builders of a payload or neither. Jobs
+ * that only bind are in no matrix.
+ */
 export function limitJobs(all: readonly Job[], limits: { jobs?: number; characters?: number } = {}): LimitedJobs {
   const { jobs: maxJobs = MATRIX_LIMIT, characters: maxCharacters = OUTPUT_LIMIT } = limits;
   let count = 0;
   let characters = 0;
-  const jobs = all.filter((job) => {
-    if (job.from === 'published') return true;
-    const size = JSON.stringify(job).length + 1;
-    if (count + 1 > maxJobs || characters + size > maxCharacters) return false;
-    count += 1;
+  const jobs = [...Map.groupBy(all, (job) => `${job.from} ${pairOf(job)}`).values()].flatMap((pair) => {
+    if (pair.every(({ from }) => from === 'published')) return pair;
+    const size = pair.reduce((sum, job) => sum + JSON.stringify(job).length + 1, 0);
+    if (count + pair.length > maxJobs || characters + size > maxCharacters) return [];
+    count += pair.length;
     characters += size;
-    return true;
+    return pair;
   });
   return { jobs, left: all.length - jobs.length };
 }

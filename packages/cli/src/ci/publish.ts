@@ -2,10 +2,13 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Manifest } from '@flatcar/core';
 import { failureText, runStep } from './attempt.ts';
-import { bindJob, type BindFlags } from './bind.ts';
+import { acceptPayloads, bindJob, type BindFlags } from './bind.ts';
 import { jobOutcome, type Job } from './job.ts';
 import type { Outcome } from './outcome.ts';
 import { boundImages, checkImages, type Subject } from './subjects.ts';
+
+/** Folder for the payloads that were taken, beside those of jobs: no id begins with a dot. */
+const PAYLOADS = '.payloads';
 
 /** Uploads of one extension end within the hour. */
 const LIMIT = 60 * 60_000;
@@ -30,12 +33,13 @@ interface Published {
 /** Binds one job into a folder of its own; gives its images, or why that failed. */
 async function bound(
   job: Job,
+  records: readonly string[],
   flags: PublishFlags,
   signal: AbortSignal,
 ): Promise<{ error: string } | { error: undefined; images: readonly Manifest[] }> {
   const out = join(flags.images, job.id);
   try {
-    const error = await bindJob(job, flags, out, flags.bindArgs, signal);
+    const error = await bindJob(job, records, flags, out, flags.bindArgs, signal);
     if (error !== undefined) return { error };
     const images = await boundImages(join(out, job.extension));
     checkImages(images, job);
@@ -56,7 +60,7 @@ async function published(
   const { publishedPath } = await import('@flatcar/publish');
   const folders = jobs.flatMap(({ id, extension, from }) => [
     join(flags.images, id, extension),
-    ...(from === 'build' ? [join(flags.built, `payload-${id}`, 'payloads', extension, 'payload')] : []),
+    ...(from === 'build' ? [join(flags.images, PAYLOADS, id)] : []),
   ]);
   const { error, stdout } = await runStep(['publish', ...folders, ...flags.publishArgs, '--json'], signal, {
     json: true,
@@ -82,11 +86,17 @@ export async function publishExtension(jobs: readonly Job[], flags: PublishFlags
   const outcomes: Outcome[] = [];
   const ready: Job[] = [];
   const images: Manifest[] = [];
-  const clean = (): Promise<void[]> => Promise.all(jobs.map(({ id }) => rm(join(flags.images, id), { recursive: true, force: true })));
+  const clean = (): Promise<void[]> =>
+    Promise.all([...jobs.map(({ id }) => id), PAYLOADS].map((name) => rm(join(flags.images, name), { recursive: true, force: true })));
   await clean();
   try {
+    const accepted = await acceptPayloads(jobs, flags.built, join(flags.images, PAYLOADS), signal);
+    for (const { job, error } of accepted.outcomes) if (error !== undefined) console.error(`${job}: ${error}`);
+    outcomes.push(...accepted.outcomes);
     for (const job of jobs) {
-      const made = await bound(job, flags, signal);
+      const records = accepted.records.get(job.id);
+      if (job.from === 'build' && records === undefined) continue;
+      const made = await bound(job, records ?? [], flags, signal);
       outcomes.push(jobOutcome('bind', job, made.error));
       if (made.error === undefined) {
         ready.push(job);

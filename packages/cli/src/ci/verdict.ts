@@ -46,6 +46,12 @@ const badResults = (results: Results = {}): [name: string, result: string][] =>
     result === 'success' || result === 'skipped' ? [] : [[name, result]],
   );
 
+/** The steps of a job, each of which ends with an outcome. */
+function stepsOf({ from, second, checks }: Job): Outcome['step'][] {
+  if (checks !== undefined) return ['build'];
+  return [...(from === 'build' ? (['build'] as const) : []), ...(second === 'compared' ? (['compare'] as const) : []), 'bind', 'publish'];
+}
+
 /** What failed of a planned job: it takes a good outcome of each of its steps, and no bad one. */
 function ofJob(job: Job, outcomes: readonly Outcome[], results: Results | undefined): { failures: Failure[]; isBuild: boolean } {
   const its = outcomes.filter((one) => one.job === job.id || (one.job === undefined && one.extension === job.extension));
@@ -53,10 +59,9 @@ function ofJob(job: Job, outcomes: readonly Outcome[], results: Results | undefi
   if (bad.length > 0)
     return {
       failures: bad.map(({ step, what, error = '' }) => ({ what: `${step} ${what || job.id}`, error: error || 'it ended without a word' })),
-      isBuild: bad.some(({ step }) => step === 'build'),
+      isBuild: bad.some(({ step }) => step === 'build' || step === 'compare'),
     };
-  const steps = job.from === 'build' ? (['build', 'bind', 'publish'] as const) : (['bind', 'publish'] as const);
-  const missing = steps.filter((step) => !its.some((one) => one.step === step));
+  const missing = stepsOf(job).filter((step) => !its.some((one) => one.step === step));
   const [first] = missing;
   if (first === undefined) return { failures: [], isBuild: false };
   const how = badResults(results)

@@ -33,18 +33,10 @@ interface Lock {
   packages: Record<string, object>;
 }
 
-/** Adds such an extension to a clone; `upstream` is the folder that the mirror of all hosts serves. */
-export async function addFixture(clone: Clone, name: string, upstream: string): Promise<Fixture> {
+/** Writes what every extension has besides its definition and its pins; gives its folder. */
+async function addExtension(clone: Clone, name: string): Promise<string> {
   const dir = join(clone.dir, 'extensions', name);
-  const host = join(upstream, `${name}.example.org`);
-  const files = new Map<string, string>();
-  const write = async (): Promise<void> => {
-    await mkdir(host, { recursive: true });
-    for (const [file, text] of files) await writeFile(join(host, file), text);
-  };
-  const urlOf = (version: string, arch: string): string => `${name}-${version}-linux-${arch}`;
   await mkdir(dir);
-  await writeFile(join(dir, 'extension.ts'), definition(name));
   await writeFile(join(dir, 'CHANGELOG.md'), `# Changes of ${name}\n`);
   await writeFile(join(dir, 'README.md'), `# ${name}\n`);
   const own = {
@@ -62,6 +54,51 @@ export async function addFixture(clone: Clone, name: string, upstream: string): 
     lock.packages[`node_modules/${name}`] = { resolved: `extensions/${name}`, link: true };
     return lock;
   });
+  return dir;
+}
+
+const HELLO = { module: 'golang.org/x/example/hello', version: '0.0.0-20250915201037-7f05d217867b' };
+
+/** Adds an extension of one small program that is compiled. */
+export async function addCompiled(clone: Clone, name: string): Promise<void> {
+  const { module, version } = HELLO;
+  const dir = await addExtension(clone, name);
+  const wrapper = join(dir, 'go', `${module}@v${version}`);
+  const sum = `${module} v${version} h1:+gZE2jOdiscYByu0606Uw8Ldir2Cecd39Vq/3IEasRA=
+${module} v${version}/go.mod h1:UhUKOXx5fMcLZxwL20DUrWWBBoRYG9Jvc8FiwZhRHCI=
+`;
+  await mkdir(wrapper, { recursive: true });
+  await writeFile(join(wrapper, 'go.mod'), `module wrapper\n\ngo 1.26.0\n\ntool ${module}\n\nrequire ${module} v${version} // indirect\n`);
+  await writeFile(join(wrapper, 'go.sum'), sum);
+  await writeFile(
+    join(dir, 'extension.ts'),
+    `import { binary, defineExtension, go } from '@flatcar/core';
+
+export default defineExtension({
+  name: '${name}',
+  summary: 'a program that is compiled',
+  versions: { kind: 'go', at: '${module}', keep: 'newest' },
+  components: ({ version }) => [binary('hello', version, go('${module}', '.'))],
+});
+`,
+  );
+  const bytes = { [`go:${module}@v${version}`]: { sha256: createHash('sha256').update(sum).digest('hex'), proof: 'Go checksum database' } };
+  const pins = { [version]: { revision: 0, licenses: { hello: 'BSD-3-Clause' }, bytes } };
+  await writeFile(join(dir, 'pins.json'), `${JSON.stringify(pins, undefined, 2)}\n`);
+  await refreshPackaging(dir, version);
+}
+
+/** Adds such an extension to a clone; `upstream` is the folder that the mirror of all hosts serves. */
+export async function addFixture(clone: Clone, name: string, upstream: string): Promise<Fixture> {
+  const dir = await addExtension(clone, name);
+  const host = join(upstream, `${name}.example.org`);
+  const files = new Map<string, string>();
+  const write = async (): Promise<void> => {
+    await mkdir(host, { recursive: true });
+    for (const [file, text] of files) await writeFile(join(host, file), text);
+  };
+  const urlOf = (version: string, arch: string): string => `${name}-${version}-linux-${arch}`;
+  await writeFile(join(dir, 'extension.ts'), definition(name));
   const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
   return {
     name,

@@ -5,7 +5,7 @@ import { exec } from '@flatcar/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { WorkflowRun } from './act.ts';
 import { CATALOGUE } from './checkout.ts';
-import { addFixture, type Fixture } from './fixture.ts';
+import { addCompiled, addFixture, type Fixture } from './fixture.ts';
 import { RunTable } from './table.ts';
 import { openWorld, type Trigger, type World } from './world.ts';
 
@@ -59,6 +59,13 @@ const HARDENING = {
   'build hardening-x86-64': 'success',
   'publish hardening': 'success',
 };
+const jobsOfHello = (publish: string): Record<string, string> => ({
+  'extension hello': publish,
+  ...Object.fromEntries(
+    ['hello-arm64', 'hello-arm64-second', 'hello-x86-64', 'hello-x86-64-second'].map((id) => [`build ${id}`, 'success']),
+  ),
+  'publish hello': publish,
+});
 const TOOL = { 'extension tool': 'success', 'build tool-arm64': 'success', 'build tool-x86-64': 'success', 'publish tool': 'success' };
 
 beforeAll(async () => {
@@ -126,8 +133,13 @@ describe('a release', () => {
     await tool.publish('1.1.0');
     await tool.pin('1.1.0');
     await tool.take(true);
-    await world.clone.push('hardening again, tool 1.1.0');
-    const run = await release('two changes are merged; upstream of `tool` is down', { event: 'push' });
+    await addCompiled(world.clone, 'hello');
+    await world.clone.push('hardening again, tool 1.1.0, and hello, which is compiled');
+    // The second builder of one architecture was taken over: it uploads other bytes, with a record that is true of them.
+    const run = await release('three changes are merged; upstream of `tool` is down, and a builder of `hello` lies', {
+      event: 'push',
+      env: { STANDIN_FORGED_ARTIFACT: 'payload-hello-x86-64-second' },
+    });
     expect(resultsOf(run), run.log).toEqual({
       plan: 'success',
       bind: 'skipped',
@@ -137,23 +149,31 @@ describe('a release', () => {
       'build tool-arm64': 'failure',
       'build tool-x86-64': 'failure',
       'publish tool': 'failure',
+      ...jobsOfHello('failure'),
     });
     expect(await imagesOf('hardening')).toHaveLength(14);
     expect(await imagesOf('tool')).toHaveLength(8);
-    expect(openIssues()).toEqual(['tool: release fails']);
+    expect(await imagesOf('hello')).toEqual([]); // of neither architecture
+    expect(openIssues()).toEqual(['hello: release fails', 'tool: release fails']);
+    expect(issue('hello: release fails')).toMatch(
+      /two builders made different payloads of hello .*\n  hello-x86-64: sha256 \S{64}, .*\n  hello-x86-64-second: sha256 \S{64}/,
+    );
     expect(issue('tool: release fails')).toContain('404');
   });
 
   test('does not begin again at once what failed', async () => {
     const run = await release('an hour later');
     expect(resultsOf(run), run.log).toEqual({ plan: 'success', extension: 'skipped', bind: 'skipped', report: 'success' });
-    expect(openIssues()).toEqual(['tool: release fails']);
+    expect(openIssues()).toEqual(['hello: release fails', 'tool: release fails']);
   });
 
-  test('is repeated by hand, and the issue is closed', async () => {
+  test('is repeated by hand, and the issues are closed: both builders made the same bytes', async () => {
     await tool.take(false);
-    const run = await release('by hand, with `retry`; upstream is there again', { inputs: { extensions: 'tool', retry: 'true' } });
-    expect(resultsOf(run), run.log).toEqual({ plan: 'success', bind: 'skipped', report: 'success', ...TOOL });
+    const run = await release('by hand, with `retry`; upstream is there again', { inputs: { extensions: 'tool hello', retry: 'true' } });
+    expect(resultsOf(run), run.log).toEqual({ plan: 'success', bind: 'skipped', report: 'success', ...TOOL, ...jobsOfHello('success') });
+    expect(await imagesOf('hello')).toHaveLength(6);
+    const record = (await world.published()).find((path) => /^hello\/.*\.provenance\.json$/.test(path));
+    expect(await readFile(join(world.bucket.dir, record ?? ''), 'utf8')).toContain('"builders": 2');
     expect(openIssues()).toEqual([]);
     expect(await imagesOf('tool')).toHaveLength(14);
   });

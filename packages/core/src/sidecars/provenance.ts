@@ -18,7 +18,7 @@ const LOCAL_BUILDER = 'https://extensions.flatcar.org/builder/local';
  * is given: the same inputs give the same record.
  */
 export function provenanceOf(image: Image, payload: Payload, { gitCommit, repository, builder = LOCAL_BUILDER }: BuildContext): object {
-  const { components, tools, profile, publishable, key, waived } = payload;
+  const { components, tools, profile, publishable, key, waived, builders } = payload;
   const source = repository === undefined ? {} : { uri: `git+${repository}` };
   return {
     _type: 'https://in-toto.io/Statement/v1',
@@ -39,6 +39,8 @@ export function provenanceOf(image: Image, payload: Payload, { gitCommit, reposi
           payload: key,
           publishable,
           waived,
+          // JSON has no undefined: absent where nothing was compiled.
+          builders,
           components: components.map(({ name, version, origin, parameters }) => ({ name, version, origin, parameters })),
         },
         resolvedDependencies: [

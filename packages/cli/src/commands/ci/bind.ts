@@ -1,7 +1,8 @@
-import { UserError } from '@flatcar/core';
+import { join } from 'node:path';
+import { openStore, UserError } from '@flatcar/core';
 import type { Command } from 'commander';
 import { failureText } from '../../ci/attempt.ts';
-import { bindJob, removeImages, type BindFlags } from '../../ci/bind.ts';
+import { acceptPayloads, bindJob, removeImages, type BindFlags } from '../../ci/bind.ts';
 import { pipelinePath } from '../../ci/folders.ts';
 import { jobOutcome, readMatrix, selectJobs } from '../../ci/job.ts';
 import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
@@ -45,19 +46,27 @@ Examples:
     .action(async (flags: Flags) => {
       const jobs = selectJobs(await readMatrix(flags.matrix), flags);
       const outcomes: Outcome[] = [];
+      const done = async (outcome: Outcome): Promise<void> => {
+        if (outcome.error !== undefined) console.error(`${outcome.job}: ${outcome.error}`);
+        outcomes.push(outcome);
+        await writeOutcome(flags.outcomes, outcome);
+      };
       for (const extension of new Set(jobs.map((job) => job.extension))) await removeImages(flags.out, extension);
-      await withRoothashKey(flags.keys, async (keys) => {
-        for (const job of jobs) {
-          const error = await bindJob(job, flags, flags.out, keys, signal).catch(failureText);
-          signal.throwIfAborted();
-          if (error !== undefined) console.error(`${job.id}: ${error}`);
-          const outcome = jobOutcome('bind', job, error);
-          outcomes.push(outcome);
-          await writeOutcome(flags.outcomes, outcome);
-        }
+      await openStore().withTemp(async (temp) => {
+        const accepted = await acceptPayloads(jobs, flags.built, join(temp, 'payloads'), signal);
+        for (const outcome of accepted.outcomes) await done(outcome);
+        await withRoothashKey(flags.keys, async (keys) => {
+          for (const job of jobs) {
+            const records = accepted.records.get(job.id);
+            if (job.from === 'build' && records === undefined) continue;
+            const error = await bindJob(job, records ?? [], flags, flags.out, keys, signal).catch(failureText);
+            signal.throwIfAborted();
+            await done(jobOutcome('bind', job, error));
+          }
+        });
       });
       await writeSummary('Bound', outcomes);
-      const failed = outcomes.filter(({ ok }) => !ok).map(({ job }) => job);
+      const failed = [...new Set(outcomes.filter(({ ok }) => !ok).map(({ job }) => job))];
       if (failed.length > 0) throw new UserError(`could not be bound: ${failed.join(', ')}`, { next: 'the reasons are above' });
     });
 }

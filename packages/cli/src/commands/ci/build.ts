@@ -1,11 +1,12 @@
 import { join } from 'node:path';
-import { UserError } from '@flatcar/core';
+import { openStore, UserError } from '@flatcar/core';
 import type { Command } from 'commander';
 import { attempt, withoutKeys } from '../../ci/attempt.ts';
 import { pipelinePath } from '../../ci/folders.ts';
 import { jobOutcome, JobSchema, parseJson, readMatrix, type Job } from '../../ci/job.ts';
 import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
 import { writeSummary } from '../../ci/summary.ts';
+import { withFreshStore } from '../../fresh-store.ts';
 
 interface Flags {
   readonly job?: string;
@@ -24,6 +25,21 @@ function foldersOf({ id }: Job, flags: Flags): { out: string; outcomes: string }
   return { out: join(dir, 'payloads'), outcomes: join(dir, 'outcomes') };
 }
 
+/**
+ * Builds as a second builder: with nothing that another build left in the store, below another path, under another umask and in another time zone,
+ * wherever it runs.
+ */
+async function buildElsewhere(args: readonly string[], signal: AbortSignal): Promise<string | undefined> {
+  const umask = process.umask(0o077);
+  try {
+    return await withFreshStore(openStore(), async ({ root }) =>
+      attempt(args, signal, { env: { ...withoutKeys(), FLATCAR_EXT_CACHE: root, TZ: 'Pacific/Chatham' } }),
+    );
+  } finally {
+    process.umask(umask);
+  }
+}
+
 /** `ci build`: the payloads of one job, or of all jobs of a matrix. */
 export function addBuild(ci: Command, signal: AbortSignal): void {
   ci.command('build')
@@ -39,7 +55,8 @@ export function addBuild(ci: Command, signal: AbortSignal): void {
       `
 Only payloads are kept, <out>/<extension>/payload/: images are bound out of them
 by ci bind or ci publish. Builds are given no key of the environment. In GitHub
-Actions folders default to $RUNNER_TEMP.
+Actions folders default to $RUNNER_TEMP. A second builder (NAME-ARCHITECTURE-second)
+shares downloads with the store and none of its results.
 
 Examples:
   flatcar-ext ci build --matrix matrix.json
@@ -56,9 +73,8 @@ Examples:
         const { extension, architecture, versions, targets } = job;
         const { out, outcomes: dir } = foldersOf(job, flags);
         const what = ['build', ...versions.split(' '), '--arch', architecture, '--release', targets, '--payloads-only'];
-        const error = await attempt([...what, '--profile', 'release', '--origin', flags.origin, '--out', out], signal, {
-          env: withoutKeys(),
-        });
+        const args = [...what, '--profile', 'release', '--origin', flags.origin, '--out', out];
+        const error = job.checks === undefined ? await attempt(args, signal, { env: withoutKeys() }) : await buildElsewhere(args, signal);
         const outcome = jobOutcome('build', job, error);
         outcomes.push(outcome);
         await writeOutcome(dir, outcome);

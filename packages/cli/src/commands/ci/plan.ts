@@ -8,6 +8,7 @@ import { githubFrom } from '../../ci/github.ts';
 import type { Job, Matrix } from '../../ci/job.ts';
 import { limitJobs, planOutputs } from '../../ci/plan.ts';
 import { writeOutputs } from '../../ci/summary.ts';
+import { withSecondBuilders } from '../../ci/second.ts';
 import { REPOSITORY } from '../../options.ts';
 import { table } from '../../terminal.ts';
 import { changedLines, type Planned } from '../plan.ts';
@@ -20,6 +21,7 @@ interface Flags {
   readonly keyring?: string;
   readonly firstPublish?: boolean;
   readonly retry?: boolean;
+  readonly secondBuilder: boolean;
 }
 
 /** What a person reads of the jobs of a plan. */
@@ -32,7 +34,7 @@ function text(jobs: readonly Job[], left: number, held: readonly HeldJob[]): str
       ...jobs.map(({ id, versions, targets, from }) => [id, versions, targets, from === 'build' ? 'build' : 'published']),
     ]),
     '',
-    `${jobs.filter(({ from }) => from === 'build').length} jobs build, ${jobs.filter(({ from }) => from === 'published').length} only bind`,
+    `${jobs.filter(({ from }) => from === 'build').length} jobs build (${jobs.filter(({ checks }) => checks !== undefined).length} to check another one), ${jobs.filter(({ from }) => from === 'published').length} only bind`,
     ...(left === 0 ? [] : [`${left} jobs are left for the next run: a workflow takes 256`]),
     ...waiting,
   ].join('\n');
@@ -48,12 +50,21 @@ export function addPlan(ci: Command, signal: AbortSignal): void {
     .option('--keyring <file>', 'OpenPGP public keys that the published index is verified by')
     .option('--first-publish', 'take a tree that does not exist yet for an empty one')
     .option('--retry', 'begin builds that failed not long ago, too')
+    .option(
+      '--no-second-builder',
+      'what is compiled is built by one job only, and recorded so (by default two jobs build it and must agree)',
+    )
     .addHelpText(
       'after',
       `
 With GITHUB_TOKEN (issues: read) a build that failed is begun again after 1, 2,
 4, 8 and 16 hours, then once a day, until something that it depends on changes.
 The open issue of the extension remembers its failures.
+
+A job that compiles has a second one beside it, NAME-ARCHITECTURE-second, which
+builds the same elsewhere; ci publish takes neither where they differ. That doubles
+the time of runners for these jobs, and of no others: upstream's own binaries are
+pinned by their digest.
 
 Outputs in a workflow: jobs (matrix of those that build), extensions (names of
 those that build, JSON), matrices (a matrix for each of them, JSON), and the
@@ -73,9 +84,11 @@ Examples:
       if (error !== undefined) throw new UserError('the release cannot be planned', { next: 'the reason is above' });
       const { jobsOf } = await import('@flatcar/publish');
       const plan = JSON.parse(stdout) as Planned;
-      const planned = jobsOf(plan);
+      const planned = await withSecondBuilders(jobsOf(plan), !flags.secondBuilder);
       const notice = (line: string): void => console.error(withoutCommands(plainText(line)));
       for (const line of changedLines(plan)) notice(line);
+      for (const { id } of planned.filter(({ second }) => second === 'off'))
+        notice(`${id} is compiled, and no second builder checks it (--no-second-builder): its build records say so`);
       const github = flags.retry === true ? undefined : githubFrom(process.env);
       const { jobs: begun, held } = await holdBack(planned, { github, repository: REPOSITORY, workflow: 'release', notice });
       const { jobs, left } = limitJobs(begun);
