@@ -1,5 +1,7 @@
 import { envOf, UserError } from '@flatcar/core';
 import type { Ask } from '@flatcar/upstream';
+import { tell } from './output.ts';
+import { inLine, oneLine, plainText } from './text.ts';
 
 /** Somebody ended a question by Ctrl-C or Escape. */
 export class Cancelled extends UserError {}
@@ -15,7 +17,7 @@ const unattended: Ask = {
     if (first === undefined) throw new Error('nothing to choose from');
     return first.value;
   },
-  note: (text) => console.error(`      NOTICE ${text}`),
+  note: (text) => tell(`      NOTICE ${inLine(text)}`),
 };
 
 /** Questions on a terminal, with what was found as the default answer. */
@@ -27,20 +29,24 @@ async function attended(signal: AbortSignal): Promise<Ask> {
   return {
     text: async (question, _flag, proposed, wrong) => {
       const given = await clack.text({
-        message: question,
+        message: oneLine(question, 500),
         signal, // an interrupt before the terminal is clack's
-        ...(proposed === undefined ? {} : { initialValue: proposed }),
+        initialValue: proposed === undefined ? undefined : oneLine(proposed, 1000),
         validate: (value) => ((value ?? '').trim() === '' ? 'It cannot be empty.' : wrong?.((value ?? '').trim())),
       });
       return clack.isCancel(given) ? cancelled() : given.trim();
     },
     choose: async (question, options) => {
-      const index = await clack.select({ message: question, signal, options: options.map(({ label }, value) => ({ value, label })) });
+      const index = await clack.select({
+        message: oneLine(question, 500),
+        signal,
+        options: options.map(({ label }, value) => ({ value, label: oneLine(label) })),
+      });
       const chosen = clack.isCancel(index) ? cancelled() : options[index];
       if (chosen === undefined) throw new Error('no such option');
       return chosen.value;
     },
-    note: (text) => clack.log.info(text),
+    note: (text) => clack.log.info(inLine(plainText(text))),
   };
 }
 

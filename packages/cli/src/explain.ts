@@ -1,6 +1,6 @@
 import { asUserError, messageOf, UserErrors } from '@flatcar/core';
 import { paint } from './terminal.ts';
-import { shownText } from './text.ts';
+import { inLine, shortened, shownText } from './text.ts';
 
 /** All that an error consists of: UserErrors by their parts, an AggregateError by its errors. */
 const partsOf = (error: unknown): readonly unknown[] =>
@@ -8,10 +8,11 @@ const partsOf = (error: unknown): readonly unknown[] =>
 
 function lines(error: unknown, indent: string): string[] {
   const known = error instanceof AggregateError ? undefined : asUserError(error);
-  const say = (what: string, where?: string, next?: string): string[] => [
-    `${indent}${paint('red', 'error:', process.stderr)} ${what.replaceAll('\n', `\n${indent}  `)}`,
-    ...(where === undefined ? [] : [`${indent}  at: ${where}`]),
-    ...(next === undefined ? [] : [`${indent}  do: ${next}`]),
+  // A message may have lines of others (what a tool printed, a name with a line end): behind a bar none of them passes for ours.
+  const say = (what: string, where = '', next = ''): string[] => [
+    `${indent}${paint('red', 'error:', process.stderr)} ${shortened(what, 20_000).replaceAll('\n', `\n${indent}  | `)}`,
+    ...(where === '' ? [] : [`${indent}  at: ${inLine(shortened(where, 2000))}`]),
+    ...(next === '' ? [] : [`${indent}  do: ${inLine(shortened(next, 2000))}`]),
   ];
   const parts = partsOf(known ?? error).flatMap((one) => lines(one, `${indent}  `));
   if (known !== undefined) return [...say(known.message, known.where, known.next), ...parts];

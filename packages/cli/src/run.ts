@@ -30,8 +30,8 @@ import { addVerify } from './commands/verify.ts';
 import { addWithdraw } from './commands/withdraw.ts';
 import { explanation } from './explain.ts';
 import { REPOSITORY } from './options.ts';
-import { flushOutput, guardOutput, write } from './output.ts';
-import { shownText } from './text.ts';
+import { flushOutput, guardOutput, tell, tellStack, write } from './output.ts';
+import { shortened } from './text.ts';
 
 /** Exit codes, the same for every command; after a signal 128 and its number. */
 const EXIT = { ok: 0, failure: 1, usage: 2, interrupted: 130 };
@@ -80,11 +80,35 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (SIGTERM: 143)`,
     add(root, signal);
   // Set on all of them: errors come here instead of ending the process, so that clean-up runs.
   const quiet = (command: Command): void => {
-    command.exitOverride().showHelpAfterError('(add --help for the options)').configureOutput({ writeOut: write });
+    command
+      .exitOverride()
+      .showHelpAfterError('(add --help for the options)')
+      .configureOutput({ writeOut: write, writeErr: (text) => tell(shortened(text.trimEnd(), 2000)) });
+    refuseTwice(command);
     command.commands.forEach(quiet);
   };
   quiet(root);
+  root.hook('preAction', (_, command) => refuseEmpty(command));
   return root;
+}
+
+/** An option with a value that is specified twice is a mistake: neither of the two is what was meant for sure. */
+function refuseTwice(command: Command): void {
+  for (const option of command.options) {
+    if (option.isBoolean() || option.variadic) continue;
+    let count = 0;
+    command.on(`option:${option.name()}`, () => {
+      count += 1;
+      if (count > 1) throw new UsageError(`${option.long ?? option.flags} is specified twice`, { next: 'specify it once' });
+    });
+  }
+}
+
+/** Refuses an empty word, which comes of an empty variable in a script. Workflows have those: `ci` takes words that were not typed. */
+function refuseEmpty(command: Command): void {
+  const isCi = command.parent?.name() === 'ci';
+  if (!isCi && command.args.includes(''))
+    throw new UsageError('an argument is empty', { next: `leave it out, or write what it is to be: flatcar-ext ${command.name()} --help` });
 }
 
 /**
@@ -129,8 +153,8 @@ async function perform(args: readonly string[], interrupt: AbortController, code
         : error;
     if (thrown === undefined) return EXIT.ok;
     if (thrown instanceof CommanderError) return EXIT.usage;
-    console.error(explanation(thrown));
-    if (args.includes('--debug')) console.error(thrown);
+    tell(explanation(thrown));
+    if (args.includes('--debug')) tellStack(thrown);
     if (isUsage(thrown)) return EXIT.usage;
     return thrown instanceof Cancelled ? EXIT.interrupted : EXIT.failure;
   }
@@ -143,7 +167,7 @@ export async function run(args: readonly string[]): Promise<number> {
   const onSignal = (name: NodeJS.Signals): void => {
     if (interrupt.signal.aborted) process.exit(code); // a second Ctrl-C does not wait
     code = 128 + constants.signals[name];
-    console.error('interrupted, cleaning up');
+    tell('interrupted, cleaning up');
     interrupt.abort(new UserError('interrupted'));
     setTimeout(() => process.exit(code), PATIENCE).unref();
   };

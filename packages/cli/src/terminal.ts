@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 import type { Event, Report } from '@flatcar/core';
-import { print } from './output.ts';
-import { oneLine, shownText } from './text.ts';
+import { print, printJson, tell } from './output.ts';
+import { inLine, oneLine, shownText } from './text.ts';
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -17,8 +17,9 @@ export function readable(bytes: number): string {
   return `${(bytes / 1024 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`;
 }
 
-/** A table with aligned columns; the first row is its head. */
-export function table(rows: readonly (readonly string[])[]): string {
+/** A table with aligned columns; the first row is its head. A name with a line end in it makes no row of its own. */
+export function table(cells: readonly (readonly string[])[]): string {
+  const rows = cells.map((row) => row.map((cell) => shownText(inLine(cell), {})));
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
   return rows
     .map((row, index) => {
@@ -33,7 +34,8 @@ export function table(rows: readonly (readonly string[])[]): string {
 
 /** Prints a value as JSON, or as its text: a command computes one value and shows it in one of two ways. */
 export function show<T>(value: T, json: boolean | undefined, text: (value: T) => string): void {
-  print(json === true ? JSON.stringify(value, undefined, 2) : shownText(text(value)));
+  if (json === true) printJson(value);
+  else print(text(value));
 }
 
 /** Shows events on standard error: one moving line on a terminal, plain lines elsewhere. */
@@ -43,11 +45,11 @@ export async function reporter(): Promise<{ report: Report; done: () => void }> 
   if (!process.stderr.isTTY) {
     let last = Date.now();
     const report = (event: Event): void => {
-      if (event.type === 'step') console.error(`${elapsed()}  ${shownText(event.text)}`);
-      else if (event.type === 'notice') console.error(`${elapsed()}  NOTICE ${shownText(event.text)}`);
+      if (event.type === 'step') tell(`${elapsed()}  ${inLine(event.text)}`);
+      else if (event.type === 'notice') tell(`${elapsed()}  NOTICE ${inLine(event.text)}`);
       else if (Date.now() - last > 15_000) {
         // A sign of life while something long runs.
-        console.error(`${elapsed()}  … ${event.type === 'log' ? oneLine(event.line) : `${event.what}: ${readable(event.done)}`}`);
+        tell(`${elapsed()}  … ${event.type === 'log' ? oneLine(event.line) : `${inLine(event.what)}: ${readable(event.done)}`}`);
       } else return;
       last = Date.now();
     };
@@ -58,15 +60,15 @@ export async function reporter(): Promise<{ report: Report; done: () => void }> 
   let step = '';
   const report = (event: Event): void => {
     if (event.type === 'step') {
-      step = event.text;
+      step = oneLine(event.text);
       live.clear();
-      console.error(`${elapsed()}  ${step}`);
+      tell(`${elapsed()}  ${step}`);
     } else if (event.type === 'notice') {
       live.clear();
-      console.error(`${elapsed()}  ${paint('yellow', shownText(event.text), process.stderr)}`);
+      tell(`${elapsed()}  ${paint('yellow', inLine(event.text), process.stderr)}`);
     } else if (event.type === 'progress') {
       live(
-        `${elapsed()}  ${event.what.split('/').at(-1)}: ${readable(event.done)}${event.total === undefined ? '' : ` of ${readable(event.total)}`}`,
+        `${elapsed()}  ${oneLine(event.what.split('/').at(-1) ?? '', 80)}: ${readable(event.done)}${event.total === undefined ? '' : ` of ${readable(event.total)}`}`,
       );
     } else {
       live(`${elapsed()}  ${step}: ${oneLine(event.line, 100)}`);

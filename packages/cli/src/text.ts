@@ -1,13 +1,20 @@
 /*
  * Text that others wrote (output of compilers, names in images, answers of servers) on its way to a terminal, a runner's log, Markdown or
- * HTML. Everything that shows such text takes it through this file.
+ * HTML. Everything that shows such text takes it through this file; output.ts does so with all that commands print.
  */
 
-// oxlint-disable-next-line no-control-regex -- these are what is looked for
-const ESCAPE_SEQUENCE = /(?:\u001B\[|\u009B)[0-?]*[ -/]*[@-~]|\u001B[\]PX^_][^\u0007\u001B]*(?:\u0007|\u001B\\)?|\u001B[ -/]*[0-~]?/g;
-/** Control characters but tab and line end, and the format characters that reorder or hide text (Trojan Source, CVE-2021-42574). */
-// oxlint-disable-next-line no-control-regex -- these are what is looked for
-const CONTROL = /[\u0000-\u0008\u000B-\u001F\u007F-\u009F\u00AD\u061C\u200B-\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFB]/g;
+/**
+ * Sequences of a terminal (ECMA-48), in their 7-bit and 8-bit forms. A string (OSC, DCS and the like: titles, links) goes as a whole only where it
+ * ends in the same line: one without an end must not hide what follows.
+ */
+const ESCAPE_SEQUENCE =
+  // oxlint-disable-next-line no-control-regex -- these are what is looked for
+  /(?:\u001B\[|\u009B)[0-?]*[ -/]*[@-~]|(?:\u001B[\]PX^_]|[\u0090\u0098\u009D-\u009F])(?:[^\u0007\u001B\u009C\n]*(?:\u0007|\u001B\\|\u009C))?|\u001B[ -/]*[0-~]?/g;
+/**
+ * Control characters but tab and line end, and the characters that reorder or hide text (Trojan Source, CVE-2021-42574): Unicode's format characters,
+ * its line separators, and letters that have no ink.
+ */
+const CONTROL = /[\p{Cf}\u2028\u2029\u115F\u1160\u3164\uFFA0\u{E0000}-\u{E0FFF}]|\u034F|[\u17B4\u17B5]|[\u180B-\u180F]|(?![\t\n])\p{Cc}/gu;
 
 /** Text without escape sequences and control characters; line ends and tabs stay. A lone surrogate becomes U+FFFD. */
 export function plainText(text: string): string {
@@ -34,15 +41,41 @@ export function withoutCommands(text: string): string {
 }
 
 /**
- * Text of this program with that of others in it, as it is shown on a terminal or in a log: colours stay, and nothing else that a terminal acts
- * on; in GitHub Actions no line is a command to the runner.
+ * Text of this program with that of others in it, as it is shown on a terminal or in a log: the colours of `paint` stay, and nothing else that a
+ * terminal acts on; in GitHub Actions no line is a command to the runner.
  */
 export function shownText(text: string, env: NodeJS.ProcessEnv = process.env): string {
-  // Split with a group: what it matched is at the odd places.
+  // Split with a group: what it matched is at the odd places. Bold, red, green and yellow, and their ends: none of them hides text.
   // oxlint-disable-next-line no-control-regex -- colours
-  const parts = text.split(/(\u001B\[[0-9;]*m)/);
+  const parts = text.split(/(\u001B\[(?:1|22|31|32|33|39)m)/);
   const shown = parts.map((part, index) => (index % 2 === 1 ? part : plainText(part))).join('');
   return env['GITHUB_ACTIONS'] === 'true' ? withoutCommands(shown) : shown;
+}
+
+/** A name or a value of others within a line or a cell of a table: a line end of it is shown as `\\n` and makes no line of its own. */
+export function inLine(text: string): string {
+  return text.replaceAll(/\r\n?|[\n\v\f\u0085\u2028\u2029]/g, String.raw`\n`).replaceAll('\t', ' ');
+}
+
+/**
+ * A value as JSON that is safe on a terminal and in a log, and the same value for who reads it: JSON.stringify leaves the C1 controls and what
+ * reorders text as they are, and the runner takes `##[` anywhere in a line for a command.
+ */
+export function jsonText(value: unknown, indent?: number): string {
+  const escaped = (found: string): string =>
+    Array.from({ length: found.length }, (_, at) => `\\u${found.charCodeAt(at).toString(16).padStart(4, '0')}`).join('');
+  // A line end can only stand between values here: within a string it is escaped already.
+  return JSON.stringify(value, undefined, indent)
+    .replaceAll(CONTROL, escaped)
+    .replaceAll('##[', String.raw`#\u0023[`);
+}
+
+/** The beginning and the end of a text that is longer than `max` characters, with a note of what is left out between them. */
+export function shortened(text: string, max: number): string {
+  if (text.length <= max) return text;
+  const half = Math.floor(max / 2);
+  const [head, tail] = [text.slice(0, half), text.slice(-half)].map((part) => part.toWellFormed().replaceAll(/^\uFFFD|\uFFFD$/g, ''));
+  return `${head ?? ''} … ${text.length - 2 * half} characters are left out … ${tail ?? ''}`;
 }
 
 /** The end of a text, at most `max` characters of it, with a note of what is left out. */
@@ -58,6 +91,12 @@ export function endOf(text: string, max: number): string {
           .toWellFormed()
           .replace(/^\uFFFD/, '')
   }`;
+}
+
+/** Words of others as plain text in Markdown: no link, no HTML, no emphasis, no code. */
+export function markdownText(text: string): string {
+  // GFM makes links of bare addresses, too.
+  return oneLine(text, 1000).replaceAll(/[\\`*[\]<>~]|:(?=\/\/)|(?<=\bwww)\./gi, String.raw`\$&`);
 }
 
 const longestRun = (text: string): number => Math.max(0, ...[...text.matchAll(/`+/g)].map(([run]) => run.length));

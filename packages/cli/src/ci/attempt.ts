@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { messageOf, reap, UserError, UserErrors } from '@flatcar/core';
 import { REPOSITORY } from '../options.ts';
-import { plainText } from '../text.ts';
+import { inLine, plainText } from '../text.ts';
 import type { Outcome } from './outcome.ts';
 import { endTree } from './process-tree.ts';
-import { print } from '../output.ts';
+import { fenceCommands, tell } from '../output.ts';
 
 /** What a child of this program must know of its caller's environment: all, as it is the same program. */
 export const passedOn = (): Record<string, string> =>
@@ -38,9 +38,7 @@ export async function runProgram(
   { env = passedOn(), json = false, limit }: StepOptions = {},
 ): Promise<{ readonly error: string | undefined; readonly stdout: string }> {
   const { execa } = await import('execa');
-  // https://docs.github.com/actions/reference/workflow-commands-for-github-actions#stopping-and-starting-workflow-commands
-  const fence = process.env['GITHUB_ACTIONS'] === 'true' ? randomUUID() : undefined;
-  if (fence !== undefined) print(`::stop-commands::${fence}`);
+  const fence = process.env['GITHUB_ACTIONS'] === 'true' ? fenceCommands(randomUUID()) : undefined;
   let timer: NodeJS.Timeout | undefined;
   let isOver = false;
   let ending: Promise<void> | undefined;
@@ -80,13 +78,13 @@ export async function runProgram(
   } finally {
     clearTimeout(timer);
     reaped?.();
-    if (fence !== undefined) print(`::${fence}::`);
+    fence?.end();
   }
 }
 
 /** Runs this program as its own process, so that whatever happens to it happens to one extension. */
 export async function runStep(args: readonly string[], signal: AbortSignal, options: StepOptions = {}): ReturnType<typeof runProgram> {
-  console.error(`flatcar-ext ${args.join(' ')}`);
+  tell(`flatcar-ext ${args.map(inLine).join(' ')}`);
   return runProgram(join(REPOSITORY, 'packages/cli/bin/flatcar-ext'), args, signal, options);
 }
 

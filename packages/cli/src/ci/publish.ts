@@ -5,6 +5,7 @@ import { failureText, runStep } from './attempt.ts';
 import { acceptPayloads, bindJob, type BindFlags } from './bind.ts';
 import { jobOutcome, type Job } from './job.ts';
 import type { Outcome } from './outcome.ts';
+import { tell } from '../output.ts';
 import { boundImages, checkImages, type Subject } from './subjects.ts';
 
 /** Folder for the payloads that were taken, beside those of jobs: no id begins with a dot. */
@@ -91,7 +92,7 @@ export async function publishExtension(jobs: readonly Job[], flags: PublishFlags
   await clean();
   try {
     const accepted = await acceptPayloads(jobs, flags.built, join(flags.images, PAYLOADS), signal);
-    for (const { job, error } of accepted.outcomes) if (error !== undefined) console.error(`${job}: ${error}`);
+    for (const { job, error } of accepted.outcomes) if (error !== undefined) tell(`${job}: ${error}`);
     outcomes.push(...accepted.outcomes);
     for (const job of jobs) {
       const records = accepted.records.get(job.id);
@@ -101,11 +102,11 @@ export async function publishExtension(jobs: readonly Job[], flags: PublishFlags
       if (made.error === undefined) {
         ready.push(job);
         images.push(...made.images);
-      } else console.error(`${job.id}: ${made.error}`);
+      } else tell(`${job.id}: ${made.error}`);
     }
     if (ready.length === 0) return { outcomes, added: [] };
     const { error, added } = await published(ready, images, flags, signal);
-    if (error !== undefined) console.error(`${ready[0]?.extension}: ${error}`);
+    if (error !== undefined) tell(`${ready[0]?.extension}: ${error}`);
     outcomes.push(...ready.map((job) => jobOutcome('publish', job, error)));
     return { outcomes, added };
   } finally {

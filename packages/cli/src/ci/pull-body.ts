@@ -3,10 +3,13 @@ import type { Bumped } from './bumped.ts';
 
 const ROWS = 40;
 
+/** A word of code in a cell of a table: GFM ends cells at a bar inside of code too. */
+const codeCell = (text: string): string => inlineCode(text).replaceAll('|', String.raw`\|`);
+
 function section({ extension, from, version, pinned, changes, proofs }: Bumped): string {
   const rows = proofs.slice(0, ROWS).map(({ component, origin, before, after }) => {
-    const [was, is] = [before, after].map((proof) => proof.map(inlineCode).join(', ').replaceAll('|', '\\|'));
-    return `| ${inlineCode(component)} | ${inlineCode(origin)} | ${is ?? ''} | ${was === is ? 'the same' : was || 'nothing'} |`;
+    const [was, is] = [before, after].map((proof) => proof.map(codeCell).join(', '));
+    return `| ${codeCell(component)} | ${codeCell(origin)} | ${is ?? ''} | ${was === is ? 'the same' : was || 'nothing'} |`;
   });
   return [
     `### ${inlineCode(extension)} ${from === undefined ? '' : `${inlineCode(from)} → `}${inlineCode(pinned.revision === 0 ? version : `${version}-${pinned.revision}`)}`,

@@ -2,7 +2,7 @@ import { hostArch, parseArch, parseRef, UsageError } from '@flatcar/core';
 import type { NodeResult, Source } from '@flatcar/publish';
 import { Argument, Option, type Command } from 'commander';
 import { releaseOption } from '../options.ts';
-import { write } from '../output.ts';
+import { writeRaw, tell } from '../output.ts';
 import { targetsNamed } from '../published.ts';
 
 interface Flags {
@@ -98,8 +98,8 @@ Examples:
       .action(async (words: string[], flags: Flags) => {
         const { butaneText, ignitionConfig } = await import('@flatcar/publish');
         const { config, notices, serial } = await configOf(words, flags);
-        for (const notice of notices) console.error(`note: ${notice}`);
-        write(
+        for (const notice of notices) tell(`note: ${notice}`);
+        writeRaw(
           form === 'butane'
             ? await butaneText(
                 config,

@@ -3,6 +3,7 @@ import type { ImageEntry } from '@flatcar/core';
 import type { Command } from 'commander';
 import { formatOfFile, knownImage } from '../image.ts';
 import { readable, show, table } from '../terminal.ts';
+import { inLine } from '../text.ts';
 
 interface Inspected {
   readonly file: string;
@@ -56,9 +57,9 @@ export function addInspect(root: Command): void {
           one.programs.map(({ path, linkage: how, glibc }) => [path, glibc === undefined ? how : `${how}, GLIBC_${glibc}`]),
         );
         return [
-          `${manifest.name} ${manifest.version} for ${manifest.target}, ${manifest.architecture}, ${one.format}, ${readable(manifest.size)}`,
+          `${inLine(`${manifest.name} ${manifest.version}`)} for ${manifest.target}, ${manifest.architecture}, ${one.format}, ${readable(manifest.size)}`,
           '',
-          ...Object.entries(one.releaseFile).map(([key, text]) => `${key}=${text}`),
+          ...Object.entries(one.releaseFile).map(([key, text]) => inLine(`${key}=${text}`)),
           '',
           table([
             ['component', 'version', 'origin', 'licence'],

@@ -16,6 +16,7 @@ import { formatOfFile, knownImage } from '../image.ts';
 import { REPOSITORY } from '../options.ts';
 import { lintRootReadme, lintSource, mendSource, type SourceFinding } from '../source-lint.ts';
 import { paint, show } from '../terminal.ts';
+import { inLine } from '../text.ts';
 
 /** A finding as it is shown: in a folder of the repository, or in an image and (where known) what it was made from. */
 interface Shown {
@@ -68,8 +69,9 @@ async function choose(names: readonly string[]): Promise<Chosen> {
 
 function line({ level, rule, image, path, where, what, fix, mended }: Shown): string {
   const head = mended === true ? paint('green', 'mended') : paint(level === 'error' ? 'red' : 'yellow', level);
+  const rest = mended === true ? '' : `\n    ${inLine(fix)}`;
   const place = [where === undefined ? undefined : where.replace(`${REPOSITORY}/`, ''), image === undefined ? undefined : `${relative(REPOSITORY, image)}${path === undefined ? '' : `: ${path}`}`]; // prettier-ignore
-  return `${head} [${rule}] ${place.filter((one) => one !== undefined).join(' (')}${place.every((one) => one !== undefined) ? ')' : ''}: ${what}${mended === true ? '' : `\n    ${fix}`}`;
+  return `${head} [${rule}] ${inLine(place.filter((one) => one !== undefined).join(' ('))}${place.every((one) => one !== undefined) ? ')' : ''}: ${inLine(what)}${rest}`;
 }
 
 /** Where the finding of an image can be mended, when the image is of an extension of this repository in the version that is pinned. */

@@ -5,7 +5,7 @@ import { archOption, arches, releaseOption } from '../options.ts';
 import { packagingProblems, type PackagingProblem } from '../packaging.ts';
 import { keyringOption, keysOption, loadNamed, planned, trustedKeys } from '../published.ts';
 import { show, table } from '../terminal.ts';
-import { print } from '../output.ts';
+import { printJson, tell } from '../output.ts';
 
 interface Flags {
   readonly published?: string;
@@ -101,8 +101,8 @@ Examples:
       const changed = (await Promise.all(loaded.map((one) => packagingProblems(one)))).flat();
       const found = await plan(planned(loaded), targets, published, flags.arch === undefined ? ARCHES : arches(flags.arch));
       const result: Planned = { ...found, changed };
-      if (flags.matrix === true) for (const line of changedLines(result)) console.error(line);
-      if (flags.matrix === true) print(JSON.stringify(matrixOf(result)));
+      if (flags.matrix === true) for (const line of changedLines(result)) tell(line);
+      if (flags.matrix === true) printJson(matrixOf(result), 0);
       else show(result, flags.json, planText);
     });
 }

@@ -6,7 +6,7 @@ import { ownedName, reap, removeAbandoned, selectTargets, targetName, UserError,
 import type { Command } from 'commander';
 import { execa } from 'execa';
 import * as v from 'valibot';
-import { print } from '../output.ts';
+import { printJson } from '../output.ts';
 import { arches, archOption, chooseExtensions, releaseOption, REPOSITORY } from '../options.ts';
 
 interface Flags {
@@ -80,7 +80,7 @@ async function runMachines(wanted: Wanted, json: boolean, signal: AbortSignal): 
     ended?.();
     signal.throwIfAborted();
     const text = await readFile(file, 'utf8').catch(() => '');
-    if (json && text !== '') print(text.trimEnd());
+    if (json && text !== '') printJson(JSON.parse(text));
     if (exitCode !== 0 || text === '')
       throw new UserError('machine tests failed', { next: "each failure above ends with where the machine's whole logs are" });
     const absent = untested(wanted.extensions, v.parse(Results, JSON.parse(text)));

@@ -78,14 +78,14 @@ export default defineExtension({
   name: '${name}',
   summary: 'a program that is compiled',
   versions: { kind: 'go', at: '${module}', keep: 'newest' },
-  components: ({ version }) => [binary('hello', version, go('${module}', '.'))],
+  components: ({ version }) => [binary('hello', version, go('${module}', '.', { version: '${version}' }))],
 });
 `,
   );
   const bytes = { [`go:${module}@v${version}`]: { sha256: createHash('sha256').update(sum).digest('hex'), proof: 'Go checksum database' } };
-  const pins = { [version]: { revision: 0, licenses: { hello: 'BSD-3-Clause' }, bytes } };
+  const pins = { '1.0.0': { revision: 0, licenses: { hello: 'BSD-3-Clause' }, bytes } };
   await writeFile(join(dir, 'pins.json'), `${JSON.stringify(pins, undefined, 2)}\n`);
-  await refreshPackaging(dir, version);
+  await refreshPackaging(dir, '1.0.0');
 }
 
 /** Adds such an extension to a clone; `upstream` is the folder that the mirror of all hosts serves. */

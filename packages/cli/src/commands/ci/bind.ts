@@ -8,6 +8,7 @@ import { jobOutcome, readMatrix, selectJobs } from '../../ci/job.ts';
 import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
 import { withRoothashKey } from '../../ci/roothash.ts';
 import { writeSummary } from '../../ci/summary.ts';
+import { tell } from '../../output.ts';
 import { keysOption } from '../../published.ts';
 
 interface Flags extends BindFlags {
@@ -47,7 +48,7 @@ Examples:
       const jobs = selectJobs(await readMatrix(flags.matrix), flags);
       const outcomes: Outcome[] = [];
       const done = async (outcome: Outcome): Promise<void> => {
-        if (outcome.error !== undefined) console.error(`${outcome.job}: ${outcome.error}`);
+        if (outcome.error !== undefined) tell(`${outcome.job}: ${outcome.error}`);
         outcomes.push(outcome);
         await writeOutcome(flags.outcomes, outcome);
       };

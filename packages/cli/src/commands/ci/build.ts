@@ -6,6 +6,7 @@ import { pipelinePath } from '../../ci/folders.ts';
 import { jobOutcome, JobSchema, parseJson, readMatrix, type Job } from '../../ci/job.ts';
 import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
 import { writeSummary } from '../../ci/summary.ts';
+import { tell } from '../../output.ts';
 import { withFreshStore } from '../../fresh-store.ts';
 
 interface Flags {
@@ -67,7 +68,7 @@ Examples:
         throw new UserError('ci build takes either --job or --matrix', { next: 'flatcar-ext ci build --matrix matrix.json' });
       const jobs = flags.matrix === undefined ? [parseJson(JobSchema, flags.job ?? '', '--job')] : await readMatrix(flags.matrix);
       const building = jobs.filter(({ from }) => from === 'build');
-      if (building.length === 0) return console.error('every payload is published: nothing to build');
+      if (building.length === 0) return tell('every payload is published: nothing to build');
       const outcomes: Outcome[] = [];
       for (const job of building) {
         const { extension, architecture, versions, targets } = job;
@@ -78,7 +79,7 @@ Examples:
         const outcome = jobOutcome('build', job, error);
         outcomes.push(outcome);
         await writeOutcome(dir, outcome);
-        if (error !== undefined) console.error(`${extension} could not be built for ${architecture}`);
+        if (error !== undefined) tell(`${extension} could not be built for ${architecture}`);
       }
       await writeSummary('Built', outcomes);
       const failed = outcomes.filter(({ ok }) => !ok).map(({ job }) => job);

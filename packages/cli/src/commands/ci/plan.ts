@@ -12,8 +12,7 @@ import { withSecondBuilders } from '../../ci/second.ts';
 import { REPOSITORY } from '../../options.ts';
 import { table } from '../../terminal.ts';
 import { changedLines, type Planned } from '../plan.ts';
-import { plainText, withoutCommands } from '../../text.ts';
-import { print } from '../../output.ts';
+import { print, tell } from '../../output.ts';
 
 interface Flags {
   readonly out: string;
@@ -85,7 +84,7 @@ Examples:
       const { jobsOf } = await import('@flatcar/publish');
       const plan = JSON.parse(stdout) as Planned;
       const planned = await withSecondBuilders(jobsOf(plan), !flags.secondBuilder);
-      const notice = (line: string): void => console.error(withoutCommands(plainText(line)));
+      const notice = (line: string): void => tell(line);
       for (const line of changedLines(plan)) notice(line);
       for (const { id } of planned.filter(({ second }) => second === 'off'))
         notice(`${id} is compiled, and no second builder checks it (--no-second-builder): its build records say so`);

@@ -9,7 +9,7 @@ import { publishExtension } from '../../ci/publish.ts';
 import { withRoothashKey } from '../../ci/roothash.ts';
 import { writeSubjects, type Subject } from '../../ci/subjects.ts';
 import { summaryOf, writeOutputs, writeSummary } from '../../ci/summary.ts';
-import { print } from '../../output.ts';
+import { print, tell } from '../../output.ts';
 import { keysOption } from '../../published.ts';
 
 interface Flags {
@@ -45,7 +45,7 @@ function publishArgs({ to, baseUrl, keys, keyring, assets, firstPublish, unsigne
 function failed(jobs: readonly Job[], thrown: unknown, signal: AbortSignal): { outcomes: readonly Outcome[]; added: readonly Subject[] } {
   signal.throwIfAborted();
   const error = failureText(thrown);
-  console.error(error);
+  tell(error);
   return { outcomes: jobs.map((job) => jobOutcome('publish', job, error)), added: [] };
 }
 

@@ -9,7 +9,7 @@ import { parseJson } from '../../ci/job.ts';
 import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
 import { summaryOf, writeSummary } from '../../ci/summary.ts';
 import { REPOSITORY } from '../../options.ts';
-import { print } from '../../output.ts';
+import { print, tell } from '../../output.ts';
 
 interface Flags {
   readonly published: string;
@@ -89,7 +89,7 @@ Examples:
           .withTemp((temp) => rebuild(name, flags, temp, signal))
           .catch(failureText);
         signal.throwIfAborted();
-        if (error !== undefined) console.error(`${name}: ${error}`);
+        if (error !== undefined) tell(`${name}: ${error}`);
         const outcome = outcomeOf('rebuild', name, hostArch(), error);
         outcomes.push(outcome);
         await writeOutcome(flags.outcomes, outcome);

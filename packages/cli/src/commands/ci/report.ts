@@ -8,6 +8,7 @@ import { summaryOf, writeSummary } from '../../ci/summary.ts';
 import type { Judgement, Results } from '../../ci/verdict.ts';
 import { REPOSITORY } from '../../options.ts';
 import { show } from '../../terminal.ts';
+import { tell } from '../../output.ts';
 import { oneLine, plainText, withoutCommands } from '../../text.ts';
 
 interface Flags {
@@ -64,7 +65,7 @@ async function sync(workflow: string, verdicts: readonly Verdict[]): Promise<Use
       new UserError(`the issues cannot be read: ${messageOf(error)}`, { next: 'the job needs the permission issues: write' }),
   );
   if (changes instanceof UserError) return [changes];
-  for (const { title, action } of changes) if (action !== 'failed') console.error(`issue '${title}': ${action}`);
+  for (const { title, action } of changes) if (action !== 'failed') tell(`issue '${title}': ${action}`);
   return changes.flatMap(({ title, error }) =>
     error === undefined ? [] : [new UserError(`the issue '${title}' is not up to date: ${error}`)],
   );

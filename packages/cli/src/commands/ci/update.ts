@@ -10,7 +10,7 @@ import { summaryOf, writeSummary } from '../../ci/summary.ts';
 import type { UpdateStep } from '../../ci/updates.ts';
 import { REPOSITORY } from '../../options.ts';
 import { table } from '../../terminal.ts';
-import { print } from '../../output.ts';
+import { print, tell } from '../../output.ts';
 
 interface Flags {
   readonly outcomes: string;
@@ -151,7 +151,7 @@ Examples:
             outcomes.push(outcome);
             await writeOutcome(flags.outcomes, outcome);
           },
-          report: (line) => console.error(line),
+          report: (line) => tell(line),
         });
       try {
         await (github === undefined ? update() : withReadProxy(github, update));

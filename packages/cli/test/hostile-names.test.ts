@@ -1,0 +1,175 @@
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { hostArch, openStore, openTools, sidecarPaths, type Manifest } from '@flatcar/core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { flatcarExt, type Ended } from './helpers/ci.ts';
+
+// Names and texts of others by the real commands: whatever they hold, the terminal and the runner of a workflow get text.
+const NASTY = 'evil\u001B[2J\u001B]8;;http://evil\u0007\u009B31m\u202E\u200B\r\n::error file=x::owned\n  ##[group]x\n\u001B[8mhidden';
+const IN_ACTIONS = { GITHUB_ACTIONS: 'true', FORCE_COLOR: '0' };
+
+let dir: string;
+let image: string;
+let hostile: string;
+
+/** Throws where an output has what a terminal or GitHub's runner acts on. */
+function expectHarmless({ out, err }: Ended): void {
+  for (const text of [out, err]) {
+    expect(text).not.toMatch(/[\p{Cf}\u2028\u2029]|(?![\t\n])\p{Cc}/u);
+    const commands = text.split('\n').filter((line) => line.trimStart().startsWith('::') || line.includes('##['));
+    expect(commands).toEqual([]);
+  }
+}
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'hostile-names-'));
+  const built = await flatcarExt(['build', 'extension-stager', '--release', 'portable', '--arch', hostArch(), '--out', dir]);
+  expect(built.code, built.err).toBe(0);
+  expect(await flatcarExt(['keys', 'init', join(dir, 'keys')])).toMatchObject({ code: 0 });
+  const sums = join(dir, 'extension-stager/portable/SHA256SUMS');
+  const [name = ''] = (await readdir(join(dir, 'extension-stager/portable'))).filter((one) => one.endsWith('.raw'));
+  image = join(dir, 'extension-stager/portable', name);
+  // The same image with one more file, whose name is anything but a name.
+  hostile = join(dir, 'hostile', basename(image));
+  await mkdir(join(dir, 'hostile'));
+  const store = openStore();
+  const tools = openTools(store);
+  const tree = join(dir, 'tree');
+  await tools.run('unsquashfs', ['-quiet', '-no-progress', '-no-xattrs', '-d', tree, image]);
+  await mkdir(join(tree, 'usr/bin'), { recursive: true });
+  await writeFile(join(tree, 'usr/bin', NASTY.replaceAll('/', '_')), 'x', { mode: 0o755 });
+  await tools.run('mksquashfs', [tree, hostile, '-quiet', '-no-progress', '-all-root', '-comp', 'zstd']);
+  const manifest = JSON.parse(await readFile(sidecarPaths(image).manifest, 'utf8')) as Manifest;
+  const changed = { ...manifest, version: `1${NASTY}`, components: [{ name: NASTY, version: NASTY, license: NASTY, origin: 'files' }] };
+  await writeFile(sidecarPaths(hostile).manifest, JSON.stringify(changed));
+  await copyFile(sidecarPaths(image).sbom, sidecarPaths(hostile).sbom);
+  await copyFile(sums, join(dir, 'hostile/SHA256SUMS'));
+}, 240_000);
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+describe('an image with hostile names', () => {
+  test.each([
+    ['inspect', (): string[] => ['inspect', hostile]],
+    ['inspect --json', (): string[] => ['inspect', hostile, '--json']],
+    ['diff', (): string[] => ['diff', image, hostile]],
+    ['diff --json', (): string[] => ['diff', image, hostile, '--json']],
+    ['lint', (): string[] => ['lint', hostile]],
+    ['lint --json', (): string[] => ['lint', hostile, '--json']],
+    ['verify', (): string[] => ['verify', hostile]],
+    [
+      'publish',
+      (): string[] => [
+        'publish',
+        dirname(hostile),
+        '--to',
+        join(dir, 'published'),
+        '--base-url',
+        'http://localhost',
+        '--keys',
+        join(dir, 'keys'),
+      ],
+    ],
+  ])('%s', async (title, args) => {
+    const ended = await flatcarExt(args(), IN_ACTIONS);
+    expectHarmless(ended);
+    expect(ended.err).not.toContain('please report');
+    if (!title.endsWith('--json')) return;
+    // JSON stays JSON, and has the names as they are.
+    const json = JSON.stringify(JSON.parse(ended.out));
+    expect(json).toContain(JSON.stringify(NASTY.replaceAll('/', '_')).slice(1, 20));
+  });
+
+  test('has one row for one file', async () => {
+    const { out } = await flatcarExt(['inspect', hostile]);
+    expect(out.split('\n').filter((line) => line.includes('owned') && line.includes('evil'))).not.toEqual([]);
+    expect(out.split('\n').filter((line) => line.includes('owned') && !line.includes('evil'))).toEqual([]);
+  });
+});
+
+describe('a manifest, a record and a matrix with hostile texts', () => {
+  const files: Record<string, string> = {
+    'x.payload.json': JSON.stringify({ [NASTY]: 1, extension: NASTY }),
+    'matrix.json': JSON.stringify({ include: [{ id: NASTY, [NASTY]: NASTY }] }),
+    'broken.json': `{"a": ${NASTY}`,
+  };
+  test.each([
+    ['bind', (): string[] => ['bind', join(dir, 'x.payload.json'), '--release', 'portable', '--out', join(dir, 'bound')]],
+    ['ci bind', (): string[] => ['ci', 'bind', '--matrix', join(dir, 'matrix.json'), '--out', join(dir, 'bound')]],
+    ['ci build', (): string[] => ['ci', 'build', '--matrix', join(dir, 'broken.json')]],
+    ['ci build --job', (): string[] => ['ci', 'build', '--job', JSON.stringify({ id: NASTY, [NASTY]: 1 })]],
+    ['ci report', (): string[] => ['ci', 'report', '--workflow', 'release', '--matrix', join(dir, 'matrix.json'), '--outcomes', dir]],
+    [
+      'ci report --results',
+      (): string[] => ['ci', 'report', '--workflow', 'release', '--results', JSON.stringify({ [NASTY]: { result: 'failure' } })],
+    ],
+  ])('%s', async (_, args) => {
+    for (const [name, text] of Object.entries(files)) await writeFile(join(dir, name), text);
+    const ended = await flatcarExt(args(), IN_ACTIONS);
+    expect(ended.code, ended.err).toBeGreaterThan(0);
+    expectHarmless(ended);
+    expect(ended.err).not.toContain('please report');
+  });
+});
+
+describe('a server whose answers are hostile', () => {
+  let server: Server;
+  let url: string;
+  beforeAll(async () => {
+    server = createServer((_, response) => {
+      response.writeHead(418, { 'content-type': 'application/json' });
+      response.end(JSON.stringify({ message: NASTY, [NASTY]: [NASTY] }));
+    });
+    await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+    url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  });
+  afterAll(() => new Promise((done) => server.close(done)));
+
+  test.each([
+    ['outdated', (): string[] => ['outdated', 'youki', '--mirror', url]],
+    ['outdated --json', (): string[] => ['outdated', 'youki', '--mirror', url, '--json']],
+    ['plan', (): string[] => ['plan', 'restic', '--published', url, '--keyring', join(dir, 'none.gpg')]],
+    ['new', (): string[] => ['new', 'evil', '--yes', '--url', `${url}/evil-{version}-{arch}`, '--checksum', 'none']],
+    ['mirror', (): string[] => ['mirror', url, join(dir, 'mirror'), '--keyring', join(dir, 'none.gpg'), '--base-url', 'http://localhost']],
+  ])('%s', async (_, args) => {
+    const ended = await flatcarExt(args(), { ...IN_ACTIONS, GITHUB_API_URL: url });
+    expect(ended.code, ended.err).toBeGreaterThan(0);
+    expectHarmless(ended);
+    expect(ended.err).not.toContain('please report');
+  });
+});
+
+describe('words of a command line that are hostile', () => {
+  const LONG = 'x'.repeat(100_000);
+  test.each([
+    'explain',
+    'list',
+    'lint',
+    'inspect',
+    'build',
+    'outdated',
+    'pin',
+    'bump',
+    'verify',
+    'plan',
+    'test',
+    'withdraw',
+    'docs',
+    'cache',
+  ])(
+    '%s',
+    async (command) => {
+      for (const word of [NASTY, '', LONG, '--\n::error::x', `--${NASTY}`, '-']) {
+        const ended = await flatcarExt([command, word], IN_ACTIONS);
+        expectHarmless(ended);
+        expect(ended.err, JSON.stringify(word.slice(0, 50))).not.toMatch(/please report|\n\s+at .*:\d+:\d+|at: *$/m);
+        // A file that is not there is no mistake of the command line.
+        expect(word === '' ? [2] : [1, 2], `${command} ${JSON.stringify(word.slice(0, 50))}\n${ended.err}`).toContain(ended.code);
+        expect(ended.err.length).toBeLessThan(10_000);
+      }
+    },
+    120_000,
+  );
+});
