@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { withoutSecrets } from '../packages/core/src/env.ts';
 import { affected, defaultBase, type Affected } from './test/affected.ts';
 import { REPORT, type Report } from './test/reporter.ts';
 import { LEDGER, readLedger, summarize } from './test/summary.ts';
@@ -90,7 +91,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => ch
 /** Runs a program to its end, with its output here or in a file; gives its exit code. */
 function run(command: string, args: readonly string[], env: Readonly<Record<string, string>>, log?: string): Promise<number> {
   const output = log === undefined ? 'inherit' : openSync(log, 'w');
-  const child = spawn(command, args, { cwd: repository, env: { ...process.env, ...env }, stdio: ['ignore', output, output] });
+  const child = spawn(command, args, { cwd: repository, env: { ...withoutSecrets(), ...env }, stdio: ['ignore', output, output] });
   children.add(child);
   const { promise, resolve: ended } = Promise.withResolvers<number>();
   child.on('error', () => ended(1)).on('close', (code) => ended(code ?? 1));

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { runProgram, withoutKeys } from '../src/ci/attempt.ts';
+import { withoutSecrets } from '@flatcar/core';
+import { runProgram } from '../src/ci/attempt.ts';
 
 let dir: string;
 beforeAll(async () => {
@@ -90,8 +91,8 @@ test('a child is given no key, token or secret', () => {
   ];
   try {
     for (const name of secrets) process.env[name] = 'x';
-    expect(Object.keys(withoutKeys()).filter((name) => secrets.includes(name))).toEqual([]);
-    expect(withoutKeys()).toHaveProperty('PATH');
+    expect(Object.keys(withoutSecrets()).filter((name) => secrets.includes(name))).toEqual([]);
+    expect(withoutSecrets()).toHaveProperty('PATH');
   } finally {
     for (const name of secrets)
       if (before[name] === undefined) delete process.env[name];

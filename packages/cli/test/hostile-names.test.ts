@@ -30,7 +30,7 @@ beforeAll(async () => {
   expect(built.code, built.err).toBe(0);
   expect(await flatcarExt(['keys', 'init', join(dir, 'keys')])).toMatchObject({ code: 0 });
   const sums = join(dir, 'extension-stager/portable/SHA256SUMS');
-  const [name = ''] = (await readdir(join(dir, 'extension-stager/portable'))).filter((one) => one.endsWith('.raw'));
+  const name = (await readdir(join(dir, 'extension-stager/portable'))).find((one) => one.endsWith('.raw')) ?? '';
   image = join(dir, 'extension-stager/portable', name);
   // The same image with one more file, whose name is anything but a name.
   hostile = join(dir, 'hostile', basename(image));

@@ -13,6 +13,20 @@ export function dropEmpty(env: NodeJS.ProcessEnv): void {
   for (const [name, value] of Object.entries(env)) if (value === '') delete env[name];
 }
 
+/**
+ * Names of variables that hold what signs, publishes, or speaks for somebody to a server, and of a runner's files by which a step of a workflow
+ * sets those of later steps.
+ */
+const SECRET =
+  /^(?:FLATCAR_EXT_KEYS|AWS_\w+|ACTIONS_\w+|GITHUB_(?:TOKEN|ENV|OUTPUT|PATH|STATE|STEP_SUMMARY)|SSH_AUTH_SOCK|GPG_AGENT_INFO|(?:\w+_)?(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASSPHRASE|PAT|AUTH|AUTHTOKEN|CREDENTIALS?))$/i;
+
+/** An environment without those: what compiles, tests or reads other people's code is not given them. */
+export function withoutSecrets(env: Environment = process.env): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) => (value === undefined || SECRET.test(name) ? [] : [[name, value] as const])),
+  );
+}
+
 /** The home folder in the user database (passwd); undefined for a user without an entry, as in many containers. */
 function homeInPasswd(): string | undefined {
   try {

@@ -1,7 +1,7 @@
 // The public face of core: all that extensions and the other packages may import.
 export * from './types.ts';
 export * from './errors.ts';
-export { dropEmpty, envOf, homeOf, type Environment } from './env.ts';
+export { dropEmpty, envOf, homeOf, withoutSecrets, type Environment } from './env.ts';
 export * from './arch.ts';
 export * from './names.ts';
 export * from './pins.ts';

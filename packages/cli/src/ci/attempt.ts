@@ -11,14 +11,6 @@ import { fenceCommands, tell } from '../output.ts';
 export const passedOn = (): Record<string, string> =>
   Object.fromEntries(Object.entries(process.env).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])));
 
-/** Names of variables that hold what signs, publishes or writes to GitHub, and of the runner's files by which a step sets those of later steps. */
-const KEPT_BACK =
-  /^(?:FLATCAR_EXT_KEYS|AWS_\w+|ACTIONS_\w+|GITHUB_(?:TOKEN|ENV|OUTPUT|PATH|STATE|STEP_SUMMARY)|\w+_(?:TOKEN|KEY|SECRET|PASSWORD))$/;
-
-/** The environment without those: what compiles or reads other people's code is not given them. */
-export const withoutKeys = (): Record<string, string> =>
-  Object.fromEntries(Object.entries(passedOn()).filter(([name]) => !KEPT_BACK.test(name)));
-
 interface StepOptions {
   readonly env?: Record<string, string>;
   /** True where standard output is a value to be read, and not to be shown. */

@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
+import { withoutSecrets } from '@flatcar/core';
 import { join } from 'node:path';
-import { attempt, failureText, withoutKeys } from './attempt.ts';
+import { attempt, failureText } from './attempt.ts';
 import { checkedPayloads } from './claims.ts';
 import { buildersOf, compareBuilders, DifferenceError, keepPayloads } from './compare.ts';
 import { jobOutcome, type Job } from './job.ts';
@@ -73,7 +74,7 @@ export async function bindJob(
   const { architecture, from, versions, targets } = job;
   const common = ['--release', targets, '--out', out, ...keys];
   // It reads what another job made: it is given the key of disk images, and no other.
-  if (from === 'build') return attempt(['bind', ...records, ...common], signal, { env: withoutKeys(), limit: LIMIT });
+  if (from === 'build') return attempt(['bind', ...records, ...common], signal, { env: withoutSecrets(), limit: LIMIT });
   const { published = '', keyring = '' } = flags;
   if (published === '') return 'its payload is published, and --published does not specify where';
   const trust = keyring === '' ? [] : ['--keyring', keyring];

@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { access, mkdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { ownedName, reap, removeAbandoned, selectTargets, targetName, UserError, UsageError } from '@flatcar/core';
+import { ownedName, reap, removeAbandoned, selectTargets, targetName, UserError, UsageError, withoutSecrets } from '@flatcar/core';
 import type { Command } from 'commander';
 import { execa } from 'execa';
 import * as v from 'valibot';
@@ -67,7 +67,8 @@ async function runMachines(wanted: Wanted, json: boolean, signal: AbortSignal): 
       ],
       {
         cwd: REPOSITORY,
-        env: { FLATCAR_EXT_MACHINES: JSON.stringify(wanted), TMPDIR: temp },
+        extendEnv: false,
+          env: { ...withoutSecrets(), FLATCAR_EXT_MACHINES: JSON.stringify(wanted), TMPDIR: temp },
         stdio: ['inherit', json ? process.stderr : 'inherit', 'inherit'],
         reject: false,
         cancelSignal: signal,

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { openStore, UserError } from '@flatcar/core';
+import { openStore, UserError, withoutSecrets } from '@flatcar/core';
 import type { Command } from 'commander';
-import { attempt, withoutKeys } from '../../ci/attempt.ts';
+import { attempt } from '../../ci/attempt.ts';
 import { pipelinePath } from '../../ci/folders.ts';
 import { jobOutcome, JobSchema, parseJson, readMatrix, type Job } from '../../ci/job.ts';
 import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
@@ -34,7 +34,7 @@ async function buildElsewhere(args: readonly string[], signal: AbortSignal): Pro
   const umask = process.umask(0o077);
   try {
     return await withFreshStore(openStore(), async ({ root }) =>
-      attempt(args, signal, { env: { ...withoutKeys(), FLATCAR_EXT_CACHE: root, TZ: 'Pacific/Chatham' } }),
+      attempt(args, signal, { env: { ...withoutSecrets(), FLATCAR_EXT_CACHE: root, TZ: 'Pacific/Chatham' } }),
     );
   } finally {
     process.umask(umask);
@@ -75,7 +75,8 @@ Examples:
         const { out, outcomes: dir } = foldersOf(job, flags);
         const what = ['build', ...versions.split(' '), '--arch', architecture, '--release', targets, '--payloads-only'];
         const args = [...what, '--profile', 'release', '--origin', flags.origin, '--out', out];
-        const error = job.checks === undefined ? await attempt(args, signal, { env: withoutKeys() }) : await buildElsewhere(args, signal);
+        const error =
+          job.checks === undefined ? await attempt(args, signal, { env: withoutSecrets() }) : await buildElsewhere(args, signal);
         const outcome = jobOutcome('build', job, error);
         outcomes.push(outcome);
         await writeOutcome(dir, outcome);

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { reap, UserError } from '@flatcar/core';
+import { reap, UserError, withoutSecrets } from '@flatcar/core';
 import type { Command } from 'commander';
 import { REPOSITORY } from '../../options.ts';
 
@@ -15,6 +15,8 @@ export function addTest(ci: Command, signal: AbortSignal): void {
       const args = ['node', 'scripts/test.ts', '--affected', '--base', base, ...(dryRun ? ['--dry-run'] : [])];
       const child = execa(join(REPOSITORY, 'scripts/run'), args, {
         cwd: REPOSITORY,
+        extendEnv: false,
+        env: withoutSecrets(),
         stdio: 'inherit',
         reject: false,
         cancelSignal: signal,

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
-import { componentsOf, findExtensions, loadExtension, UsageError, UserError } from '@flatcar/core';
+import { componentsOf, findExtensions, loadExtension, UsageError, UserError, withoutSecrets } from '@flatcar/core';
 import type { Command } from 'commander';
-import { outcomeOf, passedOn, runStep, withoutKeys } from '../../ci/attempt.ts';
+import { outcomeOf, passedOn, runStep } from '../../ci/attempt.ts';
 import { pipelinePath } from '../../ci/folders.ts';
 import { githubFrom, mutate, type GitHub } from '../../ci/github.ts';
 import type { Outcome } from '../../ci/outcome.ts';
@@ -68,7 +68,7 @@ async function setAutomerge(github: GitHub, { action, pull }: Proposed, isWanted
 /** The environment of a step: upstream's releases are read through a port of this machine, so that it needs no token. */
 function childEnv(api: string | undefined): Record<string, string> {
   if (api === undefined) return passedOn();
-  const env = withoutKeys();
+  const env = withoutSecrets();
   const direct = [env['no_proxy'] ?? env['NO_PROXY'] ?? '', '127.0.0.1'].filter((one) => one !== '').join(',');
   // A mirror stands in for all hosts, GitHub's API included.
   if ((env['FLATCAR_EXT_MIRROR'] ?? '') !== '') return env;
