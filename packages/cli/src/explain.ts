@@ -6,11 +6,21 @@ import { inLine, shortened, shownText } from './text.ts';
 const partsOf = (error: unknown): readonly unknown[] =>
   error instanceof UserErrors || error instanceof AggregateError ? error.errors : [];
 
+/** The lines of a message: what others wrote may be of any length. */
+const messageLines = (text: string): string[] =>
+  shortened(
+    text
+      .split('\n')
+      .map((line) => shortened(line, 2000))
+      .join('\n'),
+    20_000,
+  ).split('\n');
+
 function lines(error: unknown, indent: string): string[] {
   const known = error instanceof AggregateError ? undefined : asUserError(error);
   // A message may have lines of others (what a tool printed, a name with a line end): behind a bar none of them passes for ours.
   const say = (what: string, where = '', next = ''): string[] => [
-    `${indent}${paint('red', 'error:', process.stderr)} ${shortened(what, 20_000).replaceAll('\n', `\n${indent}  | `)}`,
+    `${indent}${paint('red', 'error:', process.stderr)} ${messageLines(what).join(`\n${indent}  | `)}`,
     ...(where === '' ? [] : [`${indent}  at: ${inLine(shortened(where, 2000))}`]),
     ...(next === '' ? [] : [`${indent}  do: ${inLine(shortened(next, 2000))}`]),
   ];

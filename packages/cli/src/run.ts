@@ -174,7 +174,7 @@ export async function run(args: readonly string[]): Promise<number> {
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   for (const name of signals) process.on(name, onSignal);
   guardOutput();
-  announceWaits((text) => console.error(shownText(text)));
+  announceWaits(tell);
   try {
     return await perform(args, interrupt, () => code);
   } finally {

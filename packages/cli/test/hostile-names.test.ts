@@ -161,7 +161,7 @@ describe('words of a command line that are hostile', () => {
   ])(
     '%s',
     async (command) => {
-      for (const word of [NASTY, '', LONG, '--\n::error::x', `--${NASTY}`, '-']) {
+      for (const word of command === 'list' ? [NASTY, '', LONG, '--\n::error::x', `--${NASTY}`, '-'] : [NASTY, '', LONG]) {
         const ended = await flatcarExt([command, word], IN_ACTIONS);
         expectHarmless(ended);
         expect(ended.err, JSON.stringify(word.slice(0, 50))).not.toMatch(/please report|\n\s+at .*:\d+:\d+|at: *$/m);
@@ -172,4 +172,19 @@ describe('words of a command line that are hostile', () => {
     },
     120_000,
   );
+
+  test.each([
+    ['plan', '--release', 'stable', '--release', 'lts'],
+    ['build', '--out=/a', 'yq', '--out=/b'],
+  ])('an option that is specified twice: %j', async (...args) => {
+    const { code, err } = await flatcarExt(args);
+    expect(err).toMatch(/^error: --(?:release|out) is specified twice\n {2}do: specify it once\n$/);
+    expect(code).toBe(2);
+  });
+
+  test('words after -- are words, and an empty one of a workflow is none', async () => {
+    expect(await flatcarExt(['list', '--', '--json'])).toMatchObject({ code: 2 });
+    const matrix = join(dir, 'none.json');
+    expect(await flatcarExt(['ci', 'plan', 'extension-stager', '', '--out', matrix])).toMatchObject({ code: 0 });
+  });
 });
