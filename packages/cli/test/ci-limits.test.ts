@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { requireLasting, requireMain } from '../src/ci/branch.ts';
 import { pipelinePath } from '../src/ci/folders.ts';
-import { JobSchema, parseJson, readMatrix, selectJobs, type Job } from '../src/ci/job.ts';
+import { parseJob, readMatrix, selectJobs, type Job } from '../src/ci/job.ts';
 import { readOutcomes, writeOutcome, type Outcome } from '../src/ci/outcome.ts';
 import { limitJobs, planOutputs } from '../src/ci/plan.ts';
 import { writeSubjects } from '../src/ci/subjects.ts';
@@ -129,21 +129,22 @@ describe('outcomes', () => {
 
 describe('a job that is refused', () => {
   test.each([
-    ['no JSON', 'kubernetes', 'invalid --job: not JSON'],
+    ['no JSON', 'kubernetes', 'job is not JSON'],
     [
       'an extension that is a path',
       JSON.stringify({ ...jobOf(1), extension: '../x' }),
-      'invalid --job: extension: not a valid extension name',
+      'invalid job: extension: not a valid extension name',
     ],
-    ['an id of another extension', JSON.stringify({ ...jobOf(1), id: 'tool2-x86-64' }), 'invalid --job: id does not begin'],
-    ['an id that is a path', JSON.stringify({ ...jobOf(1), id: 'tool1-x86-64/..' }), 'invalid --job: id: not a valid job id'],
-    ['an option for a version', JSON.stringify({ ...jobOf(1), versions: '--key=/x' }), 'invalid --job: versions: not a list'],
-    ['versions of another extension', JSON.stringify({ ...jobOf(1), versions: 'tool1@1 tool2@1' }), 'invalid --job: versions are not'],
-    ['an option for a target', JSON.stringify({ ...jobOf(1), targets: '--out=/x' }), 'invalid --job: targets: not a list'],
-    ['another architecture', JSON.stringify({ ...jobOf(1), architecture: 'riscv' }), 'invalid --job: architecture: '],
+    ['an id of another extension', JSON.stringify({ ...jobOf(1), id: 'tool2-x86-64' }), 'invalid job: id does not begin'],
+    ['an id that is a path', JSON.stringify({ ...jobOf(1), id: 'tool1-x86-64/..' }), 'invalid job: id: not a valid job id'],
+    ['an option for a version', JSON.stringify({ ...jobOf(1), versions: '--key=/x' }), 'invalid job: versions: not a list'],
+    ['versions of another extension', JSON.stringify({ ...jobOf(1), versions: 'tool1@1 tool2@1' }), 'invalid job: versions are not'],
+    ['an option for a target', JSON.stringify({ ...jobOf(1), targets: '--out=/x' }), 'invalid job: targets: not a list'],
+    ['another architecture', JSON.stringify({ ...jobOf(1), architecture: 'riscv' }), 'invalid job: architecture: '],
   ])('%s', async (_, job, message) => {
-    expect(() => parseJson(JobSchema, job, '--job')).toThrow(message);
+    expect(() => parseJob(job)).toThrow('job');
     const { code, err } = await flatcarExt(['ci', 'build', '--job', job, '--out', join(dir, 'none')]);
+    expect(err).toContain(message);
     expect(code).not.toBe(0);
     expect(err).toContain(message);
   });

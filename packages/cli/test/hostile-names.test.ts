@@ -114,6 +114,24 @@ describe('a manifest, a record and a matrix with hostile texts', () => {
   });
 });
 
+test('bind writes nowhere but below --out, whatever a record names', async () => {
+  const built = join(dir, 'extension-stager/payload');
+  const name = (await readdir(built)).find((one) => one.endsWith('.payload.json')) ?? '';
+  const payload = JSON.parse(await readFile(join(built, name), 'utf8')) as object;
+  const lie = { extension: '/tmp/x', version: '1/../../x', upstream: '../1', revision: -1, arch: '../x', format: '../x', file: '../../x' };
+  for (const [field, value] of Object.entries(lie)) {
+    await rm(join(dir, 'forged'), { recursive: true, force: true });
+    await mkdir(join(dir, 'forged'));
+    const record = join(dir, 'forged/a.payload.json');
+    await writeFile(record, JSON.stringify({ ...payload, [field]: value }));
+    const { code, err } = await flatcarExt(['bind', record, '--release', 'portable', '--out', join(dir, 'forged/out')]);
+    expect(code, field).toBe(1);
+    expect(err).toContain(`invalid payload record: ${field}: `);
+    expect(err).toContain(`at: ${record}:1`);
+    expect(await readdir(join(dir, 'forged'))).toEqual(['a.payload.json']);
+  }
+}, 60_000);
+
 describe('a server whose answers are hostile', () => {
   let server: Server;
   let url: string;

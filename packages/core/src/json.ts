@@ -12,6 +12,9 @@ interface About {
   readonly next?: string;
 }
 
+/** Characters of a text in which lines are looked up: a record of many megabytes is no text that a person edits. */
+const LONGEST = 4 << 20;
+
 /** Line (from 1) that a syntax error of JSON.parse names; a text that ends too early is wrong at its end. */
 function lineOfSyntax(text: string, message: string): number {
   // V8: `… in JSON at position 12 (line 2 column 3)`, and `Unexpected end of JSON input` without a place.
@@ -79,7 +82,7 @@ export function parseJson<S extends v.GenericSchema>(schema: S, text: string, { 
     const keys = (issue.path ?? []).map(({ key }) => (typeof key === 'number' ? key : String(key)));
     const path = v.getDotPath(issue);
     return new UserError(`invalid ${what}: ${path === null ? '' : `${path}: `}${issue.message}`, {
-      where: `${where}:${lineOfPath(text, keys)}`,
+      where: text.length > LONGEST ? where : `${where}:${lineOfPath(text, keys)}`,
       next,
     });
   });

@@ -2,6 +2,7 @@ import { lstat, readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { ARCHES } from './arch.ts';
 import { UserError } from './errors.ts';
+import { parseJson } from './json.ts';
 import type { Payload } from './types.ts';
 
 /** A record lists every file of an image: the largest of today has some megabytes. */
@@ -91,17 +92,7 @@ export const PayloadSchema = v.strictObject({
  * digests. Whether it is true is another question: see checkClaims.
  */
 export function parsePayload(json: string, where: string): Payload {
-  const next = 'build it again';
-  let value: unknown;
-  try {
-    value = JSON.parse(json);
-  } catch (cause) {
-    throw new UserError('invalid payload record: not JSON', { where, cause, next });
-  }
-  const parsed = v.safeParse(PayloadSchema, value);
-  if (parsed.success) return parsed.output;
-  const [issue] = parsed.issues;
-  throw new UserError(`invalid payload record: ${v.getDotPath(issue) ?? 'file'}: ${issue.message}`, { where, next });
+  return parseJson(PayloadSchema, json, { what: 'payload record', where, next: 'build it again' });
 }
 
 /** Reads the record in a file; a link or a file of more than 64 MiB is not one. */

@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { UserError } from '@flatcar/core';
+import { parseJson } from '@flatcar/core';
 
 const Versions = v.object({ component: v.string(), before: v.string(), after: v.string() });
 
@@ -34,8 +34,5 @@ export type Bumped = v.InferOutput<typeof BumpedSchema>;
 
 /** Reads what a bump printed. */
 export function readBumped(stdout: string): Bumped[] {
-  const parsed = v.safeParse(v.array(BumpedSchema), JSON.parse(stdout));
-  if (parsed.success) return parsed.output;
-  const [issue] = parsed.issues;
-  throw new UserError(`unexpected output of bump --json: ${v.getDotPath(issue) ?? ''}: ${issue.message}`);
+  return parseJson(v.array(BumpedSchema), stdout, { what: 'output of bump --json', where: 'standard output' });
 }

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { parseRef, ARCHES, UserError } from '@flatcar/core';
+import { parseJson, parseRef, ARCHES, UserError } from '@flatcar/core';
 import * as v from 'valibot';
 import type { Outcome } from './outcome.ts';
 
@@ -48,22 +48,10 @@ export const MatrixSchema = v.strictObject({
 /** What `ci plan` writes. */
 export type Matrix = v.InferOutput<typeof MatrixSchema>;
 
-/** Reads JSON that another job wrote; `what` names it in the error. */
-export function parseJson<T extends v.GenericSchema>(schema: T, text: string, what: string): v.InferOutput<T> {
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new UserError(`invalid ${what}: not JSON`, { cause, next: 'take it from the file that flatcar-ext ci plan --out writes' });
-  }
-  const parsed = v.safeParse(schema, json);
-  if (parsed.success) return parsed.output;
-  const [issue] = parsed.issues;
-  const path = v.getDotPath(issue);
-  throw new UserError(`invalid ${what}: ${path === null ? '' : `${path}: `}${issue.message}`, {
-    next: 'take it from the file that flatcar-ext ci plan --out writes',
-  });
-}
+const PLANNED = 'take it from the file that flatcar-ext ci plan --out writes';
+
+/** Reads one job, an entry of a matrix. */
+export const parseJob = (text: string): Job => parseJson(JobSchema, text, { what: 'job', where: '--job', next: PLANNED });
 
 /** The jobs of a matrix file, as `readPlan`. */
 export const readMatrix = async (file: string): Promise<Job[]> => (await readPlan(file)).include;
@@ -73,7 +61,7 @@ export async function readPlan(file: string): Promise<Matrix> {
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
     throw new UserError('the matrix cannot be read', { where: file, cause, next: 'write it by flatcar-ext ci plan --out' });
   });
-  const matrix = parseJson(MatrixSchema, text, file);
+  const matrix = parseJson(MatrixSchema, text, { what: 'matrix', where: file, next: PLANNED });
   const ids = new Set(matrix.include.map(({ id }) => id));
   if (ids.size < matrix.include.length) throw new UserError('invalid matrix: two jobs have the same id', { where: file });
   const known = matrix.include.map(pairOf);

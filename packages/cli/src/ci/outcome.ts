@@ -1,6 +1,6 @@
 import { glob, lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeFolder, messageOf, writeAtomic } from '@flatcar/core';
+import { makeFolder, messageOf, parseJson, writeAtomic } from '@flatcar/core';
 import * as v from 'valibot';
 import { JobIdSchema, NameSchema } from './job.ts';
 
@@ -60,7 +60,7 @@ export async function readOutcomes(dir: string): Promise<{ outcomes: Outcome[]; 
     try {
       const info = await lstat(join(dir, file));
       if (!info.isFile() || info.size > MAX_BYTES) throw new Error('not a plain file of at most 64 KiB');
-      const outcome = v.parse(OutcomeSchema, JSON.parse(await readFile(join(dir, file), 'utf8')));
+      const outcome = parseJson(OutcomeSchema, await readFile(join(dir, file), 'utf8'), { what: 'outcome', where: file });
       const why = foreign(outcome, file);
       if (why === undefined) outcomes.push(outcome);
       else rejected.push({ file, why });

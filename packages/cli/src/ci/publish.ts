@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Manifest } from '@flatcar/core';
+import { parseJson, type Manifest } from '@flatcar/core';
+import * as v from 'valibot';
 import { failureText, runStep } from './attempt.ts';
 import { acceptPayloads, bindJob, type BindFlags } from './bind.ts';
 import { jobOutcome, type Job } from './job.ts';
@@ -10,6 +11,9 @@ import { boundImages, checkImages, type Subject } from './subjects.ts';
 
 /** Folder for the payloads that were taken, beside those of jobs: no id begins with a dot. */
 const PAYLOADS = '.payloads';
+
+/** What `publish --json` prints, as far as it is used here. */
+const PublishedSchema = v.object({ added: v.array(v.string()) });
 
 /** Uploads of one extension end within the hour. */
 const LIMIT = 60 * 60_000;
@@ -68,7 +72,7 @@ async function published(
     limit: LIMIT,
   });
   if (error !== undefined) return { error, added: [] };
-  const { added } = JSON.parse(stdout) as { added: readonly string[] };
+  const { added } = parseJson(PublishedSchema, stdout, { what: 'output of publish --json', where: 'standard output' });
   const digests = new Map(images.map((manifest) => [publishedPath(manifest), manifest.sha256]));
   return {
     error,

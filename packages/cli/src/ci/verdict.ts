@@ -1,7 +1,8 @@
+import { parseJson } from '@flatcar/core';
 import * as v from 'valibot';
 import { failureRecord, failuresIn, nextFailures } from './backoff.ts';
 import type { Verdict } from './issues.ts';
-import { parseJson, type Job } from './job.ts';
+import type { Job } from './job.ts';
 import type { Outcome, RejectedOutcome } from './outcome.ts';
 
 /** `toJSON(needs)` of a workflow: how its jobs ended. */
@@ -12,7 +13,8 @@ const ResultsSchema = v.pipe(
 );
 export type Results = v.InferOutput<typeof ResultsSchema>;
 
-export const parseResults = (text: string): Results => parseJson(ResultsSchema, text, '--results');
+export const parseResults = (text: string): Results =>
+  parseJson(ResultsSchema, text, { what: 'results of jobs', where: '--results', next: 'pass ${{ toJSON(needs) }} of a workflow' });
 
 /** What a report is made of. */
 export interface Evidence {

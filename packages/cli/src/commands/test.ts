@@ -68,7 +68,7 @@ async function runMachines(wanted: Wanted, json: boolean, signal: AbortSignal): 
       {
         cwd: REPOSITORY,
         extendEnv: false,
-          env: { ...withoutSecrets(), FLATCAR_EXT_MACHINES: JSON.stringify(wanted), TMPDIR: temp },
+        env: { ...withoutSecrets(), FLATCAR_EXT_MACHINES: JSON.stringify(wanted), TMPDIR: temp },
         stdio: ['inherit', json ? process.stderr : 'inherit', 'inherit'],
         reject: false,
         cancelSignal: signal,

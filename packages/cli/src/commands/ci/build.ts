@@ -3,7 +3,7 @@ import { openStore, UserError, withoutSecrets } from '@flatcar/core';
 import type { Command } from 'commander';
 import { attempt } from '../../ci/attempt.ts';
 import { pipelinePath } from '../../ci/folders.ts';
-import { jobOutcome, JobSchema, parseJson, readMatrix, type Job } from '../../ci/job.ts';
+import { jobOutcome, parseJob, readMatrix, type Job } from '../../ci/job.ts';
 import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
 import { writeSummary } from '../../ci/summary.ts';
 import { tell } from '../../output.ts';
@@ -66,7 +66,7 @@ Examples:
     .action(async (flags: Flags) => {
       if ((flags.job === undefined) === (flags.matrix === undefined))
         throw new UserError('ci build takes either --job or --matrix', { next: 'flatcar-ext ci build --matrix matrix.json' });
-      const jobs = flags.matrix === undefined ? [parseJson(JobSchema, flags.job ?? '', '--job')] : await readMatrix(flags.matrix);
+      const jobs = flags.matrix === undefined ? [parseJob(flags.job ?? '')] : await readMatrix(flags.matrix);
       const building = jobs.filter(({ from }) => from === 'build');
       if (building.length === 0) return tell('every payload is published: nothing to build');
       const outcomes: Outcome[] = [];

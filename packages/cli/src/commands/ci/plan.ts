@@ -1,17 +1,18 @@
 import { resolve } from 'node:path';
-import { UserError, writeAtomic } from '@flatcar/core';
+import * as v from 'valibot';
+import { ARCHES, parseJson, UserError, writeAtomic } from '@flatcar/core';
 import type { Command } from 'commander';
 import { runStep } from '../../ci/attempt.ts';
 import { holdBack, type HeldJob } from '../../ci/backoff.ts';
 import { pipelinePath } from '../../ci/folders.ts';
 import { githubFrom } from '../../ci/github.ts';
-import type { Job, Matrix } from '../../ci/job.ts';
+import { NameSchema, type Job, type Matrix } from '../../ci/job.ts';
 import { limitJobs, planOutputs } from '../../ci/plan.ts';
 import { writeOutputs } from '../../ci/summary.ts';
 import { withSecondBuilders } from '../../ci/second.ts';
 import { REPOSITORY } from '../../options.ts';
 import { table } from '../../terminal.ts';
-import { changedLines, type Planned } from '../plan.ts';
+import { changedLines } from '../plan.ts';
 import { print, tell } from '../../output.ts';
 
 interface Flags {
@@ -22,6 +23,31 @@ interface Flags {
   readonly retry?: boolean;
   readonly secondBuilder: boolean;
 }
+
+const Version = { extension: NameSchema, version: v.string() };
+/** What `plan --json` prints, as far as jobs are made of it. */
+const PlanSchema = v.object({
+  payloads: v.array(
+    v.object({
+      ...Version,
+      upstream: v.string(),
+      revision: v.number(),
+      architecture: v.picklist(ARCHES),
+      format: v.picklist(['squashfs', 'ddi']),
+    }),
+  ),
+  images: v.array(
+    v.object({
+      ...Version,
+      architecture: v.picklist(ARCHES),
+      format: v.picklist(['squashfs', 'ddi']),
+      targets: v.array(v.string()),
+      from: v.picklist(['build', 'published']),
+    }),
+  ),
+  stale: v.array(v.object(Version)),
+  changed: v.array(v.object({ ...Version, what: v.string(), where: v.string(), next: v.string(), refresh: v.boolean() })),
+});
 
 /** What a person reads of the jobs of a plan. */
 function text(jobs: readonly Job[], left: number, held: readonly HeldJob[]): string {
@@ -82,7 +108,7 @@ Examples:
       const { error, stdout } = await runStep(['plan', ...names, ...where, ...first, '--json'], signal, { json: true });
       if (error !== undefined) throw new UserError('the release cannot be planned', { next: 'the reason is above' });
       const { jobsOf } = await import('@flatcar/publish');
-      const plan = JSON.parse(stdout) as Planned;
+      const plan = parseJson(PlanSchema, stdout, { what: 'output of plan --json', where: 'standard output' });
       const planned = await withSecondBuilders(jobsOf(plan), !flags.secondBuilder);
       const notice = (line: string): void => tell(line);
       for (const line of changedLines(plan)) notice(line);

@@ -1,11 +1,10 @@
 import { glob, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { exec, hostArch, newestFirst, openStore, sidecarPaths, UserError, withoutSecrets } from '@flatcar/core';
+import { exec, hostArch, newestFirst, openStore, sidecarPaths, UserError, withoutSecrets, parseJson } from '@flatcar/core';
 import type { Command } from 'commander';
 import * as v from 'valibot';
 import { attempt, failureText, outcomeOf, runProgram } from '../../ci/attempt.ts';
 import { pipelinePath } from '../../ci/folders.ts';
-import { parseJson } from '../../ci/job.ts';
 import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
 import { summaryOf, writeSummary } from '../../ci/summary.ts';
 import { REPOSITORY } from '../../options.ts';
@@ -26,7 +25,7 @@ const Provenance = v.object({
 /** The commit that an image says it was built from; the replacement of a withdrawn version was built by none. */
 async function commitOf(image: string): Promise<string | undefined> {
   const { provenance } = sidecarPaths(image);
-  const { predicate } = parseJson(Provenance, await readFile(provenance, 'utf8'), provenance);
+  const { predicate } = parseJson(Provenance, await readFile(provenance, 'utf8'), { what: 'build record', where: provenance });
   const commit = predicate.buildDefinition.resolvedDependencies.map(({ digest }) => digest.gitCommit).find((one) => one !== undefined);
   return commit !== undefined && /^[0-9a-f]{40}$/.test(commit) ? commit : undefined;
 }
