@@ -16,8 +16,8 @@ const name = v.pipe(v.string(), v.maxLength(64), v.regex(/^[a-z][a-z0-9]*(?:-[a-
 const version = v.pipe(v.string(), v.maxLength(100), v.regex(/^[0-9][0-9A-Za-z.+]*(?:-[0-9A-Za-z.+]+)*$/, 'not a valid version'));
 const hostPath = v.pipe(v.string(), v.maxLength(4096), v.regex(/^(?!\/)(?!(?:.*\/)?\.\.?(?:\/|$))[^\0\n]+$/, 'not a path in an image'));
 
-/** The file of a payload: beside its record, or the portable image that a build put into the next folder. */
-const file = v.pipe(v.string(), v.maxLength(300), v.regex(/^(?:\.\.\/portable\/)?[0-9a-z][0-9A-Za-z.+_-]*$/, 'not a plain file name'));
+/** The file of a payload: beside its record, or the portable image that a build put into the next folder; empty in a published record, which has none beside it. */
+const file = v.pipe(v.string(), v.maxLength(300), v.regex(/^$|^(?:\.\.\/portable\/)?[0-9a-z][0-9A-Za-z.+_-]*$/, 'not a plain file name'));
 
 const Material = v.strictObject({ locator: text(), sha256: digest, size: v.optional(count), proof: text() });
 const BuiltComponent = v.strictObject({
@@ -100,5 +100,8 @@ export async function readPayload(path: string): Promise<Payload> {
   const info = await lstat(path);
   if (!info.isFile() || info.size > MAX_BYTES)
     throw new UserError('invalid payload record: not a plain file of at most 64 MiB', { where: path });
-  return parsePayload(await readFile(path, 'utf8'), path);
+  const payload = parsePayload(await readFile(path, 'utf8'), path);
+  if (payload.file === '')
+    throw new UserError('invalid payload record: file: not a plain file name', { where: path, next: 'build it again' });
+  return payload;
 }
