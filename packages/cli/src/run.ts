@@ -104,11 +104,14 @@ function refuseTwice(command: Command): void {
   }
 }
 
+/** A command as it is typed, from the program's name on. */
+const fullName = (command: Command): string => (command.parent === null ? command.name() : `${fullName(command.parent)} ${command.name()}`);
+
 /** Refuses an empty word, which comes of an empty variable in a script. Workflows have those: `ci` takes words that were not typed. */
 function refuseEmpty(command: Command): void {
   const isCi = command.parent?.name() === 'ci';
   if (!isCi && command.args.includes(''))
-    throw new UsageError('an argument is empty', { next: `leave it out, or write what it is to be: flatcar-ext ${command.name()} --help` });
+    throw new UsageError('an argument is empty', { next: `leave it out, or write what it is to be: ${fullName(command)} --help` });
 }
 
 /**

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { chmod, copyFile, lstat, mkdir, readdir, readlink, realpath, symlink } from 'node:fs/promises';
-import { join, sep } from 'node:path';
+import { dirname, join, sep } from 'node:path';
 import { UserError } from './errors.ts';
 import { throwIfInterrupted } from './interrupt.ts';
 
@@ -52,10 +52,11 @@ export async function filesBelow(dir: string): Promise<WalkEntry[]> {
 }
 
 /**
- * Copies a folder with its modes; links are copied as they are, and none is followed. `to` must not exist. Throws a UserError for a FIFO, a
- * socket or a device.
+ * Copies a folder with its modes; links are copied as they are, and none is followed. `to` must not exist, the folders above it may be
+ * missing. Throws a UserError for a FIFO, a socket or a device.
  */
 export async function copyTree(from: string, to: string): Promise<void> {
+  await mkdir(dirname(to), { recursive: true });
   await mkdir(to);
   const folders: (readonly [string, number])[] = [[to, (await lstat(from)).mode]];
   for (const entry of await walk(from)) {

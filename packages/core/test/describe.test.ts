@@ -166,7 +166,7 @@ describe('a record that is not one', () => {
     expect(() => parsePayload(text(change), 'r.json')).toThrow(`invalid payload record: ${field}: `);
   });
   test('is refused when it is not JSON', () => {
-    expect(() => parsePayload('{', 'r.json')).toThrow('invalid payload record: not JSON');
+    expect(() => parsePayload('{', 'r.json')).toThrow('payload record is not JSON');
     expect(parsePayload(text({}), 'r.json').extension).toBe('extension-stager');
   });
 });

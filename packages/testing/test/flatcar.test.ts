@@ -54,6 +54,7 @@ describe('the image of a Flatcar release', () => {
       if (bytes === undefined) return void response.writeHead(404).end();
       response.writeHead(from > 0 ? 206 : 200, {
         'content-length': bytes.length - from,
+        etag: '"1"',
         ...(from > 0 ? { 'content-range': `bytes ${from}-${bytes.length - 1}/${bytes.length}` } : {}),
       });
       if (breaksAt === undefined || path.endsWith('.sig') || path === '/key') return void response.end(bytes.subarray(from));

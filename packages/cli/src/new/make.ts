@@ -90,7 +90,10 @@ async function writeKnown(dir: string, extension: Extension, version: string, fl
 }
 
 async function writePackage(dir: string, plan: Plan, probes: readonly Probe[], flags: Flags): Promise<void> {
-  if (typeof flags.files === 'string') await copyTree(flags.files, join(dir, 'files'));
+  if (typeof flags.files === 'string') {
+    await rm(join(dir, 'files'), { recursive: true, force: true }); // of the first time, before its programs were tried
+    await copyTree(flags.files, join(dir, 'files'));
+  }
   for (const { path, text } of scaffold(plan, probes)) {
     await mkdir(dirname(join(dir, path)), { recursive: true });
     await writeFile(join(dir, path), text);
