@@ -55,6 +55,12 @@ export function pair(text: string, before: Readonly<Record<string, string>> = {}
   return { ...before, [name]: value };
 }
 
+/** Collects words of an option that may be given several times. */
+export const collect = (one: string, before: readonly string[] = []): string[] => [...before, one];
+
+/** Whether an option takes each value that it is given, and not just one. */
+export const isRepeatable = ({ variadic, parseArg }: Option): boolean => variadic || parseArg === pair || parseArg === collect;
+
 /** What these options give. */
 export interface BuildFlags {
   readonly arch?: string;

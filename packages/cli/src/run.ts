@@ -29,7 +29,7 @@ import { addTest } from './commands/test.ts';
 import { addVerify } from './commands/verify.ts';
 import { addWithdraw } from './commands/withdraw.ts';
 import { explanation } from './explain.ts';
-import { REPOSITORY } from './options.ts';
+import { isRepeatable, REPOSITORY } from './options.ts';
 import { flushOutput, guardOutput, tell, tellStack, write } from './output.ts';
 import { shortened } from './text.ts';
 
@@ -95,7 +95,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (SIGTERM: 143)`,
 /** An option with a value that is specified twice is a mistake: neither of the two is what was meant for sure. */
 function refuseTwice(command: Command): void {
   for (const option of command.options) {
-    if (option.isBoolean() || option.variadic) continue;
+    if (option.isBoolean() || isRepeatable(option)) continue;
     let count = 0;
     command.on(`option:${option.name()}`, () => {
       count += 1;

@@ -192,6 +192,13 @@ describe('words of a command line that are hostile', () => {
   );
 
   test.each([
+    ['pin', 'yq', '--license', 'a=b', '--license', 'c=d'],
+    ['new', 'yq', '--program', 'a', '--program', 'b', '--package', 'a', '--package', 'b', '--stamp', 'a=b', '--stamp', 'c=d'],
+  ])('an option that takes several values takes them: %j', async (...args) => {
+    expect((await flatcarExt(args)).err).not.toMatch(/twice/);
+  });
+
+  test.each([
     ['plan', '--release', 'stable', '--release', 'lts'],
     ['build', '--out=/a', 'yq', '--out=/b'],
   ])('an option that is specified twice: %j', async (...args) => {

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { openAsk } from '../ask.ts';
 import { requestOf, type Flags } from '../new/flags.ts';
 import type { Made } from '../new/make.ts';
-import { mirrorOption, pair } from '../options.ts';
+import { collect, mirrorOption, pair } from '../options.ts';
 import { reporter, show } from '../terminal.ts';
 import { upstreamContext } from '../upstream.ts';
 
@@ -35,8 +35,6 @@ async function askOrigin(kind: keyof typeof ORIGIN_QUESTIONS, ask: Ask): Promise
   const answer = await ask.text(ORIGIN_QUESTIONS[kind], `--${kind}`);
   return kind === 'debian' ? answer.split(/[\s,]+/) : answer;
 }
-
-const collect = (one: string, before: string[] | undefined): string[] => [...(before ?? []), one];
 
 /** `new`: a new extension, from what upstream offers. */
 export function addNew(root: Command, signal: AbortSignal): void {
