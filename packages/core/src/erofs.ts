@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { checkName, EntryCount, LONGEST_PATH, unreadable, withBounded, type BoundedFile } from './bounded.ts';
 import { UserError } from './errors.ts';
+import { exec } from './exec.ts';
 import { releaseFilePath } from './names.ts';
 import { RELEASE_FILE_SIZE, STRICT_XATTR } from './release-file.ts';
 import type { FileSystemContent } from './squashfs.ts';
@@ -26,9 +27,11 @@ export async function packErofs(
 ): Promise<{ releaseFileOffset: number }> {
   const hints = join(dirname(out), 'hints');
   await writeFile(hints, '0 extension-release\\..*\n');
-  await tools.run('mkfs.erofs', [
+  const { command, args, env } = await tools.command('mkfs.erofs');
+  // The inode that holds all fragments is made of a temporary file, and gets its mode (erofs-utils, lib/fragments.c): the umask decides bytes.
+  await exec('/bin/sh', [
     '--quiet', ...COMPRESSION[about.profile], `--compress-hints=${hints}`, '-T0', '--all-time', '--all-root', '-U00000000-0000-0000-0000-000000000000', out, tree.dir,
-  ]); // prettier-ignore
+  ], { name: 'mkfs.erofs', startArgs: ['-c', 'umask 022; exec "$@"', 'sh', command, ...args], env }); // prettier-ignore
   const path = releaseFilePath(about.name, about.kind);
   const content = await readErofs(out);
   const offset = content.plainBlock(path);

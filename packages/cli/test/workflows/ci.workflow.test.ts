@@ -116,12 +116,14 @@ test('machines: started with what they skip by, caches saved, and a report of th
   expect(resultsOf(made), made.log).toEqual({
     ...Object.fromEntries(['stand-ins', 'stable', 'beta', 'alpha', 'arm64'].map((what) => [`test ${what}`, 'success'])),
     'test lts': 'failure',
+    torture: 'success',
     report: 'success',
   });
   const lines = await ran();
   const boots = lines.filter((line) => line.startsWith('run flatcar-ext test'));
   expect(boots).toHaveLength(6);
   for (const line of boots) expect(line).toContain('|sudo runner|actions true|');
+  expect(lines.filter((line) => line.startsWith('run node scripts/torture.ts'))).toHaveLength(1);
   expect(await readFile(at('ran'), 'utf8')).toMatch(/ci report --workflow machines --results \{\s*"test": \{[^]*"result": "failure"/);
   expect((await caches()).filter((name) => name.startsWith('machines-X64-'))).toHaveLength(6);
 });
