@@ -159,6 +159,25 @@ describe('deadlines', () => {
   });
 });
 
+test('a process ends when its uploads are answered, and waits for no deadline of theirs', async () => {
+  const url = await serve((request, response) => {
+    request.resume().on('end', () => void response.end());
+  });
+  const client = join(import.meta.dirname, '../src/http/client.ts');
+  const script = `
+    import { Readable } from 'node:stream';
+    import { httpRequest } from ${JSON.stringify(client)};
+    const bytes = Buffer.alloc(2 << 20);
+    // As a file's: its end is known only by one more read, and the response comes before.
+    async function* body() {
+      yield bytes;
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+    const put = { method: 'PUT', max: 1, headers: { 'content-length': String(bytes.length) }, body: () => Readable.from(body()) };
+    await httpRequest(${JSON.stringify(url)}, put);`;
+  await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], { timeout: 15_000 });
+});
+
 describe('limits', () => {
   const refused = async (url: string, code: HttpErrorCode, options: Partial<HttpOptions> & { max?: number } = {}): Promise<HttpError> => {
     const error = await failure(httpGet(url, { ...quick, ...options }));

@@ -268,8 +268,10 @@ async function sendOnce(
   const { method = 'GET' } = options;
   const stop = new AbortController();
   let timer: NodeJS.Timeout | undefined;
+  let isAnswered = false;
   const within = (ms: number, what: string): void => {
     clearTimeout(timer);
+    if (isAnswered) return; // the end of a body may be told of after the response to it
     const failure = new HttpError('timeout', what, { where: shown(url), next: connectionAdvice(url.href, undefined) });
     timer = setTimeout(() => stop.abort(new RetryableError(failure)), ms);
   };
@@ -307,6 +309,7 @@ async function sendOnce(
     signal.throwIfAborted();
     throw stop.signal.aborted ? stop.signal.reason : failureOf(cause, url);
   } finally {
+    isAnswered = true;
     clearTimeout(timer);
   }
 }
