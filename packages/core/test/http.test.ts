@@ -175,7 +175,8 @@ test('a process ends when its uploads are answered, and waits for no deadline of
     }
     const put = { method: 'PUT', max: 1, headers: { 'content-length': String(bytes.length) }, body: () => Readable.from(body()) };
     await httpRequest(${JSON.stringify(url)}, put);`;
-  await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], { timeout: 15_000 });
+  const ended = promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], { timeout: 15_000 });
+  await expect(ended).resolves.toEqual({ stdout: '', stderr: '' });
 });
 
 describe('limits', () => {
