@@ -29,9 +29,10 @@ export async function packErofs(
   await writeFile(hints, '0 extension-release\\..*\n');
   const { command, args, env } = await tools.command('mkfs.erofs');
   // The inode that holds all fragments is made of a temporary file, and gets its mode (erofs-utils, lib/fragments.c): the umask decides bytes.
-  await exec('/bin/sh', [
-    '--quiet', ...COMPRESSION[about.profile], `--compress-hints=${hints}`, '-T0', '--all-time', '--all-root', '-U00000000-0000-0000-0000-000000000000', out, tree.dir,
-  ], { name: 'mkfs.erofs', startArgs: ['-c', 'umask 022; exec "$@"', 'sh', command, ...args], env }); // prettier-ignore
+  const startArgs = ['-c', 'umask 022; exec "$@"', 'sh', command, ...args];
+  const same = ['-T0', '--all-time', '--all-root', '-U00000000-0000-0000-0000-000000000000'];
+  const flags = ['--quiet', ...COMPRESSION[about.profile], `--compress-hints=${hints}`, ...same, out, tree.dir];
+  await exec('/bin/sh', flags, { name: 'mkfs.erofs', startArgs, env });
   const path = releaseFilePath(about.name, about.kind);
   const content = await readErofs(out);
   const offset = content.plainBlock(path);

@@ -143,7 +143,7 @@ export class Extraction {
       make(full);
     } catch (error) {
       if (!this.distribution || !isErrno(error, 'EEXIST')) throw error;
-      if (lstatSync(full).isDirectory()) this.refuse(path, 'is no folder here and a folder in another package');
+      if (lstatSync(full).isDirectory()) this.refuse(path, 'is a folder in another package, and not in this one');
       unlinkSync(full);
       make(full);
     }
