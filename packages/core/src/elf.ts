@@ -144,7 +144,7 @@ async function readDynamic(reader: BoundedFile, header: Header): Promise<Pick<El
   return {
     needed,
     runpath: path === undefined ? [] : strings.at(path).split(':').filter(Boolean),
-    ...(name === undefined ? {} : { soname: strings.at(name) }),
+    soname: name === undefined ? undefined : strings.at(name),
     ...(glibc === undefined ? {} : { glibc }),
   };
 }

@@ -51,7 +51,7 @@ const GO_OUTPUT = 'output of go';
 
 /** A go.mod as `go mod edit -json` prints it. */
 const readGoMod = async (go: GoCommand, args: readonly string[], cwd?: string): Promise<GoMod> =>
-  parseJson(GoModSchema, await go.offline(args, cwd === undefined ? {} : { cwd }), { what: GO_OUTPUT, where: cwd ?? args.at(-1) ?? '' });
+  parseJson(GoModSchema, await go.offline(args, { cwd }), { what: GO_OUTPUT, where: cwd ?? args.at(-1) ?? '' });
 
 const PASSED_ON = ['GOPROXY', 'GOSUMDB', 'GONOSUMDB', 'GONOPROXY', 'GOPRIVATE', 'GOINSECURE'];
 
