@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import {
   ARCHES, bindTargets, buildExtension, catalogue, defineExtension, loadExtension, newestFirst, openStore, openTools, packErofs, packSquashfs, readPins,
   readTree, stageReleaseFile, unpackImage, type Format, type LoadedExtension, type Release, type Target,
-} from '@flatcar/core'; // prettier-ignore
+} from '@flatcar/core/engine'; // prettier-ignore
 import {
   extensionIndexPath, extensionIndexText, imagePath, indexText, initKeys, loadKeys, localDestination, openTree, packagesPath, packagesText, plan, publish,
   readPublished, restorePayload, supportedTargets, type ExtensionIndex, type PublishedImage, type PublishKeys,
@@ -84,7 +84,7 @@ async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly stri
       superseded: [],
     }),
   );
-  const { signDetached } = await import('../packages/publish/src/pgp.ts');
+  const { signDetached } = await import('../packages/publish/src/keys/openpgp.ts');
   await writeFile(join(dir, 'index.json'), bytes);
   await writeFile(join(dir, 'index.json.gpg'), await signDetached(bytes, keys.sums));
   return names;

@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import {
   bindMany, buildExtension, catalogue, componentsOf, debianMirror, exec, hostArch, loadExtension, newestFirst, openStore, openTools, packErofs, packSquashfs, readTree, stageReleaseFile, unpackImage,
   type Payload, type Profile, type Release, type Tree,
-} from '@flatcar/core'; // prettier-ignore
+} from '@flatcar/core/engine'; // prettier-ignore
 
 const PARTS = ['kubernetes', 'hypervisor-qemu'];
 const { values } = parseArgs({

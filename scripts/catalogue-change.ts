@@ -7,7 +7,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { catalogue, exec, type Release } from '@flatcar/core';
+import { catalogue, exec, type Release } from '@flatcar/core/engine';
 import { execa } from 'execa';
 
 const repository = resolve(import.meta.dirname, '..');
@@ -38,7 +38,7 @@ try {
     'git ls-files -co --exclude-standard -z | tar --null --ignore-failed-read -T - -cf - | tar -xf - -C "$1"; cp -al node_modules "$1"; cp -al scripts/toolchain/node_modules "$1/scripts/toolchain"';
   await exec('sh', ['-euc', copy, 'sh', dir], { cwd: repository });
   await exec('git', ['init', '--quiet'], { cwd: dir });
-  await writeFile(join(dir, 'packages/core/src/data/releases.json'), `${JSON.stringify(nextCatalogue(catalogue()), undefined, 2)}\n`);
+  await writeFile(join(dir, 'packages/core/src/model/data/releases.json'), `${JSON.stringify(nextCatalogue(catalogue()), undefined, 2)}\n`);
   await exec('git', ['add', '--all'], { cwd: dir });
   await exec('git', ['-c', 'user.name=t', '-c', 'user.email=t@t', 'commit', '--quiet', '--message', 'other releases'], { cwd: dir });
   const args = process.argv.slice(2);

@@ -1,12 +1,12 @@
 // What the scripts that pin Debian packages share: which packages a program loads its libraries from, and their pins.
 import { join } from 'node:path';
-import { openArchive, type Archive, type DebianPackage, type IndexedPackage } from '../packages/core/src/debian.ts';
-import { resolveClosure } from '../packages/core/src/dependencies.ts';
-import { readElf } from '../packages/core/src/elf.ts';
-import { openStore } from '../packages/core/src/store.ts';
-import type { Arch, Report } from '../packages/core/src/types.ts';
-import { unpackPackage } from '../packages/core/src/unpack.ts';
-import { walk } from '../packages/core/src/walk.ts';
+import { openArchive, type Archive, type DebianPackage, type IndexedPackage } from '../packages/core/src/debian/archive.ts';
+import { resolveClosure } from '../packages/core/src/debian/dependencies.ts';
+import { readElf } from '../packages/core/src/inspect/elf.ts';
+import { openStore } from '../packages/core/src/store/store.ts';
+import type { Arch, Report } from '../packages/core/src/model/types.ts';
+import { unpackPackage } from '../packages/core/src/store/unpack.ts';
+import { walk } from '../packages/core/src/util/walk.ts';
 
 const report: Report = (event) => {
   if (event.type === 'step' || event.type === 'notice') console.error(event.text);

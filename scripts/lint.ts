@@ -3,7 +3,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { execa } from 'execa';
-import { digestOf, exec, goProgram, hostArch, networkEnv, openStore, openTools, type Store } from '../packages/core/src/index.ts';
+import { digestOf, exec, goProgram, hostArch, networkEnv, openStore, openTools, type Store } from '../packages/core/src/engine.ts';
 
 const root = resolve(import.meta.dirname, '..');
 const store = openStore();

@@ -1,10 +1,10 @@
 // Pins the C and Rust toolchains anew from Debian's signed indexes, for both kinds of host and target: scripts/run node scripts/pin-toolchains.ts
 import { writeFile } from 'node:fs/promises';
-import { ARCHES, archWords } from '../packages/core/src/arch.ts';
-import { snapshotStamp } from '../packages/core/src/debian.ts';
-import { resolveClosure } from '../packages/core/src/dependencies.ts';
-import type { ToolchainPins } from '../packages/core/src/toolchains.ts';
-import type { Arch } from '../packages/core/src/types.ts';
+import { ARCHES, archWords } from '../packages/core/src/model/arch.ts';
+import { snapshotStamp } from '../packages/core/src/debian/archive.ts';
+import { resolveClosure } from '../packages/core/src/debian/dependencies.ts';
+import type { ToolchainPins } from '../packages/core/src/tools/toolchains.ts';
+import type { Arch } from '../packages/core/src/model/types.ts';
 import { archive, component, packagesWithLibraries, pinsOf, pinText, readSuites, type Suites } from './debian-pins.ts';
 
 const suite = 'trixie';
@@ -51,5 +51,5 @@ const pins: ToolchainPins = {
   rustStd: 'libstd-rust-dev',
   packages: { 'x86-64': pinsOf(suites['x86-64'], names['x86-64'], suite), arm64: pinsOf(suites.arm64, names.arm64, suite) },
 };
-const file = new URL('../packages/core/src/data/toolchains.json', import.meta.url);
+const file = new URL('../packages/core/src/tools/data/toolchains.json', import.meta.url);
 await writeFile(file, pinText(pins));

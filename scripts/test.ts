@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { withoutSecrets } from '../packages/core/src/env.ts';
+import { withoutSecrets } from '../packages/core/src/util/env.ts';
 import { affected, defaultBase, type Affected } from './test/affected.ts';
 import { REPORT, type Report } from './test/reporter.ts';
 import { LEDGER, readLedger, summarize } from './test/summary.ts';

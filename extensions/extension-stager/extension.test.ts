@@ -4,7 +4,7 @@ import { createServer, type Server } from 'node:http';
 import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { channelHead, hostArch, linkName } from '@flatcar/core';
+import { channelHead, hostArch, linkName } from '@flatcar/core/engine';
 import { SUMS, targetFolder, transferText } from '@flatcar/publish';
 import {
   afterAll,

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   buildExtension, catalogue, hostArch, linkName, loadExtension, newestFirst, openStore, openTools, type Image, type Release,
-} from '@flatcar/core'; // prettier-ignore
+} from '@flatcar/core/engine'; // prettier-ignore
 import { initKeys, loadKeys, localDestination, publish } from '@flatcar/publish';
 import { describe, expect, gnupg, machineTest, standInOnly, startUpdateEngine, withMachine, withNginx } from '@flatcar/testing';
 

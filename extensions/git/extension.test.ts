@@ -4,7 +4,7 @@ import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { channelHead, exec, hostArch, linkName } from '@flatcar/core';
+import { channelHead, exec, hostArch, linkName } from '@flatcar/core/engine';
 import {
   buildImages,
   expect,

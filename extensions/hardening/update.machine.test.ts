@@ -2,7 +2,7 @@
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { buildExtension, channelHead, hostArch, loadExtension, openStore, openTools, type Image, type Release } from '@flatcar/core';
+import { buildExtension, channelHead, hostArch, loadExtension, openStore, openTools, type Image, type Release } from '@flatcar/core/engine';
 import { afterAll, beforeAll, buildImages, describe, expect, linkPath, sharedMachine } from '@flatcar/testing';
 
 const SYSCTL = 'etc/sysctl.d/90-hardening.conf';

@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { archWords, ARCHES, hostArch, type Arch } from '@flatcar/core';
+import { archWords, ARCHES, hostArch, type Arch } from '@flatcar/core/engine';
 import { expect, testExtension, type Host, type Machine } from '@flatcar/testing';
 
 const other = ARCHES.find((arch) => arch !== hostArch()) ?? 'arm64';

@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hostArch } from '@flatcar/core';
+import { hostArch } from '@flatcar/core/engine';
 import { expect, hostOf, testExtension, testRelocated, type Host } from '@flatcar/testing';
 
 const folder = '/usr/lib/hypervisor-qemu';

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openStore } from '@flatcar/core';
+import { openStore } from '@flatcar/core/engine';
 import { compileStatic, expect, writeContainer, type Machine } from '@flatcar/testing';
 
 const HELLO = 'hello from a pod';

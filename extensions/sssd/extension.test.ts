@@ -1,4 +1,4 @@
-import { catalogue, channelHead, hostArch, linkName } from '@flatcar/core';
+import { catalogue, channelHead, hostArch, linkName } from '@flatcar/core/engine';
 import { buildImages, expect, mergeTest, testRelocated, withHost } from '@flatcar/testing';
 
 const stable = channelHead('stable');

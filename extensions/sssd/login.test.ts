@@ -2,7 +2,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { channelHead, hostArch, linkName } from '@flatcar/core';
+import { channelHead, hostArch, linkName } from '@flatcar/core/engine';
 import { buildImages, expect, mergeTest, withHost } from '@flatcar/testing';
 
 const stable = channelHead('stable');

@@ -1,4 +1,4 @@
-import { hostArch } from '@flatcar/core';
+import { hostArch } from '@flatcar/core/engine';
 import { expect, expectContainers, testExtension, testUpstream, versionPattern } from '@flatcar/testing';
 
 testExtension(import.meta.dirname, {

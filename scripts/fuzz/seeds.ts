@@ -4,9 +4,9 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { deflateSync, gzipSync } from 'node:zlib';
-import { makeDdi, openStore, openTools, packErofs, packSquashfs, readTree, stageReleaseFile, STRICT_XATTR, type Tools } from '../../packages/core/src/index.ts'; // prettier-ignore
+import { makeDdi, openStore, openTools, packErofs, packSquashfs, readTree, stageReleaseFile, STRICT_XATTR, type Tools } from '../../packages/core/src/engine.ts'; // prettier-ignore
 import { debOf, pax, tarOf, zipOf } from '../../packages/core/test/helpers/archives.ts';
-import { generateKey, signDetached, readPrivateKeys } from '../../packages/publish/src/pgp.ts';
+import { generateKey, signDetached, readPrivateKeys } from '../../packages/publish/src/keys/openpgp.ts';
 import { writePayload } from '../../packages/publish/src/index.ts';
 
 export const repository = fileURLToPath(new URL('../..', import.meta.url));

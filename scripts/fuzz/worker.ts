@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { UserError } from '../../packages/core/src/errors.ts';
+import { UserError } from '../../packages/core/src/util/errors.ts';
 import { Coverage } from './coverage.ts';
 import { mutate, mutateJson, randomFrom, type Random } from './mutate.ts';
 import type { Reader } from './readers.ts';

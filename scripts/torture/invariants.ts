@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { access, lstat, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { hashFile, parseSums, readManifest, walk } from '@flatcar/core';
+import { hashFile, parseSums, readManifest, walk } from '@flatcar/core/engine';
 import { loadKeys, localDestination, readPublished } from '@flatcar/publish';
 
 const run = promisify(execFile);

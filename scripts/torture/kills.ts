@@ -1,6 +1,6 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openStore, walk } from '@flatcar/core';
+import { openStore, walk } from '@flatcar/core/engine';
 import { commandOf, makeRound, type Round, type Torture } from './commands.ts';
 import { checkCheckout, checkImages, checkKeys, checkTree, differences, differing, snapshot, type Snapshot } from './invariants.ts';
 import { processesLeft, runCommand, type Ended } from './run.ts';

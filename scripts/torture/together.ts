@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openStore } from '@flatcar/core';
+import { openStore } from '@flatcar/core/engine';
 import { COMMANDS, commandOf, makeRound, type Round } from './commands.ts';
 import { checkKeys, checkTree } from './invariants.ts';
 import { leftovers, optionsOf, place, reference } from './kills.ts';

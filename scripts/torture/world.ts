@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { dirname, join, relative, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { cacheRoot, openStore, openTools } from '@flatcar/core';
+import { cacheRoot, openStore, openTools } from '@flatcar/core/engine';
 import { expectSuccess } from './run.ts';
 
 const repository = resolve(import.meta.dirname, '../..');

@@ -6,7 +6,7 @@ enableCompileCache();
 process.umask(process.umask(0o022) & 0o077);
 
 // Commander, undici and other libraries take an empty variable for a set one.
-const { dropEmpty } = await import('@flatcar/core');
+const { dropEmpty } = await import('@flatcar/core/engine');
 dropEmpty(process.env);
 
 const { run } = await import('./run.ts');

@@ -1,24 +1,6 @@
-import { basename, join, resolve } from 'node:path';
-import {
-  ARCHES,
-  findExtensions,
-  hostArch,
-  loadExtension,
-  matchingVersions,
-  newestFirst,
-  parseArch,
-  parseRef,
-  type Arch,
-  type LoadedExtension,
-  type OriginChoice,
-  type Profile,
-  UsageError,
-  envOf,
-} from '@flatcar/core';
+import { resolve } from 'node:path';
+import { ARCHES, hostArch, parseArch, type Arch, type OriginChoice, type Profile, UsageError, envOf } from '@flatcar/core/engine';
 import { InvalidArgumentError, Option } from 'commander';
-
-/** The folder of the repository that this command belongs to. */
-export const REPOSITORY = resolve(import.meta.dirname, '../../..');
 
 export const archOption = (): Option =>
   new Option('--arch <list>', `architectures, comma-separated: ${ARCHES.join(', ')}`).env('FLATCAR_EXT_ARCH');
@@ -83,14 +65,6 @@ export function arches(text: string | undefined): Arch[] {
   return text === undefined ? [hostArch()] : wordsOf(text, '--arch').map(parseArch);
 }
 
-/** The error for a name that is not an extension's. */
-export function unknownExtension(name: string, dirs: readonly string[]): UsageError {
-  return new UsageError(`there is no extension '${name}'`, {
-    where: join(REPOSITORY, 'extensions'),
-    next: `there are: ${dirs.map((dir) => basename(dir)).join(', ')}`,
-  });
-}
-
 /**
  * A path as it was typed, absolute: relative to the folder that the command was typed in. Under `npm run build` that is not the current
  * one, since turbo runs each extension in its own.
@@ -98,52 +72,4 @@ export function unknownExtension(name: string, dirs: readonly string[]): UsageEr
 export function typedPath(text: string): string {
   if (text === '') throw new InvalidArgumentError('It is empty.');
   return resolve(envOf('FLATCAR_EXT_CWD') ?? process.cwd(), text);
-}
-
-/** The definition and pins of an extension of this repository. */
-export async function loadNamed(name: string): Promise<LoadedExtension> {
-  const dirs = await findExtensions(REPOSITORY);
-  const dir = dirs.find((one) => basename(one) === name);
-  if (dir === undefined) throw unknownExtension(name, dirs);
-  return loadExtension(dir);
-}
-
-/** An extension and one of its pinned versions. */
-export interface Chosen {
-  readonly loaded: LoadedExtension;
-  readonly version: string;
-}
-
-/**
- * Extensions as arguments name them: `kubernetes` (its newest version), `kubernetes@1.36.4`, or a minor, `kubernetes@1.36`.
- * Without names: the extension of the current folder.
- */
-export async function chooseExtensions(names: readonly string[], pins?: string): Promise<Chosen[]> {
-  const dirs = await findExtensions(REPOSITORY);
-  const wanted = [...names];
-  if (wanted.length === 0) {
-    const here = dirs.find((dir) => dir === process.cwd());
-    if (here === undefined)
-      throw new UsageError('no extension was named', {
-        where: process.cwd(),
-        next: `name one of: ${dirs.map((dir) => dir.split('/').at(-1)).join(', ')}`,
-      });
-    wanted.push(here.split('/').at(-1) ?? '');
-  }
-  return Promise.all(
-    [...new Set(wanted)].map(async (word) => {
-      const { name, version } = parseRef(word);
-      const dir = dirs.find((one) => one.split('/').at(-1) === name);
-      if (dir === undefined) throw unknownExtension(name, dirs);
-      const loaded = await loadExtension(dir, pins);
-      const pinned = newestFirst(Object.keys(loaded.pins));
-      const [found] = matchingVersions(pinned, version);
-      if (found === undefined)
-        throw new UsageError(`${name}${version === undefined ? '' : ` ${version}`} is not pinned`, {
-          where: join(dir, 'pins.json'),
-          next: `pinned versions: ${pinned.join(', ')}`,
-        });
-      return { loaded, version: found };
-    }),
-  );
 }

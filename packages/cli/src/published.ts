@@ -10,10 +10,10 @@ import {
   type SignKeys,
   type Target,
   UsageError,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import type { PlannedExtension, PublishKeys } from '@flatcar/publish';
 import { Option, type Command } from 'commander';
-import { REPOSITORY, unknownExtension } from './options.ts';
+import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
 
 export const keysOption = (): Option => new Option('--keys <dir>', 'folder of keys that keys init made').env('FLATCAR_EXT_KEYS');
 export const keyringOption = (): Option =>

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
-import { announceWaits, interruptible, UsageError, UserError, UserErrors } from '@flatcar/core';
+import { announceWaits, interruptible, UsageError, UserError, UserErrors, shortened } from '@flatcar/core/engine';
 import { Command, CommanderError } from 'commander';
-import { Cancelled } from './ask.ts';
+import { Cancelled } from './output/prompt.ts';
 import { addBind } from './commands/bind.ts';
 import { addBuild } from './commands/build.ts';
 import { addBump } from './commands/bump.ts';
@@ -28,10 +28,10 @@ import { addRetire } from './commands/retire.ts';
 import { addTest } from './commands/test.ts';
 import { addVerify } from './commands/verify.ts';
 import { addWithdraw } from './commands/withdraw.ts';
-import { explanation } from './explain.ts';
-import { isRepeatable, REPOSITORY } from './options.ts';
-import { flushOutput, guardOutput, tell, tellStack, write } from './output.ts';
-import { shortened } from './text.ts';
+import { explanation } from './output/explanation.ts';
+import { REPOSITORY } from '@flatcar/workspace/select';
+import { isRepeatable } from './options.ts';
+import { flushOutput, guardOutput, tell, tellStack, write } from './output/output.ts';
 
 /** Exit codes, the same for every command; after a signal 128 and its number. */
 const EXIT = { ok: 0, failure: 1, usage: 2, interrupted: 130 };

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { withoutSecrets } from '@flatcar/core';
-import { runProgram } from '../src/ci/attempt.ts';
+import { withoutSecrets } from '@flatcar/core/engine';
+import { runProgram } from '@flatcar/workspace/ci/attempt';
 
 let dir: string;
 beforeAll(async () => {
@@ -17,6 +17,7 @@ async function script(text: string): Promise<string> {
   await writeFile(file, `#!/bin/bash\n${text}\n`, { mode: 0o755 });
   return file;
 }
+const output = { tell: () => undefined, fence: () => ({ end: () => undefined }) };
 const forever = new AbortController().signal;
 async function isAlive(pid: number): Promise<boolean> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
@@ -39,9 +40,9 @@ const gone = async (pids: readonly number[]): Promise<void> => {
 
 test('what a program printed is given when it failed, without escape sequences', async () => {
   const program = await script(`printf '\\e[31mone\\e[0m\\n'; echo two >&2; exit 3`);
-  expect((await runProgram(program, [], forever)).error).toMatch(/^one\ntwo$|^two\none$/);
-  expect(await runProgram(await script('echo "$1"'), ['a b'], forever)).toEqual({ error: undefined, stdout: 'a b' });
-  expect((await runProgram(await script('exit 1'), [], forever)).error).toBe('it ended without a word');
+  expect((await runProgram(program, [], forever, { output })).error).toMatch(/^one\ntwo$|^two\none$/);
+  expect(await runProgram(await script('echo "$1"'), ['a b'], forever, { output })).toEqual({ error: undefined, stdout: 'a b' });
+  expect((await runProgram(await script('exit 1'), [], forever, { output })).error).toBe('it ended without a word');
 });
 
 test('a program that is over its limit is ended with all that it started, in other sessions too', async () => {
@@ -50,7 +51,7 @@ test('a program that is over its limit is ended with all that it started, in oth
   const program = await script(
     `exec 2>/dev/null; trap '' TERM; (trap '' TERM; sleep 300) & echo $! >>${pids}; setsid sleep 300 & echo $! >>${pids}; echo $$ >>${pids}; echo working; while :; do sleep 1; done`,
   );
-  const { error } = await runProgram(program, [], forever, { limit: 5000 });
+  const { error } = await runProgram(program, [], forever, { output, limit: 5000 });
   expect(error).toMatch(/^working\nended after the limit of \d+ minutes$/);
   await gone(await pidsIn(pids, 3));
 });
@@ -59,7 +60,7 @@ test('a program that is cancelled is ended with all that it started', async () =
   const pids = join(dir, 'cancel.pids');
   const program = await script(`sleep 300 & echo $! >>${pids}; echo $$ >>${pids}; wait`);
   const cancel = new AbortController();
-  const running = runProgram(program, [], cancel.signal);
+  const running = runProgram(program, [], cancel.signal, { output });
   const started = await pidsIn(pids, 2);
   cancel.abort(new Error('interrupted'));
   await expect(running).rejects.toThrow('interrupted');

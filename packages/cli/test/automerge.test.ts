@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { automergeObjections, isPatch } from '../src/ci/automerge.ts';
-import type { Bumped } from '../src/ci/bumped.ts';
-import { pullBody } from '../src/ci/pull-body.ts';
+import { automergeObjections, isPatch } from '@flatcar/workspace/ci/automerge';
+import type { Bumped } from '@flatcar/workspace/ci/bumped';
+import { pullBody } from '@flatcar/workspace/ci/pull-body';
 
 const RELEASE = 'sha256 list, signed by PGP 0xABABABABABABABABABABABABABABABABABABABAB';
 const good: Bumped = {
@@ -122,7 +122,7 @@ describe('a person decides', () => {
 
   test('when one of two branches is no patch release, or nothing is known', () => {
     expect(automergeObjections('tool', [good, { ...good, version: '2.0.0' }], paths)).toHaveLength(1);
-    expect(automergeObjections('releases', [], ['packages/core/src/data/releases.json'])).toHaveLength(2);
+    expect(automergeObjections('releases', [], ['packages/core/src/model/data/releases.json'])).toHaveLength(2);
   });
 });
 

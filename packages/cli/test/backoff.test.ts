@@ -1,14 +1,14 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { exec } from '@flatcar/core';
+import { exec } from '@flatcar/core/engine';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { failureRecord, failuresIn, heldUntil, holdBack, inputsOf, nextFailures } from '../src/ci/backoff.ts';
-import type { GitHub } from '../src/ci/github.ts';
-import { syncIssues } from '../src/ci/issues.ts';
-import type { Job } from '../src/ci/job.ts';
-import type { Outcome } from '../src/ci/outcome.ts';
-import { judge } from '../src/ci/verdict.ts';
+import { failureRecord, failuresIn, heldUntil, holdBack, inputsOf, nextFailures } from '@flatcar/workspace/ci/backoff';
+import type { GitHub } from '@flatcar/workspace/ci/github';
+import { syncIssues } from '@flatcar/workspace/ci/issues';
+import type { Job } from '@flatcar/workspace/ci/job';
+import type { Outcome } from '@flatcar/workspace/ci/outcome';
+import { judge } from '@flatcar/workspace/ci/verdict';
 import { FakeGitHub } from './helpers/fake-github.ts';
 
 const HOUR = 3_600_000;

@@ -1,9 +1,9 @@
 import { chmod, chown, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { exec } from '@flatcar/core';
+import { exec } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { buildContext, gitCommit, remoteUrl, whyNoCommit } from '../src/build-context.ts';
+import { buildContext, gitCommit, remoteUrl, whyNoCommit } from '@flatcar/workspace/build-context';
 
 let dir: string;
 let commit: string;

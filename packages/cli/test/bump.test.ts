@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { bumpText } from '../src/commands/bump.ts';
 import { outdatedText } from '../src/commands/outdated.ts';
-import { REPOSITORY } from '../src/options.ts';
+import { REPOSITORY } from '@flatcar/workspace/select';
 
 const at = (path: string): string => join(REPOSITORY, 'extensions/yq', path);
 const BUMP = {

@@ -4,12 +4,12 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { cacheRoot, exec } from '@flatcar/core';
+import { cacheRoot, exec } from '@flatcar/core/engine';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { failureRecord, inputsOf } from '../src/ci/backoff.ts';
-import { readPlan } from '../src/ci/job.ts';
-import { readOutcomes } from '../src/ci/outcome.ts';
+import { failureRecord, inputsOf } from '@flatcar/workspace/ci/backoff';
+import { readPlan } from '@flatcar/workspace/ci/job';
+import { readOutcomes } from '@flatcar/workspace/ci/outcome';
 import { FakeGitHub } from './helpers/fake-github.ts';
 
 // Steps of the workflows that change a checkout, or ask git what changed: in a copy of this repository.
@@ -62,7 +62,7 @@ test('ci test: what every change must pass, and all tests of what a change has a
   await commit('docs/security.md');
   expect(await listed('HEAD~1')).toEqual([]);
   // The small extensions stand for all that core builds; core has merge tests of its own, and knows other distributions.
-  await commit('packages/core/src/debian.ts');
+  await commit('packages/core/src/debian/archive.ts');
   expect(await listed('HEAD~1')).toEqual(['everything else of packages/core/: merge, tests of the tag full', 'ubuntu: ubuntu']);
   await commit('packages/components/src/index.ts');
   const [users = ''] = await listed('HEAD~1');
@@ -235,7 +235,7 @@ test('ci update with automerge: a real bump of a patch release is merged by GitH
     await write('extensions/tiny/README.md', '# tiny\n');
     await write(
       'extensions/tiny/extension.ts',
-      `import { defineExtension, release } from '@flatcar/core';
+      `import { defineExtension, release } from '@flatcar/core/engine';
 export default defineExtension({
   name: 'tiny',
   summary: 'a tiny tool',

@@ -3,9 +3,9 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { cacheRoot, hostArch } from '@flatcar/core';
+import { cacheRoot, hostArch } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { readOutcomes } from '../src/ci/outcome.ts';
+import { readOutcomes } from '@flatcar/workspace/ci/outcome';
 import { flatcarExt } from './helpers/ci.ts';
 
 const run = promisify(execFile);

@@ -4,9 +4,9 @@ import { createServer, type AddressInfo } from 'node:net';
 import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { exec, withoutSecrets } from '@flatcar/core';
+import { exec, withoutSecrets } from '@flatcar/core/engine';
 import { afterEach, expect, test, vi } from 'vitest';
-import { runProgram } from '../src/ci/attempt.ts';
+import { runProgram } from '@flatcar/workspace/ci/attempt';
 
 const REPOSITORY = resolve(import.meta.dirname, '../../..');
 const SECRETS = [
@@ -103,7 +103,11 @@ test('a build by ci build, and tests, are given settings and no key', async () =
   stub();
   vi.stubEnv('FLATCAR_EXT_CACHE', '/store');
   vi.stubEnv('FLATCAR_EXT_DEBIAN_MIRROR', 'https://mirror.example.org');
-  const { stdout, error } = await runProgram('env', [], new AbortController().signal, { env: withoutSecrets(), json: true });
+  const { stdout, error } = await runProgram('env', [], new AbortController().signal, {
+    output: { tell: () => undefined, fence: () => ({ end: () => undefined }) },
+    env: withoutSecrets(),
+    json: true,
+  });
   expect(error).toBeUndefined();
   expect(stdout).toContain('FLATCAR_EXT_CACHE=/store');
   expect(stdout).toContain('FLATCAR_EXT_DEBIAN_MIRROR=https://mirror.example.org');

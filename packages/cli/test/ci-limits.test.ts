@@ -2,13 +2,13 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { requireLasting, requireMain } from '../src/ci/branch.ts';
-import { pipelinePath } from '../src/ci/folders.ts';
-import { parseJob, readMatrix, selectJobs, type Job } from '../src/ci/job.ts';
-import { readOutcomes, writeOutcome, type Outcome } from '../src/ci/outcome.ts';
-import { limitJobs, planOutputs } from '../src/ci/plan.ts';
-import { writeSubjects } from '../src/ci/subjects.ts';
-import { summaryHtml } from '../src/ci/summary.ts';
+import { requireLasting, requireMain } from '@flatcar/workspace/ci/branch';
+import { pipelinePath } from '@flatcar/workspace/ci/folders';
+import { parseJob, readMatrix, selectJobs, type Job } from '@flatcar/workspace/ci/job';
+import { readOutcomes, writeOutcome, type Outcome } from '@flatcar/workspace/ci/outcome';
+import { limitJobs, planOutputs } from '@flatcar/workspace/ci/plan';
+import { writeSubjects } from '@flatcar/workspace/ci/subjects';
+import { summaryHtml } from '@flatcar/workspace/ci/summary';
 import { flatcarExt } from './helpers/ci.ts';
 
 // What GitHub takes no more of: https://docs.github.com/actions/reference/limits

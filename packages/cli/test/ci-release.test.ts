@@ -1,10 +1,10 @@
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { archWords, hostArch } from '@flatcar/core';
+import { archWords, hostArch } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Job } from '../src/ci/job.ts';
-import { readOutcomes } from '../src/ci/outcome.ts';
+import type { Job } from '@flatcar/workspace/ci/job';
+import { readOutcomes } from '@flatcar/workspace/ci/outcome';
 import { flatcarExt } from './helpers/ci.ts';
 
 const STABLE = '4593.2.5';

@@ -2,14 +2,14 @@ import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createHash } from 'node:crypto';
-import { hostArch, readPayload, type Payload } from '@flatcar/core';
+import { hostArch, readPayload, type Payload } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { holdBack, inputsOf, failureRecord } from '../src/ci/backoff.ts';
-import { buildersOf } from '../src/ci/compare.ts';
-import type { Job } from '../src/ci/job.ts';
-import { readOutcomes } from '../src/ci/outcome.ts';
-import { limitJobs } from '../src/ci/plan.ts';
-import { REPOSITORY } from '../src/options.ts';
+import { holdBack, inputsOf, failureRecord } from '@flatcar/workspace/ci/backoff';
+import { buildersOf } from '@flatcar/workspace/ci/compare';
+import type { Job } from '@flatcar/workspace/ci/job';
+import { readOutcomes } from '@flatcar/workspace/ci/outcome';
+import { limitJobs } from '@flatcar/workspace/ci/plan';
+import { REPOSITORY } from '@flatcar/workspace/select';
 import { flatcarExt, type Ended } from './helpers/ci.ts';
 import { FakeGitHub } from './helpers/fake-github.ts';
 

@@ -1,9 +1,9 @@
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hostArch } from '@flatcar/core';
+import { hostArch } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { readOutcomes } from '../src/ci/outcome.ts';
+import { readOutcomes } from '@flatcar/workspace/ci/outcome';
 import { flatcarExt, type Ended } from './helpers/ci.ts';
 
 // What one job uploads decides nothing about another, and what it says of itself is compared with the checkout: forged artifacts, by the

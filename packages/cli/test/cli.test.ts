@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { once } from 'node:events';
 import { gzipSync } from 'node:zlib';
-import { cacheRoot, DEBIAN_KEYRING } from '@flatcar/core';
+import { cacheRoot, DEBIAN_KEYRING } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
 const bin = resolve(import.meta.dirname, '../bin/flatcar-ext');

@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { hostArch, openStore, openTools, sidecarPaths, type Manifest } from '@flatcar/core';
+import { hostArch, openStore, openTools, sidecarPaths, type Manifest } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { flatcarExt, type Ended } from './helpers/ci.ts';
 

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { copyInside } from '../src/new/trial.ts';
+import { copyInside } from '@flatcar/workspace/new/trial';
 
 let dir: string;
 const at = (path: string): string => join(dir, path);

@@ -7,11 +7,11 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify, stripVTControlCharacters } from 'node:util';
-import { ARCHES, cacheRoot, openStore, openToolchains, openTools, readToolPins, type Arch } from '@flatcar/core';
+import { ARCHES, cacheRoot, openStore, openToolchains, openTools, readToolPins, type Arch } from '@flatcar/core/engine';
 import { shareStore } from '@flatcar/testing';
-import { scaffold, type Plan, type Probe } from '@flatcar/upstream';
+import { scaffold, type Plan, type Probe } from '@flatcar/workspace/new/scaffold';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { probe, versionSaid } from '../src/new/probe.ts';
+import { probe, versionSaid } from '@flatcar/workspace/new/probe';
 
 const root = resolve(import.meta.dirname, '../../..');
 const run = promisify(execFile);
@@ -511,7 +511,7 @@ test('the test of a program that does not say its version is a line of its help:
       programs: ['tool'],
       debian: { packages: ['xz-utils'], suite: tools.suite, programs: ['xz'] },
     };
-    const core = pathToFileURL(join(root, 'packages/core/src/index.ts')).href;
+    const core = pathToFileURL(join(root, 'packages/core/src/engine.ts')).href;
     const written = (name: string, probes: readonly Probe[] = []): string =>
       scaffold(plan, probes).find(({ path }) => path === name)?.text ?? '';
     await writeFile(

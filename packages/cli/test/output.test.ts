@@ -2,9 +2,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { UserError, UserErrors } from '@flatcar/core';
+import { UserError, UserErrors } from '@flatcar/core/engine';
 import { describe, expect, test } from 'vitest';
-import { explanation } from '../src/explain.ts';
+import { explanation } from '../src/output/explanation.ts';
 
 const bin = resolve(import.meta.dirname, '../bin/flatcar-ext');
 

@@ -2,7 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { lockText } from '../src/package-lock.ts';
+import { lockText } from '@flatcar/workspace/package-lock';
 
 type Json = Record<string, unknown>;
 const root = resolve(import.meta.dirname, '../../..');

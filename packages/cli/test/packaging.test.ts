@@ -3,15 +3,15 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { exec, loadDefinition, loadExtension, openStore, openToolchains, openTools, readPins, type Pins } from '@flatcar/core';
+import { exec, loadDefinition, loadExtension, openStore, openToolchains, openTools, readPins, type Pins } from '@flatcar/core/engine';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { baseLock } from '../src/base.ts';
-import { assertPackaged, packagingProblems, refreshPackaging, type PackagingProblem } from '../src/packaging.ts';
-import { nextRevision, pinExtension, type Pinned } from '../src/pin.ts';
+import { baseLock } from '@flatcar/workspace/base';
+import { assertPackaged, packagingProblems, refreshPackaging, type PackagingProblem } from '@flatcar/workspace/packaging';
+import { nextRevision, pinExtension, type Pinned } from '@flatcar/workspace/pin';
 import { changedLines, planText } from '../src/commands/plan.ts';
-import { lintSource } from '../src/source-lint.ts';
+import { lintSource } from '@flatcar/workspace/source-lint';
 
-const CORE = pathToFileURL(join(import.meta.dirname, '../../core/src/index.ts')).href;
+const CORE = pathToFileURL(join(import.meta.dirname, '../../core/src/engine.ts')).href;
 const DEFINITION = `import { defineExtension } from '${CORE}';
 export default defineExtension({
   name: 'tool',

@@ -1,11 +1,12 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { exec } from '@flatcar/core';
+import { exec } from '@flatcar/core/engine';
 import type { CheckedPin } from '@flatcar/upstream';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { checkText, locksAt } from '../src/pin-check.ts';
+import { locksAt } from '@flatcar/workspace/pin-check';
+import { checkText } from '../src/output/pin-check-text.ts';
 
 const bin = resolve(import.meta.dirname, '../bin/flatcar-ext');
 let dir: string;

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createServer, request, type IncomingHttpHeaders, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { GitHub } from '../src/ci/github.ts';
-import { withReadProxy } from '../src/ci/read-proxy.ts';
+import type { GitHub } from '@flatcar/workspace/ci/github';
+import { withReadProxy } from '@flatcar/workspace/ci/read-proxy';
 
 let server: Server;
 let github: GitHub;

@@ -2,12 +2,12 @@ import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { loadExtension, type LoadedExtension } from '@flatcar/core';
+import { loadExtension, type LoadedExtension } from '@flatcar/core/engine';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { extensionsTable, readmeText, rootReadmeText, sizesTable, writeReadme } from '../src/readme.ts';
-import { lintSource, mendSource } from '../src/source-lint.ts';
+import { extensionsTable, readmeText, rootReadmeText, sizesTable, writeReadme } from '@flatcar/workspace/readme';
+import { lintSource, mendSource } from '@flatcar/workspace/source-lint';
 
-const CORE = pathToFileURL(join(import.meta.dirname, '../../core/src/index.ts')).href;
+const CORE = pathToFileURL(join(import.meta.dirname, '../../core/src/engine.ts')).href;
 const DEFINITION = `import { binary, defineExtension, release } from '${CORE}';
 
 export default defineExtension({

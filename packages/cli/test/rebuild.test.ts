@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import {
   binary, buildExtension, defineExtension, exec, openStore, openTools, release, selectTargets, sidecarPaths, targetOfImage, UserError,
   type Component, type Image, type LoadedExtension, type Manifest, type SignKeys,
-} from '@flatcar/core'; // prettier-ignore
+} from '@flatcar/core/engine'; // prettier-ignore
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { knownImage } from '../src/image.ts';
-import { rebuildImage } from '../src/rebuild.ts';
+import { knownImage } from '@flatcar/workspace/image';
+import { rebuildImage } from '@flatcar/workspace/rebuild';
 
 const [ddi] = selectTargets('4790.0.0');
 const locator = 'https://dl.example.org/v1.0/upstream';

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { marked } from 'marked';
 import { expect, test } from 'vitest';
-import { keysOf, readInterface, referenceText, SECTIONS } from '../src/reference.ts';
+import { keysOf, readInterface, referenceText, SECTIONS } from '@flatcar/workspace/reference';
 
 const repository = resolve(import.meta.dirname, '../../..');
 

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { Release } from '@flatcar/core';
+import type { Release } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { changesText, updateCatalogue } from '../src/commands/releases.ts';
 

@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { GitHub } from '../src/ci/github.ts';
-import { syncIssues } from '../src/ci/issues.ts';
-import type { Job } from '../src/ci/job.ts';
-import type { Outcome } from '../src/ci/outcome.ts';
-import { codeBlock } from '../src/text.ts';
+import type { GitHub } from '@flatcar/workspace/ci/github';
+import { syncIssues } from '@flatcar/workspace/ci/issues';
+import type { Job } from '@flatcar/workspace/ci/job';
+import type { Outcome } from '@flatcar/workspace/ci/outcome';
+import { codeBlock } from '@flatcar/core/engine';
 import { FakeGitHub } from './helpers/fake-github.ts';
 
 // `ci report` as a workflow starts it; GitHub's API alone is a stand-in.

@@ -1,9 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { lexer, type Tokens } from 'marked';
-import { UserError } from '@flatcar/core';
-import { explanation } from '../src/explain.ts';
-import { table } from '../src/terminal.ts';
 import {
+  UserError,
   codeBlock,
   endOf,
   html,
@@ -16,7 +14,9 @@ import {
   record,
   shownText,
   withoutCommands,
-} from '../src/text.ts';
+} from '@flatcar/core/engine';
+import { explanation } from '../src/output/explanation.ts';
+import { table } from '../src/output/terminal.ts';
 
 describe('text of others', () => {
   test.each([

@@ -6,9 +6,9 @@ import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink,
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { exec, openSandbox, openStore, openTools, type Sandbox, type Tools } from '@flatcar/core';
+import { exec, openSandbox, openStore, openTools, type Sandbox, type Tools } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { furnish, openTrial, TRIAL_LIMITS, type Trial, type TrialLimits } from '../src/new/trial.ts';
+import { furnish, openTrial, TRIAL_LIMITS, type Trial, type TrialLimits } from '@flatcar/workspace/new/trial';
 
 const store = openStore();
 /** In the command line of each attack, to find what it left. */

@@ -1,10 +1,10 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { exec } from '@flatcar/core';
+import { exec } from '@flatcar/core/engine';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { GitHub } from '../src/ci/github.ts';
-import { SHARED_STEP, updateAll, type StepResult, type UpdateStep } from '../src/ci/updates.ts';
+import type { GitHub } from '@flatcar/workspace/ci/github';
+import { SHARED_STEP, updateAll, type StepResult, type UpdateStep } from '@flatcar/workspace/ci/updates';
 import { FakeGitHub } from './helpers/fake-github.ts';
 
 // Updates in a real checkout that pushes to a real repository; GitHub's API alone is a stand-in, and steps are functions.
@@ -283,8 +283,8 @@ describe('the next run', () => {
     const other = await git(checkout, 'commit-tree', 'HEAD^{tree}', '-p', 'HEAD', '-m', 'other');
     await git(checkout, 'push', '--quiet', bare, `${other}:refs/heads/other`);
     await writeFile(join(bare, 'hooks/pre-receive'), `#!/bin/sh\nexit 0\n`, { mode: 0o755 });
-    const { withRemote } = await import('../src/ci/remote.ts');
-    const { openCheckout, commitChange } = await import('../src/ci/checkout.ts');
+    const { withRemote } = await import('@flatcar/workspace/ci/remote');
+    const { openCheckout, commitChange } = await import('@flatcar/workspace/ci/checkout');
     const opened = await openCheckout(checkout);
     await bump('a', '1.3')(checkout);
     const change = await commitChange(opened, 'a');

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { channelHead, hostArch, linkName, loadExtension, newestFirst, openStore, type Release } from '@flatcar/core';
+import { channelHead, hostArch, linkName, loadExtension, newestFirst, openStore, type Release } from '@flatcar/core/engine';
 import { buildImages, describe, expect, mergeTest, withHost, withUpstream, type Host, type Upstream } from '@flatcar/testing';
 import { CONFIG, CONTAINERD_FLATCAR, DOCKER_FLATCAR, packBuiltIn, withContainerd17, type BuiltIn } from './flatcar.ts';
 

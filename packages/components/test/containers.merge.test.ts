@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { channelHead, hostArch, linkName, type Image } from '@flatcar/core';
+import { channelHead, hostArch, linkName, type Image } from '@flatcar/core/engine';
 import { buildImages, expect, HELLO, mergeTest, runContainers, whyNoContainers, withHost } from '@flatcar/testing';
 
 const EXTENSIONS = join(import.meta.dirname, '../../../extensions');

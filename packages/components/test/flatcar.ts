@@ -1,7 +1,7 @@
 // Stand-ins for the extensions that Flatcar has built in: docker-flatcar and containerd-flatcar.
 import { chmod, copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { hostArch, openArchive, openStore, openTools, unpackPackage, type DebianPackage } from '@flatcar/core';
+import { hostArch, openArchive, openStore, openTools, unpackPackage, type DebianPackage } from '@flatcar/core/engine';
 
 /** As Flatcar ships it (flatcar/scripts, coreos/sysext/containerd): version 2, and no imports. */
 export const CONFIG = `version = 2

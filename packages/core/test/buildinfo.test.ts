@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { deflateSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { embeddedModules } from '../src/buildinfo.ts';
-import { readTree } from '../src/tree.ts';
+import { embeddedModules } from '../src/inspect/go-buildinfo.ts';
+import { readTree } from '../src/image/tree.ts';
 
 let dir: string;
 beforeAll(async () => void (dir = await mkdtemp(join(tmpdir(), 'buildinfo-'))));

@@ -2,13 +2,13 @@ import { appendFile, chmod, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } f
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { relocationOmissions, type Omission } from '../src/compiled-in.ts';
-import { completeRelocation, wrappedPrograms, type CompletedOrigin } from '../src/complete-relocation.ts';
-import { debian } from '../src/extension.ts';
-import { lintTree } from '../src/lint.ts';
-import type { PackageFiles } from '../src/package-index.ts';
-import { chooseFiles } from '../src/relocate.ts';
-import { readTree } from '../src/tree.ts';
+import { relocationOmissions, type Omission } from '../src/origins/debian/compiled-in.ts';
+import { completeRelocation, wrappedPrograms, type CompletedOrigin } from '../src/origins/debian/complete-relocation.ts';
+import { debian } from '../src/definition/builders.ts';
+import { lintTree } from '../src/lint/lint.ts';
+import type { PackageFiles } from '../src/debian/package-index.ts';
+import { chooseFiles } from '../src/origins/debian/relocate.ts';
+import { readTree } from '../src/image/tree.ts';
 import { unpackTool } from './tool-packages.ts';
 
 const arch = 'x86-64';

@@ -16,11 +16,11 @@ import {
   snapshotArchive,
   snapshotStamp,
   type DebianPackage,
-} from '../src/debian.ts';
-import { UserError } from '../src/errors.ts';
+} from '../src/debian/archive.ts';
+import { UserError } from '../src/util/errors.ts';
 import { UnreachableError } from '../src/http/errors.ts';
-import { openStore, type Store } from '../src/store.ts';
-import type { Event } from '../src/types.ts';
+import { openStore, type Store } from '../src/store/store.ts';
+import type { Event } from '../src/model/types.ts';
 
 const sha256 = (data: string | Buffer): string => createHash('sha256').update(data).digest('hex');
 

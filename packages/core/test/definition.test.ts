@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { UserError, UserErrors } from '../src/errors.ts';
-import { loadDefinition } from '../src/load.ts';
-import { findExtensions } from '../src/pipeline.ts';
+import { UserError, UserErrors } from '../src/util/errors.ts';
+import { loadDefinition } from '../src/definition/load.ts';
+import { findExtensions } from '../src/pipeline/build.ts';
 
-const CORE = pathToFileURL(join(import.meta.dirname, '../src/index.ts')).href;
+const CORE = pathToFileURL(join(import.meta.dirname, '../src/engine.ts')).href;
 const RIGHT = `import * as core from '${CORE}';
 const { binary, cargo, debian, defineExtension, github, go, packaged, release, source } = core;
 // A comment may say starts: or sumary: as well.

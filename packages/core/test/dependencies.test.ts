@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { parsePackages, type IndexedPackage } from '../src/debian.ts';
-import { resolveClosure } from '../src/dependencies.ts';
+import { parsePackages, type IndexedPackage } from '../src/debian/archive.ts';
+import { resolveClosure } from '../src/debian/dependencies.ts';
 
 test('an index is read, and what a package depends on is found', () => {
   const entry = (name: string, more = '', version = '1'): string =>

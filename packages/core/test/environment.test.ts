@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
-import { cacheRoot, clockProblem, dropEmpty, envOf, homeOf, openGo, openStore, openTools, userGoEnv } from '@flatcar/core';
+import { cacheRoot, clockProblem, dropEmpty, envOf, homeOf, openGo, openStore, openTools, userGoEnv } from '@flatcar/core/engine';
 import { expect, test } from 'vitest';
 import { checkProxies, connectionAdvice } from '../src/http/proxy.ts';
 import { compileSettings, registrySettings, userRegistry } from '../src/origins/cargo-config.ts';

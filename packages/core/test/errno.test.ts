@@ -2,10 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, open, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { asUserError, describeErrno, exec, makeFolder, openStore, UserError } from '@flatcar/core';
+import { asUserError, describeErrno, exec, makeFolder, openStore, UserError } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { describeStart, mountOptions } from '../src/errno.ts';
-import { unpack } from '../src/unpack.ts';
+import { describeStart, mountOptions } from '../src/util/errno.ts';
+import { unpack } from '../src/store/unpack.ts';
 
 const isRoot = process.geteuid?.() === 0;
 let dir: string;
@@ -58,7 +58,7 @@ describe('system calls on files', () => {
 
   test('a write that fails on an open file names the file', async () => {
     // Limits are of a process; SIGXFSZ would end it before the write fails.
-    const script = `import { asUserError, writeAtomic } from '${import.meta.resolve('@flatcar/core')}';
+    const script = `import { asUserError, writeAtomic } from '${import.meta.resolve('@flatcar/core/engine')}';
       await writeAtomic(process.argv[1], Buffer.alloc(100_000)).catch((error) => console.log(JSON.stringify(asUserError(error))));`;
     const file = join(dir, 'large');
     const said = await exec('sh', [
@@ -107,7 +107,7 @@ describe('system calls on files', () => {
     await mkdir(folder, { mode: 0o755 });
     await chmod(dir, 0o755);
     const code = `import { writeFile } from 'node:fs/promises';
-      const { asUserError } = await import(${JSON.stringify(join(import.meta.dirname, '../src/index.ts'))});
+      const { asUserError } = await import(${JSON.stringify(join(import.meta.dirname, '../src/engine.ts'))});
       try { await writeFile(${JSON.stringify(join(folder, 'x'))}, ''); } catch (error) { const { message, next } = asUserError(error); console.log(message, '|', next); }`;
     const ran = spawnSync(process.execPath, ['--input-type=module', '-e', code], { uid: 65534, gid: 65534, encoding: 'utf8', env: {} });
     if (/EACCES|MODULE_NOT_FOUND/.test(ran.stderr)) return skip('skipped: the checkout cannot be read by other users');

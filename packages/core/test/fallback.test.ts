@@ -5,12 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { loadExtension } from '../src/load.ts';
-import { buildExtension } from '../src/pipeline.ts';
-import { openStore } from '../src/store.ts';
-import { openTools } from '../src/tools.ts';
+import { loadExtension } from '../src/definition/load.ts';
+import { buildExtension } from '../src/pipeline/build.ts';
+import { openStore } from '../src/store/store.ts';
+import { openTools } from '../src/tools/tools.ts';
 
-const CORE = pathToFileURL(join(import.meta.dirname, '../src/index.ts')).href;
+const CORE = pathToFileURL(join(import.meta.dirname, '../src/engine.ts')).href;
 const SHA256 = 'a'.repeat(64);
 let root: string;
 let dir: string;

@@ -6,12 +6,12 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { UserError } from '../src/errors.ts';
-import { fetchBlob, fetchNew, type FetchOptions } from '../src/fetch.ts';
+import { UserError } from '../src/util/errors.ts';
+import { fetchBlob, fetchNew, type FetchOptions } from '../src/store/fetch.ts';
 import { HttpStatusError, UnreachableError } from '../src/http/errors.ts';
 import { mirrored } from '../src/http/mirror.ts';
-import { openStore, type Store } from '../src/store.ts';
-import type { Event } from '../src/types.ts';
+import { openStore, type Store } from '../src/store/store.ts';
+import type { Event } from '../src/model/types.ts';
 import { send, serve, type Answer, type TestServer } from './helpers/server.ts';
 
 const body = randomBytes(300_000);

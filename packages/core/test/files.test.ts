@@ -4,7 +4,7 @@ import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, utimes, writeFile } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { copyPublic, makePublic, mkdirPublic, PUBLIC_FILE, TEMPORARY, writeAtomic } from '../src/index.ts';
+import { copyPublic, makePublic, mkdirPublic, PUBLIC_FILE, TEMPORARY, writeAtomic } from '../src/engine.ts';
 
 let dir: string;
 beforeAll(async () => {
@@ -72,7 +72,7 @@ test('a copy of a file that nobody may write can be written by its owner, under 
 test('what a killed process was writing goes with the next write into the folder, and what another is writing stays', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'temporary-'));
   const script = `
-    import { replaceFile } from ${JSON.stringify(join(import.meta.dirname, '../src/files.ts'))};
+    import { replaceFile } from ${JSON.stringify(join(import.meta.dirname, '../src/util/files.ts'))};
     import { writeFile } from 'node:fs/promises';
     await replaceFile(${JSON.stringify(join(folder, 'file'))}, async (path) => {
       await writeFile(path, 'half');

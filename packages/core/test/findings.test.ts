@@ -2,14 +2,14 @@ import { chmod, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { hostArch } from '../src/arch.ts';
-import { UserErrors, type UserError } from '../src/errors.ts';
-import { defineExtension, type ExtensionDefinition } from '../src/extension.ts';
-import { fits } from '../src/needs.ts';
-import { buildExtension, type BuildResult } from '../src/pipeline.ts';
-import { openStore } from '../src/store.ts';
-import { openTools } from '../src/tools.ts';
-import type { Event, Target } from '../src/types.ts';
+import { hostArch } from '../src/model/arch.ts';
+import { UserErrors, type UserError } from '../src/util/errors.ts';
+import { defineExtension, type ExtensionDefinition } from '../src/definition/builders.ts';
+import { fits } from '../src/inspect/host-requirements.ts';
+import { buildExtension, type BuildResult } from '../src/pipeline/build.ts';
+import { openStore } from '../src/store/store.ts';
+import { openTools } from '../src/tools/tools.ts';
+import type { Event, Target } from '../src/model/types.ts';
 import { targetOf } from './helpers/targets.ts';
 
 // Whatever a build finds is shown, with the file and line of the checkout.

@@ -12,7 +12,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { getJson, getText, httpGet, httpRequest, httpSend, type HttpOptions } from '../src/http/client.ts';
 import { HttpError, HttpStatusError, isNetworkFailure, RateLimitError, UnreachableError, type HttpErrorCode } from '../src/http/errors.ts';
 import { getPages } from '../src/http/pages.ts';
-import { interruptible } from '../src/interrupt.ts';
+import { interruptible } from '../src/util/interrupt.ts';
 import { makeAuthority, type Authority } from './helpers/tls.ts';
 
 // The HTTP client against servers that do as they like, over http and, where it counts, over https with a certificate of its own.

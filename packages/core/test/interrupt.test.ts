@@ -19,7 +19,7 @@ import {
   selectTargets,
   uninterrupted,
   withLock,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 /** What is interrupted here would take minutes, or for ever; in milliseconds, with patience for a busy machine. */
@@ -92,7 +92,7 @@ test('what a program leaves in the background ends with it', async () => {
 test('SIGKILL to the process that started a program ends the program and all that it started', async () => {
   const mark = `mark${randomBytes(6).toString('hex')}`;
   const script = `
-    import { exec } from ${JSON.stringify(join(import.meta.dirname, '../src/exec.ts'))};
+    import { exec } from ${JSON.stringify(join(import.meta.dirname, '../src/util/exec.ts'))};
     await exec('true', []);
     await exec('sh', ['-c', "sh -c 'sleep 300; : ${mark} child' & sleep 300; : ${mark}"]);`;
   const starter = spawn(process.execPath, ['--input-type=module-typescript', '--eval', script], { stdio: ['ignore', 'ignore', 'inherit'] });

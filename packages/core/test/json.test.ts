@@ -1,9 +1,9 @@
 // Files in JSON that people edit: whatever they hold, the error has file and line, and is not a crash.
 import { expect, test } from 'vitest';
 import * as v from 'valibot';
-import { UserError, UserErrors } from '../src/errors.ts';
-import { lineOfPath, parseJson } from '../src/json.ts';
-import { readPins } from '../src/pins.ts';
+import { UserError, UserErrors } from '../src/util/errors.ts';
+import { lineOfPath, parseJson } from '../src/util/json.ts';
+import { readPins } from '../src/definition/pins.ts';
 
 const thrown = (run: () => unknown): UserError => {
   try {

@@ -2,9 +2,9 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loadDefinition } from '../src/load.ts';
-import { lineOf, lineOfKeys, placeOf } from '../src/locate.ts';
-import { readPins } from '../src/pins.ts';
+import { loadDefinition } from '../src/definition/load.ts';
+import { lineOf, lineOfKeys, placeOf } from '../src/lint/locate.ts';
+import { readPins } from '../src/definition/pins.ts';
 
 let dir: string;
 beforeAll(async () => {

@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { announceWaits, usersOf, withLock } from '../src/locks.ts';
+import { announceWaits, usersOf, withLock } from '../src/util/locks.ts';
 
-const LOCKS = resolve(import.meta.dirname, '../src/locks.ts');
+const LOCKS = resolve(import.meta.dirname, '../src/util/locks.ts');
 let dir: string;
 let order: string[];
 const children: ChildProcess[] = [];
@@ -124,7 +124,7 @@ test('a file system without locks is told as one', async ({ skip }) => {
   const compiled = spawnSync('cc', ['-shared', '-fPIC', '-o', library, join(dir, 'locks.c'), '-ldl']);
   skip(compiled.status !== 0, 'skipped: there is no C compiler');
   const text = `
-    import { openStore } from ${JSON.stringify(resolve(import.meta.dirname, '../src/store.ts'))};
+    import { openStore } from ${JSON.stringify(resolve(import.meta.dirname, '../src/store/store.ts'))};
     const { message, where, next } = await openStore(${JSON.stringify(join(dir, 'store'))}).stats().catch((error) => error);
     console.log(JSON.stringify({ message, where, next }));`;
   const { stdout } = spawnSync(process.execPath, ['--input-type=module-typescript', '--eval', text], {

@@ -12,10 +12,10 @@ import {
   type Component,
   type ExtensionDefinition,
   type LoadedExtension,
-} from '../src/extension.ts';
-import { hashFile } from '../src/files.ts';
-import { packagingDigest, stalePackaging } from '../src/packaging.ts';
-import type { PinnedVersion } from '../src/pins.ts';
+} from '../src/definition/builders.ts';
+import { hashFile } from '../src/util/files.ts';
+import { packagingDigest, stalePackaging } from '../src/pipeline/packaging.ts';
+import type { PinnedVersion } from '../src/definition/pins.ts';
 
 let dir: string;
 const write = async (name: string, text: string): Promise<void> => {

@@ -3,16 +3,23 @@ import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { allComponents, contentInputs } from '../src/describe.ts';
-import { binary, defineExtension, release, type Extension, type ExtensionDefinition, type LoadedExtension } from '../src/extension.ts';
-import { loadExtension } from '../src/load.ts';
+import { allComponents, contentInputs } from '../src/pipeline/describe.ts';
+import {
+  binary,
+  defineExtension,
+  release,
+  type Extension,
+  type ExtensionDefinition,
+  type LoadedExtension,
+} from '../src/definition/builders.ts';
+import { loadExtension } from '../src/definition/load.ts';
 import type { OriginDescription } from '../src/origins/origin.ts';
-import type { PinnedVersion } from '../src/pins.ts';
-import { buildExtension, findExtensions, type BuildResult } from '../src/pipeline.ts';
-import { describeComponents, type DescribedComponent } from '../src/resolve.ts';
-import { openStore } from '../src/store.ts';
-import { pinnedRecords } from '../src/tool-records.ts';
-import { openTools } from '../src/tools.ts';
+import type { PinnedVersion } from '../src/definition/pins.ts';
+import { buildExtension, findExtensions, type BuildResult } from '../src/pipeline/build.ts';
+import { describeComponents, type DescribedComponent } from '../src/origins/resolve.ts';
+import { openStore } from '../src/store/store.ts';
+import { pinnedRecords } from '../src/tools/tool-records.ts';
+import { openTools } from '../src/tools/tools.ts';
 import { serve, type TestServer } from './helpers/server.ts';
 import { targetOf } from './helpers/targets.ts';
 

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import * as v from 'valibot';
-import type { UserErrors } from '../src/errors.ts';
-import { parseJson } from '../src/json.ts';
-import { readReleaseFile } from '../src/release-file.ts';
+import type { UserErrors } from '../src/util/errors.ts';
+import { parseJson } from '../src/util/json.ts';
+import { readReleaseFile } from '../src/image/release-file.ts';
 import { lockedCrates } from '../src/origins/cargo-lock.ts';
 import { DAG, elfOf, erofsOf, LOOP, squashfsOf } from './helpers/hostile-images.ts';
 

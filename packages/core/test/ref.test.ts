@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { UsageError } from '../src/errors.ts';
-import { matchingVersions, parseRef } from '../src/ref.ts';
+import { UsageError } from '../src/util/errors.ts';
+import { matchingVersions, parseRef } from '../src/model/ref.ts';
 
 test.each([
   ['kubernetes', { name: 'kubernetes', version: undefined }],

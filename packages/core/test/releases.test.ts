@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { UserError, UserErrors } from '../src/errors.ts';
+import { UserError, UserErrors } from '../src/util/errors.ts';
 import {
   CATALOGUE,
   catalogue,
@@ -14,9 +14,9 @@ import {
   nearest,
   readReleaseList,
   selectTargets,
-} from '../src/releases.ts';
-import type { Release } from '../src/types.ts';
-import { compareVersions } from '../src/versions.ts';
+} from '../src/model/releases.ts';
+import type { Release } from '../src/model/types.ts';
+import { compareVersions } from '../src/model/versions.ts';
 
 const catalogueOfTests = resolve(import.meta.dirname, '../../testing/fixtures/releases.json');
 

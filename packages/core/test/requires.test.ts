@@ -4,18 +4,18 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { pathsBeside } from '../src/beside.ts';
-import { describePayload } from '../src/describe.ts';
-import { UserError, UserErrors } from '../src/errors.ts';
-import { loadExtension } from '../src/load.ts';
-import { buildExtension } from '../src/pipeline.ts';
+import { pathsBeside } from '../src/definition/beside.ts';
+import { describePayload } from '../src/pipeline/describe.ts';
+import { UserError, UserErrors } from '../src/util/errors.ts';
+import { loadExtension } from '../src/definition/load.ts';
+import { buildExtension } from '../src/pipeline/build.ts';
 import { manifestOf } from '../src/sidecars/manifest.ts';
-import { openStore } from '../src/store.ts';
-import { openTools } from '../src/tools.ts';
-import type { Image, Payload } from '../src/types.ts';
+import { openStore } from '../src/store/store.ts';
+import { openTools } from '../src/tools/tools.ts';
+import type { Image, Payload } from '../src/model/types.ts';
 
 const repository = resolve(import.meta.dirname, '../../..');
-const CORE = pathToFileURL(join(import.meta.dirname, '../src/index.ts')).href;
+const CORE = pathToFileURL(join(import.meta.dirname, '../src/engine.ts')).href;
 const VERSION = '2026.11.24';
 let root: string;
 

@@ -2,13 +2,13 @@ import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'no
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { archWords } from '../src/arch.ts';
-import { readImports } from '../src/elf.ts';
-import { debian } from '../src/extension.ts';
-import { chooseFiles, writeRelocated } from '../src/relocate.ts';
-import type { PackageFiles } from '../src/package-index.ts';
-import { openStore } from '../src/store.ts';
-import { openTools } from '../src/tools.ts';
+import { archWords } from '../src/model/arch.ts';
+import { readImports } from '../src/inspect/elf.ts';
+import { debian } from '../src/definition/builders.ts';
+import { chooseFiles, writeRelocated } from '../src/origins/debian/relocate.ts';
+import type { PackageFiles } from '../src/debian/package-index.ts';
+import { openStore } from '../src/store/store.ts';
+import { openTools } from '../src/tools/tools.ts';
 import { unpackTool } from './tool-packages.ts';
 
 const store = openStore();

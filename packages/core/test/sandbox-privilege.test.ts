@@ -6,7 +6,7 @@ import { chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/p
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { exec, hostArch, openStore, openToolchains, openTools } from '@flatcar/core';
+import { exec, hostArch, openStore, openToolchains, openTools } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test, type TestContext } from 'vitest';
 
 const isRoot = process.geteuid?.() === 0;

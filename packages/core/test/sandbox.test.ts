@@ -8,7 +8,7 @@ import { createServer, type AddressInfo, type Server } from 'node:net';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { exec, openSandbox, openStore, openTools, takeFile, takeFolder, withoutSandbox, type Sandbox } from '@flatcar/core';
+import { exec, openSandbox, openStore, openTools, takeFile, takeFolder, withoutSandbox, type Sandbox } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test, type TestContext } from 'vitest';
 
 const store = openStore();

@@ -19,7 +19,7 @@ import {
   readPins,
   type BuildResult,
   type Report,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 
 const store = openStore();

@@ -4,15 +4,15 @@ import { basename, join } from 'node:path';
 import { PackageURL } from 'packageurl-js';
 import parseExpression from 'spdx-expression-parse';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openArchive } from '../src/debian.ts';
-import { exec } from '../src/exec.ts';
-import { componentsOf, loadExtension } from '../src/load.ts';
-import { isPackageLocator } from '../src/origins/debian.ts';
-import { buildExtension, type BuildResult } from '../src/pipeline.ts';
+import { openArchive } from '../src/debian/archive.ts';
+import { exec } from '../src/util/exec.ts';
+import { componentsOf, loadExtension } from '../src/definition/load.ts';
+import { isPackageLocator } from '../src/origins/debian/debian.ts';
+import { buildExtension, type BuildResult } from '../src/pipeline/build.ts';
 import { sidecarPaths } from '../src/sidecars/paths.ts';
-import { openStore } from '../src/store.ts';
-import { openTools } from '../src/tools.ts';
-import type { Arch } from '../src/types.ts';
+import { openStore } from '../src/store/store.ts';
+import { openTools } from '../src/tools/tools.ts';
+import type { Arch } from '../src/model/types.ts';
 
 /** What this test reads of an SPDX 2.3 document. */
 interface Sbom {

@@ -2,7 +2,7 @@ import { mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { openStore, type Store } from '../src/store.ts';
+import { openStore, type Store } from '../src/store/store.ts';
 
 const DAY = 86_400;
 let dir: string;

@@ -1,11 +1,11 @@
 // Real packages for tests: those of the pinned tools, which every machine that builds has already.
 import { join } from 'node:path';
-import { openArchive } from '../src/debian.ts';
-import type { PackageFiles } from '../src/package-index.ts';
-import { openStore } from '../src/store.ts';
-import { readToolPins } from '../src/tools.ts';
-import type { Arch } from '../src/types.ts';
-import { unpackPackage } from '../src/unpack.ts';
+import { openArchive } from '../src/debian/archive.ts';
+import type { PackageFiles } from '../src/debian/package-index.ts';
+import { openStore } from '../src/store/store.ts';
+import { readToolPins } from '../src/tools/tools.ts';
+import type { Arch } from '../src/model/types.ts';
+import { unpackPackage } from '../src/store/unpack.ts';
 
 /** The packages of a pinned tool, for either architecture, unpacked below a folder. */
 export async function unpackTool(temp: string, tool: string, arch: Arch): Promise<PackageFiles[]> {

@@ -5,12 +5,12 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
-import { ARCHES, hostArch } from '../src/arch.ts';
-import { openArchive } from '../src/debian.ts';
-import { exec } from '../src/exec.ts';
-import { hashFile } from '../src/files.ts';
-import { openStore } from '../src/store.ts';
-import { openTools, readToolPins, type ToolPins } from '../src/tools.ts';
+import { ARCHES, hostArch } from '../src/model/arch.ts';
+import { openArchive } from '../src/debian/archive.ts';
+import { exec } from '../src/util/exec.ts';
+import { hashFile } from '../src/util/files.ts';
+import { openStore } from '../src/store/store.ts';
+import { openTools, readToolPins, type ToolPins } from '../src/tools/tools.ts';
 
 const tools = openTools(openStore());
 const pins = await readToolPins();

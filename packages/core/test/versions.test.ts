@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { compareVersions, keep, newestFirst } from '../src/versions.ts';
+import { compareVersions, keep, newestFirst } from '../src/model/versions.ts';
 
 /** What the real systemd says: its exit code is 11 for newer, 12 for older, 0 for equal (systemd-analyze(1)). */
 function systemd(a: string, b: string): number {

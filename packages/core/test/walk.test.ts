@@ -3,10 +3,10 @@ import { chmod, lstat, mkdir, mkdtemp, readFile, readlink, rm, stat, symlink, ut
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { indexPackages } from '../src/package-index.ts';
-import { stage } from '../src/stage.ts';
-import { normalise, readTree } from '../src/tree.ts';
-import { copyTree, filesBelow, insideTree, walk } from '../src/walk.ts';
+import { indexPackages } from '../src/debian/package-index.ts';
+import { stage } from '../src/image/stage.ts';
+import { normalise, readTree } from '../src/image/tree.ts';
+import { copyTree, filesBelow, insideTree, walk } from '../src/util/walk.ts';
 
 let dir: string;
 const at = (...parts: string[]): string => join(dir, ...parts);

@@ -12,7 +12,7 @@ import {
   type HttpMethod,
   type HttpOptions,
   type HttpResponse,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import * as v from 'valibot';
 
 /** A page of a list, or an object: the largest are lists of a hundred releases with all their assets. */

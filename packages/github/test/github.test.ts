@@ -3,7 +3,7 @@ import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { RateLimitError, UnreachableError } from '@flatcar/core';
+import { RateLimitError, UnreachableError } from '@flatcar/core/engine';
 import * as v from 'valibot';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { GitHubError, githubApi, githubToken, openGitHub, type GitHubClient } from '../src/index.ts';

@@ -1,12 +1,12 @@
 import { cp, link, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { cacheRoot, hashFile, hostArch } from '@flatcar/core';
+import { cacheRoot, hashFile, hostArch } from '@flatcar/core/engine';
 import { mergeTest, SYSUPDATES, updated, WITHOUT_VERITY, withHost, withNginx } from '@flatcar/testing';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { initKeys, loadKeys } from '../src/index.ts';
-import { keyringOf } from '../src/pgp.ts';
+import { keyringOf } from '../src/keys/openpgp.ts';
 
 // Three real extensions on the way that a release takes, by the commands that it takes: plan, build, bind, publish; then the real nginx, and
 // the real systemd-sysupdate and systemd-sysext. One architecture, since the other's images differ by nothing that is looked at here.

@@ -3,10 +3,10 @@ import { createHash, generateKeyPairSync, randomBytes, type KeyObject } from 'no
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openStore, openTools } from '@flatcar/core';
+import { openStore, openTools } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { checkPayload, writePayload } from '../src/crau.ts';
-import { publicPem } from '../src/keys.ts';
+import { checkPayload, writePayload } from '../src/formats/crau.ts';
+import { publicPem } from '../src/keys/keys.ts';
 
 const tools = openTools(openStore());
 const hash = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');

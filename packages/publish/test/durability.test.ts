@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { selectTargets } from '@flatcar/core';
+import { selectTargets } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { initKeys } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';

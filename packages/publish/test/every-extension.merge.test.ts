@@ -6,7 +6,7 @@ import { basename, join, resolve } from 'node:path';
 import {
   ARCHES, buildExtension, findExtensions, loadExtension, newestFirst, openStore, openTools, selectTargets, sidecarPaths,
   type Image, type LoadedExtension, type Manifest,
-} from '@flatcar/core'; // prettier-ignore
+} from '@flatcar/core/engine'; // prettier-ignore
 import { evidenceProblems } from '@flatcar/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { initKeys, loadKeys, localDestination, publish, type PublishKeys } from '../src/index.ts';

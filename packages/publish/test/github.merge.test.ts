@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hashFile, selectTargets, type Release } from '@flatcar/core';
+import { hashFile, selectTargets, type Release } from '@flatcar/core/engine';
 import { mergeTest, SYSUPDATES, updated, withHost, withNginx } from '@flatcar/testing';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { githubDestination, initKeys, loadKeys, localDestination, publish, transferText } from '../src/index.ts';

@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hashFile, openStore, parseSums, selectTargets, type Release } from '@flatcar/core';
+import { hashFile, openStore, parseSums, selectTargets, type Release } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import {
   githubDestination,
@@ -17,7 +17,7 @@ import {
   type PublishKeys,
   type PublishResult,
 } from '../src/index.ts';
-import { sha256Of } from '../src/state.ts';
+import { sha256Of } from '../src/tree/state.ts';
 import { buildDemo } from './helpers/demo.ts';
 import { startGithub, type TestGithub } from './helpers/github.ts';
 

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
-import { openStore } from '@flatcar/core';
+import { openStore } from '@flatcar/core/engine';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { httpSource, openTree, readPublished } from '../src/index.ts';
 

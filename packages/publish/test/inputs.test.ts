@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { readInputs } from '../src/inputs.ts';
+import { readInputs } from '../src/publish/inputs.ts';
 
 let dir: string;
 beforeEach(async () => {

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openStore, selectTargets, type Release } from '@flatcar/core';
+import { openStore, selectTargets, type Release } from '@flatcar/core/engine';
 import * as openpgp from 'openpgp';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import {
@@ -20,7 +20,7 @@ import {
   type PublishOptions,
   type PublishResult,
 } from '../src/index.ts';
-import { signDetached } from '../src/pgp.ts';
+import { signDetached } from '../src/keys/openpgp.ts';
 import { buildDemo } from './helpers/demo.ts';
 
 // Keys as workflows have them (in variables, with a keyring of the repository) and as a laptop has them (in a folder).

@@ -3,7 +3,7 @@ import { cp, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { hashFile, parseSums, selectTargets } from '@flatcar/core';
+import { hashFile, parseSums, selectTargets } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { goodSignatures, initKeys, loadKeys, localDestination, publish, readPublished, type PublishKeys } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';

@@ -1,7 +1,7 @@
 // One version has one content on all architectures: images of files that were changed in between never share its name.
 import { expect, test } from 'vitest';
-import { addImages } from '../src/merge.ts';
-import type { Input } from '../src/inputs.ts';
+import { addImages } from '../src/tree/merge.ts';
+import type { Input } from '../src/publish/inputs.ts';
 
 const hex = (digit: string): string => digit.repeat(64);
 const evidence = { manifest: hex('1'), sbom: hex('2'), provenance: hex('3'), record: hex('4') };

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { chmod, chown, lstat, mkdir, mkdtemp, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
-import { hashFile, openStore, selectTargets, UserErrors, type Release } from '@flatcar/core';
+import { hashFile, openStore, selectTargets, UserErrors, type Release } from '@flatcar/core/engine';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { initKeys, loadKeys, localDestination, mirror, openTree, publish, type PublishKeys, type PublishResult } from '../src/index.ts';
@@ -172,7 +172,7 @@ test('keys: private ones are for their owner, public halves are not, under any u
 });
 
 test('many problems are told at once, the first five of them', async () => {
-  const { openToOthers } = await import('../src/readable.ts');
+  const { openToOthers } = await import('../src/tree/readable.ts');
   const tree = join(dir, 'dangling');
   await into(tree, '1.0.0');
   execFileSync('sh', ['-c', 'rm -r .current demo/portable/.current', 'sh'], { cwd: tree });

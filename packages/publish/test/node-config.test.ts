@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { ARCHES, exec, goProgram, openStore, openTools, parseRef, selectTargets, type Arch } from '@flatcar/core';
+import { ARCHES, exec, goProgram, openStore, openTools, parseRef, selectTargets, type Arch } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   butaneText, httpSource, ignitionConfig, initKeys, KEYS, loadKeys, localDestination, nodeConfig, parseExtensionIndex, publish, readKeyring,

@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openStore, selectTargets, type Release } from '@flatcar/core';
+import { openStore, selectTargets, type Release } from '@flatcar/core/engine';
 import { freePort, mergeTest, untilAnswers, withHost } from '@flatcar/testing';
 import { afterAll, beforeAll, expect } from 'vitest';
 import {
@@ -91,7 +91,7 @@ mergeTest('images are artifacts of a real registry, with SBOM and provenance as 
         annotations: { 'org.opencontainers.image.title': 'demo-1.0.1-4593.2.5-x86-64.raw' },
       },
     ]);
-    const { sha256Of } = await import('../src/state.ts');
+    const { sha256Of } = await import('../src/tree/state.ts');
     expect(sha256Of((await get(`${base}/blobs/sha256:${image.sha256}`)).bytes)).toBe(image.sha256);
 
     const referrers = JSON.parse((await get(`${base}/manifests/${digest?.replace(':', '-') ?? ''}`)).bytes.toString()) as Manifest;

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
-import { openStore } from '@flatcar/core';
+import { openStore } from '@flatcar/core/engine';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { initKeys, loadKeys, localDestination, openTree, publish, pushOci, type PublishKeys } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';

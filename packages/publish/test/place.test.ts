@@ -1,7 +1,7 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { UsageError } from '@flatcar/core';
+import { UsageError } from '@flatcar/core/engine';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { initKeys, localPath, openDestination, openTree, parsePlace } from '../src/index.ts';

@@ -1,4 +1,4 @@
-import { catalogue, readPins, selectTargets, targetName, type Pins } from '@flatcar/core';
+import { catalogue, readPins, selectTargets, targetName, type Pins } from '@flatcar/core/engine';
 import { expect, test } from 'vitest';
 import {
   matrixOf,

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hashFile, parseSums, selectTargets, UserError, UserErrors, type Target } from '@flatcar/core';
+import { hashFile, parseSums, selectTargets, UserError, UserErrors, type Target } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import {
   initKeys,

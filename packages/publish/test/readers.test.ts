@@ -3,9 +3,9 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { checkPayload, writePayload } from '../src/crau.ts';
-import { checkSignatures, generateKey, readPrivateKeys, readPublicKeys, signDetached } from '../src/pgp.ts';
-import { parseIndex } from '../src/schema.ts';
+import { checkPayload, writePayload } from '../src/formats/crau.ts';
+import { checkSignatures, generateKey, readPrivateKeys, readPublicKeys, signDetached } from '../src/keys/openpgp.ts';
+import { parseIndex } from '../src/tree/schema.ts';
 
 let dir: string;
 beforeAll(async () => {

@@ -1,7 +1,7 @@
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { buildExtension, defineExtension, openStore, openTools, sidecarPaths, UserError, type Component } from '@flatcar/core';
+import { buildExtension, defineExtension, openStore, openTools, sidecarPaths, UserError, type Component } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { initKeys, loadKeys, localDestination, publish, type PublishKeys } from '../src/index.ts';
 

@@ -1,6 +1,6 @@
-import { UserErrors } from '@flatcar/core';
+import { UserErrors } from '@flatcar/core/engine';
 import { expect, test } from 'vitest';
-import { checkRequires, type Input } from '../src/inputs.ts';
+import { checkRequires, type Input } from '../src/publish/inputs.ts';
 
 const image = (name: string, requires: string[]): Input => ({ file: `/${name}.raw`, manifest: { name, requires } }) as unknown as Input;
 

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { catalogue, readPins, selectTargets, type Release } from '@flatcar/core';
+import { catalogue, readPins, selectTargets, type Release } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import {
   initKeys,

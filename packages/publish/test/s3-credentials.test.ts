@@ -3,10 +3,10 @@ import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openStore } from '@flatcar/core';
+import { openStore } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { readPublished, s3Destination, type Destination } from '../src/index.ts';
-import { endpointOf, regionOf } from '../src/s3-credentials.ts';
+import { endpointOf, regionOf } from '../src/destinations/s3-credentials.ts';
 
 // Which credentials, region and host requests to a bucket are made with. Signatures are checked by a real server in s3.merge.test.ts.
 const KEYS = { AWS_ACCESS_KEY_ID: 'AKID', AWS_SECRET_ACCESS_KEY: 'a secret' };

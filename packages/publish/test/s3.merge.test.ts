@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hashFile, openStore, parseRef, selectTargets, type Release } from '@flatcar/core';
+import { hashFile, openStore, parseRef, selectTargets, type Release } from '@flatcar/core/engine';
 import { AwsClient } from 'aws4fetch';
 import { execa } from 'execa';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
@@ -98,7 +98,7 @@ test('a name that an unfinished publish has taken with other bytes is refused, w
   const put = async (text: string): Promise<void> => {
     const file = join(dir, 'small');
     await writeFile(file, text);
-    const { sha256Of } = await import('../src/state.ts');
+    const { sha256Of } = await import('../src/tree/state.ts');
     await place.put('demo/x.raw', file, { size: text.length, sha256: sha256Of(Buffer.from(text)) });
   };
   await put('one');
@@ -135,7 +135,7 @@ test('what a dead publish left is replaced when it is old, and may be of one at 
   const path = 'demo/portable/demo-1.0.0-x86-64.raw';
   const text = 'of a publish that died';
   await writeFile(join(dir, 'left'), text);
-  const { sha256Of } = await import('../src/state.ts');
+  const { sha256Of } = await import('../src/tree/state.ts');
   const about = { size: text.length, sha256: sha256Of(Buffer.from(text)) };
   await destination().put(path, join(dir, 'left'), about);
   await writeFile(join(dir, 'new'), 'new');
@@ -202,7 +202,7 @@ test('a version with a plus sign is fetched by the URL that Ignition has, and by
   const source = file !== undefined && 'source' in file.contents ? file.contents.source : '';
   expect(source).toBe(`${baseUrl}/k3s/portable/k3s-1.33.1%2Bk3s1-x86-64.raw`);
   const sha256 = await hashFile(at('k3s/portable/k3s-1.33.1+k3s1-x86-64.raw'));
-  const { sha256Of } = await import('../src/state.ts');
+  const { sha256Of } = await import('../src/tree/state.ts');
   // The last as S3 reads a plus sign that is not written as %2B.
   for (const url of [source, source.replace('%2B', '+'), source.replace('%2B', '%20')])
     expect(sha256Of(Buffer.from(await (await fetch(url)).arrayBuffer())), url).toBe(sha256);

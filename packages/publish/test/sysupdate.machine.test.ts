@@ -2,7 +2,7 @@
 import { appendFile, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { channelHead, hostArch, type Image } from '@flatcar/core';
+import { channelHead, hostArch, type Image } from '@flatcar/core/engine';
 import { describe, expect, gnupg, machineTest, withMachine, withNginx } from '@flatcar/testing';
 import { initKeys, loadKeys, localDestination, publish } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';

@@ -1,7 +1,7 @@
 import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hashFile, openStore, parseRef, selectTargets, type Target } from '@flatcar/core';
+import { hashFile, openStore, parseRef, selectTargets, type Target } from '@flatcar/core/engine';
 import { mergeTest, SYSUPDATES, updated, withHost, withNginx, type Host, type Updated } from '@flatcar/testing';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import {
@@ -193,7 +193,7 @@ describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, r
       expect((await node.installed()).filter((name) => !name.startsWith('.'))).toEqual([]);
 
       await initKeys(join(dir, 'keys-other'));
-      const { keyringOf } = await import('../src/pgp.ts');
+      const { keyringOf } = await import('../src/keys/openpgp.ts');
       const other = join(dir, 'keys-other/other.gpg');
       await writeFile(other, keyringOf((await loadKeys(join(dir, 'keys-other'), {})).trusted));
       node = await updated(host, 'demo', other, transfer('tree'));

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { hashFile, openStore, parseSums, selectTargets, type Release } from '@flatcar/core';
+import { hashFile, openStore, parseSums, selectTargets, type Release } from '@flatcar/core/engine';
 import { execa } from 'execa';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import {
@@ -136,7 +136,7 @@ test('a mirror has the keyring that was given, whatever the tree has', async () 
   await into(['base']);
   await initKeys(join(dir, 'forger'));
   const forger = await loadKeys(join(dir, 'forger'), {});
-  const { keyringOf } = await import('../src/pgp.ts');
+  const { keyringOf } = await import('../src/keys/openpgp.ts');
   await writeFile(join(tree, 'keys/.current/import-pubring.gpg'), keyringOf([...keys.trusted, ...forger.trusted]));
   await mirror({ tree: openTree(tree, openStore()), destination: localDestination(to), keys: keys.trusted, baseUrl });
   expect(await readFile(join(to, 'keys/import-pubring.gpg'))).toEqual(keyringOf(keys.trusted));

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { bindTargets, hashFile, openStore, openTools, selectTargets, unpackImage, type Release, type Target } from '@flatcar/core';
+import { bindTargets, hashFile, openStore, openTools, selectTargets, unpackImage, type Release, type Target } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import {
   initKeys,

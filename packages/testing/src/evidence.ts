@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { digestOf, exec, networkEnv, sidecarPaths, type Store } from '@flatcar/core';
+import { digestOf, exec, networkEnv, sidecarPaths, type Store } from '@flatcar/core/engine';
 
 const FOLDER = join(import.meta.dirname, '../evidence');
 

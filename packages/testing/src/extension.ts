@@ -18,14 +18,14 @@ import {
   type OriginChoice,
   type Store,
   type Target,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import { expect } from 'vitest';
-import { WITHOUT_VERITY, withHost, type Host } from './host.ts';
+import { WITHOUT_VERITY, withHost, type Host } from './merge/host.ts';
 import { record } from './ledger.ts';
-import { checkSpec } from './spec-schema.ts';
+import { checkSpec } from './spec.ts';
 import { isCollected, mergeTest } from './levels.ts';
 import type { MachineTest } from './machine/extensions.ts';
-import { expectHostCas, type TlsChecks } from './tls.ts';
+import { expectHostCas, type TlsChecks } from './server/tls.ts';
 
 /** A command and what it must say; a version is the pinned one, the extension's or what pins.json has under that name, so that a bump changes no test. */
 export interface Command {

@@ -1,7 +1,7 @@
 // Makes what many tests need before they ask for it, while others run: node packages/testing/src/prepare.ts [root] [stand-in]
-import { hostArch, openStore, openTools } from '@flatcar/core';
+import { hostArch, openStore, openTools } from '@flatcar/core/engine';
 import { standIn } from './machine/stand-in.ts';
-import { debianRoot } from './root.ts';
+import { debianRoot } from './merge/root.ts';
 
 const store = openStore();
 const tools = openTools(store);

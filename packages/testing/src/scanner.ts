@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { goProgram, openTools, type Store } from '@flatcar/core';
+import { goProgram, openTools, type Store } from '@flatcar/core/engine';
 
 /** An entry of a database of vulnerabilities: a package of an ecosystem below a version (ossf.github.io/osv-schema). */
 export interface Advisory {

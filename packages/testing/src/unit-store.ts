@@ -13,7 +13,7 @@ import {
   utimesSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { openStore } from '@flatcar/core';
+import { openStore } from '@flatcar/core/engine';
 import type { TestProject } from 'vitest/node';
 
 /** What unit tests share with the user's store: all of it is pinned, and the store checks it when it is used. */

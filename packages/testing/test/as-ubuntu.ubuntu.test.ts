@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { DEFAULT_MIRROR } from '@flatcar/core';
+import { DEFAULT_MIRROR } from '@flatcar/core/engine';
 import { describe, expect, mergeTest, test } from '../src/index.ts';
 
 const run = promisify(execFile);
@@ -62,7 +62,7 @@ describe('as-ubuntu', () => {
   );
 
   mergeTest('the user has no mirror but the built-in one; --host-mirror passes that of this host', async () => {
-    const ask = `import { debianMirror } from '@flatcar/core'; console.log('mirror', await debianMirror())`;
+    const ask = `import { debianMirror } from '@flatcar/core/engine'; console.log('mirror', await debianMirror())`;
     const command = ['--', 'scripts/run', 'node', '--input-type=module', '--eval', ask];
     expect((await asUbuntu(command)).said).toContain(`mirror ${DEFAULT_MIRROR}\n`);
     const own = 'http://127.0.0.1:9/debian'; // nothing is asked of it

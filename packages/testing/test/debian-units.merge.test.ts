@@ -12,7 +12,7 @@ import {
   openStore,
   parseUnit,
   unpackPackage,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import { describe, expect, mergeTest } from '../src/index.ts';
 
 const UNITS = 'usr/lib/systemd/system';

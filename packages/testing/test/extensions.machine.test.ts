@@ -1,5 +1,5 @@
 // Boots machines with the extensions that FLATCAR_EXT_MACHINES names, which vitest.config.ts sets where nobody else did.
-import { hostArch, parseArch, selectTargets } from '@flatcar/core';
+import { hostArch, parseArch, selectTargets } from '@flatcar/core/engine';
 import { describeMachines } from '../src/index.ts';
 
 /** As `flatcar-ext test` writes it. */

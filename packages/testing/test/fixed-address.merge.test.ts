@@ -19,9 +19,9 @@ import {
   resolvePackages,
   RUNTIME_PACKAGES,
   unpackPackage,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import { expect } from 'vitest';
-import { withHost } from '../src/host.ts';
+import { withHost } from '../src/merge/host.ts';
 import { mergeTest } from '../src/levels.ts';
 
 const store = openStore();

@@ -2,7 +2,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { channelHead, openStore, openTools } from '@flatcar/core';
+import { channelHead, openStore, openTools } from '@flatcar/core/engine';
 import { afterAll, beforeAll, debianRoot, describe, expect, machineTest, standInOnly, unpackRoot, withMachine } from '../src/index.ts';
 import { ignitionArgs } from '../src/machine/ignition.ts';
 

@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { channelHead, exec, openStore, openTools, type Store } from '@flatcar/core';
+import { channelHead, exec, openStore, openTools, type Store } from '@flatcar/core/engine';
 import { generateKey, sign, createMessage, readKey, readPrivateKey } from 'openpgp';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { flatcarImage, OFFICIAL, type ImageServer } from '../src/machine/flatcar.ts';

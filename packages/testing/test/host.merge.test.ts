@@ -1,5 +1,5 @@
 // A host of the merge tests has nothing of the machine that runs them but its kernel.
-import { channelHead } from '@flatcar/core';
+import { channelHead } from '@flatcar/core/engine';
 import { expect, mergeTest, withHost } from '../src/index.ts';
 
 mergeTest('programs of a host see no environment variable of this machine', async () => {

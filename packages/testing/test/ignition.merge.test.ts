@@ -2,7 +2,7 @@
 import { mkdir, mkdtemp, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { archWords, hostArch, openStore, openTools } from '@flatcar/core';
+import { archWords, hostArch, openStore, openTools } from '@flatcar/core/engine';
 import { execa } from 'execa';
 import { afterAll, beforeAll, debianRoot, describe, expect, mergeTest, unpackRoot } from '../src/index.ts';
 import { ignitionConfig, serveFiles } from '../src/machine/ignition.ts';

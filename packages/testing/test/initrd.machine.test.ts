@@ -2,7 +2,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { catalogue } from '@flatcar/core';
+import { catalogue } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, sharedMachine, standInOnly } from '../src/index.ts';
 import { demoImages } from './helpers/demo.ts';
 import { imagePolicies, INITRD_POLICIES, mutableModes, policyImages } from './helpers/systemd.ts';

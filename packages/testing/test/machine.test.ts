@@ -2,7 +2,7 @@ import { PassThrough } from 'node:stream';
 import { mkdtemp, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { exec, openStore } from '@flatcar/core';
+import { exec, openStore } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { groupsOf } from '../src/machine/extensions.ts';
 import { cpio } from '../src/machine/initrd.ts';

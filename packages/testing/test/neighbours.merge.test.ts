@@ -1,9 +1,18 @@
 import { join } from 'node:path';
-import { channelHead, findExtensions, hostArch, linkName, lintNeighbours, loadExtension, newestFirst, type Neighbour } from '@flatcar/core';
+import {
+  channelHead,
+  findExtensions,
+  hostArch,
+  linkName,
+  lintNeighbours,
+  loadExtension,
+  newestFirst,
+  type Neighbour,
+} from '@flatcar/core/engine';
 import { expect } from 'vitest';
-import { withHost } from '../src/host.ts';
+import { withHost } from '../src/merge/host.ts';
 import { mergeTest } from '../src/levels.ts';
-import { withUpstream } from '../src/upstream.ts';
+import { withUpstream } from '../src/server/upstream.ts';
 
 const REPOSITORY = join(import.meta.dirname, '../../..');
 

@@ -16,9 +16,9 @@ import {
   openTools,
   readPins,
   source,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import { expect } from 'vitest';
-import { withHost } from '../src/host.ts';
+import { withHost } from '../src/merge/host.ts';
 import { mergeTest } from '../src/levels.ts';
 
 const extension = defineExtension({

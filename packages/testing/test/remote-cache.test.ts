@@ -2,10 +2,10 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { cacheRoot, digestOf, exec, hashFile, openStore } from '@flatcar/core';
+import { cacheRoot, digestOf, exec, hashFile, openStore } from '@flatcar/core/engine';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { freePort, untilAnswers } from '../src/server.ts';
+import { freePort, untilAnswers } from '../src/server/server.ts';
 
 // Turbo's remote cache as docs/remote-cache.md sets it up, with a real server, and checkouts of this repository.
 const repository = resolve(import.meta.dirname, '../../..');

@@ -4,7 +4,7 @@ import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { debianMirror, openStore, openTools } from '@flatcar/core';
+import { debianMirror, openStore, openTools } from '@flatcar/core/engine';
 import { afterAll, beforeAll, debianRoot, describe, expect, mergeTest, withHost } from '../src/index.ts';
 
 const run = promisify(execFile);
@@ -20,7 +20,6 @@ exec "$@"
 `;
 
 const MAKE = `
-import { openStore, openTools } from '@flatcar/core';
 import { debianRoot } from '@flatcar/testing';
 const store = openStore();
 console.log(await debianRoot(store, openTools(store), { packages: ['passwd'] }));

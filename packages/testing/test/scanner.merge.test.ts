@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path';
 import {
   binary, buildExtension, cargo, defineExtension, hostArch, loadExtension, newestFirst, openStore, openTools, readPins, sidecarPaths,
   type LoadedExtension, type OriginChoice,
-} from '@flatcar/core'; // prettier-ignore
+} from '@flatcar/core/engine'; // prettier-ignore
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { evidenceProblems } from '../src/evidence.ts';
 import { scan, type Advisory } from '../src/scanner.ts';

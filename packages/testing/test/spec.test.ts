@@ -3,9 +3,9 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { findExtensions } from '@flatcar/core';
+import { findExtensions } from '@flatcar/core/engine';
 import { definitionsIn } from '../src/levels.ts';
-import { checkSpec } from '../src/spec-schema.ts';
+import { checkSpec } from '../src/spec.ts';
 
 let dir: string;
 beforeAll(async () => {

@@ -2,7 +2,7 @@
 import { copyFile, mkdtemp, rm, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { catalogue, type Image, type Release } from '@flatcar/core';
+import { catalogue, type Image, type Release } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, linkPath, sharedMachine, standInOnly, type Delivered } from '../src/index.ts';
 import { demoImages } from './helpers/demo.ts';
 import { imagePolicies, mutableModes } from './helpers/systemd.ts';

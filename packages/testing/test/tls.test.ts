@@ -1,9 +1,9 @@
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { componentsOf, findExtensions, loadExtension } from '@flatcar/core';
+import { componentsOf, findExtensions, loadExtension } from '@flatcar/core/engine';
 import { expect, test } from 'vitest';
 import { definitionsIn } from '../src/levels.ts';
-import type { TlsChecks } from '../src/tls.ts';
+import type { TlsChecks } from '../src/server/tls.ts';
 
 const REPOSITORY = resolve(import.meta.dirname, '../../..');
 

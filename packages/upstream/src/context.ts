@@ -7,7 +7,7 @@ import {
   type Store,
   type Toolchains,
   type Tools,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 
 /** Lists of versions: the longest have some megabytes a page. */
 export const MOST_LISTING = 64 << 20;

@@ -1,8 +1,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { checksumOf, readChecksums } from '../src/checksums.ts';
-import { FIRST_DOWNLOAD, formatProof, readProof } from '../src/proof.ts';
-import { sha } from './world.ts';
+import { checksumOf, readChecksums } from '../src/verify/checksums.ts';
+import { FIRST_DOWNLOAD, formatProof, readProof } from '../src/verify/proof.ts';
+import { sha } from './fake-internet.ts';
 
 const [one, other] = [sha('one'), sha('other')];
 const long = sha('one', 'sha512');

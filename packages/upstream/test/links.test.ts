@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { readLinks } from '../src/links.ts';
+import { readLinks } from '../src/sources/links.ts';
 
 test('links are the last parts of what a page refers to, with the date behind them', () => {
   const page = `<a href="../">../</a> <a class=x href='tool-1.2.3.tgz'>tool-1.2.3.tgz</a>   2025-11-01 10:00\n<A HREF = v1%2E2/ >v</A><a href=/a/b/last>x</a>`;

@@ -1,6 +1,6 @@
 import * as openpgp from 'openpgp';
 import { beforeAll, expect, test } from 'vitest';
-import { verifyClearsigned, verifyDetached, type Signers } from '../src/pgp.ts';
+import { verifyClearsigned, verifyDetached, type Signers } from '../src/verify/openpgp.ts';
 
 const text = 'signed';
 let signature: Buffer;

@@ -1,11 +1,11 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseProof, readPins, release } from '@flatcar/core';
+import { parseProof, readPins, release } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { checkPins, type CheckedPin, type CheckRequest } from '../src/pin/check.ts';
-import { pinVersion } from '../src/pin.ts';
-import { proofRank } from '../src/proof.ts';
-import { extensionOf, openWorld, sha, type World } from './world.ts';
+import { pinVersion } from '../src/pin/pin.ts';
+import { proofRank } from '../src/verify/proof.ts';
+import { extensionOf, openWorld, sha, type World } from './fake-internet.ts';
 
 const tool = release('https://example.org/v{version}/tool-{arch}', { checksum: '{url}.sha256' });
 const plain = release('https://example.org/v{version}/tool-{arch}', { checksum: 'none' });

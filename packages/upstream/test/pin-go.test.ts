@@ -2,10 +2,10 @@ import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { exec, go, readPins, release, type ExecOptions, type GoCommand, type GoOrigin } from '@flatcar/core';
+import { exec, go, readPins, release, type ExecOptions, type GoCommand, type GoOrigin } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { pinVersion, type PinRequest, type PinResult } from '../src/pin.ts';
-import { extensionOf, openWorld, sha, type World } from './world.ts';
+import { pinVersion, type PinRequest, type PinResult } from '../src/pin/pin.ts';
+import { extensionOf, openWorld, sha, type World } from './fake-internet.ts';
 
 const MODULE = 'example.org/tool';
 let world: World;

@@ -1,9 +1,9 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { github, messageOf, readPins, release, UserErrors, type Origin } from '@flatcar/core';
+import { github, messageOf, readPins, release, UserErrors, type Origin } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { pinVersion, type PinRequest, type PinResult } from '../src/pin.ts';
-import { extensionOf, openWorld, sha, type World } from './world.ts';
+import { pinVersion, type PinRequest, type PinResult } from '../src/pin/pin.ts';
+import { extensionOf, openWorld, sha, type World } from './fake-internet.ts';
 
 const tool = release('https://example.org/v{version}/tool-{arch}', { checksum: '{url}.sha256' });
 let world: World;

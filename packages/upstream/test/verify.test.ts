@@ -2,11 +2,11 @@ import { execFileSync } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { release, UnreachableError, type PgpSignature, type ReleaseOrigin } from '@flatcar/core';
+import { release, UnreachableError, type PgpSignature, type ReleaseOrigin } from '@flatcar/core/engine';
 import * as openpgp from 'openpgp';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { fetchVerified, type VerifiedFile } from '../src/verify.ts';
-import { component, openWorld, sha, type World } from './world.ts';
+import { fetchVerified, type VerifiedFile } from '../src/verify/verify.ts';
+import { component, openWorld, sha, type World } from './fake-internet.ts';
 
 const FILE = 'example.org/v1.2.3/tool-amd64.tgz';
 const content = Buffer.from('the bytes of a tool');

@@ -1,10 +1,10 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { release as releaseOrigin, UnreachableError, UserError, type VersionSource } from '@flatcar/core';
+import { release as releaseOrigin, UnreachableError, UserError, type VersionSource } from '@flatcar/core/engine';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { findOutdated } from '../src/outdated.ts';
-import { keptVersions, listVersions, newerMajor } from '../src/versions.ts';
-import { extensionOf, openWorld, type Answer, type World } from './world.ts';
+import { findOutdated } from '../src/update/outdated.ts';
+import { keptVersions, listVersions, newerMajor } from '../src/sources/versions.ts';
+import { extensionOf, openWorld, type Answer, type World } from './fake-internet.ts';
 
 let world: World;
 const list = (source: Partial<VersionSource>): Promise<string[]> =>

@@ -13,12 +13,12 @@ import {
   type SignKeys,
   type Store,
   type Target,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { assertCommit, buildContext, noticeNoCommit } from '../build-context.ts';
+import { assertCommit, buildContext, noticeNoCommit } from '@flatcar/workspace/build-context';
 import { archOption, arches, releaseOption } from '../options.ts';
 import { keyringOption, keysOption, trustedKeys, withSignKeys } from '../published.ts';
-import { readable, reporter, show, table } from '../terminal.ts';
+import { readable, reporter, show, table } from '../output/terminal.ts';
 
 interface Flags {
   readonly published?: string;
@@ -63,7 +63,7 @@ interface Ready {
 
 /** Payloads that stand in folders, each checked against its record. */
 async function* built(paths: readonly string[], targets: readonly Target[]): AsyncGenerator<Ready> {
-  const { hashFile, readPayload } = await import('@flatcar/core');
+  const { hashFile, readPayload } = await import('@flatcar/core/engine');
   for (const record of await recordsIn(paths)) {
     const payload = await readPayload(record);
     if (!targets.some((target) => formatOf(target) === payload.format)) continue;
@@ -76,7 +76,7 @@ async function* built(paths: readonly string[], targets: readonly Target[]): Asy
 
 /** Payloads of a published tree, out of an image of each: nothing is built. */
 async function* restored(names: readonly string[], flags: Flags, targets: readonly Target[], temp: string): AsyncGenerator<Ready> {
-  const { ARCHES, openStore } = await import('@flatcar/core');
+  const { ARCHES, openStore } = await import('@flatcar/core/engine');
   const { openTree, readPublished, restorePayload } = await import('@flatcar/publish');
   const tree = openTree(flags.published ?? '', openStore(), { flag: '--published' });
   const published = await readPublished(tree, await trustedKeys(flags));
@@ -101,7 +101,7 @@ async function bindAll(
   flags: Flags,
   { store, sign, report, signal }: { store: Store; sign: SignKeys | undefined; report: Report; signal: AbortSignal },
 ): Promise<Image[]> {
-  const { bindTargets, openTools } = await import('@flatcar/core');
+  const { bindTargets, openTools } = await import('@flatcar/core/engine');
   const targets = selectTargets(flags.release);
   const tools = openTools(store, report);
   const record = await buildContext();
@@ -161,7 +161,7 @@ Examples:
   flatcar-ext bind kubernetes containerd --published https://extensions.example.org --keyring publisher.gpg --release stable --out images`,
     )
     .action(async (paths: string[], flags: Flags) => {
-      const { openStore } = await import('@flatcar/core');
+      const { openStore } = await import('@flatcar/core/engine');
       const { report, done } = await reporter();
       const images = await withSignKeys(flags, (sign) => bindAll(paths, flags, { store: openStore(), sign, report, signal })).finally(done);
       show(images, flags.json, (made) =>

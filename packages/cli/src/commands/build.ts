@@ -13,28 +13,26 @@ import {
   type Report,
   type SignKeys,
   type Target,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import { Option, type Command } from 'commander';
-import { assertCommit, buildContext, noticeNoCommit } from '../build-context.ts';
-import { checkOutput, replaceDist } from '../dist.ts';
+import { assertCommit, buildContext, noticeNoCommit } from '@flatcar/workspace/build-context';
+import { checkOutput, replaceDist } from '@flatcar/workspace/dist';
+import { chooseExtensions, REPOSITORY, type Chosen } from '@flatcar/workspace/select';
 import {
   arches,
   archOption,
-  chooseExtensions,
   mirrorOption,
   originOption,
   profileOption,
   releaseOption,
-  REPOSITORY,
   sandboxOption,
   typedPath,
   wordsOf,
   type BuildFlags,
-  type Chosen,
 } from '../options.ts';
-import { assertPackaged } from '../packaging.ts';
+import { assertPackaged } from '@flatcar/workspace/packaging';
 import { keysOption, signKeys } from '../published.ts';
-import { readable, reporter, show, table } from '../terminal.ts';
+import { readable, reporter, show, table } from '../output/terminal.ts';
 
 interface Flags extends BuildFlags {
   readonly out?: string;
@@ -81,7 +79,7 @@ async function prepare(names: readonly string[], flags: Flags): Promise<Job> {
 
 /** Builds one extension for all architectures and targets; gives its images. */
 async function buildOne({ loaded, version }: Chosen, job: Job, flags: Flags, report: Report, signal: AbortSignal): Promise<Image[]> {
-  const { buildExtension, openStore, openTools } = await import('@flatcar/core');
+  const { buildExtension, openStore, openTools } = await import('@flatcar/core/engine');
   const store = openStore();
   const tools = openTools(store, report);
   const fill = async (out: string): Promise<Image[]> => {

@@ -11,16 +11,18 @@ import {
   UserErrors,
   type Report,
   UsageError,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import type { Bump, BumpResult, UpstreamContext } from '@flatcar/upstream';
 import type { Command } from 'commander';
-import { toldOnce, type Failure } from '../alike.ts';
-import { differenceText, type Difference } from '../difference.ts';
-import { mirrorOption, REPOSITORY, unknownExtension } from '../options.ts';
-import { nextRevision } from '../pin.ts';
-import { writeReadme, writeRootReadme } from '../readme.ts';
-import { reporter, show, table } from '../terminal.ts';
-import { upstreamContext } from '../upstream.ts';
+import { toldOnce, type Failure } from '../output/group-failures.ts';
+import type { Difference } from '@flatcar/workspace/diff';
+import { differenceText } from '../output/difference-text.ts';
+import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
+import { mirrorOption } from '../options.ts';
+import { nextRevision } from '@flatcar/workspace/pin';
+import { writeReadme, writeRootReadme } from '@flatcar/workspace/readme';
+import { reporter, show, table } from '../output/terminal.ts';
+import { upstreamContext } from '@flatcar/workspace/upstream-context';
 
 interface Flags {
   readonly all?: boolean;
@@ -40,7 +42,7 @@ type Done = (Bump | BumpResult) & {
 
 /** The portable image of a version for this machine's architecture, kept in a folder. */
 async function imageOf(dir: string, version: string, to: string, context: UpstreamContext, report: Report): Promise<string> {
-  const { buildExtension, sidecarPaths } = await import('@flatcar/core');
+  const { buildExtension, sidecarPaths } = await import('@flatcar/core/engine');
   return context.store.withTemp(async (temp) => {
     const loaded = await loadExtension(dir);
     const { images } = await buildExtension(loaded, {
@@ -112,7 +114,7 @@ async function bumpOne(
     const result = { ...bumped, written: [...bumped.written, ...readmes] };
     if (before === undefined) return { ...result, noDifference };
     try {
-      const { differenceOf } = await import('../difference.ts');
+      const { differenceOf } = await import('@flatcar/workspace/diff');
       return { ...result, difference: await differenceOf(before, await imageOf(dir, bump.version, join(temp, 'after'), context, report)) };
     } catch (error) {
       if (!(error instanceof UserError) || context.signal?.aborted === true) throw error;

@@ -1,8 +1,8 @@
-import { hostArch, parseArch, parseRef, UsageError } from '@flatcar/core';
+import { hostArch, parseArch, parseRef, UsageError } from '@flatcar/core/engine';
 import type { NodeResult, Source } from '@flatcar/publish';
 import { Argument, Option, type Command } from 'commander';
 import { releaseOption } from '../options.ts';
-import { writeRaw, tell } from '../output.ts';
+import { writeRaw, tell } from '../output/output.ts';
 import { targetsNamed } from '../published.ts';
 
 interface Flags {
@@ -17,7 +17,7 @@ interface Flags {
 
 /** The config, from the published index alone. */
 async function configOf(words: readonly string[], flags: Flags): Promise<NodeResult & { serial: number }> {
-  const { openStore } = await import('@flatcar/core');
+  const { openStore } = await import('@flatcar/core/engine');
   const { KEYS, keyringOf, nodeConfig, openTree, NoTreeError, readKeyring, readKeyringFile, readPublished } =
     await import('@flatcar/publish');
   if (!/^https?:\/\/[^\s]+$/.test(flags.baseUrl))

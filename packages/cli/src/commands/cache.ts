@@ -1,6 +1,6 @@
-import { UsageError } from '@flatcar/core';
+import { UsageError } from '@flatcar/core/engine';
 import { InvalidArgumentError, type Command } from 'commander';
-import { readable, show, table } from '../terminal.ts';
+import { readable, show, table } from '../output/terminal.ts';
 
 /** A number that is not negative, as an option gives it. */
 function amount(unit: string): (text: string) => number {
@@ -24,7 +24,7 @@ export function addCache(root: Command): void {
     .option('--json', 'print JSON')
     .action(async (flags: { json?: boolean }, { args: [word] }: Command) => {
       if (word !== undefined) throw new UsageError(`cache has no command '${word}'`, { next: 'use stats, prune or verify' });
-      const { openStore } = await import('@flatcar/core');
+      const { openStore } = await import('@flatcar/core/engine');
       const store = openStore();
       show({ root: store.root, kinds: await store.stats() }, flags.json, ({ root: path, kinds }) => {
         const total = {
@@ -43,7 +43,7 @@ export function addCache(root: Command): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  flatcar-ext cache prune --older-than 30\n  flatcar-ext cache prune --max-size 20')
     .action(async (flags: { olderThan?: number; maxSize?: number; json?: boolean }) => {
-      const { openStore } = await import('@flatcar/core');
+      const { openStore } = await import('@flatcar/core/engine');
       const { olderThan: days, maxSize: size } = flags;
       const pruned = await openStore().prune({
         ...(days === undefined ? {} : { olderThanDays: days }),
@@ -56,7 +56,7 @@ export function addCache(root: Command): void {
     .description('read everything again and remove what is damaged')
     .option('--json', 'print JSON')
     .action(async (flags: { json?: boolean }) => {
-      const { openStore } = await import('@flatcar/core');
+      const { openStore } = await import('@flatcar/core/engine');
       show(await openStore().verify(), flags.json, (damaged) =>
         damaged.length === 0 ? 'everything is whole' : damaged.map((path) => `removed ${path}`).join('\n'),
       );

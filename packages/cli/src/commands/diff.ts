@@ -1,5 +1,6 @@
+import { differenceText } from '../output/difference-text.ts';
 import type { Command } from 'commander';
-import { show } from '../terminal.ts';
+import { show } from '../output/terminal.ts';
 
 /** `diff`: what changed between two images. */
 export function addDiff(root: Command): void {
@@ -11,7 +12,7 @@ export function addDiff(root: Command): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  flatcar-ext diff old/kubernetes-1.36.4-x86-64.raw new/kubernetes-1.37.0-x86-64.raw')
     .action(async (before: string, after: string, flags: { json?: boolean }) => {
-      const { differenceOf, differenceText } = await import('../difference.ts');
+      const { differenceOf } = await import('@flatcar/workspace/diff');
       show(await differenceOf(before, after), flags.json, differenceText);
     });
 }

@@ -1,13 +1,13 @@
 import { glob, readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
-import { findExtensions, loadExtension, newestFirst, UserError, UserErrors, writeAtomic } from '@flatcar/core';
+import { findExtensions, loadExtension, newestFirst, UserError, UserErrors, writeAtomic } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { knownImage } from '../image.ts';
-import { REPOSITORY, unknownExtension } from '../options.ts';
-import { packagingError, packagingProblems, type PackagingProblem } from '../packaging.ts';
-import { REFERENCE, referenceText } from '../reference.ts';
-import { readmeText, rootReadmeText, sizesTable } from '../readme.ts';
-import { readable, show } from '../terminal.ts';
+import { knownImage } from '@flatcar/workspace/image';
+import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
+import { packagingError, packagingProblems, type PackagingProblem } from '@flatcar/workspace/packaging';
+import { REFERENCE, referenceText } from '@flatcar/workspace/reference';
+import { readmeText, rootReadmeText, sizesTable } from '@flatcar/workspace/readme';
+import { readable, show } from '../output/terminal.ts';
 
 interface Flags {
   readonly check?: boolean;

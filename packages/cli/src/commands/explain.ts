@@ -1,6 +1,6 @@
-import { ruleOf, RULES } from '@flatcar/core';
+import { ruleOf, RULES } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { show, table } from '../terminal.ts';
+import { show, table } from '../output/terminal.ts';
 
 /** `explain`: what can be reported, out of the table of rules. */
 export function addExplain(root: Command): void {

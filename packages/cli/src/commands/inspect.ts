@@ -1,9 +1,8 @@
 import { join } from 'node:path';
-import type { ImageEntry } from '@flatcar/core';
+import { type ImageEntry, inLine } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { formatOfFile, knownImage } from '../image.ts';
-import { readable, show, table } from '../terminal.ts';
-import { inLine } from '../text.ts';
+import { formatOfFile, knownImage } from '@flatcar/workspace/image';
+import { readable, show, table } from '../output/terminal.ts';
 
 interface Inspected {
   readonly file: string;
@@ -23,7 +22,7 @@ export function addInspect(root: Command): void {
     .option('--json', 'print JSON')
     .addHelpText('after', '\nExamples:\n  flatcar-ext inspect extensions/kubernetes/dist/portable/kubernetes-*.raw')
     .action(async (file: string, flags: { json?: boolean }) => {
-      const { openStore, openTools, readContent, readElf, readReleaseFile, unpackImage } = await import('@flatcar/core');
+      const { openStore, openTools, readContent, readElf, readReleaseFile, unpackImage } = await import('@flatcar/core/engine');
       const format = await formatOfFile(file);
       const { manifest } = await knownImage(file);
       const store = openStore();

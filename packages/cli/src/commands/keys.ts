@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { show } from '../terminal.ts';
-import { print } from '../output.ts';
+import { show } from '../output/terminal.ts';
+import { print } from '../output/output.ts';
 
 /** `keys`: makes and rotates the keys that `publish` and `bind` sign with. */
 export function addKeys(root: Command): void {

@@ -10,13 +10,13 @@ import {
   type Finding,
   type Neighbour,
   type PinnedComponent,
-} from '@flatcar/core';
+  inLine,
+} from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { formatOfFile, knownImage } from '../image.ts';
-import { REPOSITORY } from '../options.ts';
-import { lintRootReadme, lintSource, mendSource, type SourceFinding } from '../source-lint.ts';
-import { paint, show } from '../terminal.ts';
-import { inLine } from '../text.ts';
+import { formatOfFile, knownImage } from '@flatcar/workspace/image';
+import { REPOSITORY } from '@flatcar/workspace/select';
+import { lintRootReadme, lintSource, mendSource, type SourceFinding } from '@flatcar/workspace/source-lint';
+import { paint, show } from '../output/terminal.ts';
 
 /** A finding as it is shown: in a folder of the repository, or in an image and (where known) what it was made from. */
 interface Shown {
@@ -76,7 +76,7 @@ function line({ level, rule, image, path, where, what, fix, mended }: Shown): st
 
 /** Where the finding of an image can be mended, when the image is of an extension of this repository in the version that is pinned. */
 async function placeIn(name: string, version: string, finding: Finding, owners: ReadonlyMap<string, string>): Promise<string | undefined> {
-  const { componentsOf, placeOf } = await import('@flatcar/core');
+  const { componentsOf, placeOf } = await import('@flatcar/core/engine');
   const dir = (await findExtensions(REPOSITORY)).find((one) => one.endsWith(`/${name}`));
   if (dir === undefined) return undefined;
   const loaded = await loadExtension(dir);
@@ -89,7 +89,7 @@ async function placeIn(name: string, version: string, finding: Finding, owners: 
 
 /** Whether an image is what the checkout would build now, by the key of its payload: on either kind of machine, by the origins that it has. */
 async function isCurrent(file: string): Promise<boolean> {
-  const { ARCHES, describePayload } = await import('@flatcar/core');
+  const { ARCHES, describePayload } = await import('@flatcar/core/engine');
   const { manifest } = await knownImage(file);
   const { name, upstream, architecture, format, profile, components } = manifest;
   const dir = (await findExtensions(REPOSITORY)).find((one) => one.endsWith(`/${name}`));
@@ -131,7 +131,7 @@ async function sortOut(files: readonly string[]): Promise<{ current: string[]; s
 }
 
 async function lintImages(files: readonly string[]): Promise<Shown[]> {
-  const { lintImage, lintNeighbours, openStore, openTools, pathsBeside } = await import('@flatcar/core');
+  const { lintImage, lintNeighbours, openStore, openTools, pathsBeside } = await import('@flatcar/core/engine');
   const store = openStore();
   const tools = openTools(store);
   const findings: Shown[] = [];
@@ -162,7 +162,7 @@ async function lintImages(files: readonly string[]): Promise<Shown[]> {
 
 /** The files of this repository that extensions ship, as they stand; `waiting` are the rules that a build must judge, `failures` what keeps files from being put together. */
 async function lintShipped(dirs: readonly string[]): Promise<{ findings: Shown[]; waiting: Set<string>; failures: UserError[] }> {
-  const { lintNeighbours, lintSources, openStore } = await import('@flatcar/core');
+  const { lintNeighbours, lintSources, openStore } = await import('@flatcar/core/engine');
   const store = openStore();
   const findings: Shown[] = [];
   const waiting = new Set<string>();

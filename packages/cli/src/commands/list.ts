@@ -1,8 +1,8 @@
-import { type Component, componentsOf, findExtensions, loadExtension, locatorsOf, newestFirst, SOURCE_ORIGINS } from '@flatcar/core';
-import { readProof } from '@flatcar/upstream/proof';
+import { type Component, componentsOf, findExtensions, loadExtension, locatorsOf, newestFirst, SOURCE_ORIGINS } from '@flatcar/core/engine';
+import { readProof } from '@flatcar/upstream/verify/proof';
 import type { Command } from 'commander';
-import { REPOSITORY } from '../options.ts';
-import { show, table } from '../terminal.ts';
+import { REPOSITORY } from '@flatcar/workspace/select';
+import { show, table } from '../output/terminal.ts';
 
 /** One component of one version, and where it can come from. */
 interface Row {

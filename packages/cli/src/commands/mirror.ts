@@ -1,8 +1,8 @@
-import { catalogue, selectTargets, targetName, UsageError } from '@flatcar/core';
+import { catalogue, selectTargets, targetName, UsageError } from '@flatcar/core/engine';
 import { Option, type Command } from 'commander';
 import { archOption, arches, releaseOption, wordsOf } from '../options.ts';
 import { keyringOption, keysOption, trustedKeys } from '../published.ts';
-import { readable, reporter, show } from '../terminal.ts';
+import { readable, reporter, show } from '../output/terminal.ts';
 
 interface Flags {
   readonly keys?: string;
@@ -56,7 +56,7 @@ Examples:
   flatcar-ext mirror /srv/extensions oci://registry.example.org/flatcar/extensions --keys ~/keys`,
     )
     .action(async (from: string, to: string, flags: Flags) => {
-      const { openStore } = await import('@flatcar/core');
+      const { openStore } = await import('@flatcar/core/engine');
       const { mirror, openDestination, openTree, parsePlace, pushOci } = await import('@flatcar/publish');
       const isRegistry = parsePlace(to, 'mirror <to>').kind === 'oci';
       if (!flags.baseUrl && !isRegistry)

@@ -1,11 +1,11 @@
-import type { Ask } from '@flatcar/upstream';
+import type { Ask } from '@flatcar/workspace/new/plan';
 import type { Command } from 'commander';
-import { openAsk } from '../ask.ts';
-import { requestOf, type Flags } from '../new/flags.ts';
-import type { Made } from '../new/make.ts';
+import { openAsk } from '../output/prompt.ts';
+import { requestOf, type Flags } from '@flatcar/workspace/new/request';
+import type { Made } from '@flatcar/workspace/new/make';
 import { collect, mirrorOption, pair } from '../options.ts';
-import { reporter, show } from '../terminal.ts';
-import { upstreamContext } from '../upstream.ts';
+import { reporter, show } from '../output/terminal.ts';
+import { upstreamContext } from '@flatcar/workspace/upstream-context';
 
 const text = ({ extension, version, files, lines, seconds, built }: Made): string =>
   [
@@ -96,7 +96,7 @@ Examples:
     )
     .action(async (name: string, flags: Flags) => {
       const started = Date.now();
-      const { assertFree, completeEntry, findUnlisted, make } = await import('../new/make.ts');
+      const { assertFree, completeEntry, findUnlisted, make } = await import('@flatcar/workspace/new/make');
       const { report, done } = await reporter();
       const context = await upstreamContext(report, signal, flags.mirror);
       const tell = (made: Omit<Made, 'seconds'>): void => {
@@ -106,7 +106,7 @@ Examples:
       const unlisted = await findUnlisted(name);
       if (unlisted !== undefined) return tell(await completeEntry(unlisted, flags, context));
       await assertFree(name);
-      const { planNew, wrongLicense } = await import('@flatcar/upstream');
+      const { planNew, wrongLicense } = await import('@flatcar/workspace/new/plan');
       const { ask, isAttended } = await openAsk(flags.yes, signal);
       const hasOrigin = [flags.github, flags.url, flags.go, flags.cargo, flags.debian, flags.files].some((one) => one !== undefined);
       let given = flags;

@@ -1,11 +1,12 @@
 import { relative } from 'node:path';
-import { findExtensions, loadExtension, UserErrors, type LoadedExtension } from '@flatcar/core';
+import { findExtensions, loadExtension, UserErrors, type LoadedExtension } from '@flatcar/core/engine';
 import type { Outdated } from '@flatcar/upstream';
 import type { Command } from 'commander';
-import { toldOnce } from '../alike.ts';
-import { mirrorOption, REPOSITORY, unknownExtension } from '../options.ts';
-import { reporter, show, table } from '../terminal.ts';
-import { upstreamContext } from '../upstream.ts';
+import { toldOnce } from '../output/group-failures.ts';
+import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
+import { mirrorOption } from '../options.ts';
+import { reporter, show, table } from '../output/terminal.ts';
+import { upstreamContext } from '@flatcar/workspace/upstream-context';
 
 async function chosen(names: readonly string[]): Promise<LoadedExtension[]> {
   const dirs = await findExtensions(REPOSITORY);

@@ -1,3 +1,4 @@
+import { checkText } from '../output/pin-check-text.ts';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
@@ -12,15 +13,16 @@ import {
   UsageError,
   UserError,
   type Extension,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import type { UpstreamContext } from '@flatcar/upstream';
 import type { Command } from 'commander';
-import { mirrorOption, pair, REPOSITORY, unknownExtension } from '../options.ts';
-import { packagingError, packagingProblems } from '../packaging.ts';
-import { pinExtension, today, type Pinned } from '../pin.ts';
+import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
+import { mirrorOption, pair } from '../options.ts';
+import { packagingError, packagingProblems } from '@flatcar/workspace/packaging';
+import { pinExtension, today, type Pinned } from '@flatcar/workspace/pin';
 import { keyringOption, keysOption, trustedKeys } from '../published.ts';
-import { reporter, show, table } from '../terminal.ts';
-import { upstreamContext } from '../upstream.ts';
+import { reporter, show, table } from '../output/terminal.ts';
+import { upstreamContext } from '@flatcar/workspace/upstream-context';
 
 interface Flags {
   readonly coupled?: Readonly<Record<string, string>>;
@@ -64,7 +66,7 @@ function text({ extension, version, revision, lines, written, note }: Pinned): s
 
 /** The highest published revision of each upstream version. */
 async function publishedRevisions(where: string, name: string, flags: Flags): Promise<Map<string, number>> {
-  const { openStore } = await import('@flatcar/core');
+  const { openStore } = await import('@flatcar/core/engine');
   const { openTree, readPublished } = await import('@flatcar/publish');
   const published = await readPublished(openTree(where, openStore(), { flag: '--published' }), await trustedKeys(flags));
   const versions = (await published.extension(name))?.versions ?? [];
@@ -72,7 +74,7 @@ async function publishedRevisions(where: string, name: string, flags: Flags): Pr
 }
 
 async function check(chosen: readonly { dir: string; version?: string | undefined }[], flags: Flags, signal: AbortSignal): Promise<void> {
-  const { checkExtensions, checkText, locksAt } = await import('../pin-check.ts');
+  const { checkExtensions, locksAt } = await import('@flatcar/workspace/pin-check');
   const { report, done } = await reporter();
   const before = flags.base === undefined ? undefined : await locksAt(flags.base);
   const checked = await checkExtensions(chosen, before, await upstreamContext(report, signal, flags.mirror));

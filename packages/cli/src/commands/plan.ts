@@ -1,11 +1,11 @@
-import { catalogue, selectTargets } from '@flatcar/core';
+import { catalogue, selectTargets } from '@flatcar/core/engine';
 import type { ReleasePlan } from '@flatcar/publish';
 import type { Command } from 'commander';
 import { archOption, arches, releaseOption } from '../options.ts';
-import { packagingProblems, type PackagingProblem } from '../packaging.ts';
+import { packagingProblems, type PackagingProblem } from '@flatcar/workspace/packaging';
 import { keyringOption, keysOption, loadNamed, planned, trustedKeys } from '../published.ts';
-import { show, table } from '../terminal.ts';
-import { printJson, tell } from '../output.ts';
+import { show, table } from '../output/terminal.ts';
+import { printJson, tell } from '../output/output.ts';
 
 interface Flags {
   readonly published?: string;
@@ -88,7 +88,7 @@ Examples:
   echo "matrix=$(flatcar-ext plan --published /srv/extensions --keys ~/keys --matrix)" >> "$GITHUB_OUTPUT"`,
     )
     .action(async (names: string[], flags: Flags) => {
-      const { ARCHES, openStore } = await import('@flatcar/core');
+      const { ARCHES, openStore } = await import('@flatcar/core/engine');
       const { matrixOf, openTree, plan, readPublished, supportedTargets } = await import('@flatcar/publish');
       const published =
         flags.published === undefined

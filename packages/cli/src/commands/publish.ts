@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { addSigningOptions, baseUrlOption, publishKeys, type SigningFlags } from '../published.ts';
-import { reporter, show } from '../terminal.ts';
+import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {
   readonly to: string;

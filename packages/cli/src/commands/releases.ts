@@ -9,9 +9,9 @@ import {
   RELEASES_URL,
   writeAtomic,
   type Release,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { show, table } from '../terminal.ts';
+import { show, table } from '../output/terminal.ts';
 
 const text = (releases: readonly Release[]): string =>
   table([

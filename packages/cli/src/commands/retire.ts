@@ -1,7 +1,7 @@
-import { catalogue } from '@flatcar/core';
+import { catalogue } from '@flatcar/core/engine';
 import type { Command } from 'commander';
 import { addSigningOptions, loadNamed, planned, publishKeys, type SigningFlags } from '../published.ts';
-import { reporter, show } from '../terminal.ts';
+import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {
   readonly to: string;

@@ -2,12 +2,13 @@ import { constants } from 'node:fs';
 import { access, mkdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { ownedName, reap, removeAbandoned, selectTargets, targetName, UserError, UsageError, withoutSecrets } from '@flatcar/core';
+import { ownedName, reap, removeAbandoned, selectTargets, targetName, UserError, UsageError, withoutSecrets } from '@flatcar/core/engine';
 import type { Command } from 'commander';
 import { execa } from 'execa';
 import * as v from 'valibot';
-import { printJson } from '../output.ts';
-import { arches, archOption, chooseExtensions, releaseOption, REPOSITORY } from '../options.ts';
+import { printJson } from '../output/output.ts';
+import { chooseExtensions, REPOSITORY } from '@flatcar/workspace/select';
+import { arches, archOption, releaseOption } from '../options.ts';
 
 interface Flags {
   readonly release?: string;

@@ -1,11 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { parseSums, UserError } from '@flatcar/core';
+import { parseSums, UserError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { gitCommit } from '../build-context.ts';
-import { formatOfFile, knownImage, type KnownImage } from '../image.ts';
-import { loadNamed, sandboxOption } from '../options.ts';
-import { reporter, show, table } from '../terminal.ts';
+import { gitCommit } from '@flatcar/workspace/build-context';
+import { formatOfFile, knownImage, type KnownImage } from '@flatcar/workspace/image';
+import { loadNamed } from '@flatcar/workspace/select';
+import { sandboxOption } from '../options.ts';
+import { reporter, show, table } from '../output/terminal.ts';
 
 interface Verified {
   readonly image: string;
@@ -14,8 +15,8 @@ interface Verified {
 
 /** Builds an image again from the checkout's own definition. */
 async function rebuild(known: KnownImage, noSandbox: boolean, signal: AbortSignal): Promise<string> {
-  const { openStore } = await import('@flatcar/core');
-  const { rebuildImage } = await import('../rebuild.ts');
+  const { openStore } = await import('@flatcar/core/engine');
+  const { rebuildImage } = await import('@flatcar/workspace/rebuild');
   const { report, done } = await reporter();
   const loaded = await loadNamed(known.manifest.name);
   const check = await rebuildImage(known, { loaded, commit: await gitCommit(), store: openStore(), report, noSandbox, signal });
@@ -37,7 +38,7 @@ export function addVerify(root: Command, signal: AbortSignal): void {
       '\nExamples:\n  flatcar-ext verify extensions/kubernetes/dist/*/*.raw\n  flatcar-ext verify --rebuild extensions/kubernetes/dist/portable/*.raw',
     )
     .action(async (files: string[], flags: { rebuild?: boolean; sandbox: boolean; json?: boolean }) => {
-      const { hashFile, verifyVerity, readContent } = await import('@flatcar/core');
+      const { hashFile, verifyVerity, readContent } = await import('@flatcar/core/engine');
       const { localPath } = await import('@flatcar/publish');
       const verified: Verified[] = [];
       for (const word of files) {

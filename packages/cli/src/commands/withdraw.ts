@@ -1,7 +1,7 @@
-import { parseRef, UsageError } from '@flatcar/core';
+import { parseRef, UsageError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
 import { addSigningOptions, publishKeys, withSignKeys, type SigningFlags } from '../published.ts';
-import { reporter, show } from '../terminal.ts';
+import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {
   readonly to: string;
@@ -36,7 +36,7 @@ Examples:
     .action(async (what: string, flags: Flags) => {
       const { name, version } = parseRef(what);
       if (version === undefined) throw new UsageError(`'${what}' names no version`, { next: 'write it as kubernetes@1.36.5' });
-      const { openStore } = await import('@flatcar/core');
+      const { openStore } = await import('@flatcar/core/engine');
       const { openDestination, withdraw } = await import('@flatcar/publish');
       const store = openStore();
       const destination = openDestination(flags.to, { assets: flags.assets, store, signal });

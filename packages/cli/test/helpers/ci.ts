@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { cacheRoot } from '@flatcar/core';
+import { cacheRoot } from '@flatcar/core/engine';
 
 const run = promisify(execFile);
 const bin = resolve(import.meta.dirname, '../../bin/flatcar-ext');

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startGitHub, type FakeIssue, type FakePull, type FakeGitHub as Served } from '@flatcar/testing';
-import type { GitHub } from '../../src/ci/github.ts';
+import type { GitHub } from '@flatcar/workspace/ci/github';
 
 /** The token of a workflow that may do all that these tests do. */
 const TOKEN = `ghs_repository.${Buffer.from('{"contents":"write","issues":"write","pull-requests":"write"}').toString('base64url')}`;

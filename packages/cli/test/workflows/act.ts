@@ -12,7 +12,7 @@ import { spawn } from 'node:child_process';
 import { chmod, copyFile, cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { digestOf, exec, hashFile, openGo, openSandbox, openStore, openTools, takeFile } from '@flatcar/core';
+import { digestOf, exec, hashFile, openGo, openSandbox, openStore, openTools, takeFile } from '@flatcar/core/engine';
 import { type RunnerUser } from './runner-user.ts';
 
 const MODULE = join(import.meta.dirname, 'act');

@@ -1,13 +1,13 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { exec } from '@flatcar/core';
+import { exec } from '@flatcar/core/engine';
 
 const REPOSITORY = resolve(import.meta.dirname, '../../../..');
 
 /** The newest stable and beta release of the catalogue that tests see: they take one format each. */
 const RELEASES = new Set(['4593.2.5', '4757.1.0']);
 /** The catalogue of releases in a checkout. */
-export const CATALOGUE = 'packages/core/src/data/releases.json';
+export const CATALOGUE = 'packages/core/src/model/data/releases.json';
 
 /** A maintainer's clone of the repository that the fake GitHub serves. */
 export interface Clone {

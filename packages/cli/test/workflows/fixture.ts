@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { refreshPackaging } from '../../src/packaging.ts';
+import { refreshPackaging } from '@flatcar/workspace/packaging';
 import type { Clone } from './checkout.ts';
 
 /** An extension of one program, whose upstream is a folder that the test serves in place of `https://<name>.example.org/`. */
@@ -17,7 +17,7 @@ export interface Fixture {
 
 const ARCHES = ['amd64', 'arm64'] as const;
 
-const definition = (name: string): string => `import { binary, defineExtension, release } from '@flatcar/core';
+const definition = (name: string): string => `import { binary, defineExtension, release } from '@flatcar/core/engine';
 
 export default defineExtension({
   name: '${name}',
@@ -72,7 +72,7 @@ ${module} v${version}/go.mod h1:UhUKOXx5fMcLZxwL20DUrWWBBoRYG9Jvc8FiwZhRHCI=
   await writeFile(join(wrapper, 'go.sum'), sum);
   await writeFile(
     join(dir, 'extension.ts'),
-    `import { binary, defineExtension, go } from '@flatcar/core';
+    `import { binary, defineExtension, go } from '@flatcar/core/engine';
 
 export default defineExtension({
   name: '${name}',

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { copyFile, glob, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { exec } from '@flatcar/core';
+import { exec } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { WorkflowRun } from './act.ts';
 import { CATALOGUE } from './checkout.ts';

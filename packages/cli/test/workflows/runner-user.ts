@@ -4,7 +4,7 @@ import { chownSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { cacheRoot, exec } from '@flatcar/core';
+import { cacheRoot, exec } from '@flatcar/core/engine';
 
 /** The ordinary user that workflows run as: on GitHub `runner`, here whoever runs the tests, or `nobody` when that is root. */
 export interface RunnerUser {

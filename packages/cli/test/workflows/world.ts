@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { digestOf, hashFile } from '@flatcar/core';
+import { digestOf, hashFile } from '@flatcar/core/engine';
 import { startGitHub, withBucket, type FakeGitHub, type TestBucket } from '@flatcar/testing';
 import { actProgram, runWorkflow, writeActions, type WorkflowRun } from './act.ts';
 import { cloneRepository, type Clone } from './checkout.ts';

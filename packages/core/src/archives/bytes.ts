@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
-import { throwIfInterrupted } from '../interrupt.ts';
+import { throwIfInterrupted } from '../util/interrupt.ts';
 
 /** How much is read from a file, and handed on, at a time. */
 export const CHUNK = 1 << 20;

@@ -1,6 +1,6 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { UserError } from '../errors.ts';
+import { UserError } from '../util/errors.ts';
 import { ByteReader, DamagedError, fileBytes, readAt } from './bytes.ts';
 import { decompress, type Compression } from './decompress.ts';
 import { readTar } from './tar.ts';

@@ -3,8 +3,8 @@ import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ReadableStream } from 'node:stream/web';
 import { constants, createGunzip, createZstdDecompress } from 'node:zlib';
-import { describeErrno } from '../errno.ts';
-import { interruption } from '../interrupt.ts';
+import { describeErrno } from '../util/errno.ts';
+import { interruption } from '../util/interrupt.ts';
 import { ByteReader, CHUNK, DamagedError } from './bytes.ts';
 
 /** How a file is compressed; undefined for one that is not. */

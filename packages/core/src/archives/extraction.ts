@@ -1,6 +1,6 @@
 import { chmodSync, closeSync, fchmodSync, linkSync, lstatSync, mkdirSync, openSync, symlinkSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
-import { UserError } from '../errors.ts';
+import { UserError } from '../util/errors.ts';
 
 /** What an archive may grow to. */
 export interface UnpackLimits {

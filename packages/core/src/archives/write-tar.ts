@@ -1,9 +1,9 @@
 import { createReadStream, createWriteStream } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
-import { UserError } from '../errors.ts';
-import { throwIfInterrupted } from '../interrupt.ts';
-import { walk, type WalkEntry } from '../walk.ts';
+import { UserError } from '../util/errors.ts';
+import { throwIfInterrupted } from '../util/interrupt.ts';
+import { walk, type WalkEntry } from '../util/walk.ts';
 
 const BLOCK = 512;
 

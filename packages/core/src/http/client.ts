@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { EnvHttpProxyAgent, errors as undiciErrors, Pool, request, type Dispatcher } from 'undici';
-import { UserError } from '../errors.ts';
-import { interruption } from '../interrupt.ts';
+import { UserError } from '../util/errors.ts';
+import { interruption } from '../util/interrupt.ts';
 import { HttpError, HttpStatusError, RetryableError, UnreachableError } from './errors.ts';
 import { mirrored } from './mirror.ts';
 import { checkProxies, connectionAdvice, withoutPassword } from './proxy.ts';

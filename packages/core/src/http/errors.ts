@@ -1,4 +1,4 @@
-import { UserError } from '../errors.ts';
+import { UserError } from '../util/errors.ts';
 
 /**
  * What failed, for code that decides by it:

@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { UserError } from '../errors.ts';
+import { UserError } from '../util/errors.ts';
 import { jsonOf, nextPage, type HttpResponse } from './client.ts';
 import { HttpError } from './errors.ts';
 

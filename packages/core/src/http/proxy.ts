@@ -1,5 +1,5 @@
-import { envOf, type Environment } from '../env.ts';
-import { UsageError } from '../errors.ts';
+import { envOf, type Environment } from '../util/env.ts';
+import { UsageError } from '../util/errors.ts';
 
 /** A URL without user and password, for messages; of a text that is not an http(s) URL, all between `//` and the last `@` goes as well. */
 export function withoutPassword(url: string): string {

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { envOf, homeOf } from '../env.ts';
-import { UserError } from '../errors.ts';
-import { makeFolder, writeAtomic } from '../files.ts';
+import { envOf, homeOf } from '../util/env.ts';
+import { UserError } from '../util/errors.ts';
+import { makeFolder, writeAtomic } from '../util/files.ts';
 
 /** Tables of cargo's configuration that say how a registry is reached (doc.rust-lang.org/cargo/reference/config.html). */
 const REGISTRY = new Set(['source', 'registry', 'registries', 'http', 'net', 'credential-alias', 'cache']);

@@ -1,4 +1,4 @@
-import { UserError } from '../errors.ts';
+import { UserError } from '../util/errors.ts';
 
 /** A crate that Cargo.lock has the digest of. */
 export interface LockedCrate {

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
-import { archWords } from '../arch.ts';
-import type { FilesOrigin } from '../extension.ts';
-import { digestOf } from '../store.ts';
-import { readTree } from '../tree.ts';
-import type { Arch } from '../types.ts';
+import { archWords } from '../model/arch.ts';
+import type { FilesOrigin } from '../definition/builders.ts';
+import { digestOf } from '../store/store.ts';
+import { readTree } from '../image/tree.ts';
+import type { Arch } from '../model/types.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 
 /** Raised when the same folder is to give other files. */

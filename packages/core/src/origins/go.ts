@@ -1,15 +1,15 @@
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { archWords } from '../arch.ts';
-import { UserError } from '../errors.ts';
-import type { Component, GoOrigin } from '../extension.ts';
-import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../gomodule.ts';
-import { copyPublic, hashFile } from '../files.ts';
-import { isolation, takeFolder } from '../sandbox.ts';
-import { digestOf } from '../store.ts';
-import { compiledFormat, TOOLCHAIN_FORMAT } from '../toolchains.ts';
-import type { Arch, ToolRecord } from '../types.ts';
-import { copyTree } from '../walk.ts';
+import { archWords } from '../model/arch.ts';
+import { UserError } from '../util/errors.ts';
+import type { Component, GoOrigin } from '../definition/builders.ts';
+import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../tools/go-module.ts';
+import { copyPublic, hashFile } from '../util/files.ts';
+import { isolation, takeFolder } from '../tools/sandbox.ts';
+import { digestOf } from '../store/store.ts';
+import { compiledFormat, TOOLCHAIN_FORMAT } from '../tools/toolchains.ts';
+import type { Arch, ToolRecord } from '../model/types.ts';
+import { copyTree } from '../util/walk.ts';
 import { compileOnce, pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */

@@ -1,15 +1,15 @@
 import * as v from 'valibot';
-import type { Omission } from '../compiled-in.ts';
-import { UserError } from '../errors.ts';
-import type { PinnedComponent } from '../extension.ts';
-import { EmbeddedModuleSchema } from '../payload-record.ts';
-import type { PinnedVersion } from '../pins.ts';
-import type { Sandbox } from '../sandbox.ts';
-import type { Store } from '../store.ts';
-import type { ToolRecords } from '../tool-records.ts';
-import type { Tools } from '../tools.ts';
-import type { Toolchains } from '../toolchains.ts';
-import type { Arch, EmbeddedModule, Material, Report, ToolRecord } from '../types.ts';
+import type { Omission } from './debian/compiled-in.ts';
+import { UserError } from '../util/errors.ts';
+import type { PinnedComponent } from '../definition/builders.ts';
+import { EmbeddedModuleSchema } from '../pipeline/payload-record.ts';
+import type { PinnedVersion } from '../definition/pins.ts';
+import type { Sandbox } from '../tools/sandbox.ts';
+import type { Store } from '../store/store.ts';
+import type { ToolRecords } from '../tools/tool-records.ts';
+import type { Tools } from '../tools/tools.ts';
+import type { Toolchains } from '../tools/toolchains.ts';
+import type { Arch, EmbeddedModule, Material, Report, ToolRecord } from '../model/types.ts';
 
 /** What decides what an origin gives: the pins, the definition and what the tools are made of. Nothing of it is fetched or run. */
 export interface DescribeContext extends PinnedComponent {

@@ -1,15 +1,15 @@
 import { lutimes, mkdir, readdir, readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
-import { archWords } from '../arch.ts';
-import { openArchive } from '../debian.ts';
-import { UserError } from '../errors.ts';
-import type { Component, SourceOrigin } from '../extension.ts';
-import { isolation, takeFolder } from '../sandbox.ts';
-import { digestOf } from '../store.ts';
-import { compiledFormat, TOOLCHAIN_FORMAT } from '../toolchains.ts';
-import { unpack } from '../unpack.ts';
-import { walk } from '../walk.ts';
+import { archWords } from '../model/arch.ts';
+import { openArchive } from '../debian/archive.ts';
+import { UserError } from '../util/errors.ts';
+import type { Component, SourceOrigin } from '../definition/builders.ts';
+import { isolation, takeFolder } from '../tools/sandbox.ts';
+import { digestOf } from '../store/store.ts';
+import { compiledFormat, TOOLCHAIN_FORMAT } from '../tools/toolchains.ts';
+import { unpack } from '../store/unpack.ts';
+import { walk } from '../util/walk.ts';
 import { pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 
 /** Raised when the same inputs are to give other bytes. */

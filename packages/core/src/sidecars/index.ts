@@ -1,6 +1,6 @@
-import { PUBLIC_FILE, writeAtomic } from '../files.ts';
-import { type Store } from '../store.ts';
-import type { Image, Payload } from '../types.ts';
+import { PUBLIC_FILE, writeAtomic } from '../util/files.ts';
+import { type Store } from '../store/store.ts';
+import type { Image, Payload } from '../model/types.ts';
 import { manifestOf } from './manifest.ts';
 import { sidecarPaths } from './paths.ts';
 import { provenanceOf, type BuildContext } from './provenance.ts';

@@ -1,8 +1,8 @@
 import { lstat, readFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import { UserError } from '../errors.ts';
-import { parseJson } from '../json.ts';
-import type { Image, Payload } from '../types.ts';
+import { UserError } from '../util/errors.ts';
+import { parseJson } from '../util/json.ts';
+import type { Image, Payload } from '../model/types.ts';
 import { sidecarPaths } from './paths.ts';
 
 const digest = (length: number): v.GenericSchema<string> => v.pipe(v.string(), v.regex(new RegExp(`^[0-9a-f]{${length}}$`)));

@@ -1,4 +1,4 @@
-import type { Image, Payload } from '../types.ts';
+import type { Image, Payload } from '../model/types.ts';
 import { purl } from './purl.ts';
 
 /** Out of what checkout, and by whom: all that a build record says besides the image and its payload. What is not known is left out. */

@@ -1,9 +1,9 @@
 import { chmod, cp, lstat, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { releaseFilePath } from '../../src/names.ts';
-import { releaseFileBlock } from '../../src/release-file.ts';
-import type { Tools } from '../../src/tools.ts';
-import type { Arch, Target } from '../../src/types.ts';
+import { releaseFilePath } from '../../src/model/names.ts';
+import { releaseFileBlock } from '../../src/image/release-file.ts';
+import type { Tools } from '../../src/tools/tools.ts';
+import type { Arch, Target } from '../../src/model/types.ts';
 
 /** What a test image holds, as a whole or beside the usual. */
 export interface ImageContent {

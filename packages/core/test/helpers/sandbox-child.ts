@@ -1,6 +1,6 @@
 // Run by sandbox-privilege.test.ts as another user: one command in the sandbox, with a stand-in for bwrap where one is named.
 import { join } from 'node:path';
-import { openSandbox, openStore, openTools, type Tools } from '@flatcar/core';
+import { openSandbox, openStore, openTools, type Tools } from '@flatcar/core/engine';
 
 const [work = '', bwrap = '', ...command] = process.argv.slice(2);
 const store = openStore();

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import {
   binary, buildExtension, defineExtension, openStore, openTools, readPins, release, type Arch, type BuildResult, type OriginChoice, type Target,
-} from '@flatcar/core'; // prettier-ignore
+} from '@flatcar/core/engine'; // prettier-ignore
 
 const hash = (body: Buffer): string => createHash('sha256').update(body).digest('hex');
 

@@ -10,7 +10,7 @@ import {
   type Extension,
   type Image,
   type Release,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import { expect } from 'vitest';
 import { buildImages, requiredBy, expectedAnswer, pinnedVersions, wasBuilt, type ExtensionTest } from '../extension.ts';
 import { definitionsIn, describe, inCI } from '../levels.ts';

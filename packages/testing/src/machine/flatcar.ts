@@ -1,6 +1,16 @@
 import { readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HttpStatusError, archWords, digestOf, fetchNew, UserError, type Arch, type Release, type Store, type Tools } from '@flatcar/core';
+import {
+  HttpStatusError,
+  archWords,
+  digestOf,
+  fetchNew,
+  UserError,
+  type Arch,
+  type Release,
+  type Store,
+  type Tools,
+} from '@flatcar/core/engine';
 import { verifyDetached } from '@flatcar/upstream';
 import { ignitionArgs } from './ignition.ts';
 import type { Boot, BootOptions } from './os.ts';

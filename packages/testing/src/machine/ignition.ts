@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { hashFile } from '@flatcar/core';
+import { hashFile } from '@flatcar/core/engine';
 import { modeOf, type Seed } from './seed.ts';
 
 /** Where a machine finds the server of its files: in QEMU's user network, which has nothing else unless asked for. */

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Release } from '@flatcar/core';
+import type { Release } from '@flatcar/core/engine';
 
 interface Entry {
   readonly path: string;

@@ -13,7 +13,7 @@ import {
   type Arch,
   type Image,
   type Release,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import { bootOf } from './os.ts';
 import { acceleratorFor, startQemu, type Qemu } from './qemu.ts';
 import type { Seed } from './seed.ts';

@@ -1,6 +1,15 @@
 import { access } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { readManifest, replacedBuiltIns, UserError, type Arch, type Image, type Release, type Store, type Tools } from '@flatcar/core';
+import {
+  readManifest,
+  replacedBuiltIns,
+  UserError,
+  type Arch,
+  type Image,
+  type Release,
+  type Store,
+  type Tools,
+} from '@flatcar/core/engine';
 import { flatcarBoot, flatcarImage } from './flatcar.ts';
 import type { Seed } from './seed.ts';
 import { standIn, standInBoot } from './stand-in.ts';

@@ -2,7 +2,7 @@ import { access, constants, readFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import { archWords, digestOf, hostArch, writeAtomic, type Arch, type Store, type Tools } from '@flatcar/core';
+import { archWords, digestOf, hostArch, writeAtomic, type Arch, type Store, type Tools } from '@flatcar/core/engine';
 import { execa } from 'execa';
 import type { Boot } from './os.ts';
 

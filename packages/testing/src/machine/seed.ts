@@ -1,6 +1,6 @@
 import { link, mkdir, realpath, symlink, writeFile, copyFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { exec, type Store } from '@flatcar/core';
+import { exec, type Store } from '@flatcar/core/engine';
 
 /** What a node gets on its first boot, besides the OS: Ignition's files and links. */
 export interface Seed {

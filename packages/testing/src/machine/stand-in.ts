@@ -13,9 +13,9 @@ import {
   type Release,
   type Store,
   type Tools,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import { record } from '../ledger.ts';
-import { ensureMmdebstrap, MMDEBSTRAP, osRelease } from '../root.ts';
+import { ensureMmdebstrap, MMDEBSTRAP, osRelease } from '../merge/root.ts';
 import { initrdFor } from './initrd.ts';
 import type { Boot, BootOptions } from './os.ts';
 import { consoleOf } from './qemu.ts';

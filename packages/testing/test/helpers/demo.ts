@@ -10,7 +10,7 @@ import {
   type Image,
   type SignKeys,
   type Target,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 
 /** What a demo extension is to be. */
 export interface Demo {

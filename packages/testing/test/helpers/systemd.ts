@@ -1,6 +1,6 @@
 import { copyFile, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Image, Release, SignKeys } from '@flatcar/core';
+import type { Image, Release, SignKeys } from '@flatcar/core/engine';
 import { expect, type Machine } from '../../src/index.ts';
 import { demoImages, newKeys } from './demo.ts';
 

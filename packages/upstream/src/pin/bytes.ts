@@ -13,10 +13,10 @@ import {
   type Arch,
   type Component,
   type Origin,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import { archiveOf, type UpstreamContext } from '../context.ts';
-import { FIRST_DOWNLOAD } from '../proof.ts';
-import { fetchVerified } from '../verify.ts';
+import { FIRST_DOWNLOAD } from '../verify/proof.ts';
+import { fetchVerified } from '../verify/verify.ts';
 import type { Lock } from './lock.ts';
 import { isRevision, type Bytes, type PinnedLine, type PinRequest } from './request.ts';
 import { pinGoModule, type Wrapper } from './wrappers.ts';

@@ -20,10 +20,10 @@ import {
   type Extension,
   type GoCommand,
   type Pins,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import * as v from 'valibot';
 import { archiveOf, memoize, type UpstreamContext } from '../context.ts';
-import { proofRank } from '../proof.ts';
+import { proofRank } from '../verify/proof.ts';
 import { pinOne, wantedOf, type Wanted } from './bytes.ts';
 import { locksOf, openLock, type Lock } from './lock.ts';
 import type { Bytes } from './request.ts';

@@ -1,6 +1,6 @@
-import { isLicense, newestFirst, UserError, type Component, type DebianOrigin } from '@flatcar/core';
+import { isLicense, newestFirst, UserError, type Component, type DebianOrigin } from '@flatcar/core/engine';
 import { memoize, type UpstreamContext } from '../context.ts';
-import { licenseOf } from '../github.ts';
+import { licenseOf } from '../sources/github.ts';
 import type { Lock } from './lock.ts';
 import { packagesNow } from './packages.ts';
 import type { PinRequest } from './request.ts';

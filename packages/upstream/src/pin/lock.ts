@@ -9,7 +9,7 @@ import {
   type Component,
   type PinnedVersion,
   type Pins,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import type { Bytes, PinRequest } from './request.ts';
 
 /** One lock file and the entry of it that is made: the extension's own, or one that it shares with others. */

@@ -10,7 +10,7 @@ import {
   type Arch,
   type Component,
   type DebianOrigin,
-} from '@flatcar/core';
+} from '@flatcar/core/engine';
 import { archiveOf, newestPackages, memoize, type UpstreamContext } from '../context.ts';
 import type { Lock } from './lock.ts';
 import type { Bytes, PinnedLine } from './request.ts';

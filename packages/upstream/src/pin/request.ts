@@ -1,4 +1,4 @@
-import type { Extension, PinnedVersion } from '@flatcar/core';
+import type { Extension, PinnedVersion } from '@flatcar/core/engine';
 
 /** A digest with its size and proof, as a lock has it. */
 export type Bytes = PinnedVersion['bytes'][string];

@@ -1,6 +1,6 @@
 import { copyFile, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { fillWords, goSumDigest, mainPackages, openGo, pinGo, wrapperDir, type GoOrigin } from '@flatcar/core';
+import { fillWords, goSumDigest, mainPackages, openGo, pinGo, wrapperDir, type GoOrigin } from '@flatcar/core/engine';
 import { memoize, type UpstreamContext } from '../context.ts';
 import type { Wanted } from './bytes.ts';
 import type { Bytes } from './request.ts';

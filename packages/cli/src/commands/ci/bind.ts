@@ -1,14 +1,14 @@
 import { join } from 'node:path';
-import { openStore, UserError } from '@flatcar/core';
+import { openStore, UserError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { failureText } from '../../ci/attempt.ts';
-import { acceptPayloads, bindJob, removeImages, type BindFlags } from '../../ci/bind.ts';
-import { pipelinePath } from '../../ci/folders.ts';
-import { jobOutcome, readMatrix, selectJobs } from '../../ci/job.ts';
-import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
-import { withRoothashKey } from '../../ci/roothash.ts';
-import { writeSummary } from '../../ci/summary.ts';
-import { tell } from '../../output.ts';
+import { failureText } from '@flatcar/workspace/ci/attempt';
+import { acceptPayloads, bindJob, removeImages, type BindFlags } from '@flatcar/workspace/ci/bind';
+import { pipelinePath } from '@flatcar/workspace/ci/folders';
+import { jobOutcome, readMatrix, selectJobs } from '@flatcar/workspace/ci/job';
+import { writeOutcome, type Outcome } from '@flatcar/workspace/ci/outcome';
+import { withRoothashKey } from '@flatcar/workspace/ci/roothash';
+import { writeSummary } from '@flatcar/workspace/ci/summary';
+import { stepOutput, tell } from '../../output/output.ts';
 import { keysOption } from '../../published.ts';
 
 interface Flags extends BindFlags {
@@ -60,7 +60,7 @@ Examples:
           for (const job of jobs) {
             const records = accepted.records.get(job.id);
             if (job.from === 'build' && records === undefined) continue;
-            const error = await bindJob(job, records ?? [], flags, flags.out, keys, signal).catch(failureText);
+            const error = await bindJob(job, records ?? [], { ...flags, output: stepOutput }, flags.out, keys, signal).catch(failureText);
             signal.throwIfAborted();
             await done(jobOutcome('bind', job, error));
           }

@@ -1,13 +1,13 @@
 import { join } from 'node:path';
-import { openStore, UserError, withoutSecrets } from '@flatcar/core';
+import { openStore, UserError, withoutSecrets } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { attempt } from '../../ci/attempt.ts';
-import { pipelinePath } from '../../ci/folders.ts';
-import { jobOutcome, parseJob, readMatrix, type Job } from '../../ci/job.ts';
-import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
-import { writeSummary } from '../../ci/summary.ts';
-import { tell } from '../../output.ts';
-import { withFreshStore } from '../../fresh-store.ts';
+import { attempt } from '@flatcar/workspace/ci/attempt';
+import { pipelinePath } from '@flatcar/workspace/ci/folders';
+import { jobOutcome, parseJob, readMatrix, type Job } from '@flatcar/workspace/ci/job';
+import { writeOutcome, type Outcome } from '@flatcar/workspace/ci/outcome';
+import { writeSummary } from '@flatcar/workspace/ci/summary';
+import { stepOutput, tell } from '../../output/output.ts';
+import { withFreshStore } from '@flatcar/workspace/fresh-store';
 
 interface Flags {
   readonly job?: string;
@@ -34,7 +34,7 @@ async function buildElsewhere(args: readonly string[], signal: AbortSignal): Pro
   const umask = process.umask(0o077);
   try {
     return await withFreshStore(openStore(), async ({ root }) =>
-      attempt(args, signal, { env: { ...withoutSecrets(), FLATCAR_EXT_CACHE: root, TZ: 'Pacific/Chatham' } }),
+      attempt(args, signal, { output: stepOutput, env: { ...withoutSecrets(), FLATCAR_EXT_CACHE: root, TZ: 'Pacific/Chatham' } }),
     );
   } finally {
     process.umask(umask);
@@ -76,7 +76,9 @@ Examples:
         const what = ['build', ...versions.split(' '), '--arch', architecture, '--release', targets, '--payloads-only'];
         const args = [...what, '--profile', 'release', '--origin', flags.origin, '--out', out];
         const error =
-          job.checks === undefined ? await attempt(args, signal, { env: withoutSecrets() }) : await buildElsewhere(args, signal);
+          job.checks === undefined
+            ? await attempt(args, signal, { output: stepOutput, env: withoutSecrets() })
+            : await buildElsewhere(args, signal);
         const outcome = jobOutcome('build', job, error);
         outcomes.push(outcome);
         await writeOutcome(dir, outcome);

@@ -1,19 +1,19 @@
 import { resolve } from 'node:path';
 import * as v from 'valibot';
-import { ARCHES, parseJson, UserError, writeAtomic } from '@flatcar/core';
+import { ARCHES, parseJson, UserError, writeAtomic } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { runStep } from '../../ci/attempt.ts';
-import { holdBack, type HeldJob } from '../../ci/backoff.ts';
-import { pipelinePath } from '../../ci/folders.ts';
-import { githubFrom } from '../../ci/github.ts';
-import { NameSchema, type Job, type Matrix } from '../../ci/job.ts';
-import { limitJobs, planOutputs } from '../../ci/plan.ts';
-import { writeOutputs } from '../../ci/summary.ts';
-import { withSecondBuilders } from '../../ci/second.ts';
-import { REPOSITORY } from '../../options.ts';
-import { table } from '../../terminal.ts';
+import { runStep } from '@flatcar/workspace/ci/attempt';
+import { holdBack, type HeldJob } from '@flatcar/workspace/ci/backoff';
+import { pipelinePath } from '@flatcar/workspace/ci/folders';
+import { githubFrom } from '@flatcar/workspace/ci/github';
+import { NameSchema, type Job, type Matrix } from '@flatcar/workspace/ci/job';
+import { limitJobs, planOutputs } from '@flatcar/workspace/ci/plan';
+import { writeOutputs } from '@flatcar/workspace/ci/summary';
+import { withSecondBuilders } from '@flatcar/workspace/ci/second';
+import { REPOSITORY } from '@flatcar/workspace/select';
+import { table } from '../../output/terminal.ts';
 import { changedLines } from '../plan.ts';
-import { print, tell } from '../../output.ts';
+import { print, stepOutput, tell } from '../../output/output.ts';
 
 interface Flags {
   readonly out: string;
@@ -105,7 +105,7 @@ Examples:
       const names = words.flatMap((one) => one.split(/\s+/)).filter((one) => one !== '');
       const where = (['published', 'keyring'] as const).flatMap((key) => (flags[key] === undefined ? [] : [`--${key}`, flags[key]]));
       const first = flags.firstPublish === true ? ['--first-publish'] : [];
-      const { error, stdout } = await runStep(['plan', ...names, ...where, ...first, '--json'], signal, { json: true });
+      const { error, stdout } = await runStep(['plan', ...names, ...where, ...first, '--json'], signal, { output: stepOutput, json: true });
       if (error !== undefined) throw new UserError('the release cannot be planned', { next: 'the reason is above' });
       const { jobsOf } = await import('@flatcar/publish');
       const plan = parseJson(PlanSchema, stdout, { what: 'output of plan --json', where: 'standard output' });

@@ -1,15 +1,16 @@
-import { UserError } from '@flatcar/core';
+import { UserError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { failureText } from '../../ci/attempt.ts';
-import { requireLasting, requireMain } from '../../ci/branch.ts';
-import { pipelinePath } from '../../ci/folders.ts';
-import { jobOutcome, readMatrix, selectJobs, type Job } from '../../ci/job.ts';
-import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
-import { publishExtension } from '../../ci/publish.ts';
-import { withRoothashKey } from '../../ci/roothash.ts';
-import { writeSubjects, type Subject } from '../../ci/subjects.ts';
-import { summaryOf, writeOutputs, writeSummary } from '../../ci/summary.ts';
-import { print, tell } from '../../output.ts';
+import { failureText } from '@flatcar/workspace/ci/attempt';
+import { requireLasting, requireMain } from '@flatcar/workspace/ci/branch';
+import { pipelinePath } from '@flatcar/workspace/ci/folders';
+import { jobOutcome, readMatrix, selectJobs, type Job } from '@flatcar/workspace/ci/job';
+import { writeOutcome, type Outcome } from '@flatcar/workspace/ci/outcome';
+import { publishExtension } from '@flatcar/workspace/ci/publish';
+import { withRoothashKey } from '@flatcar/workspace/ci/roothash';
+import { writeSubjects, type Subject } from '@flatcar/workspace/ci/subjects';
+import { writeOutputs, writeSummary } from '@flatcar/workspace/ci/summary';
+import { summaryOf } from '../../output/outcome-table.ts';
+import { print, stepOutput, tell } from '../../output/output.ts';
 import { keysOption } from '../../published.ts';
 
 interface Flags {
@@ -97,7 +98,7 @@ Examples:
       const problems: string[] = [];
       await withRoothashKey(flags.keys, async (bindArgs) => {
         const { matrix: _, ...rest } = flags;
-        const common = { ...rest, published: flags.published || flags.to, bindArgs, publishArgs: publishArgs(flags) };
+        const common = { ...rest, published: flags.published || flags.to, bindArgs, publishArgs: publishArgs(flags), output: stepOutput };
         for (const [extension, its] of Map.groupBy(jobs, (job) => job.extension)) {
           const made = await publishExtension(its, common, signal).catch((thrown: unknown) => failed(its, thrown, signal));
           outcomes.push(...made.outcomes);

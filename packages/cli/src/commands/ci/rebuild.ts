@@ -1,14 +1,15 @@
 import { glob, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { exec, hostArch, newestFirst, openStore, sidecarPaths, UserError, withoutSecrets, parseJson } from '@flatcar/core';
+import { exec, hostArch, newestFirst, openStore, sidecarPaths, UserError, withoutSecrets, parseJson } from '@flatcar/core/engine';
 import type { Command } from 'commander';
 import * as v from 'valibot';
-import { attempt, failureText, outcomeOf, runProgram } from '../../ci/attempt.ts';
-import { pipelinePath } from '../../ci/folders.ts';
-import { writeOutcome, type Outcome } from '../../ci/outcome.ts';
-import { summaryOf, writeSummary } from '../../ci/summary.ts';
-import { REPOSITORY } from '../../options.ts';
-import { print, tell } from '../../output.ts';
+import { attempt, failureText, outcomeOf, runProgram } from '@flatcar/workspace/ci/attempt';
+import { pipelinePath } from '@flatcar/workspace/ci/folders';
+import { writeOutcome, type Outcome } from '@flatcar/workspace/ci/outcome';
+import { writeSummary } from '@flatcar/workspace/ci/summary';
+import { summaryOf } from '../../output/outcome-table.ts';
+import { REPOSITORY } from '@flatcar/workspace/select';
+import { print, stepOutput, tell } from '../../output/output.ts';
 
 interface Flags {
   readonly published: string;
@@ -44,7 +45,7 @@ async function newestBuilt(images: readonly string[], tree: string): Promise<{ i
 async function rebuild(name: string, { published, keyring }: Flags, temp: string, signal: AbortSignal): Promise<string | undefined> {
   const tree = join(temp, 'tree');
   const args = ['mirror', published, tree, '--extension', name, '--release', 'portable', '--arch', hostArch(), '--keyring', keyring];
-  const error = await attempt([...args, '--base-url', 'http://localhost'], signal, { env: withoutSecrets() });
+  const error = await attempt([...args, '--base-url', 'http://localhost'], signal, { output: stepOutput, env: withoutSecrets() });
   if (error !== undefined) return error;
   const images = await Array.fromAsync(glob(`${name}/portable/*.raw`, { cwd: tree }));
   const newest = await newestBuilt(images, tree);
@@ -55,7 +56,7 @@ async function rebuild(name: string, { published, keyring }: Flags, temp: string
   try {
     // In its own folder: flatcar-ext refuses to work on one checkout from within another.
     const script = 'cd "$1" && exec scripts/run flatcar-ext verify --rebuild "$2"';
-    return (await runProgram('sh', ['-c', script, 'sh', checkout, image], signal, { env: withoutSecrets() })).error;
+    return (await runProgram('sh', ['-c', script, 'sh', checkout, image], signal, { output: stepOutput, env: withoutSecrets() })).error;
   } finally {
     await exec('git', ['worktree', 'remove', '--force', checkout], { cwd: REPOSITORY });
   }

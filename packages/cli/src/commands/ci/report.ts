@@ -1,15 +1,15 @@
 import { basename, resolve } from 'node:path';
-import { findExtensions, messageOf, UserError, UserErrors } from '@flatcar/core';
+import { findExtensions, messageOf, UserError, UserErrors, oneLine, plainText, withoutCommands } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { pipelinePath } from '../../ci/folders.ts';
-import type { IssueChange, Verdict } from '../../ci/issues.ts';
-import type { Matrix } from '../../ci/job.ts';
-import { summaryOf, writeSummary } from '../../ci/summary.ts';
-import type { Judgement, Results } from '../../ci/verdict.ts';
-import { REPOSITORY } from '../../options.ts';
-import { show } from '../../terminal.ts';
-import { tell } from '../../output.ts';
-import { oneLine, plainText, withoutCommands } from '../../text.ts';
+import { pipelinePath } from '@flatcar/workspace/ci/folders';
+import type { IssueChange, Verdict } from '@flatcar/workspace/ci/issues';
+import type { Matrix } from '@flatcar/workspace/ci/job';
+import { writeSummary } from '@flatcar/workspace/ci/summary';
+import { summaryOf } from '../../output/outcome-table.ts';
+import type { Judgement, Results } from '@flatcar/workspace/ci/verdict';
+import { REPOSITORY } from '@flatcar/workspace/select';
+import { show } from '../../output/terminal.ts';
+import { tell } from '../../output/output.ts';
 
 interface Flags {
   readonly workflow: string;
@@ -26,7 +26,7 @@ const OTHERS = ['releases', 'shared-components'];
 async function planOf({ matrix }: Flags, results: Results | undefined): Promise<{ plan?: Matrix; planError?: string }> {
   const planned = results?.['plan']?.result ?? 'success';
   if (matrix === undefined || matrix === '' || planned !== 'success') return {};
-  const { readPlan } = await import('../../ci/job.ts');
+  const { readPlan } = await import('@flatcar/workspace/ci/job');
   return readPlan(resolve(matrix)).then(
     (plan) => ({ plan }),
     (error: unknown) => ({ planError: messageOf(error) }),
@@ -57,7 +57,10 @@ interface Shown {
 const namesOf = (verdicts: readonly Verdict[]): string[] => verdicts.map(({ extension }) => extension ?? 'the run');
 
 async function sync(workflow: string, verdicts: readonly Verdict[]): Promise<UserError[]> {
-  const [{ githubFrom }, { syncIssues }] = await Promise.all([import('../../ci/github.ts'), import('../../ci/issues.ts')]);
+  const [{ githubFrom }, { syncIssues }] = await Promise.all([
+    import('@flatcar/workspace/ci/github'),
+    import('@flatcar/workspace/ci/issues'),
+  ]);
   const github = githubFrom(process.env);
   if (github === undefined) return [];
   const changes: readonly IssueChange[] | UserError = await syncIssues(github, workflow, verdicts).catch(
@@ -97,9 +100,9 @@ Examples:
     )
     .action(async (flags: Flags) => {
       const [{ readOutcomes }, { judge, parseResults }, { inputsOf }] = await Promise.all([
-        import('../../ci/outcome.ts'),
-        import('../../ci/verdict.ts'),
-        import('../../ci/backoff.ts'),
+        import('@flatcar/workspace/ci/outcome'),
+        import('@flatcar/workspace/ci/verdict'),
+        import('@flatcar/workspace/ci/backoff'),
       ]);
       if (!/^[a-z][a-z-]*$/.test(flags.workflow))
         throw new UserError(`'${flags.workflow}' is not a valid name of a workflow`, { where: '--workflow' });

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { reap, UserError, withoutSecrets } from '@flatcar/core';
+import { reap, UserError, withoutSecrets } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { REPOSITORY } from '../../options.ts';
+import { REPOSITORY } from '@flatcar/workspace/select';
 
 /** `ci test`: what `npm run test:affected` runs, for workflows. */
 export function addTest(ci: Command, signal: AbortSignal): void {

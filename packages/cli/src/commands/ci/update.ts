@@ -1,16 +1,17 @@
 import { basename } from 'node:path';
-import { componentsOf, findExtensions, loadExtension, UsageError, UserError, withoutSecrets } from '@flatcar/core';
+import { componentsOf, findExtensions, loadExtension, UsageError, UserError, withoutSecrets } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { outcomeOf, passedOn, runStep } from '../../ci/attempt.ts';
-import { pipelinePath } from '../../ci/folders.ts';
-import { githubFrom, mutate, type GitHub } from '../../ci/github.ts';
-import type { Outcome } from '../../ci/outcome.ts';
-import type { Proposed } from '../../ci/propose.ts';
-import { summaryOf, writeSummary } from '../../ci/summary.ts';
-import type { UpdateStep } from '../../ci/updates.ts';
-import { REPOSITORY } from '../../options.ts';
-import { table } from '../../terminal.ts';
-import { print, tell } from '../../output.ts';
+import { outcomeOf, passedOn, runStep } from '@flatcar/workspace/ci/attempt';
+import { pipelinePath } from '@flatcar/workspace/ci/folders';
+import { githubFrom, mutate, type GitHub } from '@flatcar/workspace/ci/github';
+import type { Outcome } from '@flatcar/workspace/ci/outcome';
+import type { Proposed } from '@flatcar/workspace/ci/propose';
+import { writeSummary } from '@flatcar/workspace/ci/summary';
+import { summaryOf } from '../../output/outcome-table.ts';
+import type { UpdateStep } from '@flatcar/workspace/ci/updates';
+import { REPOSITORY } from '@flatcar/workspace/select';
+import { table } from '../../output/terminal.ts';
+import { print, stepOutput, tell } from '../../output/output.ts';
 
 interface Flags {
   readonly outcomes: string;
@@ -121,9 +122,9 @@ Examples:
       if (flags.dryRun === true)
         return print(table([['step', 'command'], ...steps.map(({ name, args }) => [name, `flatcar-ext ${args.join(' ')}`])]));
       const [{ writeOutcome }, { updateAll }, { withReadProxy }] = await Promise.all([
-        import('../../ci/outcome.ts'),
-        import('../../ci/updates.ts'),
-        import('../../ci/read-proxy.ts'),
+        import('@flatcar/workspace/ci/outcome'),
+        import('@flatcar/workspace/ci/updates'),
+        import('@flatcar/workspace/ci/read-proxy'),
       ]);
       const github = githubFrom(process.env);
       const outcomes: Outcome[] = [];
@@ -132,12 +133,12 @@ Examples:
           dir: REPOSITORY,
           github,
           base: process.env['GITHUB_REF_NAME'] || 'main',
-          run: (args) => runStep(args, signal, { env: childEnv(api), json: args.includes('--json'), limit }),
+          run: (args) => runStep(args, signal, { output: stepOutput, env: childEnv(api), json: args.includes('--json'), limit }),
           describe: async (step, change, results) => {
             const [{ readBumped }, { pullBody }, { automergeObjections }] = await Promise.all([
-              import('../../ci/bumped.ts'),
-              import('../../ci/pull-body.ts'),
-              import('../../ci/automerge.ts'),
+              import('@flatcar/workspace/ci/bumped'),
+              import('@flatcar/workspace/ci/pull-body'),
+              import('@flatcar/workspace/ci/automerge'),
             ]);
             const bumped = step.name === 'releases' ? [] : results.flatMap(({ stdout }) => readBumped(stdout));
             const objections = automerge ? automergeObjections(step.name, bumped, change.paths) : undefined;

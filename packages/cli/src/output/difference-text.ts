@@ -1,0 +1,19 @@
+import type { Difference } from '@flatcar/workspace/diff';
+import { readable, table } from './terminal.ts';
+
+/** A difference for people. */
+export function differenceText({ versions, files, requirements: needs, size }: Difference): string {
+  return [
+    ...(versions.length === 0
+      ? []
+      : [table([['component', 'before', 'after'], ...versions.map((one) => [one.component, one.before, one.after])]), '']),
+    files.length === 0
+      ? 'the files are the same'
+      : table([['', 'path', 'before', 'after'], ...files.map((one) => [one.what, one.path, readable(one.before), readable(one.after)])]),
+    ...(needs.length === 0
+      ? []
+      : ['', table([['requirement', 'before', 'after'], ...needs.map((one) => [one.what, one.before, one.after])])]),
+    '',
+    `image: ${readable(size.before)} before, ${readable(size.after)} after`,
+  ].join('\n');
+}

@@ -1,0 +1,56 @@
+import { envOf, UserError, inLine, oneLine, plainText } from '@flatcar/core/engine';
+import type { Ask } from '@flatcar/workspace/new/plan';
+import { tell } from './output.ts';
+
+/** Somebody ended a question by Ctrl-C or Escape. */
+export class Cancelled extends UserError {}
+
+/** Answers out of flags and proposals, for scripts: what nothing is proposed for must be said. */
+const unattended: Ask = {
+  text: async (question, flag, proposed) => {
+    if (proposed !== undefined && proposed !== '') return proposed;
+    throw new UserError(`not known: ${question}`, { next: `say ${flag}` });
+  },
+  choose: async (_, options) => {
+    const [first] = options;
+    if (first === undefined) throw new Error('nothing to choose from');
+    return first.value;
+  },
+  note: (text) => tell(`      NOTICE ${inLine(text)}`),
+};
+
+/** Questions on a terminal, with what was found as the default answer. */
+async function attended(signal: AbortSignal): Promise<Ask> {
+  const clack = await import('@clack/prompts');
+  const cancelled = (): never => {
+    throw new Cancelled('cancelled; nothing was written');
+  };
+  return {
+    text: async (question, _flag, proposed, wrong) => {
+      const given = await clack.text({
+        message: oneLine(question, 500),
+        signal, // an interrupt before the terminal is clack's
+        initialValue: proposed === undefined ? undefined : oneLine(proposed, 1000),
+        validate: (value) => ((value ?? '').trim() === '' ? 'It cannot be empty.' : wrong?.((value ?? '').trim())),
+      });
+      return clack.isCancel(given) ? cancelled() : given.trim();
+    },
+    choose: async (question, options) => {
+      const index = await clack.select({
+        message: oneLine(question, 500),
+        signal,
+        options: options.map(({ label }, value) => ({ value, label: oneLine(label) })),
+      });
+      const chosen = clack.isCancel(index) ? cancelled() : options[index];
+      if (chosen === undefined) throw new Error('no such option');
+      return chosen.value;
+    },
+    note: (text) => clack.log.info(inLine(plainText(text))),
+  };
+}
+
+/** Asks a person when one is there and `--yes` was not said. */
+export async function openAsk(yes: boolean | undefined, signal: AbortSignal): Promise<{ ask: Ask; isAttended: boolean }> {
+  const isAttended = yes !== true && process.stdin.isTTY && process.stderr.isTTY && envOf('CI') === undefined;
+  return { ask: isAttended ? await attended(signal) : unattended, isAttended };
+}

@@ -1,0 +1,99 @@
+import type { DefinitionProblem } from './schema-kit.ts';
+import { UserError, UserErrors } from '../util/errors.ts';
+
+/** Keys and indexes as they are written in code: `versions.keep`, `components[0].places`. */
+function pathText(path: DefinitionProblem['path']): string {
+  return path.map((step, index) => (typeof step === 'number' ? `[${step}]` : index === 0 ? step : `.${step}`)).join('');
+}
+
+function errorOf({ path, what, next }: DefinitionProblem, where: string | undefined): UserError {
+  // A key that is unknown or missing is named by the text itself.
+  const shown = what.startsWith('unknown key') ? path.slice(0, -1) : what.endsWith(' is missing') ? path.slice(0, -1) : path;
+  return new UserError(shown.length === 0 ? what : `${pathText(shown)}: ${what}`, { where, next });
+}
+
+/** A definition that is not valid; all that is wrong with it, together. */
+export class DefinitionError extends UserErrors {
+  readonly problems: readonly DefinitionProblem[];
+
+  constructor(problems: readonly DefinitionProblem[], where: (problem: DefinitionProblem) => string | undefined = () => undefined) {
+    const errors = problems.map((problem) => errorOf(problem, where(problem)));
+    const [first] = errors;
+    if (first !== undefined && errors.length === 1) super(first.message, [], { where: first.where, next: first.next });
+    else super(`the definition has ${errors.length} errors`, errors);
+    this.name = 'DefinitionError';
+    this.problems = problems;
+  }
+}
+
+/** Comments may hold the same words as code: they are blanked, so that lines stay as they are. */
+const withoutComments = (text: string): string =>
+  text.replaceAll(/\/\*[^]*?\*\/|(?<=^|\s)\/\/.*$/gm, (comment) => comment.replaceAll(/[^\n]/g, ' '));
+
+const escaped = (word: string): string => RegExp.escape(word);
+const keyPattern = (key: string, value = ''): RegExp => new RegExp(`(?<![\\w.'"$-])['"]?${escaped(key)}['"]?\\s*:\\s*${value}`);
+const literal = (value: unknown): string | undefined =>
+  typeof value === 'string' && value !== '' ? `['"\`]${escaped(value)}['"\`]` : undefined;
+
+/** Position of the first match from `at` on; undefined where there is none. */
+function find(text: string, pattern: RegExp | undefined, at: number): number | undefined {
+  const found = pattern === undefined ? -1 : text.slice(at).search(pattern);
+  return found === -1 ? undefined : at + found;
+}
+
+/** Where the text of a component begins: at its name, behind `components:` where it is there. */
+function findComponent(text: string, name: string | undefined, isSecond: boolean): number | undefined {
+  const is = literal(name);
+  if (is === undefined) return undefined;
+  const pattern = new RegExp(is);
+  const list = find(text, keyPattern('components'), 0);
+  const first = (list === undefined ? undefined : find(text, pattern, list)) ?? find(text, pattern, 0);
+  return isSecond && first !== undefined ? (find(text, pattern, first + 1) ?? first) : first;
+}
+
+/** Follows keys from one to the next that it holds; the last one that was found in order, and whether all were. */
+function follow(text: string, keys: readonly string[], from: number): { at: number | undefined; isWhole: boolean } {
+  let at: number | undefined;
+  for (const key of keys) {
+    const next = find(text, keyPattern(key), at ?? from);
+    if (next === undefined) return { at, isWhole: false };
+    at = next;
+  }
+  return { at, isWhole: true };
+}
+
+/**
+ * Line (from 1) of extension.ts where a problem is: the value behind its keys, else the keys, else the same key or value elsewhere (a definition
+ * may be put together of constants). What is in a component is looked for behind the component's name.
+ */
+export function lineOfProblem(source: string, { path, what, value, component }: DefinitionProblem): number {
+  const text = withoutComments(source);
+  const start = findComponent(text, component, what.startsWith('two components'));
+  // A key that is missing may be found, but elsewhere.
+  const there = what.endsWith(' is missing') ? path.slice(0, -1) : path;
+  const keys = there.filter((step) => typeof step === 'string').slice(start === undefined ? 0 : 1);
+  const key = keys.at(-1);
+  const is = literal(value);
+  const { at, isWhole } = follow(text, keys, start ?? 0);
+  const behind = isWhole && at !== undefined && is !== undefined ? find(text, new RegExp(is), at) : undefined;
+  const elsewhere =
+    key === undefined
+      ? []
+      : [
+          is === undefined ? undefined : keyPattern(key, is),
+          is === undefined ? undefined : new RegExp(is),
+          keyPattern(key),
+          // In short: `{ starts }`.
+          new RegExp(`(?<![\\w.'"$-])${escaped(key)}\\b(?=\\s*[,}])`),
+        ].map((pattern) => find(text, pattern, 0));
+  const found = [
+    behind,
+    isWhole ? at : undefined,
+    isWhole ? start : undefined,
+    ...elsewhere,
+    at,
+    start,
+    find(text, /\b(?:defineExtension|test[A-Z]\w+)\(/, 0),
+  ];
+  return text.slice(0, found.find((one) => one !== undefined) ?? 0).split('\n').length;
+}

@@ -1,0 +1,169 @@
+import { access, readdir, readFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { closest } from '../util/closest.ts';
+import { componentSource } from '../origins/component-source.ts';
+import { DefinitionError, lineOfProblem } from './definition-error.ts';
+import type { DefinitionProblem } from './schema-kit.ts';
+import { messageOf, UserError } from '../util/errors.ts';
+import type { Extension, LoadedExtension, PinnedComponent } from './builders.ts';
+import { readPins, type PinnedVersion, type Pins } from './pins.ts';
+import { newestFirst } from '../model/versions.ts';
+
+/** The line of a file that a stack goes through first, or that a syntax error is on. */
+function stackPlace(error: unknown, file: string): string {
+  const stack = error instanceof Error ? (error.stack ?? '') : '';
+  const at = stack.indexOf(file);
+  const line = at === -1 ? undefined : /^:(\d+)/.exec(stack.slice(at + file.length).replace(/^\?[^:]*/, ''))?.[1];
+  return line === undefined ? file : `${file}:${line}`;
+}
+
+/** Names of the extensions beside one in a repository; undefined where it is in another folder, as `new` and tests have it. */
+async function neighbours(dir: string): Promise<string[] | undefined> {
+  const folder = dirname(dir);
+  if (basename(folder) !== 'extensions') return undefined;
+  const names = await readdir(folder);
+  const there = await Promise.all(
+    names.map((name) =>
+      access(join(folder, name, 'extension.ts')).then(
+        () => [name],
+        () => [],
+      ),
+    ),
+  );
+  return there.flat();
+}
+
+/** What only the folder shows: another name, and extensions that are spoken of and do not exist. */
+async function placementProblems(dir: string, { name, requires, conflicts }: Extension): Promise<DefinitionProblem[]> {
+  const all = await neighbours(dir);
+  if (all === undefined) return [];
+  const problems: DefinitionProblem[] = [];
+  if (name !== basename(dir))
+    problems.push({
+      path: ['name'],
+      what: `the extension is called '${name}', and its folder '${basename(dir)}'`,
+      next: 'give both the same name',
+      value: name,
+    });
+  for (const [key, names] of [
+    ['requires', requires],
+    ['conflicts', conflicts],
+  ] as const)
+    for (const [index, other] of names.entries())
+      if (!all.includes(other)) {
+        const [similar] = closest(other, all);
+        const next = similar === undefined ? 'flatcar-ext list shows the extensions' : `did you mean '${similar}'?`;
+        problems.push({ path: [key, index], what: `there is no extension '${other}'`, next, value: other });
+      }
+  return problems;
+}
+
+/** Versions to ask for the components of: the newest that is pinned, else any. */
+async function sampleVersions(dir: string, { coupled, versions }: Extension): Promise<Record<string, string>> {
+  const sample = versions.kind === 'date' ? '2026.1.1' : '1.2.3';
+  const text = await readFile(join(dir, 'pins.json'), 'utf8').catch(() => '{}');
+  let pins: Pins = {};
+  try {
+    pins = readPins(text, 'pins.json');
+  } catch {
+    // What is wrong with the lock is reported where it is read.
+  }
+  const [newest = sample] = newestFirst(Object.keys(pins));
+  return { ...Object.fromEntries(Object.keys(coupled).map((name) => [name, sample])), ...pins[newest]?.with, version: newest };
+}
+
+/** Calls the function that gives the components; what is wrong with them, and with the function itself. */
+async function componentsProblems(dir: string, file: string, extension: Extension): Promise<DefinitionProblem[]> {
+  try {
+    extension.components(await sampleVersions(dir, extension));
+    return [];
+  } catch (error) {
+    if (error instanceof DefinitionError) return [...error.problems];
+    if (error instanceof UserError) throw error;
+    throw new UserError(`components: the function fails: ${messageOf(error)}`, {
+      where: stackPlace(error, file),
+      next: 'it is given the versions by name, such as { version }',
+      cause: error,
+    });
+  }
+}
+
+/** Loads `extension.ts` from a folder. Throws a UserError that has all that is wrong with it, each with its file and line. */
+export async function loadDefinition(dir: string): Promise<Extension> {
+  const path = resolve(dir);
+  const file = join(path, 'extension.ts');
+  const located = async (problems: readonly DefinitionProblem[]): Promise<DefinitionError> => {
+    const own = { file, text: await readFile(file, 'utf8') };
+    const placed = await Promise.all(
+      problems.map(async (problem) => {
+        const { lock, component = '' } = problem;
+        // What is wrong with a component that several extensions share is in its own file.
+        const source = (lock === undefined ? undefined : await componentSource(lock, component)) ?? own;
+        return { problem, file: source.file, line: lineOfProblem(source.text, problem) };
+      }),
+    );
+    const inOrder = placed.toSorted(
+      (a, b) => Number(b.file === file) - Number(a.file === file) || (a.file < b.file ? -1 : a.file > b.file ? 1 : a.line - b.line),
+    );
+    const places = new Map(inOrder.map((one) => [one.problem, `${one.file}:${one.line}`]));
+    return new DefinitionError(
+      inOrder.map(({ problem }) => problem),
+      (problem) => places.get(problem),
+    );
+  };
+  const loaded = await (import(pathToFileURL(file).href) as Promise<{ default?: Extension }>).catch(async (cause: unknown) => {
+    if (cause instanceof DefinitionError) throw await located(cause.problems);
+    const where = stackPlace(cause, file);
+    if (cause instanceof UserError) throw new UserError(cause.message, { where: cause.where ?? where, next: cause.next, cause });
+    throw new UserError(`extension.ts cannot be loaded: ${messageOf(cause)}`, { where, next: 'tsc -p . says more', cause });
+  });
+  const extension = loaded.default;
+  if (extension === undefined)
+    throw new UserError('extension.ts exports no default', { where: file, next: 'write `export default defineExtension({ … })`' });
+  const problems = [...(await placementProblems(path, extension)), ...(await componentsProblems(path, file, extension))];
+  if (problems.length > 0) throw await located(problems);
+  return extension;
+}
+
+/** Loads `extension.ts` and `pins.json` (or another pins file) from a folder. */
+export async function loadExtension(dir: string, pinsFile?: string): Promise<LoadedExtension> {
+  const path = resolve(dir);
+  const pins = await loadPins(pinsFile ?? join(path, 'pins.json'));
+  return { dir: path, extension: await loadDefinition(path), pins, fixture: pinsFile !== undefined };
+}
+
+function pinOf(pins: Pins, version: string, name: string, where: string): PinnedVersion {
+  const pin = pins[version];
+  if (pin !== undefined) return pin;
+  throw new UserError(`${name} ${version} is not pinned`, { where, next: `pinned versions: ${Object.keys(pins).join(', ')}` });
+}
+
+async function loadPins(where: string): Promise<Pins> {
+  const text = await readFile(where, 'utf8').catch((cause: unknown) => {
+    throw new UserError('cannot read the pins', { where, cause, next: 'run flatcar-ext pin' });
+  });
+  return readPins(text, where);
+}
+
+/** The components of one pinned version, each with its pins. */
+export async function componentsOf(
+  loaded: LoadedExtension,
+  version: string,
+): Promise<{ pin: PinnedVersion; components: readonly PinnedComponent[] }> {
+  const { extension, dir } = loaded;
+  const pin = pinOf(loaded.pins, version, extension.name, dir);
+  for (const name of Object.keys(extension.coupled)) {
+    if (pin.with[name] === undefined)
+      throw new UserError(`${extension.name} ${version}: pins.json has no version of '${name}' under "with"`, { where: dir });
+  }
+  const components = extension.components({ ...pin.with, version }).map(async (component) => {
+    const { lock, origins } = component;
+    if (lock === undefined) return { component, dir, pin };
+    // What only this repository ships needs no pins.
+    if (loaded.fixture || origins.every(({ kind }) => kind === 'files')) return { component, dir: lock, pin };
+    const where = join(lock, 'pins.json');
+    return { component, dir: lock, pin: pinOf(await loadPins(where), component.version, component.name, where) };
+  });
+  return { pin, components: await Promise.all(components) };
+}

@@ -1,0 +1,61 @@
+import * as v from 'valibot';
+import { jsonObject, parseJson } from '../util/json.ts';
+import { parseProof, PROOF_FORMS } from '../model/proof.ts';
+import { PLAIN_VERSION } from '../model/versions.ts';
+
+const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'must be 64 lowercase hex digits'));
+
+const PinnedBytes = v.strictObject({
+  sha256,
+  size: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1))),
+  /** What the digest was checked by, in the words of `pin`: see parseProof. */
+  proof: v.pipe(
+    v.string(),
+    v.check(
+      (text) => parseProof(text) !== undefined,
+      ({ input }) => `'${input}' is not a proof that pin writes (${PROOF_FORMS})`,
+    ),
+  ),
+});
+
+const PinnedVersionSchema = v.strictObject({
+  /** Raised when packaging changes under the same upstream version. */
+  revision: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0)), 0),
+  /** Digest of all that this repository decides about its bytes, when it was pinned; see packaging.ts. Only in an extension's own lock. */
+  packaging: v.optional(sha256),
+  /** Versions of coupled components. */
+  with: v.optional(v.record(v.string(), v.string()), {}),
+  /** SPDX expression of each component. */
+  licenses: v.record(v.string(), v.string()),
+  /** Timestamp at which a snapshot archive has all Debian packages of this version, such as `20261121T091544Z`. */
+  snapshot: v.optional(v.pipe(v.string(), v.regex(/^\d{8}T\d{6}Z$/, 'must be a timestamp such as 20261121T091544Z'))),
+  bytes: v.record(v.string(), PinnedBytes),
+});
+
+/** Versions never carry a leading v or a pre-release (systemd ranks `-rc1` above the release). */
+const Version = v.pipe(v.string(), v.regex(PLAIN_VERSION, 'must be a plain version such as 1.36.4'));
+
+/** A lock: versions, and the address of a schema for editors. */
+const PinsSchema = v.pipe(
+  jsonObject,
+  v.rawTransform(({ dataset: { value }, addIssue }) => {
+    const { $schema, ...versions } = value;
+    if ($schema !== undefined && typeof $schema !== 'string')
+      addIssue({
+        message: 'expected the address of a schema',
+        path: [{ type: 'object', origin: 'value', input: value, key: '$schema', value: $schema }],
+      });
+    return versions;
+  }),
+  v.record(Version, PinnedVersionSchema),
+);
+
+/** The exact bytes of one version, as pins.json has them. */
+export type PinnedVersion = v.InferOutput<typeof PinnedVersionSchema>;
+/** pins.json: version to its exact components and digests. */
+export type Pins = Readonly<Record<string, PinnedVersion>>;
+
+/** Reads pins.json; throws a UserError that has every problem, each with its line. */
+export function readPins(text: string, where: string): Pins {
+  return parseJson(PinsSchema, text, { what: 'pins.json', where, next: 'restore it from git or run flatcar-ext pin' });
+}

@@ -1,0 +1,156 @@
+// All that the other packages need of core. Extensions import index.ts, the authoring face.
+export * from './model/types.ts';
+export * from './util/errors.ts';
+export { dropEmpty, envOf, homeOf, withoutSecrets, type Environment } from './util/env.ts';
+export * from './model/arch.ts';
+export * from './model/names.ts';
+export * from './definition/pins.ts';
+export * from './model/proof.ts';
+export * from './definition/builders.ts';
+export { pathsBeside } from './definition/beside.ts';
+export { componentsOf, loadDefinition, loadExtension } from './definition/load.ts';
+export { DefinitionError, lineOfProblem } from './definition/definition-error.ts';
+export * as schemas from './definition/schema-kit.ts';
+export * from './model/versions.ts';
+export * from './model/workflow-identity.ts';
+export { matchingVersions, parseRef, type ExtensionRef } from './model/ref.ts';
+export * from './model/releases.ts';
+export { DEFAULT_PATH, exec, execResult, networkEnv, type ExecOptions, type ExecResult } from './util/exec.ts';
+export { BoundedFile, unreadable, withBounded } from './util/bounded.ts';
+export { clockProblem } from './util/clock.ts';
+export { asUserError, describeErrno } from './util/errno.ts';
+export { interruptible, interruption, throwIfInterrupted, uninterrupted } from './util/interrupt.ts';
+export { announceWaits, withLock } from './util/locks.ts';
+export { assertKeyCanSign, judgeSignatures, shownFingerprint, type SignatureContext } from './debian/openpgp.ts';
+export { mapParallel } from './util/parallel.ts';
+export { reap } from './util/reaper.ts';
+export { ownedName, removeAbandoned, TEMPORARY, temporaryBeside } from './util/temporary.ts';
+export {
+  copyPublic,
+  digestsOf,
+  fsync,
+  hashFile,
+  makeFolder,
+  makePublic,
+  mkdirPublic,
+  PUBLIC_FILE,
+  PUBLIC_FOLDER,
+  replaceFile,
+  writeAtomic,
+} from './util/files.ts';
+export { cacheRoot, digestOf, openStore, type Store, type StoreStats } from './store/store.ts';
+export { DigestError, fetchBlob, fetchNew, type FetchNewOptions, type FetchOptions } from './store/fetch.ts';
+export {
+  getJson,
+  getText,
+  httpGet,
+  httpRequest,
+  httpSend,
+  jsonOf,
+  nextPage,
+  readBody,
+  timeFor,
+  type HttpBody,
+  type HttpExchange,
+  type HttpMethod,
+  type HttpOptions,
+  type HttpResponse,
+} from './http/client.ts';
+export {
+  HttpError,
+  HttpStatusError,
+  isNetworkFailure,
+  isUnanswered,
+  RateLimitError,
+  UnreachableError,
+  type HttpErrorCode,
+} from './http/errors.ts';
+export { mirrored } from './http/mirror.ts';
+export { checkShape, getPages } from './http/pages.ts';
+export { withoutPassword } from './http/proxy.ts';
+export { headerOf, type ResponseHeaders } from './http/rate-limit.ts';
+export {
+  goProgram,
+  goSumDigest,
+  mainPackages,
+  openGo,
+  pinGo,
+  plainGoError,
+  programName,
+  userGoEnv,
+  wrapperDir,
+  type GoCommand,
+} from './tools/go-module.ts';
+export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';
+export { fillWords, releaseWords } from './origins/upstream.ts';
+export { archiveKind, unpack, unpackPackage } from './store/unpack.ts';
+export { readControlFiles } from './archives/deb.ts';
+export { copyTree, filesBelow, insideTree, walk, type WalkEntry } from './util/walk.ts';
+export { isLicense, licenseNames, readCopyright } from './origins/debian/copyright.ts';
+export { HOST_PROGRAMS, HOST_USERS } from './lint/rules/host.ts';
+export {
+  assertNotOlder,
+  DEBIAN_KEYRING,
+  debianMirror,
+  DEFAULT_MIRROR,
+  openArchive,
+  snapshotArchive,
+  snapshotStamp,
+  packageFields,
+  upstreamVersion,
+  type Archive,
+  type DebianPackage,
+  IndexUnavailableError,
+} from './debian/archive.ts';
+export { compareDebianVersions } from './debian/version.ts';
+export { resolveClosure } from './debian/dependencies.ts';
+export {
+  completeRelocation,
+  wrappedPrograms,
+  type Added,
+  type CompletedOrigin,
+  type LeftOut,
+} from './origins/debian/complete-relocation.ts';
+export { indexPackages, resolveLinks, type Found, type PackageFiles } from './debian/package-index.ts';
+export { RUNTIME_PACKAGES } from './origins/debian/runtime-files.ts';
+export { relocationOmissions, type Omission, type RelocationInput } from './origins/debian/compiled-in.ts';
+export { assertPackageVersion, isPackageLocator, resolvePackages, type ResolvedPackages } from './origins/debian/debian.ts';
+export { openTools, readToolPins, type Tools } from './tools/tools.ts';
+export { fits } from './inspect/host-requirements.ts';
+export { readElf, type Elf } from './inspect/elf.ts';
+export { readTree } from './image/tree.ts';
+export { parseReleaseFile, readReleaseFile, releaseFileBlock, stageReleaseFile, STRICT_XATTR } from './image/release-file.ts';
+export { packSquashfs, readSquashfs } from './image/squashfs.ts';
+export { packErofs, readErofs } from './image/erofs.ts';
+export { makeDdi, PARTITION_TYPES, readPartitions, verifyVerity, type SignKeys } from './image/ddi.ts';
+export { bindMany, formatOf, readBack, readContent, unpackImage } from './image/bind.ts';
+export { closest } from './util/closest.ts';
+export { lintSources, type SourceCheck } from './lint/lint-sources.ts';
+export { lintImage, lintNeighbours, lintTree, type Neighbour, ruleOf } from './lint/lint.ts';
+export { source as SOURCE_RULES } from './lint/rules/elsewhere.ts';
+export { IMAGE_RULES, RULES } from './lint/rules/table.ts';
+export { waiveFindings } from './lint/waivers.ts';
+export { parsePayload, PayloadSchema, readPayload } from './pipeline/payload-record.ts';
+export { ManifestSchema, parseManifest, readManifest, type Manifest } from './sidecars/manifest.ts';
+export type { BuildContext } from './sidecars/provenance.ts';
+export { formatSums, parseSums } from './sidecars/sums.ts';
+export { sidecarPaths } from './sidecars/paths.ts';
+export { componentId } from './sidecars/sbom.ts';
+export { jsonObject, lineOfPath, parseJson } from './util/json.ts';
+export { lineOf, lineOfKeys, placeOf } from './lint/locate.ts';
+export { locatorOf, locatorsOf } from './origins/resolve.ts';
+export { packagingDigest, stalePackaging, type StalePackaging } from './pipeline/packaging.ts';
+export {
+  allComponents,
+  checkClaims,
+  contentInputs,
+  describePayload,
+  type ClaimDifference,
+  type PayloadClaims,
+  type PayloadRequest,
+} from './pipeline/describe.ts';
+export { openSandbox, takeFile, takeFolder, withoutSandbox, type Sandbox, type SandboxOptions } from './tools/sandbox.ts';
+export { openToolchains, type Toolchains } from './tools/toolchains.ts';
+export { bindTargets, buildExtension, findExtensions, type BuildOptions, type BuildResult } from './pipeline/build.ts';
+export { parseUnit } from './inspect/units.ts';
+export * from './util/text.ts';

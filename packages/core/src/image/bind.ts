@@ -1,0 +1,271 @@
+import { createHash, type Hash } from 'node:crypto';
+import { constants, createReadStream } from 'node:fs';
+import { access, chmod, lstat, open, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { makeDdi, PARTITION_TYPES, readPartitions, type Partition, type SignKeys } from './ddi.ts';
+import { readErofs } from './erofs.ts';
+import { UserError } from '../util/errors.ts';
+import { copyPublic, makePublic } from '../util/files.ts';
+import { releaseFilePath, targetName } from '../model/names.ts';
+import { RELEASE_FILE_SIZE, releaseFileBlock, STRICT_XATTR } from './release-file.ts';
+import { readSquashfs, type FileSystemContent } from './squashfs.ts';
+import { temporaryBeside } from '../util/temporary.ts';
+import { readTree } from './tree.ts';
+import type { Store } from '../store/store.ts';
+import type { Tools } from '../tools/tools.ts';
+import type { Format, Image, ImageEntry, Payload, Target, Tree, TreeEntry } from '../model/types.ts';
+
+export type { SignKeys } from './ddi.ts';
+
+/** One image to make. */
+export interface BindJob {
+  readonly target: Target;
+  /** Path of the image; its folder is there. */
+  readonly out: string;
+}
+
+export interface BindContext {
+  readonly tools: Tools;
+  readonly store: Store;
+  readonly sign?: SignKeys;
+}
+
+/** The format that images bound to a target have. */
+export function formatOf(target: Target): Format {
+  return target === 'portable' ? 'squashfs' : target.format;
+}
+
+interface Digests {
+  readonly sha256: Hash;
+  readonly sha512: Hash;
+}
+
+const newDigests = (): Digests => ({ sha256: createHash('sha256'), sha512: createHash('sha512') });
+
+async function digestRange(digests: Digests, file: string, start: number, end: number): Promise<void> {
+  if (start >= end) return;
+  for await (const chunk of createReadStream(file, { start, end: end - 1, highWaterMark: 1 << 20 })) {
+    digests.sha256.update(chunk as Buffer);
+    digests.sha512.update(chunk as Buffer);
+  }
+}
+
+function blockFor(payload: Payload, target: Target): Buffer {
+  const { extension, kind, version, arch, reload } = payload;
+  return releaseFileBlock({ name: extension, kind, version, arch, target, reload });
+}
+
+async function writeBlock(file: string, block: Buffer, offset: number): Promise<void> {
+  const handle = await open(file, 'r+');
+  try {
+    await handle.write(block, 0, block.length, offset);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The metadata of an image of either format. */
+export async function readContent(file: string, format: Format, arch: Payload['arch']): Promise<FileSystemContent> {
+  if (format === 'squashfs') return readSquashfs(file);
+  return readErofs(file, (await rootPartition(file, arch)).offset);
+}
+
+async function rootPartition(file: string, arch: Payload['arch']): Promise<Partition> {
+  const root = (await readPartitions(file)).find(({ type }) => type === PARTITION_TYPES[arch].root);
+  if (root === undefined) throw new UserError(`the disk image has no root partition for ${arch}`, { where: file });
+  return root;
+}
+
+const describe = ({ path, type, mode, size, link }: Omit<TreeEntry, 'component' | 'sha256'> | ImageEntry): string =>
+  [path, type, mode.toString(8), size, link ?? ''].join(' ');
+
+/** Reads a finished image back: every entry must be the payload's, owned by root, and the release file the one that was meant. */
+export async function readBack(file: string, payload: Payload, target: Target): Promise<void> {
+  const { entries, plainBlock } = await readContent(file, payload.format, payload.arch);
+  const wrong = (what: string): never => {
+    throw new UserError(`the image read back is not what was meant: ${what}`, {
+      where: file,
+      next: 'build it again; if it stays so, run flatcar-ext cache verify',
+    });
+  };
+  const { size } = await stat(file);
+  if (payload.format === 'squashfs' && size !== payload.size) wrong(`it is ${size} bytes long, the payload ${payload.size}`);
+  const path = releaseFilePath(payload.extension, payload.kind);
+  const expected = payload.tree.entries.map(describe);
+  const found = new Set(entries.map(describe));
+  const missing = expected.filter((one) => !found.has(one));
+  if (missing.length > 0) wrong(`'${missing[0]}' is missing or different`);
+  if (entries.length !== expected.length) wrong(`${entries.length} entries where ${expected.length} were meant`);
+  for (const { path: at, uid, gid, xattrs } of entries) {
+    if (uid !== 0 || gid !== 0) wrong(`'${at}' belongs to ${uid}:${gid}`);
+    const names = Object.keys(xattrs);
+    if (at === path ? names.length !== 1 || xattrs[STRICT_XATTR] !== 'false' : names.length > 0)
+      wrong(`'${at}' has the attributes '${names.join(' ')}'`);
+  }
+  const offset = plainBlock(path) ?? wrong('the release file is no plain block');
+  // Where the record says that the release file is, bind writes: nothing else may be there.
+  if (payload.format === 'squashfs' && offset !== payload.releaseFileOffset)
+    wrong(`its release file begins at ${offset}, not at ${payload.releaseFileOffset}`);
+  const handle = await open(file, 'r');
+  try {
+    const block = Buffer.alloc(RELEASE_FILE_SIZE);
+    await handle.read(block, 0, block.length, offset);
+    if (!block.equals(blockFor(payload, target))) wrong('the release file has another text');
+  } finally {
+    await handle.close();
+  }
+}
+
+const isUnpacked = ({ type }: ImageEntry): boolean => type === 'file' || type === 'dir' || type === 'link';
+
+/**
+ * Unpacks a file system that begins at `offset`: folders, files and links with the modes of its own table, whoever unpacks it
+ * and under whatever umask. Devices, fifos and sockets are left out: making a device takes root.
+ */
+async function unpackFileSystem(tools: Tools, file: string, format: Format, offset: number, dir: string): Promise<void> {
+  const { entries } = format === 'squashfs' ? await readSquashfs(file) : await readErofs(file, offset);
+  if (format === 'squashfs') {
+    const special = entries.filter((entry) => !isUnpacked(entry)).map(({ path }) => `${path}\n`);
+    const list = `${dir}.special`;
+    if (special.length > 0) await writeFile(list, special.join(''));
+    const exclude = special.length > 0 ? ['-no-wildcards', '-exclude-file', list] : [];
+    await tools.run('unsquashfs', ['-quiet', '-no-progress', '-no-xattrs', ...exclude, '-d', dir, file]);
+    await rm(list, { force: true });
+  } else await tools.run('fsck.erofs', [`--offset=${offset}`, '--no-preserve-owner', '--preserve-perms', `--extract=${dir}`, file]);
+  // What is in a folder comes before the folder, which may be closed by its mode.
+  for (const { path, type, mode } of entries.filter(isUnpacked).toReversed()) {
+    const info = await lstat(join(dir, path)).catch((cause: unknown) => {
+      throw new UserError(`the image cannot be unpacked: '${path}' is listed, and its content is missing`, {
+        where: file,
+        next: 'the image is damaged: build or fetch it again',
+        cause,
+      });
+    });
+    const wanted = mode | (type === 'dir' ? 0o700 : 0o400);
+    if (type !== 'link' && (info.mode & 0o7777) !== wanted) await chmod(join(dir, path), wanted);
+  }
+}
+
+/** Unpacks an image's files into a folder, without their owners. */
+export async function unpackImage(tools: Tools, file: string, format: Format, arch: Payload['arch'], dir: string): Promise<void> {
+  await unpackFileSystem(tools, file, format, format === 'ddi' ? (await rootPartition(file, arch)).offset : 0, dir);
+}
+
+/** Unpacks a packed payload once and compares every byte with the tree that it was packed from. */
+export async function checkContent(tools: Tools, store: Store, file: string, format: Format, tree: Tree): Promise<void> {
+  await store.withTemp(async (temp) => {
+    const dir = join(temp, 'content');
+    await unpackFileSystem(tools, file, format, 0, dir);
+    const unpacked = await readTree(dir, new Map());
+    if (unpacked.digest === tree.digest) return;
+    const packed = new Map(unpacked.entries.map((entry) => [entry.path, entry]));
+    const different = tree.entries.find(
+      (entry) => packed.get(entry.path)?.sha256 !== entry.sha256 || packed.get(entry.path)?.mode !== entry.mode,
+    );
+    throw new UserError(`what was packed is not what was staged${different === undefined ? '' : `: '${different.path}' differs`}`, {
+      where: file,
+      next: 'build it again; if it stays so, the disk or the memory of this machine is at fault',
+    });
+  });
+}
+
+function imageOf(payload: Payload, job: BindJob, size: number, digests: Digests): Image {
+  const { extension, kind, version, arch, format, key } = payload;
+  return {
+    extension,
+    kind,
+    version,
+    arch,
+    format,
+    target: targetName(job.target),
+    file: job.out,
+    sha256: digests.sha256.digest('hex'),
+    sha512: digests.sha512.digest('hex'),
+    size,
+    payload: key,
+  };
+}
+
+/** A squashfs is the payload with one block rewritten; what stands before the block is hashed once for all targets. */
+async function bindSquashfs(payload: Payload, file: string, jobs: readonly BindJob[]): Promise<Image[]> {
+  const { releaseFileOffset: offset } = payload;
+  const { size } = await stat(file);
+  const prefix = newDigests();
+  await digestRange(prefix, file, 0, offset);
+  const images: Image[] = [];
+  for (const job of jobs) {
+    const block = blockFor(payload, job.target);
+    const temporary = await temporaryBeside(job.out);
+    try {
+      await copyPublic(file, temporary);
+      await writeBlock(temporary, block, offset);
+      await readBack(temporary, payload, job.target);
+      const digests = { sha256: prefix.sha256.copy().update(block), sha512: prefix.sha512.copy().update(block) };
+      await digestRange(digests, temporary, offset + block.length, size);
+      await rename(temporary, job.out);
+      images.push(imageOf(payload, job, size, digests));
+    } finally {
+      await rm(temporary, { force: true });
+    }
+  }
+  return images;
+}
+
+/**
+ * What decides the ids of a disk image and the salt of its hashes: what it holds, and not for which target, so that images of one payload
+ * differ in the blocks that lead to the release file and in no other.
+ */
+const diskSeed = ({ extension, version, arch, tree }: Payload): string => [extension, version, arch, tree.digest].join(' ');
+
+/** A disk image is made anew around the patched erofs: verity covers every block. */
+async function bindDdi(payload: Payload, file: string, job: BindJob, { tools, store, sign }: BindContext): Promise<Image> {
+  return store.withTemp(async (temp) => {
+    const erofs = join(temp, 'erofs');
+    await copyPublic(file, erofs);
+    await writeBlock(erofs, blockFor(payload, job.target), payload.releaseFileOffset);
+    const temporary = await temporaryBeside(job.out);
+    try {
+      const { roothash, signed } = await makeDdi(tools, erofs, { arch: payload.arch, seed: diskSeed(payload), sign }, temporary);
+      await makePublic(temporary);
+      await readBack(temporary, payload, job.target);
+      const { size } = await stat(temporary);
+      const digests = newDigests();
+      await digestRange(digests, temporary, 0, size);
+      await rename(temporary, job.out);
+      return { ...imageOf(payload, job, size, digests), roothash, signed };
+    } finally {
+      await rm(temporary, { force: true });
+    }
+  });
+}
+
+function checkJobs(payload: Payload, jobs: readonly BindJob[]): void {
+  for (const { target } of jobs) {
+    const format = formatOf(target);
+    if (format !== payload.format) {
+      throw new UserError(`${targetName(target)} takes ${format} images, and the payload is packed as ${payload.format}`, {
+        next: `build the ${format} payload: flatcar-ext build ${payload.extension} --release ${targetName(target)}`,
+      });
+    }
+    if (target !== 'portable' && !target.arches.includes(payload.arch))
+      throw new UserError(`Flatcar ${target.number} was not made for ${payload.arch}`);
+  }
+}
+
+/**
+ * Binds a payload to targets of its format: an image each, written whole or not at all, and read back.
+ * To a squashfs it costs about a copy of the file; a disk image gets its own dm-verity tree, signed when keys are given.
+ */
+export async function bindMany(payload: Payload, file: string, jobs: readonly BindJob[], context: BindContext): Promise<Image[]> {
+  checkJobs(payload, jobs);
+  for (const path of context.sign === undefined ? [] : [context.sign.key, context.sign.certificate]) {
+    await access(path, constants.R_OK).catch((cause: unknown) => {
+      throw new UserError('the signing key or certificate cannot be read', { where: path, cause });
+    });
+  }
+  if (payload.format === 'squashfs') return bindSquashfs(payload, file, jobs);
+  const images: Image[] = [];
+  for (const job of jobs) images.push(await bindDdi(payload, file, job, context));
+  return images;
+}

@@ -1,0 +1,69 @@
+import { matchesGlob } from 'node:path';
+import { closest } from '../util/closest.ts';
+import { RULES } from './rules/table.ts';
+import type { Finding } from '../model/types.ts';
+
+/** A key of `waive`: a rule, and after a colon the only paths (a glob) that it is waived for. */
+function parse(key: string): { rule: string; paths: string | undefined } {
+  const at = key.indexOf(':');
+  return at === -1 ? { rule: key, paths: undefined } : { rule: key.slice(0, at), paths: key.slice(at + 1).replace(/^\//, '') };
+}
+
+const plain = (path: string | undefined): string => (path ?? '').replace(/^\//, '');
+
+/** Whether a waiver is about a finding: by its path in the image, or by what else it is about. */
+function covers(key: string, { rule, path, subject }: Finding): boolean {
+  const waiver = parse(key);
+  if (waiver.rule !== rule) return false;
+  const { paths } = waiver;
+  return (
+    paths === undefined || [path, subject].some((one) => one !== undefined && (plain(one) === paths || matchesGlob(plain(one), paths)))
+  );
+}
+
+/** Takes out the findings that a definition waives with a reason; `unused` are the waivers that took out nothing. */
+export function waiveFindings(
+  findings: readonly Finding[],
+  waive: Readonly<Record<string, string>>,
+): { left: Finding[]; unused: string[] } {
+  // What must not be waived, or is waived without a reason, is reported all the same.
+  const keys = Object.keys(waive).filter((key) => waive[key]?.trim() !== '' && RULES[parse(key).rule]?.fixed === undefined);
+  const used = new Set<string>();
+  const left = findings.filter((finding) => {
+    const covering = keys.filter((key) => covers(key, finding));
+    covering.forEach((key) => used.add(key));
+    return covering.length === 0;
+  });
+  return { left, unused: keys.filter((key) => RULES[parse(key).rule] !== undefined && !used.has(key)) };
+}
+
+/** Rules that a mistyped one may mean, as words for a person. */
+export const meant = (rule: string): string => {
+  const similar = closest(rule, Object.keys(RULES));
+  return similar.length === 0 ? 'flatcar-ext explain lists the rules' : `did you mean ${similar.map((one) => `'${one}'`).join(' or ')}?`;
+};
+
+/** What is wrong with the waivers of a definition themselves. */
+export function lintWaivers(waive: Readonly<Record<string, string>>): Finding[] {
+  return Object.entries(waive).flatMap(([key, reason]): Finding[] => {
+    const { rule, paths } = parse(key);
+    const error = (what: string, fix: string): Finding[] => [{ rule: 'waiver', level: 'error', what, fix }];
+    const about = RULES[rule];
+    if (about === undefined) return error(`'${key}' under 'waive' names a rule that does not exist`, meant(rule));
+    if (about.fixed !== undefined) return error(`'${key}' under 'waive' names a rule that cannot be waived: ${about.fixed}`, about.fix);
+    if (reason.trim() === '') return error(`'${key}' under 'waive' has no reason`, 'write why the rule does not apply');
+    if (paths === '') return error(`'${key}' under 'waive' names no path after the colon`, `name one, or write '${rule}' for all`);
+    return [];
+  });
+}
+
+/** A waiver that waives nothing, as a finding. */
+export const unusedWaiver = (key: string): Finding => ({
+  rule: 'unused-waiver',
+  level: 'warning',
+  what: `'${key}' under 'waive' waives nothing`,
+  fix: "take it out of 'waive' in extension.ts",
+});
+
+/** The rule that a waiver names. */
+export const ruleOfWaiver = (key: string): string => parse(key).rule;

@@ -1,0 +1,27 @@
+import { UsageError } from '../util/errors.ts';
+
+/** An extension as somebody names it: `kubernetes`, `kubernetes@1.36` (a branch) or `kubernetes@1.36.4`. */
+export interface ExtensionRef {
+  readonly name: string;
+  /** A version, or the beginning of one. */
+  readonly version?: string;
+}
+
+/** Reads `NAME` or `NAME@VERSION`. Throws a UsageError for anything else. */
+export function parseRef(word: string): ExtensionRef {
+  const [, name, version] = /^([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?:@([0-9][0-9A-Za-z.+~^-]*))?$/.exec(word) ?? [];
+  if (name === undefined)
+    throw new UsageError(`'${word}' is not NAME or NAME@VERSION`, {
+      next: 'write for example kubernetes, kubernetes@1.36 or kubernetes@1.36.4; versions have no leading v',
+    });
+  return { name, version };
+}
+
+/**
+ * The versions that a word means, out of some that are newest first: exactly that one where it is there, else those of the branch `1.36`, else
+ * none; all without a word.
+ */
+export function matchingVersions(versions: readonly string[], word: string | undefined): readonly string[] {
+  if (word === undefined) return versions;
+  return versions.includes(word) ? [word] : versions.filter((one) => one.startsWith(`${word}.`));
+}

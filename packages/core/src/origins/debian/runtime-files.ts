@@ -1,0 +1,154 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { archWords } from '../../model/arch.ts';
+import type { Arch } from '../../model/types.ts';
+
+// What libraries load by themselves, at paths that are compiled in: no program names it, and no definition should have to.
+
+/** Packages that hold such files and that nothing depends on: a Debian always has them. */
+export const RUNTIME_PACKAGES: readonly string[] = ['libc-bin', 'ncurses-base'];
+
+/** A chosen ELF file, as far as it decides what else is needed. */
+export interface Loaded {
+  /** File name of a library: `libtinfo.so.6`. */
+  readonly name: string;
+  readonly imports: ReadonlySet<string>;
+}
+
+/** A file of a package: its path there, and where it is on disk. */
+export interface SourceFile {
+  readonly path: string;
+  readonly full: string;
+}
+
+/** Files that come with a library, unless no package has them. */
+export interface RuntimeFiles {
+  readonly name: string;
+  readonly isNeededBy: (elf: Loaded) => boolean;
+  /** Globs of paths in the packages, as a definition has them. */
+  readonly files: readonly string[];
+  /** Folder (of the image) that stands for `from` (of the packages); files below the library folder come to the component's unless specified. */
+  readonly moved?: { readonly from: RegExp; readonly to: (component: string, files: readonly SourceFile[]) => Promise<string> };
+}
+
+/**
+ * Character sets of web browsers (encoding.spec.whatwg.org, 4.2), by their modules in glibc, with all of Unicode and of ISO 8859: what text
+ * files and commits have, in 2 MB instead of 8.
+ */
+const CHARACTER_SETS = [
+  'UTF-*',
+  'UNICODE',
+  'ISO8859-*',
+  'CP125*',
+  'KOI8-*',
+  'IBM437',
+  'IBM850',
+  'IBM866',
+  'IBM874',
+  'TIS-620',
+  'MACINTOSH',
+  'MAC-*',
+  'EUC-JP',
+  'ISO-2022-JP',
+  'SJIS',
+  'CP932',
+  'EUC-KR',
+  'UHC',
+  'EUC-CN',
+  'GBK',
+  'GB18030',
+  'BIG5',
+  'BIG5HKSCS',
+];
+
+/** `/usr/lib/locale` in the C library has room for this many letters below /usr/lib. */
+const LOCALE_LETTERS = 'locale'.length;
+
+/** A folder for the locale of one C library, named by its content: images with the same one have the same files, others do not meet. */
+async function localeFolder(_: string, files: readonly SourceFile[]): Promise<string> {
+  const hash = createHash('sha256');
+  for (const { path, full } of files) hash.update(`${path}\0`).update(await readFile(full));
+  return `usr/lib/C${hash.digest('hex').slice(0, LOCALE_LETTERS - 1)}`;
+}
+
+export const RUNTIME_FILES: readonly RuntimeFiles[] = [
+  {
+    name: 'character sets of iconv',
+    isNeededBy: ({ imports }) => imports.has('iconv_open'),
+    files: [...CHARACTER_SETS.map((name) => `usr/lib/{triplet}/gconv/${name}.so`), 'usr/lib/{triplet}/gconv/gconv-modules{,.cache,.d/*}'],
+  },
+  {
+    name: 'the locale C.UTF-8',
+    isNeededBy: ({ imports }) => imports.has('setlocale') || imports.has('newlocale'),
+    files: ['usr/lib/locale/C.utf8/**'],
+    moved: { from: /^usr\/lib\/locale(?=\/)/, to: localeFolder },
+  },
+  {
+    name: 'descriptions of terminals',
+    isNeededBy: ({ name }) => /^libtinfo\.so\.\d/.test(name),
+    files: ['usr/share/terminfo/**', 'usr/lib/terminfo/**'],
+    moved: { from: /^usr\/(?:share|lib)\/terminfo(?=\/)/, to: async (component) => `usr/lib/${component}/ti` },
+  },
+  {
+    name: 'providers and engines of OpenSSL',
+    isNeededBy: ({ name }) => /^libcrypto\.so\.\d/.test(name),
+    files: ['usr/lib/{triplet}/ossl-modules/*.so', 'usr/lib/{triplet}/engines-3/*.so'],
+  },
+  {
+    name: 'plugins of Kerberos',
+    isNeededBy: ({ name }) => /^libkrb5\.so\.\d/.test(name),
+    files: ['usr/lib/{triplet}/krb5/plugins/**'],
+  },
+  {
+    // Not sasldb, which servers have their own accounts in.
+    name: 'mechanisms of SASL',
+    isNeededBy: ({ name }) => /^libsasl2\.so\.\d/.test(name),
+    files: ['usr/lib/{triplet}/sasl2/lib*.so*', '!usr/lib/{triplet}/sasl2/libsasldb.so*'],
+  },
+  {
+    name: 'the database of libmagic',
+    isNeededBy: ({ name }) => /^libmagic\.so\.\d/.test(name),
+    files: ['usr/lib/file/magic.mgc', 'usr/share/misc/magic.mgc'],
+  },
+];
+
+/** A replacement of bytes in ELF files and data: as long as what it replaces. */
+export interface Edit {
+  readonly from: string;
+  readonly to: string;
+  /** True for a whole path or the beginning of one: `/usr/lib/ssl` is not in `/usr/lib/ssl3`. */
+  readonly whole?: boolean;
+}
+
+/** A path as long as another one, of slashes more: `/usr/lib/gdb//////////`. */
+export const padded = (path: string, length: number): string => path + '/'.repeat(length - path.length);
+
+/** Where ncurses looks, as Debian compiles it (TERMINFO_DIRS). */
+const TERMINFO_DIRS = '/etc/terminfo:/lib/terminfo:/usr/share/terminfo';
+
+/** The component's own descriptions, then the host's if they fit; /etc/terminfo is compiled in a second time and looked at in any case. */
+function terminfoDirs(component: string): string {
+  const own = `/usr/lib/${component}/ti`;
+  const both = `${own}:/usr/share/terminfo`;
+  return padded(both.length <= TERMINFO_DIRS.length ? both : own, TERMINFO_DIRS.length);
+}
+
+/**
+ * Paths that are compiled into Debian's libraries, each with the path that it becomes: the component's own folder, or the host's place for
+ * the same thing. `paths` are those of the image.
+ */
+export function pathEdits(component: string, arch: Arch, paths: Iterable<string>): readonly Edit[] {
+  const libraries = `/usr/lib/${archWords(arch).triplet}`;
+  const edits: Edit[] = [{ from: libraries, to: padded(`/usr/lib/${component}`, libraries.length) }];
+  // OPENSSLDIR: in Debian a folder of links into /etc/ssl, which is OPENSSLDIR on Flatcar and where every distribution has its certificates.
+  const openssl = '/usr/lib/ssl';
+  edits.push({ from: openssl, to: padded('/etc/ssl', openssl.length), whole: true });
+  for (const path of paths) {
+    const locale = /^usr\/lib\/C[0-9a-f]{5}(?=\/C\.utf8\/LC_CTYPE$)/.exec(path)?.[0];
+    if (locale !== undefined) edits.push({ from: '\0/usr/lib/locale\0', to: `\0/${locale}\0` });
+    if (path.startsWith(`usr/lib/${component}/ti/`) && basename(path) === 'xterm')
+      edits.push({ from: `\0${TERMINFO_DIRS}\0`, to: `\0${terminfoDirs(component)}\0` });
+  }
+  return edits;
+}

@@ -1,0 +1,321 @@
+import { existsSync } from 'node:fs';
+import { chmod, copyFile, lstat, mkdir, readdir, readFile, readlink, realpath, rename, writeFile } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
+import { hostArch } from '../model/arch.ts';
+import { messageOf, UserError } from '../util/errors.ts';
+import { DEFAULT_PATH, exec, execResult, type ExecOptions, type ExecResult } from '../util/exec.ts';
+import { throwIfInterrupted } from '../util/interrupt.ts';
+import { seccompFilter } from './seccomp.ts';
+import { digestOf, type Store } from '../store/store.ts';
+import { onPath, type Tools } from './tools.ts';
+
+/** What a program in the sandbox gets. */
+export interface SandboxOptions extends Pick<ExecOptions, 'name' | 'report' | 'next' | 'signal' | 'maxOutput'> {
+  /** The one folder that it may write to, at its own path: a temporary one (Store.withTemp), never a result or a checkout. */
+  readonly work: string;
+  /** True for a program that has nothing to write: it does not see `work`, and can write only to what is in memory, within its limits. */
+  readonly readOnly?: boolean;
+  /** Files and folders that it may read, each at its own path; there must be no other people's secrets in them. */
+  readonly inputs?: readonly string[];
+  /** An unpacked system that the program sees as /, read-only, in place of this host's /usr. */
+  readonly root?: string;
+  /** Default: `work`. */
+  readonly cwd?: string;
+  /** Besides PATH, HOME (empty), TMPDIR, the C locale and UTC. Nothing else of the caller's environment is there. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Runs other people's code: compilers, their build scripts, programs on trial.
+ *
+ * ```ts
+ * const sandbox = openSandbox(store, tools);
+ * await store.withTemp(async (work) => {
+ *   await sandbox.run('sh', ['-eu', script], { work, inputs: [script, toolchain], env: { OUT: join(work, 'out') } });
+ *   const { exitCode, output } = await sandbox.attempt('/usr/bin/program', ['--version'], {
+ *     work,
+ *     root: unpackedImage,
+ *     signal: AbortSignal.timeout(10_000),
+ *   });
+ * });
+ * ```
+ *
+ * It has user, mount, pid, net, ipc, uts and cgroup namespaces of its own: no network but an empty loopback, no other process, no socket, no
+ * home. It sees this host's /usr, its inputs (read-only) and `work` (read-write), a fresh /proc (read-only), five harmless devices and an empty /tmp
+ * in memory. It has no capability, cannot gain any (no_new_privs), and a seccomp filter refuses what namespaces do not hide (seccomp.ts). All of its
+ * processes are dead when `run` returns, so that what it left in `work` changes no more. That content is hostile: take files out of it by
+ * `takeFile` or `takeFolder` only.
+ */
+export interface Sandbox {
+  /** False for the one that `--no-sandbox` asks for: what it makes must never be published or taken for what a sandbox made. */
+  readonly isolates: boolean;
+  /** Runs a command and returns its standard output; errors as exec's. Throws a UserError that says what to do where no sandbox can be had. */
+  run(command: string, args: readonly string[], options: SandboxOptions): Promise<string>;
+  /** Runs a command and gives how it ended: a program on trial may fail. */
+  attempt(command: string, args: readonly string[], options: SandboxOptions): Promise<ExecResult>;
+}
+
+/** Who sets the namespaces up: the caller by a user namespace, or root by sudo, who then becomes the caller again before anything else runs. */
+type Privilege = 'user' | 'sudo';
+
+/** The uid and gid inside, the same for all callers: there is no user database. */
+const ID = '1000';
+const HOME = '/tmp/home';
+/** The environment of what sets the sandbox up, in which process 1 could be read. */
+const OUTSIDE = { HOME: '/' };
+const MIB = 1 << 20;
+
+/**
+ * The outermost shell: limits (no core files; processes, by the letter that bash or dash has for them), and the filter as descriptor 9.
+ */
+const LIMITS = 'ulimit -c 0; { ulimit -u 8192 || ulimit -p 8192; } 2>/dev/null; exec 9<"$1"; shift';
+const START = `${LIMITS}; exec "$@"`;
+/** Under sudo nobody but root can signal what runs: it ends with the input, which we hold. */
+const START_HELD = `${LIMITS}; exec 8<&0; "$@" </dev/null 8<&- & child=$!
+{ read -r _ <&8; kill -KILL $child; } 2>/dev/null 9<&- >/dev/null & held=$!
+wait $child; code=$?; kill $held 2>/dev/null; exit $code`;
+/**
+ * Is process 1 of the namespace: when it ends, the kernel ends all others before anybody is told. Under sudo it stays root, whom a change of the
+ * user would make forget that it ends with bwrap (PR_SET_PDEATHSIG).
+ */
+const FIRST = '"$@"; exit $?';
+
+/** Namespaces other than the user's, which must all be there (`-try`: kernels without cgroups), and an end with us. */
+const NAMESPACES =
+  '--unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try --die-with-parent --new-session --seccomp 9';
+/** A user namespace, and no capability in it. */
+const AS_USER = `--unshare-user --uid ${ID} --gid ${ID} --cap-drop ALL`;
+/** No user namespace; what bwrap needs to enter folders of the caller, and setpriv to become the caller. */
+const AS_ROOT = '--cap-drop ALL --cap-add CAP_DAC_READ_SEARCH --cap-add CAP_SETUID --cap-add CAP_SETGID --cap-add CAP_SETPCAP';
+/**
+ * Nobody may write to /proc: files of /proc/sys are those of the machine, and let its root write without any capability. What is in memory has
+ * a limit.
+ */
+const KERNEL = [
+  '--hostname sandbox --proc /proc --dev /dev --remount-ro /proc',
+  `--size ${64 * MIB} --perms 1777 --tmpfs /dev/shm --remount-ro /dev`,
+  `--size ${256 * MIB} --perms 1777 --tmpfs /tmp --perms 1777 --dir ${HOME}`,
+].join(' ');
+
+/** bwrap's options for the namespaces and file systems of a sandbox. */
+async function confine({ root, work, readOnly, inputs = [] }: SandboxOptions, privilege: Privilege): Promise<string[]> {
+  const sorted = inputs.toSorted((a, b) => a.length - b.length); // folders before what lies in them
+  const fixed = [privilege === 'user' ? AS_USER : AS_ROOT, NAMESPACES].join(' ').split(' ');
+  const files = root === undefined ? await hostFiles() : await filesOf(root);
+  const writable = readOnly === true ? [] : [work];
+  const parents = parentsOf([...sorted, ...writable]).flatMap((path) => ['--perms', '0755', '--dir', path]);
+  const readable = sorted.flatMap((path) => ['--ro-bind', path, path]);
+  const bound = writable.flatMap((path) => ['--bind', path, path]);
+  return [...fixed, ...files, ...KERNEL.split(' '), ...parents, ...readable, ...bound, '--remount-ro', '/'];
+}
+
+/** All folders above paths, from the top: bwrap would make them for root only. */
+function parentsOf(paths: readonly string[]): string[] {
+  const found = new Set<string>();
+  for (const path of paths) for (let at = dirname(path); at !== dirname(at); at = dirname(at)) found.add(at);
+  return [...found].toSorted((a, b) => a.length - b.length);
+}
+
+const EMPTY = new Set(['dev', 'proc', 'sys', 'tmp', 'run']);
+
+/** The top-level entries of an unpacked system, but for those that every system has as file systems of its own. */
+async function filesOf(root: string): Promise<string[]> {
+  const names = (await readdir(root)).filter((name) => !EMPTY.has(name));
+  const found = names.map(async (name) => {
+    const path = join(root, name);
+    return (await lstat(path)).isSymbolicLink() ? ['--symlink', await readlink(path), `/${name}`] : ['--ro-bind', path, `/${name}`];
+  });
+  return [...(await Promise.all(found)).flat(), '--size', String(64 * MIB), '--perms', '1777', '--tmpfs', '/run'];
+}
+
+/** This host's programs and what they start with; of /etc nothing but links and the list of libraries. */
+async function hostFiles(): Promise<string[]> {
+  const links = ['bin', 'sbin', 'lib', 'lib32', 'lib64', 'libx32'].map(async (name) => {
+    const status = await lstat(`/${name}`).catch(() => undefined);
+    if (status === undefined) return [];
+    return status.isSymbolicLink() ? ['--symlink', await readlink(`/${name}`), `/${name}`] : ['--ro-bind', `/${name}`, `/${name}`];
+  });
+  const etc = ['/etc/alternatives', '/etc/ld.so.cache', '/etc/ld.so.conf', '/etc/ld.so.conf.d'];
+  return ['--ro-bind', '/usr', '/usr', ...(await Promise.all(links)).flat(), ...etc.flatMap((path) => ['--ro-bind-try', path, path])];
+}
+
+/** The environment inside. */
+function environment({ env }: SandboxOptions, tmpdir: string): string[] {
+  const all = { PATH: DEFAULT_PATH, HOME, TMPDIR: tmpdir, LC_ALL: 'C', TZ: 'UTC', ...env };
+  return ['--clearenv', ...Object.entries(all).flatMap(([name, value]) => ['--setenv', name, value])];
+}
+
+/** Arguments of setpriv by which root becomes the caller again, without a way back. */
+function becomeCaller(): string[] {
+  const ids = ['--reuid', String(process.getuid?.() ?? ID), '--regid', String(process.getgid?.() ?? ID), '--clear-groups'];
+  return [...ids, '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs', '--'];
+}
+
+/** A setting of the kernel; undefined where it has none of that name. */
+const setting = (name: string): Promise<string | undefined> =>
+  readFile(`/proc/sys/${name}`, 'utf8').then(
+    (text) => text.trim(),
+    () => undefined,
+  );
+
+/** What to do on a machine that lets nobody but root make user namespaces. */
+async function adviceFor(loader: string): Promise<string> {
+  const otherwise = 'or run the command with --no-sandbox: other people’s code then runs as you, and nothing of it can be published';
+  if ((await setting('kernel/apparmor_restrict_unprivileged_userns')) === '1') {
+    const profile = `profile flatcar-ext-sandbox ${dirname(loader).replace(/[0-9a-f]{64}/, '*')}/ld-linux-*.so.* flags=(unconfined) { userns, }`;
+    return `AppArmor restricts user namespaces: write 'abi <abi/4.0>, include <tunables/global> ${profile}' to /etc/apparmor.d/flatcar-ext-sandbox and run 'sudo apparmor_parser -r /etc/apparmor.d/flatcar-ext-sandbox'; or 'sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0'; or give this user passwordless sudo; ${otherwise}`;
+  }
+  if ((await setting('kernel/unprivileged_userns_clone')) === '0')
+    return `run 'sudo sysctl kernel.unprivileged_userns_clone=1'; or give this user passwordless sudo; ${otherwise}`;
+  if ((await setting('user/max_user_namespaces')) === '0')
+    return `run 'sudo sysctl user.max_user_namespaces=15000'; or give this user passwordless sudo; ${otherwise}`;
+  if (existsSync('/.dockerenv') || existsSync('/run/.containerenv'))
+    return `start this container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined; ${otherwise}`;
+  return `let this user make user namespaces; ${otherwise}`;
+}
+
+/** Opens the sandbox of this host; nothing is fetched or tried before it is used. */
+export function openSandbox(store: Store, tools: Tools): Sandbox {
+  let found: Promise<Privilege> | undefined;
+
+  async function filter(): Promise<string> {
+    const bytes = seccompFilter(hostArch());
+    const { dir } = await store.result('sandbox', digestOf({ filter: bytes.toString('hex') }), (fresh) =>
+      writeFile(join(fresh, 'seccomp.bpf'), bytes),
+    );
+    return join(dir, 'seccomp.bpf');
+  }
+
+  /** The command line that starts a program, without the program. */
+  async function start(options: SandboxOptions, privilege: Privilege): Promise<[string, ...string[]]> {
+    const bwrap = await tools.command('bwrap');
+    const setpriv = privilege === 'sudo' ? await tools.command('setpriv') : undefined;
+    const toolDirs = setpriv === undefined ? [] : [resolve(setpriv.command, '../../../..')];
+    const isBuild = options.root === undefined;
+    await mkdir(join(options.work, 'tmp'), { recursive: true });
+    const line = [
+      await filter(),
+      bwrap.command,
+      ...bwrap.args,
+      ...(await confine({ ...options, inputs: [...(options.inputs ?? []), ...toolDirs] }, privilege)),
+      ...environment(options, isBuild ? join(options.work, 'tmp') : '/tmp'),
+      '--chdir',
+      options.cwd ?? options.work,
+      ...(isBuild ? ['--as-pid-1'] : []),
+      '--',
+      ...(isBuild ? ['/bin/sh', '-c', FIRST, 'sh'] : []),
+      ...(setpriv === undefined ? [] : [setpriv.command, ...setpriv.args, ...becomeCaller()]),
+    ];
+    return privilege === 'sudo' ? ['sudo', '-n', '--', 'sh', '-c', START_HELD, 'sh', ...line] : ['sh', '-c', START, 'sh', ...line];
+  }
+
+  async function works(privilege: Privilege): Promise<true | string> {
+    return store.withTemp(async (work) => {
+      const [command, ...startArgs] = await start({ work }, privilege);
+      return exec(command, ['true'], { name: 'bwrap', startArgs, holdInput: privilege === 'sudo', env: OUTSIDE }).then(
+        () => true as const,
+        (error: unknown) => messageOf(error),
+      );
+    });
+  }
+
+  async function find(): Promise<Privilege> {
+    const own = await works('user');
+    if (own === true) return 'user';
+    throwIfInterrupted();
+    const isRoot = process.geteuid?.() === 0;
+    const bySudo = isRoot || (await onPath('sudo')) === undefined ? undefined : await works('sudo');
+    if (bySudo === true) return 'sudo';
+    const { command } = await tools.command('bwrap');
+    const reasons = [own, ...(bySudo === undefined ? [] : [`sudo: ${bySudo}`])].map((text) => text.split('\n').slice(0, 4).join('; '));
+    throw new UserError(`other people's code runs in a sandbox only, and none can be set up: ${reasons.join(' / ')}`, {
+      next: await adviceFor(command),
+    });
+  }
+
+  async function prepare(command: string, options: SandboxOptions): Promise<{ program: string; how: ExecOptions }> {
+    found ??= find();
+    found.catch(() => (found = undefined)); // such as an interruption
+    const privilege = await found;
+    const [program, ...startArgs] = await start(options, privilege);
+    const { name = basename(command), report, next, signal, maxOutput } = options;
+    const how = {
+      name,
+      report,
+      next,
+      signal,
+      maxOutput,
+      startArgs: [...startArgs, command],
+      holdInput: privilege === 'sudo',
+      env: OUTSIDE,
+    };
+    return { program, how };
+  }
+  return {
+    isolates: true,
+    run: async (command, args, options) => {
+      const { program, how } = await prepare(command, options);
+      return exec(program, args, how);
+    },
+    attempt: async (command, args, options) => {
+      const { program, how } = await prepare(command, options);
+      return execResult(program, args, how);
+    },
+  };
+}
+
+/** Runs what a sandbox would run as the caller, with the caller's files and network: what `--no-sandbox` asks for. */
+export function withoutSandbox(): Sandbox {
+  async function prepare(options: SandboxOptions): Promise<ExecOptions> {
+    const { work, cwd = work, env, name, report, next, signal, root } = options;
+    if (root !== undefined)
+      throw new UserError('programs of an image run in a sandbox only', { next: 'leave --no-sandbox out, or do not try them' });
+    const [home, tmp] = [join(work, 'home'), join(work, 'tmp')];
+    for (const dir of [home, tmp]) await mkdir(dir, { recursive: true });
+    return { name, report, next, signal, cwd, env: { PATH: DEFAULT_PATH, HOME: home, TMPDIR: tmp, ...env } };
+  }
+  return {
+    isolates: false,
+    run: async (command, args, options) => exec(command, args, await prepare(options)),
+    attempt: async (command, args, options) => execResult(command, args, await prepare(options)),
+  };
+}
+
+/** Part of the key of what compiles: a build in a sandbox never takes what was made without one. Undefined leaves keys as they were. */
+export const isolation = ({ isolates }: Sandbox): 'none' | undefined => (isolates ? undefined : 'none');
+
+/** Copies a program out of what a sandbox wrote. Throws a UserError for what is not a plain file of it: a link could name any file of this host. */
+export async function takeFile(work: string, path: string, to: string): Promise<void> {
+  const from = join(work, path);
+  const status = await lstat(from).catch(() => undefined);
+  if (status === undefined) throw new UserError('the build did not make this file', { where: path });
+  if (!status.isFile() || (await realpath(from)) !== join(await realpath(work), path))
+    throw new UserError('the build made something else than a plain file', { where: path });
+  await copyFile(from, to);
+  await chmod(to, 0o755);
+}
+
+/**
+ * Moves a folder out of what a sandbox wrote. Throws a UserError for what is neither a file, a folder nor a link that stays in the folder, and
+ * for files with setuid or setgid.
+ */
+export async function takeFolder(work: string, path: string, to: string): Promise<void> {
+  const from = join(work, path);
+  const real = join(await realpath(work), path);
+  if ((await realpath(from)) !== real) throw new UserError('the build put something else in the place of this folder', { where: path });
+  for (const entry of await readdir(from, { recursive: true, withFileTypes: true })) {
+    const file = join(entry.parentPath, entry.name);
+    const where = file.slice(work.length + 1);
+    const isLink = entry.isSymbolicLink();
+    if (!isLink && !entry.isFile() && !entry.isDirectory()) throw new UserError('the build made something else than files', { where });
+    if (isLink && !(await staysIn(file, real))) throw new UserError('the build made a link that leads out of its folder', { where });
+    if (entry.isFile() && ((await lstat(file)).mode & 0o6000) !== 0) throw new UserError('the build made a setuid program', { where });
+  }
+  await rename(from, to);
+}
+
+async function staysIn(link: string, folder: string): Promise<boolean> {
+  if (isAbsolute(await readlink(link))) return false;
+  const real = await realpath(link).catch(() => '');
+  return real === folder || real.startsWith(`${folder}/`);
+}

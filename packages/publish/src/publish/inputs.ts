@@ -1,0 +1,105 @@
+import { stat } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
+import { readManifest, readPayload, sidecarPaths, UserError, UserErrors, walk, type Manifest, type Payload } from '@flatcar/core/engine';
+import { RESERVED } from '../tree/layout.ts';
+import type { DeclaredOrigins } from '../tree/origins.ts';
+
+/** An image to publish, with what stands beside it. */
+export interface Input {
+  /** Path of the .raw. */
+  readonly file: string;
+  readonly manifest: Manifest;
+  readonly sidecars: { readonly manifest: string; readonly sbom: string; readonly provenance: string };
+}
+
+/** What the given folders hold. */
+export interface Inputs {
+  readonly images: readonly Input[];
+  /** Payload records by key. */
+  readonly payloads: ReadonlyMap<string, Payload>;
+}
+
+async function readInput(file: string): Promise<Input> {
+  const sidecars = sidecarPaths(file);
+  const manifest = await readManifest(file);
+  if (manifest.file !== basename(file))
+    throw new UserError(`the manifest is for '${manifest.file}'`, { where: sidecars.manifest, next: 'give the image its own name back' });
+  return { file, manifest, sidecars };
+}
+
+/** Images (*.raw) and payload records (*.payload.json) in the given files and folders. */
+export async function readInputs(paths: readonly string[]): Promise<Inputs> {
+  const files: string[] = [];
+  for (const path of paths) {
+    const info = await stat(path).catch((cause: unknown) => {
+      throw new UserError('there is no such image or folder', { where: path, cause });
+    });
+    // A link among them leads to what was not given.
+    if (info.isDirectory()) files.push(...(await walk(resolve(path))).filter(({ type }) => type === 'file').map(({ full }) => full));
+    else files.push(resolve(path));
+  }
+  const unique = [...new Set(files)].toSorted();
+  const images = await Promise.all(unique.filter((file) => file.endsWith('.raw')).map(readInput));
+  const payloads = new Map<string, Payload>();
+  for (const file of unique.filter((one) => one.endsWith('.payload.json'))) {
+    const payload = await readPayload(file);
+    payloads.set(payload.key, payload);
+  }
+  return { images, payloads };
+}
+
+/** Why an image cannot be published; empty when it can. */
+function objections({ manifest }: Input, origins: DeclaredOrigins): string[] {
+  const { name, profile, publishable, withheld, components } = manifest;
+  const reasons = [...withheld];
+  if (RESERVED.has(name)) reasons.push(`the name '${name}' is a folder of the tree itself`);
+  if (profile !== 'release') reasons.push(`it was packed with the profile '${profile}', and 'release' is what is published`);
+  if (origins === 'preferred') {
+    if (!publishable && withheld.length === 0)
+      reasons.push(
+        `a component comes from an origin that its definition does not prefer (${components.map((one) => `${one.name}: ${one.origin}`).join(', ')})`,
+      );
+  } else {
+    const other = components.filter(({ origin }) => origin !== 'files' && !origins.includes(origin));
+    if (other.length > 0)
+      reasons.push(
+        `${other.map((one) => `${one.name} comes from '${one.origin}'`).join(', ')}, and this tree declares ${origins.join(', ')}`,
+      );
+  }
+  return reasons;
+}
+
+/** Refuses, all at once, what must not be published. */
+export function checkInputs({ images }: Inputs, origins: DeclaredOrigins): void {
+  const errors = images.flatMap((input) =>
+    objections(input, origins).map(
+      (reason) =>
+        new UserError(`not for publishing: ${reason}`, {
+          where: input.file,
+          next: 'build it for publishing: flatcar-ext build NAME --profile release',
+        }),
+    ),
+  );
+  const [first] = errors;
+  if (first === undefined) return;
+  throw errors.length === 1 ? first : new UserErrors(`${errors.length} objections; nothing was published`, errors);
+}
+
+/** Throws where an image needs an extension beside it that a tree neither has (`published`, by name) nor is given. */
+export function checkRequires({ images }: Pick<Inputs, 'images'>, published: Iterable<string>): void {
+  const there = new Set([...published, ...images.map(({ manifest }) => manifest.name)]);
+  const missing = new Map(
+    images.flatMap(({ file, manifest: { name, requires } }) =>
+      requires.filter((one) => !there.has(one)).map((one) => [`${name} ${one}`, { file, name, one }] as const),
+    ),
+  );
+  const errors = [...missing.values()].map(
+    ({ file, name, one }) =>
+      new UserError(`${name} needs ${one} merged beside it, and the tree has none`, {
+        where: file,
+        next: `publish ${one} first, or together with it`,
+      }),
+  );
+  const [first] = errors;
+  if (first !== undefined) throw errors.length === 1 ? first : new UserErrors(`${errors.length} extensions are missing`, errors);
+}

@@ -1,0 +1,76 @@
+import { compareVersions, oldestBranch, type Release } from '@flatcar/core/engine';
+import type { PlannedExtension } from './plan.ts';
+import type { ExtensionIndex, PublishedImage, PublishedVersion, UpdatePackage } from '../tree/schema.ts';
+
+/** By what it is decided that something leaves: nothing else is asked. */
+export interface Retention {
+  /** The catalogue of Flatcar releases. */
+  readonly releases: readonly Release[];
+  /** Extensions with their policies; of those that are not here, no version leaves. */
+  readonly extensions: readonly PlannedExtension[];
+}
+
+/** An image that leaves, and why. */
+export interface Leaving {
+  readonly path: string;
+  readonly why: string;
+}
+
+/**
+ * True for a release that has left the catalogue because newer ones took its place: it is older than all of its channel there, of an LTS
+ * release than all of its major. (Flatcar's second number is the channel: 0 alpha, 1 beta, 2 stable, 3 LTS.) What the catalogue does not
+ * know yet is never taken for old.
+ */
+export function isOutOfSupport(number: string, releases: readonly Release[]): boolean {
+  const [major, channel] = number.split('.');
+  const line = releases.filter((one) => one.number.split('.')[1] === channel);
+  const own = line.filter((one) => one.number.split('.')[0] === major);
+  const peers = own.length > 0 ? own : line;
+  return peers.length > 0 && peers.every((one) => compareVersions(number, one.number) < 0);
+}
+
+const isServed = ({ withdrawn, images }: PublishedVersion): boolean => withdrawn === undefined && images.length > 0;
+
+/**
+ * Versions that rank below all branches that the policy keeps. The newest of them stays, for `withdraw` to have something to go back to.
+ */
+function oldVersions({ versions }: ExtensionIndex, { pins, keep }: PlannedExtension): PublishedVersion[] {
+  const branch = oldestBranch(keep, Object.keys(pins));
+  const below = versions.filter(({ version }) => branch !== undefined && compareVersions(version, branch) < 0);
+  const spare = below.find(isServed);
+  return below.filter((one) => one !== spare);
+}
+
+/**
+ * Images that leave: those of releases out of support, and those of old versions that another served version follows for the same target and
+ * architecture, so that what a supported release has at newest always stays.
+ */
+export function leavingImages(index: ExtensionIndex, { releases, extensions }: Retention): Leaving[] {
+  const planned = extensions.find(({ name }) => name === index.name);
+  const old = new Set(planned === undefined ? [] : oldVersions(index, planned));
+  const isFollowed = (of: PublishedVersion, { target, architecture }: PublishedImage): boolean =>
+    index.versions.some(
+      (one) =>
+        isServed(one) &&
+        compareVersions(one.version, of.version) > 0 &&
+        one.images.some((image) => image.target === target && image.architecture === architecture),
+    );
+  return index.versions.flatMap((version) =>
+    version.images.flatMap((image): Leaving[] => {
+      const { path, target } = image;
+      if (target !== 'portable' && isOutOfSupport(target, releases)) return [{ path, why: `Flatcar ${target} is out of support` }];
+      if (old.has(version) && isFollowed(version, image)) return [{ path, why: `no branch as old as ${version.version} is kept` }];
+      return [];
+    }),
+  );
+}
+
+/** Update payloads that leave: in the official layout one version stands for a release as long as that is supported. */
+export function leavingPackages(packages: readonly UpdatePackage[], { releases }: Retention): UpdatePackage[] {
+  return packages.filter(({ release }) => isOutOfSupport(release, releases));
+}
+
+/** An index without some of its images. Versions stay, with the keys of their payloads: their names are never given to other bytes. */
+export function withoutImages(index: ExtensionIndex, paths: ReadonlySet<string>): ExtensionIndex {
+  return { ...index, versions: index.versions.map((one) => ({ ...one, images: one.images.filter(({ path }) => !paths.has(path)) })) };
+}

@@ -1,0 +1,84 @@
+import { lstat, readdir, readlink, realpath, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { makePublic, mapParallel, messageOf, TEMPORARY, UserError, UserErrors, type Report } from '@flatcar/core/engine';
+
+/** Problems shown at once. */
+const SHOWN = 5;
+
+/** Folders and files of the tree at its root, besides the extensions' folders. */
+const isOfTree = (name: string): boolean =>
+  /^(?:index\.json(?:\.gpg)?|packages-[0-9a-f]{64}\.json|\.set-[0-9a-f]+|keys|redirects|(?:amd64|arm64)-usr)$/.test(name);
+
+/**
+ * Makes a published tree readable for everybody, as far as it belongs to us, whatever the umask of whoever wrote it, and refuses what others
+ * could not read: a web server would answer 403 for it. Looks at the root, at what the tree consists of, and at the folders of `extensions`;
+ * other files below the root are not touched. What a dead process left beside files is removed.
+ */
+export async function openToOthers(dir: string, extensions: readonly string[], report: Report = () => undefined): Promise<void> {
+  const root = await realpath(dir); // the folder may be a link
+  const errors: UserError[] = [];
+  const open = async (path: string): Promise<boolean> => {
+    try {
+      await makePublic(path, true);
+      return true;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false; // taken away since it was listed
+      if (error instanceof UserError) errors.push(error);
+      else throw error;
+      return false;
+    }
+  };
+  const walk = async (folder: string, wanted: (name: string) => boolean): Promise<void> => {
+    const entries = await readdir(folder, { withFileTypes: true }).catch((cause: unknown) => {
+      errors.push(new UserError(`the folder cannot be read: ${messageOf(cause)}`, { where: folder, cause }));
+      return [];
+    });
+    const current = await readlink(join(folder, '.current')).catch(() => undefined);
+    // The caller holds the tree's lock: what is being made has no other owner than a process that died.
+    const isLeft = (name: string): boolean => TEMPORARY.test(name) || (/^\.set-[0-9a-f]+$/.test(name) && name !== current);
+    await mapParallel(
+      entries.filter(({ name }) => wanted(name)),
+      async (entry) => {
+        const path = join(folder, entry.name);
+        if (isLeft(entry.name)) return rm(path, { recursive: true, force: true });
+        if (entry.isSymbolicLink()) {
+          // Sums and index are links into a folder beside them, which is walked, too.
+          if ((await stat(path).catch(() => undefined)) !== undefined) return undefined;
+          const isStale =
+            (await readlink(path)) === `.current/${entry.name}` &&
+            (await stat(join(folder, '.current')).catch(() => undefined)) !== undefined;
+          // Of a file that an earlier version of this program left out of a set.
+          if (isStale) return rm(path, { force: true });
+          errors.push(
+            new UserError('the link leads nowhere', {
+              where: path,
+              next: 'copy trees with their hidden files and links (rsync -a, cp -a)',
+            }),
+          );
+          return undefined;
+        }
+        if ((await open(path)) && entry.isDirectory()) await walk(path, () => true);
+        return undefined;
+      },
+      8,
+    );
+  };
+  if (await open(root)) await walk(root, (name) => isOfTree(name) || extensions.includes(name) || TEMPORARY.test(name));
+  const [first] = errors;
+  if (first !== undefined) {
+    if (errors.length === 1) throw first;
+    const more = errors.length > SHOWN ? `; the first ${SHOWN} are` : '';
+    throw new UserErrors(
+      `others cannot read ${errors.length} files and folders of the tree, nothing was published${more}`,
+      errors.slice(0, SHOWN),
+    );
+  }
+  for (let at = dirname(root); at !== dirname(at); at = dirname(at)) {
+    const { mode } = await lstat(at);
+    if ((mode & 0o001) === 0 && (mode & 0o170000) === 0o040000)
+      report({
+        type: 'notice',
+        text: `${at}: others cannot enter this folder above the tree (mode ${(mode & 0o7777).toString(8)}): a web server of another user cannot serve it`,
+      });
+  }
+}

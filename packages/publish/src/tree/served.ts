@@ -1,0 +1,46 @@
+import { basename, dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { mapParallel, parseSums } from '@flatcar/core/engine';
+import type { PublicKey } from 'openpgp';
+import { ConflictError, type Destination } from '../destinations/destination.ts';
+import { SUMS } from './layout.ts';
+import { foldersOf } from './merge.ts';
+import { readPublished, SignatureError } from './state.ts';
+
+/** A server that compares and replaces in two steps may take this long between them, in milliseconds. */
+const SETTLING_MS = 300;
+
+/**
+ * Checks, where nobody is kept out, what is served after a publish: the index lists the images at `paths`, and the sums of the extensions'
+ * folders list what the index does. Another publisher may have replaced what it read before ours was there: a ConflictError then, and the next
+ * attempt enters what is missing.
+ */
+export async function checkServed(
+  destination: Destination,
+  keys: readonly PublicKey[],
+  { names, paths }: { names: readonly string[]; paths: ReadonlySet<string> },
+): Promise<void> {
+  await sleep(SETTLING_MS * (1 + Math.random()));
+  const published = await readPublished(destination, keys).catch((error: unknown) => {
+    throw error instanceof SignatureError ? new ConflictError(destination.where) : error;
+  });
+  const folders = new Map<string, { path: string; sha256: string }[]>();
+  const images = new Set<string>();
+  for (const name of names) {
+    const index = await published.extension(name);
+    for (const { path } of index?.versions.flatMap((version) => version.images) ?? []) images.add(path);
+    for (const [folder, listed] of index === undefined ? [] : foldersOf(index)) folders.set(folder, listed);
+  }
+  for (const { extension, path, sha256, image } of await published.packages())
+    if (names.includes(extension)) folders.set(dirname(path), [...(folders.get(dirname(path)) ?? []), { path, sha256 }, image]);
+  if ([...paths].some((path) => !images.has(path))) throw new ConflictError(destination.where);
+  await mapParallel(
+    [...folders],
+    async ([folder, listed]) => {
+      const path = `${folder}/${SUMS}`;
+      const sums = parseSums((await destination.read(path))?.toString() ?? '', path);
+      if (listed.some((file) => sums.get(basename(file.path)) !== file.sha256)) throw new ConflictError(`${destination.where}/${path}`);
+    },
+    8,
+  );
+}

@@ -1,0 +1,113 @@
+import { createHash } from 'node:crypto';
+import { UserError } from '@flatcar/core/engine';
+import type { PublicKey } from 'openpgp';
+import { extensionIndexPath, INDEX, indexSignaturePath, SIGNATURE } from './layout.ts';
+import { checkSignatures } from '../keys/openpgp.ts';
+import {
+  parseExtensionIndex,
+  parseIndex,
+  parsePackages,
+  type ExtensionIndex,
+  type Index,
+  type PublishedFile,
+  type UpdatePackage,
+} from './schema.ts';
+
+/** Where a published tree is read from. Paths are relative to its root. */
+export interface Source {
+  /** For messages. */
+  readonly where: string;
+  /** A small file; undefined where there is none. */
+  read(path: string): Promise<Buffer | undefined>;
+  /** Why a file that was read is undefined, where the place said so. */
+  absence?(path: string): string | undefined;
+}
+
+/** There is no index where a published tree was expected. */
+export class NoTreeError extends UserError {
+  constructor(source: Source, next = 'check the name; for a tree that is meant to be empty until its first publish, pass --first-publish') {
+    const why = source.absence?.(INDEX);
+    super(`nothing is published here: ${why === undefined ? `there is no ${INDEX}` : `${why} for ${INDEX}`}`, {
+      where: source.where,
+      next,
+    });
+    this.name = 'NoTreeError';
+  }
+}
+
+/** An index without a good signature: of somebody else, tampered with, or (in a bucket) just being replaced. */
+export class SignatureError extends UserError {
+  constructor(where: string, problems: readonly string[]) {
+    super(`the index has no good signature by a known key${problems.length === 0 ? '' : `: ${problems.join('; ')}`}`, {
+      where,
+      next: 'use the keys of whoever publishes this tree; while it is being published, try again',
+    });
+    this.name = 'SignatureError';
+  }
+}
+
+const EMPTY: Published = { index: undefined, extension: async () => undefined, packages: async () => [] };
+
+export const sha256Of = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+
+/** A published tree, as its signed index has it. Each extension's index is read when it is asked for. */
+export interface Published {
+  /** Undefined for a tree that is still empty. */
+  readonly index: Index | undefined;
+  extension(name: string): Promise<ExtensionIndex | undefined>;
+  packages(): Promise<readonly UpdatePackage[]>;
+}
+
+/** A listed file, checked against its digest. */
+async function readListed(source: Source, { path, size, sha256 }: PublishedFile): Promise<string> {
+  const { where } = source;
+  const bytes = await source.read(path);
+  if (bytes === undefined) throw new UserError('the index lists a file that is not there', { where: `${where}/${path}` });
+  if (bytes.length !== size || sha256Of(bytes) !== sha256)
+    throw new UserError('the file is not the one that the signed index lists', {
+      where: `${where}/${path}`,
+      next: 'fetch it again; if it stays so, do not trust this tree',
+    });
+  return bytes.toString();
+}
+
+/**
+ * Reads a published tree. With keys, the index must be signed by one of them; without, nobody vouches for it: only for local trees that
+ * are looked at. A tree without an index is a NoTreeError unless `firstPublish` says that it may be empty.
+ */
+export async function readPublished(
+  source: Source,
+  keys: readonly PublicKey[] | undefined,
+  { firstPublish = false }: { firstPublish?: boolean } = {},
+): Promise<Published> {
+  const { where } = source;
+  const bytes = await source.read(INDEX);
+  if (bytes === undefined) {
+    if (firstPublish) return EMPTY;
+    throw new NoTreeError(source);
+  }
+  if (keys !== undefined) {
+    const { good, problems } = await checkSignatures(bytes, (await source.read(`${INDEX}${SIGNATURE}`)) ?? Buffer.alloc(0), keys);
+    if (good.size === 0) {
+      const own = await source.read(indexSignaturePath(sha256Of(bytes)));
+      if (own === undefined || (await checkSignatures(bytes, own, keys)).good.size === 0)
+        throw new SignatureError(`${where}/${INDEX}`, problems);
+    }
+  }
+  const index = parseIndex(bytes.toString(), `${where}/${INDEX}`);
+  return {
+    index,
+    async extension(name) {
+      const listed = index.extensions.find((one) => one.name === name);
+      if (listed === undefined) return undefined;
+      if (listed.path !== extensionIndexPath(name, listed.sha256)) throw new UserError(`the index of ${name} stands elsewhere`, { where });
+      const found = parseExtensionIndex(await readListed(source, listed), `${where}/${listed.path}`);
+      if (found.name !== name)
+        throw new UserError(`this is the index of '${found.name}', not of '${name}'`, { where: `${where}/${listed.path}` });
+      return found;
+    },
+    async packages() {
+      return parsePackages(await readListed(source, index.packages), `${where}/${index.packages.path}`).packages;
+    },
+  };
+}

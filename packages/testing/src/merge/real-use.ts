@@ -1,0 +1,125 @@
+import { glob, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ARCHES, hostArch } from '@flatcar/core/engine';
+import { expect } from 'vitest';
+import { buildImages, imagesBeside, type ExtensionTest } from '../extension.ts';
+import { afterAll, definitionsIn, describe, isCollected, mergeTest } from '../levels.ts';
+import { checkSpec } from '../spec.ts';
+import { withUseRoot, type UseRoot, type UseRootName } from './use-root.ts';
+
+/** One thing that a person does with an extension. */
+export interface RealUse {
+  /**
+   * What is done, for the README.
+   * @example 'clones over https'
+   */
+  readonly does: string;
+  /**
+   * A script of sh, run in an empty folder with `set -e` and no locale. Everything that it starts ends with it. Rows do not depend on
+   * each other.
+   * @example 'git init --quiet x && ls -a x'
+   */
+  readonly run: string;
+  /**
+   * All that it prints (both outputs, without blanks around them), or a pattern of it.
+   * @example /\.git/
+   */
+  readonly gives: string | RegExp;
+  /**
+   * Roots where it does not run, each with the reason, which the README gives.
+   * @default {}
+   * @example { emulated: 'it traces system calls' }
+   */
+  readonly except?: Readonly<Partial<Record<UseRootName, string>>>;
+}
+
+/** What people do with an extension. */
+export interface RealUses extends Pick<ExtensionTest, 'only' | 'version' | 'origin' | 'small'> {
+  /**
+   * Things that people do with the extension, a row of the README each.
+   * @example [{ does: 'prints a value', run: 'echo a: 1 | yq .a', gives: '1' }]
+   */
+  readonly uses: readonly RealUse[];
+  /**
+   * More packages on the Debian root: servers that the scripts talk to.
+   * @default []
+   * @example ['nginx']
+   */
+  readonly packages?: readonly string[];
+  /**
+   * Starts what the scripts talk to, calls `rows` with variables for them (ports), and ends it afterwards. Called once for each root.
+   * @example async (root, rows) => rows({ PORT: '8080' })
+   */
+  readonly withServers?: (root: UseRoot, rows: (env: Readonly<Record<string, string>>) => Promise<void>) => Promise<void>;
+}
+
+/** The definition of an extension's real uses, as `declaredUses` collects it. */
+interface Declared {
+  readonly uses?: readonly RealUse[];
+}
+
+/** All roots, in the order of the README's columns. */
+export const USE_ROOTS: readonly UseRootName[] = ['bare', 'debian', 'emulated'];
+
+/** The architecture that a root's image is for. */
+const archOf = (name: UseRootName): (typeof ARCHES)[number] =>
+  (name === 'emulated' ? ARCHES.find((arch) => arch !== hostArch()) : undefined) ?? hostArch();
+
+/**
+ * Tests that an extension's programs do what people use them for, and not only start. Each row runs on three roots: on a bare one (busybox, bash and the
+ * host's certificates), on Debian with the os-release of Flatcar, and on a bare one with the image of the other architecture, by qemu-user. The
+ * extensions that it requires are merged with it. The README of the extension has the same rows (`flatcar-ext docs`).
+ */
+export function testRealUse(dir: string, about: RealUses): void {
+  checkSpec('testRealUse', dir, about);
+  if (isCollected({ uses: about.uses })) return;
+  for (const name of USE_ROOTS) {
+    const rows = about.uses.filter(({ except }) => except?.[name] === undefined);
+    if (rows.length === 0) continue;
+    describe(`real use, ${name} root`, () => {
+      const ready = Promise.withResolvers<{ root: UseRoot; env: Readonly<Record<string, string>> }>();
+      const over = Promise.withResolvers<void>();
+      ready.promise.catch(() => undefined); // each row reports it
+      let running: Promise<void> | undefined;
+      const start = async (): Promise<void> => {
+        const [image] = await buildImages(dir, archOf(name), ['portable'], about);
+        if (image === undefined) throw new Error('the build made no image');
+        const beside = await imagesBeside(dir, archOf(name), 'portable');
+        await withUseRoot({ name, image, beside, packages: about.packages }, async (root) => {
+          const withServers = about.withServers ?? ((_, rows) => rows({}));
+          await withServers(root, async (env) => {
+            ready.resolve({ root, env });
+            await over.promise;
+          });
+        });
+      };
+      afterAll(async () => {
+        over.resolve();
+        await running;
+      });
+      for (const { does, run, gives } of rows)
+        mergeTest(
+          does,
+          async () => {
+            running ??= start().catch((error: unknown) => ready.reject(error));
+            const { root, env } = await ready.promise;
+            const { said, exitCode } = await root.run(run, env);
+            if (gives instanceof RegExp) expect(said).toMatch(gives);
+            else expect(said).toBe(gives);
+            expect(exitCode, said).toBe(0);
+          },
+          about,
+        );
+    });
+  }
+}
+
+/** The real uses that the tests of an extension declare; no test runs. */
+export async function declaredUses(dir: string): Promise<readonly RealUse[]> {
+  const found: Declared[] = [];
+  for (const file of (await Array.fromAsync(glob('*.test.ts', { cwd: dir }))).toSorted()) {
+    const path = join(dir, file);
+    if ((await readFile(path, 'utf8')).includes('testRealUse(')) found.push(...(await definitionsIn<Declared>(path)));
+  }
+  return found.flatMap(({ uses = [] }) => uses);
+}

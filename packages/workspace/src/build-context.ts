@@ -1,0 +1,94 @@
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { envOf, exec, messageOf, UserError, type BuildContext, type Profile, type Report } from '@flatcar/core/engine';
+import { REPOSITORY } from './select.ts';
+
+/** What decides the bytes of an image, as git's pathspecs: whatever else is changed or lies in the checkout, the pipeline's own folders too, does not. */
+const DECIDES = [
+  'extensions',
+  'packages',
+  'scripts',
+  ':(glob)*.json',
+  ':(glob,exclude)extensions/*/README.md',
+  ':(glob,exclude)extensions/*/CHANGELOG.md',
+];
+/** Files that come into images as they are, those that git ignores too: lines of `git status --ignored`. */
+const COPIED = /^!! "?extensions\/[^/]+\/(?:files|go)(?:\/|"?$)/m;
+
+/** Git without the user's settings for other checkouts: one that belongs to somebody else is read, and nothing of it is run or written. */
+async function git(dir: string, ...args: readonly string[]): Promise<string> {
+  const safe = ['-c', `safe.directory=${dir}`, '-c', 'core.fsmonitor=false', '--no-optional-locks'];
+  return exec('git', [...safe, ...args], { cwd: dir });
+}
+
+const isCheckout = (dir: string): Promise<boolean> =>
+  access(join(dir, '.git')).then(
+    () => true,
+    () => false,
+  );
+
+/** The commit of a checkout, `-dirty` when something is changed that can decide bytes; undefined where there is no git, or no commit yet. */
+export async function gitCommit(dir: string = REPOSITORY): Promise<string | undefined> {
+  if (!(await isCheckout(dir))) return undefined;
+  try {
+    const commit = await git(dir, 'rev-parse', '--verify', 'HEAD');
+    const status = (...args: string[]): Promise<string> => git(dir, 'status', '--porcelain', '--untracked-files=all', ...args);
+    const isClean = (await status('--', ...DECIDES)) === '' && !COPIED.test(await status('--ignored=matching', '--', 'extensions'));
+    return isClean ? commit : `${commit}-dirty`;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Why a checkout has no commit to name, in git's words. */
+export async function whyNoCommit(dir: string = REPOSITORY): Promise<string> {
+  if (!(await isCheckout(dir))) return 'the folder has no .git';
+  return git(dir, 'rev-parse', '--verify', 'HEAD').then(
+    () => 'git cannot list what is changed',
+    (error: unknown) =>
+      messageOf(error)
+        .replace(/^git failed \(.*\)\n/, 'git says: ')
+        .split('\n')
+        .join(' '),
+  );
+}
+
+/** The https URL of a git remote, without user, password and `.git`; undefined for what is a folder. */
+export function remoteUrl(remote: string): string | undefined {
+  const [, host, path] =
+    /^(?:https?|ssh|git):\/\/(?:[^/@]*@)?([^/:]+)(?::\d+)?\/(.+)$/.exec(remote) ?? /^(?:[^/@:]+@)?([^/:]+):([^/].*)$/.exec(remote) ?? [];
+  if (host === undefined || path === undefined) return undefined;
+  return `https://${host}/${path.replace(/\/+$/, '').replace(/\.git$/, '')}`;
+}
+
+async function repositoryOf(dir: string, env: NodeJS.ProcessEnv): Promise<string | undefined> {
+  const [server, name] = [envOf('GITHUB_SERVER_URL', env), envOf('GITHUB_REPOSITORY', env)];
+  if (server !== undefined && name !== undefined) return `${server}/${name}`;
+  return git(dir, 'remote', 'get-url', 'origin').then(remoteUrl, () => undefined);
+}
+
+/** What the build records of this run say of the checkout and of who builds. */
+export async function buildContext(dir: string = REPOSITORY, env: NodeJS.ProcessEnv = process.env): Promise<BuildContext> {
+  const commit = await gitCommit(dir);
+  const repository = commit === undefined ? undefined : await repositoryOf(dir, env);
+  const [server, workflow] = [envOf('GITHUB_SERVER_URL', env), envOf('GITHUB_WORKFLOW_REF', env)];
+  return {
+    ...(commit === undefined ? {} : { gitCommit: commit }),
+    ...(repository === undefined ? {} : { repository }),
+    ...(server === undefined || workflow === undefined ? {} : { builder: `${server}/${workflow}` }),
+  };
+}
+
+/** Throws when images are for publishing and their build records would name no commit. */
+export async function assertCommit({ gitCommit: commit }: BuildContext, profile: Profile, dir: string = REPOSITORY): Promise<void> {
+  if (commit !== undefined || profile !== 'release') return;
+  throw new UserError(`the build record would name no commit: ${await whyNoCommit(dir)}`, {
+    where: dir,
+    next: 'images for publishing are made in a git checkout that git can read; --profile fast is for everything else',
+  });
+}
+
+/** Reports that build records name no commit, and why. */
+export async function noticeNoCommit({ gitCommit: commit }: BuildContext, report: Report, dir: string = REPOSITORY): Promise<void> {
+  if (commit === undefined) report({ type: 'notice', text: `the build record names no commit: ${await whyNoCommit(dir)}` });
+}

@@ -1,0 +1,26 @@
+import { join } from 'node:path';
+import { checkClaims, loadExtension, UserError } from '@flatcar/core/engine';
+import { REPOSITORY } from '../select.ts';
+import type { Job } from './job.ts';
+import { builtPayloads, type BuiltPayload } from './payloads.ts';
+
+/**
+ * The payloads of a job, each found to be what this checkout makes of its pins: key, components, licenses, proofs, materials, tools and what
+ * keeps it from being published are computed here, and one that differs ends the job with an error that names the fields.
+ */
+export async function checkedPayloads(built: string, job: Job): Promise<BuiltPayload[]> {
+  const found = await builtPayloads(built, job);
+  const loaded = await loadExtension(join(REPOSITORY, 'extensions', job.extension));
+  for (const { payload, record } of found) {
+    const { upstream: version, arch, format } = payload;
+    const differences = await checkClaims(payload, loaded, { version, arch, format, profile: 'release' });
+    if (differences.length === 0) continue;
+    const lines = differences.slice(0, 10).map(({ field, claimed, computed }) => `  ${field}: ${claimed}, not ${computed}`);
+    const more = differences.length > 10 ? [`  and ${differences.length - 10} more`] : [];
+    throw new UserError(`the record is not what this checkout computes:\n${[...lines, ...more].join('\n')}`, {
+      where: record,
+      next: 'build it again from the same commit; if it stays so, find out what ran in that job before anything of it is published',
+    });
+  }
+  return found;
+}

@@ -1,0 +1,101 @@
+import { link, copyFile, constants } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { COMPILING_ORIGINS, makeFolder, UserError, writeAtomic, type Payload, type TreeEntry } from '@flatcar/core/engine';
+import { checkedPayloads } from './claims.ts';
+import { secondId, type Job } from './job.ts';
+import type { BuiltPayload } from './payloads.ts';
+
+/** Two builders made different bytes of the same pins: one of them was changed, or the build is not reproducible. */
+export class DifferenceError extends UserError {}
+
+/** Files that an error lists. */
+const SHOWN = 20;
+
+const textOf = ({ type, mode, size, sha256, link: target }: TreeEntry): string =>
+  [
+    type,
+    mode.toString(8),
+    ...(type === 'file' ? [`${size} bytes`, `sha256 ${sha256 ?? 'unknown'}`] : []),
+    ...(target === undefined ? [] : [`-> ${target}`]),
+  ].join(' ');
+
+/** Where two trees differ, a line for each path. */
+function treeDifferences(first: Payload, second: Payload): string[] {
+  const [one, other] = [first, second].map(({ tree }) => new Map(tree.entries.map((entry) => [entry.path, entry]))) as [
+    Map<string, TreeEntry>,
+    Map<string, TreeEntry>,
+  ];
+  return [...new Set([...one.keys(), ...other.keys()])].toSorted().flatMap((path) => {
+    const [is, was] = [one.get(path), other.get(path)];
+    if (is === undefined) return [`${path}: only the second builder made it`];
+    if (was === undefined) return [`${path}: only the first builder made it`];
+    return isDeepStrictEqual(is, was) ? [] : [`${path}: ${textOf(is)}, and ${textOf(was)}`];
+  });
+}
+
+/** Fields of the records that differ, but for those that follow from the bytes or are compared by themselves. */
+function fieldDifferences(first: Payload, second: Payload): string[] {
+  const own: ReadonlySet<string> = new Set(['tree', 'sha256', 'size', 'releaseFileOffset']);
+  return [...new Set([...Object.keys(first), ...Object.keys(second)])]
+    .filter((key) => !own.has(key) && !isDeepStrictEqual(first[key as keyof Payload], second[key as keyof Payload]))
+    .map((key) => `the records differ in '${key}'`);
+}
+
+/** Throws a DifferenceError unless both builders made the same payload: the same bytes, and the same record of them. */
+function compare(first: Payload, second: Payload, job: Job, where: string): void {
+  if (isDeepStrictEqual(first, second)) return;
+  const trees = treeDifferences(first, second);
+  const lines = [...trees, ...fieldDifferences(first, second)];
+  const shown = lines.length === 0 ? ['the lists of files are the same, and the packed bytes differ'] : lines.slice(0, SHOWN);
+  throw new DifferenceError(
+    [
+      `two builders made different payloads of ${first.extension} ${first.version} (${first.arch}, ${first.format}):`,
+      `  ${job.id}: sha256 ${first.sha256}, ${first.size} bytes`,
+      `  ${secondId(job.id)}: sha256 ${second.sha256}, ${second.size} bytes`,
+      ...shown.map((line) => `  ${line}`),
+      ...(lines.length > SHOWN ? [`  and ${lines.length - SHOWN} more`] : []),
+    ].join('\n'),
+    {
+      where,
+      next: 'compare both with a build of your own (flatcar-ext build); one of the builders was changed, or the build is not reproducible. Nothing of it is published',
+    },
+  );
+}
+
+const slotOf = ({ payload: { upstream, format } }: BuiltPayload): string => `${upstream} ${format}`;
+
+/** Throws unless the second builder of a job made the same payloads. */
+export async function compareBuilders(built: string, job: Job, found: readonly BuiltPayload[]): Promise<void> {
+  const again = new Map((await checkedPayloads(built, { ...job, id: secondId(job.id) })).map((one) => [slotOf(one), one]));
+  for (const one of found) {
+    const other = again.get(slotOf(one));
+    if (other === undefined) throw new Error(`no second payload of ${slotOf(one)}`); // both have one of each slot
+    compare(one.payload, other.payload, job, one.record);
+  }
+}
+
+/** How many builders made a job's payloads; undefined where nothing is compiled. Throws where the job was planned without knowing that. */
+export function buildersOf({ id, second }: Job, found: readonly BuiltPayload[]): Payload['builders'] {
+  if (second !== undefined) return second === 'compared' ? 2 : 1;
+  const isCompiled = found.some(({ payload }) => payload.components.some(({ origin }) => COMPILING_ORIGINS.has(origin)));
+  if (!isCompiled) return undefined;
+  throw new UserError(`${id} is compiled, and was planned without a second builder`, {
+    next: 'plan it again: flatcar-ext ci plan; with --no-second-builder it is recorded that one job alone built it',
+  });
+}
+
+/** Puts payloads that were checked into a folder, with what was found written into their records; gives the paths of the records. */
+export async function keepPayloads(found: readonly BuiltPayload[], builders: Payload['builders'], dir: string): Promise<string[]> {
+  await makeFolder(dir);
+  return Promise.all(
+    found.map(async ({ payload, record }) => {
+      const [from, to] = [join(record, '..', payload.file), join(dir, payload.file)];
+      // A second name costs no room; on another file system it is a copy.
+      await link(from, to).catch(() => copyFile(from, to, constants.COPYFILE_EXCL));
+      const kept = join(dir, `${payload.file}.payload.json`);
+      await writeAtomic(kept, `${JSON.stringify({ ...payload, builders })}\n`);
+      return kept;
+    }),
+  );
+}

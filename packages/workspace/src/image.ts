@@ -1,0 +1,30 @@
+import { access, open } from 'node:fs/promises';
+import { readManifest, targetOfImage, UserError, type Format, type Manifest, type Target } from '@flatcar/core/engine';
+
+/** An image file with its manifest. */
+export interface KnownImage {
+  readonly file: string;
+  readonly manifest: Manifest;
+  readonly target: Target;
+}
+
+/** Reads the manifest beside an image; without it nothing is known for sure of the image. Its release may have left the catalogue. */
+export async function knownImage(file: string): Promise<KnownImage> {
+  await access(file);
+  const manifest = await readManifest(file);
+  return { file, manifest, target: targetOfImage(manifest.target, manifest.format) };
+}
+
+/** The format of an image file, by its first bytes. */
+export async function formatOfFile(file: string): Promise<Format> {
+  const handle = await open(file, 'r');
+  try {
+    const head = Buffer.alloc(520);
+    await handle.read(head, 0, head.length, 0);
+    if (head.toString('latin1', 0, 4) === 'hsqs') return 'squashfs';
+    if (head.toString('latin1', 512, 520) === 'EFI PART') return 'ddi';
+    throw new UserError('this is neither a squashfs nor a disk image', { where: file });
+  } finally {
+    await handle.close();
+  }
+}
