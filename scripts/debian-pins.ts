@@ -4,7 +4,8 @@ import { openArchive, type Archive, type DebianPackage, type IndexedPackage } fr
 import { resolveClosure } from '../packages/core/src/debian/dependencies.ts';
 import { readElf } from '../packages/core/src/inspect/elf.ts';
 import { openStore } from '../packages/core/src/store/store.ts';
-import type { Arch, Report } from '../packages/core/src/model/types.ts';
+import type { Report } from '../packages/core/src/util/events.ts';
+import type { Arch } from '../packages/core/src/model/arch.ts';
 import { unpackPackage } from '../packages/core/src/store/unpack.ts';
 import { walk } from '../packages/core/src/util/walk.ts';
 

@@ -1,10 +1,9 @@
 // Pins the C and Rust toolchains anew from Debian's signed indexes, for both kinds of host and target: scripts/run node scripts/pin-toolchains.ts
 import { writeFile } from 'node:fs/promises';
-import { ARCHES, archWords } from '../packages/core/src/model/arch.ts';
+import { type Arch, ARCHES, archWords } from '../packages/core/src/model/arch.ts';
 import { snapshotStamp } from '../packages/core/src/debian/archive.ts';
 import { resolveClosure } from '../packages/core/src/debian/dependencies.ts';
 import type { ToolchainPins } from '../packages/core/src/tools/toolchains.ts';
-import type { Arch } from '../packages/core/src/model/types.ts';
 import { archive, component, packagesWithLibraries, pinsOf, pinText, readSuites, type Suites } from './debian-pins.ts';
 
 const suite = 'trixie';

@@ -1,5 +1,9 @@
 // All that the other packages need of core. Extensions import index.ts, the authoring face.
-export * from './model/types.ts';
+export * from './model/target.ts';
+export * from './model/payload.ts';
+export * from './model/image.ts';
+export * from './model/finding.ts';
+export * from './util/events.ts';
 export * from './util/errors.ts';
 export { dropEmpty, envOf, homeOf, withoutSecrets, type Environment } from './util/env.ts';
 export * from './model/arch.ts';

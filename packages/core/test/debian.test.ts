@@ -20,7 +20,7 @@ import {
 import { UserError } from '../src/util/errors.ts';
 import { UnreachableError } from '../src/http/errors.ts';
 import { openStore, type Store } from '../src/store/store.ts';
-import type { Event } from '../src/model/types.ts';
+import type { Event } from '../src/util/events.ts';
 
 const sha256 = (data: string | Buffer): string => createHash('sha256').update(data).digest('hex');
 

@@ -10,7 +10,7 @@ import { parsePayload } from '../src/pipeline/payload-record.ts';
 import { buildExtension, findExtensions } from '../src/pipeline/build.ts';
 import { openStore } from '../src/store/store.ts';
 import { openTools } from '../src/tools/tools.ts';
-import type { Payload } from '../src/model/types.ts';
+import type { Payload } from '../src/model/payload.ts';
 import { targetOf } from './helpers/targets.ts';
 
 const repository = resolve(import.meta.dirname, '../../..');

@@ -11,7 +11,7 @@ import { fetchBlob, fetchNew, type FetchOptions } from '../src/store/fetch.ts';
 import { HttpStatusError, UnreachableError } from '../src/http/errors.ts';
 import { mirrored } from '../src/http/mirror.ts';
 import { openStore, type Store } from '../src/store/store.ts';
-import type { Event } from '../src/model/types.ts';
+import type { Event } from '../src/util/events.ts';
 import { send, serve, type Answer, type TestServer } from './helpers/server.ts';
 
 const body = randomBytes(300_000);

@@ -9,7 +9,8 @@ import { fits } from '../src/inspect/host-requirements.ts';
 import { buildExtension, type BuildResult } from '../src/pipeline/build.ts';
 import { openStore } from '../src/store/store.ts';
 import { openTools } from '../src/tools/tools.ts';
-import type { Event, Target } from '../src/model/types.ts';
+import type { Event } from '../src/util/events.ts';
+import type { Target } from '../src/model/target.ts';
 import { targetOf } from './helpers/targets.ts';
 
 // Whatever a build finds is shown, with the file and line of the checkout.

@@ -16,7 +16,7 @@ import { openStore } from '../src/store/store.ts';
 import { pinnedRecords } from '../src/tools/tool-records.ts';
 import { openToolchains } from '../src/tools/toolchains.ts';
 import { openTools } from '../src/tools/tools.ts';
-import type { Payload } from '../src/model/types.ts';
+import type { Payload } from '../src/model/payload.ts';
 
 const script = (name: string): string => `#!/bin/sh\necho ${name}\n`;
 const url = (name: string): string => `https://example.org/1.0/${name}`;

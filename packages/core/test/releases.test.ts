@@ -15,7 +15,7 @@ import {
   readReleaseList,
   selectTargets,
 } from '../src/model/releases.ts';
-import type { Release } from '../src/model/types.ts';
+import type { Release } from '../src/model/target.ts';
 import { compareVersions } from '../src/model/versions.ts';
 
 const catalogueOfTests = resolve(import.meta.dirname, '../../testing/fixtures/releases.json');

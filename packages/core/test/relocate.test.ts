@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { archWords } from '../src/model/arch.ts';
+import { type Arch, archWords } from '../src/model/arch.ts';
 import { readCopyright } from '../src/origins/debian/copyright.ts';
 import { compareDebianVersions } from '../src/debian/version.ts';
 import { hasOverlappingSegments, readElf } from '../src/inspect/elf.ts';
@@ -13,7 +13,6 @@ import { chooseFiles, HOST_NSS, hostPathsOf, writeRelocated } from '../src/origi
 import type { PackageFiles } from '../src/debian/package-index.ts';
 import { openStore } from '../src/store/store.ts';
 import { openTools } from '../src/tools/tools.ts';
-import type { Arch } from '../src/model/types.ts';
 import { unpackTool } from './tool-packages.ts';
 
 const store = openStore();

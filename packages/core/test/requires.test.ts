@@ -12,7 +12,8 @@ import { buildExtension } from '../src/pipeline/build.ts';
 import { manifestOf } from '../src/sidecars/manifest.ts';
 import { openStore } from '../src/store/store.ts';
 import { openTools } from '../src/tools/tools.ts';
-import type { Image, Payload } from '../src/model/types.ts';
+import type { Image } from '../src/model/image.ts';
+import type { Payload } from '../src/model/payload.ts';
 
 const repository = resolve(import.meta.dirname, '../../..');
 const CORE = pathToFileURL(join(import.meta.dirname, '../src/engine.ts')).href;

@@ -12,7 +12,7 @@ import { buildExtension, type BuildResult } from '../src/pipeline/build.ts';
 import { sidecarPaths } from '../src/sidecars/paths.ts';
 import { openStore } from '../src/store/store.ts';
 import { openTools } from '../src/tools/tools.ts';
-import type { Arch } from '../src/model/types.ts';
+import type { Arch } from '../src/model/arch.ts';
 
 /** What this test reads of an SPDX 2.3 document. */
 interface Sbom {

@@ -4,7 +4,7 @@ import { openArchive } from '../src/debian/archive.ts';
 import type { PackageFiles } from '../src/debian/package-index.ts';
 import { openStore } from '../src/store/store.ts';
 import { readToolPins } from '../src/tools/tools.ts';
-import type { Arch } from '../src/model/types.ts';
+import type { Arch } from '../src/model/arch.ts';
 import { unpackPackage } from '../src/store/unpack.ts';
 
 /** The packages of a pinned tool, for either architecture, unpacked below a folder. */

@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { archWords } from '../model/arch.ts';
+import { type Arch, archWords } from '../model/arch.ts';
 import { clockProblem } from '../util/clock.ts';
 import { compareDebianVersions } from './version.ts';
 import { parseDependencies, parseProvides, type Provided, type Relation } from './dependencies.ts';
@@ -13,7 +13,7 @@ import { getText } from '../http/client.ts';
 import { HttpError, HttpStatusError, isNetworkFailure, isUnanswered, UnreachableError } from '../http/errors.ts';
 import { judgeSignatures } from './openpgp.ts';
 import type { Store } from '../store/store.ts';
-import type { Arch, Report } from '../model/types.ts';
+import type { Report } from '../util/events.ts';
 import { readCompressed } from '../store/unpack.ts';
 
 /** A binary package, as it is pinned. */

@@ -1,8 +1,7 @@
 import { readlink } from 'node:fs/promises';
 import { dirname, join, matchesGlob, normalize } from 'node:path';
-import { archWords } from '../model/arch.ts';
+import { type Arch, archWords } from '../model/arch.ts';
 import { UserError } from '../util/errors.ts';
-import type { Arch } from '../model/types.ts';
 import { filesBelow } from '../util/walk.ts';
 
 /** An unpacked package. */

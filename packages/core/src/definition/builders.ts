@@ -2,7 +2,7 @@ import { DefinitionError } from './definition-error.ts';
 import { componentProblems, definitionProblems } from './schema.ts';
 import type { DefinitionProblem } from './schema-kit.ts';
 import type { Pins, PinnedVersion } from './pins.ts';
-import type { OriginKind } from '../model/types.ts';
+import type { OriginKind } from '../model/payload.ts';
 
 /** Where new versions of something are listed; read when pinning and planning, never by a build. */
 export interface VersionSource {

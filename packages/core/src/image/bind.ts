@@ -13,7 +13,9 @@ import { temporaryBeside } from '../util/temporary.ts';
 import { readTree } from './tree.ts';
 import type { Store } from '../store/store.ts';
 import type { Tools } from '../tools/tools.ts';
-import type { Format, Image, ImageEntry, Payload, Target, Tree, TreeEntry } from '../model/types.ts';
+import type { Image, ImageEntry } from '../model/image.ts';
+import type { Payload, Tree, TreeEntry } from '../model/payload.ts';
+import type { Format, Target } from '../model/target.ts';
 
 export type { SignKeys } from './ddi.ts';
 

@@ -8,7 +8,7 @@ import { UserError } from '../util/errors.ts';
 import { throwIfInterrupted } from '../util/interrupt.ts';
 import { parseJson } from '../util/json.ts';
 import type { Tools } from '../tools/tools.ts';
-import type { Arch } from '../model/types.ts';
+import type { Arch } from '../model/arch.ts';
 
 /** Key and certificate (PEM files) that sign the roothash. */
 export interface SignKeys {

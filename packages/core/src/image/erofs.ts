@@ -7,7 +7,8 @@ import { releaseFilePath } from '../model/names.ts';
 import { RELEASE_FILE_SIZE, STRICT_XATTR } from './release-file.ts';
 import type { FileSystemContent } from './squashfs.ts';
 import type { Tools } from '../tools/tools.ts';
-import type { ImageEntry, Profile, Tree } from '../model/types.ts';
+import type { ImageEntry } from '../model/image.ts';
+import type { Profile, Tree } from '../model/payload.ts';
 
 /** Flatcar's kernels know lz4 only; `release` is what Flatcar gives its own images (flatcar/scripts build_sysext). */
 const COMPRESSION: Readonly<Record<Profile, readonly string[]>> = {

@@ -4,7 +4,7 @@ import locks from 'fs-native-extensions';
 import { makeFolder } from '../util/files.ts';
 import { UserError } from '../util/errors.ts';
 import { releaseFilePath } from '../model/names.ts';
-import type { ReleaseFileFields } from '../model/types.ts';
+import type { ReleaseFileFields } from '../model/image.ts';
 
 /** Size of the release file in every image: one block, so that binding rewrites nothing else. */
 export const RELEASE_FILE_SIZE = 4096;

@@ -6,7 +6,8 @@ import { UserError } from '../util/errors.ts';
 import { releaseFilePath } from '../model/names.ts';
 import { RELEASE_FILE_SIZE, STRICT_XATTR } from './release-file.ts';
 import type { Tools } from '../tools/tools.ts';
-import type { ImageEntry, Profile, Tree } from '../model/types.ts';
+import type { ImageEntry } from '../model/image.ts';
+import type { Profile, Tree } from '../model/payload.ts';
 
 /** Measured on 131 MB of Go programs: `fast` takes a fifteenth of the CPU of the defaults, `release` is a fifth smaller. */
 const COMPRESSION: Readonly<Record<Profile, readonly string[]>> = {

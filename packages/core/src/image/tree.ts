@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { UserError } from '../util/errors.ts';
 import { hashFile } from '../util/files.ts';
 import { digestOf } from '../store/store.ts';
-import type { Tree, TreeEntry } from '../model/types.ts';
+import type { Tree, TreeEntry } from '../model/payload.ts';
 import { walk } from '../util/walk.ts';
 
 const byPath = (a: { path: string }, b: { path: string }): number => (a.path < b.path ? -1 : 1);

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { inflateSync } from 'node:zlib';
 import * as v from 'valibot';
 import { readSection } from './elf.ts';
-import type { EmbeddedModule, Tree } from '../model/types.ts';
+import type { EmbeddedModule, Tree } from '../model/payload.ts';
 
 /** What the Go linker wrote into a program (runtime/debug.BuildInfo). */
 export interface GoBuildInfo {

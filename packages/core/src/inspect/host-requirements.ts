@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join, normalize } from 'node:path';
-import { archWords } from '../model/arch.ts';
+import { type Arch, archWords } from '../model/arch.ts';
 import { readElf, type Elf } from './elf.ts';
 import { between } from '../lint/rules/elsewhere.ts';
-import type { Arch, Finding, Needs, Target, Tree } from '../model/types.ts';
+import type { Finding } from '../model/finding.ts';
+import type { Needs, Tree } from '../model/payload.ts';
+import type { Target } from '../model/target.ts';
 import { parseUnit } from './units.ts';
 import { compareVersions } from '../model/versions.ts';
 

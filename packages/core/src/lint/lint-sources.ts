@@ -1,5 +1,5 @@
 import { dirname, join } from 'node:path';
-import { ARCHES } from '../model/arch.ts';
+import { type Arch, ARCHES } from '../model/arch.ts';
 import { knownPaths, pathsBeside } from '../definition/beside.ts';
 import { allComponents } from '../pipeline/describe.ts';
 import type { LoadedExtension, PinnedComponent } from '../definition/builders.ts';
@@ -12,7 +12,8 @@ import { IMAGE_RULES } from './rules/table.ts';
 import { stage } from '../image/stage.ts';
 import type { Store } from '../store/store.ts';
 import { normalise, readTree } from '../image/tree.ts';
-import type { Arch, Finding, TreeEntry } from '../model/types.ts';
+import type { Finding } from '../model/finding.ts';
+import type { TreeEntry } from '../model/payload.ts';
 import { writeStartDropins } from '../inspect/units.ts';
 import { newestFirst } from '../model/versions.ts';
 

@@ -15,7 +15,11 @@ import { lintWaivers, meant, ruleOfWaiver, unusedWaiver, waiveFindings } from '.
 import { conflictsBetween, readTree } from '../image/tree.ts';
 import type { Store } from '../store/store.ts';
 import type { Tools } from '../tools/tools.ts';
-import type { Arch, Finding, Format, ImageEntry, Target, Tree } from '../model/types.ts';
+import type { Arch } from '../model/arch.ts';
+import type { Finding } from '../model/finding.ts';
+import type { ImageEntry } from '../model/image.ts';
+import type { Tree } from '../model/payload.ts';
+import type { Format, Target } from '../model/target.ts';
 
 /** What is to be linted, and what its definition says of it. */
 export interface LintSubject {

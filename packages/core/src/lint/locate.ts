@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { ARCHES, archWords } from '../model/arch.ts';
 import { componentName, componentSource } from '../origins/component-source.ts';
 import type { PinnedComponent } from '../definition/builders.ts';
-import type { Finding } from '../model/types.ts';
+import type { Finding } from '../model/finding.ts';
 import { walk } from '../util/walk.ts';
 
 /** Line (from 1) of a place in pretty-printed JSON, by its keys; that of the innermost key that is there. */

@@ -1,7 +1,7 @@
 import { matchesGlob } from 'node:path';
 import { closest } from '../util/closest.ts';
 import { RULES } from './rules/table.ts';
-import type { Finding } from '../model/types.ts';
+import type { Finding } from '../model/finding.ts';
 
 /** A key of `waive`: a rule, and after a colon the only paths (a glob) that it is waived for. */
 function parse(key: string): { rule: string; paths: string | undefined } {

@@ -1,5 +1,7 @@
-import type { Arch } from './types.ts';
 import { UsageError, UserError } from '../util/errors.ts';
+
+/** An architecture, in systemd's words (`ARCHITECTURE=` of os-release(5), `%a` of sysupdate.d(5)). */
+export type Arch = 'x86-64' | 'arm64';
 
 /** The architectures that are built, in the order in which they are shown. */
 export const ARCHES: readonly Arch[] = ['x86-64', 'arm64'];

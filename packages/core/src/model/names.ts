@@ -1,4 +1,5 @@
-import type { Arch, Target } from './types.ts';
+import type { Arch } from './arch.ts';
+import type { Target } from './target.ts';
 
 /** The word for a target in folder names: `portable` or the release number. */
 export function targetName(target: Target): string {

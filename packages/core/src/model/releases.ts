@@ -6,7 +6,7 @@ import * as v from 'valibot';
 import { ARCHES, archWords } from './arch.ts';
 import { UserError, UserErrors, UsageError } from '../util/errors.ts';
 import { parseJson } from '../util/json.ts';
-import type { Format, Release, Target } from './types.ts';
+import type { Format, Release, Target } from './target.ts';
 import { compareVersions } from './versions.ts';
 
 /** Where Flatcar publishes its releases (flatcar-website: tools/release-scripts/releases_as_json.py). */

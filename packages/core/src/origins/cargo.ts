@@ -1,7 +1,7 @@
 import { copyFile, glob, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import * as v from 'valibot';
-import { archWords, hostArch } from '../model/arch.ts';
+import { type Arch, archWords, hostArch } from '../model/arch.ts';
 import { messageOf, UserError } from '../util/errors.ts';
 import { exec, networkEnv, type ExecOptions } from '../util/exec.ts';
 import type { CargoOrigin, Component } from '../definition/builders.ts';
@@ -12,7 +12,7 @@ import { digestOf, type Store } from '../store/store.ts';
 import { compiledFormat, TOOLCHAIN_FORMAT, type CToolchain, type RustToolchain } from '../tools/toolchains.ts';
 import type { Tools } from '../tools/tools.ts';
 import { readTree } from '../image/tree.ts';
-import type { Arch, Material, TreeEntry } from '../model/types.ts';
+import type { Material, TreeEntry } from '../model/payload.ts';
 import { unpack } from '../store/unpack.ts';
 import { copyTree } from '../util/walk.ts';
 import { isolation, takeFile } from '../tools/sandbox.ts';

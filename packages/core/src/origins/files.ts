@@ -1,9 +1,8 @@
 import { join } from 'node:path';
-import { archWords } from '../model/arch.ts';
+import { type Arch, archWords } from '../model/arch.ts';
 import type { FilesOrigin } from '../definition/builders.ts';
 import { digestOf } from '../store/store.ts';
 import { readTree } from '../image/tree.ts';
-import type { Arch } from '../model/types.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 
 /** Raised when the same folder is to give other files. */

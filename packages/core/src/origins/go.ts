@@ -1,6 +1,6 @@
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { archWords } from '../model/arch.ts';
+import { type Arch, archWords } from '../model/arch.ts';
 import { UserError } from '../util/errors.ts';
 import type { Component, GoOrigin } from '../definition/builders.ts';
 import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../tools/go-module.ts';
@@ -8,7 +8,7 @@ import { copyPublic, hashFile } from '../util/files.ts';
 import { isolation, takeFolder } from '../tools/sandbox.ts';
 import { digestOf } from '../store/store.ts';
 import { compiledFormat, TOOLCHAIN_FORMAT } from '../tools/toolchains.ts';
-import type { Arch, ToolRecord } from '../model/types.ts';
+import type { ToolRecord } from '../model/payload.ts';
 import { copyTree } from '../util/walk.ts';
 import { compileOnce, pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 

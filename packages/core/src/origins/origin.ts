@@ -9,7 +9,9 @@ import type { Store } from '../store/store.ts';
 import type { ToolRecords } from '../tools/tool-records.ts';
 import type { Tools } from '../tools/tools.ts';
 import type { Toolchains } from '../tools/toolchains.ts';
-import type { Arch, EmbeddedModule, Material, Report, ToolRecord } from '../model/types.ts';
+import type { Report } from '../util/events.ts';
+import type { Arch } from '../model/arch.ts';
+import type { EmbeddedModule, Material, ToolRecord } from '../model/payload.ts';
 
 /** What decides what an origin gives: the pins, the definition and what the tools are made of. Nothing of it is fetched or run. */
 export interface DescribeContext extends PinnedComponent {

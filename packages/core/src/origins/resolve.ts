@@ -1,4 +1,4 @@
-import { ARCHES } from '../model/arch.ts';
+import { type Arch, ARCHES } from '../model/arch.ts';
 import { SOURCE_ORIGINS, type Component, type Origin, type PinnedComponent } from '../definition/builders.ts';
 import { UnreachableError } from '../http/errors.ts';
 import { UserError, UserErrors } from '../util/errors.ts';
@@ -9,7 +9,7 @@ import { buildGo, describeGo, goLocator } from './go.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 import { buildRelease, describeRelease, releaseLocator } from './upstream.ts';
 import { buildSource, describeSource, sourceLocator } from './source.ts';
-import type { Arch, OriginChoice, OriginKind } from '../model/types.ts';
+import type { OriginChoice, OriginKind } from '../model/payload.ts';
 
 /** A component with the origin that it was made from, and its files. */
 export interface ResolvedComponent extends PinnedComponent {

@@ -1,10 +1,9 @@
 import { join } from 'node:path';
-import { archWords } from '../model/arch.ts';
+import { type Arch, archWords } from '../model/arch.ts';
 import { UserError } from '../util/errors.ts';
 import type { Component, ReleaseOrigin } from '../definition/builders.ts';
 import { fetchBlob } from '../store/fetch.ts';
 import { digestOf } from '../store/store.ts';
-import type { Arch } from '../model/types.ts';
 import { archiveKind, unpack } from '../store/unpack.ts';
 import { pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 

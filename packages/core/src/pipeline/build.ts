@@ -27,21 +27,12 @@ import { installedRecords } from '../tools/tool-records.ts';
 import { openToolchains } from '../tools/toolchains.ts';
 import type { Tools } from '../tools/tools.ts';
 import { normalise, readTree } from '../image/tree.ts';
-import type {
-  Arch,
-  Finding,
-  Format,
-  Image,
-  Needs,
-  EmbeddedModule,
-  OriginChoice,
-  OriginKind,
-  Payload,
-  Profile,
-  Report,
-  Target,
-  Tree,
-} from '../model/types.ts';
+import type { Report } from '../util/events.ts';
+import type { Arch } from '../model/arch.ts';
+import type { Finding } from '../model/finding.ts';
+import type { Image } from '../model/image.ts';
+import type { Needs, EmbeddedModule, OriginChoice, OriginKind, Payload, Profile, Tree } from '../model/payload.ts';
+import type { Format, Target } from '../model/target.ts';
 import { writeStartDropins } from '../inspect/units.ts';
 import { waiveFindings } from '../lint/waivers.ts';
 

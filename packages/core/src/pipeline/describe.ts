@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ARCHES } from '../model/arch.ts';
+import { type Arch, ARCHES } from '../model/arch.ts';
 import { UserError } from '../util/errors.ts';
 import { COMPILING_ORIGINS, type LoadedExtension, type PinnedComponent } from '../definition/builders.ts';
 import { componentsOf } from '../definition/load.ts';
@@ -9,7 +9,8 @@ import type { PinnedVersion } from '../definition/pins.ts';
 import { describeComponents, type DescribedComponent } from '../origins/resolve.ts';
 import { digestOf } from '../store/store.ts';
 import { pinnedRecords, type ToolRecords } from '../tools/tool-records.ts';
-import type { Arch, BuiltComponent, Format, OriginKind, Payload, Profile } from '../model/types.ts';
+import type { BuiltComponent, OriginKind, Payload, Profile } from '../model/payload.ts';
+import type { Format } from '../model/target.ts';
 
 /** Raised when the same inputs are to give other bytes: it is part of every payload's key. */
 const PAYLOAD_FORMAT = 4;

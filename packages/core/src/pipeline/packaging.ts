@@ -1,10 +1,10 @@
-import { ARCHES } from '../model/arch.ts';
+import { type Arch, ARCHES } from '../model/arch.ts';
 import { allComponents, contentInputs } from './describe.ts';
 import type { LoadedExtension, PinnedComponent } from '../definition/builders.ts';
 import { describeOrigin, hasPins, type DescribedComponent } from '../origins/resolve.ts';
 import { digestOf } from '../store/store.ts';
 import type { ToolRecords } from '../tools/tool-records.ts';
-import type { Arch, ToolRecord } from '../model/types.ts';
+import type { ToolRecord } from '../model/payload.ts';
 
 /** Raised when the same inputs are to have another digest: every lock must be written again then. */
 const PACKAGING_FORMAT = 1;

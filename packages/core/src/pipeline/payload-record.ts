@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { ARCHES } from '../model/arch.ts';
 import { UserError } from '../util/errors.ts';
 import { parseJson } from '../util/json.ts';
-import type { Payload } from '../model/types.ts';
+import type { Payload } from '../model/payload.ts';
 
 /** A record lists every file of an image: the largest of today has some megabytes. */
 const MAX_BYTES = 64 << 20;

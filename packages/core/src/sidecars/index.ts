@@ -1,6 +1,7 @@
 import { PUBLIC_FILE, writeAtomic } from '../util/files.ts';
 import { type Store } from '../store/store.ts';
-import type { Image, Payload } from '../model/types.ts';
+import type { Image } from '../model/image.ts';
+import type { Payload } from '../model/payload.ts';
 import { manifestOf } from './manifest.ts';
 import { sidecarPaths } from './paths.ts';
 import { provenanceOf, type BuildContext } from './provenance.ts';

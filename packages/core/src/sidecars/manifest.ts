@@ -2,7 +2,8 @@ import { lstat, readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { UserError } from '../util/errors.ts';
 import { parseJson } from '../util/json.ts';
-import type { Image, Payload } from '../model/types.ts';
+import type { Image } from '../model/image.ts';
+import type { Payload } from '../model/payload.ts';
 import { sidecarPaths } from './paths.ts';
 
 const digest = (length: number): v.GenericSchema<string> => v.pipe(v.string(), v.regex(new RegExp(`^[0-9a-f]{${length}}$`)));

@@ -1,4 +1,5 @@
-import type { Image, Payload } from '../model/types.ts';
+import type { Image } from '../model/image.ts';
+import type { Payload } from '../model/payload.ts';
 import { purl } from './purl.ts';
 
 /** Out of what checkout, and by whom: all that a build record says besides the image and its payload. What is not known is left out. */

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import parseExpression from 'spdx-expression-parse';
 import { UserError } from '../util/errors.ts';
-import type { BuiltComponent, EmbeddedModule, Image, Payload, SourcePackage } from '../model/types.ts';
+import type { Image } from '../model/image.ts';
+import type { BuiltComponent, EmbeddedModule, Payload, SourcePackage } from '../model/payload.ts';
 import { purl } from './purl.ts';
 
 const shortDigest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 12);

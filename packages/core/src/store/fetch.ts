@@ -13,7 +13,7 @@ import { withoutPassword } from '../http/proxy.ts';
 import { headerOf } from '../http/rate-limit.ts';
 import { interruption } from '../util/interrupt.ts';
 import { digestOf, type Store } from './store.ts';
-import type { Report } from '../model/types.ts';
+import type { Report } from '../util/events.ts';
 
 /** Bytes from outside: a URL and what they must be. */
 export interface PinnedUrl {

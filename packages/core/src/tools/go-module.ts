@@ -1,7 +1,7 @@
 import { chmod, copyFile, glob, readdir, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, matchesGlob } from 'node:path';
 import * as v from 'valibot';
-import { archWords, hostArch } from '../model/arch.ts';
+import { type Arch, archWords, hostArch } from '../model/arch.ts';
 import { writeTar } from '../archives/write-tar.ts';
 import { envOf, type Environment } from '../util/env.ts';
 import { messageOf, UserError } from '../util/errors.ts';
@@ -12,7 +12,8 @@ import { parseJson, readDataFile } from '../util/json.ts';
 import { isolation, openSandbox, takeFile, type Sandbox, type SandboxOptions } from './sandbox.ts';
 import { digestOf, type Store } from '../store/store.ts';
 import type { Tools } from './tools.ts';
-import type { Arch, Report, ToolRecord } from '../model/types.ts';
+import type { Report } from '../util/events.ts';
+import type { ToolRecord } from '../model/payload.ts';
 import { unpack } from '../store/unpack.ts';
 
 /** data/go-toolchain.json: the compiler, as its module in the Go proxy, for both kinds of host; digests are of the module's zip file. */

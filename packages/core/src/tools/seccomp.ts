@@ -1,4 +1,4 @@
-import type { Arch } from '../model/types.ts';
+import type { Arch } from '../model/arch.ts';
 
 /** Errors that a filtered call returns (errno(3)). */
 const EPERM = 1;

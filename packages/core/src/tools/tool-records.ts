@@ -1,8 +1,8 @@
-import { hostArch } from '../model/arch.ts';
+import { type Arch, hostArch } from '../model/arch.ts';
 import { goRecord } from './go-module.ts';
 import { pinnedCRecord, pinnedRustRecord, type Toolchains } from './toolchains.ts';
 import { pinnedToolRecord, type Tools } from './tools.ts';
-import type { Arch, ToolRecord } from '../model/types.ts';
+import type { ToolRecord } from '../model/payload.ts';
 
 /** What the tools that make a payload consist of, as far as its key and its record need them. */
 export interface ToolRecords {

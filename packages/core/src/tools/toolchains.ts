@@ -1,11 +1,12 @@
 import { chmod, mkdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ARCHES, archWords, hostArch } from '../model/arch.ts';
+import { type Arch, ARCHES, archWords, hostArch } from '../model/arch.ts';
 import { openArchive, type DebianPackage, type FetchedPackage } from '../debian/archive.ts';
 import { readElf } from '../inspect/elf.ts';
 import { digestOf, type Store } from '../store/store.ts';
 import { openTools } from './tools.ts';
-import type { Arch, Report, ToolRecord } from '../model/types.ts';
+import type { Report } from '../util/events.ts';
+import type { ToolRecord } from '../model/payload.ts';
 import { unpackPackage } from '../store/unpack.ts';
 import { walk } from '../util/walk.ts';
 

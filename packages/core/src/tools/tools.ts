@@ -1,12 +1,13 @@
 import { access, constants, readdir, readFile, rm } from 'node:fs/promises';
 import { basename, delimiter, dirname, join } from 'node:path';
-import { archWords, hostArch } from '../model/arch.ts';
+import { type Arch, archWords, hostArch } from '../model/arch.ts';
 import { openArchive, type Archive, type DebianPackage } from '../debian/archive.ts';
 import { envOf } from '../util/env.ts';
 import { UserError } from '../util/errors.ts';
 import { DEFAULT_PATH, exec, type ExecOptions } from '../util/exec.ts';
 import { digestOf, type Store } from '../store/store.ts';
-import type { Arch, Report, ToolRecord } from '../model/types.ts';
+import type { Report } from '../util/events.ts';
+import type { ToolRecord } from '../model/payload.ts';
 import { unpackPackage, type Command } from '../store/unpack.ts';
 
 /** data/tools.json: which packages make which tool, all its libraries included, and their pins for both kinds of host. Written by scripts/pin-tools.ts. */

@@ -6,7 +6,7 @@ import { UserError } from './errors.ts';
 import { interruption } from './interrupt.ts';
 import { reap } from './reaper.ts';
 import { temporaryFolder } from './temporary.ts';
-import type { Report } from '../model/types.ts';
+import type { Report } from './events.ts';
 
 /** How a tool is run. */
 export interface ExecOptions {

@@ -3,7 +3,8 @@ import { dirname, join } from 'node:path';
 import { releaseFilePath } from '../../src/model/names.ts';
 import { releaseFileBlock } from '../../src/image/release-file.ts';
 import type { Tools } from '../../src/tools/tools.ts';
-import type { Arch, Target } from '../../src/model/types.ts';
+import type { Arch } from '../../src/model/arch.ts';
+import type { Target } from '../../src/model/target.ts';
 
 /** What a test image holds, as a whole or beside the usual. */
 export interface ImageContent {

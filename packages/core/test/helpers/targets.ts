@@ -1,5 +1,5 @@
 import { selectTargets } from '../../src/model/releases.ts';
-import type { Release } from '../../src/model/types.ts';
+import type { Release } from '../../src/model/target.ts';
 
 /** A release of the catalogue, by its number. */
 export function targetOf(number: string): Release {

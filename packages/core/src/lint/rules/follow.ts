@@ -1,4 +1,4 @@
-import type { ImageEntry } from '../../model/types.ts';
+import type { ImageEntry } from '../../model/image.ts';
 
 /** Links that every host has in its root, whether an image has anything to do with them or not (systemd asks for a merged /usr). */
 const HOST_LINKS: Readonly<Record<string, string>> = {

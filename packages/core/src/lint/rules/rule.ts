@@ -1,6 +1,8 @@
 import type { Omission } from '../../origins/debian/compiled-in.ts';
 import type { Elf } from '../../inspect/elf.ts';
-import type { Arch, ImageEntry, Target } from '../../model/types.ts';
+import type { Arch } from '../../model/arch.ts';
+import type { ImageEntry } from '../../model/image.ts';
+import type { Target } from '../../model/target.ts';
 
 /** What the rules look at: a staged tree, or a finished image with its files unpacked. */
 export interface LintContext {

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
-import { archWords } from '../../model/arch.ts';
+import { type Arch, archWords } from '../../model/arch.ts';
 import host from '../../model/data/flatcar-host.json' with { type: 'json' };
 import { readElf } from '../../inspect/elf.ts';
 import type { DebianOrigin } from '../../definition/builders.ts';
@@ -18,7 +18,6 @@ import {
 import { mapParallel } from '../../util/parallel.ts';
 import type { ChosenFile } from './relocate.ts';
 import { RUNTIME_FILES } from './runtime-files.ts';
-import type { Arch } from '../../model/types.ts';
 
 // What programs look for by paths and names that are compiled in, that packages have, and that an image was not given.
 

@@ -3,12 +3,11 @@ import { basename, dirname } from 'node:path';
 import { omittedFiles, type OmittedFiles } from './compiled-in.ts';
 import { readElf } from '../../inspect/elf.ts';
 import type { DebianOrigin } from '../../definition/builders.ts';
-import { archWords } from '../../model/arch.ts';
+import { type Arch, archWords } from '../../model/arch.ts';
 import { fillIn, indexPackages, inUsr, matches, resolveLinks, type Found, type PackageFiles } from '../../debian/package-index.ts';
 import { chooseFiles } from './relocate.ts';
 import { HOST_PROGRAMS } from '../../lint/rules/host.ts';
 import { scriptProblem } from '../../lint/rules/scripts.ts';
-import type { Arch } from '../../model/types.ts';
 
 // A definition for programs of packages: what they look for at run time is found by the same analysis that lint reports it by.
 

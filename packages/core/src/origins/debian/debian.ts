@@ -1,7 +1,7 @@
 import { readFile, readlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import * as v from 'valibot';
-import { archWords } from '../../model/arch.ts';
+import { type Arch, archWords } from '../../model/arch.ts';
 import { relocationOmissions, type Omission } from './compiled-in.ts';
 import { licenseNames, readCopyright } from './copyright.ts';
 import { openArchive, packageFields, upstreamVersion, type Archive, type PinnedPackage } from '../../debian/archive.ts';
@@ -16,7 +16,7 @@ import { chooseFiles, writeRelocated, type ChosenFile } from './relocate.ts';
 import { RUNTIME_PACKAGES } from './runtime-files.ts';
 import { digestOf, type Store } from '../../store/store.ts';
 import { openTools, type Tools } from '../../tools/tools.ts';
-import type { Arch, EmbeddedModule, Material, SourcePackage } from '../../model/types.ts';
+import type { EmbeddedModule, Material, SourcePackage } from '../../model/payload.ts';
 import { unpackPackage } from '../../store/unpack.ts';
 import {
   BUILD_AGAIN,

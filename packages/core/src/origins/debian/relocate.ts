@@ -1,7 +1,7 @@
 import { chmod, copyFile, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, normalize, relative } from 'node:path';
 import { makeFolder } from '../../util/files.ts';
-import { archWords } from '../../model/arch.ts';
+import { type Arch, archWords } from '../../model/arch.ts';
 import { hasOverlappingSegments, readElf, readImports, type Elf } from '../../inspect/elf.ts';
 import { UserError } from '../../util/errors.ts';
 import type { DebianOrigin } from '../../definition/builders.ts';
@@ -18,7 +18,6 @@ import {
 import { mapParallel } from '../../util/parallel.ts';
 import { padded, pathEdits, RUNTIME_FILES, type Edit } from './runtime-files.ts';
 import type { Tools } from '../../tools/tools.ts';
-import type { Arch } from '../../model/types.ts';
 
 // How a program out of a distribution's packages is made to run on any host:
 // - its libraries, and those that they need, stand in a folder of the component's own, the C library and its loader among them;

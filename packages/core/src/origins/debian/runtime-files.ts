@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { archWords } from '../../model/arch.ts';
-import type { Arch } from '../../model/types.ts';
+import { type Arch, archWords } from '../../model/arch.ts';
 
 // What libraries load by themselves, at paths that are compiled in: no program names it, and no definition should have to.
 

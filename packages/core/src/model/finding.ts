@@ -1,0 +1,12 @@
+/** A finding of lint. */
+export interface Finding {
+  readonly rule: string;
+  readonly level: 'error' | 'warning';
+  /** What is wrong, with the path in the image where there is one. */
+  readonly what: string;
+  readonly path?: string;
+  /** What it is about besides the path, such as a path that a program contains; waivers may name it. */
+  readonly subject?: string;
+  /** What to do about it. */
+  readonly fix: string;
+}

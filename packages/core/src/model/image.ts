@@ -1,0 +1,47 @@
+import type { Arch } from './arch.ts';
+import type { Format, Target } from './target.ts';
+
+/** The text that stands in an image's release file, before padding; see release-file.ts. */
+export interface ReleaseFileFields {
+  readonly name: string;
+  readonly kind: 'sysext' | 'confext';
+  readonly version: string;
+  readonly arch: Arch;
+  readonly target: Target;
+  readonly reload: boolean;
+}
+
+/** One entry of a finished image, as its file system has it. */
+export interface ImageEntry {
+  readonly path: string;
+  readonly type: 'file' | 'dir' | 'link' | 'char' | 'block' | 'fifo' | 'socket';
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** In bytes; 0 for what is not a file. */
+  readonly size: number;
+  readonly link?: string;
+  readonly xattrs: Readonly<Record<string, string>>;
+}
+
+/** A finished image. */
+export interface Image {
+  readonly extension: string;
+  readonly kind: 'sysext' | 'confext';
+  readonly version: string;
+  readonly arch: Arch;
+  readonly format: Format;
+  /** `portable` or the release number. */
+  readonly target: string;
+  /** Absolute path of the .raw. */
+  readonly file: string;
+  readonly sha256: string;
+  readonly sha512: string;
+  readonly size: number;
+  /** Key of its payload. */
+  readonly payload: string;
+  /** Of DDIs only, lowercase hex. */
+  readonly roothash?: string;
+  /** True when the DDI carries a roothash signature. */
+  readonly signed?: boolean;
+}
