@@ -15,7 +15,6 @@ import { lockedCrates } from '../../packages/core/src/origins/cargo-lock.ts';
 import { parsePayload } from '../../packages/core/src/pipeline/payload-record.ts';
 import { readPins } from '../../packages/core/src/definition/pins.ts';
 import { parseReleaseFile } from '../../packages/core/src/image/release-file.ts';
-import { catalogueFrom } from '../../packages/core/src/model/releases.ts';
 import { parseManifest } from '../../packages/core/src/sidecars/manifest.ts';
 import { parseSums } from '../../packages/core/src/sidecars/sums.ts';
 import { unpack } from '../../packages/core/src/store/unpack.ts';
@@ -27,6 +26,7 @@ import { checkSignatures, readKeyring, readPublicKeys } from '../../packages/pub
 import { parseExtensionIndex, parseIndex, parsePackages as parseUpdatePackages } from '../../packages/publish/src/tree/schema.ts';
 import { indexedVersions } from '../../packages/upstream/src/sources/cargo.ts';
 import { checksumOf } from '../../packages/upstream/src/verify/checksums.ts';
+import { catalogueFrom } from '../../packages/upstream/src/sources/flatcar-releases.ts';
 import { readLinks } from '../../packages/upstream/src/sources/links.ts';
 import { verifyClearsigned, verifyDetached } from '../../packages/upstream/src/verify/openpgp.ts';
 import { readSums } from '../../packages/upstream/src/pin/check.ts';

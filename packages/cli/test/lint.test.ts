@@ -195,7 +195,7 @@ describe('files/ as they stand, without a build', () => {
     await makeGood();
     await extension('other', { 'usr/share/other/x': 'text' }, "  start: ['other.service'],\n");
     const { exitCode, stdout, stderr } = await flatcarExt('lint', 'other', 'demo');
-    expect(stderr).toMatch(/'other\.service' is to be started, but the image has no such unit/);
+    expect(stderr).toMatch(/the image has no unit 'other\.service', which 'start' names/);
     expect(stdout).toContain('error [package] extensions/demo/package.json:1: ');
     expect(exitCode).toBe(1);
   });

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hostArch } from '../src/model/arch.ts';
 import { UserErrors, type UserError } from '../src/util/errors.ts';
 import { defineExtension, type ExtensionDefinition } from '../src/definition/builders.ts';
-import { fits } from '../src/inspect/host-requirements.ts';
+import { fits } from '../src/lint/compatibility.ts';
 import { buildExtension, type BuildResult } from '../src/pipeline/build.ts';
 import { openStore } from '../src/store/store.ts';
 import { openTools } from '../src/tools/tools.ts';

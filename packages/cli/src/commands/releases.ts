@@ -1,15 +1,6 @@
 import { fileURLToPath } from 'node:url';
-import {
-  catalogue,
-  CATALOGUE,
-  catalogueChanges,
-  catalogueFrom,
-  readCatalogue,
-  readReleaseList,
-  RELEASES_URL,
-  writeAtomic,
-  type Release,
-} from '@flatcar/core/engine';
+import { catalogue, CATALOGUE, readCatalogue, writeAtomic, type Release } from '@flatcar/core/engine';
+import { catalogueChanges, catalogueFrom, readReleaseList, RELEASES_URL } from '@flatcar/upstream/sources/flatcar-releases';
 import type { Command } from 'commander';
 import { show, table } from '../output/terminal.ts';
 

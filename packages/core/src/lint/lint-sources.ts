@@ -14,7 +14,7 @@ import type { Store } from '../store/store.ts';
 import { normalise, readTree } from '../image/tree.ts';
 import type { Finding } from '../model/finding.ts';
 import type { TreeEntry } from '../model/payload.ts';
-import { writeStartDropins } from '../inspect/units.ts';
+import { writeStartDropins } from '../image/start-dropins.ts';
 import { newestFirst } from '../model/versions.ts';
 
 /** What is found in an extension's files as they stand, before anything is fetched or built. */

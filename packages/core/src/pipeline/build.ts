@@ -11,7 +11,8 @@ import type { LoadedExtension, PinnedComponent } from '../definition/builders.ts
 import { lintTree } from '../lint/lint.ts';
 import { placeOf } from '../lint/locate.ts';
 import { imageBase, imageVersion, targetName } from '../model/names.ts';
-import { fits, hostUsers, measureNeeds } from '../inspect/host-requirements.ts';
+import { measureNeeds } from '../inspect/host-requirements.ts';
+import { fits, hostUsers } from '../lint/compatibility.ts';
 import { stageReleaseFile } from '../image/release-file.ts';
 import { parseJson } from '../util/json.ts';
 import { PayloadSchema } from './payload-record.ts';
@@ -33,7 +34,7 @@ import type { Finding } from '../model/finding.ts';
 import type { Image } from '../model/image.ts';
 import type { Needs, EmbeddedModule, OriginChoice, OriginKind, Payload, Profile, Tree } from '../model/payload.ts';
 import type { Format, Target } from '../model/target.ts';
-import { writeStartDropins } from '../inspect/units.ts';
+import { writeStartDropins } from '../image/start-dropins.ts';
 import { waiveFindings } from '../lint/waivers.ts';
 
 /** One build: one extension version for one architecture, bound to any number of targets. */

@@ -110,11 +110,11 @@ export function plainGoError(error: unknown, where: string): unknown {
   return error;
 }
 
-const readToolchainPin = (): Promise<ToolchainPin> => readDataFile(ToolchainPinSchema, new URL('data/go-toolchain.json', import.meta.url));
+const readToolchainPin = (): ToolchainPin => readDataFile(ToolchainPinSchema, new URL('data/go-toolchain.json', import.meta.url));
 
 /** The pinned Go compiler, as it runs on a kind of host. */
 export async function goRecord(host: Arch): Promise<ToolRecord> {
-  const { version, sha256 } = await readToolchainPin();
+  const { version, sha256 } = readToolchainPin();
   return { name: 'go', version, sha256: sha256[host], status: 'pinned' };
 }
 

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
@@ -93,10 +93,10 @@ export function parseJson<S extends v.GenericSchema>(schema: S, text: string, { 
   throw new UserErrors(`invalid ${what}: ${count} errors${count > SHOWN ? `, of which the first ${SHOWN} are` : ''}`, errors, { where });
 }
 
-/** Reads one of core's own data files. */
-export async function readDataFile<S extends v.GenericSchema>(schema: S, url: URL): Promise<v.InferOutput<S>> {
+/** Reads a data file of this repository. Throws a UserError for one that does not match the schema. */
+export function readDataFile<S extends v.GenericSchema>(schema: S, url: URL): v.InferOutput<S> {
   const where = fileURLToPath(url);
-  return parseJson(schema, await readFile(where, 'utf8'), { what: basename(where), where, next: 'restore it from git' });
+  return parseJson(schema, readFileSync(where, 'utf8'), { what: basename(where), where, next: 'restore it from git' });
 }
 
 /** A JSON object, which a list is not. */
