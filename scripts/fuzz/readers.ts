@@ -12,7 +12,7 @@ import { parsePackages, parseSources, signedText, sourceFileIn } from '../../pac
 import { readElf, readImports } from '../../packages/core/src/inspect/elf.ts';
 import { readErofs } from '../../packages/core/src/image/erofs.ts';
 import { lockedCrates } from '../../packages/core/src/origins/cargo-lock.ts';
-import { parsePayload } from '../../packages/core/src/pipeline/payload-record.ts';
+import { parsePayload } from '../../packages/core/src/model/payload-record.ts';
 import { readPins } from '../../packages/core/src/definition/pins.ts';
 import { parseReleaseFile } from '../../packages/core/src/image/release-file.ts';
 import { parseManifest } from '../../packages/core/src/sidecars/manifest.ts';

@@ -10,9 +10,11 @@ export * from './model/arch.ts';
 export * from './model/names.ts';
 export * from './definition/pins.ts';
 export * from './model/proof.ts';
+export * from './definition/types.ts';
 export * from './definition/builders.ts';
 export { pathsBeside } from './definition/beside.ts';
-export { componentsOf, loadDefinition, loadExtension } from './definition/load.ts';
+export { allComponents, componentsOf } from './definition/components.ts';
+export { loadDefinition, loadExtension } from './definition/load.ts';
 export { DefinitionError, lineOfProblem } from './definition/definition-error.ts';
 export * as schemas from './definition/schema-kit.ts';
 export * from './model/versions.ts';
@@ -91,7 +93,7 @@ export { archiveKind, unpack, unpackPackage } from './store/unpack.ts';
 export { readControlFiles } from './archives/deb.ts';
 export { copyTree, filesBelow, insideTree, walk, type WalkEntry } from './util/walk.ts';
 export { isLicense, licenseNames, readCopyright } from './origins/debian/copyright.ts';
-export { HOST_PROGRAMS, HOST_USERS } from './lint/rules/host.ts';
+export { HOST_PROGRAMS, HOST_USERS } from './inspect/flatcar-host.ts';
 export {
   assertNotOlder,
   DEBIAN_KEYRING,
@@ -117,7 +119,9 @@ export {
 } from './origins/debian/complete-relocation.ts';
 export { indexPackages, resolveLinks, type Found, type PackageFiles } from './debian/package-index.ts';
 export { RUNTIME_PACKAGES } from './origins/debian/runtime-files.ts';
-export { relocationOmissions, type Omission, type RelocationInput } from './origins/debian/compiled-in.ts';
+export type { Omission } from './inspect/omission.ts';
+export { COMPILING_ORIGINS, SOURCE_ORIGINS } from './origins/origin.ts';
+export { relocationOmissions, type RelocationInput } from './origins/debian/compiled-in.ts';
 export { assertPackageVersion, isPackageLocator, resolvePackages, type ResolvedPackages } from './origins/debian/debian.ts';
 export { openTools, readToolPins, type Tools } from './tools/tools.ts';
 export { fits } from './lint/compatibility.ts';
@@ -134,7 +138,7 @@ export { lintImage, lintNeighbours, lintTree, type Neighbour, ruleOf } from './l
 export { source as SOURCE_RULES } from './lint/rules/elsewhere.ts';
 export { IMAGE_RULES, RULES } from './lint/rules/table.ts';
 export { waiveFindings } from './lint/waivers.ts';
-export { parsePayload, PayloadSchema, readPayload } from './pipeline/payload-record.ts';
+export { parsePayload, PayloadSchema, readPayload } from './model/payload-record.ts';
 export { ManifestSchema, parseManifest, readManifest, type Manifest } from './sidecars/manifest.ts';
 export type { BuildContext } from './sidecars/provenance.ts';
 export { formatSums, parseSums } from './sidecars/sums.ts';
@@ -145,7 +149,6 @@ export { lineOf, lineOfKeys, placeOf } from './lint/locate.ts';
 export { locatorOf, locatorsOf } from './origins/resolve.ts';
 export { packagingDigest, stalePackaging, type StalePackaging } from './pipeline/packaging.ts';
 export {
-  allComponents,
   checkClaims,
   contentInputs,
   describePayload,

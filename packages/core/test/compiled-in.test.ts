@@ -2,7 +2,8 @@ import { appendFile, chmod, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } f
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { relocationOmissions, type Omission } from '../src/origins/debian/compiled-in.ts';
+import type { Omission } from '../src/inspect/omission.ts';
+import { relocationOmissions } from '../src/origins/debian/compiled-in.ts';
 import { completeRelocation, wrappedPrograms, type CompletedOrigin } from '../src/origins/debian/complete-relocation.ts';
 import { debian } from '../src/definition/builders.ts';
 import { lintTree } from '../src/lint/lint.ts';

@@ -3,16 +3,8 @@ import { chmod, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import {
-  binary,
-  defineExtension,
-  go,
-  release,
-  source,
-  type Component,
-  type ExtensionDefinition,
-  type LoadedExtension,
-} from '../src/definition/builders.ts';
+import { binary, defineExtension, go, release, source } from '../src/definition/builders.ts';
+import type { Component, ExtensionDefinition, LoadedExtension } from '../src/definition/types.ts';
 import { hashFile } from '../src/util/files.ts';
 import { packagingDigest, stalePackaging } from '../src/pipeline/packaging.ts';
 import type { PinnedVersion } from '../src/definition/pins.ts';

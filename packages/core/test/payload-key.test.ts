@@ -3,15 +3,10 @@ import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { allComponents, contentInputs } from '../src/pipeline/describe.ts';
-import {
-  binary,
-  defineExtension,
-  release,
-  type Extension,
-  type ExtensionDefinition,
-  type LoadedExtension,
-} from '../src/definition/builders.ts';
+import { contentInputs } from '../src/pipeline/describe.ts';
+import { allComponents } from '../src/definition/components.ts';
+import { binary, defineExtension, release } from '../src/definition/builders.ts';
+import type { Extension, ExtensionDefinition, LoadedExtension } from '../src/definition/types.ts';
 import { loadExtension } from '../src/definition/load.ts';
 import type { OriginDescription } from '../src/origins/origin.ts';
 import type { PinnedVersion } from '../src/definition/pins.ts';

@@ -1,8 +1,7 @@
 import { join } from 'node:path';
 import { ARCHES } from '../model/arch.ts';
-import { folderOf } from '../origins/files.ts';
-import { allComponents } from '../pipeline/describe.ts';
-import type { DebianOrigin, PinnedComponent } from './builders.ts';
+import { allComponents, folderOf } from './components.ts';
+import type { DebianOrigin, PinnedComponent } from './types.ts';
 import { loadExtension } from './load.ts';
 import { newestFirst } from '../model/versions.ts';
 import { walk } from '../util/walk.ts';

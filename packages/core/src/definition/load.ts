@@ -2,12 +2,12 @@ import { access, readdir, readFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { closest } from '../util/closest.ts';
-import { componentSource } from '../origins/component-source.ts';
+import { componentSource } from './component-source.ts';
 import { DefinitionError, lineOfProblem } from './definition-error.ts';
 import type { DefinitionProblem } from './schema-kit.ts';
 import { messageOf, UserError } from '../util/errors.ts';
-import type { Extension, LoadedExtension, PinnedComponent } from './builders.ts';
-import { readPins, type PinnedVersion, type Pins } from './pins.ts';
+import type { Extension, LoadedExtension } from './types.ts';
+import { loadPins, readPins, type Pins } from './pins.ts';
 import { newestFirst } from '../model/versions.ts';
 
 /** The line of a file that a stack goes through first, or that a syntax error is on. */
@@ -131,39 +131,4 @@ export async function loadExtension(dir: string, pinsFile?: string): Promise<Loa
   const path = resolve(dir);
   const pins = await loadPins(pinsFile ?? join(path, 'pins.json'));
   return { dir: path, extension: await loadDefinition(path), pins, fixture: pinsFile !== undefined };
-}
-
-function pinOf(pins: Pins, version: string, name: string, where: string): PinnedVersion {
-  const pin = pins[version];
-  if (pin !== undefined) return pin;
-  throw new UserError(`${name} ${version} is not pinned`, { where, next: `pinned versions: ${Object.keys(pins).join(', ')}` });
-}
-
-async function loadPins(where: string): Promise<Pins> {
-  const text = await readFile(where, 'utf8').catch((cause: unknown) => {
-    throw new UserError('cannot read the pins', { where, cause, next: 'run flatcar-ext pin' });
-  });
-  return readPins(text, where);
-}
-
-/** The components of one pinned version, each with its pins. */
-export async function componentsOf(
-  loaded: LoadedExtension,
-  version: string,
-): Promise<{ pin: PinnedVersion; components: readonly PinnedComponent[] }> {
-  const { extension, dir } = loaded;
-  const pin = pinOf(loaded.pins, version, extension.name, dir);
-  for (const name of Object.keys(extension.coupled)) {
-    if (pin.with[name] === undefined)
-      throw new UserError(`${extension.name} ${version}: pins.json has no version of '${name}' under "with"`, { where: dir });
-  }
-  const components = extension.components({ ...pin.with, version }).map(async (component) => {
-    const { lock, origins } = component;
-    if (lock === undefined) return { component, dir, pin };
-    // What only this repository ships needs no pins.
-    if (loaded.fixture || origins.every(({ kind }) => kind === 'files')) return { component, dir: lock, pin };
-    const where = join(lock, 'pins.json');
-    return { component, dir: lock, pin: pinOf(await loadPins(where), component.version, component.name, where) };
-  });
-  return { pin, components: await Promise.all(components) };
 }

@@ -1,4 +1,6 @@
+import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
+import { UserError } from '../util/errors.ts';
 import { jsonObject, parseJson } from '../util/json.ts';
 import { parseProof, PROOF_FORMS } from '../model/proof.ts';
 import { PLAIN_VERSION } from '../model/versions.ts';
@@ -58,4 +60,12 @@ export type Pins = Readonly<Record<string, PinnedVersion>>;
 /** Reads pins.json; throws a UserError that has every problem, each with its line. */
 export function readPins(text: string, where: string): Pins {
   return parseJson(PinsSchema, text, { what: 'pins.json', where, next: 'restore it from git or run flatcar-ext pin' });
+}
+
+/** Reads the lock in a file. Throws a UserError when it cannot be read or is not valid. */
+export async function loadPins(where: string): Promise<Pins> {
+  const text = await readFile(where, 'utf8').catch((cause: unknown) => {
+    throw new UserError('cannot read the pins', { where, cause, next: 'run flatcar-ext pin' });
+  });
+  return readPins(text, where);
 }

@@ -13,7 +13,7 @@ import type {
   SigstoreSignature,
   SourceOrigin,
   VersionSource,
-} from './builders.ts';
+} from './types.ts';
 import { workflowOf } from '../model/workflow-identity.ts';
 import {
   byKind,

@@ -5,7 +5,7 @@ import { UserError } from '../util/errors.ts';
 import { exec } from '../util/exec.ts';
 import { releaseFilePath } from '../model/names.ts';
 import { RELEASE_FILE_SIZE, STRICT_XATTR } from './release-file.ts';
-import type { FileSystemContent } from './squashfs.ts';
+import type { FileSystemContent } from './content.ts';
 import type { Tools } from '../tools/tools.ts';
 import type { ImageEntry } from '../model/image.ts';
 import type { Profile, Tree } from '../model/payload.ts';

@@ -4,6 +4,7 @@ import { zstdDecompressSync } from 'node:zlib';
 import { checkName, EntryCount, LONGEST_PATH, unreadable, withBounded } from '../util/bounded.ts';
 import { UserError } from '../util/errors.ts';
 import { releaseFilePath } from '../model/names.ts';
+import type { FileSystemContent } from './content.ts';
 import { RELEASE_FILE_SIZE, STRICT_XATTR } from './release-file.ts';
 import type { Tools } from '../tools/tools.ts';
 import type { ImageEntry } from '../model/image.ts';
@@ -14,13 +15,6 @@ const COMPRESSION: Readonly<Record<Profile, readonly string[]>> = {
   fast: ['-Xcompression-level', '3'],
   release: ['-Xcompression-level', '19', '-b', '1M'],
 };
-
-/** What a file system image says of itself. */
-export interface FileSystemContent {
-  readonly entries: readonly ImageEntry[];
-  /** Byte offset in the image of a file's data; undefined unless it is one plain, whole block. */
-  readonly plainBlock: (path: string) => number | undefined;
-}
 
 /**
  * Packs a staged tree as squashfs: zstd, all owned by root, fixed times, no attribute but the release file's.

@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { chmod, copyFile, lstat, readlink, symlink } from 'node:fs/promises';
 import { basename, dirname, join, matchesGlob } from 'node:path';
 import { makeFolder } from '../util/files.ts';
-import type { Place } from '../definition/builders.ts';
+import type { Place } from '../definition/types.ts';
 import { UserError } from '../util/errors.ts';
 import { filesBelow } from '../util/walk.ts';
 

@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Extension } from '../definition/builders.ts';
+import type { Extension } from '../definition/types.ts';
 import { parseUnit } from '../inspect/units.ts';
 import { UserError } from '../util/errors.ts';
 import { makeFolder } from '../util/files.ts';

@@ -1,13 +1,13 @@
 import { open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readContent, unpackImage } from '../image/bind.ts';
-import type { Omission } from '../origins/debian/compiled-in.ts';
+import type { Omission } from '../inspect/omission.ts';
 import { UsageError } from '../util/errors.ts';
-import type { Extension } from '../definition/builders.ts';
+import type { Extension } from '../definition/types.ts';
 import { releaseFilePath } from '../model/names.ts';
 import { elvesOf } from '../inspect/host-requirements.ts';
 import { STRICT_XATTR } from '../image/release-file.ts';
-import { hostPathsOf } from '../origins/debian/relocate.ts';
+import { hostPathsOf } from '../inspect/loader.ts';
 import { between } from './rules/elsewhere.ts';
 import type { LintContext, Rule, RuleText } from './rules/rule.ts';
 import { IMAGE_RULES, RULES } from './rules/table.ts';

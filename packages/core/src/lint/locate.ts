@@ -1,8 +1,8 @@
 import { lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ARCHES, archWords } from '../model/arch.ts';
-import { componentName, componentSource } from '../origins/component-source.ts';
-import type { PinnedComponent } from '../definition/builders.ts';
+import { componentName, componentSource } from '../definition/component-source.ts';
+import type { PinnedComponent } from '../definition/types.ts';
 import type { Finding } from '../model/finding.ts';
 import { walk } from '../util/walk.ts';
 

@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import { type Arch, archWords, hostArch } from '../model/arch.ts';
 import { messageOf, UserError } from '../util/errors.ts';
 import { exec, networkEnv, type ExecOptions } from '../util/exec.ts';
-import type { CargoOrigin, Component } from '../definition/builders.ts';
+import type { CargoOrigin, Component } from '../definition/types.ts';
 import { UnreachableError } from '../http/errors.ts';
 import { hashFile, makeFolder } from '../util/files.ts';
 import { parseJson } from '../util/json.ts';

@@ -1,15 +1,12 @@
 import { join } from 'node:path';
-import { type Arch, archWords } from '../model/arch.ts';
-import type { FilesOrigin } from '../definition/builders.ts';
+import { folderOf } from '../definition/components.ts';
+import type { FilesOrigin } from '../definition/types.ts';
 import { digestOf } from '../store/store.ts';
 import { readTree } from '../image/tree.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 
 /** Raised when the same folder is to give other files. */
 const FILES_FORMAT = 1;
-
-/** The folder of an origin below its extension, for an architecture. */
-export const folderOf = (origin: FilesOrigin, arch: Arch): string => origin.dir.replaceAll('{arch}', archWords(arch).go);
 
 /** What files of the extension are made of: its own folder, known by the digest of what is in it. */
 export async function describeFiles(origin: FilesOrigin, context: DescribeContext): Promise<OriginDescription> {

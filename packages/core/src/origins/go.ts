@@ -2,7 +2,7 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type Arch, archWords } from '../model/arch.ts';
 import { UserError } from '../util/errors.ts';
-import type { Component, GoOrigin } from '../definition/builders.ts';
+import type { Component, GoOrigin } from '../definition/types.ts';
 import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../tools/go-module.ts';
 import { copyPublic, hashFile } from '../util/files.ts';
 import { isolation, takeFolder } from '../tools/sandbox.ts';

@@ -1,17 +1,17 @@
 import * as v from 'valibot';
-import type { Omission } from './debian/compiled-in.ts';
+import type { Omission } from '../inspect/omission.ts';
 import { UserError } from '../util/errors.ts';
-import type { PinnedComponent } from '../definition/builders.ts';
-import { EmbeddedModuleSchema } from '../pipeline/payload-record.ts';
+import type { PinnedComponent } from '../definition/types.ts';
+import { EmbeddedModuleSchema } from '../model/payload-record.ts';
 import type { PinnedVersion } from '../definition/pins.ts';
 import type { Sandbox } from '../tools/sandbox.ts';
 import type { Store } from '../store/store.ts';
 import type { ToolRecords } from '../tools/tool-records.ts';
 import type { Tools } from '../tools/tools.ts';
 import type { Toolchains } from '../tools/toolchains.ts';
-import type { Report } from '../util/events.ts';
 import type { Arch } from '../model/arch.ts';
-import type { EmbeddedModule, Material, ToolRecord } from '../model/payload.ts';
+import type { EmbeddedModule, Material, OriginKind, ToolRecord } from '../model/payload.ts';
+import type { Report } from '../util/events.ts';
 
 /** What decides what an origin gives: the pins, the definition and what the tools are made of. Nothing of it is fetched or run. */
 export interface DescribeContext extends PinnedComponent {
@@ -98,3 +98,8 @@ export function compileOnce(
     await store.lock('compile', compile, signal).finally(() => clearTimeout(waiting));
   });
 }
+
+/** Kinds of origins that are not a download of upstream's own file. */
+export const SOURCE_ORIGINS: ReadonlySet<OriginKind> = new Set(['go', 'cargo', 'debian', 'source']);
+/** Kinds of origins that compile: they run other people's code, and so a sandbox. */
+export const COMPILING_ORIGINS: ReadonlySet<OriginKind> = new Set(['go', 'cargo', 'source']);

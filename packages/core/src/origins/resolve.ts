@@ -1,5 +1,6 @@
-import { type Arch, ARCHES } from '../model/arch.ts';
-import { SOURCE_ORIGINS, type Component, type Origin, type PinnedComponent } from '../definition/builders.ts';
+import { ARCHES } from '../model/arch.ts';
+import { SOURCE_ORIGINS } from './origin.ts';
+import type { Component, Origin, PinnedComponent } from '../definition/types.ts';
 import { UnreachableError } from '../http/errors.ts';
 import { UserError, UserErrors } from '../util/errors.ts';
 import { buildCargo, cargoLocator, describeCargo } from './cargo.ts';
@@ -9,6 +10,7 @@ import { buildGo, describeGo, goLocator } from './go.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 import { buildRelease, describeRelease, releaseLocator } from './upstream.ts';
 import { buildSource, describeSource, sourceLocator } from './source.ts';
+import type { Arch } from '../model/arch.ts';
 import type { OriginChoice, OriginKind } from '../model/payload.ts';
 
 /** A component with the origin that it was made from, and its files. */

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { archWords } from '../model/arch.ts';
 import { openArchive } from '../debian/archive.ts';
 import { UserError } from '../util/errors.ts';
-import type { Component, SourceOrigin } from '../definition/builders.ts';
+import type { Component, SourceOrigin } from '../definition/types.ts';
 import { isolation, takeFolder } from '../tools/sandbox.ts';
 import { digestOf } from '../store/store.ts';
 import { compiledFormat, TOOLCHAIN_FORMAT } from '../tools/toolchains.ts';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type Arch, archWords } from '../model/arch.ts';
 import { UserError } from '../util/errors.ts';
-import type { Component, ReleaseOrigin } from '../definition/builders.ts';
+import type { Component, ReleaseOrigin } from '../definition/types.ts';
 import { fetchBlob } from '../store/fetch.ts';
 import { digestOf } from '../store/store.ts';
 import { archiveKind, unpack } from '../store/unpack.ts';

@@ -1,14 +1,13 @@
-import { access } from 'node:fs/promises';
-import { join } from 'node:path';
-import { type Arch, ARCHES } from '../model/arch.ts';
+import { ARCHES } from '../model/arch.ts';
 import { UserError } from '../util/errors.ts';
-import { COMPILING_ORIGINS, type LoadedExtension, type PinnedComponent } from '../definition/builders.ts';
-import { componentsOf } from '../definition/load.ts';
+import { COMPILING_ORIGINS } from '../origins/origin.ts';
+import type { LoadedExtension } from '../definition/types.ts';
+import { allComponents } from '../definition/components.ts';
 import { imageVersion } from '../model/names.ts';
-import type { PinnedVersion } from '../definition/pins.ts';
 import { describeComponents, type DescribedComponent } from '../origins/resolve.ts';
 import { digestOf } from '../store/store.ts';
 import { pinnedRecords, type ToolRecords } from '../tools/tool-records.ts';
+import type { Arch } from '../model/arch.ts';
 import type { BuiltComponent, OriginKind, Payload, Profile } from '../model/payload.ts';
 import type { Format } from '../model/target.ts';
 
@@ -51,25 +50,6 @@ export interface PayloadRequest {
   readonly arch: Arch;
   readonly format: Format;
   readonly profile: Profile;
-}
-
-/** The extension's own `files/` folder, as a component beside the others. */
-async function ownFiles({ dir, extension }: LoadedExtension, version: string, pin: PinnedVersion): Promise<PinnedComponent[]> {
-  const exists = await access(join(dir, 'files')).then(
-    () => true,
-    () => false,
-  );
-  const places = [{ from: '**', to: '' }];
-  return exists ? [{ component: { name: extension.name, version, origins: [{ kind: 'files', dir: 'files' }], places }, dir, pin }] : [];
-}
-
-/** All that an image of a version is made of: its components, and the extension's own files. */
-export async function allComponents(
-  loaded: LoadedExtension,
-  version: string,
-): Promise<{ pin: PinnedVersion; components: readonly PinnedComponent[]; own: readonly PinnedComponent[] }> {
-  const { pin, components } = await componentsOf(loaded, version);
-  return { pin, components, own: await ownFiles(loaded, imageVersion(version, pin.revision), pin) };
 }
 
 /** A component's record. Its licence is in its pins; our own files are under the repository's. */

@@ -1,9 +1,11 @@
-import { type Arch, ARCHES } from '../model/arch.ts';
-import { allComponents, contentInputs } from './describe.ts';
-import type { LoadedExtension, PinnedComponent } from '../definition/builders.ts';
+import { ARCHES } from '../model/arch.ts';
+import { contentInputs } from './describe.ts';
+import { allComponents } from '../definition/components.ts';
+import type { LoadedExtension, PinnedComponent } from '../definition/types.ts';
 import { describeOrigin, hasPins, type DescribedComponent } from '../origins/resolve.ts';
 import { digestOf } from '../store/store.ts';
 import type { ToolRecords } from '../tools/tool-records.ts';
+import type { Arch } from '../model/arch.ts';
 import type { ToolRecord } from '../model/payload.ts';
 
 /** Raised when the same inputs are to have another digest: every lock must be written again then. */

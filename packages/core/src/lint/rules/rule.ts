@@ -1,4 +1,4 @@
-import type { Omission } from '../../origins/debian/compiled-in.ts';
+import type { Omission } from '../../inspect/omission.ts';
 import type { Elf } from '../../inspect/elf.ts';
 import type { Arch } from '../../model/arch.ts';
 import type { ImageEntry } from '../../model/image.ts';

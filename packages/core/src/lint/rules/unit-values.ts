@@ -2,7 +2,7 @@ import { dirname } from 'node:path';
 import known from '../../model/data/systemd-settings.json' with { type: 'json' };
 import { closest } from '../../util/closest.ts';
 import { follower } from './follow.ts';
-import { hostFolders } from './host.ts';
+import { hostFolders } from '../../inspect/flatcar-host.ts';
 import type { Hit, LintContext, Rule } from './rule.ts';
 import { tmpfilesOf } from './tmpfiles.ts';
 import { isProvided, settings, type Setting } from './units.ts';

@@ -3,7 +3,7 @@ import known from '../../model/data/systemd-settings.json' with { type: 'json' }
 import { closest } from '../../util/closest.ts';
 import { parseUnit, unitLines } from '../../inspect/units.ts';
 import { follower } from './follow.ts';
-import { HOST_USERS, isHostFile } from './host.ts';
+import { HOST_USERS, isHostFile } from '../../inspect/flatcar-host.ts';
 import type { Hit, LintContext, Rule } from './rule.ts';
 import { programProblem } from './scripts.ts';
 import { tmpfilesOf } from './tmpfiles.ts';

@@ -3,7 +3,8 @@ import { basename, dirname } from 'node:path';
 import { type Arch, archWords } from '../../model/arch.ts';
 import host from '../../model/data/flatcar-host.json' with { type: 'json' };
 import { readElf } from '../../inspect/elf.ts';
-import type { DebianOrigin } from '../../definition/builders.ts';
+import type { Omission } from '../../inspect/omission.ts';
+import type { DebianOrigin } from '../../definition/types.ts';
 import {
   fillIn,
   indexPackages,
@@ -20,20 +21,6 @@ import type { ChosenFile } from './relocate.ts';
 import { RUNTIME_FILES } from './runtime-files.ts';
 
 // What programs look for by paths and names that are compiled in, that packages have, and that an image was not given.
-
-/** Something that a chosen file names, that a package has, and that is not in the image. */
-export interface Omission {
-  /** As the package has it: a file, a folder, or the name of a library that is loaded by name. */
-  readonly path: string;
-  /** Where it would be in the image; a file there, or below it, settles the matter. */
-  readonly at: string;
-  /** Path in the image of the file that names it, the first of them. */
-  readonly wantedBy: string;
-  /** The package that has it, or most of it. */
-  readonly package: string;
-  /** What adds it, as a line of the definition: `data: ['usr/share/btop/themes/**']`. */
-  readonly line: string;
-}
 
 /** An omission with all that decides whether it should be added. */
 export interface OmittedFiles extends Omit<Omission, 'line'> {

@@ -2,12 +2,13 @@ import { lstat, open } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { omittedFiles, type OmittedFiles } from './compiled-in.ts';
 import { readElf } from '../../inspect/elf.ts';
-import type { DebianOrigin } from '../../definition/builders.ts';
-import { type Arch, archWords } from '../../model/arch.ts';
+import type { DebianOrigin } from '../../definition/types.ts';
+import { archWords } from '../../model/arch.ts';
 import { fillIn, indexPackages, inUsr, matches, resolveLinks, type Found, type PackageFiles } from '../../debian/package-index.ts';
 import { chooseFiles } from './relocate.ts';
-import { HOST_PROGRAMS } from '../../lint/rules/host.ts';
-import { scriptProblem } from '../../lint/rules/scripts.ts';
+import { HOST_PROGRAMS } from '../../inspect/flatcar-host.ts';
+import { scriptProblem } from '../../inspect/scripts.ts';
+import type { Arch } from '../../model/arch.ts';
 
 // A definition for programs of packages: what they look for at run time is found by the same analysis that lint reports it by.
 

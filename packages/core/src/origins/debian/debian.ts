@@ -1,14 +1,15 @@
 import { readFile, readlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import * as v from 'valibot';
-import { type Arch, archWords } from '../../model/arch.ts';
-import { relocationOmissions, type Omission } from './compiled-in.ts';
+import { archWords } from '../../model/arch.ts';
+import { relocationOmissions } from './compiled-in.ts';
+import type { Omission } from '../../inspect/omission.ts';
 import { licenseNames, readCopyright } from './copyright.ts';
 import { openArchive, packageFields, upstreamVersion, type Archive, type PinnedPackage } from '../../debian/archive.ts';
 import { resolveClosure } from '../../debian/dependencies.ts';
 import { lineOfPath, parseJson } from '../../util/json.ts';
 import { UserError } from '../../util/errors.ts';
-import type { Component, DebianOrigin } from '../../definition/builders.ts';
+import type { Component, DebianOrigin } from '../../definition/types.ts';
 import type { PackageFiles } from '../../debian/package-index.ts';
 import { mapParallel } from '../../util/parallel.ts';
 import type { PinnedVersion } from '../../definition/pins.ts';
@@ -16,6 +17,7 @@ import { chooseFiles, writeRelocated, type ChosenFile } from './relocate.ts';
 import { RUNTIME_PACKAGES } from './runtime-files.ts';
 import { digestOf, type Store } from '../../store/store.ts';
 import { openTools, type Tools } from '../../tools/tools.ts';
+import type { Arch } from '../../model/arch.ts';
 import type { EmbeddedModule, Material, SourcePackage } from '../../model/payload.ts';
 import { unpackPackage } from '../../store/unpack.ts';
 import {

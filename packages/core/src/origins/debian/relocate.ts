@@ -1,10 +1,11 @@
 import { chmod, copyFile, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, normalize, relative } from 'node:path';
 import { makeFolder } from '../../util/files.ts';
-import { type Arch, archWords } from '../../model/arch.ts';
+import { archWords } from '../../model/arch.ts';
+import { hostPathsOf, LOADER_FILES, loaderFolders, text } from '../../inspect/loader.ts';
 import { hasOverlappingSegments, readElf, readImports, type Elf } from '../../inspect/elf.ts';
 import { UserError } from '../../util/errors.ts';
-import type { DebianOrigin } from '../../definition/builders.ts';
+import type { DebianOrigin } from '../../definition/types.ts';
 import {
   indexPackages,
   inUsr,
@@ -18,6 +19,7 @@ import {
 import { mapParallel } from '../../util/parallel.ts';
 import { padded, pathEdits, RUNTIME_FILES, type Edit } from './runtime-files.ts';
 import type { Tools } from '../../tools/tools.ts';
+import type { Arch } from '../../model/arch.ts';
 
 // How a program out of a distribution's packages is made to run on any host:
 // - its libraries, and those that they need, stand in a folder of the component's own, the C library and its loader among them;
@@ -211,23 +213,6 @@ function replaceAll(bytes: Buffer, { from, to, whole = false }: Edit): void {
 
 /** A path as long as this one, which no host has: `/___/__`. */
 const nowhere = (path: string): string => path.replaceAll(/[^/]/g, '_');
-
-/** What a loader reads of the host: its cache, what is preloaded, and folders (elf/dl-cache.c, elf/rtld.c, elf/dl-load.c of glibc). */
-const LOADER_FILES = ['/etc/ld.so.cache', '/etc/ld.so.preload'];
-const loaderFolders = (triplet: string): string[] => [
-  `/usr/lib/${triplet}/`,
-  `/lib/${triplet}/`,
-  '/lib/',
-  '/usr/lib/',
-  '/lib64/',
-  '/usr/lib64/',
-];
-const text = (path: string): string => `\0${path}\0`;
-
-/** Files and folders of the host that are compiled into a loader. */
-export function hostPathsOf(loader: Buffer, arch: Arch): string[] {
-  return [...LOADER_FILES, ...loaderFolders(archWords(arch).triplet)].filter((path) => loader.includes(text(path)));
-}
 
 /** Keeps a loader from all files of the host: of the folders that it searches, one is the component's, and no host has the others. */
 function editLoader(bytes: Buffer, name: string, arch: Arch): void {

@@ -1,9 +1,9 @@
 import { lstat, readFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import { ARCHES } from '../model/arch.ts';
+import { ARCHES } from './arch.ts';
 import { UserError } from '../util/errors.ts';
 import { parseJson } from '../util/json.ts';
-import type { Payload } from '../model/payload.ts';
+import type { Payload } from './payload.ts';
 
 /** A record lists every file of an image: the largest of today has some megabytes. */
 const MAX_BYTES = 64 << 20;
