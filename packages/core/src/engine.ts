@@ -84,7 +84,7 @@ export {
   plainGoError,
   programName,
   userGoEnv,
-  wrapperDir,
+  lockModuleDir,
   type GoCommand,
 } from './tools/go-module.ts';
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';

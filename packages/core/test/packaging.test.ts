@@ -14,7 +14,7 @@ const write = async (name: string, text: string): Promise<void> => {
   await mkdir(dirname(join(dir, name)), { recursive: true });
   await writeFile(join(dir, name), text);
 };
-const wrapper = 'go/example.org/tool@v1.2.3';
+const lockModule = 'go/example.org/tool@v1.2.3';
 const url = (arch: string): string => `https://example.org/tool-${arch}`;
 const tarball = 'debian:pool/main/t/tool_1.2.3.tar.gz';
 
@@ -52,7 +52,7 @@ async function loaded(
         bytes: {
           [url('amd64')]: { sha256: 'a'.repeat(64), proof },
           [url('arm64')]: { sha256: 'b'.repeat(64), proof },
-          'go:example.org/tool@v1.2.3': { sha256: await hashFile(join(dir, wrapper, 'go.sum')), proof },
+          'go:example.org/tool@v1.2.3': { sha256: await hashFile(join(dir, lockModule, 'go.sum')), proof },
           [tarball]: { sha256: 'c'.repeat(64), proof },
         },
         ...pin,
@@ -67,8 +67,8 @@ beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'packaging-'));
   await write('files/usr/lib/systemd/system/tool.service', '[Service]\nExecStart=/usr/bin/tool\n');
   await write('build.sh', 'make\n');
-  await write(`${wrapper}/go.mod`, 'module tool\n');
-  await write(`${wrapper}/go.sum`, 'example.org/tool v1.2.3 h1:x\n');
+  await write(`${lockModule}/go.mod`, 'module tool\n');
+  await write(`${lockModule}/go.sum`, 'example.org/tool v1.2.3 h1:x\n');
 });
 afterEach(() => rm(dir, { recursive: true, force: true }));
 
@@ -84,7 +84,7 @@ test.each<[string, () => Promise<string>]>([
   ['the name of a file', async () => (await rename(join(dir, unit), join(dir, `${unit}.d`)), digest())],
   ['one more file', async () => (await write('files/usr/share/tool/more', ''), digest())],
   ['a build script', async () => (await write('build.sh', 'make all\n'), digest())],
-  ['go.mod of a wrapper module', async () => (await write(`${wrapper}/go.mod`, 'module tool\ngo 1.26\n'), digest())],
+  ['go.mod of a lock module', async () => (await write(`${lockModule}/go.mod`, 'module tool\ngo 1.26\n'), digest())],
   ['what is started', () => digest({ start: [] })],
   ['the name', () => digest({ name: 'tools' })],
   ['a stamp', () => digest({}, {}, { stamps: { 'main.version': 'v{version}' } })],

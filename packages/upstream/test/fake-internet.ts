@@ -25,7 +25,7 @@ export interface Answer {
 export type Served = string | Buffer | Answer | ((request: IncomingMessage, body: string) => Answer);
 
 /** The internet, as far as a test knows it: one local server that stands in for all hosts. */
-export interface World {
+export interface FakeInternet {
   readonly dir: string;
   readonly mirror: string;
   /** By URL without `https://`. */
@@ -39,10 +39,10 @@ export interface World {
 
 export const sha = (data: string | Buffer, algorithm = 'sha256'): string => createHash(algorithm).update(data).digest('hex');
 
-export async function openWorld(): Promise<World> {
+export async function openFakeInternet(): Promise<FakeInternet> {
   const dir = await mkdtemp(join(tmpdir(), 'upstream-'));
-  const served: World['served'] = new Map();
-  const asked: World['asked'] = [];
+  const served: FakeInternet['served'] = new Map();
+  const asked: FakeInternet['asked'] = [];
   const events: Event[] = [];
   const server = createServer((request, response) => {
     const url = decodeURI((request.url ?? '').slice(1));

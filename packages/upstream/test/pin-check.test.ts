@@ -5,22 +5,22 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { checkPins, type CheckedPin, type CheckRequest } from '../src/pin/check.ts';
 import { pinVersion } from '../src/pin/pin.ts';
 import { proofRank } from '../src/verify/proof.ts';
-import { extensionOf, openWorld, sha, type World } from './fake-internet.ts';
+import { extensionOf, openFakeInternet, sha, type FakeInternet } from './fake-internet.ts';
 
 const tool = release('https://example.org/v{version}/tool-{arch}', { checksum: '{url}.sha256' });
 const plain = release('https://example.org/v{version}/tool-{arch}', { checksum: 'none' });
-let world: World;
+let internet: FakeInternet;
 let dir: string;
 let file: string;
 
 function publish(content: string): void {
   for (const arch of ['amd64', 'arm64']) {
     const url = `example.org/v1.2.3/tool-${arch}`;
-    world.served.set(url, `${content} ${arch}`).set(`${url}.sha256`, sha(`${content} ${arch}`));
+    internet.served.set(url, `${content} ${arch}`).set(`${url}.sha256`, sha(`${content} ${arch}`));
   }
 }
 const check = (origin = tool, more: Partial<CheckRequest> = {}): Promise<CheckedPin[]> =>
-  checkPins({ dir, extension: extensionOf([origin]), version: '1.2.3', ...more }, world.context());
+  checkPins({ dir, extension: extensionOf([origin]), version: '1.2.3', ...more }, internet.context());
 const states = async (...args: Parameters<typeof check>): Promise<string[]> => (await check(...args)).map(({ state }) => state);
 /** Changes the lock as a person could. */
 async function edit(change: (text: string) => string): Promise<void> {
@@ -31,17 +31,17 @@ async function edit(change: (text: string) => string): Promise<void> {
 }
 
 beforeAll(async () => {
-  world = await openWorld();
-  dir = join(world.dir, 'tool');
+  internet = await openFakeInternet();
+  dir = join(internet.dir, 'tool');
   file = join(dir, 'pins.json');
 });
-afterAll(() => world.close());
+afterAll(() => internet.close());
 beforeEach(async () => {
-  world.served.clear();
+  internet.served.clear();
   await rm(dir, { recursive: true, force: true });
-  await rm(join(world.dir, 'store', 'blobs'), { recursive: true, force: true });
+  await rm(join(internet.dir, 'store', 'blobs'), { recursive: true, force: true });
   publish('good');
-  await pinVersion({ dir, extension: extensionOf([tool]), version: '1.2.3', licenses: { tool: 'MIT' } }, world.context());
+  await pinVersion({ dir, extension: extensionOf([tool]), version: '1.2.3', licenses: { tool: 'MIT' } }, internet.context());
 });
 
 describe('pins', () => {
@@ -99,8 +99,8 @@ describe('pins', () => {
     publish('other');
     expect(await states()).toEqual(['different', 'different']);
     publish('good');
-    world.served.set('example.org/v1.2.3/tool-amd64', 'other');
-    await rm(join(world.dir, 'store', 'blobs'), { recursive: true, force: true });
+    internet.served.set('example.org/v1.2.3/tool-amd64', 'other');
+    await rm(join(internet.dir, 'store', 'blobs'), { recursive: true, force: true });
     expect((await states()).toSorted()).toEqual(['different', 'same']);
   });
 
@@ -113,17 +113,17 @@ describe('pins', () => {
   });
 
   test('whose host does not answer, or has them no more, are told apart from different ones', async () => {
-    world.served.delete('example.org/v1.2.3/tool-amd64.sha256');
-    world.served.set('example.org/v1.2.3/tool-arm64.sha256', (request) => (request.socket.destroy(), {}));
+    internet.served.delete('example.org/v1.2.3/tool-amd64.sha256');
+    internet.served.set('example.org/v1.2.3/tool-arm64.sha256', (request) => (request.socket.destroy(), {}));
     expect(await states()).toEqual(['unreached', 'unreached']);
   });
 
   test('that a change does not touch are not asked for', async () => {
     const before = new Map([[file, readPins(await readFile(file, 'utf8'), file)]]);
-    world.served.clear();
-    world.asked.length = 0;
+    internet.served.clear();
+    internet.asked.length = 0;
     expect(await check(tool, { before })).toEqual([]);
-    expect(world.asked).toEqual([]);
+    expect(internet.asked).toEqual([]);
     publish('good');
     await edit((text) => text.replace('sha256 file', `sha256 file, signed by PGP 0x${'12'.repeat(20)}`));
     expect(await states(tool, { before })).toEqual(['different']);

@@ -5,10 +5,10 @@ import { crc32 } from 'node:zlib';
 import { exec, go, readPins, release, type ExecOptions, type GoCommand, type GoOrigin } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { pinVersion, type PinRequest, type PinResult } from '../src/pin/pin.ts';
-import { extensionOf, openWorld, sha, type World } from './fake-internet.ts';
+import { extensionOf, openFakeInternet, sha, type FakeInternet } from './fake-internet.ts';
 
 const MODULE = 'example.org/tool';
-let world: World;
+let internet: FakeInternet;
 let dir: string;
 let proxy: string;
 let command: GoCommand;
@@ -65,10 +65,10 @@ async function publish(module: string, version: string, mod: string, files: Read
 }
 
 beforeAll(async () => {
-  world = await openWorld();
-  dir = join(world.dir, 'tool');
-  proxy = join(world.dir, 'proxy');
-  const env = { GOENV: 'off', GOTOOLCHAIN: 'local', GOMODCACHE: join(world.dir, 'mod'), GOCACHE: join(world.dir, 'build'), GOPATH: world.dir, GOSUMDB: 'off', GOFLAGS: '-mod=readonly -modcacherw' }; // prettier-ignore
+  internet = await openFakeInternet();
+  dir = join(internet.dir, 'tool');
+  proxy = join(internet.dir, 'proxy');
+  const env = { GOENV: 'off', GOTOOLCHAIN: 'local', GOMODCACHE: join(internet.dir, 'mod'), GOCACHE: join(internet.dir, 'build'), GOPATH: internet.dir, GOSUMDB: 'off', GOFLAGS: '-mod=readonly -modcacherw' }; // prettier-ignore
   const run = (proxies: string) => (args: readonly string[], options: ExecOptions = {}) => exec('go', args, { ...options, env: { ...env, GOPROXY: proxies, ...options.env } }); // prettier-ignore
   command = {
     record: { name: 'go', version: 'host', sha256: '', status: 'host' },
@@ -85,30 +85,30 @@ beforeAll(async () => {
     await publish(MODULE, `1.2.${patch}`, mod, { 'cmd/one/main.go': main, 'cmd/two/main.go': main });
   }
 });
-afterAll(() => world.close());
+afterAll(() => internet.close());
 beforeEach(async () => {
-  world.served.clear();
+  internet.served.clear();
   await rm(dir, { recursive: true, force: true });
 });
 
 const origin = (more: Partial<GoOrigin> = {}): GoOrigin => go(MODULE, 'cmd/one', { local: 'v0.{minor}.{patch}', ...more });
 function pin(version: string, one = origin(), more: Partial<PinRequest> = {}): Promise<PinResult> {
-  const context = world.context();
+  const context = internet.context();
   context.cache.set('go', Promise.resolve(command));
   return pinVersion({ dir, extension: extensionOf([one]), version, licenses: { tool: 'MIT' }, ...more }, context);
 }
-const wrapper = (version: string): string => join(dir, 'go', `${MODULE}@v${version}`);
+const lockModule = (version: string): string => join(dir, 'go', `${MODULE}@v${version}`);
 
 describe('a Go module (with the go of this host, 1.24 or newer)', () => {
   beforeEach(({ skip }) => skip(hostGo === undefined, 'there is no go 1.24 or newer on this host'));
-  test('becomes a wrapper module, and its go.sum the pin', async () => {
+  test('becomes a lock module, and its go.sum the pin', async () => {
     const { lines, written } = await pin('1.2.3');
-    expect(written).toEqual([wrapper('1.2.3'), join(dir, 'pins.json')]);
-    const sum = await readFile(join(wrapper('1.2.3'), 'go.sum'), 'utf8');
+    expect(written).toEqual([lockModule('1.2.3'), join(dir, 'pins.json')]);
+    const sum = await readFile(join(lockModule('1.2.3'), 'go.sum'), 'utf8');
     expect(lines).toEqual([
       { locator: `go:${MODULE}@v1.2.3`, component: 'tool', sha256: sha(sum), proof: 'Go checksum database', change: 'new' },
     ]);
-    const mod = await readFile(join(wrapper('1.2.3'), 'go.mod'), 'utf8');
+    const mod = await readFile(join(lockModule('1.2.3'), 'go.mod'), 'utf8');
     expect(mod).toMatch(/^tool example\.org\/tool\/cmd\/one$/m);
     // The folder of upstream's own replace became the module that is published of it.
     expect(mod).toMatch(/^replace example\.org\/part => example\.org\/part v0\.2\.3$/m);
@@ -117,8 +117,8 @@ describe('a Go module (with the go of this host, 1.24 or newer)', () => {
     await pin('1.2.3');
     expect((await pin('1.2.3')).written).toEqual([]);
     const both = origin({ packages: ['cmd/one', 'cmd/two'] });
-    expect((await pin('1.2.3', both)).written).toEqual([wrapper('1.2.3'), join(dir, 'pins.json')]);
-    expect(await readFile(join(wrapper('1.2.3'), 'go.mod'), 'utf8')).toMatch(/cmd\/two/);
+    expect((await pin('1.2.3', both)).written).toEqual([lockModule('1.2.3'), join(dir, 'pins.json')]);
+    expect(await readFile(join(lockModule('1.2.3'), 'go.mod'), 'utf8')).toMatch(/cmd\/two/);
   });
   test('each version has its own', async () => {
     await pin('1.2.3');
@@ -128,8 +128,8 @@ describe('a Go module (with the go of this host, 1.24 or newer)', () => {
   });
   test('is not written when the release beside it is wrong', async () => {
     const beside = release('https://example.org/tool-{arch}', { checksum: '{url}.sha256' });
-    world.served.set('example.org/tool-amd64.sha256', sha('a')).set('example.org/tool-amd64', 'b');
-    const context = world.context();
+    internet.served.set('example.org/tool-amd64.sha256', sha('a')).set('example.org/tool-amd64', 'b');
+    const context = internet.context();
     context.cache.set('go', Promise.resolve(command));
     const request = { dir, extension: extensionOf([beside, origin()]), version: '1.2.3', licenses: { tool: 'MIT' } };
     await expect(pinVersion(request, context)).rejects.toThrow(/2 things could not be pinned/);

@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { github, messageOf, readPins, release, UserErrors, type Origin } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { pinVersion, type PinRequest, type PinResult } from '../src/pin/pin.ts';
-import { extensionOf, openWorld, sha, type World } from './fake-internet.ts';
+import { extensionOf, openFakeInternet, sha, type FakeInternet } from './fake-internet.ts';
 
 const tool = release('https://example.org/v{version}/tool-{arch}', { checksum: '{url}.sha256' });
-let world: World;
+let internet: FakeInternet;
 let dir: string;
 let file: string;
 
@@ -14,28 +14,28 @@ let file: string;
 function publish(version: string, content = version, host = 'example.org'): void {
   for (const arch of ['amd64', 'arm64']) {
     const url = `${host}/v${version}/tool-${arch}`;
-    world.served.set(url, `${content} ${arch}`).set(`${url}.sha256`, sha(`${content} ${arch}`));
+    internet.served.set(url, `${content} ${arch}`).set(`${url}.sha256`, sha(`${content} ${arch}`));
   }
 }
 const pin = (version: string, more: Partial<PinRequest> = {}, origins: Origin[] = [tool]): Promise<PinResult> =>
-  pinVersion({ dir, extension: extensionOf(origins), version, licenses: { tool: 'MIT' }, ...more }, world.context());
+  pinVersion({ dir, extension: extensionOf(origins), version, licenses: { tool: 'MIT' }, ...more }, internet.context());
 const locator = (version: string, arch: string): string => `https://example.org/v${version}/tool-${arch}`;
 /** One server that closes the connection: a host that cannot be reached. */
 const gone = (host: string): void => {
-  for (const url of world.served.keys()) if (url.startsWith(host)) world.served.set(url, (request) => (request.socket.destroy(), {}));
+  for (const url of internet.served.keys()) if (url.startsWith(host)) internet.served.set(url, (request) => (request.socket.destroy(), {}));
 };
 
 beforeAll(async () => {
-  world = await openWorld();
-  dir = join(world.dir, 'tool');
+  internet = await openFakeInternet();
+  dir = join(internet.dir, 'tool');
   file = join(dir, 'pins.json');
 });
-afterAll(() => world.close());
+afterAll(() => internet.close());
 beforeEach(async () => {
-  world.served.clear();
-  world.events.length = 0;
+  internet.served.clear();
+  internet.events.length = 0;
   await rm(dir, { recursive: true, force: true });
-  await rm(join(world.dir, 'store', 'blobs'), { recursive: true, force: true });
+  await rm(join(internet.dir, 'store', 'blobs'), { recursive: true, force: true });
   publish('1.2.3');
 });
 
@@ -55,7 +55,7 @@ describe('writes', () => {
         ),
       },
     });
-    expect(await world.context().store.blob(sha('1.2.3 arm64'))).toBeDefined();
+    expect(await internet.context().store.blob(sha('1.2.3 arm64'))).toBeDefined();
   });
   test('the same again changes nothing', async () => {
     await pin('1.2.3');
@@ -81,7 +81,7 @@ describe('writes', () => {
     expect(readPins(await readFile(file, 'utf8'), file)['1.3.0']?.licenses).toEqual({ tool: 'MIT' });
     await rm(dir, { recursive: true });
     publish('1.2.3', 'x', 'github.com/example/tool/releases/download');
-    world.served.set('api.github.com/repos/example/tool/license', '{"license":{"key":"apache-2.0","spdx_id":"Apache-2.0"}}');
+    internet.served.set('api.github.com/repos/example/tool/license', '{"license":{"key":"apache-2.0","spdx_id":"Apache-2.0"}}');
     const origins = [github('example/tool').asset('tool-{arch}', { checksum: '{url}.sha256' })];
     await pin('1.2.3', { licenses: {} }, origins);
     expect(readPins(await readFile(file, 'utf8'), file)['1.2.3']?.licenses).toEqual({ tool: 'Apache-2.0' });
@@ -106,9 +106,9 @@ describe('writes nothing', () => {
   test('when one file of one architecture is wrong or missing', async () => {
     await pin('1.2.3');
     publish('1.3.0');
-    world.served.set('example.org/v1.3.0/tool-arm64', 'something else');
+    internet.served.set('example.org/v1.3.0/tool-arm64', 'something else');
     expect(await refused(() => pin('1.3.0'))).toMatch(/not the hash that upstream publishes/);
-    world.served.delete('example.org/v1.3.0/tool-arm64');
+    internet.served.delete('example.org/v1.3.0/tool-arm64');
     expect(await refused(() => pin('1.3.0'))).toMatch(/answered 404/);
   });
   test('when the address has the version of another release written into it', async () => {
@@ -118,11 +118,11 @@ describe('writes nothing', () => {
     // What has no version in its address, or only the branch, is not told from another.
     const branch = release('https://example.org/1.2/tool-{arch}', { checksum: '{url}.sha256' });
     for (const arch of ['amd64', 'arm64'])
-      world.served.set(`example.org/1.2/tool-${arch}`, arch).set(`example.org/1.2/tool-${arch}.sha256`, sha(arch));
+      internet.served.set(`example.org/1.2/tool-${arch}`, arch).set(`example.org/1.2/tool-${arch}.sha256`, sha(arch));
     expect((await pin('1.2.4', {}, [branch])).version).toBe('1.2.4');
   });
   test('and tells all that is wrong at once', async () => {
-    for (const arch of ['amd64', 'arm64']) world.served.set(`example.org/v1.2.3/tool-${arch}`, 'something else');
+    for (const arch of ['amd64', 'arm64']) internet.served.set(`example.org/v1.2.3/tool-${arch}`, 'something else');
     await expect(pin('1.2.3')).rejects.toThrow(expect.objectContaining({ message: '2 things could not be pinned; nothing was written', errors: [expect.anything(), expect.anything()] })); // prettier-ignore
   });
   test('when pinned bytes were replaced, checksum and all', async () => {
@@ -157,11 +157,11 @@ describe('what is pinned already', () => {
     const result = await pin('1.2.3');
     expect(result).toMatchObject({ written: [], lines: [{ change: 'kept', proof: 'third-party pin' }, { change: 'kept' }] });
     expect(await readFile(file, 'utf8')).toBe(text);
-    expect(world.events.filter(({ type }) => type === 'notice')).toHaveLength(2);
+    expect(internet.events.filter(({ type }) => type === 'notice')).toHaveLength(2);
   });
   test('an error of the host is no reason to keep it', async () => {
     await pin('1.2.3');
-    world.served.set('example.org/v1.2.3/tool-amd64.sha256', { status: 500 });
+    internet.served.set('example.org/v1.2.3/tool-amd64.sha256', { status: 500 });
     await expect(pin('1.2.3')).rejects.toThrow(/answered 500/);
   });
   test('a better proof replaces a weaker one, never the other way', async () => {
@@ -180,12 +180,12 @@ describe('what is coupled', () => {
     components: (v) => [{ name: 'helper', version: v['helper'] ?? '', origins: [tool], places: [{ from: 'tool', to: 'usr/bin/' }] }],
   });
   const run = (more: Partial<PinRequest> = {}): Promise<PinResult> =>
-    pinVersion({ dir, extension, version: '1.2.0', licenses: { helper: 'MIT' }, ...more }, world.context());
+    pinVersion({ dir, extension, version: '1.2.0', licenses: { helper: 'MIT' }, ...more }, internet.context());
 
   test('follows the policy, an argument, and then the pin', async () => {
-    world.served.set('example.org/helper.json', '{"versions":["1.2.3","1.2.2","1.3.0"]}');
+    internet.served.set('example.org/helper.json', '{"versions":["1.2.3","1.2.2","1.3.0"]}');
     expect((await run()).with).toEqual({ helper: '1.2.3' });
-    world.served.set('example.org/helper.json', '{"versions":["1.2.9"]}');
+    internet.served.set('example.org/helper.json', '{"versions":["1.2.9"]}');
     expect((await run()).with).toEqual({ helper: '1.2.3' });
     publish('1.2.2');
     await expect(run({ coupled: { helper: '1.2.2' } })).rejects.toThrow(/is pinned with other versions/);
@@ -197,12 +197,12 @@ describe('what is coupled', () => {
 });
 
 test('a lock that is shared is written by the version of its component, and keeps what others have in it', async () => {
-  const shared = join(world.dir, 'locks', 'tool');
+  const shared = join(internet.dir, 'locks', 'tool');
   publish('2.0.0');
   const extension = (name: string) =>
     extensionOf([], { components: () => [{ name, version: '2.0.0', origins: [release(`https://example.org/v{version}/tool-{arch}`, { checksum: `{url}.sha256`, ...(name === 'b' ? { arch: { 'x86-64': 'arm64', arm64: 'amd64' } } : {}) })], places: [{ from: 'tool', to: 'usr/bin/' }], lock: shared }] }); // prettier-ignore
   const run = (name: string): Promise<PinResult> =>
-    pinVersion({ dir, extension: extension(name), version: '7.0', licenses: { [name]: 'MIT' } }, world.context());
+    pinVersion({ dir, extension: extension(name), version: '7.0', licenses: { [name]: 'MIT' } }, internet.context());
   expect((await run('a')).written).toEqual([join(shared, 'pins.json'), file]);
   await run('b');
   const pins = readPins(await readFile(join(shared, 'pins.json'), 'utf8'), 'shared');

@@ -6,13 +6,13 @@ import { release, UnreachableError, type PgpSignature, type ReleaseOrigin } from
 import * as openpgp from 'openpgp';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { fetchVerified, type VerifiedFile } from '../src/verify/verify.ts';
-import { component, openWorld, sha, type World } from './fake-internet.ts';
+import { component, openFakeInternet, sha, type FakeInternet } from './fake-internet.ts';
 
 const FILE = 'example.org/v1.2.3/tool-amd64.tgz';
 const content = Buffer.from('the bytes of a tool');
 const tampered = Buffer.from('the bytes of a fool');
 
-let world: World;
+let internet: FakeInternet;
 let key: openpgp.PrivateKey;
 let stranger: openpgp.PrivateKey;
 let expired: openpgp.PrivateKey;
@@ -21,7 +21,7 @@ let revoked: openpgp.PublicKey;
 const newKey = async (options: object = {}): Promise<openpgp.PrivateKey> =>
   (await openpgp.generateKey({ type: 'ecc', userIDs: [{ name: 'A Tool' }], format: 'object', ...options })).privateKey;
 const keyFile = (name: string, ...keys: openpgp.Key[]): Promise<void> =>
-  writeFile(join(world.dir, name), keys.map((one) => one.toPublic().armor()).join('\n'));
+  writeFile(join(internet.dir, name), keys.map((one) => one.toPublic().armor()).join('\n'));
 
 async function detached(data: Buffer, by = key, options: object = {}): Promise<string> {
   return (await openpgp.sign({
@@ -36,7 +36,7 @@ const clearsigned = async (text: string, by = key): Promise<string> =>
 
 const verify = (options: Parameters<typeof release>[1]): Promise<VerifiedFile> => {
   const origin: ReleaseOrigin = release('https://example.org/v{version}/tool-{arch}.tgz', options);
-  return fetchVerified(origin, component(origin), 'x86-64', world.dir, world.context());
+  return fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context());
 };
 const pgp = (more: Partial<PgpSignature> = {}): PgpSignature => ({
   kind: 'pgp',
@@ -47,7 +47,7 @@ const pgp = (more: Partial<PgpSignature> = {}): PgpSignature => ({
 });
 
 beforeAll(async () => {
-  world = await openWorld();
+  internet = await openFakeInternet();
   key = await newKey();
   stranger = await newKey();
   const long = new Date(Date.now() - 86_400_000 * 30);
@@ -55,60 +55,62 @@ beforeAll(async () => {
   revoked = (await openpgp.revokeKey({ key, reasonForRevocation: { flag: openpgp.enums.reasonForRevocation.keyCompromised }, format: 'object' })).publicKey; // prettier-ignore
   await keyFile('tool.asc', key);
 });
-afterAll(() => world.close());
+afterAll(() => internet.close());
 beforeEach(async () => {
-  world.served.clear();
-  world.served.set(FILE, content);
-  await rm(join(world.dir, 'store', 'blobs'), { recursive: true, force: true });
+  internet.served.clear();
+  internet.served.set(FILE, content);
+  await rm(join(internet.dir, 'store', 'blobs'), { recursive: true, force: true });
 });
 
 describe('a checksum beside the file', () => {
   test('bare sha256, for each architecture its own', async () => {
-    world.served.set(`${FILE}.sha256`, sha(content));
+    internet.served.set(`${FILE}.sha256`, sha(content));
     expect(await verify({ checksum: '{url}.sha256' })).toMatchObject({ url: `https://${FILE}`, sha256: sha(content), size: content.length, proof: 'sha256 file' }); // prettier-ignore
     const arm = 'example.org/v1.2.3/tool-arm64.tgz';
-    world.served.set(arm, tampered).set(`${arm}.sha256`, sha(tampered));
+    internet.served.set(arm, tampered).set(`${arm}.sha256`, sha(tampered));
     const origin = release('https://example.org/v{version}/tool-{arch}.tgz', { checksum: '{url}.sha256' });
-    expect(await fetchVerified(origin, component(origin), 'arm64', world.dir, world.context())).toMatchObject({ sha256: sha(tampered) });
+    expect(await fetchVerified(origin, component(origin), 'arm64', internet.dir, internet.context())).toMatchObject({
+      sha256: sha(tampered),
+    });
   });
   test('a list in the same folder, asked for once', async () => {
-    world.served.set('example.org/v1.2.3/SHA256SUMS', `${sha(tampered)}  other\n${sha(content)} *tool-amd64.tgz\n`);
+    internet.served.set('example.org/v1.2.3/SHA256SUMS', `${sha(tampered)}  other\n${sha(content)} *tool-amd64.tgz\n`);
     expect(await verify({ checksum: 'SHA256SUMS' })).toMatchObject({ sha256: sha(content), proof: 'sha256 list' });
   });
   test('sha512', async () => {
-    world.served.set(`${FILE}.sha512`, `${sha(content, 'sha512')}  tool-amd64.tgz`);
+    internet.served.set(`${FILE}.sha512`, `${sha(content, 'sha512')}  tool-amd64.tgz`);
     expect(await verify({ checksum: '{url}.sha512' })).toMatchObject({ sha256: sha(content), proof: 'sha512 list' });
   });
   test('nothing published', async () => {
     expect(await verify({})).toMatchObject({ sha256: sha(content), proof: 'nothing published: as first downloaded' });
   });
   test('a tampered file is refused and not kept', async () => {
-    world.served.set(FILE, tampered).set(`${FILE}.sha256`, sha(content)).set(`${FILE}.sha512`, sha(content, 'sha512'));
+    internet.served.set(FILE, tampered).set(`${FILE}.sha256`, sha(content)).set(`${FILE}.sha512`, sha(content, 'sha512'));
     await expect(verify({ checksum: '{url}.sha256' })).rejects.toThrow(/not the hash that upstream publishes \(sha256 file\)/);
-    expect(await world.context().store.blob(sha(content))).toBeUndefined();
+    expect(await internet.context().store.blob(sha(content))).toBeUndefined();
     await expect(verify({ checksum: '{url}.sha512' })).rejects.toThrow(/not the hash that upstream publishes \(sha512 file\)/);
   });
   test('a tampered list is refused', async () => {
-    world.served.set('example.org/v1.2.3/SHA256SUMS', `${sha(tampered)}  tool-amd64.tgz\n`);
+    internet.served.set('example.org/v1.2.3/SHA256SUMS', `${sha(tampered)}  tool-amd64.tgz\n`);
     await expect(verify({ checksum: 'SHA256SUMS' })).rejects.toThrow(/not the hash that upstream publishes/);
   });
   test('a list without end is not read to its end; a long one is', async () => {
     const line = `${sha(tampered)}  ${'x'.repeat(60)}`;
     const own = `${sha(content)}  tool-amd64.tgz\n`;
-    world.served.set('example.org/v1.2.3/SHA256SUMS', own + `${line}\n`.repeat(50_000));
+    internet.served.set('example.org/v1.2.3/SHA256SUMS', own + `${line}\n`.repeat(50_000));
     expect(await verify({ checksum: 'SHA256SUMS' })).toMatchObject({ sha256: sha(content) });
-    world.served.set('example.org/v1.2.3/SHA256SUMS', own + `${line}\n`.repeat(100_000));
+    internet.served.set('example.org/v1.2.3/SHA256SUMS', own + `${line}\n`.repeat(100_000));
     await expect(verify({ checksum: 'SHA256SUMS' })).rejects.toMatchObject({ code: 'too-large' });
   });
   test('a list that is gone, or has no such file, is an error', async () => {
     await expect(verify({ checksum: '{url}.sha256' })).rejects.toThrow(/answered 404/);
-    world.served.set(`${FILE}.sha256`, `${sha(content)}  other`);
+    internet.served.set(`${FILE}.sha256`, `${sha(content)}  other`);
     await expect(verify({ checksum: '{url}.sha256' })).rejects.toThrow(/no entry for tool-amd64\.tgz/);
   });
   test('a host that does not answer is told apart', async () => {
     const origin = release('https://example.org/tool', { checksum: '{url}.sha256' });
-    const dead = { ...world.context(), mirror: 'http://127.0.0.1:9' };
-    await expect(fetchVerified(origin, component(origin), 'x86-64', world.dir, dead)).rejects.toThrow(UnreachableError);
+    const dead = { ...internet.context(), mirror: 'http://127.0.0.1:9' };
+    await expect(fetchVerified(origin, component(origin), 'x86-64', internet.dir, dead)).rejects.toThrow(UnreachableError);
   });
   test('an unknown word in a URL is told', async () => {
     await expect(verify({ checksum: '{ulr}.sha256' })).rejects.toThrow(/unknown word \{ulr\}/);
@@ -117,35 +119,35 @@ describe('a checksum beside the file', () => {
 
 describe('a PGP signature of the file', () => {
   test('armored and binary', async () => {
-    world.served.set(`${FILE}.asc`, await detached(content));
+    internet.served.set(`${FILE}.asc`, await detached(content));
     const proof = `signed by PGP 0x${key.getFingerprint().toUpperCase()}`;
     expect(await verify({ signature: pgp() })).toMatchObject({ sha256: sha(content), proof });
-    world.served.set(`${FILE}.sig`, Buffer.from(await detached(content, key, { format: 'binary' })));
+    internet.served.set(`${FILE}.sig`, Buffer.from(await detached(content, key, { format: 'binary' })));
     expect(await verify({ signature: pgp({ url: '{url}.sig' }) })).toMatchObject({ proof });
   });
   test('several, and a checksum: all must be good', async () => {
-    world.served.set(`${FILE}.asc`, await detached(content)).set(`${FILE}.sha256`, sha(content)).set(`${FILE}.sig`, await detached(content, stranger)); // prettier-ignore
+    internet.served.set(`${FILE}.asc`, await detached(content)).set(`${FILE}.sha256`, sha(content)).set(`${FILE}.sig`, await detached(content, stranger)); // prettier-ignore
     await keyFile('stranger.asc', stranger);
     const second = pgp({ url: '{url}.sig', keys: 'stranger.asc', fingerprints: [stranger.getFingerprint()] });
     const both = { checksum: '{url}.sha256', signature: [pgp(), second] };
     expect((await verify(both)).proof).toMatch(/^sha256 file; signed by PGP 0x[0-9A-F]{40}; signed by PGP 0x[0-9A-F]{40}$/);
-    world.served.set(`${FILE}.sig`, await detached(tampered, stranger));
+    internet.served.set(`${FILE}.sig`, await detached(tampered, stranger));
     await expect(verify(both)).rejects.toThrow(/bad PGP signature/);
   });
   test('a tampered file', async () => {
-    world.served.set(`${FILE}.asc`, await detached(tampered));
+    internet.served.set(`${FILE}.asc`, await detached(tampered));
     await expect(verify({ signature: pgp() })).rejects.toThrow(/bad PGP signature/);
   });
   test('a tampered signature', async () => {
     const signature = Buffer.from(await detached(content, key, { format: 'binary' }));
     signature[signature.length - 3]! ^= 1;
-    world.served.set(`${FILE}.asc`, signature);
+    internet.served.set(`${FILE}.asc`, signature);
     await expect(verify({ signature: pgp() })).rejects.toThrow(/bad PGP signature/);
-    world.served.set(`${FILE}.asc`, '<html>');
+    internet.served.set(`${FILE}.asc`, '<html>');
     await expect(verify({ signature: pgp() })).rejects.toThrow(/no PGP signature/);
   });
   test('another key, also when it stands in the key file but is not pinned', async () => {
-    world.served.set(`${FILE}.asc`, await detached(content, stranger));
+    internet.served.set(`${FILE}.asc`, await detached(content, stranger));
     await expect(verify({ signature: pgp() })).rejects.toThrow(/which is not pinned/);
     await keyFile('two.asc', key, stranger);
     await expect(verify({ signature: pgp({ keys: 'two.asc' }) })).rejects.toThrow(/which is not pinned/);
@@ -154,7 +156,7 @@ describe('a PGP signature of the file', () => {
     );
   });
   test('a key that is not in the file, short ids, no fingerprint', async () => {
-    world.served.set(`${FILE}.asc`, await detached(content));
+    internet.served.set(`${FILE}.asc`, await detached(content));
     await expect(verify({ signature: pgp({ fingerprints: [stranger.getFingerprint()] }) })).rejects.toThrow(/key file has no key/);
     await expect(verify({ signature: pgp({ fingerprints: [key.getFingerprint().slice(-16)] }) })).rejects.toThrow(/no whole fingerprint/);
     await expect(verify({ signature: pgp({ fingerprints: [] }) })).rejects.toThrow(/no fingerprint/);
@@ -162,7 +164,7 @@ describe('a PGP signature of the file', () => {
   });
   test('an expired key, though the signature was made in its time', async () => {
     await keyFile('expired.asc', expired);
-    world.served.set(`${FILE}.asc`, await detached(content, expired, { date: new Date(Date.now() - 86_400_000 * 29.5) }));
+    internet.served.set(`${FILE}.asc`, await detached(content, expired, { date: new Date(Date.now() - 86_400_000 * 29.5) }));
     const options = { signature: pgp({ keys: 'expired.asc', fingerprints: [expired.getFingerprint()] }) };
     await expect(verify(options)).rejects.toThrow(/expired on \d{4}-\d\d-\d\d/);
   });
@@ -170,18 +172,18 @@ describe('a PGP signature of the file', () => {
     const withSubkey = await newKey({ subkeys: [{ sign: true }] });
     await keyFile('subkey.asc', withSubkey);
     const { subkeys } = withSubkey;
-    world.served.set(`${FILE}.asc`, await detached(content, withSubkey, { signingKeyIDs: [subkeys[0]?.getKeyID()] }));
+    internet.served.set(`${FILE}.asc`, await detached(content, withSubkey, { signingKeyIDs: [subkeys[0]?.getKeyID()] }));
     const { proof } = await verify({ signature: pgp({ keys: 'subkey.asc', fingerprints: [withSubkey.getFingerprint()] }) });
     expect(proof).toBe(`signed by PGP 0x${withSubkey.getFingerprint().toUpperCase()}`);
   });
   test("a signature of the future: this machine's clock is wrong", async () => {
     const date = new Date(Date.now() + 30 * 86_400_000);
-    world.served.set(`${FILE}.asc`, await detached(content, undefined, { date }));
+    internet.served.set(`${FILE}.asc`, await detached(content, undefined, { date }));
     await expect(verify({ signature: pgp() })).rejects.toThrow(/it was signed at \d{4}-.*this machine's clock says/);
   });
   test('a revoked key', async () => {
-    await writeFile(join(world.dir, 'revoked.asc'), revoked.armor());
-    world.served.set(`${FILE}.asc`, await detached(content));
+    await writeFile(join(internet.dir, 'revoked.asc'), revoked.armor());
+    internet.served.set(`${FILE}.asc`, await detached(content));
     await expect(verify({ signature: pgp({ keys: 'revoked.asc' }) })).rejects.toThrow(/is revoked/);
   });
 });
@@ -193,7 +195,7 @@ describe('a key that has ended, by a signature that claims to be older', () => {
   const reason = openpgp.enums.reasonForRevocation;
   const check = async (signer: openpgp.PrivateKey, published: openpgp.Key = signer): Promise<VerifiedFile> => {
     await keyFile('old.asc', published);
-    world.served.set(`${FILE}.asc`, await detached(content, signer, { date: new Date(past.getTime() + 3_600_000) }));
+    internet.served.set(`${FILE}.asc`, await detached(content, signer, { date: new Date(past.getTime() + 3_600_000) }));
     return verify({ signature: pgp({ keys: 'old.asc', fingerprints: [signer.getFingerprint()] }) });
   };
 
@@ -227,10 +229,10 @@ test('a text signature counts for bytes without carriage returns only', async ()
       signingKeys: key,
       detached: true,
     })) as string;
-  world.served.set(FILE, lines).set(`${FILE}.asc`, await sign(lines));
+  internet.served.set(FILE, lines).set(`${FILE}.asc`, await sign(lines));
   await verify({ signature: pgp() });
   const changed = Buffer.from('one\r\ntwo\n');
-  world.served.set(FILE, changed);
+  internet.served.set(FILE, changed);
   // The control: the library calls it good.
   const { signatures } = await openpgp.verify({
     message: await openpgp.createMessage({ binary: changed }),
@@ -247,7 +249,7 @@ describe('signed checksums', () => {
   const SUMS = 'example.org/v1.2.3/SHA256SUMS';
 
   test('a cleartext-signed list', async () => {
-    world.served.set(SUMS, await clearsigned(list));
+    internet.served.set(SUMS, await clearsigned(list));
     const options = {
       checksum: 'SHA256SUMS',
       signature: { kind: 'pgp', keys: 'tool.asc', fingerprints: [key.getFingerprint()], of: 'checksum' } as const,
@@ -257,25 +259,25 @@ describe('signed checksums', () => {
       proof: `sha256 list, signed by PGP 0x${key.getFingerprint().toUpperCase()}`,
     });
 
-    world.served.set(SUMS, (await clearsigned(list)).replace(sha(content), sha(tampered)));
+    internet.served.set(SUMS, (await clearsigned(list)).replace(sha(content), sha(tampered)));
     await expect(verify(options)).rejects.toThrow(/bad PGP signature/);
-    world.served.set(SUMS, await clearsigned(list, stranger));
+    internet.served.set(SUMS, await clearsigned(list, stranger));
     await expect(verify(options)).rejects.toThrow(/which is not pinned/);
-    world.served.set(SUMS, list);
+    internet.served.set(SUMS, list);
     await expect(verify(options)).rejects.toThrow(/no PGP-signed text/);
     // What stands around the signed text was signed by nobody.
-    world.served.set(SUMS, `${sha(content)}  tool-amd64.tgz\n${await clearsigned(`${sha(tampered)}  other\n`)}`);
+    internet.served.set(SUMS, `${sha(content)}  tool-amd64.tgz\n${await clearsigned(`${sha(tampered)}  other\n`)}`);
     await expect(verify(options)).rejects.toThrow(/no entry for|no PGP-signed text/);
   });
   test('a signed list whose signer the definition does not name', async () => {
-    world.served.set(SUMS, await clearsigned(list));
+    internet.served.set(SUMS, await clearsigned(list));
     await expect(verify({ checksum: 'SHA256SUMS' })).rejects.toThrow(/does not say by whom/);
   });
   test('a list with a detached signature', async () => {
-    world.served.set(SUMS, list).set(`${SUMS}.asc`, await detached(Buffer.from(list)));
+    internet.served.set(SUMS, list).set(`${SUMS}.asc`, await detached(Buffer.from(list)));
     const options = { checksum: 'SHA256SUMS', signature: pgp({ of: 'checksum', url: '{checksum}.asc' }) };
     expect((await verify(options)).proof).toMatch(/^sha256 list, signed by PGP 0x/);
-    world.served.set(SUMS, `${list}\n`);
+    internet.served.set(SUMS, `${list}\n`);
     await expect(verify(options)).rejects.toThrow(/bad PGP signature/);
   });
   test('what gpg itself signs', async ({ skip }) => {
@@ -290,11 +292,11 @@ describe('signed checksums', () => {
       await mkdir(join(home, 'in'));
       gpg('--passphrase', '', '--quick-generate-key', 'A Tool <tool@example.org>', 'ed25519', 'sign', '1d');
       const [, fingerprint = ''] = /^fpr:+([0-9A-F]{40}):/m.exec(gpg('--list-keys', '--with-colons').toString()) ?? [];
-      await writeFile(join(world.dir, 'gpg.bin'), gpg('--export'));
+      await writeFile(join(internet.dir, 'gpg.bin'), gpg('--export'));
       await writeFile(join(home, 'in', 'sums'), list);
       await writeFile(join(home, 'in', 'file'), content);
-      world.served.set(SUMS, gpg('--clearsign', '--output', '-', join(home, 'in', 'sums')));
-      world.served.set(`${FILE}.sig`, gpg('--detach-sign', '--output', '-', join(home, 'in', 'file')));
+      internet.served.set(SUMS, gpg('--clearsign', '--output', '-', join(home, 'in', 'sums')));
+      internet.served.set(`${FILE}.sig`, gpg('--detach-sign', '--output', '-', join(home, 'in', 'file')));
       const by = { kind: 'pgp', keys: 'gpg.bin', fingerprints: [fingerprint] } as const;
       const file = await verify({
         checksum: 'SHA256SUMS',
@@ -305,7 +307,7 @@ describe('signed checksums', () => {
       });
       expect(file.proof).toBe(`sha256 list, signed by PGP 0x${fingerprint}; signed by PGP 0x${fingerprint}`);
       // Collisions of SHA-1 can be made: what is signed by it may be something else.
-      world.served.set(`${FILE}.sig`, gpg('--digest-algo', 'SHA1', '--detach-sign', '--output', '-', join(home, 'in', 'file')));
+      internet.served.set(`${FILE}.sig`, gpg('--digest-algo', 'SHA1', '--detach-sign', '--output', '-', join(home, 'in', 'file')));
       await expect(verify({ signature: { ...by, url: '{url}.sig' } })).rejects.toThrow(/hash algorithm/i);
     } finally {
       execFileSync('gpgconf', ['--homedir', home, '--kill', 'all']);
@@ -319,34 +321,34 @@ describe('the digest that GitHub has of an asset', () => {
   const api = 'api.github.com/repos/example/tool/releases/tags/tool%2Fv1.2.3';
   const verifyAsset = (): Promise<VerifiedFile> => {
     const origin = release('https://github.com/example/tool/releases/download/tool%2Fv{version}/tool-{arch}.tgz', { checksum: 'github' });
-    return fetchVerified(origin, component(origin), 'x86-64', world.dir, world.context());
+    return fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context());
   };
   const answer = (...assets: object[]): string => JSON.stringify({ tag_name: 'tool/v1.2.3', draft: false, prerelease: false, assets });
   const named = (digest: string | null): object => ({ name: 'tool-amd64.tgz', size: content.length, digest, browser_download_url: asset });
 
   beforeEach(() => {
-    world.served.set(asset.replace('/tool/v', '/tool%2Fv'), content);
+    internet.served.set(asset.replace('/tool/v', '/tool%2Fv'), content);
   });
   test('good', async () => {
-    world.served.set(api, answer({ name: 'other', digest: null }, named(`sha256:${sha(content)}`)));
+    internet.served.set(api, answer({ name: 'other', digest: null }, named(`sha256:${sha(content)}`)));
     expect(await verifyAsset()).toMatchObject({ sha256: sha(content), proof: 'GitHub asset digest' });
   });
   test('another digest', async () => {
-    world.served.set(api, answer(named(`sha256:${sha(tampered)}`)));
+    internet.served.set(api, answer(named(`sha256:${sha(tampered)}`)));
     await expect(verifyAsset()).rejects.toThrow(/not the hash that upstream publishes \(GitHub asset digest\)/);
   });
   test('no digest, no such asset, two of one name', async () => {
-    world.served.set(api, answer(named(null)));
+    internet.served.set(api, answer(named(null)));
     await expect(verifyAsset()).rejects.toThrow(/GitHub has no digest of tool-amd64\.tgz/);
-    world.served.set(api, answer({ name: 'other', digest: null }));
+    internet.served.set(api, answer({ name: 'other', digest: null }));
     await expect(verifyAsset()).rejects.toThrow(/has no asset tool-amd64\.tgz/);
-    world.served.set(api, answer(named(`sha256:${sha(content)}`), named(`sha256:${sha(content)}`)));
+    internet.served.set(api, answer(named(`sha256:${sha(content)}`), named(`sha256:${sha(content)}`)));
     await expect(verifyAsset()).rejects.toThrow(/has 2 assets/);
   });
   test('an error of the API is no missing release', async () => {
-    world.served.set(api, { status: 500 });
+    internet.served.set(api, { status: 500 });
     await expect(verifyAsset()).rejects.toThrow(/answered 500/);
-    world.served.set(api, '{"assets": [{}]}');
+    internet.served.set(api, '{"assets": [{}]}');
     await expect(verifyAsset()).rejects.toThrow(/not the expected shape/);
   });
 });

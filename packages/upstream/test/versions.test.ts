@@ -4,48 +4,48 @@ import { release as releaseOrigin, UnreachableError, UserError, type VersionSour
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { findOutdated } from '../src/update/outdated.ts';
 import { keptVersions, listVersions, newerMajor } from '../src/sources/versions.ts';
-import { extensionOf, openWorld, type Answer, type World } from './fake-internet.ts';
+import { extensionOf, openFakeInternet, type Answer, type FakeInternet } from './fake-internet.ts';
 
-let world: World;
+let internet: FakeInternet;
 const list = (source: Partial<VersionSource>): Promise<string[]> =>
-  listVersions({ kind: 'github', at: 'example/tool', keep: 'newest', ...source }, world.context());
+  listVersions({ kind: 'github', at: 'example/tool', keep: 'newest', ...source }, internet.context());
 const json = (value: unknown, headers: Record<string, string> = {}): Answer => ({ body: JSON.stringify(value), headers });
 const release = (tag_name: string, more: object = {}): object => ({ tag_name, draft: false, prerelease: false, assets: [], ...more });
 const GITHUB = 'api.github.com/repos/example/tool/releases?per_page=100';
 
 beforeAll(async () => {
-  world = await openWorld();
+  internet = await openFakeInternet();
 });
-afterAll(() => world.close());
+afterAll(() => internet.close());
 beforeEach(() => {
-  world.served.clear();
-  world.asked.length = 0;
+  internet.served.clear();
+  internet.asked.length = 0;
 });
 afterEach(() => vi.unstubAllEnvs());
 
 describe('GitHub', () => {
   test('releases over all pages, without drafts, pre-releases and tags of other things', async () => {
     const next = 'https://api.github.com/repositories/1/releases?per_page=100&page=2';
-    world.served.set(GITHUB, json([release('v1.10.0'), release('v2.0.0-rc.1'), release('v2.0.0', { prerelease: true }), release('api/v9.0.0')], { link: `<${next}>; rel="next", <${next}>; rel="last"` })); // prettier-ignore
-    world.served.set('api.github.com/repositories/1/releases?per_page=100&page=2', json([release('v1.9.0'), release('v3.0.0', { draft: true })], { link: '<https://api.github.com/1>; rel="prev"' })); // prettier-ignore
+    internet.served.set(GITHUB, json([release('v1.10.0'), release('v2.0.0-rc.1'), release('v2.0.0', { prerelease: true }), release('api/v9.0.0')], { link: `<${next}>; rel="next", <${next}>; rel="last"` })); // prettier-ignore
+    internet.served.set('api.github.com/repositories/1/releases?per_page=100&page=2', json([release('v1.9.0'), release('v3.0.0', { draft: true })], { link: '<https://api.github.com/1>; rel="prev"' })); // prettier-ignore
     expect(await list({})).toEqual(['1.10.0', '1.9.0']);
   });
   test('the prefix of a tag may be anything', async () => {
-    world.served.set(GITHUB, json([release('shim-a/v0.6.1'), release('shim-b/v0.9.0'), release('v8.0.0')]));
+    internet.served.set(GITHUB, json([release('shim-a/v0.6.1'), release('shim-b/v0.9.0'), release('v8.0.0')]));
     expect(await list({ tagPrefix: 'shim-a/v' })).toEqual(['0.6.1']);
-    world.served.set(GITHUB, json([release('1.30'), release('1.30.1'), release('v9')]));
+    internet.served.set(GITHUB, json([release('1.30'), release('1.30.1'), release('v9')]));
     expect(await list({ tagPrefix: '' })).toEqual(['1.30.1', '1.30']);
   });
   test('tags, where there are no releases', async () => {
     const refs = ['v1.0.0', 'v1.1.0', 'v1.2.0-beta'].map((tag) => ({ ref: `refs/tags/${tag}`, object: { type: 'tag' } }));
-    world.served.set(GITHUB, json([])).set('api.github.com/repos/example/tool/git/matching-refs/tags/v?per_page=100', json(refs));
+    internet.served.set(GITHUB, json([])).set('api.github.com/repos/example/tool/git/matching-refs/tags/v?per_page=100', json(refs));
     expect(await list({})).toEqual(['1.1.0', '1.0.0']);
   });
   test('a rate limit of an hour is an error that says what to do', async () => {
     const reset = String(Math.floor(Date.now() / 1000) + 3600);
     const headers = { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': reset };
     for (const status of [403, 429]) {
-      world.served.set(GITHUB, { ...json({ message: 'API rate limit exceeded' }, headers), status });
+      internet.served.set(GITHUB, { ...json({ message: 'API rate limit exceeded' }, headers), status });
       await expect(list({})).rejects.toThrow(
         expect.objectContaining({
           message: expect.stringMatching(/no more requests until \d{4}-/),
@@ -53,11 +53,11 @@ describe('GitHub', () => {
         }),
       );
     }
-    expect(world.asked).toHaveLength(2);
+    expect(internet.asked).toHaveLength(2);
   });
   test('a limit that ends at once is waited for, and so are failures', async () => {
     let count = 0;
-    world.served.set(GITHUB, () => {
+    internet.served.set(GITHUB, () => {
       count += 1;
       if (count === 1) return { status: 429, headers: { 'retry-after': '0' } };
       if (count === 2) return { status: 502 };
@@ -71,18 +71,18 @@ describe('GitHub', () => {
     ['', 'nothing'],
   ])("Retry-After '%s' (%s) neither hides the answer nor promises a time", async (value) => {
     let count = 0;
-    world.served.set(GITHUB, () => {
+    internet.served.set(GITHUB, () => {
       count += 1;
       return count === 1 ? { status: 429, headers: { 'retry-after': value } } : json([release('v1.0.0')]);
     });
     expect(await list({})).toEqual(['1.0.0']);
-    world.served.set(GITHUB, { status: 429, headers: { 'retry-after': value } });
+    internet.served.set(GITHUB, { status: 429, headers: { 'retry-after': value } });
     const error: unknown = await list({}).catch((reason: unknown) => reason);
     expect(String(error)).not.toMatch(/Invalid time|cannot be reached|2015/);
     expect(error).toBeInstanceOf(UserError);
   });
   test('a limit whose reset is no time is an error of its status', async () => {
-    world.served.set(GITHUB, { status: 403, headers: { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': 'later' } });
+    internet.served.set(GITHUB, { status: 403, headers: { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': 'later' } });
     await expect(list({})).rejects.toThrow(/answered 403/);
   });
   test.each([
@@ -91,58 +91,58 @@ describe('GitHub', () => {
     [403, /answered 403/],
     [500, /answered 500/],
   ])('%i is an error, never an empty list', async (status, message) => {
-    world.served.set(GITHUB, { status });
+    internet.served.set(GITHUB, { status });
     await expect(list({})).rejects.toThrow(message);
   });
   test('what is no list is an error', async () => {
-    world.served.set(GITHUB, '<html>sign in</html>');
+    internet.served.set(GITHUB, '<html>sign in</html>');
     await expect(list({})).rejects.toThrow(/not JSON/);
-    world.served.set(GITHUB, json({ message: 'moved' }));
+    internet.served.set(GITHUB, json({ message: 'moved' }));
     await expect(list({})).rejects.toThrow(/not the expected shape/);
-    world.served.set(GITHUB, json([release('release-1')]));
+    internet.served.set(GITHUB, json([release('release-1')]));
     await expect(list({})).rejects.toThrow(/lists no version/);
   });
   test('a list that goes on at another host is not followed', async () => {
-    world.served.set(GITHUB, json([release('v1.0.0')], { link: '<http://evil.example/>; rel="next"' }));
+    internet.served.set(GITHUB, json([release('v1.0.0')], { link: '<http://evil.example/>; rel="next"' }));
     await expect(list({})).rejects.toThrow(/another host/);
   });
   test('a token goes to the API, not to a mirror', async () => {
     vi.stubEnv('GITHUB_TOKEN', 'secret');
-    world.served.set(GITHUB, json([release('v1.0.0')]));
+    internet.served.set(GITHUB, json([release('v1.0.0')]));
     await list({});
-    expect(world.asked[0]?.headers.authorization).toBeUndefined();
-    vi.stubEnv('GITHUB_API_URL', `${world.mirror}/api/`);
-    world.served.set('api/repos/example/tool/releases?per_page=100', json([release('v2.0.0')]));
-    const { mirror: _, ...direct } = world.context();
+    expect(internet.asked[0]?.headers.authorization).toBeUndefined();
+    vi.stubEnv('GITHUB_API_URL', `${internet.mirror}/api/`);
+    internet.served.set('api/repos/example/tool/releases?per_page=100', json([release('v2.0.0')]));
+    const { mirror: _, ...direct } = internet.context();
     expect(await listVersions({ kind: 'github', at: 'example/tool', keep: 'newest' }, direct)).toEqual(['2.0.0']);
-    expect(world.asked[1]?.headers.authorization).toBe('Bearer secret');
+    expect(internet.asked[1]?.headers.authorization).toBe('Bearer secret');
   });
   test('a token does not follow to another host', async () => {
     vi.stubEnv('GITHUB_TOKEN', 'secret');
-    vi.stubEnv('GITHUB_API_URL', `${world.mirror}/api`);
-    world.served
+    vi.stubEnv('GITHUB_API_URL', `${internet.mirror}/api`);
+    internet.served
       .set('api/repos/example/tool/releases?per_page=100', {
         status: 302,
-        headers: { location: `${world.mirror.replace('127.0.0.1', 'localhost')}/else` },
+        headers: { location: `${internet.mirror.replace('127.0.0.1', 'localhost')}/else` },
       })
       .set('else', json([release('v1.0.0')]));
-    const { mirror: _, ...direct } = world.context();
+    const { mirror: _, ...direct } = internet.context();
     expect(await listVersions({ kind: 'github', at: 'example/tool', keep: 'newest' }, direct)).toEqual(['1.0.0']);
-    expect(world.asked.map(({ headers }) => headers.authorization)).toEqual(['Bearer secret', undefined]);
+    expect(internet.asked.map(({ headers }) => headers.authorization)).toEqual(['Bearer secret', undefined]);
   });
   test("GitLab's token goes to GitLab, or to the host that GITLAB_HOST names, and to no other that a definition names", async () => {
     vi.stubEnv('GITLAB_TOKEN', 'secret');
-    world.served.set('api/v4/projects/a%2Fb/releases?per_page=100', json([{ tag_name: 'v1.0.0' }]));
-    const source = { kind: 'gitlab', at: `${world.mirror}/a/b`, keep: 'newest' } as const;
-    for (const host of ['', world.mirror]) {
+    internet.served.set('api/v4/projects/a%2Fb/releases?per_page=100', json([{ tag_name: 'v1.0.0' }]));
+    const source = { kind: 'gitlab', at: `${internet.mirror}/a/b`, keep: 'newest' } as const;
+    for (const host of ['', internet.mirror]) {
       vi.stubEnv('GITLAB_HOST', host);
-      const { mirror: _, ...direct } = world.context();
+      const { mirror: _, ...direct } = internet.context();
       expect(await listVersions(source, direct)).toEqual(['1.0.0']);
     }
-    expect(world.asked.map(({ headers }) => headers.authorization)).toEqual([undefined, 'Bearer secret']);
+    expect(internet.asked.map(({ headers }) => headers.authorization)).toEqual([undefined, 'Bearer secret']);
   });
   test('a host that does not answer', async () => {
-    const context = { ...world.context(), mirror: 'http://127.0.0.1:9' };
+    const context = { ...internet.context(), mirror: 'http://127.0.0.1:9' };
     await expect(listVersions({ kind: 'github', at: 'example/tool', keep: 'newest' }, context)).rejects.toThrow(UnreachableError);
   });
 });
@@ -150,11 +150,11 @@ describe('GitHub', () => {
 describe('GitLab', () => {
   test('releases over all pages, and tags where there are none', async () => {
     const base = 'gitlab.com/api/v4/projects/virt%2Ftool';
-    world.served.set(`${base}/releases?per_page=100`, json([{ tag_name: 'v1.14.0' }, { tag_name: 'v2.0.0', upcoming_release: true }], { link: `<https://${base}/releases?page=2>; rel="next"` })); // prettier-ignore
-    world.served.set(`${base}/releases?page=2`, json([{ tag_name: 'v1.13.3' }]));
+    internet.served.set(`${base}/releases?per_page=100`, json([{ tag_name: 'v1.14.0' }, { tag_name: 'v2.0.0', upcoming_release: true }], { link: `<https://${base}/releases?page=2>; rel="next"` })); // prettier-ignore
+    internet.served.set(`${base}/releases?page=2`, json([{ tag_name: 'v1.13.3' }]));
     expect(await list({ kind: 'gitlab', at: 'virt/tool' })).toEqual(['1.14.0', '1.13.3']);
-    world.served.set('gitlab.example.org/api/v4/projects/a%2Fb%2Fc/releases?per_page=100', json([]));
-    world.served.set(
+    internet.served.set('gitlab.example.org/api/v4/projects/a%2Fb%2Fc/releases?per_page=100', json([]));
+    internet.served.set(
       'gitlab.example.org/api/v4/projects/a%2Fb%2Fc/repository/tags?per_page=100',
       json([{ name: 'v3.1.0' }, { name: 'v3.2.0-rc1' }]),
     );
@@ -164,42 +164,42 @@ describe('GitLab', () => {
 
 describe('other sources', () => {
   test("kubernetes' channels, as many minors as are kept", async () => {
-    world.served.set('dl.k8s.io/release/stable.txt', 'v1.37.1').set('dl.k8s.io/release/stable-1.36.txt', 'v1.36.4\n').set('dl.k8s.io/release/stable-1.35.txt', 'v1.35.8'); // prettier-ignore
+    internet.served.set('dl.k8s.io/release/stable.txt', 'v1.37.1').set('dl.k8s.io/release/stable-1.36.txt', 'v1.36.4\n').set('dl.k8s.io/release/stable-1.35.txt', 'v1.35.8'); // prettier-ignore
     const source: VersionSource = { kind: 'kubernetes', at: 'https://dl.k8s.io/release', keep: '3 minors' };
-    expect(await keptVersions(source, world.context())).toEqual(['1.37.1', '1.36.4', '1.35.8']);
-    world.served.set('dl.k8s.io/release/stable-1.35.txt', { status: 404 });
-    await expect(listVersions(source, world.context())).rejects.toThrow(/404/);
-    world.served.set('dl.k8s.io/release/stable.txt', '<html>');
-    await expect(listVersions(source, world.context())).rejects.toThrow(/names no version/);
+    expect(await keptVersions(source, internet.context())).toEqual(['1.37.1', '1.36.4', '1.35.8']);
+    internet.served.set('dl.k8s.io/release/stable-1.35.txt', { status: 404 });
+    await expect(listVersions(source, internet.context())).rejects.toThrow(/404/);
+    internet.served.set('dl.k8s.io/release/stable.txt', '<html>');
+    await expect(listVersions(source, internet.context())).rejects.toThrow(/names no version/);
   });
   test("Docker's index pages: what both architectures have", async () => {
     const html = (...names: string[]): string => `<html><pre>${names.map((name) => `<a href="${name}">${name}</a> 2026-09-01 80 MB`).join('\n')}</pre></html>`; // prettier-ignore
-    world.served.set('example.org/stable/x86_64/', html('../', 'docker-29.9.0.tgz', 'docker-29.8.2.tgz', 'docker-rootless-extras-30.0.0.tgz', 'docker-30.0.0-rc.1.tgz')); // prettier-ignore
-    world.served.set('example.org/stable/aarch64/', html('../', 'docker-29.8.2.tgz', 'docker-28.5.2.tgz'));
+    internet.served.set('example.org/stable/x86_64/', html('../', 'docker-29.9.0.tgz', 'docker-29.8.2.tgz', 'docker-rootless-extras-30.0.0.tgz', 'docker-30.0.0-rc.1.tgz')); // prettier-ignore
+    internet.served.set('example.org/stable/aarch64/', html('../', 'docker-29.8.2.tgz', 'docker-28.5.2.tgz'));
     const source: Partial<VersionSource> = { kind: 'page', at: 'https://example.org/stable/{machine}/', tagPrefix: 'docker-' };
     expect(await list(source)).toEqual(['29.8.2']);
     expect(await list({ ...source, at: 'https://example.org/stable/x86_64/' })).toEqual(['29.9.0', '29.8.2']);
-    world.served.set('example.org/stable/aarch64/', 'maintenance');
+    internet.served.set('example.org/stable/aarch64/', 'maintenance');
     await expect(list(source)).rejects.toThrow(/no links/);
   });
   test('JSON documents: HashiCorp, a text, a list', async () => {
-    world.served.set('example.org/vault/index.json', json({ name: 'vault', versions: { '1.20.0': {}, '1.20.1': {}, '1.21.0-rc1': {}, '1.20.1+ent': {} } })); // prettier-ignore
+    internet.served.set('example.org/vault/index.json', json({ name: 'vault', versions: { '1.20.0': {}, '1.20.1': {}, '1.21.0-rc1': {}, '1.20.1+ent': {} } })); // prettier-ignore
     expect(await list({ kind: 'json', at: 'https://example.org/vault/index.json#versions' })).toEqual(['1.20.1+ent', '1.20.1', '1.20.0']);
-    world.served.set('example.org/?mode=json', json({ Version: '1.104.1', all: ['v1.104.1', 'v1.104.0'], more: [{ version: '2.0' }] }));
+    internet.served.set('example.org/?mode=json', json({ Version: '1.104.1', all: ['v1.104.1', 'v1.104.0'], more: [{ version: '2.0' }] }));
     expect(await list({ kind: 'json', at: 'https://example.org/?mode=json#Version' })).toEqual(['1.104.1']);
     expect(await list({ kind: 'json', at: 'https://example.org/?mode=json#all', tagPrefix: 'v' })).toEqual(['1.104.1', '1.104.0']);
     expect(await list({ kind: 'json', at: 'https://example.org/?mode=json#more' })).toEqual(['2.0']);
     await expect(list({ kind: 'json', at: 'https://example.org/?mode=json#none' })).rejects.toThrow(/not the expected shape/);
   });
   test('a Go module, by the real go from a proxy', async () => {
-    const proxy = join(world.dir, 'proxy', 'example.org', 'tool', '@v');
+    const proxy = join(internet.dir, 'proxy', 'example.org', 'tool', '@v');
     await mkdir(proxy, { recursive: true });
     await writeFile(join(proxy, 'list'), 'v1.2.0\nv1.10.0\nv1.11.0-rc.1\n');
     for (const version of ['v1.2.0', 'v1.10.0', 'v1.11.0-rc.1']) {
       await writeFile(join(proxy, `${version}.info`), JSON.stringify({ Version: version, Time: '2026-01-01T00:00:00Z' }));
       await writeFile(join(proxy, `${version}.mod`), 'module example.org/tool\n');
     }
-    vi.stubEnv('GOPROXY', `file://${join(world.dir, 'proxy')}`);
+    vi.stubEnv('GOPROXY', `file://${join(internet.dir, 'proxy')}`);
     vi.stubEnv('GOSUMDB', 'off');
     expect(await list({ kind: 'go', at: 'example.org/tool' })).toEqual(['1.10.0', '1.2.0']);
     await expect(list({ kind: 'go', at: 'example.org/absent' })).rejects.toMatchObject({
@@ -208,14 +208,14 @@ describe('other sources', () => {
     });
     await expect(list({ kind: 'go', at: 'absent' })).rejects.toThrow("'absent' is not a valid Go module");
     // Major versions from 2 on have paths of their own; one may be left out.
-    expect(await newerMajor('example.org/tool', '1.10.0', world.context())).toBeUndefined();
-    const major = join(world.dir, 'proxy/example.org/tool/v2/@v');
+    expect(await newerMajor('example.org/tool', '1.10.0', internet.context())).toBeUndefined();
+    const major = join(internet.dir, 'proxy/example.org/tool/v2/@v');
     await mkdir(major, { recursive: true });
     await writeFile(join(major, 'list'), 'v2.4.1\n');
     await writeFile(join(major, 'v2.4.1.info'), JSON.stringify({ Version: 'v2.4.1', Time: '2026-01-01T00:00:00Z' }));
     await writeFile(join(major, 'v2.4.1.mod'), 'module example.org/tool/v2\n');
-    expect(await newerMajor('example.org/tool', '1.10.0', world.context())).toEqual({ module: 'example.org/tool/v2', version: '2.4.1' });
-    expect(await newerMajor('example.org/tool/v2', '2.4.1', world.context())).toBeUndefined();
+    expect(await newerMajor('example.org/tool', '1.10.0', internet.context())).toEqual({ module: 'example.org/tool/v2', version: '2.4.1' });
+    expect(await newerMajor('example.org/tool/v2', '2.4.1', internet.context())).toBeUndefined();
   });
   test('a source by date offers none', async () => {
     expect(await list({ kind: 'date', at: '' })).toEqual([]);
@@ -225,20 +225,20 @@ describe('other sources', () => {
 describe('outdated', () => {
   const pinned = (runc: string): { revision: number; with: Record<string, string>; licenses: Record<string, string>; bytes: object } => ({ revision: 0, with: { runc }, licenses: {}, bytes: {} }); // prettier-ignore
   const loaded = (name: string, keep: string, pins: Record<string, ReturnType<typeof pinned>>) => ({
-    dir: world.dir,
+    dir: internet.dir,
     extension: extensionOf([releaseOrigin('https://example.org/{version}')], { name, versions: { kind: 'github', at: `example/${name}`, keep }, coupled: { runc: { kind: 'github', at: 'example/runc', keep: 'newest' } } }), // prettier-ignore
     pins: pins as never,
     fixture: false,
   });
   const answers = (name: string, ...tags: string[]): unknown =>
-    world.served.set(`api.github.com/repos/example/${name}/releases?per_page=100`, json(tags.map((tag) => release(tag))));
+    internet.served.set(`api.github.com/repos/example/${name}/releases?per_page=100`, json(tags.map((tag) => release(tag))));
 
   test('each kept branch, and what is coupled', async () => {
     answers('tool', 'v2.4.1', 'v2.3.7', 'v2.3.6', 'v1.7.40');
     answers('runc', 'v1.5.2', 'v1.5.1');
     const { rows, errors } = await findOutdated(
       [loaded('tool', '2 minors', { '2.3.6': pinned('1.5.1'), '2.2.9': pinned('1.5.2') })],
-      world.context(),
+      internet.context(),
     );
     expect(errors).toEqual([]);
     const of = 'github example/tool';
@@ -253,7 +253,7 @@ describe('outdated', () => {
     answers('one', 'v1.0.0');
     answers('runc', 'v1.5.1');
     const two = [loaded('one', 'newest', { '1.1.0': pinned('1.5.1') }), loaded('two', 'newest', {})];
-    const { rows, errors } = await findOutdated(two, world.context());
+    const { rows, errors } = await findOutdated(two, internet.context());
     expect(rows[0]).toEqual({ extension: 'one', of: 'version', source: 'github example/one', current: '1.1.0', newest: '1.1.0', outdated: false }); // prettier-ignore
     expect(errors).toEqual([expect.objectContaining({ extension: 'two', of: 'version', error: expect.stringMatching(/404/) })]);
   });

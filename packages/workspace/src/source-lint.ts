@@ -75,8 +75,8 @@ async function pins(loaded: LoadedExtension): Promise<SourceFinding[]> {
     ...unused.licenses.map(({ version, component }) =>
       found('unused-pin', `${version} has the licence of '${component}', which is no component`, at(version, 'licenses', component), mend),
     ),
-    ...unused.wrappers.map((folder) =>
-      found('unused-wrapper', `no pinned version builds ${relative(dir, folder)}`, `${folder}/go.mod:1`, mend),
+    ...unused.lockModules.map((folder) =>
+      found('unused-lock-module', `no pinned version builds ${relative(dir, folder)}`, `${folder}/go.mod:1`, mend),
     ),
   ];
   for (const version of Object.keys(loaded.pins)) {

@@ -123,7 +123,7 @@ GITHUB_TOKEN and GITLAB_TOKEN raise the limits of those hosts (GITLAB_HOST, if i
 not gitlab.com).
 
 pins.json has a digest of what decides the bytes of each version: pinned digests,
-files/, build scripts, wrapper modules and the definition. Without --revision it
+files/, build scripts, lock modules and the definition. Without --revision it
 is renewed for versions that are not released; a released version that was changed
 is refused. With --revision the changelog gets an entry. Both write the READMEs.
 --revision counts from --base and --published, so a second run changes nothing; in

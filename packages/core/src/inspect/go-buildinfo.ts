@@ -67,7 +67,7 @@ export async function readAuditableCrates(path: string): Promise<{ name: string;
   }
 }
 
-/** All Go modules inside a program; the wrapper module that it may have been built from is none. */
+/** All Go modules inside a program; the lock module that it may have been built from (`wrapper`) does not count. */
 async function goModulesIn(path: string): Promise<{ name: string; version: string }[]> {
   const info = await readGoBuildInfo(path);
   if (info === undefined) return [];

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { type Arch, archWords } from '../model/arch.ts';
 import { UserError } from '../util/errors.ts';
 import type { Component, GoOrigin } from '../definition/types.ts';
-import { goSumDigest, mainPackages, openGo, programName, wrapperDir, type GoCommand } from '../tools/go-module.ts';
+import { goSumDigest, mainPackages, openGo, programName, lockModuleDir, type GoCommand } from '../tools/go-module.ts';
 import { copyPublic, hashFile } from '../util/files.ts';
 import { isolation, takeFolder } from '../tools/sandbox.ts';
 import { digestOf } from '../store/store.ts';
@@ -34,13 +34,13 @@ function stampsOf(origin: GoOrigin, component: Component, arch: Arch): Record<st
   );
 }
 
-/** A copy of the wrapper whose module is a copy too, without some files. Its path is relative, so that it says nothing of this machine. */
-async function copyWithout(go: GoCommand, wrapper: string, module: string, without: readonly string[], dest: string): Promise<string> {
+/** A copy of the lock module whose module is a copy too, without some files. Its path is relative, so that it says nothing of this machine. */
+async function copyWithout(go: GoCommand, lockModule: string, module: string, without: readonly string[], dest: string): Promise<string> {
   const copy = join(dest, 'module');
-  await copyTree(await go.offline(['list', '-m', '-f', '{{.Dir}}', module], { cwd: wrapper }), copy);
+  await copyTree(await go.offline(['list', '-m', '-f', '{{.Dir}}', module], { cwd: lockModule }), copy);
   for (const path of without) await rm(join(copy, path));
   // go.mod is edited below, and may be read-only in the checkout.
-  for (const name of ['go.mod', 'go.sum']) await copyPublic(join(wrapper, name), join(dest, name));
+  for (const name of ['go.mod', 'go.sum']) await copyPublic(join(lockModule, name), join(dest, name));
   await go.offline(['mod', 'edit', '-replace', `${module}=./module`], { cwd: dest });
   return dest;
 }
@@ -52,12 +52,12 @@ export async function describeGo(
 ): Promise<OriginDescription & { readonly c: readonly ToolRecord[] | undefined }> {
   const { component, arch, records } = context;
   const locator = goLocator(origin, component);
-  const wrapper = wrapperDir(context.dir, origin.module, moduleVersion(origin, component));
-  const sum = await goSumDigest(wrapper);
+  const lockModule = lockModuleDir(context.dir, origin.module, moduleVersion(origin, component));
+  const sum = await goSumDigest(lockModule);
   const pinned = pinnedBytes(context, locator);
   if (pinned.sha256 !== sum)
     throw new UserError(`wrong digest: go.sum is pinned as ${pinned.sha256}, and is ${sum}`, {
-      where: wrapper,
+      where: lockModule,
       next: 'restore go.sum from git, or run flatcar-ext pin',
     });
   const go = await records.go();
@@ -70,7 +70,7 @@ export async function describeGo(
   const parameters = {
     go: go.version,
     goToolchain: go.sha256,
-    goMod: await hashFile(join(wrapper, 'go.mod')),
+    goMod: await hashFile(join(lockModule, 'go.mod')),
     packages: origin.packages.join(' '),
     tags: (origin.tags ?? []).join(','),
     ldflags: ['-s', '-w', '-buildid=', ...linking, ...stamps].join(' '),
@@ -95,7 +95,7 @@ export async function describeGo(
 export async function buildGo(origin: GoOrigin, context: OriginContext): Promise<OriginResult> {
   const { component, arch, store, tools, toolchains, sandbox, report, signal } = context;
   const locator = goLocator(origin, component);
-  const wrapper = wrapperDir(context.dir, origin.module, moduleVersion(origin, component));
+  const lockModule = lockModuleDir(context.dir, origin.module, moduleVersion(origin, component));
   const { c: cRecords, ...description } = await describeGo(origin, context);
   const { parameters } = description;
   const go = await openGo(store, tools, report);
@@ -111,14 +111,14 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
   });
   const { dir } = await compileOnce(context, 'go-build', key, async (fresh, work) => {
     report({ type: 'step', text: `fetching the modules of ${component.name} ${component.version}` });
-    await go.online(['mod', 'download'], { cwd: wrapper, signal });
-    await go.offline(['mod', 'verify'], { cwd: wrapper, next: 'the module cache in the store is damaged: run flatcar-ext cache prune' });
-    const packages = await mainPackages(go, wrapper, origin.module, origin.packages);
+    await go.online(['mod', 'download'], { cwd: lockModule, signal });
+    await go.offline(['mod', 'verify'], { cwd: lockModule, next: 'the module cache in the store is damaged: run flatcar-ext cache prune' });
+    const packages = await mainPackages(go, lockModule, origin.module, origin.packages);
     report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch} with Go ${go.record.version}` });
     const out = join(work, 'files');
     await mkdir(out);
     const cwd =
-      origin.without === undefined ? wrapper : await copyWithout(go, wrapper, origin.module, origin.without, join(work, 'source'));
+      origin.without === undefined ? lockModule : await copyWithout(go, lockModule, origin.module, origin.without, join(work, 'source'));
     await go.build(
       sandbox,
       [
@@ -138,7 +138,7 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
         name: 'go',
         work,
         cwd,
-        inputs: [wrapper, ...(c === undefined ? [] : [dirname(c.bin)])],
+        inputs: [lockModule, ...(c === undefined ? [] : [dirname(c.bin)])],
         env: {
           GOOS: 'linux',
           GOARCH: archWords(arch).go,
@@ -158,7 +158,7 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
       if (name !== undefined) await rename(join(fresh, 'files', programName(path)), join(fresh, 'files', name));
     }
     if ((await readdir(join(fresh, 'files'))).length === 0)
-      throw new UserError(`${component.name}: the compiler made nothing`, { where: wrapper });
+      throw new UserError(`${component.name}: the compiler made nothing`, { where: lockModule });
   });
   return { dir: join(dir, 'files'), ...description };
 }

@@ -36,7 +36,7 @@ async function describeAll(pinned: PinnedComponent, arch: Arch): Promise<Describ
 
 /**
  * sha256 (hex) of all that this repository says about the bytes of a pinned version, on both architectures: pinned digests, the extension's own
- * files and their execute bits, build scripts, wrapper modules, and what the definition builds, places and starts. The summary, licences, proofs,
+ * files and their execute bits, build scripts, lock modules, and what the definition builds, places and starts. The summary, licences, proofs,
  * tests and the revision itself are no part of it. It is recorded in pins.json, so that a change without a higher revision is seen.
  * Throws a UserError where an input is missing or is not the pinned one.
  */

@@ -247,21 +247,21 @@ export async function openGo(store: Store, tools: Tools, report: Report): Promis
   };
 }
 
-/** Folder of the wrapper module that pins a Go module and all that it needs, below an extension. */
-export function wrapperDir(extensionDir: string, module: string, version: string): string {
+/** Folder of the lock module that pins a Go module and all that it needs, below an extension. */
+export function lockModuleDir(extensionDir: string, module: string, version: string): string {
   return join(extensionDir, 'go', `${module}@v${version}`);
 }
 
-/** The main packages of a wrapper that patterns such as `plugins/main/*` ask for. */
-export async function mainPackages(go: GoCommand, wrapper: string, module: string, patterns: readonly string[]): Promise<string[]> {
-  const mod = await readGoMod(go, ['mod', 'edit', '-json'], wrapper);
+/** The main packages of a lock module that patterns such as `plugins/main/*` ask for. */
+export async function mainPackages(go: GoCommand, lockModule: string, module: string, patterns: readonly string[]): Promise<string[]> {
+  const mod = await readGoMod(go, ['mod', 'edit', '-json'], lockModule);
   const tools = (mod.Tool ?? []).map(({ Path }) => Path);
   const found = patterns.flatMap((pattern) => {
     const whole = pattern === '' || pattern === '.' ? module : `${module}/${pattern}`;
     const matching = tools.filter((path) => matchesGlob(path, whole));
     if (matching.length === 0)
-      throw new UserError(`the wrapper module has no main package '${whole}'`, {
-        where: join(wrapper, 'go.mod'),
+      throw new UserError(`the lock module has no main package '${whole}'`, {
+        where: join(lockModule, 'go.mod'),
         next: 'run flatcar-ext pin',
       });
     return matching;
@@ -276,7 +276,7 @@ export function programName(packagePath: string): string {
 }
 
 /**
- * Writes the wrapper module (go.mod, go.sum) for a module at a version: replaces of other modules are copied from
+ * Writes the lock module (go.mod, go.sum) for a module at a version: replaces of other modules are copied from
  * upstream's go.mod, since Go ignores those of dependencies. Replaces by folders (`./staging/src/k8s.io/api`) become
  * the published module, with the version that `local` gives.
  */
@@ -293,7 +293,7 @@ export async function pinGo(
     await go.online(['mod', 'download', '-json', `${module}@v${version}`], { cwd: '/', env: { GOFLAGS: '-modcacherw' } }),
     { what: GO_OUTPUT, where: `${module}@v${version}` },
   );
-  // Projects with calendar versions keep their go.mod as vendor.mod (docker/cli): nobody but the wrapper knows its requirements then.
+  // Projects with calendar versions keep their go.mod as vendor.mod (docker/cli): nobody but the lock module knows its requirements then.
   const vendored = (await Array.fromAsync(glob('vendor.mod', { cwd: said.Dir }))).map((name) => join(said.Dir, name));
   const upstream = await readGoMod(go, ['mod', 'edit', '-json', vendored[0] ?? said.GoMod]);
   const packages: string[] = [];
@@ -332,38 +332,38 @@ export async function pinGo(
   await go.online(['mod', 'tidy', ...(unpublished ? ['-e'] : [])], { cwd: dir, env: { GOFLAGS: '-modcacherw' } });
 }
 
-/** sha256 of a wrapper's go.sum: the pin of a Go component, since go.sum has the digest of every module in it. */
-export async function goSumDigest(wrapper: string): Promise<string> {
-  return hashFile(join(wrapper, 'go.sum')).catch((cause: unknown) => {
-    throw new UserError('the wrapper module is missing', { where: wrapper, next: 'run flatcar-ext pin', cause });
+/** sha256 of a lock module's go.sum: the pin of a Go component, since go.sum has the digest of every module in it. */
+export async function goSumDigest(lockModule: string): Promise<string> {
+  return hashFile(join(lockModule, 'go.sum')).catch((cause: unknown) => {
+    throw new UserError('the lock module is missing', { where: lockModule, next: 'run flatcar-ext pin', cause });
   });
 }
 
 /**
- * A program that this repository itself uses in lint and tests: the one `tool` of a wrapper module (go.mod, go.sum), compiled for this
+ * A program that this repository itself uses in lint and tests: the one `tool` of a lock module (go.mod, go.sum), compiled for this
  * machine and kept in the store. Gives its path.
  */
 export async function goProgram(
-  wrapper: string,
+  lockModule: string,
   { store, tools, report = () => undefined, ldflags = '' }: { store: Store; tools: Tools; report?: Report; ldflags?: string },
 ): Promise<string> {
   const go = await openGo(store, tools, report);
-  const digests = await Promise.all(['go.mod', 'go.sum'].map((name) => hashFile(join(wrapper, name))));
+  const digests = await Promise.all(['go.mod', 'go.sum'].map((name) => hashFile(join(lockModule, name))));
   const key = digestOf({ number: 1, digests, go: go.record.sha256, ldflags });
   const { dir } = await store.result('go-program', key, async (fresh) => {
-    const mod = await readGoMod(go, ['mod', 'edit', '-json'], wrapper);
+    const mod = await readGoMod(go, ['mod', 'edit', '-json'], lockModule);
     const [tool] = mod.Tool ?? [];
-    if (tool === undefined) throw new UserError('the wrapper module has no tool', { where: join(wrapper, 'go.mod') });
+    if (tool === undefined) throw new UserError('the lock module has no tool', { where: join(lockModule, 'go.mod') });
     report({ type: 'step', text: `compiling ${tool.Path}` });
-    await go.online(['mod', 'download'], { cwd: wrapper });
+    await go.online(['mod', 'download'], { cwd: lockModule });
     await store.withTemp(async (work) => {
       await go.build(
         openSandbox(store, tools),
         ['-trimpath', '-buildvcs=false', '-ldflags', ldflags, '-o', join(work, 'program'), tool.Path],
         {
           work,
-          cwd: wrapper,
-          inputs: [wrapper],
+          cwd: lockModule,
+          inputs: [lockModule],
           env: { CGO_ENABLED: '0' },
         },
       );

@@ -1,59 +1,15 @@
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  HttpStatusError,
-  ARCHES,
-  cargoHomeOf,
-  debianMirror,
-  downloadCrate,
-  locatorOf,
-  openCargo,
-  isNetworkFailure,
-  UserError,
-  type Arch,
-  type Component,
-  type Origin,
-} from '@flatcar/core/engine';
+import { HttpStatusError, cargoHomeOf, debianMirror, downloadCrate, openCargo, isNetworkFailure, UserError } from '@flatcar/core/engine';
 import { archiveOf, type UpstreamContext } from '../context.ts';
 import { FIRST_DOWNLOAD } from '../verify/proof.ts';
 import { fetchVerified } from '../verify/verify.ts';
-import type { Lock } from './lock.ts';
+import { pinGoModule, type LockModule } from './lock-modules.ts';
 import { isRevision, type Bytes, type PinnedLine, type PinRequest } from './request.ts';
-import { pinGoModule, type Wrapper } from './wrappers.ts';
+import type { Wanted } from './wanted.ts';
 
 /** Where sources are looked for, one after another. */
 const SOURCE_SUITES = ['sid', 'trixie'];
-
-/** Bytes that one or several components of a lock come from. */
-export interface Wanted {
-  readonly locator: string;
-  readonly lock: Lock;
-  readonly component: Component;
-  readonly origin: Origin;
-  readonly arch: Arch;
-  /** Of Go modules: what all components take of them. */
-  readonly packages: readonly string[];
-}
-
-/** All bytes that a lock's components can come from, in the order of the definition. */
-export function wantedOf(lock: Lock): Wanted[] {
-  const wanted = new Map<string, Wanted>();
-  for (const component of lock.components) {
-    for (const origin of component.origins) {
-      for (const arch of ARCHES) {
-        const locator = locatorOf(origin, component, arch);
-        if (locator === undefined) continue;
-        const packages = origin.kind === 'go' ? origin.packages : [];
-        const known = wanted.get(locator);
-        wanted.set(locator, {
-          ...(known ?? { locator, lock, component, origin, arch }),
-          packages: [...new Set([...(known?.packages ?? []), ...packages])],
-        });
-      }
-    }
-  }
-  return [...wanted.values()];
-}
 
 /** Throws where the address of a file names a version, and not the component's: a URL that no version is filled into. */
 function assertNamesVersion({ origin, component, locator, lock }: Wanted): void {
@@ -69,7 +25,13 @@ function assertNamesVersion({ origin, component, locator, lock }: Wanted): void 
 }
 
 /** Finds out what the bytes must be, from upstream itself. */
-export async function pinOne(wanted: Wanted, temp: string, again: boolean, wrappers: Wrapper[], context: UpstreamContext): Promise<Bytes> {
+export async function pinOne(
+  wanted: Wanted,
+  temp: string,
+  again: boolean,
+  lockModules: LockModule[],
+  context: UpstreamContext,
+): Promise<Bytes> {
   const { origin, component, arch, lock, locator } = wanted;
   const { store, toolchains, signal } = context;
   assertNamesVersion(wanted);
@@ -79,7 +41,7 @@ export async function pinOne(wanted: Wanted, temp: string, again: boolean, wrapp
       return { sha256, size, proof };
     }
     case 'go':
-      return pinGoModule(origin, wanted, temp, again, wrappers, context);
+      return pinGoModule(origin, wanted, temp, again, lockModules, context);
     case 'cargo': {
       const cargo = await openCargo((await toolchains.rust()).bin, cargoHomeOf(store), signal === undefined ? {} : { signal });
       const crate = join(temp, `${origin.crate}.crate`);

@@ -15,7 +15,7 @@ import {
   snapshotArchive,
   UnreachableError,
   UserError,
-  wrapperDir,
+  lockModuleDir,
   type DebianOrigin,
   type Extension,
   type GoCommand,
@@ -24,9 +24,10 @@ import {
 import * as v from 'valibot';
 import { archiveOf, memoize, type UpstreamContext } from '../context.ts';
 import { proofRank } from '../verify/proof.ts';
-import { pinOne, wantedOf, type Wanted } from './bytes.ts';
+import { pinOne } from './bytes.ts';
 import { locksOf, openLock, type Lock } from './lock.ts';
 import type { Bytes } from './request.ts';
+import { wantedOf, type Wanted } from './wanted.ts';
 
 /** A pinned entry, compared with what upstream has. */
 export interface CheckedPin {
@@ -103,31 +104,31 @@ export const readSums = (text: string): [key: string, sum: string][] =>
   });
 
 /**
- * Compares a wrapper module's go.sum with the checksum database: the sums are made again without it, since Go believes one that is there.
- * Throws when the wrapper is not the pinned one, or one of its sums is another.
+ * Compares a lock module's go.sum with the checksum database: the sums are made again without it, since Go believes one that is there.
+ * Throws when the lock module is not the pinned one, or one of its sums is another.
  */
 async function checkGoSums(wanted: Wanted, pinned: Bytes, context: UpstreamContext): Promise<void> {
   const { origin, component, lock } = wanted;
   if (origin.kind !== 'go') throw new Error('not a Go module');
-  const wrapper = wrapperDir(lock.dir, origin.module, origin.version ?? component.version);
-  const actual = await goSumDigest(wrapper);
-  if (actual !== pinned.sha256) throw new UserError(`go.sum has the sha256 ${actual}`, { where: wrapper });
+  const lockModule = lockModuleDir(lock.dir, origin.module, origin.version ?? component.version);
+  const actual = await goSumDigest(lockModule);
+  if (actual !== pinned.sha256) throw new UserError(`go.sum has the sha256 ${actual}`, { where: lockModule });
   const { store, tools, report } = context;
   const go = await memoize(context, 'go', () => openGo(store, tools, report));
   const settings = parseJson(v.record(v.string(), v.string()), await go.online(['env', '-json', 'GOSUMDB', 'GONOSUMDB', 'GOFLAGS']), {
     what: 'output of go env',
-    where: wrapper,
+    where: lockModule,
   });
   if (settings['GOSUMDB'] === 'off')
-    throw new UnreachableError('the checksum database is switched off (GOSUMDB=off)', { where: wrapper, next: 'unset GOSUMDB' });
+    throw new UnreachableError('the checksum database is switched off (GOSUMDB=off)', { where: lockModule, next: 'unset GOSUMDB' });
   report({ type: 'step', text: `comparing the sums of ${origin.module}` });
   await store.withTemp(async (temp) => {
     const dir = await mkdtemp(join(temp, 'module-'));
-    await copyPublic(join(wrapper, 'go.mod'), join(dir, 'go.mod'));
+    await copyPublic(join(lockModule, 'go.mod'), join(dir, 'go.mod'));
     const sums = await downloadSums(go, dir, []);
     await go.online(['list', '-m', 'all'], { cwd: dir, env: { GOFLAGS: '-mod=mod -modcacherw' } });
     for (const [key, sum] of readSums(await readFile(join(dir, 'go.sum'), 'utf8').catch(() => ''))) sums.set(key, sum);
-    const pins = readSums(await readFile(join(wrapper, 'go.sum'), 'utf8'));
+    const pins = readSums(await readFile(join(lockModule, 'go.sum'), 'utf8'));
     // What only tests of modules need is in go.sum, but is not downloaded for a build.
     const missing = [
       ...new Set(
@@ -142,7 +143,7 @@ async function checkGoSums(wanted: Wanted, pinned: Bytes, context: UpstreamConte
       for (const [key, sum] of await downloadSums(go, empty, missing.slice(index, index + 100))) sums.set(key, sum);
     const wrong = pins.find(([key, sum]) => sums.get(key) !== sum);
     if (wrong !== undefined)
-      throw new UserError(`go.sum has another sum for ${wrong[0]}`, { where: join(wrapper, 'go.sum'), next: 'do not merge this' });
+      throw new UserError(`go.sum has another sum for ${wrong[0]}`, { where: join(lockModule, 'go.sum'), next: 'do not merge this' });
   });
 }
 

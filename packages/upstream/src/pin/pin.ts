@@ -1,12 +1,13 @@
 import { mkdir } from 'node:fs/promises';
 import { packagingDigest, UserError, UserErrors, writeAtomic, type PinnedVersion } from '@flatcar/core/engine';
 import type { UpstreamContext } from '../context.ts';
-import { pinOne, settle, wantedOf } from './bytes.ts';
+import { pinOne, settle } from './bytes.ts';
 import { licenses } from './licenses.ts';
 import { entryOf, locksOf, openLock, textOf, type Lock, type Written } from './lock.ts';
 import { pinPackages } from './packages.ts';
 import { isRevision, type PinRequest, type PinResult } from './request.ts';
-import { placeWrappers, type Wrapper } from './wrappers.ts';
+import { placeLockModules, type LockModule } from './lock-modules.ts';
+import { wantedOf } from './wanted.ts';
 import { keptVersions } from '../sources/versions.ts';
 
 export type { PinnedLine, PinRequest, PinResult } from './request.ts';
@@ -57,7 +58,7 @@ async function settled<T>(jobs: readonly Promise<T>[], what: string): Promise<T[
 
 /**
  * Pins one version of an extension for both architectures: everything is downloaded into the store and checked by all that upstream
- * publishes, Go modules are resolved into wrapper modules, and only when nothing failed are the lock files written.
+ * publishes, Go modules are resolved into lock modules, and only when nothing failed are the lock files written.
  * A pin whose host cannot be reached stays as it is, with a notice. All errors are shown together.
  */
 export async function pinVersion(request: PinRequest, context: UpstreamContext): Promise<PinResult> {
@@ -77,11 +78,11 @@ async function pinAlone(request: PinRequest, context: UpstreamContext): Promise<
     });
   const locks = await locksOf(request, own, versions);
   return context.store.withTemp(async (temp) => {
-    const wrappers: Wrapper[] = [];
+    const lockModules: LockModule[] = [];
     const jobs = locks.flatMap((lock) =>
       wantedOf(lock).map(async (wanted) => ({
         lock,
-        ...(await settle(wanted, request, () => pinOne(wanted, temp, isRevision(request), wrappers, context), context)),
+        ...(await settle(wanted, request, () => pinOne(wanted, temp, isRevision(request), lockModules, context), context)),
       })),
     );
     const packages = settled(
@@ -96,7 +97,7 @@ async function pinAlone(request: PinRequest, context: UpstreamContext): Promise<
       locks.map((lock) => licenses(lock, request, context)),
       'licences are not known',
     );
-    const written = await placeWrappers(wrappers);
+    const written = await placeLockModules(lockModules);
     const entries = new Map(
       locks.map((lock, index) => {
         const ofLock = lines.filter((line) => line.lock === lock);

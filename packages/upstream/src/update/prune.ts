@@ -1,6 +1,6 @@
 import { glob, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { ARCHES, componentsOf, isPackageLocator, locatorOf, wrapperDir, writeAtomic, type LoadedExtension } from '@flatcar/core/engine';
+import { ARCHES, componentsOf, isPackageLocator, locatorOf, lockModuleDir, writeAtomic, type LoadedExtension } from '@flatcar/core/engine';
 
 /** What an extension's own lock has that no version of its definition asks for. */
 export interface Unused {
@@ -8,8 +8,8 @@ export interface Unused {
   readonly bytes: readonly { readonly version: string; readonly locator: string }[];
   /** Licences of components that are not there, by version. */
   readonly licenses: readonly { readonly version: string; readonly component: string }[];
-  /** Folders of wrapper modules. */
-  readonly wrappers: readonly string[];
+  /** Folders of lock modules. */
+  readonly lockModules: readonly string[];
 }
 
 /** Compares the lock with what all pinned versions ask for. */
@@ -17,7 +17,7 @@ export async function findUnused(loaded: LoadedExtension): Promise<Unused> {
   const { dir, pins } = loaded;
   const bytes: { version: string; locator: string }[] = [];
   const licenses: { version: string; component: string }[] = [];
-  const wrappers = new Set<string>();
+  const lockModules = new Set<string>();
   for (const [version, pin] of Object.entries(pins)) {
     const own = (await componentsOf(loaded, version)).components.filter((one) => one.dir === dir).map(({ component }) => component);
     const wanted = new Set(
@@ -25,7 +25,7 @@ export async function findUnused(loaded: LoadedExtension): Promise<Unused> {
     );
     for (const component of own)
       for (const origin of component.origins)
-        if (origin.kind === 'go') wrappers.add(wrapperDir(dir, origin.module, origin.version ?? component.version));
+        if (origin.kind === 'go') lockModules.add(lockModuleDir(dir, origin.module, origin.version ?? component.version));
     // What Debian packages a program draws in is found out when it is pinned: the definition does not say it.
     bytes.push(
       ...Object.keys(pin.bytes)
@@ -42,9 +42,9 @@ export async function findUnused(loaded: LoadedExtension): Promise<Unused> {
   return {
     bytes,
     licenses,
-    wrappers: there
+    lockModules: there
       .map((file) => join(dir, dirname(file)))
-      .filter((folder) => !wrappers.has(folder))
+      .filter((folder) => !lockModules.has(folder))
       .toSorted(),
   };
 }
@@ -62,7 +62,7 @@ export async function pruneLock(loaded: LoadedExtension, versions: readonly stri
   for (const { version, component } of unused.licenses) delete json[version]?.licenses[component];
   const after = `${JSON.stringify(json, undefined, 2)}\n`;
   if (after !== text) await writeAtomic(file, after);
-  for (const folder of unused.wrappers) {
+  for (const folder of unused.lockModules) {
     await rm(folder, { recursive: true, force: true });
     // Folders above it that are empty now go too, up to the extension.
     for (let up = dirname(folder); up !== dir && up.startsWith(dir); up = dirname(up)) {
@@ -71,5 +71,5 @@ export async function pruneLock(loaded: LoadedExtension, versions: readonly stri
       await rm(up, { recursive: true });
     }
   }
-  return { written: after === text ? [] : [file], removed: [...unused.wrappers] };
+  return { written: after === text ? [] : [file], removed: [...unused.lockModules] };
 }

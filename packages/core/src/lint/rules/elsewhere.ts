@@ -81,10 +81,10 @@ export const source = {
     fix: 'flatcar-ext pin NAME --revision',
     fixed: 'a released name has one content: whoever fetched it has that one',
   },
-  'unused-wrapper': {
+  'unused-lock-module': {
     level: 'error',
     checks: 'every lock module of Go below go/ belongs to a pinned version',
-    reason: 'a wrapper module that no pinned version asks for is never built',
+    reason: 'a lock module that no pinned version asks for is never built',
     fix: 'flatcar-ext lint --fix removes it',
     fixed: 'flatcar-ext lint --fix removes it, and nothing is lost',
   },

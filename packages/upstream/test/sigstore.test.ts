@@ -1,209 +1,65 @@
-import { createHash, generateKeyPairSync, sign, type KeyPairKeyObjectResult } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { release, type Signature, type SigstoreSignature } from '@flatcar/core/engine';
-import { bundleToJSON, toDSSEBundle, toMessageSignatureBundle, type Bundle } from '@sigstore/bundle';
-import { initializeCA, initializeCTLog, initializeTLog } from '@sigstore/mock';
-import { TrustedRoot } from '@sigstore/protobuf-specs';
-import { toTrustMaterial } from '@sigstore/verify';
+import { release, type SigstoreSignature } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { AssetProposal } from '../src/new/propose.ts';
-import { proposeSignatures } from '../src/new/signers.ts';
-import { fetchVerified, type VerifiedFile } from '@flatcar/upstream/verify/verify';
-import { component, openWorld, sha, type World } from '@flatcar/upstream/test/fake-internet';
+import { fetchVerified, type VerifiedFile } from '../src/verify/verify.ts';
+import { component, openFakeInternet, sha, type FakeInternet } from './fake-internet.ts';
+import { IDENTITY, ISSUER, openFakeSigstore, RUN, WORKFLOW, type FakeSigstore, type Run } from './fake-sigstore.ts';
 
 const FILE = 'example.org/v1.2.3/tool';
 const REKOR = 'rekor.sigstore.dev/api/v1/log/entries/retrieve';
 const content = Buffer.from('the bytes of a tool');
 const tampered = Buffer.from('the bytes of a fool');
-const ISSUER = 'https://token.actions.githubusercontent.com';
-const WORKFLOW = 'https://github.com/example/tool/.github/workflows/release.yml';
-const identity = `${WORKFLOW}@refs/tags/v1.2.3`;
 
-/** Extensions of a certificate about the run that signed, by the last number of their OID (sigstore/fulcio docs/oid-info.md). */
-type Run = Readonly<Partial<Record<5 | 6 | 12 | 14, string>>>;
-const RUN: Run = {
-  5: 'example/tool',
-  6: 'refs/tags/v1.2.3',
-  12: 'https://github.com/example/tool',
-  14: 'refs/tags/v1.2.3',
-};
-
-const ec = (namedCurve = 'P-256'): KeyPairKeyObjectResult => generateKeyPairSync('ec', { namedCurve });
-const spki = (pair: KeyPairKeyObjectResult): Buffer<ArrayBuffer> => Buffer.from(pair.publicKey.export({ format: 'der', type: 'spki' }));
-const base64 = (data: ArrayBufferView | Buffer): string => Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64');
-
-/** A log's entry in the form of its API. */
-interface Entry {
-  readonly body: string;
-  readonly integratedTime: number;
-  readonly logID: string;
-  readonly logIndex: number;
-  readonly verification: {
-    readonly signedEntryTimestamp: string;
-    readonly inclusionProof: { logIndex: number; treeSize: number; rootHash: string; hashes: string[]; checkpoint: string };
-  };
-}
-
-/** A sigstore of one's own: authority, both logs, and the trusted root that names them. */
-async function openSigstore(clock?: Date) {
-  const [caKey, ctKey, logKey] = [ec('P-384'), ec(), ec()];
-  const ctLog = await initializeCTLog(ctKey);
-  const ca = await initializeCA(caKey, ctLog);
-  const log = await initializeTLog('https://rekor.example.org', logKey, clock);
-  const since = { start: '2020-01-01T00:00:00Z' };
-  const logOf = (pair: KeyPairKeyObjectResult, baseUrl: string): object => ({
-    baseUrl,
-    hashAlgorithm: 'SHA2_256',
-    publicKey: { rawBytes: spki(pair).toString('base64'), keyDetails: 'PKIX_ECDSA_P256_SHA_256', validFor: since },
-    logId: { keyId: createHash('sha256').update(spki(pair)).digest('base64') },
-  });
-  const root = {
-    mediaType: 'application/vnd.dev.sigstore.trustedroot+json;version=0.1',
-    tlogs: [logOf(logKey, 'https://rekor.example.org')],
-    ctlogs: [logOf(ctKey, 'https://ctlog.example.org')],
-    certificateAuthorities: [
-      {
-        subject: { organization: 'sigstore.mock', commonName: 'sigstore' },
-        uri: 'https://fulcio.example.org',
-        certChain: { certificates: [{ rawBytes: base64(ca.rootCertificate) }] },
-        validFor: since,
-      },
-    ],
-    timestampAuthorities: [],
-  };
-
-  const certify = async (key: KeyPairKeyObjectResult, name: string, issuer: string, run: Run): Promise<Buffer> => {
-    const oid = (number: number): string => `1.3.6.1.4.1.57264.1.${number}`;
-    const extensions = [
-      { oid: oid(8), value: issuer },
-      ...Object.entries(run).map(([number, value]) => ({ oid: oid(Number(number)), value, legacy: Number(number) < 8 })),
-    ];
-    const certificate = await ca.issueCertificate({ publicKey: spki(key), subjectAltName: name, extensions });
-    return Buffer.from(certificate.buffer, certificate.byteOffset, certificate.byteLength);
-  };
-  const pem = (der: Buffer): string =>
-    `-----BEGIN CERTIFICATE-----\n${der
-      .toString('base64')
-      .match(/.{1,64}/g)
-      ?.join('\n')}\n-----END CERTIFICATE-----\n`;
-  const record = async (proposed: object): Promise<Entry> => {
-    const [entry] = Object.values((await log.log(proposed)) as Record<string, Entry>);
-    if (entry === undefined) throw new Error('the log made no entry');
-    return entry;
-  };
-  const proofOf = ({ verification: { inclusionProof: proof } }: Entry): object => ({
-    logIndex: String(proof.logIndex),
-    treeSize: String(proof.treeSize),
-    rootHash: Buffer.from(proof.rootHash, 'hex'),
-    hashes: [],
-    checkpoint: { envelope: proof.checkpoint },
-  });
-  const entryOf = (entry: Entry, kind: string): object => ({
-    logIndex: String(entry.logIndex),
-    logId: { keyId: Buffer.from(entry.logID, 'hex') },
-    kindVersion: { kind, version: '0.0.1' },
-    integratedTime: String(entry.integratedTime),
-    inclusionPromise: { signedEntryTimestamp: Buffer.from(entry.verification.signedEntryTimestamp, 'base64') },
-    inclusionProof: proofOf(entry),
-    canonicalizedBody: Buffer.from(entry.body, 'base64'),
-  });
-  const withEntry = (bundle: Bundle, entry: object): string => {
-    (bundle.verificationMaterial.tlogEntries as object[]).push(entry);
-    return JSON.stringify(bundleToJSON(bundle));
-  };
-
-  return {
-    root,
-    trust: () => toTrustMaterial(TrustedRoot.fromJSON(root)),
-    /** `cosign sign-blob`: what it gives and what the log has of it. */
-    async signBlob(data: Buffer, name = identity, issuer = ISSUER, run = RUN) {
-      const key = ec();
-      const certificate = await certify(key, name, issuer, run);
-      const signature = sign('sha256', data, key.privateKey);
-      const entry = await record({
-        apiVersion: '0.0.1',
-        kind: 'hashedrekord',
-        spec: {
-          data: { hash: { algorithm: 'sha256', value: sha(data) } },
-          signature: { content: signature.toString('base64'), publicKey: { content: Buffer.from(pem(certificate)).toString('base64') } },
-        },
-      });
-      const digest = Buffer.from(sha(data), 'hex');
-      const bundle = withEntry(toMessageSignatureBundle({ digest, signature, certificate, certificateChain: false }), entryOf(entry, 'hashedrekord')); // prettier-ignore
-      return { bundle, signature: signature.toString('base64'), certificate: pem(certificate), entry };
-    },
-    /** An attestation about some files, as GitHub makes them. */
-    async attest(subject: readonly { name: string; digest: { sha256: string } }[], name = identity): Promise<string> {
-      const key = ec();
-      const certificate = await certify(key, name, ISSUER, RUN);
-      const artifactType = 'application/vnd.in-toto+json';
-      const artifact = Buffer.from(JSON.stringify({ _type: 'https://in-toto.io/Statement/v1', subject, predicateType: 'https://slsa.dev/provenance/v1', predicate: {} })); // prettier-ignore
-      const pae = Buffer.concat([Buffer.from(`DSSEv1 ${artifactType.length} ${artifactType} ${artifact.length} `), artifact]);
-      const signature = sign('sha256', pae, key.privateKey);
-      const entry = await record({
-        apiVersion: '0.0.1',
-        kind: 'dsse',
-        spec: {
-          envelopeHash: { algorithm: 'sha256', value: sha(artifact) },
-          payloadHash: { algorithm: 'sha256', value: sha(artifact) },
-          signatures: [{ signature: signature.toString('base64'), verifier: Buffer.from(pem(certificate)).toString('base64') }],
-        },
-      });
-      return withEntry(toDSSEBundle({ artifact, artifactType, signature, certificate, certificateChain: false }), entryOf(entry, 'dsse'));
-    },
-  };
-}
-
-let world: World;
-let sigstore: Awaited<ReturnType<typeof openSigstore>>;
+let internet: FakeInternet;
+let sigstore: FakeSigstore;
 
 const signature = (more: Partial<SigstoreSignature> = {}): SigstoreSignature => ({
   kind: 'sigstore',
   issuer: ISSUER,
-  identity,
+  identity: IDENTITY,
   trustedRoot: 'root.json',
   bundle: '{url}.sigstore.json',
   ...more,
 });
 const verify = (by: SigstoreSignature, checksum?: string): Promise<VerifiedFile> => {
   const origin = release('https://example.org/v{version}/tool', { signature: by, ...(checksum === undefined ? {} : { checksum }) });
-  return fetchVerified(origin, component(origin), 'x86-64', world.dir, world.context());
+  return fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context());
 };
-const serveBundle = (bundle: string): unknown => world.served.set(`${FILE}.sigstore.json`, bundle);
+const serveBundle = (bundle: string): unknown => internet.served.set(`${FILE}.sigstore.json`, bundle);
 
 beforeAll(async () => {
-  world = await openWorld();
-  sigstore = await openSigstore();
-  await writeFile(join(world.dir, 'root.json'), JSON.stringify(sigstore.root));
+  internet = await openFakeInternet();
+  sigstore = await openFakeSigstore();
+  await writeFile(join(internet.dir, 'root.json'), JSON.stringify(sigstore.root));
 });
-afterAll(() => world.close());
+afterAll(() => internet.close());
 beforeEach(() => {
-  world.served.clear();
-  world.served.set(FILE, content);
+  internet.served.clear();
+  internet.served.set(FILE, content);
 });
 
 describe('a bundle', () => {
   test('of the file, by the pinned workflow', async () => {
     serveBundle((await sigstore.signBlob(content)).bundle);
-    expect(await verify(signature())).toMatchObject({ sha256: sha(content), proof: `signed by ${identity} (sigstore)` });
+    expect(await verify(signature())).toMatchObject({ sha256: sha(content), proof: `signed by ${IDENTITY} (sigstore)` });
     // At any tag, and with the version filled in.
     await verify(signature({ identity: `${WORKFLOW}@*` }));
     await verify(signature({ identity: `${WORKFLOW}@refs/tags/v{version}` }));
   });
   test('of the checksums', async () => {
     const list = Buffer.from(`${sha(content)}  tool\n`);
-    world.served
+    internet.served
       .set('example.org/v1.2.3/checksums.txt', list)
       .set('example.org/v1.2.3/checksums.txt.json', (await sigstore.signBlob(list)).bundle);
     const by = signature({ of: 'checksum', bundle: '{checksum}.json' });
-    expect((await verify(by, 'checksums.txt')).proof).toBe(`sha256 list, signed by ${identity} (sigstore)`);
-    world.served.set('example.org/v1.2.3/checksums.txt', `${list.toString()}\n`);
+    expect((await verify(by, 'checksums.txt')).proof).toBe(`sha256 list, signed by ${IDENTITY} (sigstore)`);
+    internet.served.set('example.org/v1.2.3/checksums.txt', `${list.toString()}\n`);
     await expect(verify(by, 'checksums.txt')).rejects.toThrow(/bad sigstore signature/);
   });
   test('a tampered file', async () => {
     serveBundle((await sigstore.signBlob(content)).bundle);
-    world.served.set(FILE, tampered);
+    internet.served.set(FILE, tampered);
     await expect(verify(signature())).rejects.toThrow(/bad sigstore signature/);
   });
   test('another file that the same workflow signed', async () => {
@@ -219,19 +75,19 @@ describe('a bundle', () => {
   });
   test.each([
     ['another workflow', 'https://github.com/example/fool/.github/workflows/release.yml@refs/tags/v1.2.3'],
-    ['a name that the pinned one is only a part of', `${identity}-evil`],
-    ['a name that the pinned one only stands within', `https://evil.example/?${identity}`],
-    ['a name that only a dot as any letter matches', identity.replace('github.com', 'githubxcom')],
+    ['a name that the pinned one is only a part of', `${IDENTITY}-evil`],
+    ['a name that the pinned one only stands within', `https://evil.example/?${IDENTITY}`],
+    ['a name that only a dot as any letter matches', IDENTITY.replace('github.com', 'githubxcom')],
   ])('%s', async (_, name) => {
     serveBundle((await sigstore.signBlob(content, name)).bundle);
     await expect(verify(signature())).rejects.toThrow(/signed by somebody else/);
   });
   test('the same name vouched for by another issuer', async () => {
-    serveBundle((await sigstore.signBlob(content, identity, 'https://accounts.example.org')).bundle);
+    serveBundle((await sigstore.signBlob(content, IDENTITY, 'https://accounts.example.org')).bundle);
     await expect(verify(signature())).rejects.toThrow(/signed by somebody else: .*issuer/);
   });
   test('another sigstore, and the public one by default', async () => {
-    const { bundle } = await (await openSigstore()).signBlob(content);
+    const { bundle } = await (await openFakeSigstore()).signBlob(content);
     serveBundle(bundle);
     await expect(verify(signature())).rejects.toThrow(/bad sigstore signature/);
     const { trustedRoot: _, ...byPublic } = signature();
@@ -239,8 +95,8 @@ describe('a bundle', () => {
     await expect(verify(byPublic)).rejects.toThrow(/bad sigstore signature/);
   });
   test('a signature from after the certificate ended', async () => {
-    const late = await openSigstore(new Date(Date.now() + 3_600_000));
-    await writeFile(join(world.dir, 'late.json'), JSON.stringify(late.root));
+    const late = await openFakeSigstore(new Date(Date.now() + 3_600_000));
+    await writeFile(join(internet.dir, 'late.json'), JSON.stringify(late.root));
     serveBundle((await late.signBlob(content)).bundle);
     await expect(verify(signature({ trustedRoot: 'late.json' }))).rejects.toThrow(/bad sigstore signature/);
   });
@@ -256,7 +112,7 @@ describe('a bundle', () => {
     const rekorBundle = { SignedEntryTimestamp: verification.signedEntryTimestamp, Payload: { body, integratedTime, logIndex, logID } };
     serveBundle(JSON.stringify({ base64Signature, cert: Buffer.from(certificate).toString('base64'), rekorBundle }));
     await verify(signature());
-    world.served.set(FILE, tampered);
+    internet.served.set(FILE, tampered);
     await expect(verify(signature())).rejects.toThrow(/bad sigstore signature/);
   });
 });
@@ -311,50 +167,6 @@ describe('a workflow that anybody may call', () => {
   });
 });
 
-describe('what is proposed', () => {
-  const proposal = (): AssetProposal => ({
-    asset: 'tool',
-    files: { 'x86-64': '', arm64: '' },
-    checksum: 'none',
-    signatures: [{ kind: 'sigstore', of: 'file', url: '{url}.sigstore.json' }],
-  });
-  const propose = async (name: string, run: Run, url: string): Promise<{ signatures: Signature[]; notes: string[] }> => {
-    const path = join(world.dir, 'proposed');
-    await writeFile(path, content);
-    world.served.set(`${url.slice('https://'.length)}.sigstore.json`, (await sigstore.signBlob(content, name, ISSUER, run)).bundle);
-    return proposeSignatures(
-      proposal(),
-      { url, path, sha256: sha(content), version: '1.2.3' },
-      undefined,
-      world.context(),
-      sigstore.trust(),
-    );
-  };
-  const url = 'https://github.com/example/tool/releases/download/v1.2.3/tool';
-  const BUILDER = 'https://github.com/builders/shared/.github/workflows/bake.yml';
-
-  test('binds the version, and the repository of a workflow that is elsewhere', async () => {
-    const { signatures } = await propose(identity, RUN, url);
-    expect(signatures).toMatchObject([{ issuer: ISSUER, identity: `${WORKFLOW}@refs/tags/v{version}`, bundle: '{url}.sigstore.json' }]);
-    const shared = await propose(`${BUILDER}@refs/heads/main`, RUN, url);
-    expect(shared.signatures).toMatchObject([
-      { identity: `${BUILDER}@*`, source: 'https://github.com/example/tool', ref: 'refs/tags/v{version}' },
-    ]);
-  });
-  test.each([
-    [
-      'of another project',
-      { ...RUN, 5: 'evil/tool', 12: 'https://github.com/evil/tool' },
-      /a run of https:\/\/github\.com\/evil\/tool signed it/,
-    ],
-    ['for another version', { 12: 'https://github.com/example/tool', 14: 'refs/tags/v1.2.2' }, /does not name version 1\.2\.3/],
-  ] as const)('is nothing for a run %s', async (_, run, note) => {
-    const { signatures, notes } = await propose(`${BUILDER}@refs/heads/main`, run, url);
-    expect(signatures).toEqual([]);
-    expect(notes.join('\n')).toMatch(note);
-  });
-});
-
 describe('an attestation', () => {
   const subject = [{ name: 'other', digest: { sha256: sha('other') } }, { name: 'tool', digest: { sha256: sha(content) } }]; // prettier-ignore
 
@@ -381,10 +193,10 @@ describe('an attestation', () => {
     const asset = 'github.com/example/tool/releases/download/v1.2.3/tool';
     const api = `api.github.com/repos/example/tool/attestations/sha256:${sha(content)}`;
     const origin = release(`https://${asset}`, { signature: signature({ bundle: 'github' }) });
-    const run = (): Promise<VerifiedFile> => fetchVerified(origin, component(origin), 'x86-64', world.dir, world.context());
-    world.served.set(asset, content).set(api, JSON.stringify({ attestations: [{ bundle: JSON.parse(await sigstore.attest(subject)), repository_id: 1 }] })); // prettier-ignore
-    expect((await run()).proof).toBe(`signed by ${identity} (sigstore)`);
-    world.served.set(api, '{"attestations":[]}');
+    const run = (): Promise<VerifiedFile> => fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context());
+    internet.served.set(asset, content).set(api, JSON.stringify({ attestations: [{ bundle: JSON.parse(await sigstore.attest(subject)), repository_id: 1 }] })); // prettier-ignore
+    expect((await run()).proof).toBe(`signed by ${IDENTITY} (sigstore)`);
+    internet.served.set(api, '{"attestations":[]}');
     await expect(run()).rejects.toThrow(/no attestation/);
   });
 });
@@ -393,7 +205,7 @@ describe('signature and certificate as two files', () => {
   const { bundle: _, ...pair } = signature({ signature: '{url}.sig', certificate: '{url}.cert' });
   type Signed = Awaited<ReturnType<typeof sigstore.signBlob>>;
   const serve = (signed: Signed, log: Signed[] = [signed]): void => {
-    world.served
+    internet.served
       .set(`${FILE}.sig`, signed.signature)
       .set(`${FILE}.cert`, Buffer.from(signed.certificate).toString('base64'))
       .set(REKOR, (request, body) => {
@@ -406,22 +218,22 @@ describe('signature and certificate as two files', () => {
   test('good; the certificate may be PEM or base64 of it', async () => {
     const signed = await sigstore.signBlob(content);
     serve(signed);
-    expect((await verify(pair)).proof).toBe(`signed by ${identity} (sigstore)`);
-    world.served.set(`${FILE}.cert`, signed.certificate);
+    expect((await verify(pair)).proof).toBe(`signed by ${IDENTITY} (sigstore)`);
+    internet.served.set(`${FILE}.cert`, signed.certificate);
     await verify(pair);
   });
   test('a tampered file, a signature of another file, a certificate of another key', async () => {
     const [own, other, more] = [await sigstore.signBlob(content), await sigstore.signBlob(tampered), await sigstore.signBlob(content)];
     serve(own);
-    world.served.set(FILE, tampered);
+    internet.served.set(FILE, tampered);
     await expect(verify(pair)).rejects.toThrow(/bad sigstore signature/);
-    world.served.set(FILE, content);
+    internet.served.set(FILE, content);
     serve(other);
     await expect(verify(pair)).rejects.toThrow(/bad sigstore signature/);
     serve(own);
-    world.served.set(`${FILE}.cert`, more.certificate);
+    internet.served.set(`${FILE}.cert`, more.certificate);
     await expect(verify(pair)).rejects.toThrow(/bad sigstore signature/);
-    world.served.set(`${FILE}.cert`, '<html>');
+    internet.served.set(`${FILE}.cert`, '<html>');
     await expect(verify(pair)).rejects.toThrow(/no certificate/);
   });
   test('the log does not know it, knows it from somebody else, or does not answer', async () => {
@@ -431,7 +243,7 @@ describe('signature and certificate as two files', () => {
     const entry = { ...signed.entry, integratedTime: signed.entry.integratedTime - 60 };
     serve(signed, [{ ...signed, entry }]);
     await expect(verify(pair)).rejects.toThrow(/bad sigstore signature/);
-    world.served.set(REKOR, { status: 500 });
+    internet.served.set(REKOR, { status: 500 });
     await expect(verify(pair)).rejects.toThrow(/answered 500/);
   });
   test('somebody else', async () => {

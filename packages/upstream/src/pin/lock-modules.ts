@@ -1,18 +1,18 @@
 import { copyFile, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { fillWords, goSumDigest, mainPackages, openGo, pinGo, wrapperDir, type GoOrigin } from '@flatcar/core/engine';
+import { fillWords, goSumDigest, mainPackages, openGo, pinGo, lockModuleDir, type GoOrigin } from '@flatcar/core/engine';
 import { memoize, type UpstreamContext } from '../context.ts';
-import type { Wanted } from './bytes.ts';
 import type { Bytes } from './request.ts';
+import type { Wanted } from './wanted.ts';
 
-/** A wrapper module that waits to be put in its place. */
-export interface Wrapper {
+/** A lock module that waits to be put in its place. */
+export interface LockModule {
   readonly from: string;
   readonly to: string;
 }
 
 /**
- * A Go module's pin is the digest of its wrapper's go.sum. A wrapper that is pinned and has all programs stays (what nobody has a
+ * A Go module's pin is the digest of the go.sum of its lock module. A lock module that is pinned and has all programs stays (what nobody has a
  * version of would be resolved otherwise tomorrow); any other is written into a temporary folder.
  */
 export async function pinGoModule(
@@ -20,13 +20,13 @@ export async function pinGoModule(
   { component, packages, lock, locator }: Wanted,
   temp: string,
   again: boolean,
-  wrappers: Wrapper[],
+  lockModules: LockModule[],
   context: UpstreamContext,
 ): Promise<Bytes> {
   const { store, tools, report } = context;
   const proof = 'Go checksum database';
   const version = origin.version ?? component.version;
-  const to = wrapperDir(lock.dir, origin.module, version);
+  const to = lockModuleDir(lock.dir, origin.module, version);
   const go = await memoize(context, 'go', () => openGo(store, tools, report));
   report({ type: 'step', text: `resolving the modules of ${origin.module} ${version}` });
   const is = await goSumDigest(to).catch(() => undefined);
@@ -40,16 +40,16 @@ export async function pinGoModule(
       return { sha256: is, proof };
     }
   }
-  const from = join(temp, String(wrappers.length));
-  wrappers.push({ from, to });
+  const from = join(temp, String(lockModules.length));
+  lockModules.push({ from, to });
   const [major = '', minor = '', patch = ''] = version.split('.');
   const local = origin.local === undefined ? undefined : fillWords(origin.local, { version, major, minor, patch });
   await pinGo(go, from, origin.module, version, packages, () => local);
   return { sha256: await goSumDigest(from), proof };
 }
 
-/** go.mod and go.sum of a wrapper module; undefined where there is none. */
-async function wrapperText(dir: string): Promise<string | undefined> {
+/** go.mod and go.sum of a lock module; undefined where there is none. */
+async function lockModuleText(dir: string): Promise<string | undefined> {
   const files = ['go.mod', 'go.sum'].map((name) => readFile(join(dir, name), 'utf8'));
   return Promise.all(files).then(
     (texts) => texts.join(),
@@ -57,11 +57,11 @@ async function wrapperText(dir: string): Promise<string | undefined> {
   );
 }
 
-/** Puts those wrapper modules that say something else than what is there in their places, and gives these. */
-export async function placeWrappers(wrappers: readonly Wrapper[]): Promise<string[]> {
+/** Puts those lock modules that say something else than what is there in their places, and gives these. */
+export async function placeLockModules(lockModules: readonly LockModule[]): Promise<string[]> {
   const placed: string[] = [];
-  for (const { from, to } of wrappers) {
-    const [fresh, there] = await Promise.all([from, to].map(wrapperText));
+  for (const { from, to } of lockModules) {
+    const [fresh, there] = await Promise.all([from, to].map(lockModuleText));
     if (fresh === undefined || fresh === there) continue; // a proxy that did not answer left none
     await place({ from, to });
     placed.push(to);
@@ -69,8 +69,8 @@ export async function placeWrappers(wrappers: readonly Wrapper[]): Promise<strin
   return placed;
 }
 
-/** Puts a wrapper module in the place of an older one: as a whole, by a rename in the same folder. */
-async function place({ from, to }: Wrapper): Promise<void> {
+/** Puts a lock module in the place of an older one: as a whole, by a rename in the same folder. */
+async function place({ from, to }: LockModule): Promise<void> {
   const fresh = `${to}.new`;
   await rm(fresh, { recursive: true, force: true });
   await mkdir(fresh, { recursive: true });
