@@ -146,7 +146,7 @@ export interface ReleaseOrigin extends Published {
   readonly arch?: ArchWords;
 }
 
-/** A Go program, compiled from the module proxy by a wrapper module that stands under the extension's `go/` folder. */
+/** A Go program, compiled from the module proxy by a lock module that stands under the extension's `go/` folder. */
 export interface GoOrigin {
   /** @example 'go' */
   readonly kind: 'go';
