@@ -76,13 +76,13 @@ export async function together(world: World, many: number): Promise<TogetherRow[
   const keys = ['--keys', world.keys];
   rows.push(
     await mixed(world, '2 × withdraw, publish, retire, 2 × mirror', ({ out, dir }) => {
-      const withdraw = ['withdraw', `demo@${V1}`, '--content', V0, '--reason', 'a test', '--to', out, ...keys];
-      const mirror = ['mirror', out, join(dir, 'mirror'), '--base-url', 'https://mirror.example.org', ...keys];
+      const withdraw = ['withdraw', `demo@${V1}`, '--content', V0, '--reason', 'a test', '--tree', out, ...keys];
+      const mirror = ['mirror', join(dir, 'mirror'), '--tree', out, '--base-url', 'https://mirror.example.org', ...keys];
       return [
         withdraw,
         withdraw,
-        ['publish', world.images[V0] ?? '', '--to', out, ...keys],
-        ['retire', '--to', out, ...keys],
+        ['publish', world.images[V0] ?? '', '--tree', out, ...keys],
+        ['retire', '--tree', out, ...keys],
         mirror,
         mirror,
       ];

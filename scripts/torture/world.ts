@@ -218,12 +218,12 @@ export async function makeWorld(dir: string, say: (text: string) => void): Promi
   }
   const trees = { first: join(dir, 'tree-1'), both: join(dir, 'tree-2'), retired: join(dir, 'tree-3') };
   const publish = (version: string, to: string): Promise<unknown> =>
-    flatcar('publish', images[version] ?? '', '--to', to, '--keys', keys, '--base-url', 'https://extensions.example.org');
+    flatcar('publish', images[version] ?? '', '--tree', to, '--keys', keys, '--base-url', 'https://extensions.example.org');
   await publish(VERSIONS[0], trees.first);
   await copyTree(trees.first, trees.both);
   await publish(VERSIONS[1], trees.both);
   const mirror = join(dir, 'mirror');
-  await flatcar('mirror', trees.first, mirror, '--keys', keys, '--base-url', 'https://mirror.example.org');
+  await flatcar('mirror', mirror, '--tree', trees.first, '--keys', keys, '--base-url', 'https://mirror.example.org');
   const rotated = join(dir, 'keys-rotated');
   await copyTree(keys, rotated);
   await flatcar('keys', 'rotate', rotated);
@@ -244,7 +244,7 @@ export async function makeWorld(dir: string, say: (text: string) => void): Promi
     },
   };
   await copyTree(trees.both, trees.retired);
-  await expectSuccess(flatcarExt(checkout, 'retire', '--to', trees.retired, '--keys', keys), {
+  await expectSuccess(flatcarExt(checkout, 'retire', '--tree', trees.retired, '--keys', keys), {
     env: { ...env({ store, temp }), ...(await laterCatalogue(world)) },
     cwd: checkout,
   });

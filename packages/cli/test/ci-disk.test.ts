@@ -36,7 +36,7 @@ test('an extension for which the disk has no room fails with that reason, and th
   const built = await flatcarExt(['ci', 'build', '--matrix', at('matrix.json'), '--built', at('built')]);
   expect(built.code, built.err).toBe(0);
 
-  const where = ['--to', at('tree'), '--keys', at('keys'), '--base-url', 'https://extensions.example.org'];
+  const where = ['--tree', at('tree'), '--keys', at('keys'), '--base-url', 'https://extensions.example.org'];
   const folders = ['--matrix', at('matrix.json'), '--built', at('built'), '--outcomes', at('outcomes'), '--images', at('small')];
   const env = { ...process.env, FLATCAR_EXT_CACHE: cacheRoot() };
   const ended = await run('unshare', [...enter, `${small}; exec "$0" "$@"`, bin, 'ci', 'publish', ...folders, ...where], { env }).then(

@@ -178,7 +178,7 @@ describe('in GitHub Actions', () => {
 
   test('ci publish of another branch is refused before anything is read', async () => {
     const env = { GITHUB_ACTIONS: 'true', GITHUB_REF: 'refs/pull/7/merge' };
-    const { code, err } = await flatcarExt(['ci', 'publish', '--matrix', join(dir, 'none'), '--to', join(dir, 'tree')], env);
+    const { code, err } = await flatcarExt(['ci', 'publish', '--matrix', join(dir, 'none'), '--tree', join(dir, 'tree')], env);
     expect(code).toBe(1);
     expect(err).toContain("this workflow runs on 'refs/pull/7/merge'");
   });
@@ -198,8 +198,8 @@ describe('in GitHub Actions', () => {
   });
 });
 
-test.each(['', ' '])("ci publish --to '%s' is refused", async (to) => {
-  const { code, err } = await flatcarExt(['ci', 'publish', '--matrix', join(dir, 'none'), '--to', to]);
+test.each(['', ' '])("ci publish --tree '%s' is refused", async (to) => {
+  const { code, err } = await flatcarExt(['ci', 'publish', '--matrix', join(dir, 'none'), '--tree', to]);
   expect(code).not.toBe(0);
   expect(err).toContain('no place is named: the value is empty');
 });

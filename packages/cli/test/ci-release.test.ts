@@ -82,7 +82,7 @@ test('a release by its steps: an extension that fails holds back no other, and w
   const manifest = (await readdir(at(`images/extension-stager/${BETA}`))).find((name) => name.endsWith('.manifest.json'));
   expect(await readFile(at(`images/extension-stager/${BETA}/${manifest}`), 'utf8')).toMatch(/"signed": true/);
 
-  const where = ['--to', at('tree'), '--keys', at('keys'), '--base-url', 'https://extensions.example.org'];
+  const where = ['--tree', at('tree'), '--keys', at('keys'), '--base-url', 'https://extensions.example.org'];
   const published = await flatcarExt(['ci', 'publish', ...run, ...where, '--images', at('bound'), '--checksums', at('sums')], outputs);
   expect(published.code).toBe(1);
   expect(published.err).toContain('failed: kubernetes');
@@ -110,8 +110,8 @@ test('a release by its steps: an extension that fails holds back no other, and w
   await matrix('more.json', [more, second]);
   const secrets = await keysOfEnvironment();
   const later = ['--matrix', at('more.json'), '--built', at('none'), '--outcomes', at('later'), '--images', at('bound')];
-  const trust = ['--published', at('tree'), '--keyring', at('tree/keys/import-pubring.gpg')];
-  const added = await flatcarExt(['ci', 'publish', ...later, ...trust, '--bind-only', '--to', at('tree')], secrets);
+  const trust = ['--tree', at('tree'), '--keyring', at('tree/keys/import-pubring.gpg')];
+  const added = await flatcarExt(['ci', 'publish', ...later, ...trust, '--bind-only'], secrets);
   expect(added.code, added.err).toBe(0);
   expect((await readOutcomes(at('later'))).outcomes.map(({ step, ok }) => `${step} ${ok}`).toSorted()).toEqual([
     'bind true',
@@ -122,7 +122,7 @@ test('a release by its steps: an extension that fails holds back no other, and w
   expect(added.out + added.err).not.toMatch(/PRIVATE KEY/);
   // A broken one is refused, and not shown.
   const broken = { ...secrets, FLATCAR_EXT_UPDATE_KEY: secrets.FLATCAR_EXT_UPDATE_KEY.replace('MII', 'XII') };
-  const refused = await flatcarExt(['publish', '--to', at('tree')], broken);
+  const refused = await flatcarExt(['publish', '--tree', at('tree')], broken);
   expect(refused).toMatchObject({ code: 1, err: expect.stringContaining('environment variable FLATCAR_EXT_UPDATE_KEY') });
   expect(refused.err).not.toContain(broken.FLATCAR_EXT_UPDATE_KEY.split('\n')[3]);
 
@@ -130,7 +130,7 @@ test('a release by its steps: an extension that fails holds back no other, and w
   const again = await flatcarExt([
     'plan',
     'extension-stager',
-    '--published',
+    '--tree',
     at('tree'),
     '--keys',
     at('keys'),

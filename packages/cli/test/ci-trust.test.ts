@@ -41,7 +41,7 @@ async function publishForged(forge: (built: string) => Promise<void>): Promise<E
   await cp(at('honest'), built, { recursive: true });
   await forge(built);
   const args = ['--matrix', at('matrix.json'), '--built', built, '--images', images, '--outcomes', outcomes];
-  const where = ['--to', tree, '--keys', at('keys'), '--base-url', 'https://extensions.example.org', '--checksums', at(`sums${runs}`)];
+  const where = ['--tree', tree, '--keys', at('keys'), '--base-url', 'https://extensions.example.org', '--checksums', at(`sums${runs}`)];
   const ended = await flatcarExt(['ci', 'publish', ...args, ...where]);
   if (ended.code !== 0) {
     expect(await readdir(tree).catch(() => [])).toEqual([]);
@@ -173,7 +173,7 @@ test('one extension whose artifact is forged holds back no other', async () => {
   await cp(at('honest'), at('both'), { recursive: true });
   // The other one brings a payload of this one: it is not taken, and this one's own is.
   await cp(join(at('honest'), `payload-${ID}`), join(at('both'), `payload-hardening-${hostArch()}`), { recursive: true });
-  const where = ['--to', at('tree-of-both'), '--keys', at('keys'), '--base-url', 'https://extensions.example.org'];
+  const where = ['--tree', at('tree-of-both'), '--keys', at('keys'), '--base-url', 'https://extensions.example.org'];
   const flags = ['--built', at('both'), '--images', at('images-of-both'), '--outcomes', at('outcomes-of-both')];
   const { code, err } = await flatcarExt(['ci', 'publish', '--matrix', at('two.json'), ...flags, ...where]);
   expect(code).toBe(1);

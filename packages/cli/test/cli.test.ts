@@ -303,7 +303,7 @@ describe('build', () => {
         ['releases', 'update', '--from', `${url}/releases.json`],
         ['outdated', 'youki', '--mirror', url],
         ['build', 'youki', '--pins', pins, '--mirror', url, '--out', join(dir, 'silent')],
-        ['plan', '--published', url, '--keyring', DEBIAN_KEYRING],
+        ['plan', '--tree', url, '--keyring', DEBIAN_KEYRING],
       ]) {
         const before = open.size;
         const { child, said } = start(args, { FLATCAR_EXT_CACHE: join(dir, 'silent store'), GITHUB_API_URL: url });

@@ -64,7 +64,7 @@ describe('an image with hostile names', () => {
       (): string[] => [
         'publish',
         dirname(hostile),
-        '--to',
+        '--tree',
         join(dir, 'published'),
         '--base-url',
         'http://localhost',
@@ -148,9 +148,12 @@ describe('a server whose answers are hostile', () => {
   test.each([
     ['outdated', (): string[] => ['outdated', 'youki', '--mirror', url]],
     ['outdated --json', (): string[] => ['outdated', 'youki', '--mirror', url, '--json']],
-    ['plan', (): string[] => ['plan', 'restic', '--published', url, '--keyring', join(dir, 'none.gpg')]],
+    ['plan', (): string[] => ['plan', 'restic', '--tree', url, '--keyring', join(dir, 'none.gpg')]],
     ['new', (): string[] => ['new', 'evil', '--yes', '--url', `${url}/evil-{version}-{arch}`, '--checksum', 'none']],
-    ['mirror', (): string[] => ['mirror', url, join(dir, 'mirror'), '--keyring', join(dir, 'none.gpg'), '--base-url', 'http://localhost']],
+    [
+      'mirror',
+      (): string[] => ['mirror', join(dir, 'mirror'), '--tree', url, '--keyring', join(dir, 'none.gpg'), '--base-url', 'http://localhost'],
+    ],
   ])('%s', async (_, args) => {
     const ended = await flatcarExt(args(), { ...IN_ACTIONS, GITHUB_API_URL: url });
     expect(ended.code, ended.err).toBeGreaterThan(0);

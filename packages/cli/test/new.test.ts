@@ -469,12 +469,12 @@ test('k3s: from a saved listing to a Butane config, with a version that has a pl
     if (images === undefined || keys === undefined || tree === undefined) throw new Error('folders');
     await flatcarExt('build', 'k3s', '--arch', 'x86-64,arm64', '--release', 'portable', '--profile', 'release', '--out', images);
     await flatcarExt('keys', 'init', keys);
-    await flatcarExt('publish', images, '--to', tree, '--keys', keys, '--base-url', 'https://extensions.example.org');
+    await flatcarExt('publish', images, '--tree', tree, '--keys', keys, '--base-url', 'https://extensions.example.org');
     const file = 'k3s-1.33.1+k3s1-x86-64.raw';
     await access(join(tree, 'k3s/portable', file)); // its name has the plus sign, and URLs have it escaped
     expect(await readFile(join(tree, 'k3s/portable/SHA256SUMS'), 'utf8')).toContain(`  ${file}`);
     const url = 'https://extensions.example.org';
-    const node = ['--release', 'portable', '--arch', 'x86-64', '--base-url', url, '--from', tree, '--minimal'];
+    const node = ['--release', 'portable', '--arch', 'x86-64', '--base-url', url, '--tree', tree, '--minimal'];
     const ring = ['--keyring', join(tree, 'keys/import-pubring.gpg')];
     for (const wanted of ['k3s', 'k3s@1.33', 'k3s@1.33.1+k3s1']) {
       const butane = await flatcarExt('butane', wanted, ...node, ...ring);

@@ -90,10 +90,10 @@ mergeTest(
   'planned, built, bound and published: nodes list, install, merge and update three extensions, and refuse what was tampered with',
   () =>
     withNginx(at('served'), async (url) => {
-      const to = ['--to', at('served/tree'), '--keys', at('keys')];
+      const to = ['--tree', at('served/tree'), '--keys', at('keys')];
       const origins = ['--origins', 'release,go,cargo,debian,source'];
       await flatcarExt('publish', ...(await paths(newer)), ...to, ...origins, '--base-url', `${url}/tree`);
-      const plan = async (): Promise<Planned> => JSON.parse(await flatcarExt('plan', 'containerd', '--arch', arch, '--published', at('served/tree'), '--keys', at('keys'), '--json')) as Planned; // prettier-ignore
+      const plan = async (): Promise<Planned> => JSON.parse(await flatcarExt('plan', 'containerd', '--arch', arch, '--tree', at('served/tree'), '--keys', at('keys'), '--json')) as Planned; // prettier-ignore
       expect((await plan()).images.length).toBeGreaterThan(0);
       // Their copies have what the tree has now.
       const badSums = await copyTree('sums');

@@ -32,7 +32,7 @@ test.each([
   ['s3://my.bucket-1/some/prefix/', 's3'],
   ['oci://registry.example.org:5000/flatcar/extensions', 'oci'],
 ])('%s is a place: %s', (word, kind) => {
-  expect(parsePlace(word, '--to').kind).toBe(kind);
+  expect(parsePlace(word, '--tree').kind).toBe(kind);
 });
 
 const REFUSED = [
@@ -77,11 +77,11 @@ const REFUSED = [
 ];
 
 test.each(REFUSED)('%j is refused, with what to write instead', (word) => {
-  expect(() => parsePlace(word, '--to')).toThrow(UsageError);
+  expect(() => parsePlace(word, '--tree')).toThrow(UsageError);
   try {
-    parsePlace(word, '--to');
+    parsePlace(word, '--tree');
   } catch (error) {
-    expect(error).toMatchObject({ where: '--to', next: expect.stringMatching(/\w/) });
+    expect(error).toMatchObject({ where: '--tree', next: expect.stringMatching(/\w/) });
   }
 });
 
@@ -112,13 +112,14 @@ async function run(...args: string[]): Promise<Ran> {
 }
 
 test.each([
-  ['publish', 'x', '--to'],
-  ['withdraw', 'demo@1.0', '--content', '1.1', '--reason', 'x', '--to'],
-  ['retire', '--dry-run', '--to'],
-  ['mirror', 'https://x.example.org', '--base-url', 'https://y.example.org'],
-  ['plan', '--published'],
-  ['bind', 'demo', '--published'],
-  ['butane', 'demo', '--release', 'stable', '--base-url', 'https://x.example.org', '--from'],
+  ['publish', 'x', '--tree'],
+  ['withdraw', 'demo@1.0', '--content', '1.1', '--reason', 'x', '--tree'],
+  ['retire', '--dry-run', '--tree'],
+  ['mirror', '--tree', 'https://x.example.org', '--base-url', 'https://y.example.org'],
+  ['mirror', 'mirror', '--base-url', 'https://y.example.org', '--tree'],
+  ['plan', '--tree'],
+  ['bind', 'demo', '--tree'],
+  ['butane', 'demo', '--release', 'stable', '--base-url', 'https://x.example.org', '--tree'],
   ['verify'],
   ['keys', 'init'],
 ])('%s %s refuses an empty and an unknown place with exit code 2, and makes nothing', async (...args) => {
@@ -138,22 +139,22 @@ test.each([
 });
 
 test('a tree that does not exist is an error for whatever works on one, and a folder that cannot be made ends at once', async () => {
-  const to = ['--to', join(dir, 'nowhere'), '--keys', 'keys'];
+  const to = ['--tree', join(dir, 'nowhere'), '--keys', 'keys'];
   for (const args of [
     ['retire', '--dry-run', ...to],
     ['retire', ...to],
     ['withdraw', 'demo@1.0', '--content', '1.1', '--reason', 'x', ...to],
     ['publish', ...to, '--base-url', 'https://x.example.org'],
-    ['mirror', join(dir, 'nowhere'), join(dir, 'mirror'), '--keys', 'keys', '--base-url', 'https://x.example.org'],
-    ['plan', '--published', join(dir, 'nowhere'), '--keys', 'keys'],
-    ['bind', 'demo', '--published', join(dir, 'nowhere'), '--release', 'stable', '--out', 'out', '--keys', 'keys'],
-    ['butane', 'demo', '--release', 'stable', '--base-url', 'https://x.example.org', '--from', join(dir, 'nowhere')],
+    ['mirror', join(dir, 'mirror'), '--tree', join(dir, 'nowhere'), '--keys', 'keys', '--base-url', 'https://x.example.org'],
+    ['plan', '--tree', join(dir, 'nowhere'), '--keys', 'keys'],
+    ['bind', 'demo', '--tree', join(dir, 'nowhere'), '--release', 'stable', '--out', 'out', '--keys', 'keys'],
+    ['butane', 'demo', '--release', 'stable', '--base-url', 'https://x.example.org', '--tree', join(dir, 'nowhere')],
   ]) {
     const { code, err } = await run(...args);
     expect(err, args[0]).toContain('nothing is published here');
     expect(code, args[0]).toBe(1);
   }
-  const spun = await run('publish', '--first-publish', '--to', '/proc/x/tree', '--keys', 'keys', '--base-url', 'https://x.example.org');
+  const spun = await run('publish', '--first-publish', '--tree', '/proc/x/tree', '--keys', 'keys', '--base-url', 'https://x.example.org');
   expect(spun.err).toContain('the folder cannot be made');
   expect(spun.code).toBe(1);
 });

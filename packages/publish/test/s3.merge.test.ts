@@ -221,18 +221,20 @@ test('plan, butane, ignition, bind, mirror and retire read a bucket, and mirror 
     return stdout;
   };
   const keysDir = ['--keys', join(dir, 'keys')];
-  expect(await run('plan', 'yq', '--published', from, ...keysDir, '--release', 'portable')).toContain('(index 1)');
+  expect(await run('plan', 'yq', '--tree', from, ...keysDir, '--release', 'portable')).toContain('(index 1)');
   for (const form of ['butane', 'ignition'])
     expect(
-      await run(form, 'demo', '--release', '4593.2.5', '--arch', 'x86-64', '--base-url', 'https://one.example.org', '--from', from),
+      await run(form, 'demo', '--release', '4593.2.5', '--arch', 'x86-64', '--base-url', 'https://one.example.org', '--tree', from),
     ).toContain('https://one.example.org/demo/4593.2.5/');
-  expect(await run('bind', 'demo', '--published', from, ...keysDir, '--release', '4593.2.4', '--out', join(dir, 'bound'))).toContain(
+  expect(await run('bind', 'demo', '--tree', from, ...keysDir, '--release', '4593.2.4', '--out', join(dir, 'bound'))).toContain(
     'demo-1.0.0-4593.2.4-x86-64.raw',
   );
-  expect(await run('retire', '--to', from, '--dry-run', ...keysDir)).toContain('0 would leave');
+  expect(await run('retire', '--tree', from, '--dry-run', ...keysDir)).toContain('0 would leave');
   const mirrored = `s3://bucket/mirror${prefix}`;
-  expect(await run('mirror', from, mirrored, ...keysDir, '--base-url', 'https://two.example.org')).toContain('2 images');
-  expect(await run('mirror', mirrored, join(dir, 'copy'), ...keysDir, '--base-url', 'https://three.example.org')).toContain('2 images');
+  expect(await run('mirror', mirrored, '--tree', from, ...keysDir, '--base-url', 'https://two.example.org')).toContain('2 images');
+  expect(await run('mirror', join(dir, 'copy'), '--tree', mirrored, ...keysDir, '--base-url', 'https://three.example.org')).toContain(
+    '2 images',
+  );
   expect(await readFile(join(dir, 'copy/demo/transfer/portable/latest.conf'), 'utf8')).toContain(
     'Path=https://three.example.org/demo/portable/',
   );

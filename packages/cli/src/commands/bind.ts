@@ -21,7 +21,7 @@ import { keyringOption, keysOption, trustedKeys, withSignKeys } from '../publish
 import { readable, reporter, show, table } from '../output/terminal.ts';
 
 interface Flags {
-  readonly published?: string;
+  readonly tree?: string;
   readonly keyring?: string;
   readonly keys?: string;
   readonly arch?: string;
@@ -37,7 +37,7 @@ async function recordsIn(paths: readonly string[]): Promise<string[]> {
   const { localPath } = await import('@flatcar/publish');
   const found: string[] = [];
   for (const word of paths) {
-    const path = localPath(word, 'bind', 'to bind what is published: flatcar-ext bind NAME --published WHERE');
+    const path = localPath(word, 'bind', 'to bind what is published: flatcar-ext bind NAME --tree WHERE');
     const info = await stat(path).catch((cause: unknown) => {
       throw new UserError('there is no such payload record or folder', { where: path, cause });
     });
@@ -78,7 +78,7 @@ async function* built(paths: readonly string[], targets: readonly Target[]): Asy
 async function* restored(names: readonly string[], flags: Flags, targets: readonly Target[], temp: string): AsyncGenerator<Ready> {
   const { ARCHES, openStore } = await import('@flatcar/core/engine');
   const { openTree, readPublished, restorePayload } = await import('@flatcar/publish');
-  const tree = openTree(flags.published ?? '', openStore(), { flag: '--published' });
+  const tree = openTree(flags.tree ?? '', openStore(), { flag: '--tree' });
   const published = await readPublished(tree, await trustedKeys(flags));
   const formats = new Set(targets.map(formatOf));
   for (const word of names) {
@@ -109,7 +109,7 @@ async function bindAll(
   const images: Image[] = [];
   const bound = new Set<string>();
   await store.withTemp(async (temp) => {
-    for await (const { payload, file } of flags.published === undefined ? built(paths, targets) : restored(paths, flags, targets, temp)) {
+    for await (const { payload, file } of flags.tree === undefined ? built(paths, targets) : restored(paths, flags, targets, temp)) {
       signal.throwIfAborted();
       await assertCommit(record, payload.profile);
       const fitting = targets.filter((target) => formatOf(target) === payload.format);
@@ -140,13 +140,10 @@ export function addBind(root: Command, signal: AbortSignal): void {
   root
     .command('bind')
     .description('bind payloads to Flatcar releases')
-    .argument(
-      '<payloads...>',
-      'payload records (*.payload.json) or folders that hold them; with --published, extensions: kubernetes@1.37.0',
-    )
+    .argument('<payloads...>', 'payload records (*.payload.json) or folders that hold them; with --tree, extensions: kubernetes@1.37.0')
     .addOption(releaseOption().makeOptionMandatory())
     .requiredOption('--out <dir>', 'where images go: <dir>/<extension>/<target>/')
-    .option('--published <where>', 'take the payloads from a published tree (a folder, https://… or s3://bucket/prefix): nothing is built')
+    .option('--tree <where>', 'take the payloads from a published tree (a folder, https://… or s3://bucket/prefix): nothing is built')
     .addOption(archOption())
     .addOption(keyringOption())
     .option('--key <file>', 'PEM key that signs the roothash of disk images')
@@ -158,7 +155,7 @@ export function addBind(root: Command, signal: AbortSignal): void {
       `
 Examples:
   flatcar-ext bind extensions/kubernetes/dist --release stable,lts --out images
-  flatcar-ext bind kubernetes containerd --published https://extensions.example.org --keyring publisher.gpg --release stable --out images`,
+  flatcar-ext bind kubernetes containerd --tree https://extensions.example.org --keyring publisher.gpg --release stable --out images`,
     )
     .action(async (paths: string[], flags: Flags) => {
       const { openStore } = await import('@flatcar/core/engine');

@@ -9,7 +9,7 @@ interface Flags {
   readonly release: string;
   readonly baseUrl: string;
   readonly arch?: string;
-  readonly from?: string;
+  readonly tree?: string;
   readonly keyring?: string;
   readonly minimal?: boolean;
   readonly stager: boolean;
@@ -23,12 +23,12 @@ async function configOf(words: readonly string[], flags: Flags): Promise<NodeRes
   if (!/^https?:\/\/[^\s]+$/.test(flags.baseUrl))
     throw new UsageError(`'${flags.baseUrl}' is not a valid http(s) URL`, {
       where: '--base-url',
-      next: 'pass the URL under which nodes see the published tree; --from reads it elsewhere',
+      next: 'pass the URL under which nodes see the published tree; --tree reads it elsewhere',
     });
   const wanted = words.map(parseRef);
-  const source: Source = openTree(flags.from ?? flags.baseUrl, openStore(), { flag: flags.from === undefined ? '--base-url' : '--from' });
+  const source: Source = openTree(flags.tree ?? flags.baseUrl, openStore(), { flag: flags.tree === undefined ? '--base-url' : '--tree' });
   const own = flags.keyring ? undefined : await source.read(KEYS.keyring);
-  if (!flags.keyring && own === undefined) throw new NoTreeError(source, 'check --base-url or --from');
+  if (!flags.keyring && own === undefined) throw new NoTreeError(source, 'check --base-url or --tree');
   const keys = flags.keyring
     ? await readKeyringFile(flags.keyring)
     : await readKeyring(own ?? Buffer.alloc(0), `${source.where}/${KEYS.keyring}`);
@@ -79,7 +79,7 @@ export function addButane(root: Command): void {
         new Option('--base-url <url>', 'URL under which nodes see the published tree').env('FLATCAR_EXT_BASE_URL').makeOptionMandatory(),
       )
       .option('--arch <arch>', "the node's architecture: x86-64 or arm64; this machine's by default")
-      .option('--from <where>', 'read the tree here instead of at --base-url: a folder, https://… or s3://bucket/prefix')
+      .option('--tree <where>', 'read the tree here instead of at --base-url: a folder, https://… or s3://bucket/prefix')
       .option('--keyring <file>', 'OpenPGP public keys (binary or armored) that the index must be signed by, and that the node gets')
       .option('--minimal', 'images and links only: nothing is updated, and the next release has no images')
       .option('--no-stager', 'do not add extension-stager to extensions that are bound to releases')
@@ -93,7 +93,7 @@ published or not wanted, a timer per extension updates it. Flatcar's own docker 
 Examples:
   flatcar-ext ${form} kubernetes@1.36 debug-tools --release stable --base-url https://extensions.example.org
   flatcar-ext ${form} docker --release stable --arch arm64 --base-url https://extensions.example.org --keyring keys.gpg --minimal
-  flatcar-ext ${form} kubernetes --release stable,beta --base-url https://extensions.example.org --from /srv/extensions`,
+  flatcar-ext ${form} kubernetes --release stable,beta --base-url https://extensions.example.org --tree /srv/extensions`,
       )
       .action(async (words: string[], flags: Flags) => {
         const { butaneText, ignitionConfig } = await import('@flatcar/publish');

@@ -5,6 +5,7 @@ import { keyringOption, keysOption, trustedKeys } from '../published.ts';
 import { readable, reporter, show } from '../output/terminal.ts';
 
 interface Flags {
+  readonly tree: string;
   readonly keys?: string;
   readonly keyring?: string;
   readonly baseUrl?: string;
@@ -27,8 +28,8 @@ export function addMirror(root: Command, signal: AbortSignal): void {
   root
     .command('mirror')
     .description('copy chosen extensions, releases and architectures of a published tree, checked on the way')
-    .argument('<from>', 'the published tree: https://…, s3://bucket/prefix or a folder')
     .argument('<to>', 'folder or s3://bucket/prefix that becomes the mirror, or oci://registry/repository')
+    .requiredOption('--tree <where>', 'the published tree to copy: a folder, https://… or s3://bucket/prefix')
     .option('--extension <list>', 'names, comma-separated; all by default')
     .addOption(releaseOption())
     .addOption(archOption())
@@ -51,11 +52,11 @@ In a registry each image is an artifact <repository>/<extension>:<version>-<targ
 referrers; OCI_USERNAME and OCI_PASSWORD are its credentials.
 
 Examples:
-  flatcar-ext mirror https://extensions.example.org /srv/mirror --keyring publisher.gpg --base-url http://mirror.lan \\
+  flatcar-ext mirror /srv/mirror --tree https://extensions.example.org --keyring publisher.gpg --base-url http://mirror.lan \\
     --extension kubernetes,containerd --release portable,stable --arch x86-64
-  flatcar-ext mirror /srv/extensions oci://registry.example.org/flatcar/extensions --keys ~/keys`,
+  flatcar-ext mirror oci://registry.example.org/flatcar/extensions --tree /srv/extensions --keys ~/keys`,
     )
-    .action(async (from: string, to: string, flags: Flags) => {
+    .action(async (to: string, flags: Flags) => {
       const { openStore } = await import('@flatcar/core/engine');
       const { mirror, openDestination, openTree, parsePlace, pushOci } = await import('@flatcar/publish');
       const isRegistry = parsePlace(to, 'mirror <to>').kind === 'oci';
@@ -73,7 +74,7 @@ Examples:
       const destination = isRegistry ? undefined : openDestination(to, { flag: 'mirror <to>', store, signal });
       const { report, done } = await reporter();
       const chosen = {
-        tree: openTree(from, store, { flag: 'mirror <from>', report, signal }),
+        tree: openTree(flags.tree, store, { flag: '--tree', report, signal }),
         keys: await trustedKeys(flags),
         ...parts,
         report,

@@ -30,7 +30,7 @@ interface Flags {
   readonly revision?: boolean;
   readonly check?: boolean;
   readonly base?: string;
-  readonly published?: string;
+  readonly tree?: string;
   readonly keys?: string;
   readonly keyring?: string;
   readonly mirror?: string;
@@ -68,7 +68,7 @@ function text({ extension, version, revision, lines, written, note }: Pinned): s
 async function publishedRevisions(where: string, name: string, flags: Flags): Promise<Map<string, number>> {
   const { openStore } = await import('@flatcar/core/engine');
   const { openTree, readPublished } = await import('@flatcar/publish');
-  const published = await readPublished(openTree(where, openStore(), { flag: '--published' }), await trustedKeys(flags));
+  const published = await readPublished(openTree(where, openStore(), { flag: '--tree' }), await trustedKeys(flags));
   const versions = (await published.extension(name))?.versions ?? [];
   return new Map(versions.toSorted((a, b) => a.revision - b.revision).map(({ upstream, revision }) => [upstream, revision]));
 }
@@ -110,7 +110,7 @@ export function addPin(root: Command, signal: AbortSignal): void {
       '--base <ref>',
       'commit whose lock says what is released (default: origin/main); with --check: only entries that differ from it',
     )
-    .option('--published <where>', 'published tree that says what is released: a folder, https://… or s3://bucket/prefix')
+    .option('--tree <where>', 'published tree that says what is released: a folder, https://… or s3://bucket/prefix')
     .addOption(keysOption())
     .addOption(keyringOption())
     .addOption(mirrorOption())
@@ -126,7 +126,7 @@ pins.json has a digest of what decides the bytes of each version: pinned digests
 files/, build scripts, lock modules and the definition. Without --revision it
 is renewed for versions that are not released; a released version that was changed
 is refused. With --revision the changelog gets an entry. Both write the READMEs.
---revision counts from --base and --published, so a second run changes nothing; in
+--revision counts from --base and --tree, so a second run changes nothing; in
 a checkout without origin/main it counts from the last commit.
 
 --check ends with 1 when bytes differ, when a proof is recorded that upstream
@@ -164,7 +164,7 @@ Examples:
         coupled: flags.coupled,
         licenses: flags.license,
       };
-      const published = flags.published === undefined ? undefined : await publishedRevisions(flags.published, extension.name, flags);
+      const published = flags.tree === undefined ? undefined : await publishedRevisions(flags.tree, extension.name, flags);
       const options = { request, revision: flags.revision === true, base: flags.base, published, repository: REPOSITORY };
       const result = await pinExtension(options, context);
       done();

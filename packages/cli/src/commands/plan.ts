@@ -8,7 +8,7 @@ import { show, table } from '../output/terminal.ts';
 import { printJson, tell } from '../output/output.ts';
 
 interface Flags {
-  readonly published?: string;
+  readonly tree?: string;
   readonly firstPublish?: boolean;
   readonly keys?: string;
   readonly keyring?: string;
@@ -68,7 +68,7 @@ export function addPlan(root: Command): void {
     .command('plan')
     .description('compute what is not published yet: payloads to build, and targets to bind')
     .argument('[extensions...]', 'names; all by default')
-    .option('--published <where>', 'the published tree: a folder, https://… or s3://bucket/prefix; an empty one by default')
+    .option('--tree <where>', 'the published tree: a folder, https://… or s3://bucket/prefix; an empty one by default')
     .option('--first-publish', 'the published tree may be empty still; without it, a missing index is an error')
     .addOption(keysOption())
     .addOption(keyringOption())
@@ -84,16 +84,16 @@ newest release of every channel (of LTS: of each supported major), on both archi
 
 Examples:
   flatcar-ext plan
-  flatcar-ext plan --published https://extensions.example.org --keyring publisher.gpg
-  echo "matrix=$(flatcar-ext plan --published /srv/extensions --keys ~/keys --matrix)" >> "$GITHUB_OUTPUT"`,
+  flatcar-ext plan --tree https://extensions.example.org --keyring publisher.gpg
+  echo "matrix=$(flatcar-ext plan --tree /srv/extensions --keys ~/keys --matrix)" >> "$GITHUB_OUTPUT"`,
     )
     .action(async (names: string[], flags: Flags) => {
       const { ARCHES, openStore } = await import('@flatcar/core/engine');
       const { matrixOf, openTree, plan, readPublished, supportedTargets } = await import('@flatcar/publish');
       const published =
-        flags.published === undefined
+        flags.tree === undefined
           ? { index: undefined, extension: async () => undefined, packages: async () => [] }
-          : await readPublished(openTree(flags.published, openStore(), { flag: '--published' }), await trustedKeys(flags), {
+          : await readPublished(openTree(flags.tree, openStore(), { flag: '--tree' }), await trustedKeys(flags), {
               firstPublish: flags.firstPublish === true,
             });
       const targets = flags.release === undefined ? supportedTargets(catalogue()) : selectTargets(flags.release);

@@ -3,7 +3,7 @@ import { addSigningOptions, baseUrlOption, publishKeys, type SigningFlags } from
 import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {
-  readonly to: string;
+  readonly tree: string;
   readonly assets?: string;
   readonly firstPublish?: boolean;
   readonly dropKeys?: boolean;
@@ -17,7 +17,7 @@ export function addPublish(root: Command, signal: AbortSignal): void {
   addSigningOptions(root.command('publish'))
     .description('publish images into a tree that any web server can serve, with signed sums and index')
     .argument('[dirs...]', 'folders that build and bind wrote; none: sign what is published anew after a change of keys or URL')
-    .requiredOption('--to <where>', 'folder, or s3://bucket/prefix (AWS_* variables; AWS_ENDPOINT_URL for other services)')
+    .requiredOption('--tree <where>', 'folder, or s3://bucket/prefix (AWS_* variables; AWS_ENDPOINT_URL for other services)')
     .option(
       '--assets <where>',
       'put images into releases of a repository, github:owner/name (GITHUB_TOKEN), with redirects to them in the tree',
@@ -50,15 +50,15 @@ Environment:
   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE; AWS_REGION, AWS_ENDPOINT_URL
 
 Examples:
-  flatcar-ext publish extensions/*/dist --to /srv/extensions --keys ~/dev-keys --base-url https://extensions.example.org
-  flatcar-ext publish images --to s3://extensions/stable --first-publish --base-url https://extensions.example.org`,
+  flatcar-ext publish extensions/*/dist --tree /srv/extensions --keys ~/dev-keys --base-url https://extensions.example.org
+  flatcar-ext publish images --tree s3://extensions/stable --first-publish --base-url https://extensions.example.org`,
     )
     .action(async (dirs: string[], flags: Flags) => {
       const { localPath, openDestination, publish } = await import('@flatcar/publish');
       const paths = dirs.map((one) =>
-        localPath(one, 'publish', 'name folders that flatcar-ext build or bind wrote; where they go is --to'),
+        localPath(one, 'publish', 'name folders that flatcar-ext build or bind wrote; the tree they go to is --tree'),
       );
-      const destination = openDestination(flags.to, { assets: flags.assets, signal });
+      const destination = openDestination(flags.tree, { assets: flags.assets, signal });
       const keys = await publishKeys(flags);
       const { report, done } = await reporter();
       const result = await publish({

@@ -4,7 +4,7 @@ import { addSigningOptions, loadNamed, planned, publishKeys, type SigningFlags }
 import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {
-  readonly to: string;
+  readonly tree: string;
   readonly assets?: string;
   readonly dryRun?: boolean;
   readonly json?: boolean;
@@ -14,7 +14,7 @@ interface Flags extends SigningFlags {
 export function addRetire(root: Command, signal: AbortSignal): void {
   addSigningOptions(root.command('retire'))
     .description('take out of a published tree what is too old: images of releases out of support, and old versions')
-    .requiredOption('--to <where>', 'the published tree: a folder, or s3://bucket/prefix')
+    .requiredOption('--tree <where>', 'the published tree: a folder, or s3://bucket/prefix')
     .option('--assets <where>', 'as of publish: where its images are')
     .option('--dry-run', 'say what would leave, and why')
     .option('--json', 'print JSON')
@@ -29,12 +29,12 @@ Index and sums forget them at once; the files leave with the next publish that c
 nothing. Version names stay in the index, and are never given to other bytes. Nodes keep what they have. Assets of GitHub's releases stay there.
 
 Examples:
-  flatcar-ext retire --to /srv/extensions --keys ~/keys --dry-run
-  flatcar-ext retire --to s3://extensions/stable`,
+  flatcar-ext retire --tree /srv/extensions --keys ~/keys --dry-run
+  flatcar-ext retire --tree s3://extensions/stable`,
     )
     .action(async (flags: Flags) => {
       const { leavingImages, leavingPackages, openDestination, publish, readPublished } = await import('@flatcar/publish');
-      const destination = openDestination(flags.to, { assets: flags.assets, signal });
+      const destination = openDestination(flags.tree, { assets: flags.assets, signal });
       const keys = await publishKeys(flags);
       const retire = { releases: catalogue(), extensions: planned(await loadNamed([])) };
       if (flags.dryRun === true) {

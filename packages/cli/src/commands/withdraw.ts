@@ -4,7 +4,7 @@ import { addSigningOptions, publishKeys, withSignKeys, type SigningFlags } from 
 import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {
-  readonly to: string;
+  readonly tree: string;
   readonly assets?: string;
   readonly content: string;
   readonly reason: string;
@@ -18,7 +18,7 @@ export function addWithdraw(root: Command, signal: AbortSignal): void {
     .argument('<extension@version>', 'what must not be used any more, as it is published: kubernetes@1.36.5')
     .requiredOption('--content <version>', 'published version whose content takes its place')
     .requiredOption('--reason <text>', 'why; it stands in the index')
-    .requiredOption('--to <where>', 'the published tree: a folder, or s3://bucket/prefix')
+    .requiredOption('--tree <where>', 'the published tree: a folder, or s3://bucket/prefix')
     .option(
       '--assets <where>',
       'put images into releases of a repository, github:owner/name (GITHUB_TOKEN), with redirects to them in the tree',
@@ -31,7 +31,7 @@ Nodes stay on what they have when a version merely disappears. So 1.36.5 is foll
 target and architecture; 1.36.5 leaves all sums, and the index says why. Nothing is built: images are bound from what is published.
 
 Examples:
-  flatcar-ext withdraw kubernetes@1.36.5 --content 1.36.4 --reason 'kubelet leaks memory' --to /srv/extensions --keys ~/keys`,
+  flatcar-ext withdraw kubernetes@1.36.5 --content 1.36.4 --reason 'kubelet leaks memory' --tree /srv/extensions --keys ~/keys`,
     )
     .action(async (what: string, flags: Flags) => {
       const { name, version } = parseRef(what);
@@ -39,7 +39,7 @@ Examples:
       const { openStore } = await import('@flatcar/core/engine');
       const { openDestination, withdraw } = await import('@flatcar/publish');
       const store = openStore();
-      const destination = openDestination(flags.to, { assets: flags.assets, store, signal });
+      const destination = openDestination(flags.tree, { assets: flags.assets, store, signal });
       const keys = await publishKeys(flags);
       const { report, done } = await reporter();
       const result = await withSignKeys(flags, (sign) =>

@@ -210,7 +210,7 @@ export interface Job {
   readonly id: string;
   readonly extension: string;
   readonly architecture: Arch;
-  /** `build` or `bind --published`. */
+  /** `build` or `bind --tree`. */
   readonly from: MissingImages['from'];
   /** `kubernetes@1.37.0 kubernetes@1.36.4`: upstream versions where they are built, image versions where they are bound. */
   readonly versions: string;

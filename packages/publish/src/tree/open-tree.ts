@@ -35,7 +35,7 @@ export function openTree(
 
 /** Opens a place to publish into: a folder or a bucket; with `assets` (`github:owner/name`), images go into releases of that repository. */
 export function openDestination(where: string, options: OpenOptions & { readonly assets?: string | undefined } = {}): Destination {
-  const { flag = '--to', assets, store = openStore(), env = process.env, signal } = options;
+  const { flag = '--tree', assets, store = openStore(), env = process.env, signal } = options;
   const { kind } = parsePlace(where, flag);
   if (kind === 'http')
     throw new UsageError(`'${where}' is a web server, and nothing is published through one`, {
@@ -45,7 +45,7 @@ export function openDestination(where: string, options: OpenOptions & { readonly
   if (kind === 'oci')
     throw new UsageError(`'${where}' is a registry, which holds no tree`, {
       where: flag,
-      next: 'publish into a folder or a bucket, then copy it: flatcar-ext mirror TREE oci://registry/repository',
+      next: 'publish into a folder or a bucket, then copy it: flatcar-ext mirror oci://registry/repository --tree TREE',
     });
   if (assets !== undefined && !/^github:[\w.-]+\/[\w.-]+$/.test(assets))
     throw new UsageError(`'${assets}' is not a place for assets`, { where: '--assets', next: 'write it as github:owner/repository' });

@@ -11,7 +11,8 @@ import { jobOutcome, type Outcome } from './outcome.ts';
 export interface BindFlags {
   /** Folder with an artifact for each job that built. */
   readonly built: string;
-  readonly published?: string;
+  /** The published tree, with the payloads of jobs that only bind. */
+  readonly tree?: string;
   readonly keyring?: string;
 }
 
@@ -81,10 +82,10 @@ export async function bindJob(
   // It reads what another job made: it is given the key of disk images, and no other.
   if (from === 'build')
     return attempt(['bind', ...records, ...common], signal, { output: flags.output, env: withoutSecrets(), limit: LIMIT });
-  const { published = '', keyring = '' } = flags;
-  if (published === '') return 'its payload is published, and --published does not specify where';
+  const { tree = '', keyring = '' } = flags;
+  if (tree === '') return 'its payload is published, and --tree does not specify where';
   const trust = keyring === '' ? [] : ['--keyring', keyring];
-  const what = ['bind', ...versions.split(' '), '--published', published, '--arch', architecture];
+  const what = ['bind', ...versions.split(' '), '--tree', tree, '--arch', architecture];
   return attempt([...what, ...trust, ...common], signal, { output: flags.output, limit: LIMIT });
 }
 

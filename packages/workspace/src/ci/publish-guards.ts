@@ -17,7 +17,7 @@ export function requireLasting(to: string, env: NodeJS.ProcessEnv = process.env)
   const lost = ['GITHUB_WORKSPACE', 'RUNNER_TEMP', 'RUNNER_WORKSPACE'].flatMap((name) => envOf(name, env) ?? []);
   if (to.startsWith('/') && !lost.some((dir) => path === dir || path.startsWith(`${dir}/`))) return;
   throw new UsageError(`'${to}' is a folder of this runner, and is gone with it`, {
-    where: '--to',
+    where: '--tree',
     next: 'set the variable PUBLISH_TO to s3://bucket/prefix, or to a folder elsewhere that outlives the runner',
   });
 }

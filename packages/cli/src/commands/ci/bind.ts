@@ -30,7 +30,7 @@ export function addBind(ci: Command, signal: AbortSignal): void {
     .option('--outcomes <dir>', 'where outcomes go, for ci report', pipelinePath('outcomes'))
     .option('--extension <name>', 'only what is built of this extension')
     .option('--bind-only', 'only jobs whose payloads are published already')
-    .option('--published <where>', 'the published tree')
+    .option('--tree <where>', 'the published tree')
     .addOption(keysOption())
     .option('--keyring <file>', 'OpenPGP public keys that the published index is verified by')
     .addHelpText(

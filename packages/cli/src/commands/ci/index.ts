@@ -22,7 +22,7 @@ and published; each extension fails alone, and the next run tries it again.
 Examples:
   flatcar-ext ci plan hardening --out matrix.json
   flatcar-ext ci build --matrix matrix.json
-  flatcar-ext ci publish --matrix matrix.json --to /srv/extensions \\
+  flatcar-ext ci publish --matrix matrix.json --tree /srv/extensions \\
     --keys ~/dev-keys --base-url https://extensions.example.org`,
     );
 

@@ -17,7 +17,7 @@ import { print, stepOutput, tell } from '../../output/output.ts';
 
 interface Flags {
   readonly out: string;
-  readonly published?: string;
+  readonly tree?: string;
   readonly keyring?: string;
   readonly firstPublish?: boolean;
   readonly retry?: boolean;
@@ -71,7 +71,7 @@ export function addPlan(ci: Command, signal: AbortSignal): void {
     .description('write the jobs of a release to a file, and their matrix to the outputs of a workflow')
     .argument('[extensions...]', 'names; all unless specified')
     .option('--out <file>', 'where the matrix is written', pipelinePath('matrix.json'))
-    .option('--published <where>', 'the published tree: a folder or a URL; an empty one unless specified')
+    .option('--tree <where>', 'the published tree: a folder or a URL; an empty one unless specified')
     .option('--keyring <file>', 'OpenPGP public keys that the published index is verified by')
     .option('--first-publish', 'take a tree that does not exist yet for an empty one')
     .option('--retry', 'begin builds that failed not long ago, too')
@@ -98,12 +98,12 @@ run; the next run takes the rest.
 
 Examples:
   flatcar-ext ci plan hardening --out matrix.json
-  flatcar-ext ci plan --published https://extensions.example.org \\
+  flatcar-ext ci plan --tree https://extensions.example.org \\
     --keyring keys.gpg --out matrix.json`,
     )
     .action(async (words: string[], flags: Flags) => {
       const names = words.flatMap((one) => one.split(/\s+/)).filter((one) => one !== '');
-      const where = (['published', 'keyring'] as const).flatMap((key) => (flags[key] === undefined ? [] : [`--${key}`, flags[key]]));
+      const where = (['tree', 'keyring'] as const).flatMap((key) => (flags[key] === undefined ? [] : [`--${key}`, flags[key]]));
       const first = flags.firstPublish === true ? ['--first-publish'] : [];
       const { error, stdout } = await runStep(['plan', ...names, ...where, ...first, '--json'], signal, { output: stepOutput, json: true });
       if (error !== undefined) throw new UserError('the release cannot be planned', { next: 'the reason is above' });

@@ -18,12 +18,12 @@ interface Flags {
   readonly built: string;
   readonly images: string;
   readonly outcomes: string;
-  readonly to: string;
+  readonly tree: string;
   readonly baseUrl?: string;
   readonly keys?: string;
   readonly keyring?: string;
   readonly assets?: string;
-  readonly published?: string;
+  readonly readFrom?: string;
   readonly checksums?: string;
   readonly extension?: string;
   readonly bindOnly?: boolean;
@@ -33,8 +33,8 @@ interface Flags {
 }
 
 /** The arguments of `publish`. */
-function publishArgs({ to, baseUrl, keys, keyring, assets, firstPublish, unsigned }: Flags): string[] {
-  const values = { '--to': to, '--base-url': baseUrl, '--keys': keys, '--keyring': keyring, '--assets': assets };
+function publishArgs({ tree, baseUrl, keys, keyring, assets, firstPublish, unsigned }: Flags): string[] {
+  const values = { '--tree': tree, '--base-url': baseUrl, '--keys': keys, '--keyring': keyring, '--assets': assets };
   const switches = { '--first-publish': firstPublish, '--unsigned': unsigned };
   return [
     ...Object.entries(values).flatMap(([flag, value = '']) => (value === '' ? [] : [flag, value])),
@@ -56,12 +56,12 @@ export function addPublish(ci: Command, signal: AbortSignal): void {
     .description('bind and publish what the jobs of a matrix ask for, one extension after the other')
     .option('--matrix <file>', 'what ci plan wrote', pipelinePath('matrix.json'))
     .option('--built <dir>', 'the artifacts of ci build: a folder payload-<id>/ for each job', pipelinePath('built'))
-    .requiredOption('--to <where>', 'as of publish: a folder or s3://bucket/prefix')
+    .requiredOption('--tree <where>', 'as of publish: a folder or s3://bucket/prefix')
     .option('--base-url <url>', 'as of publish')
     .addOption(keysOption())
     .option('--keyring <file>', 'OpenPGP public keys that the tree is verified by, and that nodes are to know')
     .option('--assets <where>', 'as of publish')
-    .option('--published <where>', 'where published payloads are read (default: --to)')
+    .option('--read-from <where>', 'where published payloads are read, such as the URL of the tree (default: --tree)')
     .option('--extension <name>', 'only what is built of this extension')
     .option('--bind-only', 'only jobs whose payloads are published already')
     .option('--checksums <dir>', 'where the digests of what was published go, as subjects-<n>.sha256')
@@ -82,23 +82,23 @@ Outputs in a workflow: published (number of images), subjects (number of
 files in --checksums, of at most 1024 lines each).
 
 Examples:
-  flatcar-ext ci publish --matrix matrix.json --to /srv/extensions \\
+  flatcar-ext ci publish --matrix matrix.json --tree /srv/extensions \\
     --keys ~/dev-keys --base-url https://extensions.example.org
-  flatcar-ext ci publish --extension hardening --to s3://extensions \\
+  flatcar-ext ci publish --extension hardening --tree s3://extensions \\
     --base-url https://extensions.example.org --checksums subjects`,
     )
     .action(async (flags: Flags) => {
       requireMain(flags.anyBranch);
       const { parsePlace } = await import('@flatcar/publish');
-      parsePlace(flags.to, '--to');
-      requireLasting(flags.to);
+      parsePlace(flags.tree, '--tree');
+      requireLasting(flags.tree);
       const jobs = selectJobs(await readMatrix(flags.matrix), flags);
       const outcomes: Outcome[] = [];
       const subjects: Subject[] = [];
       const problems: string[] = [];
       await withRoothashKey(flags.keys, async (bindArgs) => {
         const { matrix: _, ...rest } = flags;
-        const common = { ...rest, published: flags.published || flags.to, bindArgs, publishArgs: publishArgs(flags), output: stepOutput };
+        const common = { ...rest, tree: flags.readFrom || flags.tree, bindArgs, publishArgs: publishArgs(flags), output: stepOutput };
         for (const [extension, its] of Map.groupBy(jobs, (job) => job.extension)) {
           const made = await publishExtension(its, common, signal).catch((thrown: unknown) => failed(its, thrown, signal));
           outcomes.push(...made.outcomes);

@@ -12,7 +12,7 @@ import { REPOSITORY } from '@flatcar/workspace/select';
 import { print, stepOutput, tell } from '../../output/output.ts';
 
 interface Flags {
-  readonly published: string;
+  readonly tree: string;
   readonly keyring: string;
   readonly outcomes: string;
 }
@@ -42,9 +42,22 @@ async function newestBuilt(images: readonly string[], tree: string): Promise<{ i
 }
 
 /** Builds the newest portable image of an extension again, by the code and the pins of the commit that it was built from; gives what failed. */
-async function rebuild(name: string, { published, keyring }: Flags, temp: string, signal: AbortSignal): Promise<string | undefined> {
+async function rebuild(name: string, { tree: published, keyring }: Flags, temp: string, signal: AbortSignal): Promise<string | undefined> {
   const tree = join(temp, 'tree');
-  const args = ['mirror', published, tree, '--extension', name, '--release', 'portable', '--arch', hostArch(), '--keyring', keyring];
+  const args = [
+    'mirror',
+    tree,
+    '--tree',
+    published,
+    '--extension',
+    name,
+    '--release',
+    'portable',
+    '--arch',
+    hostArch(),
+    '--keyring',
+    keyring,
+  ];
   const error = await attempt([...args, '--base-url', 'http://localhost'], signal, { output: stepOutput, env: withoutSecrets() });
   if (error !== undefined) return error;
   const images = await Array.fromAsync(glob(`${name}/portable/*.raw`, { cwd: tree }));
@@ -67,7 +80,7 @@ export function addRebuild(ci: Command, signal: AbortSignal): void {
   ci.command('rebuild')
     .description('build published images again from the commits that they were built from, and compare the bytes')
     .argument('<extensions...>', 'names')
-    .requiredOption('--published <where>', 'the published tree: a URL or a folder')
+    .requiredOption('--tree <where>', 'the published tree: a URL or a folder')
     .requiredOption('--keyring <file>', 'OpenPGP public keys that the published index is verified by')
     .option('--outcomes <dir>', 'where outcomes are written, for ci report', pipelinePath('outcomes'))
     .addHelpText(
@@ -77,9 +90,9 @@ Takes the newest portable image of each extension for this machine's
 architecture. Its commit must be in the history of this checkout.
 
 Examples:
-  flatcar-ext ci rebuild yq --published https://extensions.example.org \\
+  flatcar-ext ci rebuild yq --tree https://extensions.example.org \\
     --keyring keys.gpg
-  flatcar-ext ci rebuild yq hardening --published /srv/extensions --keyring keys.gpg`,
+  flatcar-ext ci rebuild yq hardening --tree /srv/extensions --keyring keys.gpg`,
     )
     .action(async (words: string[], flags: Flags) => {
       const names = words.flatMap((one) => one.split(/\s+/)).filter((one) => one !== '');
