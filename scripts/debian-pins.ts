@@ -1,6 +1,7 @@
 // What the scripts that pin Debian packages share: which packages a program loads its libraries from, and their pins.
 import { join } from 'node:path';
-import { openArchive, type Archive, type DebianPackage, type IndexedPackage } from '../packages/core/src/debian/archive.ts';
+import { openArchive, type Archive } from '../packages/core/src/debian/archive.ts';
+import type { DebianPackage, IndexedPackage } from '../packages/core/src/debian/packages.ts';
 import { resolveClosure } from '../packages/core/src/debian/dependencies.ts';
 import { readElf } from '../packages/core/src/inspect/elf.ts';
 import { openStore } from '../packages/core/src/store/store.ts';

@@ -1,7 +1,7 @@
 // Pins the C and Rust toolchains anew from Debian's signed indexes, for both kinds of host and target: scripts/run node scripts/pin-toolchains.ts
 import { writeFile } from 'node:fs/promises';
 import { type Arch, ARCHES, archWords } from '../packages/core/src/model/arch.ts';
-import { snapshotStamp } from '../packages/core/src/debian/archive.ts';
+import { snapshotStamp } from '../packages/core/src/debian/mirror.ts';
 import { resolveClosure } from '../packages/core/src/debian/dependencies.ts';
 import type { ToolchainPins } from '../packages/core/src/tools/toolchains.ts';
 import { archive, component, packagesWithLibraries, pinsOf, pinText, readSuites, type Suites } from './debian-pins.ts';

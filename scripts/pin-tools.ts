@@ -1,6 +1,6 @@
 // Pins the image tools anew from the Debian suite's signed index, for both architectures: scripts/run node scripts/pin-tools.ts
 import { readFile, writeFile } from 'node:fs/promises';
-import { snapshotStamp } from '../packages/core/src/debian/archive.ts';
+import { snapshotStamp } from '../packages/core/src/debian/mirror.ts';
 import type { ToolPins } from '../packages/core/src/tools/tools.ts';
 import { archive, component, packagesWithLibraries, pinsOf, pinText, readSuites } from './debian-pins.ts';
 

@@ -8,7 +8,9 @@ import { embeddedModules, readAuditableCrates, readGoBuildInfo } from '../../pac
 import { licenseNames, readCopyright } from '../../packages/core/src/origins/debian/copyright.ts';
 import { readPartitions, verifyVerity } from '../../packages/core/src/image/ddi.ts';
 import { compareDebianVersions } from '../../packages/core/src/debian/version.ts';
-import { parsePackages, parseSources, signedText, sourceFileIn } from '../../packages/core/src/debian/archive.ts';
+import { parseSources } from '../../packages/core/src/debian/mirror.ts';
+import { parsePackages, sourceFileIn } from '../../packages/core/src/debian/packages.ts';
+import { signedText } from '../../packages/core/src/debian/suite-index.ts';
 import { readElf, readImports } from '../../packages/core/src/inspect/elf.ts';
 import { readErofs } from '../../packages/core/src/image/erofs.ts';
 import { lockedCrates } from '../../packages/core/src/origins/cargo-lock.ts';

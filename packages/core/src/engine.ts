@@ -94,21 +94,11 @@ export { readControlFiles } from './archives/deb.ts';
 export { copyTree, filesBelow, insideTree, walk, type WalkEntry } from './util/walk.ts';
 export { isLicense, licenseNames, readCopyright } from './origins/debian/copyright.ts';
 export { HOST_PROGRAMS, HOST_USERS } from './inspect/flatcar-host.ts';
-export {
-  assertNotOlder,
-  DEBIAN_KEYRING,
-  debianMirror,
-  DEFAULT_MIRROR,
-  openArchive,
-  snapshotArchive,
-  snapshotStamp,
-  packageFields,
-  upstreamVersion,
-  type Archive,
-  type DebianPackage,
-  IndexUnavailableError,
-} from './debian/archive.ts';
-export { compareDebianVersions } from './debian/version.ts';
+export { openArchive, type Archive } from './debian/archive.ts';
+export { debianMirror, DEFAULT_MIRROR, snapshotArchive, snapshotStamp } from './debian/mirror.ts';
+export { packageFields, type DebianPackage } from './debian/packages.ts';
+export { assertNotOlder, DEBIAN_KEYRING, IndexUnavailableError } from './debian/suite-index.ts';
+export { compareDebianVersions, upstreamVersion } from './debian/version.ts';
 export { resolveClosure } from './debian/dependencies.ts';
 export {
   completeRelocation,

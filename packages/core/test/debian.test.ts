@@ -7,16 +7,9 @@ import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import * as openpgp from 'openpgp';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
-import {
-  debianMirror,
-  DEFAULT_MIRROR,
-  mirrorOfHost,
-  openArchive,
-  parseSources,
-  snapshotArchive,
-  snapshotStamp,
-  type DebianPackage,
-} from '../src/debian/archive.ts';
+import { openArchive } from '../src/debian/archive.ts';
+import { debianMirror, DEFAULT_MIRROR, mirrorOfHost, parseSources, snapshotArchive, snapshotStamp } from '../src/debian/mirror.ts';
+import type { DebianPackage } from '../src/debian/packages.ts';
 import { UserError } from '../src/util/errors.ts';
 import { UnreachableError } from '../src/http/errors.ts';
 import { openStore, type Store } from '../src/store/store.ts';
@@ -144,7 +137,7 @@ test('what has left both is replaced by the current version, with a notice and a
   const { file, package: got, status } = await open().fetch(pin, at);
   expect(await readFile(file, 'utf8')).toBe(CURRENT);
   expect(got).toEqual({ name: 'tool', version: '1.0-2', path: current, sha256: sha256(CURRENT), size: CURRENT.length });
-  expect(status).toBe('unpinned: tool 1.0-1 has left the archive, 1.0-2 stands in');
+  expect(status).toBe('unpinned: tool 1.0-1 has left the archive, 1.0-2 replaces it');
   expect(notices()).toEqual([expect.stringContaining('NOT FOR PUBLISHING')]);
 });
 
@@ -156,12 +149,12 @@ test('a snapshot archive that is not there does not stop a build', async () => {
 
 const repin = 'flatcar-ext pin tool --revision';
 
-test("of an extension's packages nothing stands in for what has left the archive: the error names the replacement and the command", async () => {
+test('a package of an extension that has left the archive is not replaced: the error names its current version and the command', async () => {
   await serveSuite();
   const error: unknown = await open().fetchPackage(pin, { ...at, repin }).catch((cause: unknown) => cause); // prettier-ignore
   expect(error).toBeInstanceOf(UserError);
   expect(error).toMatchObject({
-    message: 'tool 1.0-1 has left the Debian archive; what test has now cannot be read: this mirror has no test-security',
+    message: 'tool 1.0-1 has left the Debian archive; the current packages of test cannot be read: this mirror has no test-security',
     where: `${base}/debian/${pin.path}`,
     next: expect.stringContaining(repin) as string,
   });
@@ -174,7 +167,7 @@ test("of an extension's packages nothing stands in for what has left the archive
 test('what has left the archive is told with its replacement, by indexes of the suite and of its security updates', async () => {
   await serveSuite();
   await serveSecurity(gzipSync(''));
-  await expect(open().fetchPackage(pin, { ...at, repin })).rejects.toThrow('tool 1.0-1 has left the Debian archive; test has 1.0-2 now');
+  await expect(open().fetchPackage(pin, { ...at, repin })).rejects.toThrow('tool 1.0-1 has left the Debian archive; test now has 1.0-2');
 });
 
 test('security updates are newer, and come from their own archive', async () => {

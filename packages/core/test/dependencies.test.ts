@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parsePackages, type IndexedPackage } from '../src/debian/archive.ts';
+import { parsePackages, type IndexedPackage } from '../src/debian/packages.ts';
 import { resolveClosure } from '../src/debian/dependencies.ts';
 
 test('an index is read, and what a package depends on is found', () => {
@@ -34,7 +34,9 @@ test('an index is read, and what a package depends on is found', () => {
     provides: [],
   });
   expect(resolveClosure(packages, ['tool']).map(({ name }) => name)).toEqual(['tool', 'libc6', 'liba', 'b', 'libd']);
-  expect(() => resolveClosure(packages.slice(0, 1), ['tool'])).toThrow('there is no package libc6 (>= 2.34), which tool depends on');
+  expect(() => resolveClosure(packages.slice(0, 1), ['tool'])).toThrow(
+    "package 'tool' depends on libc6 (>= 2.34), which no package satisfies",
+  );
 });
 
 /** Packages of an index: a name, with its version after `=`, and its fields. */
@@ -85,6 +87,6 @@ test('what was asked for by name is the alternative, whatever comes first', () =
 test.each([
   ['libold (>= 3)', { tool: 'Depends: libold (>= 3)', ...PROVIDERS }],
   ['a (= 2) or b', { tool: 'Depends: a (= 2) | b', a: '' }],
-])('there is no package %s', (what, about) => {
-  expect(() => resolveClosure(indexed(about), ['tool'])).toThrow(`there is no package ${what}, which tool depends on`);
+])('no package satisfies %s', (what, about) => {
+  expect(() => resolveClosure(indexed(about), ['tool'])).toThrow(`package 'tool' depends on ${what}, which no package satisfies`);
 });

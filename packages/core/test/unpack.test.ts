@@ -8,7 +8,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { readControlFiles } from '../src/archives/deb.ts';
 import { writeTar } from '../src/archives/write-tar.ts';
-import { packageFields } from '../src/debian/archive.ts';
+import { packageFields } from '../src/debian/packages.ts';
 import { UserError } from '../src/util/errors.ts';
 import { buildRelease } from '../src/origins/upstream.ts';
 import { exec } from '../src/util/exec.ts';

@@ -26,3 +26,16 @@ export function compareDebianVersions(a: string, b: string): number {
     compareParts(x?.[1] ?? '0', y?.[1] ?? '0') || compareParts(x?.[2] ?? '', y?.[2] ?? '') || compareParts(x?.[3] ?? '0', y?.[3] ?? '0')
   );
 }
+
+/**
+ * The version of upstream in a version of Debian (deb-version(7)): without the epoch, Debian's revision, marks of a repacked source, and
+ * what builds and updates of native packages append. `2.0+really1.9-1` is 1.9.
+ */
+export function upstreamVersion(version: string): string {
+  return version
+    .replace(/^\d+:/, '')
+    .replace(/-[^-]*$/, '')
+    .replace(/^.*\+really/, '')
+    .replace(/[+~.](?:dfsg|ds|repack).*$/, '')
+    .replace(/\+(?:b\d+|deb\d+u\d+)$/, '');
+}

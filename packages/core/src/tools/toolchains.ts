@@ -1,7 +1,8 @@
 import { chmod, mkdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Arch, ARCHES, archWords, hostArch } from '../model/arch.ts';
-import { openArchive, type DebianPackage, type FetchedPackage } from '../debian/archive.ts';
+import { openArchive, type FetchedPackage } from '../debian/archive.ts';
+import type { DebianPackage } from '../debian/packages.ts';
 import { readElf } from '../inspect/elf.ts';
 import { digestOf, type Store } from '../store/store.ts';
 import { openTools } from './tools.ts';

@@ -1,7 +1,8 @@
 import { access, constants, readdir, readFile, rm } from 'node:fs/promises';
 import { basename, delimiter, dirname, join } from 'node:path';
 import { type Arch, archWords, hostArch } from '../model/arch.ts';
-import { openArchive, type Archive, type DebianPackage } from '../debian/archive.ts';
+import { openArchive, type Archive } from '../debian/archive.ts';
+import type { DebianPackage } from '../debian/packages.ts';
 import { envOf } from '../util/env.ts';
 import { UserError } from '../util/errors.ts';
 import { DEFAULT_PATH, exec, type ExecOptions } from '../util/exec.ts';
