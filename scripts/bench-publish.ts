@@ -52,7 +52,7 @@ async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly stri
       version, upstream: version, revision: 0, needs: {}, components: [{ name, version, license: 'MIT', origin: 'release' }], replaces: [], conflicts: [],
             requires: [], payloads: {},
       images: releases.flatMap((target) => ARCHES.map((architecture): PublishedImage => {
-        const path = imagePath(name, version, target, architecture);
+        const path = imagePath({ name, version, target: target.number, architecture });
         const digest = sha256(path);
         return { target: target.number, architecture, format: target.format, path, size: 1, sha256: digest, sha512: digest + digest, manifest: digest, sbom: digest, provenance: digest };
       })),

@@ -4,7 +4,7 @@ import { glob, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/pro
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
-  bindMany, buildExtension, catalogue, componentsOf, debianMirror, exec, hostArch, loadExtension, newestFirst, openStore, openTools, packErofs, packSquashfs, readTree, stageReleaseFile, unpackImage,
+  bindMany, buildExtension, catalogue, componentsOf, debianMirror, exec, hostArch, loadExtension, newestFirst, openStore, openTools, packErofs, packSquashfs, payloadBase, readTree, stageReleaseFile, unpackImage,
   type Payload, type Profile, type Release, type Tree,
 } from '@flatcar/core/engine'; // prettier-ignore
 
@@ -115,7 +115,7 @@ async function main(): Promise<Record<string, { value: number; aim?: string }>> 
     say('binding');
     const squashfsBind = await bindCost(payloadOf('squashfs'), image.file, squashfsReleases);
     const ddi = payloadOf('ddi');
-    const ddiFile = join(temp, 'built/payload', `kubernetes-${ddi.version}-${hostArch()}.ddi`);
+    const ddiFile = join(temp, 'built/payload', `${payloadBase('kubernetes', ddi.version, hostArch())}.ddi`);
     const ddiBind = await bindCost(ddi, ddiFile, ddiReleases);
 
     say('a build with nothing to do');

@@ -2,9 +2,9 @@ import { defineExtension } from '@flatcar/core';
 
 export default defineExtension({
   name: 'extension-stager',
-  summary: "updates extension images, and has the next Flatcar release's on the node before it is booted",
+  summary: 'updates extension images, and fetches those for the next Flatcar release before the node boots into it',
   versions: { kind: 'date', at: '', keep: 'newest' },
-  // All of it is in files/: units and one shell script.
+  // It consists of files/ only: units and one shell script.
   components: () => [],
   start: ['extension-stager.service', 'extension-stager-update.timer'],
   promises: ['usr/bin/extension-stager'],

@@ -60,24 +60,24 @@ const linkOf = (path: string): Promise<string> => readlink(join(root, path)).cat
 const status = (operation: string, version: string): Promise<void> =>
   put('reply', `xdssx 1795000000 0.5 "UPDATE_STATUS_${operation}" "${version}" 500000000\n`);
 const offer = (name: string, target: string, version = '1.0'): Promise<void> =>
-  put(`server/${name}/${target}/${name}-${version}-${target}-x86-64.raw`, `${name} ${version} for ${target}`);
+  put(`server/${name}/${target}/${name}.${target}_${version}_x86-64.raw`, `${name} ${version} for ${target}`);
 
 function transfer(name: string, bound: boolean): string {
-  const release = bound ? '-%w' : '';
+  const target = bound ? '%w' : 'portable';
   return `# from %w and for %w
 [Transfer]
 Verify=yes
 
 [Source]
 Type=url-file
-Path=${name}/${bound ? '%w' : 'portable'}
-MatchPattern=${name}-@v${release}-%a.raw
+Path=${name}/${target}
+MatchPattern=${name}.${target}_@v_%a.raw
 
 [Target]
 Type=regular-file
 Path=/opt/extensions/${name}
-MatchPattern=${name}-@v${release}-%a.raw
-CurrentSymlink=/etc/extensions/${name}${release}.raw
+MatchPattern=${name}.${target}_@v_%a.raw
+CurrentSymlink=/etc/extensions/${name}${bound ? '-%w' : ''}.raw
 `;
 }
 
@@ -145,9 +145,9 @@ beforeEach(async () => {
   for (const name of ['kubernetes', 'debug-tools']) {
     await put(`etc/sysupdate.${name}.d/${name}.transfer`, transfer(name, true));
     await offer(name, B);
-    await put(`opt/extensions/${name}/${name}-1.0-${B}-x86-64.raw`, 'running');
+    await put(`opt/extensions/${name}/${name}.${B}_1.0_x86-64.raw`, 'running');
     await mkdir(join(root, 'etc/extensions'), { recursive: true });
-    await symlink(`../../opt/extensions/${name}/${name}-1.0-${B}-x86-64.raw`, join(root, `etc/extensions/${name}-${B}.raw`));
+    await symlink(`../../opt/extensions/${name}/${name}.${B}_1.0_x86-64.raw`, join(root, `etc/extensions/${name}-${B}.raw`));
   }
   await put('etc/sysupdate.portable-one.d/portable-one.transfer', transfer('portable-one', false));
   await offer('portable-one', 'portable');
@@ -176,11 +176,11 @@ describe('what is fetched', () => {
   test('%w becomes the release and nothing else changes; the link is named for the release', async () => {
     await put(
       'etc/sysupdate.kubernetes.d/kubernetes.transfer',
-      '[Transfer]\nVerify=yes\n[Source]\nPath=kubernetes/%w/100%%w\nMatchPattern=kubernetes-@v-%w-%a.raw\n[Target]\nCurrentSymlink=/etc/extensions/kubernetes.raw\nPath=/opt/x\n',
+      '[Transfer]\nVerify=yes\n[Source]\nPath=kubernetes/%w/100%%w\nMatchPattern=kubernetes.%w_@v_%a.raw\n[Target]\nCurrentSymlink=/etc/extensions/kubernetes.raw\nPath=/opt/x\n',
     );
     await say('stage', C);
     expect(await got('definitions')).toContain(
-      `[Transfer]\nVerify=yes\n[Source]\nPath=kubernetes/${C}/100%%w\nMatchPattern=kubernetes-@v-${C}-%a.raw\n[Target]\nCurrentSymlink=/etc/extensions/kubernetes-${C}.raw\nPath=/opt/x\n`,
+      `[Transfer]\nVerify=yes\n[Source]\nPath=kubernetes/${C}/100%%w\nMatchPattern=kubernetes.${C}_@v_%a.raw\n[Target]\nCurrentSymlink=/etc/extensions/kubernetes-${C}.raw\nPath=/opt/x\n`,
     );
   });
 
@@ -206,10 +206,10 @@ describe('what is fetched', () => {
     expect(await readdir(join(root, 'run/extension-stager'))).toEqual(['lock']);
   });
 
-  test.each(['', '../../etc', '4593.2', '4593.2.5.1', 'stable', '4593..5'])("'%s' is no release", async (release) => {
+  test.each(['', '../../etc', '4593.2', '4593.2.5.1', 'stable', '4593..5'])("'%s' is refused: not a release", async (release) => {
     const { code, said } = await say('stage', release);
     expect(code).toBe(2);
-    expect(said).toContain('is no Flatcar release');
+    expect(said).toContain('is not a Flatcar release');
     expect(await got('definitions')).toBe('');
   });
 
@@ -378,13 +378,13 @@ describe('what update-engine says', () => {
     const { code, said } = await say('status');
     expect(code).toBe(0);
     expect(said).toBe(
-      `running: ${B}\nnext: none\ndebug-tools for ${B}: debug-tools-1.0-${B}-x86-64.raw\nkubernetes for ${B}: kubernetes-1.0-${B}-x86-64.raw\nportable-one: no image\n`,
+      `running: ${B}\nnext: none\ndebug-tools for ${B}: debug-tools.${B}_1.0_x86-64.raw\nkubernetes for ${B}: kubernetes.${B}_1.0_x86-64.raw\nportable-one: no image\n`,
     );
   });
 });
 
 describe('images of releases in neither slot', () => {
-  const image = (name: string, release: string): string => `opt/extensions/${name}/${name}-0.9-${release}-x86-64.raw`;
+  const image = (name: string, release: string): string => `opt/extensions/${name}/${name}.${release}_0.9_x86-64.raw`;
   const old = async (name: string, release: string): Promise<void> => {
     await put(image(name, release), 'old');
     await symlink(`../../${image(name, release)}`, join(root, `etc/extensions/${name}-${release}.raw`));
@@ -437,7 +437,7 @@ describe('newer images for the running release', () => {
     const { code, said } = await say('update');
     expect(code).toBe(0);
     expect(await got(`etc/extensions/kubernetes-${B}.raw`)).toBe(`kubernetes 1.1 for ${B}`);
-    expect(said).toContain(`kubernetes: kubernetes-1.1-${B}-x86-64.raw is merged at the next boot`);
+    expect(said).toContain(`kubernetes: kubernetes.${B}_1.1_x86-64.raw is merged at the next boot`);
     expect(await there('run/reboot-required')).toBe(true);
     expect(await calls()).toEqual([]);
   });
@@ -466,6 +466,6 @@ describe('newer images for the running release', () => {
     expect(code).toBe(1);
     expect(said).toContain('<4>debug-tools: the update failed');
     expect(await got(`etc/extensions/kubernetes-${B}.raw`)).toBe(`kubernetes 1.1 for ${B}`);
-    expect(await linkOf('etc/extensions/portable-one.raw')).toContain('portable-one-1.0-portable');
+    expect(await linkOf('etc/extensions/portable-one.raw')).toContain('portable-one.portable_1.0');
   });
 });

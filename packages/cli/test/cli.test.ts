@@ -217,7 +217,7 @@ describe('build', () => {
   test('makes images of both architectures, portable and bound, and prints where they are and how to use them', async () => {
     const { code, out, err } = await buildYouki('both', ['--arch', 'x86-64,arm64', '--release', 'portable,4593.2.5'], cache()).said;
     expect(code, err).toBe(0);
-    const images = ['portable/youki-9.9.9-x86-64.raw', 'portable/youki-9.9.9-arm64.raw', '4593.2.5/youki-9.9.9-4593.2.5-x86-64.raw', '4593.2.5/youki-9.9.9-4593.2.5-arm64.raw']; // prettier-ignore
+    const images = ['portable/youki.portable_9.9.9_x86-64.raw', 'portable/youki.portable_9.9.9_arm64.raw', '4593.2.5/youki.4593.2.5_9.9.9_x86-64.raw', '4593.2.5/youki.4593.2.5_9.9.9_arm64.raw']; // prettier-ignore
     for (const image of images) {
       expect(out).toContain(join(dir, 'both/youki', image));
       await access(join(dir, 'both/youki', image));

@@ -470,7 +470,7 @@ test('k3s: from a saved listing to a Butane config, with a version that has a pl
     await flatcarExt('build', 'k3s', '--arch', 'x86-64,arm64', '--release', 'portable', '--profile', 'release', '--out', images);
     await flatcarExt('keys', 'init', keys);
     await flatcarExt('publish', images, '--tree', tree, '--keys', keys, '--base-url', 'https://extensions.example.org');
-    const file = 'k3s-1.33.1+k3s1-x86-64.raw';
+    const file = 'k3s.portable_1.33.1+k3s1_x86-64.raw';
     await access(join(tree, 'k3s/portable', file)); // its name has the plus sign, and URLs have it escaped
     expect(await readFile(join(tree, 'k3s/portable/SHA256SUMS'), 'utf8')).toContain(`  ${file}`);
     const url = 'https://extensions.example.org';
@@ -478,7 +478,7 @@ test('k3s: from a saved listing to a Butane config, with a version that has a pl
     const ring = ['--keyring', join(tree, 'keys/import-pubring.gpg')];
     for (const wanted of ['k3s', 'k3s@1.33', 'k3s@1.33.1+k3s1']) {
       const butane = await flatcarExt('butane', wanted, ...node, ...ring);
-      expect(butane).toContain(`source: ${url}/k3s/portable/k3s-1.33.1%2Bk3s1-x86-64.raw`);
+      expect(butane).toContain(`source: ${url}/k3s/portable/k3s.portable_1.33.1%2Bk3s1_x86-64.raw`);
       expect(butane).toContain(`path: /opt/extensions/k3s/${file}`);
     }
   } finally {

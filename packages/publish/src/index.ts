@@ -13,7 +13,6 @@ export { s3Destination } from './destinations/s3.ts';
 export { checkPayload, writePayload, type PayloadDigests } from './formats/crau.ts';
 export { checkSignatures, goodSignatures, keyringOf, readKeyring, readPublicKeys } from './keys/openpgp.ts';
 export { publish, type PublishOptions, type PublishResult } from './publish/publish.ts';
-export { publishedPath } from './tree/merge.ts';
 export type { DeclaredOrigins } from './tree/origins.ts';
 export type { Tree } from './tree/tree.ts';
 export { openDestination, openTree, type OpenOptions } from './tree/open-tree.ts';

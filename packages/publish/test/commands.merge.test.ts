@@ -101,7 +101,7 @@ mergeTest(
 
       const keyring = at('served/tree/keys/import-pubring.gpg');
       const transfer = (name: string): Promise<string> => readFile(at('served/tree', name, 'transfer/release/latest.transfer'), 'utf8');
-      const imageOf = (name: string, version: string, release: string): string => `${name}-${version}-${release}-${arch}.raw`;
+      const imageOf = (name: string, version: string, release: string): string => `${name}.${release}_${version}_${arch}.raw`;
       for (const { systemd, root } of SYSUPDATES) {
         for (const release of ERAS) {
           await withHost({ release, root }, async (host) => {

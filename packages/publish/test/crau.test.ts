@@ -26,7 +26,7 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 /** The text that protoc makes of a message, and what a field of it says. */
 async function decode(message: string, bytes: Buffer): Promise<string> {
   const { command, args, env } = { env: {}, ...(await tools.command('protoc')) };
-  const source = join(import.meta.dirname, '../src');
+  const source = join(import.meta.dirname, '../src/formats');
   return execFileSync(command, [...args, `--proto_path=${source}`, `--decode=chromeos_update_engine.${message}`, 'update_metadata.proto'], { input: bytes, env, encoding: 'utf8' }); // prettier-ignore
 }
 const numbers = (text: string, field: string): number[] =>

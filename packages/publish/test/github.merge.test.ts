@@ -31,7 +31,7 @@ mergeTest('images in releases of GitHub: nginx redirects by the map, systemd-sys
   const keys = await loadKeys(join(dir, 'keys'), {});
   const destination = githubDestination(localDestination(tree), 'o/r', { GITHUB_TOKEN: 'a token', GITHUB_API_URL: github.url });
   await publish({ paths: [join(dir, 'one')], destination, keys, baseUrl: 'https://one.example.org' });
-  const image = `${NAME}-1.0.0-4593.2.5-x86-64.raw`;
+  const image = `${NAME}.4593.2.5_1.0.0_x86-64.raw`;
   expect(existsSync(join(tree, NAME, '4593.2.5', image))).toBe(false);
   // What docs/publishing.md says.
   const [http = '', server = ''] = /```nginx\n([^`]+)\n(if [^`]+)\n```/.exec(await readFile(join(import.meta.dirname, '../../../docs/publishing.md'), 'utf8'))?.slice(1) ?? []; // prettier-ignore

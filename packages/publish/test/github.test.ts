@@ -55,9 +55,9 @@ test('images are assets of one release, which is finished before sums name them;
   await into('1.0.0');
   expect(github.releases).toMatchObject([{ draft: false }]);
   // The official image is that of the folder.
-  expect(github.releases[0]?.assets.map(({ name }) => name).toSorted()).toEqual(['amd64-usr_4593.2.5_flatcar-demo.gz', 'demo_4593.2.5_demo-1.0.0-4593.2.5-x86-64.raw', 'demo_portable_demo-1.0.0-x86-64.raw']); // prettier-ignore
+  expect(github.releases[0]?.assets.map(({ name }) => name).toSorted()).toEqual(['amd64-usr_4593.2.5_flatcar-demo.gz', 'demo_4593.2.5_demo.4593.2.5_1.0.0_x86-64.raw', 'demo_portable_demo.portable_1.0.0_x86-64.raw']); // prettier-ignore
   const map = JSON.parse(await readFile(join(tree, 'redirects/map.json'), 'utf8')) as Record<string, { url: string }>;
-  expect(Object.keys(map)).toEqual(['amd64-usr/4593.2.5/flatcar-demo.gz', 'amd64-usr/4593.2.5/flatcar-demo.raw', 'demo/4593.2.5/demo-1.0.0-4593.2.5-x86-64.raw', 'demo/portable/demo-1.0.0-x86-64.raw']); // prettier-ignore
+  expect(Object.keys(map)).toEqual(['amd64-usr/4593.2.5/flatcar-demo.gz', 'amd64-usr/4593.2.5/flatcar-demo.raw', 'demo/4593.2.5/demo.4593.2.5_1.0.0_x86-64.raw', 'demo/portable/demo.portable_1.0.0_x86-64.raw']); // prettier-ignore
   for (const folder of ['demo/4593.2.5', 'demo/portable', 'amd64-usr/4593.2.5']) {
     for (const [name, sha256] of parseSums(await readFile(join(tree, folder, 'SHA256SUMS'), 'utf8'), folder)) {
       const got = await fetch(map[`${folder}/${name}`]?.url ?? '');
@@ -65,7 +65,7 @@ test('images are assets of one release, which is finished before sums name them;
     }
   }
   expect(await readFile(join(tree, 'redirects/nginx.conf'), 'utf8')).toContain(
-    `/demo/portable/demo-1.0.0-x86-64.raw ${github.url}/download/demo_portable_demo-1.0.0-x86-64.raw;\n`,
+    `/demo/portable/demo.portable_1.0.0_x86-64.raw ${github.url}/download/demo_portable_demo.portable_1.0.0_x86-64.raw;\n`,
   );
   // Again: nothing; another version: another release.
   expect(await into('1.0.0')).toMatchObject({ added: [], signed: [] });
@@ -111,7 +111,7 @@ test('other bytes are refused, and a version is withdrawn out of the assets', as
     store,
     report: () => undefined,
   });
-  expect(await readFile(join(tree, 'demo/portable/SHA256SUMS'), 'utf8')).toContain('demo-1.0.1-1-x86-64.raw');
+  expect(await readFile(join(tree, 'demo/portable/SHA256SUMS'), 'utf8')).toContain('demo.portable_1.0.1-1_x86-64.raw');
 });
 
 test('a missing or wrong token is told', async () => {

@@ -129,6 +129,6 @@ test('a version with a plus sign is asked for as %2B', async () => {
     asked.push(request.url);
     response.writeHead(404).end();
   });
-  await httpSource(url).read('k3s/portable/k3s-1.33.1+k3s1-x86-64.raw');
-  expect(asked).toEqual(['/k3s/portable/k3s-1.33.1%2Bk3s1-x86-64.raw']);
+  await httpSource(url).read('k3s/portable/k3s.portable_1.33.1+k3s1_x86-64.raw');
+  expect(asked).toEqual(['/k3s/portable/k3s.portable_1.33.1%2Bk3s1_x86-64.raw']);
 });

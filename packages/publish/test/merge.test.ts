@@ -19,7 +19,7 @@ const input = (architecture: string, packaging: string | undefined): { input: In
       target: 'portable',
       architecture,
       format: 'squashfs',
-      file: `tool-1.0-${architecture}.raw`,
+      file: `tool.portable_1.0_${architecture}.raw`,
       payload: hex(architecture === 'arm64' ? 'a' : 'b'),
       components: [],
       replaces: [],

@@ -125,7 +125,7 @@ test('an ordinary user is told which files of somebody else others cannot read',
   const tree = join(dir, 'shared');
   const [uid, other] = [1001, 65_534];
   await into(tree, '1.0.0');
-  const image = join(tree, 'demo/portable/demo-1.0.0-x86-64.raw');
+  const image = join(tree, 'demo/portable/demo.portable_1.0.0_x86-64.raw');
   for (const path of (await readdir(tree, { recursive: true })).map((name) => join(tree, name)))
     if (!(await lstat(path)).isSymbolicLink()) await chown(path, uid, uid);
   await chown(tree, uid, uid);
@@ -155,7 +155,7 @@ test('an ordinary user is told which files of somebody else others cannot read',
     [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', process.execPath, helper, tree, join(dir, 'keys-user'), join(dir, '1.0.1')],
     { env, extendEnv: false },
   );
-  expect(await readdir(join(tree, 'demo/portable'))).toContain('demo-1.0.1-x86-64.raw');
+  expect(await readdir(join(tree, 'demo/portable'))).toContain('demo.portable_1.0.1_x86-64.raw');
 });
 
 test('keys: private ones are for their owner, public halves are not, under any umask and in a folder that was there', async () => {

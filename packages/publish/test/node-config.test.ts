@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { ARCHES, exec, goProgram, openStore, openTools, parseRef, selectTargets, type Arch } from '@flatcar/core/engine';
+import { ARCHES, exec, goProgram, imageBase, openStore, openTools, parseRef, selectTargets, type Arch } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   butaneText, httpSource, ignitionConfig, initKeys, KEYS, loadKeys, localDestination, nodeConfig, parseExtensionIndex, publish, readKeyring,
@@ -62,7 +62,7 @@ function index(
           ...(withdrawn === true ? { withdrawn: { reason: 'broken', by: 'another' } } : {}),
           images: targets.flatMap((target) =>
             arches.map((architecture) => {
-              const base = `${name}-${version}${target === 'portable' ? '' : `-${target}`}-${architecture}`;
+              const base = imageBase(name, version, target, architecture);
               return {
               target, architecture, format: 'squashfs', path: `${name}/${target}/${base}.raw`, size: 4096,
               sha256: hex(64, base), sha512: hex(128, base), manifest: hex(64, 'm'), sbom: hex(64, 's'), provenance: hex(64, 'p'),
@@ -114,27 +114,27 @@ describe('what a node gets', () => {
   test('images by URL and hash, and a link per release', async () => {
     const made = await make(['kubernetes@1.36'], `${STABLE},${BETA}`);
     for (const release of [STABLE, BETA]) {
-      const path = `/opt/extensions/kubernetes/kubernetes-1.36.4-1-${release}-x86-64.raw`;
+      const path = `/opt/extensions/kubernetes/kubernetes.${release}_1.36.4-1_x86-64.raw`;
       expect(fileOf(made, path)).toEqual({
-        source: `${baseUrl}/kubernetes/${release}/kubernetes-1.36.4-1-${release}-x86-64.raw`,
-        sha512: hex(128, `kubernetes-1.36.4-1-${release}-x86-64`),
+        source: `${baseUrl}/kubernetes/${release}/kubernetes.${release}_1.36.4-1_x86-64.raw`,
+        sha512: hex(128, `kubernetes.${release}_1.36.4-1_x86-64`),
       });
       expect(linksOf(made)[`/etc/extensions/kubernetes-${release}.raw`]).toBe(path);
     }
   });
 
   test.each([
-    ['kubernetes', '1.37.0', 'MatchPattern=kubernetes-@v-%w-%a.raw'],
-    ['kubernetes@1', '1.37.0', 'MatchPattern=kubernetes-1.@v-%w-%a.raw'],
-    ['kubernetes@1.36', '1.36.4-1', 'MatchPattern=kubernetes-1.36.@v-%w-%a.raw'],
-    ['kubernetes@1.36.4', '1.36.4-1', 'MatchPattern=@v-1.36.4-1-%w-%a.raw'],
-    ['kubernetes@1.36.3', '1.36.3', 'MatchPattern=@v-1.36.3-%w-%a.raw'],
-    ['hypervisor@53', '53.0.1', 'MatchPattern=hypervisor-53.@v-%w-%a.raw'],
-    ['hypervisor@53.0', '53.0', 'MatchPattern=@v-53.0-%w-%a.raw'], // a version, although it is a branch of another
+    ['kubernetes', '1.37.0', 'MatchPattern=kubernetes.%w_@v_%a.raw'],
+    ['kubernetes@1', '1.37.0', 'MatchPattern=kubernetes.%w_1.@v_%a.raw'],
+    ['kubernetes@1.36', '1.36.4-1', 'MatchPattern=kubernetes.%w_1.36.@v_%a.raw'],
+    ['kubernetes@1.36.4', '1.36.4-1', 'MatchPattern=kubernetes.%w_1.36.4-1_%a.r@vw'],
+    ['kubernetes@1.36.3', '1.36.3', 'MatchPattern=kubernetes.%w_1.36.3_%a.r@vw'],
+    ['hypervisor@53', '53.0.1', 'MatchPattern=hypervisor.%w_53.@v_%a.raw'],
+    ['hypervisor@53.0', '53.0', 'MatchPattern=hypervisor.%w_53.0_%a.r@vw'], // a version, although it is a branch of another
   ])('%s is %s now and follows %s', async (word, version, pattern) => {
     const made = await make([word], STABLE);
     const { name } = parseRef(word);
-    expect(fileOf(made, `/opt/extensions/${name}/${name}-${version}-${STABLE}-x86-64.raw`)).toBeDefined();
+    expect(fileOf(made, `/opt/extensions/${name}/${name}.${STABLE}_${version}_x86-64.raw`)).toBeDefined();
     const { text } = fileOf(made, `/etc/sysupdate.${name}.d/${name}.transfer`) as { text: string };
     expect(text).toContain(pattern);
     expect(text).toContain('Verify=yes');
@@ -157,7 +157,7 @@ describe('what a node gets', () => {
 
   test('the portable stager beside what is bound to releases, and no timers then', async () => {
     const made = await make(['kubernetes'], STABLE);
-    expect(linksOf(made)[`/etc/extensions/${STAGER}.raw`]).toBe(`/opt/extensions/${STAGER}/${STAGER}-2026.11.24-x86-64.raw`);
+    expect(linksOf(made)[`/etc/extensions/${STAGER}.raw`]).toBe(`/opt/extensions/${STAGER}/${STAGER}.portable_2026.11.24_x86-64.raw`);
     expect((fileOf(made, `/etc/sysupdate.${STAGER}.d/${STAGER}.transfer`) as { text: string }).text).toContain(`/${STAGER}/portable/`);
     expect(made.config.units).toEqual([]);
     expect(made.notices).toEqual([]);
@@ -184,17 +184,17 @@ describe('what a node gets', () => {
         return existsSync(join(root, 'run/reboot-required'));
       };
       const link = `etc/extensions/docker-${STABLE}.raw`;
-      expect(await rebootAfter({ [link]: `../../opt/extensions/docker/docker-29.0.0-${STABLE}-x86-64.raw` })).toBe(true);
+      expect(await rebootAfter({ [link]: `../../opt/extensions/docker/docker.${STABLE}_29.0.0_x86-64.raw` })).toBe(true);
       expect(await rebootAfter({})).toBe(false);
       // Names that begin with this one, also with a digit after the dash.
       for (const other of ['docker-engine', 'docker-2fa'])
         expect(
-          await rebootAfter({ [`etc/extensions/${other}-${STABLE}.raw`]: `/opt/extensions/${other}/${other}-1-${STABLE}-x86-64.raw` }),
+          await rebootAfter({ [`etc/extensions/${other}-${STABLE}.raw`]: `/opt/extensions/${other}/${other}.${STABLE}_1_x86-64.raw` }),
         ).toBe(false);
-      expect(await rebootAfter({ [link]: `../../opt/extensions/docker/docker-29.0.1-${STABLE}-x86-64.raw` })).toBe(true);
+      expect(await rebootAfter({ [link]: `../../opt/extensions/docker/docker.${STABLE}_29.0.1_x86-64.raw` })).toBe(true);
       // Portable images, and those of confexts, are linked by the name alone.
-      expect(await rebootAfter({ 'etc/extensions/docker.raw': '/opt/extensions/docker/docker-29.0.2-x86-64.raw' })).toBe(true);
-      expect(await rebootAfter({ 'var/lib/confexts/docker.raw': '/opt/extensions/docker/docker-29.0.2-x86-64.raw' })).toBe(true);
+      expect(await rebootAfter({ 'etc/extensions/docker.raw': '/opt/extensions/docker/docker.portable_29.0.2_x86-64.raw' })).toBe(true);
+      expect(await rebootAfter({ 'var/lib/confexts/docker.raw': '/opt/extensions/docker/docker.portable_29.0.2_x86-64.raw' })).toBe(true);
     } finally {
       await rm(root, { recursive: true });
     }
@@ -221,7 +221,7 @@ describe('what a node gets', () => {
 
   test("minimal: images and links, and Flatcar's own turned off, nothing else", async () => {
     const { config } = await make(['docker'], STABLE, { minimal: true });
-    expect(config.files.map(({ path }) => path)).toEqual([`/opt/extensions/docker/docker-29.0.0-${STABLE}-x86-64.raw`]);
+    expect(config.files.map(({ path }) => path)).toEqual([`/opt/extensions/docker/docker.${STABLE}_29.0.0_x86-64.raw`]);
     expect(config.links.map(({ path }) => path)).toEqual([
       `/etc/extensions/docker-${STABLE}.raw`,
       '/etc/extensions/containerd-flatcar.raw',
@@ -377,8 +377,8 @@ describe('a published tree over HTTP', () => {
     const args = ['demo', '--release', STABLE, '--arch', 'x86-64', '--base-url', `${url}/`, '--keyring', join(dir, 'tree', KEYS.keyring)];
     const { storage } = JSON.parse(await cli('ignition', ...args)) as { storage: { files: { path: string; contents: { source: string; verification?: { hash: string } } }[] } }; // prettier-ignore
     const [image] = storage.files;
-    expect(image?.contents.source).toBe(`${url}/demo/${STABLE}/demo-1.0.0-${STABLE}-x86-64.raw`);
-    const served = await httpSource(url).read(`demo/${STABLE}/demo-1.0.0-${STABLE}-x86-64.raw`);
+    expect(image?.contents.source).toBe(`${url}/demo/${STABLE}/demo.${STABLE}_1.0.0_x86-64.raw`);
+    const served = await httpSource(url).read(`demo/${STABLE}/demo.${STABLE}_1.0.0_x86-64.raw`);
     const { createHash } = await import('node:crypto');
     expect(image?.contents.verification?.hash).toBe(
       `sha512-${createHash('sha512')

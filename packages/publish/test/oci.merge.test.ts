@@ -88,7 +88,7 @@ mergeTest('images are artifacts of a real registry, with SBOM and provenance as 
       {
         digest: `sha256:${image.sha256}`,
         size: image.size,
-        annotations: { 'org.opencontainers.image.title': 'demo-1.0.1-4593.2.5-x86-64.raw' },
+        annotations: { 'org.opencontainers.image.title': 'demo.4593.2.5_1.0.1_x86-64.raw' },
       },
     ]);
     const { sha256Of } = await import('../src/tree/state.ts');

@@ -74,11 +74,11 @@ test('a tree has images, signed sums, sidecars, transfer files, the official lay
   const result = await into({ paths: [one()] });
   expect(result).toMatchObject({ serial: 1, unchanged: 0 });
   expect(result.added).toHaveLength(6);
-  expect(checkFolder('demo/portable')).toEqual(['demo-1.0.0-arm64.raw', 'demo-1.0.0-x86-64.raw']);
-  expect(checkFolder('demo/4593.2.5')).toEqual(['demo-1.0.0-4593.2.5-arm64.raw', 'demo-1.0.0-4593.2.5-x86-64.raw']);
+  expect(checkFolder('demo/portable')).toEqual(['demo.portable_1.0.0_arm64.raw', 'demo.portable_1.0.0_x86-64.raw']);
+  expect(checkFolder('demo/4593.2.5')).toEqual(['demo.4593.2.5_1.0.0_arm64.raw', 'demo.4593.2.5_1.0.0_x86-64.raw']);
   expect(checkFolder('amd64-usr/4593.2.5')).toEqual(['flatcar-demo.gz', 'flatcar-demo.raw']);
   for (const suffix of ['manifest.json', 'spdx.json', 'provenance.json'])
-    expect(existsSync(join(tree, `demo/portable/demo-1.0.0-x86-64.${suffix}`))).toBe(true);
+    expect(existsSync(join(tree, `demo/portable/demo.portable_1.0.0_x86-64.${suffix}`))).toBe(true);
   execFileSync('gpgv', ['--quiet', '--keyring', 'keys/import-pubring.gpg', 'index.json.gpg', 'index.json'], { cwd: tree, stdio: 'pipe' });
 
   const published = await readPublished(localDestination(tree), keys.trusted);
@@ -100,7 +100,7 @@ test('a tree has images, signed sums, sidecars, transfer files, the official lay
 
   const transfer = join(tree, 'demo/transfer/release');
   expect((await readdir(transfer)).filter((name) => !name.startsWith('.')).toSorted()).toEqual(['1.0.0.conf', '1.0.0.transfer', '1.0.conf', '1.0.transfer', '1.conf', '1.transfer', 'latest.conf', 'latest.transfer']); // prettier-ignore
-  expect(await readFile(join(transfer, 'latest.conf'), 'utf8')).toContain(`Path=${baseUrl}/demo/%w/\nMatchPattern=demo-@v-%w-%a.raw\n`);
+  expect(await readFile(join(transfer, 'latest.conf'), 'utf8')).toContain(`Path=${baseUrl}/demo/%w/\nMatchPattern=demo.%w_@v_%a.raw\n`);
   expect(await readFile(join(transfer, 'latest.conf'))).toEqual(await readFile(join(transfer, 'latest.transfer')));
 });
 
@@ -123,13 +123,13 @@ test('another version joins, and old ones stay', async () => {
   await into({ paths: [one()] });
   expect(await into({ paths: [two()] })).toMatchObject({ serial: 2, signed: ['demo/4593.2.5', 'demo/portable'] });
   expect(checkFolder('demo/4593.2.5')).toEqual([
-    'demo-1.0.0-4593.2.5-arm64.raw',
-    'demo-1.0.0-4593.2.5-x86-64.raw',
-    'demo-1.0.1-4593.2.5-x86-64.raw',
+    'demo.4593.2.5_1.0.0_arm64.raw',
+    'demo.4593.2.5_1.0.0_x86-64.raw',
+    'demo.4593.2.5_1.0.1_x86-64.raw',
   ]);
   // The official name keeps its bytes for the life of the release.
   expect(await readFile(join(tree, 'amd64-usr/4593.2.5/flatcar-demo.raw'))).toEqual(
-    await readFile(join(tree, 'demo/4593.2.5/demo-1.0.0-4593.2.5-x86-64.raw')),
+    await readFile(join(tree, 'demo/4593.2.5/demo.4593.2.5_1.0.0_x86-64.raw')),
   );
 });
 
@@ -145,7 +145,10 @@ test('other bytes under a published name are refused, and nothing changes', asyn
   );
   expect(await snapshot()).toEqual(before);
   await buildDemo(join(dir, 'raised'), { version: '1.0.0', revision: 1, targets: ['portable'], says: 'something else' });
-  expect(await into({ paths: [join(dir, 'raised')] })).toMatchObject({ serial: 2, added: ['demo/portable/demo-1.0.0-1-x86-64.raw'] });
+  expect(await into({ paths: [join(dir, 'raised')] })).toMatchObject({
+    serial: 2,
+    added: ['demo/portable/demo.portable_1.0.0-1_x86-64.raw'],
+  });
 });
 
 test('images of fixtures, of other origins and of the fast profile are refused, all at once, and a tree keeps what it declares', async () => {
@@ -186,7 +189,7 @@ test('a damaged image, foreign evidence and a missing payload record promote not
     await how(join(copy, 'demo'));
     return refusal(into({ paths: [copy] }));
   };
-  const image = 'portable/demo-1.0.1-x86-64';
+  const image = 'portable/demo.portable_1.0.1_x86-64';
   expect(
     await spoil('spoilt1', async (folder) => {
       const bytes = await readFile(join(folder, `${image}.raw`));
@@ -195,7 +198,9 @@ test('a damaged image, foreign evidence and a missing payload record promote not
     }),
   ).toContain('its sha256 is');
   expect(
-    await spoil('spoilt2', (folder) => cp(join(one(), 'demo/portable/demo-1.0.0-x86-64.spdx.json'), join(folder, `${image}.spdx.json`))),
+    await spoil('spoilt2', (folder) =>
+      cp(join(one(), 'demo/portable/demo.portable_1.0.0_x86-64.spdx.json'), join(folder, `${image}.spdx.json`)),
+    ),
   ).toContain('it is the SBOM of another image');
   expect(await spoil('spoilt3', (folder) => rm(join(folder, `${image}.provenance.json`)))).toContain('a sidecar of the image is missing');
   expect(await spoil('spoilt4', (folder) => rm(join(folder, 'payload'), { recursive: true }))).toContain('the record of the payload');
@@ -204,7 +209,11 @@ test('a damaged image, foreign evidence and a missing payload record promote not
 
 test('two at once: both are published', async () => {
   await Promise.all([into({ paths: [one()] }), into({ paths: [two()] })]);
-  expect(checkFolder('demo/portable')).toEqual(['demo-1.0.0-arm64.raw', 'demo-1.0.0-x86-64.raw', 'demo-1.0.1-x86-64.raw']);
+  expect(checkFolder('demo/portable')).toEqual([
+    'demo.portable_1.0.0_arm64.raw',
+    'demo.portable_1.0.0_x86-64.raw',
+    'demo.portable_1.0.1_x86-64.raw',
+  ]);
   const published = await readPublished(localDestination(tree), keys.trusted);
   expect((await published.extension('demo'))?.versions.map(({ version }) => version)).toEqual(['1.0.1', '1.0.0']);
 });

@@ -62,7 +62,7 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 interface Sbom {
   packages: { SPDXID: string; name: string; versionInfo?: string }[];
 }
-const image = 'portable/node-exporter-1.0-3-x86-64.raw';
+const image = 'portable/node-exporter.portable_1.0-3_x86-64.raw';
 const readSbom = async (folder: string): Promise<Sbom> =>
   JSON.parse(await readFile(sidecarPaths(join(folder, image)).sbom, 'utf8')) as Sbom;
 

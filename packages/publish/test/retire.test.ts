@@ -86,17 +86,17 @@ test('what is too old leaves index and sums first and its files later; what a su
   expect(result.retired.toSorted()).toEqual([
     `amd64-usr/${older.number}/flatcar-demo.gz`,
     `amd64-usr/${older.number}/flatcar-demo.raw`,
-    `demo/${stable.number}/demo-1.0.0-${stable.number}-x86-64.raw`,
-    `demo/${older.number}/demo-1.0.0-${older.number}-x86-64.raw`,
-    `demo/${beta.number}/demo-1.0.0-${beta.number}-x86-64.raw`,
-    'demo/portable/demo-1.0.0-x86-64.raw',
-    'demo/portable/demo-1.1.0-x86-64.raw',
-    `demo/${stable.number}/demo-1.1.0-${stable.number}-x86-64.raw`,
+    `demo/${stable.number}/demo.${stable.number}_1.0.0_x86-64.raw`,
+    `demo/${older.number}/demo.${older.number}_1.0.0_x86-64.raw`,
+    `demo/${beta.number}/demo.${beta.number}_1.0.0_x86-64.raw`,
+    'demo/portable/demo.portable_1.0.0_x86-64.raw',
+    'demo/portable/demo.portable_1.1.0_x86-64.raw',
+    `demo/${stable.number}/demo.${stable.number}_1.1.0_x86-64.raw`,
   ].toSorted()); // prettier-ignore
   // 1.2.0 is the newest below what is kept; 1.1.0 has what beta has newest; names stay.
   expect(await indexed()).toEqual([`2.0.0: portable ${stable.number}`, '1.2.0: portable', `1.1.0: ${beta.number}`, '1.0.0: ']);
-  expect(await listed('demo/portable')).toEqual(['demo-1.2.0-x86-64.raw', 'demo-2.0.0-x86-64.raw']);
-  expect(await listed(`demo/${beta.number}`)).toEqual([`demo-1.1.0-${beta.number}-x86-64.raw`]);
+  expect(await listed('demo/portable')).toEqual(['demo.portable_1.2.0_x86-64.raw', 'demo.portable_2.0.0_x86-64.raw']);
+  expect(await listed(`demo/${beta.number}`)).toEqual([`demo.${beta.number}_1.1.0_x86-64.raw`]);
   expect(await listed(`demo/${older.number}`)).toEqual([]);
   expect(await listed(`amd64-usr/${older.number}`)).toEqual([]);
   expect(await listed(`amd64-usr/${stable.number}`)).toEqual(['flatcar-demo.gz', 'flatcar-demo.raw']);
@@ -105,14 +105,18 @@ test('what is too old leaves index and sums first and its files later; what a su
 
   // Again: nothing. What changes something takes the files away.
   expect(await into([], retire)).toMatchObject({ serial: 2, retired: [], signed: [] });
-  expect(existsSync(join(tree, 'demo/portable/demo-1.0.0-x86-64.raw'))).toBe(true);
+  expect(existsSync(join(tree, 'demo/portable/demo.portable_1.0.0_x86-64.raw'))).toBe(true);
   expect(await into(['2.0.1'])).toMatchObject({ serial: 3 });
   for (const path of result.retired) {
     expect(existsSync(join(tree, path)), path).toBe(false);
     expect(existsSync(join(tree, path.replace(/raw$/, 'spdx.json'))), path).toBe(false);
   }
   expect(existsSync(join(tree, 'demo/transfer/portable/1.0.0.conf'))).toBe(false);
-  expect(await listed('demo/portable')).toEqual(['demo-1.2.0-x86-64.raw', 'demo-2.0.0-x86-64.raw', 'demo-2.0.1-x86-64.raw']);
+  expect(await listed('demo/portable')).toEqual([
+    'demo.portable_1.2.0_x86-64.raw',
+    'demo.portable_2.0.0_x86-64.raw',
+    'demo.portable_2.0.1_x86-64.raw',
+  ]);
   const published = await readPublished(localDestination(tree), keys.trusted);
   for (const { images } of (await published.extension('demo'))?.versions ?? [])
     for (const { path } of images) expect(existsSync(join(tree, path)), path).toBe(true);
@@ -123,13 +127,13 @@ test('a retired name is not given to other bytes; the same come back, and are no
   await expect(into(['other'])).rejects.toThrow('published with other bytes');
   tree = join(dir, 'second');
   await into(['1.0.0', '1.1.0', '2.0.0']);
-  expect((await into([], retire)).retired).toContain('demo/portable/demo-1.0.0-x86-64.raw');
+  expect((await into([], retire)).retired).toContain('demo/portable/demo.portable_1.0.0_x86-64.raw');
   // A plan that wants it again builds it: nothing is left to bind it from.
   const published = await readPublished(localDestination(tree), keys.trusted);
   const only = readPins(JSON.stringify({ '1.0.0': { licenses: {}, bytes: {} } }), 'pins.json');
   expect((await plan([{ ...demo, pins: only }], ['portable'], published, ['x86-64'])).images).toMatchObject([{ version: '1.0.0', from: 'build' }]); // prettier-ignore
   await into(['1.0.0']);
   await into(['2.0.1']);
-  expect(await listed('demo/portable')).toContain('demo-1.0.0-x86-64.raw');
-  expect(existsSync(join(tree, 'demo/portable/demo-1.0.0-x86-64.spdx.json'))).toBe(true);
+  expect(await listed('demo/portable')).toContain('demo.portable_1.0.0_x86-64.raw');
+  expect(existsSync(join(tree, 'demo/portable/demo.portable_1.0.0_x86-64.spdx.json'))).toBe(true);
 });

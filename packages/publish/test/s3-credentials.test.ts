@@ -167,14 +167,14 @@ test('a plus sign in a key is %2B, and an image has a second name for clients th
     there.add(path);
     return { status: 200 };
   };
-  await place(KEYS).putOver('k3s/portable/k3s-1.33.1+k3s1-x86-64.raw', file, {
+  await place(KEYS).putOver('k3s/portable/k3s.portable_1.33.1+k3s1_x86-64.raw', file, {
     size: 5,
     sha256: '6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d',
   });
   expect(asked.map(({ method, url: path }) => `${method} ${path}`)).toEqual([
-    'HEAD /bucket/prefix/k3s/portable/k3s-1.33.1%2Bk3s1-x86-64.raw',
-    'PUT /bucket/prefix/k3s/portable/k3s-1.33.1%2Bk3s1-x86-64.raw',
-    'PUT /bucket/prefix/k3s/portable/k3s-1.33.1%20k3s1-x86-64.raw',
+    'HEAD /bucket/prefix/k3s/portable/k3s.portable_1.33.1%2Bk3s1_x86-64.raw',
+    'PUT /bucket/prefix/k3s/portable/k3s.portable_1.33.1%2Bk3s1_x86-64.raw',
+    'PUT /bucket/prefix/k3s/portable/k3s.portable_1.33.1%20k3s1_x86-64.raw',
   ]);
-  expect(asked[2]?.headers['x-amz-copy-source']).toBe('/bucket/prefix/k3s/portable/k3s-1.33.1%2Bk3s1-x86-64.raw');
+  expect(asked[2]?.headers['x-amz-copy-source']).toBe('/bucket/prefix/k3s/portable/k3s.portable_1.33.1%2Bk3s1_x86-64.raw');
 });

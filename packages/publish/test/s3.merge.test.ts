@@ -84,13 +84,13 @@ function names(folder: string): string[] {
 
 test('publishes, leaves alone what is there, adds what is new, and refuses other bytes', async () => {
   expect(await into('1.0.0')).toMatchObject({ serial: 1, unchanged: 0 });
-  expect(names('demo/4593.2.5')).toEqual(['demo-1.0.0-4593.2.5-x86-64.raw']);
+  expect(names('demo/4593.2.5')).toEqual(['demo.4593.2.5_1.0.0_x86-64.raw']);
   expect(names('amd64-usr/4593.2.5')).toEqual(['flatcar-demo.gz', 'flatcar-demo.raw']);
   expect(await into('1.0.0')).toMatchObject({ serial: 1, added: [], signed: [] });
   expect(await into('1.0.1')).toMatchObject({ serial: 2 });
-  expect(names('demo/4593.2.5')).toEqual(['demo-1.0.0-4593.2.5-x86-64.raw', 'demo-1.0.1-4593.2.5-x86-64.raw']);
+  expect(names('demo/4593.2.5')).toEqual(['demo.4593.2.5_1.0.0_x86-64.raw', 'demo.4593.2.5_1.0.1_x86-64.raw']);
   await expect(into('other')).rejects.toThrow('published with other bytes');
-  expect(names('demo/portable')).toEqual(['demo-1.0.0-x86-64.raw', 'demo-1.0.1-x86-64.raw']);
+  expect(names('demo/portable')).toEqual(['demo.portable_1.0.0_x86-64.raw', 'demo.portable_1.0.1_x86-64.raw']);
 });
 
 test('a name that an unfinished publish has taken with other bytes is refused, with the same bytes it is fine', async () => {
@@ -132,7 +132,7 @@ test('a bucket without an index becomes a tree only when that is meant', async (
 
 test('what a dead publish left is replaced when it is old, and may be of one at work until then', async () => {
   await into('1.0.1');
-  const path = 'demo/portable/demo-1.0.0-x86-64.raw';
+  const path = 'demo/portable/demo.portable_1.0.0_x86-64.raw';
   const text = 'of a publish that died';
   await writeFile(join(dir, 'left'), text);
   const { sha256Of } = await import('../src/tree/state.ts');
@@ -145,7 +145,7 @@ test('what a dead publish left is replaced when it is old, and may be of one at 
   const old = new Date(Date.now() - 16 * 60_000);
   await utimes(at(path), old, old);
   expect((await into('1.0.0')).added).toContain(path);
-  expect(names('demo/portable')).toEqual(['demo-1.0.0-x86-64.raw', 'demo-1.0.1-x86-64.raw']);
+  expect(names('demo/portable')).toEqual(['demo.portable_1.0.0_x86-64.raw', 'demo.portable_1.0.1_x86-64.raw']);
 });
 
 test('a publisher that died between the index and its signature leaves a tree that is read, and published into', async () => {
@@ -170,7 +170,7 @@ test('six at once, versions of one extension and the first publish of the tree: 
   for (const version of versions) await buildDemo(join(dir, version), { version, targets: ['portable', stable] });
   const results = await Promise.all(versions.map((version) => into(version)));
   for (const [index, { added }] of results.entries()) expect(added.length, versions[index]).toBe(2);
-  expect(names('demo/portable')).toEqual(versions.map((version) => `demo-${version}-x86-64.raw`));
+  expect(names('demo/portable')).toEqual(versions.map((version) => `demo.portable_${version}_x86-64.raw`));
   expect(names('demo/4593.2.5')).toHaveLength(6);
   expect(names('amd64-usr/4593.2.5')).toEqual(['flatcar-demo.gz', 'flatcar-demo.raw']);
   const published = await readPublished(destination(), keys.trusted);
@@ -183,7 +183,7 @@ test('six at once, versions of one extension and the first publish of the tree: 
 test('a version with a plus sign is fetched by the URL that Ignition has, and by the name that sums have', async () => {
   await buildDemo(join(dir, 'plus'), { name: 'k3s', version: '1.33.1+k3s1', targets: ['portable', stable] });
   await into('plus');
-  expect(names('k3s/portable')).toEqual(['k3s-1.33.1+k3s1-x86-64.raw']);
+  expect(names('k3s/portable')).toEqual(['k3s.portable_1.33.1+k3s1_x86-64.raw']);
   const { AWS_ENDPOINT_URL: endpoint = '', AWS_ACCESS_KEY_ID: accessKeyId = '', AWS_SECRET_ACCESS_KEY: secretAccessKey = '' } = bucket.env;
   const client = new AwsClient({ accessKeyId, secretAccessKey, service: 's3', region: 'us-east-1' });
   const policy = {
@@ -200,8 +200,8 @@ test('a version with a plus sign is fetched by the URL that Ignition has, and by
   );
   const [file] = config.files;
   const source = file !== undefined && 'source' in file.contents ? file.contents.source : '';
-  expect(source).toBe(`${baseUrl}/k3s/portable/k3s-1.33.1%2Bk3s1-x86-64.raw`);
-  const sha256 = await hashFile(at('k3s/portable/k3s-1.33.1+k3s1-x86-64.raw'));
+  expect(source).toBe(`${baseUrl}/k3s/portable/k3s.portable_1.33.1%2Bk3s1_x86-64.raw`);
+  const sha256 = await hashFile(at('k3s/portable/k3s.portable_1.33.1+k3s1_x86-64.raw'));
   const { sha256Of } = await import('../src/tree/state.ts');
   // The last as S3 reads a plus sign that is not written as %2B.
   for (const url of [source, source.replace('%2B', '+'), source.replace('%2B', '%20')])
@@ -227,7 +227,7 @@ test('plan, butane, ignition, bind, mirror and retire read a bucket, and mirror 
       await run(form, 'demo', '--release', '4593.2.5', '--arch', 'x86-64', '--base-url', 'https://one.example.org', '--tree', from),
     ).toContain('https://one.example.org/demo/4593.2.5/');
   expect(await run('bind', 'demo', '--tree', from, ...keysDir, '--release', '4593.2.4', '--out', join(dir, 'bound'))).toContain(
-    'demo-1.0.0-4593.2.4-x86-64.raw',
+    'demo.4593.2.4_1.0.0_x86-64.raw',
   );
   expect(await run('retire', '--tree', from, '--dry-run', ...keysDir)).toContain('0 would leave');
   const mirrored = `s3://bucket/mirror${prefix}`;
@@ -242,7 +242,7 @@ test('plan, butane, ignition, bind, mirror and retire read a bucket, and mirror 
 
 test('two at once: both are published', async () => {
   await Promise.all([into('1.0.0'), into('1.0.1')]);
-  expect(names('demo/portable')).toEqual(['demo-1.0.0-x86-64.raw', 'demo-1.0.1-x86-64.raw']);
+  expect(names('demo/portable')).toEqual(['demo.portable_1.0.0_x86-64.raw', 'demo.portable_1.0.1_x86-64.raw']);
   const published = await readPublished(destination(), keys.trusted);
   expect((await published.extension('demo'))?.versions.map(({ version }) => version)).toEqual(['1.0.1', '1.0.0']);
 });
@@ -262,7 +262,7 @@ test('a version is withdrawn out of the bucket', async () => {
     store,
     report: () => undefined,
   });
-  expect(names('demo/4593.2.5')).toEqual(['demo-1.0.0-4593.2.5-x86-64.raw', 'demo-1.0.1-1-4593.2.5-x86-64.raw']);
+  expect(names('demo/4593.2.5')).toEqual(['demo.4593.2.5_1.0.0_x86-64.raw', 'demo.4593.2.5_1.0.1-1_x86-64.raw']);
 });
 
 test('wrong credentials are told, and nothing is written', async () => {

@@ -79,15 +79,15 @@ describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, r
         );
         expect(await node.sysupdate('list')).toMatch(/1\.0\.0.*candidate/);
         await node.sysupdate('update');
-        expect(await node.installed()).toEqual(['demo-1.0.0-4593.2.5-x86-64.raw']);
-        expect(await node.current(RELEASE_LINK)).toBe('demo-1.0.0-4593.2.5-x86-64.raw');
-        await host.copyOut('/opt/extensions/demo/demo-1.0.0-4593.2.5-x86-64.raw', join(dir, 'got.raw'));
-        expect(await hashFile(join(dir, 'got.raw'))).toBe(await hashFile(join(tree, 'demo/4593.2.5/demo-1.0.0-4593.2.5-x86-64.raw')));
+        expect(await node.installed()).toEqual(['demo.4593.2.5_1.0.0_x86-64.raw']);
+        expect(await node.current(RELEASE_LINK)).toBe('demo.4593.2.5_1.0.0_x86-64.raw');
+        await host.copyOut('/opt/extensions/demo/demo.4593.2.5_1.0.0_x86-64.raw', join(dir, 'got.raw'));
+        expect(await hashFile(join(dir, 'got.raw'))).toBe(await hashFile(join(tree, 'demo/4593.2.5/demo.4593.2.5_1.0.0_x86-64.raw')));
 
         await add('1.0.1', '2.0.0');
         expect(await node.sysupdate('list')).toMatch(/2\.0\.0.*candidate/);
         await node.sysupdate('update');
-        expect(await node.current(RELEASE_LINK)).toBe('demo-2.0.0-4593.2.5-x86-64.raw');
+        expect(await node.current(RELEASE_LINK)).toBe('demo.4593.2.5_2.0.0_x86-64.raw');
         expect(await node.sysupdate('update')).toMatch(/No update needed|newest version is already installed/i);
       }),
     { small: systemd === '257' },
@@ -105,12 +105,12 @@ describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, r
         await node.sysupdate('update');
         return (await node.installed()).join(' ');
       };
-      expect(await take('latest')).toBe('k3s-1.33.1+k3s1-4593.2.5-x86-64.raw');
+      expect(await take('latest')).toBe('k3s.4593.2.5_1.33.1+k3s1_x86-64.raw');
       await add('k3s-1.33.1+k3s2');
       await node.sysupdate('update');
-      expect(await node.current('k3s-4593.2.5.raw')).toBe('k3s-1.33.1+k3s2-4593.2.5-x86-64.raw');
-      expect(await take('1.33')).toBe('k3s-1.33.1+k3s2-4593.2.5-x86-64.raw');
-      expect(await take('1.33.1+k3s1')).toBe('k3s-1.33.1+k3s1-4593.2.5-x86-64.raw');
+      expect(await node.current('k3s-4593.2.5.raw')).toBe('k3s.4593.2.5_1.33.1+k3s2_x86-64.raw');
+      expect(await take('1.33')).toBe('k3s.4593.2.5_1.33.1+k3s2_x86-64.raw');
+      expect(await take('1.33.1+k3s1')).toBe('k3s.4593.2.5_1.33.1+k3s1_x86-64.raw');
 
       const { trusted } = await loadKeys(keysDir, {});
       const published = await readPublished(openTree(`${url}/tree`, openStore()), trusted);
@@ -123,7 +123,7 @@ describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, r
       const source = file !== undefined && 'source' in file.contents ? file.contents.source : '';
       expect(source).toContain('%2B');
       await writeFile(join(dir, 'got.raw'), Buffer.from(await (await fetch(source)).arrayBuffer()));
-      expect(await hashFile(join(dir, 'got.raw'))).toBe(await hashFile(join(tree, 'k3s/4593.2.5/k3s-1.33.1+k3s2-4593.2.5-x86-64.raw')));
+      expect(await hashFile(join(dir, 'got.raw'))).toBe(await hashFile(join(tree, 'k3s/4593.2.5/k3s.4593.2.5_1.33.1+k3s2_x86-64.raw')));
     }),
   );
 
@@ -142,12 +142,12 @@ describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, r
         const said = await node.sysupdate('update');
         return (await node.installed()).join(' ') || said;
       };
-      expect(await take('portable', 'latest')).toBe('demo-2.0.0-x86-64.raw');
-      expect(await node.current('demo.raw')).toBe('demo-2.0.0-x86-64.raw');
-      expect(await take('release', '1.0')).toBe('demo-1.0.1-4593.2.5-x86-64.raw');
-      expect(await take('release', '1')).toBe('demo-1.1.0-4593.2.5-x86-64.raw');
-      expect(await take('release', '1.0.0')).toBe('demo-1.0.0-4593.2.5-x86-64.raw');
-      expect(await node.current(RELEASE_LINK)).toBe('demo-1.0.0-4593.2.5-x86-64.raw');
+      expect(await take('portable', 'latest')).toBe('demo.portable_2.0.0_x86-64.raw');
+      expect(await node.current('demo.raw')).toBe('demo.portable_2.0.0_x86-64.raw');
+      expect(await take('release', '1.0')).toBe('demo.4593.2.5_1.0.1_x86-64.raw');
+      expect(await take('release', '1')).toBe('demo.4593.2.5_1.1.0_x86-64.raw');
+      expect(await take('release', '1.0.0')).toBe('demo.4593.2.5_1.0.0_x86-64.raw');
+      expect(await node.current(RELEASE_LINK)).toBe('demo.4593.2.5_1.0.0_x86-64.raw');
       // A node that prepares for the next release has its number in place of %w.
       const channel: Channel = { kind: 'latest' };
       node = await updated(
@@ -158,7 +158,7 @@ describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, r
       );
       await host.setRelease('4593.2.4');
       await node.sysupdate('update');
-      expect(await node.current(RELEASE_LINK)).toBe('demo-2.0.0-4593.2.5-x86-64.raw');
+      expect(await node.current(RELEASE_LINK)).toBe('demo.4593.2.5_2.0.0_x86-64.raw');
     }),
   );
 
@@ -174,7 +174,7 @@ describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, r
         await cp(join(served, 'tree'), join(served, name), { recursive: true, verbatimSymlinks: true });
         return join(served, name, 'demo/4593.2.5');
       };
-      const image = 'demo-1.0.1-4593.2.5-x86-64.raw';
+      const image = 'demo.4593.2.5_1.0.1_x86-64.raw';
 
       const badSums = join(await copyTree('sums'), 'SHA256SUMS');
       const text = await readFile(badSums, 'utf8');
@@ -225,17 +225,17 @@ describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, r
       await copyFile(join(served, 'keys/import-pubring.gpg'), both);
       expect(await readFile(both)).not.toEqual(await readFile(old));
       // During the overlap both kinds of nodes are served.
-      expect(await update(old)).toBe('demo-1.0.1-4593.2.5-x86-64.raw');
-      expect(await update(both)).toBe('demo-1.0.1-4593.2.5-x86-64.raw');
+      expect(await update(old)).toBe('demo.4593.2.5_1.0.1_x86-64.raw');
+      expect(await update(both)).toBe('demo.4593.2.5_1.0.1_x86-64.raw');
       await finishRotation(keysDir);
       await add(); // signs anew what is published
       expect(await update(old)).toMatch(/signature verification failed/i);
-      expect(await update(both)).toBe('demo-1.0.1-4593.2.5-x86-64.raw');
+      expect(await update(both)).toBe('demo.4593.2.5_1.0.1_x86-64.raw');
       // Two signatures in one file: good for who knows both keys only, since gpg fails on the one that it does not know.
       await cp(join(keysDir, 'sums/1.old.asc'), join(keysDir, 'sums/1.key.asc'));
       await add();
       expect(await update(old)).toMatch(/signature verification failed/i);
-      expect(await update(both)).toBe('demo-1.0.1-4593.2.5-x86-64.raw');
+      expect(await update(both)).toBe('demo.4593.2.5_1.0.1_x86-64.raw');
     }),
   );
 });

@@ -51,7 +51,7 @@ async function killedAt(dieAt: string, name: string): Promise<void> {
   });
   expect(signal, stderr).toBe('SIGKILL');
 }
-const IMAGE = 'demo/portable/demo-1.0.0-x86-64.raw';
+const IMAGE = 'demo/portable/demo.portable_1.0.0_x86-64.raw';
 
 test('what a dead publish left under a name that nothing lists is replaced by other bytes', async () => {
   await into(['base']);
@@ -61,7 +61,9 @@ test('what a dead publish left under a name that nothing lists is replaced by ot
   await into(['other']);
   const sha256 = await hashFile(join(tree, IMAGE));
   expect(sha256).not.toBe(left);
-  expect(parseSums(await readFile(join(tree, 'demo/portable/SHA256SUMS'), 'utf8'), tree).get('demo-1.0.0-x86-64.raw')).toBe(sha256);
+  expect(parseSums(await readFile(join(tree, 'demo/portable/SHA256SUMS'), 'utf8'), tree).get('demo.portable_1.0.0_x86-64.raw')).toBe(
+    sha256,
+  );
   const index = await (await readPublished(openTree(tree, openStore()), keys.trusted)).extension('demo');
   for (const { path, sha256: listed, manifest } of index?.versions[0]?.images ?? []) {
     expect(await hashFile(join(tree, path))).toBe(listed);

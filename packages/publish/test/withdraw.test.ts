@@ -81,7 +81,7 @@ test('one more release is bound from the published tree, with the same bytes as 
       keys,
       unsigned: true,
     });
-    expect(result.added.at(-1)).toBe(`demo/${target.number}/demo-1.0.1-${target.number}-x86-64.raw`);
+    expect(result.added.at(-1)).toBe(`demo/${target.number}/demo.${target.number}_1.0.1_x86-64.raw`);
   }
 });
 
@@ -97,7 +97,7 @@ test('a mirror has what was asked for, checked, and its own URL in transfer file
       targets: [stable.number],
     });
   expect((await copy()).images).toHaveLength(2);
-  expect(await sumsIn(to, `demo/${stable.number}`)).toEqual(['demo-1.0.0-4593.2.5-x86-64.raw', 'demo-1.0.1-4593.2.5-x86-64.raw']);
+  expect(await sumsIn(to, `demo/${stable.number}`)).toEqual(['demo.4593.2.5_1.0.0_x86-64.raw', 'demo.4593.2.5_1.0.1_x86-64.raw']);
   expect(await readFile(join(to, 'demo/transfer/release/latest.conf'), 'utf8')).toContain('Path=http://mirror.lan/demo/%w/');
   expect((await readdir(to)).filter((name) => !name.startsWith('.'))).not.toContain('other');
   // The index is the publisher's own, and whoever has the keyring can read the mirror as the tree.
@@ -121,7 +121,7 @@ test('a mirror refuses a tampered image, a tampered index and a foreign key, and
     });
   const bad = join(dir, 'bad');
   await cp(tree, bad, { recursive: true, verbatimSymlinks: true });
-  const image = join(bad, `demo/${stable.number}/demo-1.0.1-4593.2.5-x86-64.raw`);
+  const image = join(bad, `demo/${stable.number}/demo.4593.2.5_1.0.1_x86-64.raw`);
   const bytes = await readFile(image);
   bytes[5000] = (bytes[5000] ?? 0) ^ 1;
   await rm(image);
@@ -152,10 +152,10 @@ test('a withdrawn version is followed by a higher revision with the content of a
   await expect(withdraw({ ...ask, version: '1.0.1', content: '1.0.1' })).rejects.toThrow('cannot take its place');
   const result = await withdraw({ ...ask, version: '1.0.1', content: '1.0.0' });
   expect(result.version).toBe('1.0.1-1');
-  expect(await sumsIn(tree, `demo/${stable.number}`)).toEqual(['demo-1.0.0-4593.2.5-x86-64.raw', 'demo-1.0.1-1-4593.2.5-x86-64.raw']);
+  expect(await sumsIn(tree, `demo/${stable.number}`)).toEqual(['demo.4593.2.5_1.0.0_x86-64.raw', 'demo.4593.2.5_1.0.1-1_x86-64.raw']);
   expect(await sumsIn(tree, `demo/${beta.number}`)).toEqual([
-    `demo-1.0.0-${beta.number}-x86-64.raw`,
-    `demo-1.0.1-1-${beta.number}-x86-64.raw`,
+    `demo.${beta.number}_1.0.0_x86-64.raw`,
+    `demo.${beta.number}_1.0.1-1_x86-64.raw`,
   ]);
   const published = await readPublished(destination, keys.trusted);
   expect(published.index?.extensions.find(({ name }) => name === 'demo')?.newest).toBe('1.0.1-1');
@@ -163,7 +163,7 @@ test('a withdrawn version is followed by a higher revision with the content of a
   expect(index?.versions.find(({ version }) => version === '1.0.1')?.withdrawn).toEqual({ reason: 'it eats data', by: '1.0.1-1' });
   // The old content under the new name.
   const out = join(dir, 'unpacked');
-  await unpackImage(openTools(store), join(tree, `demo/${stable.number}/demo-1.0.1-1-4593.2.5-x86-64.raw`), 'squashfs', 'x86-64', out);
+  await unpackImage(openTools(store), join(tree, `demo/${stable.number}/demo.4593.2.5_1.0.1-1_x86-64.raw`), 'squashfs', 'x86-64', out);
   expect(await readFile(join(out, 'usr/bin/demo'), 'utf8')).toContain('demo 1.0.0');
   expect(await readFile(join(out, 'usr/lib/extension-release.d/extension-release.demo'), 'utf8')).toContain('SYSEXT_VERSION_ID=1.0.1-1');
   // Killed after its last step, or asked for twice: it is done.

@@ -146,7 +146,7 @@ const testImages = (store: Store, name: string): string => join(store.root, 'tes
 export async function wasBuilt(dir: string, arch: Arch): Promise<boolean> {
   const { version = '' } = await pinnedVersions(dir, {});
   const name = basename(dir);
-  const found = await Array.fromAsync(glob(`*/${name}-${version}{,-*}-${arch}.raw`, { cwd: testImages(openStore(), name) }));
+  const found = await Array.fromAsync(glob(`*/${name}.*_${version}{,-*}_${arch}.raw`, { cwd: testImages(openStore(), name) }));
   return found.length > 0;
 }
 

@@ -14,12 +14,12 @@ afterEach(async () => {
 test('an image counts as built by its version, with or without revision and target, and not by what its version begins with', async () => {
   const { version = '' } = await pinnedVersions(yq, {});
   for (const [file, expected] of [
-    [`portable/yq-${version}1-x86-64.raw`, false],
-    [`portable/yq-${version}.1-x86-64.raw`, false],
-    [`portable/yq-${version}-arm64.raw`, false],
-    [`portable/yq-${version}-x86-64.raw`, true],
-    [`portable/yq-${version}-2-x86-64.raw`, true],
-    [`4593.2.5/yq-${version}-4593.2.5-x86-64.raw`, true],
+    [`portable/yq.portable_${version}1_x86-64.raw`, false],
+    [`portable/yq.portable_${version}.1_x86-64.raw`, false],
+    [`portable/yq.portable_${version}_arm64.raw`, false],
+    [`portable/yq.portable_${version}_x86-64.raw`, true],
+    [`portable/yq.portable_${version}-2_x86-64.raw`, true],
+    [`4593.2.5/yq.4593.2.5_${version}_x86-64.raw`, true],
   ] as const) {
     dir = await mkdtemp(join(tmpdir(), 'was-built-'));
     vi.stubEnv('FLATCAR_EXT_CACHE', dir);

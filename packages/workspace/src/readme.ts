@@ -98,7 +98,7 @@ function butane({ extension }: LoadedExtension, version: string): string {
   const { name, bound } = extension;
   // Portable: what names a release would have to be written anew with each of them.
   const [target, link] = bound ? ['RELEASE', `${name}-RELEASE.raw`] : ['portable', linkName(name, 'portable')];
-  const file = `${imageBase(name, version, 'portable', 'x86-64').replace(/-x86-64$/, bound ? '-RELEASE-x86-64' : '-x86-64')}.raw`;
+  const file = `${imageBase(name, version, target, 'x86-64')}.raw`;
   return [
     '```yaml',
     'variant: flatcar',

@@ -10,7 +10,10 @@ export function addDiff(root: Command): void {
     .argument('<before>')
     .argument('<after>')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  flatcar-ext diff old/kubernetes-1.36.4-x86-64.raw new/kubernetes-1.37.0-x86-64.raw')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  flatcar-ext diff old/kubernetes.portable_1.36.4_x86-64.raw new/kubernetes.portable_1.37.0_x86-64.raw',
+    )
     .action(async (before: string, after: string, flags: { json?: boolean }) => {
       const { differenceOf } = await import('@flatcar/workspace/diff');
       show(await differenceOf(before, after), flags.json, differenceText);

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type ImageEntry, inLine } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { formatOfFile, knownImage } from '@flatcar/workspace/image-file';
+import { formatOfFile, knownImage } from '@flatcar/workspace/image';
 import { readable, show, table } from '../output/terminal.ts';
 
 interface Inspected {
@@ -20,7 +20,7 @@ export function addInspect(root: Command): void {
     .description("show an image's metadata, tree, sizes and linkage")
     .argument('<image>', 'a .raw file; its manifest stands beside it')
     .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  flatcar-ext inspect extensions/kubernetes/dist/portable/kubernetes-*.raw')
+    .addHelpText('after', '\nExamples:\n  flatcar-ext inspect extensions/kubernetes/dist/portable/kubernetes.*.raw')
     .action(async (file: string, flags: { json?: boolean }) => {
       const { openStore, openTools, readContent, readElf, readReleaseFile, unpackImage } = await import('@flatcar/core/engine');
       const format = await formatOfFile(file);

@@ -298,7 +298,7 @@ describe('the published tree', () => {
       run.log,
     ).not.toEqual([]);
     const sums = await readFile(join(world.bucket.dir, 'tool/portable/SHA256SUMS'), 'utf8');
-    expect(sums).not.toContain('tool-1.1.0-x86-64.raw');
+    expect(sums).not.toContain('tool.portable_1.1.0_x86-64.raw');
   });
 
   test('is cleared of what is too old, by schedule and by dispatch', async () => {

@@ -1,4 +1,5 @@
 import * as v from 'valibot';
+import { EXTENSION_NAME } from '../model/names.ts';
 import { closest } from '../util/closest.ts';
 
 // The words that schemas of definitions and of tests are made of: each message says what is wrong and, behind a line break, what to write.
@@ -80,8 +81,7 @@ export const like = (pattern: RegExp, what: string, next: string): v.GenericSche
     v.regex(pattern, ({ input }) => message(`'${input}' is not ${what}`, next)),
   );
 
-export const NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
-export const extensionName = like(NAME, 'a valid extension name', 'use lowercase letters, digits and single dashes');
+export const extensionName = like(EXTENSION_NAME, 'a valid extension name', 'use lowercase letters, digits and single dashes');
 export const unitName = like(
   /^[A-Za-z0-9:_.\\-]+(?:@[A-Za-z0-9:_.\\-]+)?\.(?:service|socket|timer|path|mount|automount|target|slice|swap|scope|device)$/,
   'the name of a unit that can be started',

@@ -1,5 +1,11 @@
+import { UserError } from '../util/errors.ts';
 import type { Arch } from './arch.ts';
 import type { Target } from './target.ts';
+
+/** A valid extension name: lowercase letters, digits and single dashes. */
+export const EXTENSION_NAME = /^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$/;
+/** What versions and targets in file names consist of. `_` separates them, and systemd's version comparison treats `~` and `^` specially. */
+const FILE_NAME_PART = /^[0-9A-Za-z][0-9A-Za-z.+-]*$/;
 
 /** The word for a target in folder names: `portable` or the release number. */
 export function targetName(target: Target): string {
@@ -11,13 +17,29 @@ export function imageVersion(version: string, revision: number): string {
   return revision === 0 ? version : `${version}-${revision}`;
 }
 
+/** Throws a UserError for a part of a file name that could run into the next part. */
+function checkParts(name: string, others: Readonly<Record<string, string>>): void {
+  if (!EXTENSION_NAME.test(name))
+    throw new UserError(`'${name}' is not a valid extension name`, { next: 'use lowercase letters, digits and single dashes' });
+  for (const [what, part] of Object.entries(others))
+    if (!FILE_NAME_PART.test(part))
+      throw new UserError(`'${part}' is not a valid ${what} in a file name`, { next: "use letters, digits, '.', '+' and '-'" });
+}
+
 /**
- * File name of an image without `.raw`; sidecars append their own suffix.
- * Composed here and never parsed: the manifest and the index hold the fields.
+ * File name of an image without `.raw`; sidecars append their own suffix. Composed only here and never parsed: the manifest and the index
+ * hold the fields. Signed sums list bare file names, so a name identifies extension, target (`targetName`), version and architecture: no two
+ * parts can run into each other, because a name has no `.` and the other parts have no `_` (UAPI.10 version-pick form).
  */
-export function imageBase(name: string, version: string, target: Target, arch: Arch): string {
-  const bound = target === 'portable' ? '' : `-${target.number}`;
-  return `${name}-${version}${bound}-${arch}`;
+export function imageBase(name: string, version: string, target: string, arch: Arch): string {
+  checkParts(name, { version, target });
+  return `${name}.${target}_${version}_${arch}`;
+}
+
+/** File name of a payload without its suffixes: a payload has no target. */
+export function payloadBase(name: string, version: string, arch: Arch): string {
+  checkParts(name, { version });
+  return `${name}_${version}_${arch}`;
 }
 
 /** Name of the link that systemd-sysext sees on a node: one per release (systemd checks VERSION_ID). */

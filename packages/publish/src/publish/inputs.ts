@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { readManifest, readPayload, sidecarPaths, UserError, UserErrors, walk, type Manifest, type Payload } from '@flatcar/core/engine';
-import { RESERVED } from '../tree/layout.ts';
+import { imagePath, RESERVED } from '../tree/layout.ts';
 import type { DeclaredOrigins } from '../tree/origins.ts';
 
 /** An image to publish, with what stands beside it. */
@@ -22,8 +22,14 @@ export interface Inputs {
 async function readInput(file: string): Promise<Input> {
   const sidecars = sidecarPaths(file);
   const manifest = await readManifest(file);
-  if (manifest.file !== basename(file))
-    throw new UserError(`the manifest is for '${manifest.file}'`, { where: sidecars.manifest, next: 'give the image its own name back' });
+  const name = basename(imagePath(manifest));
+  if (manifest.file !== name)
+    throw new UserError(`invalid manifest: file is '${manifest.file}', and its other fields give '${name}'`, {
+      where: sidecars.manifest,
+      next: 'build the image again',
+    });
+  if (basename(file) !== name)
+    throw new UserError(`the manifest is for '${name}'`, { where: sidecars.manifest, next: 'rename the image to that name' });
   return { file, manifest, sidecars };
 }
 

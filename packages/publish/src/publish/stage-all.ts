@@ -1,6 +1,7 @@
 import { mapParallel, UserError } from '@flatcar/core/engine';
 import type { Inputs } from './inputs.ts';
-import { addImages, markWithdrawn, publishedPath } from '../tree/merge.ts';
+import { imagePath } from '../tree/layout.ts';
+import { addImages, markWithdrawn } from '../tree/merge.ts';
 import { officialImages, stageOfficial, type StagedOfficial } from './official.ts';
 import type { PublishOptions } from './publish.ts';
 import { leavingImages, leavingPackages, withoutImages } from './retire.ts';
@@ -36,7 +37,7 @@ export async function stageAll(options: PublishOptions, published: Published, st
   const known = new Map<string, string>();
   for (const index of before.values())
     for (const { images } of index?.versions ?? []) for (const one of images) known.set(one.path, one.sha256);
-  const fresh = inputs.images.filter(({ manifest }) => known.get(publishedPath(manifest)) !== manifest.sha256);
+  const fresh = inputs.images.filter(({ manifest }) => known.get(imagePath(manifest)) !== manifest.sha256);
 
   checkSigned(fresh, options);
   const records = new Map<string, string>();

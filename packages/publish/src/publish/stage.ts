@@ -1,12 +1,22 @@
 import { constants } from 'node:fs';
 import { copyFile, stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import { fsync, hashFile, makePublic, PUBLIC_FILE, replaceFile, UserError, writeAtomic, type Payload } from '@flatcar/core/engine';
+import { join } from 'node:path';
+import {
+  fsync,
+  hashFile,
+  makePublic,
+  PUBLIC_FILE,
+  replaceFile,
+  sidecarPaths,
+  UserError,
+  writeAtomic,
+  type Payload,
+} from '@flatcar/core/engine';
 import { checkEvidence, checkImage } from './check.ts';
 import type { FileAbout } from '../destinations/destination.ts';
 import type { Input } from './inputs.ts';
-import { payloadPath } from '../tree/layout.ts';
-import { publishedPath, type Evidence } from '../tree/merge.ts';
+import { imagePath, payloadPath } from '../tree/layout.ts';
+import type { Evidence } from '../tree/merge.ts';
 import { sha256Of } from '../tree/state.ts';
 
 /** A file in the staging folder, and where it goes. */
@@ -50,9 +60,9 @@ export async function stageBytes(staging: string, path: string, bytes: Buffer): 
 /** Copies an image into the staging folder with its sidecars, and with its payload's record unless that is published. */
 async function copyImage(staging: string, input: Input, payload: Payload | undefined): Promise<StagedImage> {
   const { manifest, sidecars } = input;
-  const path = publishedPath(manifest);
+  const path = imagePath(manifest);
   const image = { from: await stageFile(staging, input.file, manifest.sha256), path, sha256: manifest.sha256, size: manifest.size };
-  const stage = async (file: string): Promise<Staged> => {
+  const stage = async (file: string, as: string): Promise<Staged> => {
     const sha256 = await hashFile(file).catch((cause: unknown) => {
       throw new UserError('a sidecar of the image is missing', {
         where: file,
@@ -61,9 +71,12 @@ async function copyImage(staging: string, input: Input, payload: Payload | undef
       });
     });
     const from = await stageFile(staging, file, sha256);
-    return { from, path: path.replace(/[^/]+$/, basename(file)), sha256, size: (await stat(from)).size };
+    return { from, path: as, sha256, size: (await stat(from)).size };
   };
-  const [manifestFile, sbom, provenance] = [await stage(sidecars.manifest), await stage(sidecars.sbom), await stage(sidecars.provenance)];
+  const paths = sidecarPaths(path);
+  const manifestFile = await stage(sidecars.manifest, paths.manifest);
+  const sbom = await stage(sidecars.sbom, paths.sbom);
+  const provenance = await stage(sidecars.provenance, paths.provenance);
   // Only what decides bytes: the record's path differs from folder to folder.
   const record =
     payload === undefined

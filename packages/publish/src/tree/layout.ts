@@ -1,4 +1,4 @@
-import { ARCHES, archWords, imageBase, targetName, type Arch, type Target } from '@flatcar/core/engine';
+import { ARCHES, archWords, imageBase, type Arch, type Manifest } from '@flatcar/core/engine';
 
 /**
  * Where things stand in the published tree. Paths are relative to its root.
@@ -38,9 +38,12 @@ export function targetFolder(name: string, target: string): string {
   return `${name}/${target}`;
 }
 
-/** Path of an image. */
-export function imagePath(name: string, version: string, target: Target, arch: Arch): string {
-  return `${targetFolder(name, targetName(target))}/${imageBase(name, version, target, arch)}.raw`;
+/** What identifies an image. */
+export type ImageId = Pick<Manifest, 'name' | 'version' | 'target' | 'architecture'>;
+
+/** Path of an image; its sidecars are located beside it. */
+export function imagePath({ name, version, target, architecture }: ImageId): string {
+  return `${targetFolder(name, target)}/${imageBase(name, version, target, architecture)}.raw`;
 }
 
 /** Path of an extension's index. */

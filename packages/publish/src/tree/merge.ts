@@ -1,7 +1,7 @@
 import { compareVersions, type Manifest } from '@flatcar/core/engine';
 import { TakenError } from '../destinations/destination.ts';
 import type { Input } from '../publish/inputs.ts';
-import { targetFolder } from './layout.ts';
+import { imagePath, targetFolder } from './layout.ts';
 import { SCHEMA, type ExtensionIndex, type PublishedImage, type PublishedVersion } from './schema.ts';
 
 /** Digests of an image's sidecars, and of its payload's record. */
@@ -10,11 +10,6 @@ export interface Evidence {
   readonly sbom: string;
   readonly provenance: string;
   readonly record: string;
-}
-
-/** Where an image and its sidecars go. */
-export function publishedPath({ name, target, file }: Pick<Manifest, 'name' | 'target' | 'file'>): string {
-  return `${targetFolder(name, target)}/${file}`;
 }
 
 const byImage = (a: PublishedImage, b: PublishedImage): number =>
@@ -26,7 +21,7 @@ export function imageOf({ manifest }: Input, evidence: Evidence): PublishedImage
     target,
     architecture,
     format,
-    path: publishedPath(manifest),
+    path: imagePath(manifest),
     size,
     sha256,
     sha512,

@@ -24,21 +24,20 @@ export interface TransferOptions {
 /** Folder on nodes that holds an extension's images. */
 export const nodeFolder = (name: string): string => `/opt/extensions/${name}`;
 
-const PLAIN = /^[0-9A-Za-z][0-9A-Za-z.+-]*$/;
-
 /** A systemd specifier starts with `%`: one in a value must be doubled. */
 const escape = (text: string): string => text.replaceAll('%', '%%');
 
 /**
- * The image name of a channel as a pattern of sysupdate.d(5). `@v` swallows dashes, so the folder decides what may match.
- * A pattern must have an `@v`: in that of a pinned version it stands for the extension's own name, which is all that it can match there.
+ * The image names of a channel as a pattern of sysupdate.d(5). Extension, target and architecture are literal: signed sums list bare file
+ * names, so that a server could otherwise offer the image of another folder. systemd requires an `@v`. In the pattern of a pinned version it
+ * matches the middle of the suffix `raw`, because every other part is literal.
  */
-function pattern({ name, kind, channel, release }: TransferOptions): string {
-  const bound = kind === 'portable' ? '' : `-${release ?? '%w'}`;
-  const tail = `${bound}-%a.raw`;
-  if (channel.kind === 'latest') return `${name}-@v${tail}`;
-  if (!PLAIN.test(channel.version)) throw new UserError(`'${channel.version}' is no version`);
-  return channel.kind === 'branch' ? `${name}-${channel.version}.@v${tail}` : `@v-${channel.version}${tail}`;
+function imagePattern({ name, kind, channel, release }: TransferOptions): string {
+  const target = kind === 'portable' ? 'portable' : (release ?? '%w');
+  if (channel.kind === 'latest') return `${name}.${target}_@v_%a.raw`;
+  const { version } = channel;
+  if (!/^[0-9A-Za-z][0-9A-Za-z.+-]*$/.test(version)) throw new UserError(`'${version}' is not a valid version`);
+  return channel.kind === 'branch' ? `${name}.${target}_${version}.@v_%a.raw` : `${name}.${target}_${version}_%a.r@vw`;
 }
 
 /** The text of a transfer file (sysupdate.d(5)). Signatures are always asked for. */
@@ -47,7 +46,7 @@ export function transferText(options: TransferOptions): string {
   const url = baseUrl.replace(/\/+$/, '');
   if (!/^https?:\/\/[^\s]+$/.test(url))
     throw new UserError(`'${baseUrl}' is no http(s) URL`, { next: 'give the URL of the published tree' });
-  const names = pattern(options);
+  const names = imagePattern(options);
   const target = kind === 'portable' ? 'portable' : (release ?? '%w');
   const link = kind === 'portable' ? name : `${name}-${release ?? '%w'}`;
   return [

@@ -2,11 +2,11 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseJson, type Manifest } from '@flatcar/core/engine';
 import * as v from 'valibot';
-import { failureText, runStep } from './run-step.ts';
+import { failureText, runStep } from './attempt.ts';
 import { acceptPayloads, bindJob, type BindOptions } from './bind.ts';
-import type { Job } from './job.ts';
-import { jobOutcome, type Outcome } from './outcome.ts';
-import { boundImages, checkImages, type Subject } from './attestation-subjects.ts';
+import { jobOutcome, type Job } from './job.ts';
+import type { Outcome } from './outcome.ts';
+import { boundImages, checkImages, type Subject } from './subjects.ts';
 
 /** Folder for the payloads that were taken, beside those of jobs: no id begins with a dot. */
 const PAYLOADS = '.payloads';
@@ -61,7 +61,7 @@ async function published(
   flags: PublishFlags,
   signal: AbortSignal,
 ): Promise<{ error: string | undefined; added: readonly Subject[] }> {
-  const { publishedPath } = await import('@flatcar/publish');
+  const { imagePath } = await import('@flatcar/publish');
   const folders = jobs.flatMap(({ id, extension, from }) => [
     join(flags.images, id, extension),
     ...(from === 'build' ? [join(flags.images, PAYLOADS, id)] : []),
@@ -73,7 +73,7 @@ async function published(
   });
   if (error !== undefined) return { error, added: [] };
   const { added } = parseJson(PublishedSchema, stdout, { what: 'output of publish --json', where: 'standard output' });
-  const digests = new Map(images.map((manifest) => [publishedPath(manifest), manifest.sha256]));
+  const digests = new Map(images.map((manifest) => [imagePath(manifest), manifest.sha256]));
   return {
     error,
     added: added.flatMap((path) => {

@@ -44,7 +44,7 @@ test('a README is made from data: versions, proofs, units, Butane', async () => 
   expect(text).toContain('# tool\n\nA tool | with a bar.\n');
   expect(text).toContain("| 1.2.3 | tool | 1.2.3 | MIT | upstream's file | upstream's file: sha256 file |");
   expect(text).toContain('| `tool.service` | yes |');
-  expect(text).toContain('path: /opt/extensions/tool/tool-1.2.3-x86-64.raw');
+  expect(text).toContain('path: /opt/extensions/tool/tool.portable_1.2.3_x86-64.raw');
 });
 
 test('what it needs beside it is named, with a link', async () => {
