@@ -7,17 +7,18 @@ import { lexer, type Token, type Tokens } from 'marked';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const REPOSITORY = resolve(import.meta.dirname, '..');
-/** Pages whose command blocks are run, each in the order of the page, all in one copy of the repository. */
+/** Pages whose command blocks run, each in the order of the page, all in one copy of the repository. */
 const PAGES = [
   ...(await Array.fromAsync(glob('docs/*.md', { cwd: REPOSITORY }))).toSorted(),
   'README.md',
   'CONTRIBUTING.md',
   'SECURITY.md',
 ];
-const SHELL = new Set(['sh', 'bash', 'shell', 'console']);
+/** Languages of command blocks. A `console` block is a terminal session: lines that begin with `$ ` are commands, the others their output. */
+const SHELL = new Set(['sh', 'console']);
 const run = promisify(execFile);
 
-/** All tokens, those inside lists and quotes too. */
+/** All tokens, including those inside lists and quotes. */
 function flat(tokens: readonly Token[]): Token[] {
   return tokens.flatMap((token) => {
     const { items = [], tokens: inner = [] } = token as { items?: Token[]; tokens?: Token[] };
@@ -28,29 +29,107 @@ function flat(tokens: readonly Token[]): Token[] {
 const tokensOf = async (page: string): Promise<Token[]> => flat(lexer(await readFile(join(REPOSITORY, page), 'utf8')));
 const isCode = (token: Token): token is Tokens.Code => token.type === 'code';
 
-/** Command blocks of a page: those that are run, and why the others are not. */
-async function blocksOf(page: string): Promise<{ text: string; notRun?: string }[]> {
+interface Block {
+  readonly text: string;
+  readonly isSession: boolean;
+  /** Why the block does not run. */
+  readonly notRun: string | undefined;
+}
+
+async function blocksOf(page: string): Promise<Block[]> {
   return (await tokensOf(page)).filter(isCode).flatMap(({ lang = '', text }) => {
     const [word = '', ...rest] = lang.split(' ');
     if (!SHELL.has(word)) return [];
-    const notRun = /^not-run: *(.*)$/.exec(rest.join(' '))?.[1];
-    return [{ text, ...(notRun === undefined ? {} : { notRun }) }];
+    return [{ text, isSession: word === 'console', notRun: /^not-run: *(.*)$/.exec(rest.join(' '))?.[1] }];
   });
 }
 
-describe('every command block is run, or says why it is not', () => {
+interface Command {
+  readonly command: string;
+  /** Lines that a session shows below the command. */
+  readonly output: readonly string[];
+}
+
+/** The commands of a session, each with its output; a command goes on after a backslash at the end of a line. */
+function commandsOf(session: string): Command[] {
+  return session
+    .split(/^\$ /m)
+    .filter((part) => part !== '')
+    .map((part) => {
+      const [command = '', ...output] = part.replaceAll('\\\n', '').trimEnd().split('\n');
+      return { command, output };
+    });
+}
+
+/**
+ * A line of output without what differs between two correct runs: numbers (versions, sizes, seconds), architectures, the width of columns, and
+ * the prefix that turbo puts before the lines of a package.
+ */
+function withoutDetails(line: string): string {
+  return line
+    .replace(/^[\w-]+:build: ?/, '')
+    .replaceAll(/x86[-_]64|aarch64|amd64|arm64/g, 'ARCH')
+    .replaceAll(/\d+(?:[.-]\d+)*/g, 'N')
+    .replaceAll(/\s+/g, ' ')
+    .trim();
+}
+
+/** The first line of a session that the output of its command does not have, after the lines before it; `…` stands for any lines. */
+function missingLine(expected: readonly string[], actual: string): string | undefined {
+  const lines = actual.split('\n').map(withoutDetails);
+  let from = 0;
+  for (const line of expected.filter((one) => one.trim() !== '' && one !== '…')) {
+    const index = lines.indexOf(withoutDetails(line), from);
+    if (index === -1) return line;
+    from = index + 1;
+  }
+  return undefined;
+}
+
+/** Runs a block; around the output of each command of a session are two lines, by which it is found again. */
+function scriptOf({ text, isSession }: Block, index: number): string {
+  if (!isSession) return text;
+  return commandsOf(text)
+    .map(({ command }, number) => `echo '@begin ${index} ${number}'\n{ ${command}\n} 2>&1\necho '@end ${index} ${number}'`)
+    .join('\n');
+}
+
+describe('output of sessions', () => {
+  const output = 'tool:build: tool  1.2.3  portable  x86-64  4.0 MiB\nsecond line\nthird line';
+
+  test.for([
+    ['other numbers, another architecture, other columns', ['tool 1.3.0-1 portable arm64 12.5 MiB'], undefined],
+    ['lines left out', ['…', 'third line'], undefined],
+    ['a line that was not printed', ['second line', 'fourth line'], 'fourth line'],
+    ['another order', ['third line', 'second line'], 'second line'],
+    ['another word', ['tool 1.2.3 bound x86-64 4.0 MiB'], 'tool 1.2.3 bound x86-64 4.0 MiB'],
+  ] as const)('%s', ([, expected, missing]) => {
+    expect(missingLine(expected, output)).toBe(missing);
+  });
+
+  test('commands are the lines that begin with a dollar sign', () => {
+    expect(commandsOf('$ echo a \\\n  b\na b\n$ true\n')).toEqual([
+      { command: 'echo a   b', output: ['a b'] },
+      { command: 'true', output: [] },
+    ]);
+  });
+});
+
+describe('every command block runs, or has the reason why it does not', () => {
   test.each(PAGES)('%s', async (page) => {
     const tokens = (await tokensOf(page)).filter(isCode);
-    // A block without a language would be neither.
+    // A block without a language would do neither.
     for (const { lang, text } of tokens)
       if (/^(?:\$ |npm |npx |flatcar-ext |scripts\/run |systemctl )/m.test(text)) expect(SHELL, text).toContain((lang ?? '').split(' ')[0]);
     for (const { notRun, text } of await blocksOf(page)) if (notRun !== undefined) expect(notRun, text).toMatch(/\w+ \w+/);
   });
 });
 
-describe('links lead somewhere', () => {
+describe('links and pictures lead somewhere', () => {
   test.each(PAGES)('%s', async (page) => {
-    const links = (await tokensOf(page)).filter((token): token is Tokens.Link => token.type === 'link').map(({ href }) => href);
+    const links = (await tokensOf(page))
+      .filter((token): token is Tokens.Link | Tokens.Image => token.type === 'link' || token.type === 'image')
+      .map(({ href }) => href);
     for (const href of links.filter((one) => !/^[a-z]+:/.test(one))) {
       const [path = '', anchor] = href.split('#');
       const target = path === '' ? page : join(dirname(page), path);
@@ -105,13 +184,18 @@ describe('command blocks work, page after page, in a fresh copy of the repositor
           ([key]) => !/^(?:VITEST|NODE_ENV|FLATCAR_EXT_(?!CACHE|DEBIAN|RELEASES)|npm_|INIT_CWD)/.test(key),
         ),
       );
-      const script = ['set -euo pipefail', 'export PATH="$PWD/node_modules/.bin:$PATH"', ...blocks.map(({ text }) => text)].join('\n');
+      const script = ['set -euo pipefail', 'export PATH="$PWD/node_modules/.bin:$PATH"', ...blocks.map(scriptOf)].join('\n');
       const { stdout, stderr } = await run('scripts/run', ['bash', '-c', script], { cwd: copy, env, maxBuffer: 64 << 20 }).catch(
         (error: { stdout?: string; stderr?: string }) => {
           throw new Error(`a command of ${page} failed:\n${error.stdout ?? ''}\n${error.stderr ?? ''}`, { cause: error });
         },
       );
       expect(`${stdout}${stderr}`).not.toContain('this should not happen');
+      for (const [index, { text, isSession }] of blocks.entries())
+        for (const [number, { command, output }] of (isSession ? commandsOf(text) : []).entries()) {
+          const [, printed = ''] = stdout.split(new RegExp(`^@(?:begin|end) ${index} ${number}$`, 'm'));
+          expect(missingLine(output, printed), `${command} printed:\n${printed}`).toBeUndefined();
+        }
     });
   }
 });
