@@ -107,6 +107,17 @@ test('half of the two lines is told, not guessed', async () => {
   await expect(readmeText(await load(), text)).rejects.toThrow(/one of the two lines/);
 });
 
+test('the root README has a table for each group, by the first keyword of package.json', async () => {
+  const file = join(dir, 'package.json');
+  expect(await extensionsTable([dir])).toContain('### Other');
+  await writeFile(file, '{ "keywords": ["networking"] }');
+  expect(await extensionsTable([dir])).toContain('### Networking');
+  expect(await extensionsTable([dir])).not.toContain('### Other');
+  await writeFile(file, '{ "keywords": "networking" }');
+  await expect(extensionsTable([dir])).rejects.toThrow(/keywords/);
+  await rm(file);
+});
+
 test('the table of the root README comes from the tree', async () => {
   const table = await extensionsTable([dir]);
   expect(table).toContain(String.raw`| [tool](extensions/tool/README.md) | a tool \| with a bar | 1.2.3 |`);
