@@ -100,6 +100,11 @@ describe('the package that is written', () => {
     expect(text).toContain(`binary('tool', version, releases.asset('tool-linux-{arch}'))`);
     expect(text).toContain(`summary: 'upstream\\'s tool'`);
   });
+  test('a definition imports names of the authoring face only', async () => {
+    const [, names = '', from] = /^import \{ (.+) \} from '(.+)';$/m.exec(definitionText(PLAN)) ?? [];
+    expect(from).toBe('@flatcar/core');
+    expect(Object.keys(await import('@flatcar/core'))).toEqual(expect.arrayContaining(names.split(', ')));
+  });
   test('a unit has its place, its start and its test', () => {
     const text = serviceText(PLAN.summary, { exec: '/usr/bin/tool serve', condition: '/etc/tool.conf' });
     const written = scaffold({ ...PLAN, unit: { name: 'tool.service', text } }, []);

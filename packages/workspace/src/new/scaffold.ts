@@ -170,7 +170,7 @@ export function definitionText(plan: Plan): string {
       ? []
       : [`const releases = ${call('github', github.repo, keep === 'newest' && prefix === undefined ? undefined : keep, prefix)};`, ''];
   return [
-    `import { ${uses.join(', ')} } from '@flatcar/core/engine';`,
+    `import { ${uses.join(', ')} } from '@flatcar/core';`,
     '',
     ...releases,
     'export default defineExtension({',
