@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { exec, withoutSecrets } from '@flatcar/core/engine';
 import { afterEach, expect, test, vi } from 'vitest';
-import { runProgram } from '@flatcar/workspace/ci/attempt';
+import { runProgram } from '@flatcar/workspace/ci/run-step';
 
 const REPOSITORY = resolve(import.meta.dirname, '../../..');
 const SECRETS = [

@@ -2,12 +2,12 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { requireLasting, requireMain } from '@flatcar/workspace/ci/branch';
-import { pipelinePath } from '@flatcar/workspace/ci/folders';
+import { requireLasting, requireMain } from '@flatcar/workspace/ci/publish-guards';
+import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
 import { parseJob, readMatrix, selectJobs, type Job } from '@flatcar/workspace/ci/job';
 import { readOutcomes, writeOutcome, type Outcome } from '@flatcar/workspace/ci/outcome';
-import { limitJobs, planOutputs } from '@flatcar/workspace/ci/plan';
-import { writeSubjects } from '@flatcar/workspace/ci/subjects';
+import { limitJobs, planOutputs } from '@flatcar/workspace/ci/job-limits';
+import { writeSubjects } from '@flatcar/workspace/ci/attestation-subjects';
 import { summaryHtml } from '@flatcar/workspace/ci/summary';
 import { flatcarExt } from './helpers/ci.ts';
 

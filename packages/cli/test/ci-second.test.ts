@@ -5,13 +5,13 @@ import { createHash } from 'node:crypto';
 import { hostArch, readPayload, type Payload } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { holdBack, inputsOf, failureRecord } from '@flatcar/workspace/ci/backoff';
-import { buildersOf } from '@flatcar/workspace/ci/compare';
+import { buildersOf } from '@flatcar/workspace/ci/compare-builders';
 import type { Job } from '@flatcar/workspace/ci/job';
 import { readOutcomes } from '@flatcar/workspace/ci/outcome';
-import { limitJobs } from '@flatcar/workspace/ci/plan';
+import { limitJobs } from '@flatcar/workspace/ci/job-limits';
 import { REPOSITORY } from '@flatcar/workspace/select';
 import { flatcarExt, type Ended } from './helpers/ci.ts';
-import { FakeGitHub } from './helpers/fake-github.ts';
+import { FakeGitHub } from '../../workspace/test/helpers/fake-github.ts';
 
 // Where something compiles, two jobs build and the publisher compares: one of them that was changed cannot have its bytes published.
 const EXTENSION = 'extension-stager';

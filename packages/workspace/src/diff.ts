@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { openStore, openTools, readTree, unpackImage, type Manifest, type Tree } from '@flatcar/core/engine';
-import { formatOfFile, knownImage } from './image.ts';
+import { formatOfFile, knownImage } from './image-file.ts';
 
 interface Change {
   readonly what: 'added' | 'removed' | 'changed';

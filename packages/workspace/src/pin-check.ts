@@ -2,7 +2,7 @@ import { basename, join } from 'node:path';
 import { exec, loadDefinition, matchingVersions, newestFirst, readPins, UserError, type Pins } from '@flatcar/core/engine';
 import type { CheckedPin, UpstreamContext } from '@flatcar/upstream';
 import { readFile } from 'node:fs/promises';
-import { baseCommit } from './base.ts';
+import { baseCommit } from './base-commit.ts';
 import { REPOSITORY } from './select.ts';
 
 /** The lock files of a commit, by their paths in this checkout. */

@@ -14,7 +14,7 @@ import {
 } from '@flatcar/core/engine';
 import * as v from 'valibot';
 import { withFreshStore } from './fresh-store.ts';
-import type { KnownImage } from './image.ts';
+import type { KnownImage } from './image-file.ts';
 
 /** What a build record says of the checkout. */
 const ProvenanceSchema = v.object({

@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises';
+import { glob, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '@flatcar/core/engine';
 
-/** The page that is written, and what it is made of. */
+/** The generated page, relative to the repository. */
 export const REFERENCE = 'docs/definition-reference.md';
 
 /** A key of a definition or of a test. */
@@ -13,76 +13,88 @@ export interface ReferenceKey {
   readonly type: string;
   /** Markdown. */
   readonly text: string;
-  /** What holds where the key is absent; undefined where that means nothing. */
+  /** The value that an absent key stands for; undefined if there is none. */
   readonly default: string | undefined;
   readonly example: string | undefined;
 }
 
+/** An interface that the page documents. */
 interface Section {
-  readonly file: string;
-  /** The interface. */
-  readonly name: string;
+  /** Folder of its source file, relative to the repository. */
+  readonly folder: string;
+  readonly interface: string;
   readonly title: string;
-  /** What stands above the table: how the object is usually made. */
+  /** Text above the table: the function that makes such an object. */
   readonly intro?: string;
 }
 
-const CORE = 'packages/core/src/definition/types.ts';
+/** A part of the page. */
+interface Chapter {
+  /** Heading and text above the sections; the first chapter has none. */
+  readonly title?: string;
+  readonly intro?: string;
+  readonly sections: readonly Section[];
+}
+
+const DEFINITION = 'packages/core/src/definition';
 const TESTING = 'packages/testing/src';
 
-const DEFINITION: readonly Section[] = [
-  { file: CORE, name: 'ExtensionDefinition', title: 'defineExtension' },
+const section = (folder: string, name: string, title: string, intro?: string): Section => ({ folder, interface: name, title, intro });
+
+const CHAPTERS: readonly Chapter[] = [
   {
-    file: CORE,
-    name: 'VersionSource',
-    title: 'Version sources',
-    intro: "`github('owner/repo', 'newest', { tagPrefix })` makes one, and `asset(name)` of it makes release origins.",
+    sections: [
+      section(DEFINITION, 'ExtensionDefinition', 'defineExtension'),
+      section(
+        DEFINITION,
+        'VersionSource',
+        'Version sources',
+        "`github('owner/repo', 'newest', { tagPrefix })` returns one, and `asset(name)` of it returns release origins.",
+      ),
+      section(
+        DEFINITION,
+        'Component',
+        'Components',
+        '`binary(name, version, …origins)` returns a component with one program in `usr/bin`, `programs(name, version, names, …origins)` one with several, and `packaged(name, version, debian(…))` one made of Debian packages.',
+      ),
+      section(DEFINITION, 'Place', 'Places'),
+    ],
   },
   {
-    file: CORE,
-    name: 'Component',
-    title: 'Components',
+    title: 'Origins',
+    intro: 'Where the files of a component come from. Several may be listed; the first is preferred.',
+    sections: [
+      section(DEFINITION, 'ReleaseOrigin', 'release', '`release(url, options)`, or `asset(name, options)` of a GitHub source.'),
+      section(DEFINITION, 'GoOrigin', 'go', '`go(module, packages, options)`'),
+      section(DEFINITION, 'CargoOrigin', 'cargo', '`cargo(crate, programs, options)`'),
+      section(DEFINITION, 'DebianOrigin', 'debian', '`debian(packages, options)`'),
+      section(DEFINITION, 'SourceOrigin', 'source', '`source(path, script)`'),
+      section(DEFINITION, 'FilesOrigin', 'files', 'The `files/` folder of every extension is one. Only shared components list it.'),
+    ],
+  },
+  {
+    title: 'Signatures',
     intro:
-      '`binary(name, version, …origins)` makes a component of one program in `usr/bin`, `programs(name, version, names, …origins)` one of several, and `packaged(name, version, debian(…))` one of Debian packages.',
+      'The key `signature` of a release origin. Its URLs may contain `{url}` (of the file), `{file}` (its name) and `{checksum}` (URL of the checksums) besides the words of the URL of the file.',
+    sections: [section(DEFINITION, 'PgpSignature', 'OpenPGP'), section(DEFINITION, 'SigstoreSignature', 'sigstore')],
   },
-  { file: CORE, name: 'Place', title: 'Places' },
-];
-const ORIGINS: readonly Section[] = [
   {
-    file: CORE,
-    name: 'ReleaseOrigin',
-    title: 'release',
-    intro: '`release(url, options)` makes it, or `asset(name, options)` of a GitHub source.',
-  },
-  { file: CORE, name: 'GoOrigin', title: 'go', intro: '`go(module, packages, options)` makes it.' },
-  { file: CORE, name: 'CargoOrigin', title: 'cargo', intro: '`cargo(crate, programs, options)` makes it.' },
-  { file: CORE, name: 'DebianOrigin', title: 'debian', intro: '`debian(packages, options)` makes it.' },
-  { file: CORE, name: 'SourceOrigin', title: 'source', intro: '`source(path, script)` makes it.' },
-  {
-    file: CORE,
-    name: 'FilesOrigin',
-    title: 'files',
-    intro: "Every extension's own `files/` folder is one; only shared components write it.",
+    title: 'Tests',
+    intro: 'The arguments of the functions of `@flatcar/testing` in `extension.test.ts`.',
+    sections: [
+      section(TESTING, 'ExtensionTest', 'testExtension', '`testExtension(import.meta.dirname, { … })`'),
+      section(TESTING, 'Command', 'Commands'),
+      section(TESTING, 'MachineTest', 'machine'),
+      section(TESTING, 'RelocatedTest', 'testRelocated', '`testRelocated(import.meta.dirname, { … })`'),
+      section(TESTING, 'RealUses', 'testRealUse', '`testRealUse(import.meta.dirname, { … })`'),
+      section(TESTING, 'RealUse', 'Uses'),
+      section(TESTING, 'TlsCheck', 'TLS checks'),
+    ],
   },
 ];
-const SIGNATURES: readonly Section[] = [
-  { file: CORE, name: 'PgpSignature', title: 'OpenPGP' },
-  { file: CORE, name: 'SigstoreSignature', title: 'sigstore' },
-];
-const TESTS: readonly Section[] = [
-  { file: `${TESTING}/extension.ts`, name: 'ExtensionTest', title: 'testExtension', intro: '`testExtension(import.meta.dirname, { … })`' },
-  { file: `${TESTING}/extension.ts`, name: 'Command', title: 'Commands' },
-  { file: `${TESTING}/machine/extensions.ts`, name: 'MachineTest', title: 'machine' },
-  {
-    file: `${TESTING}/merge/relocated.ts`,
-    name: 'RelocatedTest',
-    title: 'testRelocated',
-    intro: '`testRelocated(import.meta.dirname, { … })`',
-  },
-  { file: `${TESTING}/merge/real-use.ts`, name: 'RealUses', title: 'testRealUse', intro: '`testRealUse(import.meta.dirname, { … })`' },
-  { file: `${TESTING}/merge/real-use.ts`, name: 'RealUse', title: 'Uses' },
-  { file: `${TESTING}/server/tls.ts`, name: 'TlsCheck', title: 'TLS checks' },
-];
+
+/** All sections of the page. */
+export const SECTIONS: readonly Section[] = CHAPTERS.flatMap(({ sections }) => sections);
 
 /** Text of a doc comment, without stars. */
 const plain = (comment: string): string =>
@@ -113,12 +125,12 @@ function keyOf(comment: string, name: string, optional: string, type: string): R
   };
 }
 
-/** The interface of that name in a source text: its doc comment, what it extends, and its keys in their order. */
+/** Parses the interface of that name in a source text: its doc comment, what it extends, and its keys in their order. */
 export function readInterface(source: string, name: string): { text: string; parents: string | undefined; keys: ReferenceKey[] } {
   const found = new RegExp(
     String.raw`((?:/\*\*(?:(?!\*/)[^])*\*/\n)?)export interface ${name}\b(?:<[^{]*?>)?(?: extends ([^{]+?))? \{\n([^]*?)\n\}`,
   ).exec(source);
-  if (found === null) throw new UserError(`there is no interface '${name}'`, { next: 'correct the list of sections' });
+  if (found === null) throw new UserError(`there is no interface '${name}'`, { next: 'correct the sections of reference.ts' });
   const [, comment = '', parents, body = ''] = found;
   const keys = [
     ...body.matchAll(
@@ -128,84 +140,69 @@ export function readInterface(source: string, name: string): { text: string; par
   return { text: plain(comment), parents, keys };
 }
 
-/** Keys that an interface takes over from others: whole ones of the same file, and by Pick. */
-async function inherited(source: string, parents: string | undefined, repository: string): Promise<ReferenceKey[]> {
+/** Source text of the file in a folder that exports an interface. */
+async function sourceOf(folder: string, name: string, repository: string): Promise<string> {
+  const dir = join(repository, folder);
+  for (const file of (await Array.fromAsync(glob('**/*.ts', { cwd: dir }))).toSorted()) {
+    const text = await readFile(join(dir, file), 'utf8');
+    if (new RegExp(`^export interface ${name}\\b`, 'm').test(text)) return text;
+  }
+  throw new UserError(`no file exports the interface '${name}'`, { where: dir, next: 'correct the sections of reference.ts' });
+}
+
+/** Keys that an interface inherits: all of one in the same file, or those that Pick names. */
+async function inherited(source: string, parents: string | undefined, { folder, repository }: Place): Promise<ReferenceKey[]> {
   if (parents === undefined) return [];
   const pick = /^Pick<(\w+), ([^>]+)>$/.exec(parents);
   if (pick === null) return readInterface(source, parents).keys;
-  const names = new Set([...(pick[2] ?? '').matchAll(/'([^']+)'/g)].map(([, one = '']) => one));
-  const text = await readFile(join(repository, TESTING, 'extension.ts'), 'utf8');
-  return readInterface(text, pick[1] ?? '').keys.filter(({ name }) => names.has(name));
+  const [, parent = '', listed = ''] = pick;
+  const names = new Set([...listed.matchAll(/'([^']+)'/g)].map(([, one = '']) => one));
+  return readInterface(await sourceOf(folder, parent, repository), parent).keys.filter(({ name }) => names.has(name));
+}
+
+interface Place {
+  readonly folder: string;
+  readonly repository: string;
 }
 
 const cell = (text: string): string => text.replaceAll('|', String.raw`\|`);
-/** Code in a table: a bar in it needs a backslash there, too. */
+/** Code in a table, where a bar needs a backslash, too. */
 const code = (text: string | undefined): string => (text === undefined || text === '' ? '' : `\`${cell(text)}\``);
 
-/** A default that is a value is code; one in words is text. */
+/** A default as code if it is a value, as text if it is a description. */
 const defaultText = (value: string | undefined): string =>
   value === undefined ? '' : /^(?:'[^']*'|\d+|0o\d+|true|false|\[\]|\{.*\})$/.test(value) ? code(value) : cell(value);
 
-/** The keys of a section, those that it takes over included. */
-export async function keysOf(
-  { file, name }: Pick<Section, 'file' | 'name'>,
-  repository: string,
-): Promise<{ text: string; keys: ReferenceKey[] }> {
-  const source = await readFile(join(repository, file), 'utf8');
+/** The keys of a section, inherited ones included. */
+export async function keysOf({ folder, interface: name }: Section, repository: string): Promise<{ text: string; keys: ReferenceKey[] }> {
+  const source = await sourceOf(folder, name, repository);
   const { text, parents, keys } = readInterface(source, name);
-  return { text, keys: [...keys, ...(await inherited(source, parents, repository))] };
+  return { text, keys: [...keys, ...(await inherited(source, parents, { folder, repository }))] };
 }
 
-async function sectionText(section: Section, level: string, repository: string): Promise<string> {
-  const { text, keys } = await keysOf(section, repository);
-  const rows = keys.map(
-    (key) =>
-      `| \`${key.name}\`${key.isOptional ? '' : ' (required)'} | ${code(key.type)} | ${cell(key.text)} | ${defaultText(key.default)} | ${code(key.example)} |`,
-  );
-  return [
-    `${level} ${section.title}`,
-    '',
-    ...(text === '' ? [] : [text, '']),
-    ...(section.intro === undefined ? [] : [section.intro, '']),
-    '| key | type | what | default | example |',
-    '|---|---|---|---|---|',
-    ...rows,
-    '',
-  ].join('\n');
+const rowOf = ({ name, isOptional, type, text, default: value, example }: ReferenceKey): string =>
+  `| \`${name}\`${isOptional ? '' : ' (required)'} | ${code(type)} | ${cell(text)} | ${defaultText(value)} | ${code(example)} |`;
+
+async function sectionText(one: Section, level: string, repository: string): Promise<string> {
+  const { text, keys } = await keysOf(one, repository);
+  const paragraphs = [`${level} ${one.title}`, text, one.intro ?? ''].filter((paragraph) => paragraph !== '');
+  const table = ['| key | type | what | default | example |', '|---|---|---|---|---|', ...keys.map(rowOf)].join('\n');
+  return [...paragraphs, table].join('\n\n');
 }
 
-const sectionsText = async (sections: readonly Section[], level: string, repository: string): Promise<string> =>
-  (await Promise.all(sections.map((one) => sectionText(one, level, repository)))).join('\n');
+async function chapterText({ title, intro = '', sections }: Chapter, repository: string): Promise<string> {
+  const head = title === undefined ? [] : [`## ${title}`, intro];
+  const level = title === undefined ? '##' : '###';
+  return [...head, ...(await Promise.all(sections.map((one) => sectionText(one, level, repository))))].join('\n\n');
+}
 
-/** All sections of the page. */
-export const SECTIONS: readonly Section[] = [...DEFINITION, ...ORIGINS, ...SIGNATURES, ...TESTS];
-
-/** The reference of all keys of definitions and of tests, made of the doc comments of their types. */
+/** The reference of all keys of definitions and tests, from the doc comments of their types. */
 export async function referenceText(repository: string): Promise<string> {
+  const chapters = await Promise.all(CHAPTERS.map((chapter) => chapterText(chapter, repository)));
   return `${[
     '# Reference of definitions and tests',
-    '',
-    '<!-- generated by flatcar-ext docs from the doc comments of packages/core/src/definition/types.ts and packages/testing/src: edits are lost -->',
-    '',
-    'All keys of `extension.ts` and of `extension.test.ts`. A definition is checked whole when it is loaded: an unknown key or a value that is not valid is an error with its file and line. [Adding an extension](adding-an-extension.md) shows how they are used.',
-    '',
-    await sectionsText(DEFINITION, '##', repository),
-    '## Origins',
-    '',
-    'Where the files of a component come from. Several may be listed; the first is preferred.',
-    '',
-    await sectionsText(ORIGINS, '###', repository),
-    '## Signatures',
-    '',
-    'What `signature` of a release origin has. In its URLs, `{url}` (of the file), `{file}` (its name) and `{checksum}` (URL of the checksums) are filled in besides the words of the URL of the file.',
-    '',
-    await sectionsText(SIGNATURES, '###', repository),
-    '## Tests',
-    '',
-    'What the helpers of `@flatcar/testing` are given in `extension.test.ts`.',
-    '',
-    await sectionsText(TESTS, '###', repository),
-  ]
-    .join('\n')
-    .trimEnd()}\n`;
+    `<!-- generated by flatcar-ext docs from the doc comments of ${DEFINITION} and ${TESTING}: edits are lost -->`,
+    'All keys of `extension.ts` and of `extension.test.ts`. Loading a definition checks all of it: an unknown key or an invalid value is an error with its file and line. [Adding an extension](adding-an-extension.md) shows how the keys are used.',
+    ...chapters,
+  ].join('\n\n')}\n`;
 }

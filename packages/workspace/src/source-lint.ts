@@ -19,7 +19,7 @@ import {
   type LoadedExtension,
   type PinnedVersion,
 } from '@flatcar/core/engine';
-import { packagingProblems, refreshPackaging } from './packaging.ts';
+import { packagingProblems, refreshPackaging } from './packaging-check.ts';
 import { packageLock, updatePackageLock } from './package-lock.ts';
 import { REPOSITORY } from './select.ts';
 import { readmeText, rootReadmeText, writeReadme, writeRootReadme } from './readme.ts';
@@ -35,6 +35,9 @@ export interface SourceFinding {
   /** Mends it, where a program can. */
   readonly mend?: () => Promise<unknown>;
 }
+
+/** What a scaffolded test expects a program to print that nobody ran: no program prints it, and `flatcar-ext lint` reports the line. */
+export const NOT_TRIED = 'NOT TRIED';
 
 const found = (rule: keyof typeof SOURCE_RULES, what: string, where: string, mend?: () => Promise<unknown>): SourceFinding => ({
   rule,
@@ -207,7 +210,6 @@ async function texts(loaded: LoadedExtension): Promise<SourceFinding[]> {
   const before = await readFile(file, 'utf8').catch(() => undefined);
   const after = await readmeText(loaded, before);
   const line = before === undefined ? 1 : lineOf(before, [before.split('\n').find((one, index) => one !== after.split('\n')[index]) ?? '']);
-  const { NOT_TRIED } = await import('./new/scaffold.ts');
   const testFile = join(dir, 'extension.test.ts');
   const test = await readFile(testFile, 'utf8').catch(() => undefined);
   const open = (test ?? '').split('\n').flatMap((text, index) => (text.includes(`/${NOT_TRIED}/`) ? [index + 1] : []));

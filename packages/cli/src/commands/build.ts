@@ -30,7 +30,7 @@ import {
   wordsOf,
   type BuildFlags,
 } from '../options.ts';
-import { assertPackaged } from '@flatcar/workspace/packaging';
+import { assertPackaged } from '@flatcar/workspace/packaging-check';
 import { keysOption, signKeys } from '../published.ts';
 import { readable, reporter, show, table } from '../output/terminal.ts';
 

@@ -19,10 +19,10 @@ import type { Difference } from '@flatcar/workspace/diff';
 import { differenceText } from '../output/difference-text.ts';
 import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
 import { mirrorOption } from '../options.ts';
-import { nextRevision } from '@flatcar/workspace/pin';
+import { nextRevision } from '@flatcar/workspace/pin-extension';
 import { writeReadme, writeRootReadme } from '@flatcar/workspace/readme';
 import { reporter, show, table } from '../output/terminal.ts';
-import { upstreamContext } from '@flatcar/workspace/upstream-context';
+import { upstreamContext } from '@flatcar/workspace/open-upstream';
 
 interface Flags {
   readonly all?: boolean;

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type ImageEntry, inLine } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { formatOfFile, knownImage } from '@flatcar/workspace/image';
+import { formatOfFile, knownImage } from '@flatcar/workspace/image-file';
 import { readable, show, table } from '../output/terminal.ts';
 
 interface Inspected {

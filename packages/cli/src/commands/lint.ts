@@ -13,7 +13,7 @@ import {
   inLine,
 } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { formatOfFile, knownImage } from '@flatcar/workspace/image';
+import { formatOfFile, knownImage } from '@flatcar/workspace/image-file';
 import { REPOSITORY } from '@flatcar/workspace/select';
 import { lintRootReadme, lintSource, mendSource, type SourceFinding } from '@flatcar/workspace/source-lint';
 import { paint, show } from '../output/terminal.ts';

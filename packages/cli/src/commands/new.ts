@@ -5,7 +5,7 @@ import { requestOf, type Flags } from '@flatcar/workspace/new/request';
 import type { Made } from '@flatcar/workspace/new/make';
 import { collect, mirrorOption, pair } from '../options.ts';
 import { reporter, show } from '../output/terminal.ts';
-import { upstreamContext } from '@flatcar/workspace/upstream-context';
+import { upstreamContext } from '@flatcar/workspace/open-upstream';
 
 const text = ({ extension, version, files, lines, seconds, built }: Made): string =>
   [

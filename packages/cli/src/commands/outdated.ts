@@ -6,7 +6,7 @@ import { toldOnce } from '../output/group-failures.ts';
 import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
 import { mirrorOption } from '../options.ts';
 import { reporter, show, table } from '../output/terminal.ts';
-import { upstreamContext } from '@flatcar/workspace/upstream-context';
+import { upstreamContext } from '@flatcar/workspace/open-upstream';
 
 async function chosen(names: readonly string[]): Promise<LoadedExtension[]> {
   const dirs = await findExtensions(REPOSITORY);

@@ -18,11 +18,11 @@ import type { UpstreamContext } from '@flatcar/upstream';
 import type { Command } from 'commander';
 import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
 import { mirrorOption, pair } from '../options.ts';
-import { packagingError, packagingProblems } from '@flatcar/workspace/packaging';
-import { pinExtension, today, type Pinned } from '@flatcar/workspace/pin';
+import { packagingError, packagingProblems } from '@flatcar/workspace/packaging-check';
+import { pinExtension, today, type Pinned } from '@flatcar/workspace/pin-extension';
 import { keyringOption, keysOption, trustedKeys } from '../published.ts';
 import { reporter, show, table } from '../output/terminal.ts';
-import { upstreamContext } from '@flatcar/workspace/upstream-context';
+import { upstreamContext } from '@flatcar/workspace/open-upstream';
 
 interface Flags {
   readonly coupled?: Readonly<Record<string, string>>;

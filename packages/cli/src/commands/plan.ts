@@ -2,7 +2,7 @@ import { catalogue, selectTargets } from '@flatcar/core/engine';
 import type { ReleasePlan } from '@flatcar/publish';
 import type { Command } from 'commander';
 import { archOption, arches, releaseOption } from '../options.ts';
-import { packagingProblems, type PackagingProblem } from '@flatcar/workspace/packaging';
+import { packagingProblems, type PackagingProblem } from '@flatcar/workspace/packaging-check';
 import { keyringOption, keysOption, loadNamed, planned, trustedKeys } from '../published.ts';
 import { show, table } from '../output/terminal.ts';
 import { printJson, tell } from '../output/output.ts';

@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { parseSums, UserError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
 import { gitCommit } from '@flatcar/workspace/build-context';
-import { formatOfFile, knownImage, type KnownImage } from '@flatcar/workspace/image';
+import { formatOfFile, knownImage, type KnownImage } from '@flatcar/workspace/image-file';
 import { loadNamed } from '@flatcar/workspace/select';
 import { sandboxOption } from '../options.ts';
 import { reporter, show, table } from '../output/terminal.ts';

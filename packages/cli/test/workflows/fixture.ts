@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { refreshPackaging } from '@flatcar/workspace/packaging';
+import { refreshPackaging } from '@flatcar/workspace/packaging-check';
 import type { Clone } from './checkout.ts';
 
 /** An extension of one program, whose upstream is a folder that the test serves in place of `https://<name>.example.org/`. */

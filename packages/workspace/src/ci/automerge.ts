@@ -1,5 +1,5 @@
 import { proofRank } from '@flatcar/upstream';
-import type { Bumped } from './bumped.ts';
+import type { Bumped } from './bump-output.ts';
 
 /** What systemd reads of an image: a change of its text changes what a host does. */
 const UNITS = /^usr\/lib\/(?:systemd|tmpfiles\.d|sysusers\.d|udev|modules-load\.d|sysctl\.d|binfmt\.d|dbus-1|environment\.d)\//;

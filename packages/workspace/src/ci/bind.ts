@@ -1,11 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { withoutSecrets } from '@flatcar/core/engine';
 import { join } from 'node:path';
-import { attempt, failureText, type StepOutput } from './attempt.ts';
-import { checkedPayloads } from './claims.ts';
-import { buildersOf, compareBuilders, DifferenceError, keepPayloads } from './compare.ts';
-import { jobOutcome, type Job } from './job.ts';
-import type { Outcome } from './outcome.ts';
+import { attempt, failureText, type StepOutput } from './run-step.ts';
+import { checkedPayloads } from './payload-claims.ts';
+import { buildersOf, compareBuilders, DifferenceError, keepPayloads } from './compare-builders.ts';
+import type { Job } from './job.ts';
+import { jobOutcome, type Outcome } from './outcome.ts';
 
 /** What binding the jobs of a matrix takes. */
 export interface BindFlags {

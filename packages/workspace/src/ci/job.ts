@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { parseJson, parseRef, ARCHES, UserError } from '@flatcar/core/engine';
 import * as v from 'valibot';
-import type { Outcome } from './outcome.ts';
 
 /** A name of an extension, as core takes it; no path and no option can be one. */
 export const NameSchema = v.pipe(v.string(), v.maxLength(64), v.regex(/^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$/, 'not a valid extension name'));
@@ -102,10 +101,3 @@ export function selectJobs(all: readonly Job[], { extension, bindOnly }: JobSele
 
 /** The versions that a job makes, without the extension's name: upstream's where it builds, those of images where it binds. */
 export const versionsOf = ({ versions }: Job): string[] => versions.split(' ').map((one) => parseRef(one).version ?? '');
-
-/** The outcome of a job's step: it failed with `error`, or did not fail. */
-export function jobOutcome(step: Outcome['step'], job: Job, error: string | undefined): Outcome {
-  const { id, extension, architecture, versions } = job;
-  const base = { step, job: id, extension, what: `${architecture} ${versions}`.slice(0, 1000) };
-  return error === undefined ? { ...base, ok: true } : { ...base, ok: false, error };
-}

@@ -2,7 +2,7 @@ import { glob, lstat, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder, messageOf, parseJson, writeAtomic } from '@flatcar/core/engine';
 import * as v from 'valibot';
-import { JobIdSchema, NameSchema } from './job.ts';
+import { JobIdSchema, NameSchema, type Job } from './job.ts';
 
 /** A file with more bytes than this is not an outcome. */
 const MAX_BYTES = 64 << 10;
@@ -21,6 +21,17 @@ const OutcomeSchema = v.strictObject({
 
 /** How one step of a workflow went for one job, or for one extension where no matrix was planned. */
 export type Outcome = v.InferOutput<typeof OutcomeSchema>;
+
+/** The outcome of a step of an extension that failed with `error`, or did not fail. */
+export const outcomeOf = (step: Outcome['step'], extension: string, what: string, error: string | undefined): Outcome =>
+  error === undefined ? { step, extension, what, ok: true } : { step, extension, what, ok: false, error };
+
+/** The outcome of a job's step: it failed with `error`, or did not fail. */
+export function jobOutcome(step: Outcome['step'], job: Job, error: string | undefined): Outcome {
+  const { id, extension, architecture, versions } = job;
+  const base = { step, job: id, extension, what: `${architecture} ${versions}`.slice(0, 1000) };
+  return error === undefined ? { ...base, ok: true } : { ...base, ok: false, error };
+}
 
 /** A file that does not count, and why. */
 export interface RejectedOutcome {

@@ -2,11 +2,11 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseJson, type Manifest } from '@flatcar/core/engine';
 import * as v from 'valibot';
-import { failureText, runStep } from './attempt.ts';
+import { failureText, runStep } from './run-step.ts';
 import { acceptPayloads, bindJob, type BindOptions } from './bind.ts';
-import { jobOutcome, type Job } from './job.ts';
-import type { Outcome } from './outcome.ts';
-import { boundImages, checkImages, type Subject } from './subjects.ts';
+import type { Job } from './job.ts';
+import { jobOutcome, type Outcome } from './outcome.ts';
+import { boundImages, checkImages, type Subject } from './attestation-subjects.ts';
 
 /** Folder for the payloads that were taken, beside those of jobs: no id begins with a dot. */
 const PAYLOADS = '.payloads';

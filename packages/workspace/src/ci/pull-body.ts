@@ -1,5 +1,5 @@
 import { inlineCode, oneLine } from '@flatcar/core/engine';
-import type { Bumped } from './bumped.ts';
+import type { Bumped } from './bump-output.ts';
 
 const ROWS = 40;
 

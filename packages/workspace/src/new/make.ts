@@ -25,7 +25,7 @@ import { addChangelogEntry, pinVersion, type UpstreamContext } from '@flatcar/up
 import { scaffold, untried, type Plan, type Probe } from './scaffold.ts';
 import { REPOSITORY } from '../select.ts';
 import { packageLock, updatePackageLock } from '../package-lock.ts';
-import { refreshPackaging } from '../packaging.ts';
+import { refreshPackaging } from '../packaging-check.ts';
 import { writeReadme, writeRootReadme } from '../readme.ts';
 import type { Flags } from './request.ts';
 import { probe, type Tried } from './probe.ts';

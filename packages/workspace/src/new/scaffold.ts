@@ -1,4 +1,5 @@
 import { programName, type ArchWords, type Signature } from '@flatcar/core/engine';
+import { NOT_TRIED } from '../source-lint.ts';
 
 /** Everything that a new extension is written from. */
 export interface Plan {
@@ -212,9 +213,6 @@ export interface Probe {
   /** True where a digit follows the words: the version of a program in a dated extension. */
   readonly numbered?: boolean;
 }
-
-/** What a test demands of a program that nobody ran: no program says it, and `flatcar-ext lint` names the line. */
-export const NOT_TRIED = 'NOT TRIED';
 
 /** Commands of a package that was not built: its test fails until a person fills them in. */
 export const untried = ({ programs }: Plan): Probe[] => programs.map((program) => ({ run: [program, '--version'], says: NOT_TRIED }));

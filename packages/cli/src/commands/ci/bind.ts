@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { openStore, UserError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { failureText } from '@flatcar/workspace/ci/attempt';
+import { failureText } from '@flatcar/workspace/ci/run-step';
 import { acceptPayloads, bindJob, removeImages, type BindFlags } from '@flatcar/workspace/ci/bind';
-import { pipelinePath } from '@flatcar/workspace/ci/folders';
-import { jobOutcome, readMatrix, selectJobs } from '@flatcar/workspace/ci/job';
-import { writeOutcome, type Outcome } from '@flatcar/workspace/ci/outcome';
+import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
+import { readMatrix, selectJobs } from '@flatcar/workspace/ci/job';
+import { jobOutcome, writeOutcome, type Outcome } from '@flatcar/workspace/ci/outcome';
 import { withRoothashKey } from '@flatcar/workspace/ci/roothash';
 import { writeSummary } from '@flatcar/workspace/ci/summary';
 import { stepOutput, tell } from '../../output/output.ts';

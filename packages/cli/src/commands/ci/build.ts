@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { openStore, UserError, withoutSecrets } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { attempt } from '@flatcar/workspace/ci/attempt';
-import { pipelinePath } from '@flatcar/workspace/ci/folders';
-import { jobOutcome, parseJob, readMatrix, type Job } from '@flatcar/workspace/ci/job';
-import { writeOutcome, type Outcome } from '@flatcar/workspace/ci/outcome';
+import { attempt } from '@flatcar/workspace/ci/run-step';
+import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
+import { parseJob, readMatrix, type Job } from '@flatcar/workspace/ci/job';
+import { jobOutcome, writeOutcome, type Outcome } from '@flatcar/workspace/ci/outcome';
 import { writeSummary } from '@flatcar/workspace/ci/summary';
 import { stepOutput, tell } from '../../output/output.ts';
 import { withFreshStore } from '@flatcar/workspace/fresh-store';

@@ -1,7 +1,7 @@
 import { basename, resolve } from 'node:path';
 import { findExtensions, messageOf, UserError, UserErrors, oneLine, plainText, withoutCommands } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { pipelinePath } from '@flatcar/workspace/ci/folders';
+import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
 import type { IssueChange, Verdict } from '@flatcar/workspace/ci/issues';
 import type { Matrix } from '@flatcar/workspace/ci/job';
 import { writeSummary } from '@flatcar/workspace/ci/summary';

@@ -1,14 +1,14 @@
 import { basename } from 'node:path';
 import { componentsOf, findExtensions, loadExtension, UsageError, UserError, withoutSecrets } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { outcomeOf, passedOn, runStep } from '@flatcar/workspace/ci/attempt';
-import { pipelinePath } from '@flatcar/workspace/ci/folders';
+import { passedOn, runStep } from '@flatcar/workspace/ci/run-step';
+import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
 import { githubFrom, mutate, type GitHub } from '@flatcar/workspace/ci/github';
-import type { Outcome } from '@flatcar/workspace/ci/outcome';
-import type { Proposed } from '@flatcar/workspace/ci/propose';
+import { outcomeOf, type Outcome } from '@flatcar/workspace/ci/outcome';
+import type { Proposed } from '@flatcar/workspace/ci/pull-request';
 import { writeSummary } from '@flatcar/workspace/ci/summary';
 import { summaryOf } from '../../output/outcome-table.ts';
-import type { UpdateStep } from '@flatcar/workspace/ci/updates';
+import type { UpdateStep } from '@flatcar/workspace/ci/update';
 import { REPOSITORY } from '@flatcar/workspace/select';
 import { table } from '../../output/terminal.ts';
 import { print, stepOutput, tell } from '../../output/output.ts';
@@ -123,7 +123,7 @@ Examples:
         return print(table([['step', 'command'], ...steps.map(({ name, args }) => [name, `flatcar-ext ${args.join(' ')}`])]));
       const [{ writeOutcome }, { updateAll }, { withReadProxy }] = await Promise.all([
         import('@flatcar/workspace/ci/outcome'),
-        import('@flatcar/workspace/ci/updates'),
+        import('@flatcar/workspace/ci/update'),
         import('@flatcar/workspace/ci/read-proxy'),
       ]);
       const github = githubFrom(process.env);
@@ -136,7 +136,7 @@ Examples:
           run: (args) => runStep(args, signal, { output: stepOutput, env: childEnv(api), json: args.includes('--json'), limit }),
           describe: async (step, change, results) => {
             const [{ readBumped }, { pullBody }, { automergeObjections }] = await Promise.all([
-              import('@flatcar/workspace/ci/bumped'),
+              import('@flatcar/workspace/ci/bump-output'),
               import('@flatcar/workspace/ci/pull-body'),
               import('@flatcar/workspace/ci/automerge'),
             ]);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { withoutSecrets } from '@flatcar/core/engine';
-import { runProgram } from '@flatcar/workspace/ci/attempt';
+import { runProgram } from '@flatcar/workspace/ci/run-step';
 
 let dir: string;
 beforeAll(async () => {

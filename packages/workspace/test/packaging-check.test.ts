@@ -5,10 +5,9 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { exec, loadDefinition, loadExtension, openStore, openToolchains, openTools, readPins, type Pins } from '@flatcar/core/engine';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { baseLock } from '@flatcar/workspace/base';
-import { assertPackaged, packagingProblems, refreshPackaging, type PackagingProblem } from '@flatcar/workspace/packaging';
-import { nextRevision, pinExtension, type Pinned } from '@flatcar/workspace/pin';
-import { changedLines, planText } from '../src/commands/plan.ts';
+import { baseLock } from '@flatcar/workspace/base-commit';
+import { assertPackaged, packagingProblems, refreshPackaging, type PackagingProblem } from '@flatcar/workspace/packaging-check';
+import { nextRevision, pinExtension, type Pinned } from '@flatcar/workspace/pin-extension';
 import { lintSource } from '@flatcar/workspace/source-lint';
 
 const CORE = pathToFileURL(join(import.meta.dirname, '../../core/src/engine.ts')).href;
@@ -162,26 +161,4 @@ test('what does not decide bytes asks for no revision', async () => {
   await writeFile(join(dir, 'extension.ts'), DEFINITION.replace('a tool', 'another tool'));
   await writeFile(join(dir, 'extension.test.ts'), '');
   expect(await problems()).toEqual([]);
-});
-
-test('the plan says what cannot be published as it is, and never that nothing is missing', () => {
-  const problem = {
-    extension: 'tool',
-    version: '1.0',
-    what: 'files or definition changed since 1.0 was pinned',
-    where: '',
-    next: 'flatcar-ext pin tool --revision',
-    refresh: false,
-  };
-  const stale = [
-    { extension: 'tool', version: '1.0' },
-    { extension: 'other', version: '2.0' },
-  ];
-  expect(changedLines({ changed: [problem], stale })).toEqual([
-    'cannot be published as it is: tool: files or definition changed since 1.0 was pinned; flatcar-ext pin tool --revision',
-    'cannot be published as it is: other: 2.0 is published with other bytes than those that are pinned; flatcar-ext pin other --revision',
-  ]);
-  const plan = { images: [], payloads: [], skipped: [], collisions: [], targets: ['portable'], serial: 3 };
-  expect(planText({ ...plan, changed: [problem], stale: [] })).not.toContain('nothing is missing');
-  expect(planText({ ...plan, changed: [], stale: [] })).toBe('nothing is missing: everything is published for portable (index 3)');
 });

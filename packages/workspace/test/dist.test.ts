@@ -53,7 +53,7 @@ test('builds at once all end well, and dist/ is one of theirs', async () => {
 
 test('what a killed build left goes with the next one, and what runs stays', async () => {
   const script = `
-    import { replaceDist } from ${JSON.stringify(join(import.meta.dirname, '@flatcar/workspace/dist'))};
+    import { replaceDist } from ${JSON.stringify(join(import.meta.dirname, '../src/dist.ts'))};
     await replaceDist(${JSON.stringify(dir)}, async () => new Promise((resolve) => setTimeout(resolve, 600_000)));`;
   const begin = async (count: number): Promise<ChildProcess> => {
     const child = spawn(process.execPath, ['--input-type=module-typescript', '--eval', script], { stdio: ['ignore', 'ignore', 'inherit'] });

@@ -11,7 +11,7 @@ import {
   type Pins,
 } from '@flatcar/core/engine';
 import type { PinRequest, PinResult, UpstreamContext } from '@flatcar/upstream';
-import { baseLock } from './base.ts';
+import { baseLock } from './base-commit.ts';
 import { writeReadme, writeRootReadme } from './readme.ts';
 
 /** What is released already, as far as is known: what a revision is counted from. */

@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { messageOf, reap, UserError, UserErrors, inLine, plainText } from '@flatcar/core/engine';
 import { REPOSITORY } from '../select.ts';
-import type { Outcome } from './outcome.ts';
 import { endTree } from './process-tree.ts';
 
 /** What a child of this program must know of its caller's environment: all, as it is the same program. */
@@ -91,10 +90,6 @@ export async function runStep(args: readonly string[], signal: AbortSignal, opti
 export async function attempt(args: readonly string[], signal: AbortSignal, options: StepOptions): Promise<string | undefined> {
   return (await runStep(args, signal, options)).error;
 }
-
-/** The outcome of a step of an extension that failed with `error`, or did not fail. */
-export const outcomeOf = (step: Outcome['step'], extension: string, what: string, error: string | undefined): Outcome =>
-  error === undefined ? { step, extension, what, ok: true } : { step, extension, what, ok: false, error };
 
 /** The text of an error for an outcome: what happened, where, and what to do. */
 export function failureText(error: unknown): string {

@@ -12,7 +12,7 @@ import {
   type PinnedVersion,
   type Pins,
 } from '@flatcar/core/engine';
-import { baseLock } from './base.ts';
+import { baseLock } from './base-commit.ts';
 
 /** A pinned version that would be published with other bytes than those that its lock stands for. */
 export interface PackagingProblem {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { automergeObjections, isPatch } from '@flatcar/workspace/ci/automerge';
-import type { Bumped } from '@flatcar/workspace/ci/bumped';
+import type { Bumped } from '@flatcar/workspace/ci/bump-output';
 import { pullBody } from '@flatcar/workspace/ci/pull-body';
 
 const RELEASE = 'sha256 list, signed by PGP 0xABABABABABABABABABABABABABABABABABABABAB';

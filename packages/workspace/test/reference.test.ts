@@ -6,7 +6,7 @@ import { keysOf, readInterface, referenceText, SECTIONS } from '@flatcar/workspa
 
 const repository = resolve(import.meta.dirname, '../../..');
 
-test.each(SECTIONS.map((one) => [one.name, one] as const))('every key of %s has a text and an example', async (_, section) => {
+test.each(SECTIONS.map((one) => [one.interface, one] as const))('every key of %s has a text and an example', async (_, section) => {
   const { keys } = await keysOf(section, repository);
   expect(keys.length).toBeGreaterThan(0);
   for (const { name, text, example } of keys) {

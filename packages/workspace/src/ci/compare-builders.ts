@@ -2,7 +2,7 @@ import { link, copyFile, constants } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { COMPILING_ORIGINS, makeFolder, UserError, writeAtomic, type Payload, type TreeEntry } from '@flatcar/core/engine';
-import { checkedPayloads } from './claims.ts';
+import { checkedPayloads } from './payload-claims.ts';
 import { secondId, type Job } from './job.ts';
 import type { BuiltPayload } from './payloads.ts';
 

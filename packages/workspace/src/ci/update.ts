@@ -1,7 +1,7 @@
 import { messageOf, UserError } from '@flatcar/core/engine';
 import { cleanCheckout, commitChange, openCheckout, type Change, type Checkout } from './checkout.ts';
 import type { GitHub } from './github.ts';
-import { propose, PullsRefusedError, type Proposal, type Proposed } from './propose.ts';
+import { propose, PullsRefusedError, type Proposal, type Proposed } from './pull-request.ts';
 import { withRemote, type Remote } from './remote.ts';
 
 /** One step of an update, which changes files of the checkout. */

@@ -9,7 +9,7 @@ import {
   type Component, type Image, type LoadedExtension, type Manifest, type SignKeys,
 } from '@flatcar/core/engine'; // prettier-ignore
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { knownImage } from '@flatcar/workspace/image';
+import { knownImage } from '@flatcar/workspace/image-file';
 import { rebuildImage } from '@flatcar/workspace/rebuild';
 
 const [ddi] = selectTargets('4790.0.0');
