@@ -44,8 +44,12 @@ export {
   replaceFile,
   writeAtomic,
 } from './util/files.ts';
-export { cacheRoot, digestOf, openStore, type Store, type StoreStats } from './store/store.ts';
-export { DigestError, fetchBlob, fetchNew, type FetchNewOptions, type FetchOptions } from './store/fetch.ts';
+export { digestOf, sha256Of } from './util/digest.ts';
+export { cacheRoot } from './store/layout.ts';
+export { openStore, type Store } from './store/store.ts';
+export type { StoreStats } from './store/upkeep.ts';
+export { DigestError } from './store/digest-error.ts';
+export { fetchBlob, fetchNew, type FetchNewOptions, type FetchOptions } from './store/fetch.ts';
 export {
   getJson,
   getText,

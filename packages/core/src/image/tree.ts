@@ -2,7 +2,7 @@ import { chmod, lstat, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '../util/errors.ts';
 import { hashFile } from '../util/files.ts';
-import { digestOf } from '../store/store.ts';
+import { digestOf } from '../util/digest.ts';
 import type { Tree, TreeEntry } from '../model/payload.ts';
 import { walk } from '../util/walk.ts';
 

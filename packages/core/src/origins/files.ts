@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { folderOf } from '../definition/components.ts';
 import type { FilesOrigin } from '../definition/types.ts';
-import { digestOf } from '../store/store.ts';
+import { digestOf } from '../util/digest.ts';
 import { readTree } from '../image/tree.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 

@@ -6,7 +6,7 @@ import type { Component, GoOrigin } from '../definition/types.ts';
 import { goSumDigest, mainPackages, openGo, programName, lockModuleDir, type GoCommand } from '../tools/go-module.ts';
 import { copyPublic, hashFile } from '../util/files.ts';
 import { isolation, takeFolder } from '../tools/sandbox.ts';
-import { digestOf } from '../store/store.ts';
+import { digestOf } from '../util/digest.ts';
 import { compiledFormat, TOOLCHAIN_FORMAT } from '../tools/toolchains.ts';
 import type { ToolRecord } from '../model/payload.ts';
 import { copyTree } from '../util/walk.ts';

@@ -6,7 +6,7 @@ import { openArchive } from '../debian/archive.ts';
 import { UserError } from '../util/errors.ts';
 import type { Component, SourceOrigin } from '../definition/types.ts';
 import { isolation, takeFolder } from '../tools/sandbox.ts';
-import { digestOf } from '../store/store.ts';
+import { digestOf } from '../util/digest.ts';
 import { compiledFormat, TOOLCHAIN_FORMAT } from '../tools/toolchains.ts';
 import { unpack } from '../store/unpack.ts';
 import { walk } from '../util/walk.ts';

@@ -3,7 +3,7 @@ import { type Arch, archWords } from '../model/arch.ts';
 import { UserError } from '../util/errors.ts';
 import type { Component, ReleaseOrigin } from '../definition/types.ts';
 import { fetchBlob } from '../store/fetch.ts';
-import { digestOf } from '../store/store.ts';
+import { digestOf } from '../util/digest.ts';
 import { archiveKind, unpack } from '../store/unpack.ts';
 import { pinnedBytes, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 

@@ -5,7 +5,7 @@ import type { LoadedExtension } from '../definition/types.ts';
 import { allComponents } from '../definition/components.ts';
 import { imageVersion } from '../model/names.ts';
 import { describeComponents, type DescribedComponent } from '../origins/resolve.ts';
-import { digestOf } from '../store/store.ts';
+import { digestOf } from '../util/digest.ts';
 import { pinnedRecords, type ToolRecords } from '../tools/tool-records.ts';
 import type { Arch } from '../model/arch.ts';
 import type { BuiltComponent, OriginKind, Payload, Profile } from '../model/payload.ts';

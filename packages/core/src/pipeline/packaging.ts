@@ -3,7 +3,7 @@ import { contentInputs } from './describe.ts';
 import { allComponents } from '../definition/components.ts';
 import type { LoadedExtension, PinnedComponent } from '../definition/types.ts';
 import { describeOrigin, hasPins, type DescribedComponent } from '../origins/resolve.ts';
-import { digestOf } from '../store/store.ts';
+import { digestOf } from '../util/digest.ts';
 import type { ToolRecords } from '../tools/tool-records.ts';
 import type { Arch } from '../model/arch.ts';
 import type { ToolRecord } from '../model/payload.ts';

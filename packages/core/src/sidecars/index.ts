@@ -1,5 +1,5 @@
 import { PUBLIC_FILE, writeAtomic } from '../util/files.ts';
-import { type Store } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 import type { Image } from '../model/image.ts';
 import type { Payload } from '../model/payload.ts';
 import { manifestOf } from './manifest.ts';

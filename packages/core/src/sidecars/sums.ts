@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { UserError } from '../util/errors.ts';
 import { PUBLIC_FILE, writeAtomic } from '../util/files.ts';
-import { type Store } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 
 /** Reads the format of sha256sum(1): `<hex>  <name>` a line (binary mark `*` accepted). */
 export function parseSums(text: string, where: string): Map<string, string> {

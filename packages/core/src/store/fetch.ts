@@ -3,6 +3,7 @@ import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { digestOf } from '../util/digest.ts';
 import { systemFailure } from '../util/errno.ts';
 import { UserError } from '../util/errors.ts';
 import { hashFile, makeFolder } from '../util/files.ts';
@@ -12,7 +13,8 @@ import { mirrored } from '../http/mirror.ts';
 import { withoutPassword } from '../http/proxy.ts';
 import { headerOf } from '../http/rate-limit.ts';
 import { interruption } from '../util/interrupt.ts';
-import { digestOf, type Store } from './store.ts';
+import { DigestError } from './digest-error.ts';
+import type { Store } from './store.ts';
 import type { Report } from '../util/events.ts';
 
 /** Bytes from outside: a URL and what they must be. */
@@ -271,9 +273,6 @@ async function fetchPart(download: Download, check: () => Promise<void>): Promis
     }
   }
 }
-
-/** Bytes of another digest than the pinned one. */
-export class DigestError extends UserError {}
 
 async function download(store: Store, pin: PinnedUrl, options: FetchOptions): Promise<string> {
   const url = mirrored(pin.url, options.mirror);

@@ -6,7 +6,8 @@ import { messageOf, UserError } from '../util/errors.ts';
 import { DEFAULT_PATH, exec, execResult, type ExecOptions, type ExecResult } from '../util/exec.ts';
 import { throwIfInterrupted } from '../util/interrupt.ts';
 import { seccompFilter } from './seccomp.ts';
-import { digestOf, type Store } from '../store/store.ts';
+import { digestOf } from '../util/digest.ts';
+import type { Store } from '../store/store.ts';
 import { onPath, type Tools } from './tools.ts';
 
 /** What a program in the sandbox gets. */
