@@ -14,7 +14,7 @@ export * from './definition/types.ts';
 export * from './definition/builders.ts';
 export { pathsBeside } from './definition/beside.ts';
 export { allComponents, componentsOf } from './definition/components.ts';
-export { loadDefinition, loadExtension } from './definition/load.ts';
+export { findExtensions, loadDefinition, loadExtension } from './definition/load.ts';
 export { DefinitionError, lineOfProblem } from './definition/definition-error.ts';
 export * as schemas from './definition/schema-kit.ts';
 export * from './model/versions.ts';
@@ -152,6 +152,6 @@ export {
 } from './pipeline/describe.ts';
 export { openSandbox, takeFile, takeFolder, withoutSandbox, type Sandbox, type SandboxOptions } from './tools/sandbox.ts';
 export { openToolchains, type Toolchains } from './tools/toolchains.ts';
-export { bindTargets, buildExtension, findExtensions, type BuildOptions, type BuildResult } from './pipeline/build.ts';
+export { bindTargets, buildExtension, type BindOptions, type BuildOptions, type BuildResult } from './pipeline/build.ts';
 export { parseUnit } from './inspect/units.ts';
 export * from './util/text.ts';

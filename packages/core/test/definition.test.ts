@@ -5,8 +5,7 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { UserError, UserErrors } from '../src/util/errors.ts';
-import { loadDefinition } from '../src/definition/load.ts';
-import { findExtensions } from '../src/pipeline/build.ts';
+import { findExtensions, loadDefinition } from '../src/definition/load.ts';
 
 const CORE = pathToFileURL(join(import.meta.dirname, '../src/engine.ts')).href;
 const RIGHT = `import * as core from '${CORE}';

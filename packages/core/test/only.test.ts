@@ -135,5 +135,5 @@ test('a name that is no component is refused with those that are', async () => {
     message: "pair has no component 'third'",
     next: 'its components: first, second',
   });
-  await expect(build([])).rejects.toThrow('pair has no component');
+  await expect(build([])).rejects.toThrow('no component of pair is specified');
 });

@@ -132,3 +132,21 @@ export async function loadExtension(dir: string, pinsFile?: string): Promise<Loa
   const pins = await loadPins(pinsFile ?? join(path, 'pins.json'));
   return { dir: path, extension: await loadDefinition(path), pins, fixture: pinsFile !== undefined };
 }
+
+/** Folders of the extensions in a repository, sorted by name. */
+export async function findExtensions(repo: string): Promise<string[]> {
+  const root = join(repo, 'extensions');
+  const names = await readdir(root).catch((cause: unknown) => {
+    throw new UserError('no extensions here', { where: root, cause, next: 'run this in the repository' });
+  });
+  const dirs = await Promise.all(
+    names.toSorted().map(async (name) => {
+      const dir = join(root, name);
+      return access(join(dir, 'extension.ts')).then(
+        () => [dir],
+        () => [],
+      );
+    }),
+  );
+  return dirs.flat();
+}
