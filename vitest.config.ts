@@ -43,7 +43,7 @@ export default defineConfig({
       {
         test: {
           name: 'merge',
-          include: ['packages/*/test/**/*.merge.test.ts', 'extensions/*/*.test.ts'],
+          include: ['packages/*/test/**/*.merge.test.ts', 'extensions/*/test/*.test.ts'],
           exclude: ['**/*.{machine,workflow,ubuntu}.test.ts'],
           isolate: false,
           ...later,
@@ -59,8 +59,8 @@ export default defineConfig({
           name: 'machine',
           include:
             named === undefined
-              ? ['packages/*/test/**/*.machine.test.ts', 'extensions/*/*.machine.test.ts']
-              : ['packages/testing/test/extensions.machine.test.ts', ...named.map((name) => `extensions/${name}/*.machine.test.ts`)],
+              ? ['packages/*/test/**/*.machine.test.ts', 'extensions/*/test/*.machine.test.ts']
+              : ['packages/testing/test/extensions.machine.test.ts', ...named.map((name) => `extensions/${name}/test/*.machine.test.ts`)],
           ...later,
           ...hour,
           env: machineEnv,

@@ -16,12 +16,12 @@ export interface Affected {
 }
 
 /** Packages that every extension is built or tested by: for a change of one, the small extensions stand for all. */
-const SHARED = new Set(['packages/core', 'packages/cli', 'packages/testing', 'packages/upstream', 'packages/publish']);
+const SHARED = new Set(['cli', 'core', 'github', 'publish', 'testing', 'upstream', 'workspace'].map((name) => `packages/${name}`));
 
 /** Changes that a project of its own tests: what runs workflows, and what knows other distributions. */
 const PROJECTS: readonly (readonly [project: string, paths: RegExp])[] = [
-  ['workflows', /^(?:\.github|packages\/cli\/src\/(?:ci|commands\/ci))\//],
-  ['ubuntu', /^(?:scripts\/(?:run|as-ubuntu)|packages\/core\/src\/(?:debian|tools)\.ts)/],
+  ['workflows', /^(?:\.github|packages\/(?:cli\/src\/commands|workspace\/src)\/ci)\//],
+  ['ubuntu', /^(?:scripts\/(?:run|as-ubuntu)|packages\/core\/src\/(?:debian|tools)\/)/],
 ];
 
 /** The branch that changes are made for: the remote's, where there is one. */

@@ -64,7 +64,7 @@ test('ci test: what every change must pass, and all tests of what a change has a
   // The small extensions stand for all that core builds; core has merge tests of its own, and knows other distributions.
   await commit('packages/core/src/debian/archive.ts');
   expect(await listed('HEAD~1')).toEqual(['everything else of packages/core/: merge, tests of the tag full', 'ubuntu: ubuntu']);
-  await commit('packages/components/src/index.ts');
+  await commit('packages/components/index.ts');
   const [users = ''] = await listed('HEAD~1');
   expect(users).toMatch(/^everything else of extensions\/.* extensions\/kubernetes\/ .* packages\/components\/: merge/);
   expect(users).not.toContain('extensions/yq/');
@@ -117,7 +117,7 @@ test('ci update in a workflow: outcomes of all steps outside of the checkout, pu
 env >>'${seen}'
 case $2 in
   bird) node --input-type=module -e "${ask}"; echo '{}' >>extensions/bird/pins.json; echo '${bumped('bird')}' ;;
-  docker) echo '{}' >>packages/components/locks/runc/pins.json; echo '{}' >>extensions/docker/pins.json; echo '${bumped('docker')}' ;;
+  docker) echo '{}' >>packages/components/runc/pins.json; echo '{}' >>extensions/docker/pins.json; echo '${bumped('docker')}' ;;
   gvisor) echo half >>extensions/gvisor/CHANGELOG.md; echo 'the second branch failed' >&2; exit 1 ;;
   *) echo '[]' ;;
 esac

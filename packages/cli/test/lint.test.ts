@@ -61,7 +61,7 @@ async function extension(name: string, files: Readonly<Record<string, string>>, 
     `${JSON.stringify({ '2026.11.27': { revision: 0, licenses: {}, bytes: {} } }, undefined, 2)}\n`,
   );
   await put(
-    `extensions/${name}/extension.test.ts`,
+    `extensions/${name}/test/extension.test.ts`,
     "import { testExtension } from '@flatcar/testing';\n\ntestExtension(import.meta.dirname, {});\n",
   );
   for (const [path, text] of Object.entries(files)) await put(`extensions/${name}/files/${path}`, text);

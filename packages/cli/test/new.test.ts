@@ -318,10 +318,10 @@ describe('without a terminal', { timeout: 240_000 }, () => {
   test('what was not built has a test that fails until it is filled in, and lint names the line', async () => {
     const { code, out } = await flatcarExt('new', 'tool', ...TOOL, '--no-build');
     expect({ code, out }).toMatchObject({ code: 0, out: expect.stringContaining('which fails until then') });
-    expect(await text('extensions/tool/extension.test.ts')).toContain("{ run: ['tool', '--version'], says: /NOT TRIED/ }");
+    expect(await text('extensions/tool/test/extension.test.ts')).toContain("{ run: ['tool', '--version'], says: /NOT TRIED/ }");
     const linted = await flatcarExt('lint', 'tool');
     expect(linted.code).toBe(1);
-    expect(`${linted.out}${linted.err}`).toMatch(/not-tried[\s\S]*extensions\/tool\/extension\.test\.ts:4/);
+    expect(`${linted.out}${linted.err}`).toMatch(/not-tried[\s\S]*extensions\/tool\/test\/extension\.test\.ts:4/);
   });
 
   test('what cannot be built is kept, and the errors name files that are there and how to go on', async () => {
@@ -332,7 +332,7 @@ describe('without a terminal', { timeout: 240_000 }, () => {
     for (const path of named) await access(path);
     expect(err).toContain('do: correct it and run flatcar-ext build tool, or remove it');
     expect(await text('package-lock.json')).toContain('"extensions/tool": {');
-    expect(await text('extensions/tool/extension.test.ts')).toContain('/NOT TRIED/');
+    expect(await text('extensions/tool/test/extension.test.ts')).toContain('/NOT TRIED/');
   });
 
   test('a licence that SPDX does not have is refused before anything is asked for', async () => {
@@ -358,7 +358,7 @@ describe('without a terminal', { timeout: 240_000 }, () => {
       expect(await text('extensions/site/extension.ts')).toMatch(
         /kind: 'date'[\s\S]*components: \(\) => \[\],\n {2}start: \['site\.service'\]/,
       );
-      expect(await text('extensions/site/extension.test.ts')).toContain("paths: ['/usr/bin/site-hello', '/usr/share/site/data']");
+      expect(await text('extensions/site/test/extension.test.ts')).toContain("paths: ['/usr/bin/site-hello', '/usr/share/site/data']");
       expect(await text('extensions/site/CHANGELOG.md')).toContain('first version');
       expect(await text('README.md')).toContain('| [site](extensions/site/README.md) |');
       expect(JSON.parse(await text('extensions/site/package.json'))).toMatchObject({ dependencies: { '@flatcar/core': '*' } });
@@ -535,7 +535,7 @@ test('the test of a program that does not say its version is a line of its help:
     expect(others).toEqual([{ program: 'tool', said: expect.stringMatching(/^5\./) }]);
     expect(probes).toEqual([{ run: ['tool', '--help'], says: expect.stringMatching(/^Compress or decompress FILEs/) }]);
     // The written test asks it so, and the program answers so.
-    const [, args = '', says = ''] = /run: \['tool', '(.*)'\], says: \/(.*)\/ \}/.exec(written('extension.test.ts', probes)) ?? [];
+    const [, args = '', says = ''] = /run: \['tool', '(.*)'\], says: \/(.*)\/ \}/.exec(written('test/extension.test.ts', probes)) ?? [];
     expect(await context.tools.run('xz', [args])).toMatch(new RegExp(says));
   } finally {
     await rm(dir, { recursive: true, force: true });

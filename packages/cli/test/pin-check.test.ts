@@ -29,7 +29,7 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 test('the locks of a base are those of the commit that both sides come from', async () => {
   await commit({
     'extensions/a/pins.json': lock('sha256 list'),
-    'packages/components/locks/b/pins.json': lock('sha256 list'),
+    'packages/components/b/pins.json': lock('sha256 list'),
     'extensions/a/README.md': 'x',
   });
   await git('checkout', '--quiet', '-b', 'change');
@@ -38,7 +38,7 @@ test('the locks of a base are those of the commit that both sides come from', as
   await commit({ 'extensions/a/pins.json': lock('sha512 list') });
   await git('checkout', '--quiet', 'change');
   const locks = await locksAt('main', dir);
-  expect([...locks.keys()].toSorted()).toEqual([join(dir, 'extensions/a/pins.json'), join(dir, 'packages/components/locks/b/pins.json')]);
+  expect([...locks.keys()].toSorted()).toEqual([join(dir, 'extensions/a/pins.json'), join(dir, 'packages/components/b/pins.json')]);
   expect(locks.get(join(dir, 'extensions/a/pins.json'))?.['1.0']?.bytes['x']?.proof).toBe('sha256 list');
   await expect(locksAt('no-such-branch', dir)).rejects.toThrow(/git failed/);
 });

@@ -114,7 +114,7 @@ test.each<[string, () => Promise<string>]>([
     async () => digest({}, { bytes: Object.fromEntries(Object.entries(await bytes()).map(([key, { sha256 }]) => [key, { sha256, proof: 'third-party pin', size: 7 }])) }), // prettier-ignore
   ],
   ['README.md', async () => (await write('README.md', '# tool\n'), digest())],
-  ['a test', async () => (await write('extension.test.ts', 'test'), digest())],
+  ['a test', async () => (await write('test/extension.test.ts', 'test'), digest())],
   ['the umask of who checked out', async () => (await chmod(join(dir, unit), 0o600), digest())],
 ])('%s is no part of it', async (_, change) => {
   const before = await digest();

@@ -21,6 +21,7 @@ import {
 } from '@flatcar/core/engine';
 import { expect } from 'vitest';
 import { WITHOUT_VERITY, withHost, type Host } from './merge/host.ts';
+import { extensionFolder } from './folders.ts';
 import { record } from './ledger.ts';
 import { checkSpec } from './spec.ts';
 import { isCollected, mergeTest } from './levels.ts';
@@ -152,13 +153,14 @@ export async function wasBuilt(dir: string, arch: Arch): Promise<boolean> {
 
 const built = new Map<string, Promise<readonly Image[]>>();
 
-/** Images of an extension, from the store where they were built before. */
+/** Images of the extension that a folder is in or is, from the store if they were built before. */
 export function buildImages(
-  dir: string,
+  folder: string,
   arch: Arch,
   targets: readonly Target[],
   { only, version: wanted, origin = 'auto' }: Pick<ExtensionTest, 'only' | 'version' | 'origin'> = {},
 ): Promise<readonly Image[]> {
+  const dir = extensionFolder(folder);
   const key = `${dir} ${arch} ${JSON.stringify(targets)} ${only?.join(',') ?? ''} ${wanted ?? ''} ${origin}`;
   const there = built.get(key);
   if (there !== undefined) return there;
@@ -234,8 +236,9 @@ export async function installBeside(host: Host, dir: string, arch: Arch, target:
  * merge where they must, are ignored where they must not, the one for the running release merges among several, and the
  * programs run out of them.
  */
-export function testExtension(dir: string, about: ExtensionTest): void {
-  checkSpec('testExtension', dir, about);
+export function testExtension(folder: string, about: ExtensionTest): void {
+  checkSpec('testExtension', folder, about);
+  const dir = extensionFolder(folder);
   if (isCollected({ dir, about })) return;
   const kind = about.kind ?? 'sysext';
   const bound = channelHead('stable');

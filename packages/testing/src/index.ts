@@ -1,6 +1,24 @@
-// What tests of extensions import: vitest's own words, and the merge level of the tests.
+// What tests of extensions import: vitest's own words, what they need of the engine, and the helpers of all three levels.
 export { expect } from 'vitest';
+export {
+  ARCHES,
+  archWords,
+  buildExtension,
+  catalogue,
+  channelHead,
+  exec,
+  hostArch,
+  linkName,
+  loadExtension,
+  newestFirst,
+  openStore,
+  openTools,
+  type Arch,
+  type Image,
+  type Release,
+} from '@flatcar/core/engine';
 export { afterAll, afterEach, beforeAll, beforeEach, describe, machineTest, mergeTest, test } from './levels.ts';
+export { extensionFolder } from './folders.ts';
 export { WITHOUT_VERITY, withHost, type Host } from './merge/host.ts';
 export { buildImages, testExtension, versionPattern, type ExtensionTest } from './extension.ts';
 export { expectOwnPluginsStay } from './merge/cni.ts';

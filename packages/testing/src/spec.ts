@@ -133,21 +133,21 @@ const SPECS = {
   } satisfies Entries<UpstreamTest>),
 } as const;
 
-/** The test file of an extension that calls a helper. */
-function fileOf(dir: string, helper: string): string {
-  const files = existsSync(dir) ? readdirSync(dir).filter((name) => name.endsWith('.test.ts')) : [];
-  const name = files.find((one) => readFileSync(join(dir, one), 'utf8').includes(`${helper}(`));
-  return join(dir, name ?? 'extension.test.ts');
+/** The test file in a folder that calls a helper. */
+function fileOf(folder: string, helper: string): string {
+  const files = readdirSync(folder).filter((name) => name.endsWith('.test.ts'));
+  const name = files.find((one) => readFileSync(join(folder, one), 'utf8').includes(`${helper}(`));
+  return join(folder, name ?? 'extension.test.ts');
 }
 
 /**
- * Checks what a test of an extension gives to a helper, whole: unknown keys, types and values. Throws an error whose text has all that is wrong,
+ * Checks everything that a test in a folder passes to a helper: unknown keys, types and values. Throws an error whose text lists all problems,
  * each with file and line: vitest prints nothing else of an error.
  */
-export function checkSpec(helper: keyof typeof SPECS, dir: string, about: unknown): void {
+export function checkSpec(helper: keyof typeof SPECS, folder: string, about: unknown): void {
   const problems = problemsOf(SPECS[helper], about, []);
   if (problems.length === 0) return;
-  const file = fileOf(dir, helper);
+  const file = fileOf(folder, helper);
   const source = existsSync(file) ? readFileSync(file, 'utf8') : '';
   const lines = problems.map((problem) => {
     const { message: what, next } = new DefinitionError([problem]);

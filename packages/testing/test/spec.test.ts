@@ -71,7 +71,7 @@ test('what every extension of the repository says is right', async () => {
   const repository = resolve(import.meta.dirname, '../../..');
   let count = 0;
   for (const one of await findExtensions(repository)) {
-    const file = join(one, 'extension.test.ts');
+    const file = join(one, 'test/extension.test.ts');
     if (!(await readFile(file, 'utf8').catch(() => '')).includes('@flatcar/testing')) continue;
     await definitionsIn(file);
     count += 1;

@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { componentsOf, findExtensions, loadExtension } from '@flatcar/core/engine';
 import { expect, test } from 'vitest';
+import { testFolder } from '../src/folders.ts';
 import { definitionsIn } from '../src/levels.ts';
 import type { TlsChecks } from '../src/server/tls.ts';
 
@@ -23,9 +24,10 @@ async function locksWithTls(): Promise<Map<string, Set<string>>> {
 }
 
 async function hasChecks(dir: string): Promise<boolean> {
-  const files = (await readdir(dir)).filter((name) => name.endsWith('.test.ts'));
+  const folder = testFolder(dir);
+  const files = (await readdir(folder)).filter((name) => name.endsWith('.test.ts'));
   const found: { about?: { tls?: TlsChecks } }[] = [];
-  for (const file of files) found.push(...(await definitionsIn<{ about?: { tls?: TlsChecks } }>(join(dir, file))));
+  for (const file of files) found.push(...(await definitionsIn<{ about?: { tls?: TlsChecks } }>(join(folder, file))));
   return found.some(({ about }) => about?.tls !== undefined);
 }
 

@@ -11,6 +11,8 @@ const DECIDES = [
   ':(glob)*.json',
   ':(glob,exclude)extensions/*/README.md',
   ':(glob,exclude)extensions/*/CHANGELOG.md',
+  ':(glob,exclude)extensions/*/test/**',
+  ':(glob,exclude)packages/*/test/**',
 ];
 /** Files that come into images as they are, those that git ignores too: lines of `git status --ignored`. */
 const COPIED = /^!! "?extensions\/[^/]+\/(?:files|go)(?:\/|"?$)/m;

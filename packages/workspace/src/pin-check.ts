@@ -9,7 +9,7 @@ import { REPOSITORY } from './select.ts';
 export async function locksAt(ref: string, repository = REPOSITORY): Promise<Map<string, Pins>> {
   const git = (...args: string[]): Promise<string> => exec('git', args, { cwd: repository });
   const base = await baseCommit(ref, repository);
-  const listed = await git('ls-tree', '-r', '-z', '--name-only', base, '--', 'extensions', 'packages/components/locks');
+  const listed = await git('ls-tree', '-r', '-z', '--name-only', base, '--', 'extensions', 'packages/components');
   const files = listed.split('\0').filter((name) => basename(name) === 'pins.json');
   return new Map(
     await Promise.all(

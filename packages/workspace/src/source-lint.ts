@@ -118,18 +118,20 @@ async function packaging(loaded: LoadedExtension): Promise<SourceFinding[]> {
 
 type Dependencies = Readonly<Record<string, string>>;
 
-/** Packages of this repository that a file imports. */
-async function imported(file: string): Promise<Dependencies> {
-  const text = await readFile(file, 'utf8').catch(() => '');
-  return Object.fromEntries([...text.matchAll(/\bfrom '(@flatcar\/[a-z-]+)'/g)].map(([, name = '']) => [name, '*']));
+/** Packages of this repository that the files of an extension import which match a pattern. */
+async function imported(dir: string, pattern: string): Promise<Dependencies> {
+  const files = await Array.fromAsync(glob(pattern, { cwd: dir }));
+  const texts = await Promise.all(files.map((file) => readFile(join(dir, file), 'utf8')));
+  const names = texts.flatMap((text) => [...text.matchAll(/\bfrom '(@flatcar\/[a-z-]+)(?:\/[^']*)?'/g)].map(([, name = '']) => name));
+  return Object.fromEntries(names.map((name) => [name, '*']));
 }
 
 async function packageJson({ dir, extension }: LoadedExtension): Promise<SourceFinding[]> {
   const file = join(dir, 'package.json');
   const text = await readFile(file, 'utf8').catch(() => '{}');
   const json = parseJson(jsonObject, text, { what: 'package.json', where: file });
-  const dependencies = { '@flatcar/core': '*', ...(await imported(join(dir, 'extension.ts'))) };
-  const forTests = { '@flatcar/cli': '*', '@flatcar/testing': '*', ...(await imported(join(dir, 'extension.test.ts'))) };
+  const dependencies = { '@flatcar/core': '*', ...(await imported(dir, 'extension.ts')) };
+  const forTests = { '@flatcar/cli': '*', '@flatcar/testing': '*', ...(await imported(dir, 'test/*.ts')) };
   const devDependencies = Object.fromEntries(Object.entries(forTests).filter(([name]) => !(name in dependencies)));
   const fixed: Record<string, unknown> = {
     name: extension.name,
@@ -210,7 +212,7 @@ async function texts(loaded: LoadedExtension): Promise<SourceFinding[]> {
   const before = await readFile(file, 'utf8').catch(() => undefined);
   const after = await readmeText(loaded, before);
   const line = before === undefined ? 1 : lineOf(before, [before.split('\n').find((one, index) => one !== after.split('\n')[index]) ?? '']);
-  const testFile = join(dir, 'extension.test.ts');
+  const testFile = join(dir, 'test/extension.test.ts');
   const test = await readFile(testFile, 'utf8').catch(() => undefined);
   const open = (test ?? '').split('\n').flatMap((text, index) => (text.includes(`/${NOT_TRIED}/`) ? [index + 1] : []));
   return [

@@ -113,7 +113,7 @@ describe('a person decides', () => {
   });
 
   test.each([
-    'packages/components/locks/runc/pins.json',
+    'packages/components/runc/pins.json',
     'extensions/other/pins.json',
     'extensions/tool/extension.ts',
     'extensions/tool/files/usr/x',

@@ -159,6 +159,7 @@ test('what does not decide bytes asks for no revision', async () => {
   await pin(false);
   await release();
   await writeFile(join(dir, 'extension.ts'), DEFINITION.replace('a tool', 'another tool'));
-  await writeFile(join(dir, 'extension.test.ts'), '');
+  await mkdir(join(dir, 'test'), { recursive: true });
+  await writeFile(join(dir, 'test/extension.test.ts'), '');
   expect(await problems()).toEqual([]);
 });

@@ -32,7 +32,8 @@ const writePins = (value: object): Promise<void> => writeFile(join(dir, 'pins.js
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'tool-'));
   await writeFile(join(dir, 'extension.ts'), DEFINITION);
-  await writeFile(join(dir, 'extension.test.ts'), '');
+  await mkdir(join(dir, 'test'));
+  await writeFile(join(dir, 'test/extension.test.ts'), '');
   await writePins(pins('1.2.3'));
   await mkdir(join(dir, 'files/usr/lib/systemd/system'), { recursive: true });
   await writeFile(join(dir, 'files/usr/lib/systemd/system/tool.service'), '[Service]\nExecStart=/usr/bin/tool\n', { mode: 0o644 });
@@ -83,7 +84,7 @@ testRealUse(import.meta.dirname, { uses: [
   { does: 'boots', run: 'exit 1', gives: '', except: { bare: 'needs an init' } },
 ] });
 `;
-  await writeFile(join(dir, 'extension.test.ts'), declare('reads a|b'));
+  await writeFile(join(dir, 'test/extension.test.ts'), declare('reads a|b'));
   const text = await readmeText(await load(), undefined);
   expect(text).toContain(String.raw`| reads a\|b | yes | yes | yes |`);
   expect(text).toContain('| boots | needs an init | yes | yes |');

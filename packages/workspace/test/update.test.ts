@@ -72,7 +72,7 @@ beforeEach(async () => {
     '.gitignore': 'node_modules/\n',
     'README.md': 'all\n',
     'docs/page.md': 'page\n',
-    'packages/components/locks/runc/pins.json': '{}\n',
+    'packages/components/runc/pins.json': '{}\n',
   });
   for (const name of ['a', 'b', 'c']) await bump(name, '1.0')(checkout);
   await git(checkout, 'add', '--all');
@@ -299,7 +299,7 @@ describe('the next run', () => {
 });
 
 describe('locks that extensions share', () => {
-  const lock = 'packages/components/locks/runc/pins.json';
+  const lock = 'packages/components/runc/pins.json';
   const sharing =
     (name: string, version: string): Work =>
     async (root) => {

@@ -14,7 +14,7 @@ const text = ({ extension, version, files, lines, seconds, built }: Made): strin
     '',
     built
       ? 'It was built and linted for this machine’s architecture.'
-      : 'It was not built, and its programs were not tried: fill in the commands of extension.test.ts, which fails until then.',
+      : 'It was not built, and its programs were not tried: fill in the commands of test/extension.test.ts, which fails until then.',
     '',
     'Next:',
     `  flatcar-ext build ${extension} --arch x86-64,arm64`,

@@ -128,7 +128,7 @@ initrd does. Both are made when first needed, which takes root and a few minutes
 An image at hand (--os PATH) is taken as it is, and must be of the one release that is tested. Both get their files by Ignition; tests of what only a stand-in can do are skipped.
 Confexts boot apart from sysexts. An extension whose upstream cannot be reached, and that no source is compiled of, is skipped, with the reason; with CI set that is a failure. So is an extension
 of which every test was skipped. The machine tests in an extension's own folder run too.
-What is looked at stands in each extension's extension.test.ts; logs of a failed machine are kept in the cache folder.
+What is looked at stands in each extension's test/extension.test.ts; logs of a failed machine are kept in the cache folder.
 
 Examples:
   flatcar-ext test kubernetes
@@ -141,7 +141,9 @@ Examples:
       if (flags.all === true && names.length > 0) throw new UsageError('--all takes no names', { next: 'leave out the names, or --all' });
       const versioned = names.find((name) => name.includes('@'));
       if (versioned !== undefined)
-        throw new UsageError(`'${versioned}' names a version`, { next: 'machines run the newest, or the one that extension.test.ts says' });
+        throw new UsageError(`'${versioned}' names a version`, {
+          next: 'machines run the newest, or the one that test/extension.test.ts says',
+        });
       const releases = selectTargets(flags.release ?? (flags.all === true ? 'stable,beta' : 'stable'))
         .filter((target) => target !== 'portable')
         .map(targetName);

@@ -385,7 +385,7 @@ export interface Component {
   /**
    * Folder of the lock that it shares with other extensions: pins.json by its own version, and `go/`.
    * @default the extension's own folder
-   * @example join(import.meta.dirname, 'locks/runc')
+   * @example import.meta.dirname
    */
   readonly lock?: string;
 }

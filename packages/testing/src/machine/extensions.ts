@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import {
@@ -13,6 +14,7 @@ import {
 } from '@flatcar/core/engine';
 import { expect } from 'vitest';
 import { buildImages, requiredBy, expectedAnswer, pinnedVersions, wasBuilt, type ExtensionTest } from '../extension.ts';
+import { testFolder } from '../folders.ts';
 import { definitionsIn, describe, inCI } from '../levels.ts';
 import { quote, type Machine } from './machine.ts';
 import { sharedMachine } from './shared.ts';
@@ -101,9 +103,11 @@ interface Tested {
 const REPOSITORY = resolve(import.meta.dirname, '../../../..');
 
 async function readTested(dir: string): Promise<Tested> {
-  const files = (await readdir(dir)).filter((name) => name.endsWith('.test.ts'));
+  const folder = testFolder(dir);
+  // A folder without tests is what the linter reports.
+  const files = existsSync(folder) ? (await readdir(folder)).filter((name) => name.endsWith('.test.ts')) : [];
   const found: { about?: ExtensionTest }[] = [];
-  for (const file of files) found.push(...(await definitionsIn<{ about?: ExtensionTest }>(join(dir, file))));
+  for (const file of files) found.push(...(await definitionsIn<{ about?: ExtensionTest }>(join(folder, file))));
   const { extension } = await loadExtension(dir);
   // What no test says more of is still booted and must be merged.
   const [about = { kind: extension.kind, commands: [] }] = found.flatMap((one) => one.about ?? []);

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { ARCHES, hostArch } from '@flatcar/core/engine';
 import { expect } from 'vitest';
 import { buildImages, imagesBeside, type ExtensionTest } from '../extension.ts';
+import { extensionFolder, testFolder } from '../folders.ts';
 import { afterAll, definitionsIn, describe, isCollected, mergeTest } from '../levels.ts';
 import { checkSpec } from '../spec.ts';
 import { withUseRoot, type UseRoot, type UseRootName } from './use-root.ts';
@@ -70,8 +71,9 @@ const archOf = (name: UseRootName): (typeof ARCHES)[number] =>
  * host's certificates), on Debian with the os-release of Flatcar, and on a bare one with the image of the other architecture, by qemu-user. The
  * extensions that it requires are merged with it. The README of the extension has the same rows (`flatcar-ext docs`).
  */
-export function testRealUse(dir: string, about: RealUses): void {
-  checkSpec('testRealUse', dir, about);
+export function testRealUse(folder: string, about: RealUses): void {
+  checkSpec('testRealUse', folder, about);
+  const dir = extensionFolder(folder);
   if (isCollected({ uses: about.uses })) return;
   for (const name of USE_ROOTS) {
     const rows = about.uses.filter(({ except }) => except?.[name] === undefined);
@@ -116,9 +118,10 @@ export function testRealUse(dir: string, about: RealUses): void {
 
 /** The real uses that the tests of an extension declare; no test runs. */
 export async function declaredUses(dir: string): Promise<readonly RealUse[]> {
+  const folder = testFolder(dir);
   const found: Declared[] = [];
-  for (const file of (await Array.fromAsync(glob('*.test.ts', { cwd: dir }))).toSorted()) {
-    const path = join(dir, file);
+  for (const file of (await Array.fromAsync(glob('*.test.ts', { cwd: folder }))).toSorted()) {
+    const path = join(folder, file);
     if ((await readFile(path, 'utf8')).includes('testRealUse(')) found.push(...(await definitionsIn<Declared>(path)));
   }
   return found.flatMap(({ uses = [] }) => uses);

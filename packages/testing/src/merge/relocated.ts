@@ -1,6 +1,7 @@
 import { ARCHES, channelHead, hostArch, linkName, type Arch, type Target } from '@flatcar/core/engine';
 import { expect } from 'vitest';
 import { buildImages, expectedAnswer, installBeside, merged, pinnedVersions, type ExtensionTest } from '../extension.ts';
+import { extensionFolder } from '../folders.ts';
 import { withHost, type Host } from './host.ts';
 import { describe, isCollected, mergeTest } from '../levels.ts';
 import { checkSpec } from '../spec.ts';
@@ -92,8 +93,9 @@ export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 
 }
 
 /** The tests of relocated programs: each runs, loads nothing of the host, and the host's programs load what they did before. */
-export function testRelocated(dir: string, about: RelocatedTest): void {
-  checkSpec('testRelocated', dir, about);
+export function testRelocated(from: string, about: RelocatedTest): void {
+  checkSpec('testRelocated', from, about);
+  const dir = extensionFolder(from);
   const { folder, target = 'portable' } = about;
   if (isCollected({ dir, about })) return;
   for (const arch of ARCHES) {

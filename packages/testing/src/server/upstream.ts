@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { chmod, glob, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { createReadStream, existsSync } from 'node:fs';
+import { chmod, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { basename, dirname, join } from 'node:path';
@@ -27,12 +27,13 @@ import {
 } from '@flatcar/core/engine';
 import { expect } from 'vitest';
 import { withHost, type Host } from '../merge/host.ts';
+import { extensionFolder, testFolder } from '../folders.ts';
 import { describe, isCollected, mergeTest } from '../levels.ts';
 import { checkSpec } from '../spec.ts';
 import type { MachineTest } from '../machine/extensions.ts';
 
 /**
- * What upstream's archives hold (`a -> b` is a link), by a pattern of their file names: the default of an extension's `layouts.ts`. A raw file needs
+ * What upstream's archives hold (`a -> b` is a link), by a pattern of their file names: the default of an extension's `test/upstream-layout.ts`. A raw file needs
  * none; of an archive without one, only what the definition takes out of it is known.
  */
 export type Layouts = readonly (readonly [name: RegExp, members: readonly string[]])[];
@@ -63,9 +64,9 @@ const COMPRESS: Readonly<Record<string, readonly [string, readonly string[]]>> =
 const program = (name: string, url: string): string => `#!/bin/sh\necho ${name} of upstream, ${url} "$@"\n`;
 
 async function layoutsOf(dir: string): Promise<Layouts> {
-  const [file] = await Array.fromAsync(glob('layouts.ts', { cwd: dir }));
-  if (file === undefined) return [];
-  return ((await import(pathToFileURL(join(dir, file)).href)) as { default: Layouts }).default;
+  const file = join(testFolder(dir), 'upstream-layout.ts');
+  if (!existsSync(file)) return [];
+  return ((await import(pathToFileURL(file).href)) as { default: Layouts }).default;
 }
 
 /** Writes a file as upstream publishes it: an archive of the kind that its name says, or a raw program. */
@@ -200,8 +201,9 @@ export async function withUpstream(use: (upstream: Upstream, store: Store) => Pr
  * upstream publishes is stood in for, as its hosts cannot be reached from where only package registries are: the test's name says
  * so, and its output says for which URLs.
  */
-export function testUpstream(dir: string, about: UpstreamTest): void {
-  checkSpec('testUpstream', dir, about);
+export function testUpstream(folder: string, about: UpstreamTest): void {
+  checkSpec('testUpstream', folder, about);
+  const dir = extensionFolder(folder);
   if (about.machine !== undefined && isCollected({ dir, about: { commands: [], machine: about.machine } })) return;
   describe("files of upstream's names and layouts (fixtures, not upstream's own)", () => {
     mergeTest(

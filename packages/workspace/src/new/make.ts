@@ -101,7 +101,7 @@ async function writePackage(dir: string, plan: Plan, probes: readonly Probe[], f
   }
   const formatter = join(REPOSITORY, 'node_modules/.bin/oxfmt');
   // Ignored folders are not formatted, so the text goes through a pipe.
-  for (const name of ['extension.ts', 'extension.test.ts'])
+  for (const name of ['extension.ts', 'test/extension.test.ts'])
     await writeFile(
       join(dir, name),
       `${(await exec(formatter, ['--stdin-filepath', join(REPOSITORY, 'extensions', plan.name, name)], { cwd: REPOSITORY, input: await readFile(join(dir, name)), env: { PATH: process.env['PATH'] ?? '' } })).trimEnd()}\n`,
@@ -148,7 +148,7 @@ function tellProbes(plan: Plan, probes: readonly Probe[], silent: Tried['silent'
     if (found?.says === 'version' || found?.numbered === true) continue;
     const what =
       found === undefined
-        ? `the test only looks whether it is there; write a command into extension.test.ts, such as { run: ['${program}', 'ARGUMENT'], says: /WORDS/ }`
+        ? `the test only looks whether it is there; write a command into test/extension.test.ts, such as { run: ['${program}', 'ARGUMENT'], says: /WORDS/ }`
         : `the test looks for a line of '${found.run.join(' ')}'`;
     const said = silent.find((one) => one.program === program)?.said ?? '';
     const why = plan.own === undefined ? `does not say ${plan.version} when it is asked for its version` : 'was not run';

@@ -296,7 +296,7 @@ function unitOf(
   const copies = daemon.files.some((file) => condition !== undefined && file.text.includes(` ${condition} `));
   const needed = condition === undefined || copies ? undefined : condition;
   if (needed !== undefined)
-    ask.note(`the machine test writes an empty ${needed}: fill in what the service needs there, in extension.test.ts`);
+    ask.note(`the machine test writes an empty ${needed}: fill in what the service needs there, in test/extension.test.ts`);
   return {
     unit: daemon.unit,
     files: daemon.files,

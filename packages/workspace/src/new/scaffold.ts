@@ -220,7 +220,7 @@ export const untried = ({ programs }: Plan): Probe[] => programs.map((program) =
 const pattern = (words: string, numbered = false): string =>
   `/${words.replaceAll(/[\\^$.*+?()[\]{}|/]/g, String.raw`\$&`)}${numbered ? String.raw`\d` : ''}/`;
 
-/** extension.test.ts, before oxfmt. Of programs that no probe runs it asks only that they are there. */
+/** test/extension.test.ts, before oxfmt. Of programs that no probe runs it asks only that they are there. */
 export function testText({ programs, unit, machine, own, files = [] }: Plan, probes: readonly Probe[]): string {
   const commands = probes.map(
     ({ run, says, numbered }) => `    { run: ${code(run)}, says: ${says === 'version' ? "'version'" : pattern(says, numbered)} },`,
@@ -271,7 +271,7 @@ export function scaffold(plan: Plan, probes: readonly Probe[]): ScaffoldFile[] {
   const { unit, files = [] } = plan;
   return [
     { path: 'extension.ts', text: definitionText(plan) },
-    { path: 'extension.test.ts', text: testText(plan, probes) },
+    { path: 'test/extension.test.ts', text: testText(plan, probes) },
     { path: 'package.json', text: packageText(plan) },
     ...(unit === undefined ? [] : [{ path: `files/usr/lib/systemd/system/${unit.name}`, text: unit.text }]),
     ...files.map(({ path, text }) => ({ path: `files/${path}`, text })),

@@ -117,13 +117,13 @@ export const source = {
   },
   'no-test': {
     level: 'warning',
-    checks: 'the extension has an extension.test.ts',
+    checks: 'the extension has a test/extension.test.ts',
     reason: 'an image that nobody merged is broken until shown otherwise',
-    fix: 'write extension.test.ts; flatcar-ext new shows its form',
+    fix: 'write test/extension.test.ts; flatcar-ext new shows its form',
   },
   'not-tried': {
     level: 'error',
-    checks: 'extension.test.ts has no command that flatcar-ext new left to be filled in',
+    checks: 'test/extension.test.ts has no command that flatcar-ext new left to be filled in',
     reason: 'new writes such a command where it did not build the image, and the test fails until a person replaces it',
     fix: 'run the program, and write what it says: the version where it says that, else a line that only it prints',
     fixed: 'the test fails',

@@ -1,0 +1,4 @@
+import { containerdLayout } from '@flatcar/components/test/upstream-layouts';
+import type { Layouts } from '@flatcar/testing';
+
+export default [containerdLayout] satisfies Layouts;

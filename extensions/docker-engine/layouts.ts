@@ -1,4 +1,0 @@
-import { dockerLayout } from '@flatcar/components/layouts';
-import type { Layouts } from '@flatcar/testing';
-
-export default [dockerLayout] satisfies Layouts;

@@ -1,3 +1,0 @@
-import { kataLayouts } from '@flatcar/components/layouts';
-
-export default kataLayouts;

@@ -1,0 +1,3 @@
+import { kataLayouts } from '@flatcar/components/test/upstream-layouts';
+
+export default kataLayouts;

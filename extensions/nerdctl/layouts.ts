@@ -1,4 +1,0 @@
-import { cniLayout } from '@flatcar/components/layouts';
-import type { Layouts } from '@flatcar/testing';
-
-export default [[/^nerdctl-/, ['nerdctl', 'containerd-rootless.sh', 'containerd-rootless-setuptool.sh']], cniLayout] satisfies Layouts;
