@@ -172,7 +172,7 @@ test('keys: private ones are for their owner, public halves are not, under any u
 });
 
 test('many problems are told at once, the first five of them', async () => {
-  const { openToOthers } = await import('../src/tree/readable.ts');
+  const { openToOthers } = await import('../src/destinations/open-to-others.ts');
   const tree = join(dir, 'dangling');
   await into(tree, '1.0.0');
   execFileSync('sh', ['-c', 'rm -r .current demo/portable/.current', 'sh'], { cwd: tree });

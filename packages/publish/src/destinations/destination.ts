@@ -1,6 +1,5 @@
 import { UserError, type Report, type Store } from '@flatcar/core/engine';
-import type { Source } from '../tree/state.ts';
-import type { Tree } from '../tree/tree.ts';
+import type { FileAbout, Source, Tree } from '../tree/tree.ts';
 
 /** Whoever changed what we were about to replace; the whole step is done again on what is there now. */
 export class ConflictError extends UserError {
@@ -22,12 +21,6 @@ export class TakenError extends UserError {
     });
     this.name = 'TakenError';
   }
-}
-
-export interface FileAbout {
-  readonly size: number;
-  /** Hex. */
-  readonly sha256: string;
 }
 
 /** A place that holds a published tree. Paths are relative to its root. */

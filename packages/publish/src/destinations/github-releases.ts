@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { envOf, fetchBlob, UserError, type Environment } from '@flatcar/core/engine';
 import { githubApi, openGitHub } from '@flatcar/github';
 import * as v from 'valibot';
-import { TakenError, type Destination, type FileAbout } from './destination.ts';
+import type { FileAbout } from '../tree/tree.ts';
+import { TakenError, type Destination } from './destination.ts';
 
 /** Where an image of the tree really is. */
 interface Redirect {

@@ -15,9 +15,10 @@ import {
   withLock,
   writeAtomic,
 } from '@flatcar/core/engine';
-import { openToOthers } from '../tree/readable.ts';
-import { localTree } from '../tree/tree.ts';
-import { TakenError, type Destination, type FileAbout } from './destination.ts';
+import { openToOthers } from './open-to-others.ts';
+import { localTree } from '../tree/local-tree.ts';
+import type { FileAbout } from '../tree/tree.ts';
+import { TakenError, type Destination } from './destination.ts';
 
 const LOCK = '.publish.lock';
 const STAGING = '.staging';

@@ -18,7 +18,8 @@ import {
   type Store,
 } from '@flatcar/core/engine';
 import { AwsClient } from 'aws4fetch';
-import { ConflictError, TakenError, type Destination, type FileAbout } from './destination.ts';
+import type { FileAbout } from '../tree/tree.ts';
+import { ConflictError, TakenError, type Destination } from './destination.ts';
 import { READ_LIMIT } from '../tree/http-source.ts';
 import { urlPath } from '../tree/layout.ts';
 import { credentialsOf, endpointOf, regionOf } from './s3-credentials.ts';

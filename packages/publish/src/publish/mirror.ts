@@ -5,7 +5,7 @@ import { untilNoConflict } from './conflicts.ts';
 import type { Destination } from '../destinations/destination.ts';
 import { INDEX, KEYS, payloadPath, SIGNATURE, SUMS, targetFolder } from '../tree/layout.ts';
 import { goodSignatures, keyringOf } from '../keys/openpgp.ts';
-import { stageSignature } from '../tree/next-index.ts';
+import { stageSignature } from './next-index.ts';
 import { putSignature } from './promote.ts';
 import type { Index } from '../tree/schema.ts';
 import { stageFile } from './stage.ts';

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import { mapParallel } from '@flatcar/core/engine';
 import { TakenError, type Destination } from '../destinations/destination.ts';
-import type { PublicKeys } from '../keys/public-keys.ts';
+import type { PublicKeys } from './public-keys.ts';
 import type { ExtensionIndex } from '../tree/schema.ts';
 import type { Staged, StagedImage } from './stage.ts';
 import { transferFiles } from '../tree/transfer.ts';

@@ -3,7 +3,7 @@ import { formatSums, mapParallel, parseSums, UserError } from '@flatcar/core/eng
 import { ConflictError, TakenError, type Destination } from '../destinations/destination.ts';
 import type { PublishKeys } from '../keys/keys.ts';
 import { SIGNATURE, SUMS } from '../tree/layout.ts';
-import { foldersOf } from '../tree/merge.ts';
+import { foldersOf } from '../tree/folders.ts';
 import { goodSignatures, signDetached } from '../keys/openpgp.ts';
 import type { ExtensionIndex, UpdatePackage } from '../tree/schema.ts';
 

@@ -1,12 +1,12 @@
 import { mapParallel, UserError } from '@flatcar/core/engine';
 import type { Inputs } from './inputs.ts';
 import { imagePath } from '../tree/layout.ts';
-import { addImages, markWithdrawn } from '../tree/merge.ts';
+import { addImages, markWithdrawn } from './add-images.ts';
 import { officialImages, stageOfficial, type StagedOfficial } from './official.ts';
-import type { PublishOptions } from './publish.ts';
+import type { PublishOptions } from './options.ts';
 import { leavingImages, leavingPackages, withoutImages } from './retire.ts';
 import type { ExtensionIndex, UpdatePackage } from '../tree/schema.ts';
-import { checkSigned, checkUpdateKey } from '../keys/signing-policy.ts';
+import { checkSigned, checkUpdateKey } from './signing-policy.ts';
 import { stageImage, type StagedImage } from './stage.ts';
 import type { Published } from '../tree/state.ts';
 import { transferFiles } from '../tree/transfer.ts';

@@ -13,10 +13,10 @@ import {
   type Payload,
 } from '@flatcar/core/engine';
 import { checkEvidence, checkImage } from './check.ts';
-import type { FileAbout } from '../destinations/destination.ts';
+import type { FileAbout } from '../tree/tree.ts';
 import type { Input } from './inputs.ts';
 import { imagePath, payloadPath } from '../tree/layout.ts';
-import type { Evidence } from '../tree/merge.ts';
+import type { Evidence } from './add-images.ts';
 import { sha256Of } from '../tree/state.ts';
 
 /** A file in the staging folder, and where it goes. */

@@ -5,7 +5,8 @@ import {
 } from '@flatcar/core/engine'; // prettier-ignore
 import { TakenError, type Destination } from '../destinations/destination.ts';
 import type { PublishKeys } from '../keys/keys.ts';
-import { publish, type PublishResult } from './publish.ts';
+import type { PublishResult } from './options.ts';
+import { publish } from './publish.ts';
 import { restorePayload } from '../tree/restore.ts';
 import type { ExtensionIndex, PublishedVersion } from '../tree/schema.ts';
 import { readPublished } from '../tree/state.ts';

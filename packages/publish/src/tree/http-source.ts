@@ -1,6 +1,17 @@
-import { httpSend, HttpStatusError, isUnanswered, readBody, UserError, type HttpExchange, type HttpOptions } from '@flatcar/core/engine';
+import {
+  fetchBlob,
+  httpSend,
+  HttpStatusError,
+  isUnanswered,
+  readBody,
+  UserError,
+  type HttpExchange,
+  type HttpOptions,
+  type Report,
+  type Store,
+} from '@flatcar/core/engine';
 import { urlPath } from './layout.ts';
-import type { Source } from './state.ts';
+import type { Source, Tree } from './tree.ts';
 
 /** No index or key is longer; a server that sends more is not read to its end. */
 export const READ_LIMIT = 256 * 2 ** 20;
@@ -51,5 +62,14 @@ export function httpSource(baseUrl: string, options: HttpSourceOptions = {}): So
         });
       }
     },
+  };
+}
+
+/** A published tree on a web server. */
+export function remoteTree(url: string, store: Store, report: Report | undefined, signal?: AbortSignal): Tree {
+  const source = httpSource(url, { signal });
+  return {
+    ...source,
+    file: (path, { size, sha256 }) => fetchBlob(store, { url: `${source.where}/${urlPath(path)}`, sha256, size }, { report, signal }),
   };
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { UserError } from '@flatcar/core/engine';
 import type { PublicKey } from 'openpgp';
+import type { Source } from './tree.ts';
 import { extensionIndexPath, INDEX, indexSignaturePath, SIGNATURE } from './layout.ts';
 import { checkSignatures } from '../keys/openpgp.ts';
 import {
@@ -12,16 +13,6 @@ import {
   type PublishedFile,
   type UpdatePackage,
 } from './schema.ts';
-
-/** Where a published tree is read from. Paths are relative to its root. */
-export interface Source {
-  /** For messages. */
-  readonly where: string;
-  /** A small file; undefined where there is none. */
-  read(path: string): Promise<Buffer | undefined>;
-  /** Why a file that was read is undefined, where the place said so. */
-  absence?(path: string): string | undefined;
-}
 
 /** There is no index where a published tree was expected. */
 export class NoTreeError extends UserError {

@@ -1,8 +1,8 @@
 import { compareVersions, type Manifest } from '@flatcar/core/engine';
 import { TakenError } from '../destinations/destination.ts';
-import type { Input } from '../publish/inputs.ts';
-import { imagePath, targetFolder } from './layout.ts';
-import { SCHEMA, type ExtensionIndex, type PublishedImage, type PublishedVersion } from './schema.ts';
+import type { Input } from './inputs.ts';
+import { imagePath } from '../tree/layout.ts';
+import { SCHEMA, type ExtensionIndex, type PublishedImage, type PublishedVersion } from '../tree/schema.ts';
 
 /** Digests of an image's sidecars, and of its payload's record. */
 export interface Evidence {
@@ -90,18 +90,4 @@ export function addImages(before: ExtensionIndex | undefined, added: readonly { 
 /** An extension's index in which a version is marked as withdrawn. */
 export function markWithdrawn(before: ExtensionIndex, version: string, withdrawn: { reason: string; by: string }): ExtensionIndex {
   return { ...before, versions: before.versions.map((one) => (one.version === version ? { ...one, withdrawn } : one)) };
-}
-
-/** Folders of an extension, each with the images that its sums list: all but those of withdrawn versions. */
-export function foldersOf({ name, versions }: ExtensionIndex): Map<string, PublishedImage[]> {
-  const folders = new Map<string, PublishedImage[]>();
-  for (const { images, withdrawn } of versions) {
-    for (const image of images) {
-      const folder = targetFolder(name, image.target);
-      const listed = folders.get(folder) ?? [];
-      if (withdrawn === undefined) listed.push(image);
-      folders.set(folder, listed);
-    }
-  }
-  return folders;
 }

@@ -1,8 +1,8 @@
 import { UserError, UserErrors } from '@flatcar/core/engine';
-import type { Input } from '../publish/inputs.ts';
+import type { Input } from './inputs.ts';
 import { KEYS } from '../tree/layout.ts';
-import { readKeyring } from './openpgp.ts';
-import type { PublishOptions } from '../publish/publish.ts';
+import { readKeyring } from '../keys/openpgp.ts';
+import type { PublishOptions } from './options.ts';
 
 /** Refuses new disk images without a signature of their roothash, unless that is meant: a published name never changes its bytes. */
 export function checkSigned(images: readonly Input[], { unsigned = false }: Pick<PublishOptions, 'unsigned'>): void {

@@ -1,6 +1,6 @@
 // One version has one content on all architectures: images of files that were changed in between never share its name.
 import { expect, test } from 'vitest';
-import { addImages } from '../src/tree/merge.ts';
+import { addImages } from '../src/publish/add-images.ts';
 import type { Input } from '../src/publish/inputs.ts';
 
 const hex = (digit: string): string => digit.repeat(64);

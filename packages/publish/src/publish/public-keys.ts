@@ -1,9 +1,9 @@
 import { basename } from 'node:path';
 import { UserError, type Report } from '@flatcar/core/engine';
 import { ConflictError, type Destination } from '../destinations/destination.ts';
-import { publicPem, type PublishKeys } from './keys.ts';
+import { publicPem, type PublishKeys } from '../keys/keys.ts';
 import { KEYS } from '../tree/layout.ts';
-import { keyringOf } from './openpgp.ts';
+import { keyringOf } from '../keys/openpgp.ts';
 import type { Index, ListedKey } from '../tree/schema.ts';
 import { sha256Of } from '../tree/state.ts';
 

@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { mapParallel, parseSums } from '@flatcar/core/engine';
 import type { PublicKey } from 'openpgp';
 import { ConflictError, type Destination } from '../destinations/destination.ts';
-import { SUMS } from './layout.ts';
-import { foldersOf } from './merge.ts';
-import { readPublished, SignatureError } from './state.ts';
+import { SUMS } from '../tree/layout.ts';
+import { foldersOf } from '../tree/folders.ts';
+import { readPublished, SignatureError } from '../tree/state.ts';
 
 /** A server that compares and replaces in two steps may take this long between them, in milliseconds. */
 const SETTLING_MS = 300;

@@ -1,10 +1,12 @@
 import { openStore, UsageError, type Environment, type Report, type Store } from '@flatcar/core/engine';
-import type { Destination } from '../destinations/destination.ts';
-import { githubDestination } from '../destinations/github-releases.ts';
-import { localDestination } from '../destinations/local.ts';
-import { parsePlace } from '../destinations/place.ts';
-import { s3Destination } from '../destinations/s3.ts';
-import { localTree, remoteTree, type Tree } from './tree.ts';
+import type { Destination } from './destination.ts';
+import { githubDestination } from './github-releases.ts';
+import { localDestination } from './local.ts';
+import { parsePlace } from './place.ts';
+import { s3Destination } from './s3.ts';
+import { remoteTree } from '../tree/http-source.ts';
+import { localTree } from '../tree/local-tree.ts';
+import type { Tree } from '../tree/tree.ts';
 
 /** What a place is opened with. */
 export interface OpenOptions {

@@ -1,11 +1,11 @@
 import { basename } from 'node:path';
 import { sidecarPaths } from '@flatcar/core/engine';
-import { extensionIndexPath, INDEX, indexSignaturePath, officialBase, packagesPath, SIGNATURE } from './layout.ts';
+import { extensionIndexPath, INDEX, indexSignaturePath, officialBase, packagesPath, SIGNATURE } from '../tree/layout.ts';
 import {
   extensionIndexText, indexText, packagesText, SCHEMA, type ExtensionIndex, type Index, type ListedKey, type PublishedFile, type UpdatePackage,
-} from './schema.ts'; // prettier-ignore
-import { stageBytes, stageText, type Staged } from '../publish/stage.ts';
-import { sha256Of } from './state.ts';
+} from '../tree/schema.ts'; // prettier-ignore
+import { stageBytes, stageText, type Staged } from './stage.ts';
+import { sha256Of } from '../tree/state.ts';
 
 /** What is to be listed. */
 export interface Listing {
