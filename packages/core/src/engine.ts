@@ -91,8 +91,10 @@ export {
   lockModuleDir,
   type GoCommand,
 } from './tools/go-module.ts';
-export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo.ts';
-export { fillWords, releaseWords } from './origins/upstream.ts';
+export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo-command.ts';
+export { releaseWords } from './origins/upstream.ts';
+export { expandTemplate } from './util/template.ts';
+export { isPackageLocator, locatorText, packageNameOf, parseLocator, type Locator, type PackageName } from './model/locator.ts';
 export { archiveKind, unpack, unpackPackage } from './store/unpack.ts';
 export { readControlFiles } from './archives/deb.ts';
 export { copyTree, filesBelow, insideTree, walk, type WalkEntry } from './util/walk.ts';
@@ -116,7 +118,7 @@ export { RUNTIME_PACKAGES } from './origins/debian/runtime-files.ts';
 export type { Omission } from './inspect/omission.ts';
 export { COMPILING_ORIGINS, SOURCE_ORIGINS } from './origins/origin.ts';
 export { relocationOmissions, type RelocationInput } from './origins/debian/compiled-in.ts';
-export { assertPackageVersion, isPackageLocator, resolvePackages, type ResolvedPackages } from './origins/debian/debian.ts';
+export { assertPackageVersion, resolvePackages, type ResolvedPackages } from './origins/debian/debian.ts';
 export { openTools, readToolPins, type Tools } from './tools/tools.ts';
 export { fits } from './lint/compatibility.ts';
 export { readElf, type Elf } from './inspect/elf.ts';

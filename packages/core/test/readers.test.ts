@@ -57,19 +57,19 @@ const refused = (message: string): object => ({ error: 'UserError', message, whe
 describe('readElf', () => {
   test('ends at the last version need, whatever their count says', async () => {
     expect(elfOf()).toHaveLength(336);
-    expect(await read('elf.ts', 'readElf', elfOf())).toMatchObject({ machine: 62, needed: [] });
+    expect(await read('inspect/elf.ts', 'readElf', elfOf())).toMatchObject({ machine: 62, needed: [] });
   });
   test.each([
     ['needs that lead one byte on', elfOf({ next: 1 })],
     ['versions that lead to one another', elfOf({ aux: 65_535, auxNext: 1 })],
   ])('takes no more entries than there is room for: %s', async (_, file) => {
-    expect(await read('elf.ts', 'readElf', file)).toBeNull();
+    expect(await read('inspect/elf.ts', 'readElf', file)).toBeNull();
   });
 });
 
 describe.each([
-  ['squashfs.ts', 'readSquashfs', squashfsOf],
-  ['erofs.ts', 'readErofs', erofsOf],
+  ['image/squashfs.ts', 'readSquashfs', squashfsOf],
+  ['image/erofs.ts', 'readErofs', erofsOf],
 ] as const)('%s', (module, reader, imageOf) => {
   test('reads folders within folders', async () => {
     const { entries } = (await read(module, reader, imageOf([[1, 2], [3], [], []]))) as { entries: { path: string; type: string }[] };
@@ -99,7 +99,7 @@ test('readErofs refuses a superblock that does not match its checksum, which fsc
   const image = erofsOf([[]]);
   image.writeUInt32LE(1, 1024 + 8);
   image.writeUInt32LE(0x12345678, 1024 + 4);
-  expect(await read('erofs.ts', 'readErofs', image)).toEqual(
+  expect(await read('image/erofs.ts', 'readErofs', image)).toEqual(
     refused('the image cannot be read: the superblock does not match its checksum'),
   );
 });
@@ -118,7 +118,7 @@ describe('readPartitions', () => {
     return disk;
   }
   test('reads a table', async () => {
-    expect(await read('ddi.ts', 'readPartitions', gptOf({}))).toMatchObject([{ offset: 34 * 512, size: 7 * 512 }]);
+    expect(await read('image/ddi.ts', 'readPartitions', gptOf({}))).toMatchObject([{ offset: 34 * 512, size: 7 * 512 }]);
   });
   test.each([
     ['a table outside of the file', gptOf({ table: 2n ** 63n }), 'the partition table cannot be read: it is cut off'],
@@ -126,19 +126,19 @@ describe('readPartitions', () => {
     ['a partition outside of it', gptOf({ last: 2n ** 63n }), 'the disk image is cut off'],
     ['no second sector', Buffer.from('EFI PART'), 'no disk image: it has no GPT'],
   ])('refuses %s', async (_, disk, message) => {
-    expect(await read('ddi.ts', 'readPartitions', disk)).toEqual(refused(message));
+    expect(await read('image/ddi.ts', 'readPartitions', disk)).toEqual(refused(message));
   });
 });
 
 describe('a long text takes a time that grows with its length', () => {
   test('licences with many blanks between them', async () => {
     const copyright = `Format: https://example.org/1.0/\n\nFiles: *\nLicense: Expat${' '.repeat(100_000)}and${' '.repeat(100_000)}GPL-2\n`;
-    expect(await readText('copyright.ts', 'readCopyright', copyright)).toEqual({ expression: 'MIT AND GPL-2.0-only' });
-    expect(await readText('copyright.ts', 'readCopyright', copyright.replace('and', 'x'))).toHaveProperty('text');
+    expect(await readText('origins/debian/copyright.ts', 'readCopyright', copyright)).toEqual({ expression: 'MIT AND GPL-2.0-only' });
+    expect(await readText('origins/debian/copyright.ts', 'readCopyright', copyright.replace('and', 'x'))).toHaveProperty('text');
   });
   test('entries of sources.list whose options do not end', async () => {
     const list = `${'deb [\n'.repeat(60_000)}deb [arch=amd64] https://example.org/debian trixie main\n`;
-    expect(await readText('debian.ts', 'parseSources', list, 'sources.list')).toMatchObject([{ components: ['main'] }]);
+    expect(await readText('debian/mirror.ts', 'parseSources', list, 'sources.list')).toMatchObject([{ components: ['main'] }]);
   });
 });
 

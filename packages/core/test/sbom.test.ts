@@ -8,7 +8,7 @@ import { openArchive } from '../src/debian/archive.ts';
 import { exec } from '../src/util/exec.ts';
 import { componentsOf } from '../src/definition/components.ts';
 import { loadExtension } from '../src/definition/load.ts';
-import { isPackageLocator } from '../src/origins/debian/debian.ts';
+import { isPackageLocator } from '../src/model/locator.ts';
 import { buildExtension, type BuildResult } from '../src/pipeline/build.ts';
 import { sidecarPaths } from '../src/sidecars/paths.ts';
 import { openStore } from '../src/store/store.ts';

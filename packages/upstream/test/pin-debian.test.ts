@@ -185,7 +185,7 @@ describe('a version that security updates raised', () => {
   test('pin refuses it under the older version, says which it is, and writes nothing', async () => {
     await raised();
     await expect(pin()).rejects.toMatchObject({
-      message: 'tool 5.8.1 is made of the package xz-utils 5.9.0-1~deb13u1, which is version 5.9.0',
+      message: 'tool 5.8.1 contains the package xz-utils 5.9.0-1~deb13u1, which is version 5.9.0',
       next: 'pin that version: flatcar-ext pin tool@5.9.0',
     });
     await expect(pin({ revision: true })).rejects.toThrow('which is version 5.9.0');
@@ -218,7 +218,7 @@ describe('a version that security updates raised', () => {
     await writeFile(join(dir, 'extension.ts'), DEFINITION);
     const request = { version: '5.7.0', arch: 'x86-64', format: 'squashfs', profile: 'fast' } as const;
     await expect(describePayload(await loadExtension(dir), request, 'x86-64')).rejects.toMatchObject({
-      message: expect.stringMatching(/^tool 5\.7\.0 is made of the package xz-utils 5\.8\.1-\S+, which is version 5\.8\.1$/),
+      message: expect.stringMatching(/^tool 5\.7\.0 contains the package xz-utils 5\.8\.1-\S+, which is version 5\.8\.1$/),
       next: expect.stringContaining('flatcar-ext pin tool@5.8.1'),
     });
   });

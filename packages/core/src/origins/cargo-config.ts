@@ -4,7 +4,7 @@ import { envOf, homeOf } from '../util/env.ts';
 import { UserError } from '../util/errors.ts';
 import { makeFolder, writeAtomic } from '../util/files.ts';
 
-/** Tables of cargo's configuration that say how a registry is reached (doc.rust-lang.org/cargo/reference/config.html). */
+/** Tables of cargo's configuration for registries (doc.rust-lang.org/cargo/reference/config.html). */
 const REGISTRY = new Set(['source', 'registry', 'registries', 'http', 'net', 'credential-alias', 'cache']);
 /** Tables that change what is compiled, or how. */
 const COMPILES = new Set(['build', 'profile', 'target', 'env', 'patch', 'paths', 'unstable', 'host', 'doc', 'resolver']);
@@ -24,7 +24,7 @@ function tablesOf(text: string): { name: string; lines: string[] }[] {
   return tables;
 }
 
-/** The part of a configuration that says how a registry is reached. */
+/** The part of a configuration that is about registries. */
 export function registrySettings(text: string): string {
   return tablesOf(text)
     .filter(({ name }) => REGISTRY.has(name))
@@ -32,10 +32,7 @@ export function registrySettings(text: string): string {
     .join('\n');
 }
 
-/**
- * The part of a configuration by which cargo finds what it has fetched already: which registry stands in for another. Tokens and proxies are no
- * part of it.
- */
+/** The part of a configuration by which cargo finds crates that it has fetched: which registry replaces another. It has no tokens and no proxies. */
 export function offlineSettings(text: string): string {
   return tablesOf(text)
     .filter(({ name }) => name === 'source')
@@ -57,21 +54,21 @@ async function configIn(folder: string): Promise<{ file: string; text: string } 
   return undefined;
 }
 
-/** The text of the user's own configuration; empty where there is none. */
+/** The text of the user's own configuration; empty when there is none. */
 export async function userConfig(): Promise<string> {
   return (await configIn(envOf('CARGO_HOME') ?? join(homeOf() ?? '/', '.cargo')))?.text ?? '';
 }
 
 /**
- * Arguments by which cargo reaches the registry that the user's cargo is configured for; nothing else of the user's configuration counts.
- * Cargo itself reads those of all folders above the one that it runs in. Throws a UserError where one of them would change bytes.
+ * Arguments by which cargo reaches the registry that the user's cargo is configured for; the rest of the user's configuration is ignored.
+ * Cargo also reads the configuration in every folder above its own. Throws a UserError if one of them would change bytes.
  */
 export async function userRegistry(home: string): Promise<string[]> {
   for (let at = home; at !== dirname(at); at = dirname(at)) {
     const above = await configIn(join(dirname(at), '.cargo'));
     const tables = compileSettings(above?.text ?? '');
     if (above === undefined || tables.length === 0) continue;
-    throw new UserError(`[${tables.join('], [')}] of this file would change what is compiled: cargo reads it for all folders beside it`, {
+    throw new UserError(`[${tables.join('], [')}] of this file would change what is compiled: cargo reads it for every folder beside it`, {
       where: above.file,
       next: 'move these tables elsewhere, or set FLATCAR_EXT_CACHE to a folder that is not located below it',
     });

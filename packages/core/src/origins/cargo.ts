@@ -2,28 +2,29 @@ import { copyFile, glob, mkdir, readFile, rm, writeFile } from 'node:fs/promises
 import { dirname, join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { type Arch, archWords, hostArch } from '../model/arch.ts';
-import { messageOf, UserError } from '../util/errors.ts';
-import { exec, networkEnv, type ExecOptions } from '../util/exec.ts';
+import { UserError } from '../util/errors.ts';
+import { expandTemplate } from '../util/template.ts';
+import { locatorText } from '../model/locator.ts';
 import type { CargoOrigin, Component } from '../definition/types.ts';
-import { UnreachableError } from '../http/errors.ts';
 import { hashFile, makeFolder } from '../util/files.ts';
 import { parseJson } from '../util/json.ts';
 import { digestOf } from '../util/digest.ts';
-import type { Store } from '../store/store.ts';
 import { compiledFormat, TOOLCHAIN_FORMAT, type CToolchain, type RustToolchain } from '../tools/toolchains.ts';
 import type { Tools } from '../tools/tools.ts';
 import { readTree } from '../image/tree.ts';
-import type { Material, TreeEntry } from '../model/payload.ts';
+import type { TreeEntry } from '../model/payload.ts';
 import { unpack } from '../store/unpack.ts';
 import { copyTree } from '../util/walk.ts';
 import { isolation, takeFile } from '../tools/sandbox.ts';
-import { offlineSettings, userConfig, userRegistry } from './cargo-config.ts';
+import { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './cargo-command.ts';
+import { offlineSettings, userConfig } from './cargo-config.ts';
 import { lockedCrates } from './cargo-lock.ts';
 import {
   BUILD_AGAIN,
   compileOnce,
   OriginPackageSchema,
-  pinnedBytes,
+  ownMaterial,
+  pinnedMaterial,
   type DescribeContext,
   type OriginContext,
   type OriginDescription,
@@ -31,10 +32,10 @@ import {
   type OriginResult,
 } from './origin.ts';
 
-/** Raised when the same inputs are to give other bytes. */
+/** Raised when the same inputs must give other bytes. */
 const BUILD_FORMAT = 1;
 
-/** Raised when the list of crates of the same program is to say something else. */
+/** Raised when the list of crates of the same program must change. */
 const RECORD_FORMAT = 1;
 
 const featureFlags = (features: readonly string[] | undefined, defaults: boolean | undefined): string[] => [
@@ -44,80 +45,21 @@ const featureFlags = (features: readonly string[] | undefined, defaults: boolean
 
 const isLocal = (origin: CargoOrigin): boolean => origin.crate.startsWith('./');
 
-/** The key of a Rust component's pin; undefined for a crate of this repository, whose Cargo.lock stands beside it. */
+/** The key of a Rust component's pin; undefined for a crate of this repository, whose Cargo.lock is beside it. */
 export function cargoLocator(origin: CargoOrigin, component: Component): string | undefined {
-  return isLocal(origin) ? undefined : `cargo:${origin.crate}@${component.version}`;
+  return isLocal(origin) ? undefined : locatorText({ kind: 'crate', crate: origin.crate, version: component.version });
 }
 
-/** Tells a registry that cannot be reached, and a crate that is not there, from everything else that can go wrong in a download. */
-function asDownloadError(error: unknown, where: string): unknown {
-  const [, missing = ''] = /could not find `([^`]+)` in registry/.exec(messageOf(error)) ?? [];
-  if (missing !== '') {
-    const [crate = '', version] = missing.split('@');
-    return new UserError(
-      version === undefined ? `the crates registry has no crate '${crate}'` : `the crates registry has no ${crate} ${version}`,
-      {
-        where,
-        next:
-          version === undefined ? 'check its name (https://crates.io)' : `check its versions (https://crates.io/crates/${crate}/versions)`,
-        cause: error,
-      },
-    );
-  }
-  if (!/Could not resolve host|Couldn't connect|Failed to connect|Timeout was reached|spurious network error/i.test(messageOf(error)))
-    return error;
-  return new UnreachableError('the crates registry cannot be reached', {
-    where,
-    next: "check the network, or set source replacement in cargo's configuration",
-    cause: error,
-  });
-}
-
-/** Cargo with a home of its own, cut off from the user's but for the registry that is configured there. */
-export interface Cargo {
-  readonly home: string;
-  run(args: readonly string[], options?: ExecOptions): Promise<string>;
-}
-
-/** Cargo out of the pinned packages; `path` is its PATH. */
-export async function openCargo(bin: string, home: string, options: { path?: string; signal?: AbortSignal } = {}): Promise<Cargo> {
-  await makeFolder(home);
-  const program = join(bin, 'cargo');
-  const config = await userRegistry(home);
-  const base = { PATH: options.path ?? `${bin}:/usr/bin:/bin`, CARGO: program, CARGO_HOME: home, ...networkEnv() };
-  return {
-    home,
-    run: async (args, own = {}) =>
-      exec(program, [...config, ...args], {
-        cwd: '/',
-        ...(options.signal === undefined ? {} : { signal: options.signal }),
-        ...own,
-        env: { ...base, ...own.env },
-      }).catch((error: unknown) => {
-        throw asDownloadError(error, args.at(-1) ?? '');
-      }),
-  };
-}
-
-/** Has cargo download a crate, checked against the registry's index; gives its path in cargo's cache. */
-export async function downloadCrate(cargo: Cargo, crate: string, version: string): Promise<string> {
-  const file = `${crate}-${version}.crate`;
-  await cargo.run(['info', '--registry', 'crates-io', `${crate}@${version}`]);
-  const [found] = await Array.fromAsync(glob(`registry/cache/*/${file}`, { cwd: cargo.home }));
-  if (found === undefined) throw new UserError(`cargo fetched no ${file}`, { where: cargo.home });
-  return join(cargo.home, found);
-}
-
-/** Checks every fetched crate against a Cargo.lock: cargo does so only while it downloads. */
+/** Checks every fetched crate against a Cargo.lock: cargo checks a crate only while it downloads it. */
 async function checkCrates(lockFile: string, cargoHome: string): Promise<void> {
   for (const { name, version, checksum } of lockedCrates(await readFile(lockFile, 'utf8'), lockFile)) {
     const file = `${name}-${version}.crate`;
-    // Those of other platforms are locked, but never fetched.
+    // Crates of other platforms are locked, but never fetched.
     for await (const path of glob(`registry/cache/*/${file}`, { cwd: cargoHome })) {
       const crate = join(cargoHome, path);
       if ((await hashFile(crate)) === checksum) continue;
       await rm(crate);
-      throw new UserError(`wrong digest: ${file} is not what Cargo.lock says`, { where: crate, next: 'it was removed: build again' });
+      throw new UserError(`wrong digest: ${file} does not match Cargo.lock`, { where: crate, next: 'build again: the file was removed' });
     }
   }
 }
@@ -129,15 +71,14 @@ async function crateDigest(folder: string): Promise<string> {
   return digestOf(entries.map((entry) => ({ ...entry, mode: modeOf(entry), component: undefined })));
 }
 
-/** What a Rust program is made of: its crate, whose Cargo.lock has all others, the compilers and what cargo is asked for. */
+/** The inputs of a Rust program: its crate, whose Cargo.lock has all others, the compilers and cargo's options. */
 export async function describeCargo(origin: CargoOrigin, context: DescribeContext): Promise<OriginDescription> {
   const { component, dir, arch, records } = context;
   const locator = cargoLocator(origin, component);
-  const pinned = locator === undefined ? undefined : pinnedBytes(context, locator);
-  const material: Material =
-    locator === undefined || pinned === undefined
-      ? { locator: `files:${origin.crate.slice(2)}`, sha256: await crateDigest(join(dir, origin.crate)), proof: 'in this repository' }
-      : { locator, sha256: pinned.sha256, proof: pinned.proof };
+  const material =
+    locator === undefined
+      ? ownMaterial(origin.crate.slice(2), await crateDigest(join(dir, origin.crate)))
+      : pinnedMaterial(context, locator);
   const [rust, c, own] = [await records.rust(), await records.c(arch), await records.c(records.host)];
   const protoc = origin.protoc === true ? await records.tool('protoc') : [];
   return {
@@ -153,7 +94,7 @@ export async function describeCargo(origin: CargoOrigin, context: DescribeContex
   };
 }
 
-/** Copies the crate's source into a folder: what its pin says, or this repository's own. */
+/** Returns a function that copies the crate's source into a folder: the pinned crate, or a folder of this repository. */
 async function openCrate(
   origin: CargoOrigin,
   context: OriginContext,
@@ -182,15 +123,10 @@ async function openCrate(
 
 function environment(origin: CargoOrigin, sysroot: string, arch: Arch): Record<string, string> {
   const words: Record<string, string> = { sysroot, triplet: archWords(arch).triplet };
-  return Object.fromEntries(
-    Object.entries(origin.env ?? {}).map(([key, value]) => [
-      key,
-      value.replaceAll(/\{(\w+)\}/g, (whole, word: string) => words[word] ?? whole),
-    ]),
-  );
+  return Object.fromEntries(Object.entries(origin.env ?? {}).map(([key, value]) => [key, expandTemplate(value, words)]));
 }
 
-/** The pinned compiler of protocol buffers as one program, and the definitions that others import; for prost-build. */
+/** The pinned compiler of protocol buffers as one program, with the definitions that come with it; for prost-build. */
 async function protocIn(dir: string, tools: Tools): Promise<{ env: Record<string, string>; inputs: string[] }> {
   const { command, args } = await tools.command('protoc');
   const PROTOC = join(dir, 'protoc');
@@ -200,15 +136,15 @@ async function protocIn(dir: string, tools: Tools): Promise<{ env: Record<string
 }
 
 /**
- * Names a crate without going there: in its folder cargo would read the crate's own `.cargo/config.toml`, which can name programs that cargo
- * runs (credential providers, wrappers of the compiler).
+ * Names a crate by its manifest. Run in the crate's folder, cargo would read the crate's own `.cargo/config.toml`, which can name programs that
+ * cargo runs (credential providers, wrappers of the compiler).
  */
 const manifestIn = (source: string): string[] => ['--manifest-path', join(source, 'Cargo.toml')];
 
-/** What `cargo tree` prints of a crate: `serde v1.0.2`; ` (…)` follows for those of a folder, which no registry has. */
+/** A crate as `cargo tree` prints it: `serde v1.0.2`; ` (…)` follows for a crate in a folder, which no registry has. */
 const CRATE = /^([\w-]+) v(\S+)$/;
 
-/** The crates of a registry that are compiled into a program: neither those of build scripts and macros, nor those of other platforms. */
+/** The crates of a registry that are compiled into a program, without those of build scripts, of macros and of other platforms. */
 async function cratesIn(
   { features, defaultFeatures }: CargoOrigin,
   { store }: OriginContext,
@@ -221,12 +157,9 @@ async function cratesIn(
       await copyTo(join(temp, 'source'));
       const manifest = manifestIn(join(temp, 'source'));
       await cargo.run(['fetch', '--locked', '--target', target, ...manifest]);
-      const tree = await cargo.run(
-        [
-          'tree', ...manifest, '--frozen', '--target', target, '--edges', 'normal,no-proc-macro', '--prefix', 'none', '--no-dedupe', '--format', '{p}',
-          ...featureFlags(features, defaultFeatures),
-        ],
-      ); // prettier-ignore
+      const shown = ['--edges', 'normal,no-proc-macro', '--prefix', 'none', '--no-dedupe', '--format', '{p}'];
+      const of = ['--frozen', '--target', target, ...featureFlags(features, defaultFeatures)];
+      const tree = await cargo.run(['tree', ...manifest, ...shown, ...of]);
       const crates = [...new Set(tree.split('\n'))].toSorted().flatMap((line) => {
         const [, name, version] = CRATE.exec(line) ?? [];
         return name === undefined || version === undefined ? [] : [{ type: 'cargo', name, version, paths: 'programs' }];
@@ -238,21 +171,18 @@ async function cratesIn(
   return parseJson(v.array(OriginPackageSchema), await readFile(where, 'utf8'), { what: 'list of crates', where, next: BUILD_AGAIN });
 }
 
-/** A cargo home of its own for the store: registry index and downloaded crates. */
-export const cargoHomeOf = (store: Store): string => join(store.root, 'cargo');
-
-/** What is compiled, with what, and where. */
+/** The folders and compilers of one build. */
 interface CargoBuild {
   readonly temp: string;
   readonly cargoHome: string;
   readonly target: string;
   readonly rust: RustToolchain;
   readonly c: CToolchain;
-  /** The C compiler for this host: build scripts and macros run while compiling. */
+  /** The C compiler for this host: build scripts and macros run while cargo compiles. */
   readonly own: CToolchain;
 }
 
-/** The environment of cargo: linkers and C compilers by target, and paths of this machine, which must not be in the bytes (panics, debug information). */
+/** The environment of cargo: linkers and C compilers by target, and mappings of this machine's paths, which must not be in the bytes. */
 function compileEnv({ temp, cargoHome, target, rust, c, own }: CargoBuild): Record<string, string> {
   const mapped = [
     [temp, '/build'],
@@ -267,7 +197,7 @@ function compileEnv({ temp, cargoHome, target, rust, c, own }: CargoBuild): Reco
     PATH: `${rust.bin}:${c.bin}:/usr/bin:/bin`,
     CARGO: join(rust.bin, 'cargo'),
     CARGO_HOME: cargoHome,
-    // The host's own comes last: cargo takes one linker for a target.
+    // The linker for this host comes last: cargo takes one linker per target.
     [`CARGO_TARGET_${upper(target)}_LINKER`]: join(c.bin, 'cc'),
     [`CARGO_TARGET_${upper(hostTarget)}_LINKER`]: join(own.bin, 'cc-to-run-here'),
     CARGO_ENCODED_RUSTFLAGS: [
@@ -297,6 +227,27 @@ async function fetchCrates(cargo: Cargo, source: string, target: string): Promis
   await makeFolder(join(cargo.home, 'registry')); // a crate without others has none
 }
 
+/** Builds an origin's programs in the sandbox, from crates that were fetched. Leaves them in cargo's target folder. */
+async function compile(origin: CargoOrigin, context: OriginContext, build: CargoBuild, source: string): Promise<void> {
+  const { arch, sandbox, report, signal } = context;
+  const { temp, cargoHome, target, rust, c, own } = build;
+  const settings = offlineSettings(await userConfig());
+  const config = join(temp, 'registry.toml');
+  if (settings !== '') await writeFile(config, `${settings}\n`);
+  const protoc = origin.protoc === true ? await protocIn(temp, context.tools) : { env: {}, inputs: [] };
+  const configured = settings === '' ? [] : ['--config', config];
+  const how = ['build', '--release', '--frozen', '--target', target, '--target-dir', join(temp, 'target'), ...manifestIn(source)];
+  const what = [...origin.programs.flatMap((program) => ['--bin', program]), ...featureFlags(origin.features, origin.defaultFeatures)];
+  await sandbox.run(join(rust.bin, 'cargo'), [...configured, ...how, ...what], {
+    work: temp,
+    cwd: '/',
+    inputs: [join(cargoHome, 'registry'), resolve(rust.bin, '../..'), dirname(c.bin), dirname(own.bin), ...protoc.inputs],
+    env: { ...compileEnv(build), ...protoc.env, ...environment(origin, c.sysroot, arch) },
+    report,
+    signal,
+  });
+}
+
 /**
  * Compiles a Rust program: `--locked`, static (glibc linked in), for either architecture, the same bytes on every run.
  * Crates are fetched and checked against Cargo.lock first; build scripts, macros and the compiler then run in the sandbox.
@@ -307,8 +258,6 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
   const { parameters, tools } = description;
   const [rust, c, own] = [await toolchains.rust(), await toolchains.c(arch), await toolchains.c(hostArch())];
   const cargo = await openCargo(rust.bin, cargoHomeOf(store), { path: `${rust.bin}:${c.bin}:/usr/bin:/bin`, signal });
-  const cargoHome = cargo.home;
-
   const crate = description.materials[0]?.sha256 ?? '';
   const copyTo = await openCrate(origin, context, crate, cargo);
   const key = digestOf({
@@ -326,20 +275,7 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
     report({ type: 'step', text: `fetching the crates of ${component.name} ${component.version}` });
     await fetchCrates(cargo, source, target);
     report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch} with Rust` });
-    const settings = offlineSettings(await userConfig());
-    const config = join(temp, 'registry.toml');
-    if (settings !== '') await writeFile(config, `${settings}\n`);
-    const protoc = origin.protoc === true ? await protocIn(temp, context.tools) : { env: {}, inputs: [] };
-    const how = ['build', '--release', '--frozen', '--target', target, '--target-dir', join(temp, 'target'), ...manifestIn(source)];
-    const what = [...origin.programs.flatMap((program) => ['--bin', program]), ...featureFlags(origin.features, origin.defaultFeatures)];
-    await sandbox.run(join(rust.bin, 'cargo'), [...(settings === '' ? [] : ['--config', config]), ...how, ...what], {
-      work: temp,
-      cwd: '/',
-      inputs: [join(cargoHome, 'registry'), resolve(rust.bin, '../..'), dirname(c.bin), dirname(own.bin), ...protoc.inputs],
-      env: { ...compileEnv({ temp, cargoHome, target, rust, c, own }), ...protoc.env, ...environment(origin, c.sysroot, arch) },
-      report,
-      signal,
-    });
+    await compile(origin, context, { temp, cargoHome: cargo.home, target, rust, c, own }, source);
     await mkdir(join(fresh, 'files'));
     for (const program of origin.programs) await takeFile(temp, join('target', target, 'release', program), join(fresh, 'files', program));
   });

@@ -1,22 +1,21 @@
 import { join } from 'node:path';
 import { folderOf } from '../definition/components.ts';
 import type { FilesOrigin } from '../definition/types.ts';
-import { digestOf } from '../util/digest.ts';
 import { readTree } from '../image/tree.ts';
-import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
+import { digestOf } from '../util/digest.ts';
+import { ownMaterial, type DescribeContext, type OriginContext, type OriginDescription, type OriginResult } from './origin.ts';
 
-/** Raised when the same folder is to give other files. */
+/** Raised when the same folder must give other files. */
 const FILES_FORMAT = 1;
 
-/** What files of the extension are made of: its own folder, known by the digest of what is in it. */
+/** The inputs of the extension's own files: their folder, identified by the digest of its content. */
 export async function describeFiles(origin: FilesOrigin, context: DescribeContext): Promise<OriginDescription> {
   const folder = folderOf(origin, context.arch);
-  const dir = join(context.dir, folder);
-  const { entries } = await readTree(dir, new Map());
+  const { entries } = await readTree(join(context.dir, folder), new Map());
   // Git keeps the execute bit only; the rest of a mode is the umask of whoever checked out.
   const canonical = entries.map(({ path, mode, sha256, link }) => ({ path, executable: (mode & 0o100) !== 0, sha256, link }));
   return {
-    materials: [{ locator: `files:${folder}`, sha256: digestOf(canonical), proof: 'in this repository' }],
+    materials: [ownMaterial(folder, digestOf(canonical))],
     format: `files ${FILES_FORMAT}`,
     parameters: {},
     tools: [],

@@ -4,7 +4,8 @@ import type { Component, Origin, PinnedComponent } from '../definition/types.ts'
 import { UnreachableError } from '../http/errors.ts';
 import { UserError, UserErrors } from '../util/errors.ts';
 import { buildCargo, cargoLocator, describeCargo } from './cargo.ts';
-import { buildDebian, describeDebian, isPackageLocator } from './debian/debian.ts';
+import { buildDebian, describeDebian } from './debian/debian.ts';
+import { isPackageLocator } from '../model/locator.ts';
 import { buildFiles, describeFiles } from './files.ts';
 import { buildGo, describeGo, goLocator } from './go.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
@@ -13,11 +14,11 @@ import { buildSource, describeSource, sourceLocator } from './source.ts';
 import type { Arch } from '../model/arch.ts';
 import type { OriginChoice, OriginKind } from '../model/payload.ts';
 
-/** A component with the origin that it was made from, and its files. */
+/** A component with the origin that was chosen for it, and its files. */
 export interface ResolvedComponent extends PinnedComponent {
   readonly origin: Origin;
   readonly result: OriginResult;
-  /** True when the origin is the one that the definition prefers. */
+  /** True if the origin is the first of the definition. */
   readonly preferred: boolean;
 }
 
@@ -40,7 +41,7 @@ async function make(origin: Origin, context: OriginContext): Promise<OriginResul
   }
 }
 
-/** What an origin's bytes are made of; nothing is fetched, built or run. */
+/** The inputs of an origin. Fetches, builds and runs nothing. */
 export function describeOrigin(origin: Origin, context: DescribeContext): Promise<OriginDescription> {
   switch (origin.kind) {
     case 'release':
@@ -58,17 +59,17 @@ export function describeOrigin(origin: Origin, context: DescribeContext): Promis
   }
 }
 
-/** A component with the origin that it is made from, and what it is made of. */
+/** A component with the origin that was chosen for it, and its inputs. */
 export interface DescribedComponent extends PinnedComponent {
   readonly origin: Origin;
   readonly description: OriginDescription;
-  /** True when the origin is the one that the definition prefers. */
+  /** True if the origin is the first of the definition. */
   readonly preferred: boolean;
 }
 
 /**
- * What components are made of, by the origins of the given kinds (one for each, in their order) where their definitions have one, else by those
- * that they prefer. Nothing is fetched, built or run.
+ * The inputs of components. `kinds` has the kind of each component's origin, in their order; a component without an origin of that kind takes the
+ * first of its definition. Fetches, builds and runs nothing.
  */
 export async function describeComponents(
   components: readonly PinnedComponent[],
@@ -86,10 +87,10 @@ export async function describeComponents(
   );
 }
 
-/** Why nothing is compiled any more: another component cannot be had. */
+/** The reason to stop compiling: another component failed. */
 const GIVEN_UP = new Error('given up: another component failed');
 
-/** Compiles until `failed`, and then throws GIVEN_UP. */
+/** Compiles; throws GIVEN_UP when `failed` is aborted. */
 async function compile(origin: Origin, context: OriginContext, failed: AbortSignal): Promise<OriginResult> {
   const signal = context.signal === undefined ? failed : AbortSignal.any([context.signal, failed]);
   return make(origin, { ...context, signal }).catch((error: unknown) => {
@@ -97,7 +98,7 @@ async function compile(origin: Origin, context: OriginContext, failed: AbortSign
   });
 }
 
-/** The key that an origin's bytes have in pins.json; undefined for what has none of its own. */
+/** The key of an origin in pins.json; undefined for packages, which have a key each, and for files of this repository. */
 export function locatorOf(origin: Origin, component: Component, arch: Arch): string | undefined {
   switch (origin.kind) {
     case 'release':
@@ -108,19 +109,19 @@ export function locatorOf(origin: Origin, component: Component, arch: Arch): str
       return cargoLocator(origin, component);
     case 'source':
       return sourceLocator(origin, component);
-    case 'debian': // one for each package: origins/debian.ts
+    case 'debian':
     case 'files':
       return undefined;
   }
 }
 
-/** All keys that an origin's bytes have in a lock's entry, of both architectures; of packages those that were found when it was pinned. */
+/** All keys of an origin in an entry of pins.json, for both architectures. */
 export function locatorsOf(origin: Origin, { component, pin }: Pick<PinnedComponent, 'component' | 'pin'>): string[] {
   if (origin.kind === 'debian') return Object.keys(pin.bytes).filter(isPackageLocator);
   return [...new Set(ARCHES.flatMap((arch) => locatorOf(origin, component, arch) ?? []))];
 }
 
-/** True when a lock pins what an origin needs for an architecture, or when it needs nothing from outside. */
+/** True if the pins have what an origin needs for an architecture. */
 export function hasPins(origin: Origin, { component, pin }: Pick<PinnedComponent, 'component' | 'pin'>, arch: Arch): boolean {
   if (origin.kind === 'debian') return Object.keys(pin.bytes).some(isPackageLocator);
   const locator = locatorOf(origin, component, arch);
@@ -132,8 +133,8 @@ function sourceOf(component: Component): Origin | undefined {
 }
 
 /**
- * Makes the files of all components, downloads side by side. All errors are shown together; nothing is compiled for a
- * build that has failed. See resolveComponent for what `choice` means; a list has the kind of each component's origin, in their order.
+ * Makes the files of all components, downloads side by side. Throws all errors together, and compiles nothing for a build that has failed.
+ * `choice` is that of resolveComponent, or the kind of each component's origin in their order.
  */
 export async function resolveComponents(
   components: readonly PinnedComponent[],
@@ -159,22 +160,56 @@ export async function resolveComponents(
   return settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
 }
 
+/** The origin of a kind. Throws a UserError if the definition has none. */
+function originOfKind({ component, dir }: OriginContext, wanted: OriginKind | undefined): Origin {
+  const origin = component.origins.find(({ kind }) => kind === wanted);
+  if (origin !== undefined) return origin;
+  const kinds = component.origins.map(({ kind }) => kind).join(', ');
+  throw new UserError(`${describe(component)} has no origin of the kind '${wanted ?? ''}': its definition has ${kinds}`, { where: dir });
+}
+
+/** The origin that `--origin source` takes: the first that does not download upstream's own file. */
+function requiredSource({ component, dir }: OriginContext, first: Origin): Origin {
+  if (first.kind === 'files') return first;
+  const source = sourceOf(component);
+  if (source !== undefined) return source;
+  throw new UserError(
+    `${describe(component)} cannot be built from source: ${component.noSource ?? 'its definition has no source origin'}`,
+    { where: dir, next: 'use --origin release' },
+  );
+}
+
+/** The origin to fall back to when upstream's host cannot be reached. Throws if there is none; reports the fallback otherwise. */
+function fallbackFor({ component, report }: OriginContext, error: UnreachableError): Origin {
+  const source = sourceOf(component);
+  const what = `${describe(component)}: ${error.message}`;
+  if (source !== undefined) {
+    const text = `${what}; BUILDING FROM SOURCE (${source.kind}) INSTEAD. This image is not for publishing; --origin release forbids the fallback.`;
+    report({ type: 'notice', text });
+    return source;
+  }
+  const why = component.noSource === undefined ? '' : `: ${component.noSource}`;
+  throw new UserError(`${what}, and it cannot be built from source${why}`, {
+    where: error.where,
+    next: `${error.next ?? 'check the network'}; or build the other components alone (--only)`,
+    cause: error,
+  });
+}
+
 /**
- * Makes a component's files from one origin.
- * `release` takes the origin that the definition prefers; `source` the first that compiles; `auto` is `release`,
- * and a source origin only when upstream's host cannot be reached. Neither a wrong digest nor a missing file ever falls back.
- * A kind takes the origin of that kind, or fails. Compiling ends when `failed` does.
+ * Makes a component's files from one origin. `release` takes the first origin of the definition; `source` the first that compiles; `auto` is
+ * `release`, with a source origin when upstream's host cannot be reached: a wrong digest or a missing file never falls back.
+ * A kind takes the origin of that kind, or fails. Compiling ends when `failed` is aborted.
  */
 async function resolveComponent(
   context: OriginContext,
   choice: OriginChoice | { readonly kind: OriginKind | undefined },
   failed: AbortSignal,
 ): Promise<ResolvedComponent> {
-  const { component, dir, pin, report } = context;
+  const { component, dir, pin } = context;
   const [first] = component.origins;
   if (first === undefined) throw new UserError(`component '${component.name}' has no origin`, { where: dir });
-  const source = sourceOf(component);
-  const done = async (origin: Origin): Promise<ResolvedComponent> => ({
+  const makeFrom = async (origin: Origin): Promise<ResolvedComponent> => ({
     component,
     dir,
     pin,
@@ -182,45 +217,12 @@ async function resolveComponent(
     result: SOURCE_ORIGINS.has(origin.kind) ? await compile(origin, context, failed) : await make(origin, context),
     preferred: origin === first,
   });
-
-  if (typeof choice !== 'string') {
-    const origin = component.origins.find(({ kind }) => kind === choice.kind);
-    if (origin !== undefined) return done(origin);
-    const kinds = component.origins.map(({ kind }) => kind).join(', ');
-    throw new UserError(`${describe(component)} has no origin of the kind '${choice.kind ?? ''}': its definition has ${kinds}`, {
-      where: dir,
-    });
-  }
-  if (choice === 'source') {
-    if (first.kind === 'files') return done(first);
-    if (source === undefined) {
-      throw new UserError(
-        `${describe(component)} cannot be built from source: ${component.noSource ?? 'its definition has no source origin'}`,
-        {
-          where: dir,
-          next: 'use --origin release',
-        },
-      );
-    }
-    return done(source);
-  }
+  if (typeof choice !== 'string') return makeFrom(originOfKind(context, choice.kind));
+  if (choice === 'source') return makeFrom(requiredSource(context, first));
   try {
-    return await done(first);
+    return await makeFrom(first);
   } catch (error) {
-    if (choice !== 'auto' || source === first || !(error instanceof UnreachableError)) throw error;
-    if (source === undefined)
-      throw new UserError(
-        `${describe(component)}: ${error.message}, and it cannot be built from source${component.noSource === undefined ? '' : `: ${component.noSource}`}`,
-        {
-          ...(error.where === undefined ? {} : { where: error.where }),
-          next: `${error.next ?? 'check the network'}; or build the others alone (--only)`,
-          cause: error,
-        },
-      );
-    report({
-      type: 'notice',
-      text: `${describe(component)}: ${error.message}; BUILDING FROM SOURCE (${source.kind}) INSTEAD. This image is not for publishing; --origin release forbids the fallback.`,
-    });
-    return done(source);
+    if (choice !== 'auto' || sourceOf(component) === first || !(error instanceof UnreachableError)) throw error;
+    return makeFrom(fallbackFor(context, error));
   }
 }

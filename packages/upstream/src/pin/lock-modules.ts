@@ -1,6 +1,6 @@
 import { copyFile, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { fillWords, goSumDigest, mainPackages, openGo, pinGo, lockModuleDir, type GoOrigin } from '@flatcar/core/engine';
+import { expandTemplate, goSumDigest, mainPackages, openGo, pinGo, lockModuleDir, type GoOrigin } from '@flatcar/core/engine';
 import { memoize, type UpstreamContext } from '../context.ts';
 import type { Bytes } from './request.ts';
 import type { Wanted } from './wanted.ts';
@@ -43,7 +43,7 @@ export async function pinGoModule(
   const from = join(temp, String(lockModules.length));
   lockModules.push({ from, to });
   const [major = '', minor = '', patch = ''] = version.split('.');
-  const local = origin.local === undefined ? undefined : fillWords(origin.local, { version, major, minor, patch });
+  const local = origin.local === undefined ? undefined : expandTemplate(origin.local, { version, major, minor, patch });
   await pinGo(go, from, origin.module, version, packages, () => local);
   return { sha256: await goSumDigest(from), proof };
 }

@@ -5,7 +5,7 @@ import {
   DigestError,
   fetchBlob,
   fetchNew,
-  fillWords,
+  expandTemplate,
   hashFile,
   httpGet,
   locatorOf,
@@ -43,7 +43,7 @@ interface Subject {
   readonly context: UpstreamContext;
 }
 
-const beside = ({ url, words }: Subject, template: string): string => new URL(fillWords(template, words), url).href;
+const beside = ({ url, words }: Subject, template: string): string => new URL(expandTemplate(template, words), url).href;
 
 function get(subject: Subject, template: string): Promise<Buffer> {
   const url = beside(subject, template);
@@ -61,8 +61,8 @@ async function signersOf({ keys, fingerprints }: PgpSignature, dir: string): Pro
 /** Checks one sigstore signature and says who made it. */
 async function checkSigstore(signature: SigstoreSignature, artifact: Artifact, subject: Subject): Promise<string> {
   const { context } = subject;
-  const fill = (text: string | undefined): string | undefined => (text === undefined ? undefined : fillWords(text, subject.words));
-  const identity = fillWords(signature.identity, subject.words);
+  const fill = (text: string | undefined): string | undefined => (text === undefined ? undefined : expandTemplate(text, subject.words));
+  const identity = expandTemplate(signature.identity, subject.words);
   const { issuer, source } = signature;
   const signer = { issuer, identity, source, ref: fill(signature.ref) };
   const trust = await trustMaterial(signature.trustedRoot === undefined ? undefined : join(subject.dir, signature.trustedRoot));
@@ -162,7 +162,7 @@ export async function fetchVerified(
   const template = origin.checksum === 'none' ? undefined : origin.checksum;
   const words = {
     ...base,
-    ...(template === undefined || template === 'github' ? {} : { checksum: new URL(fillWords(template, base), url).href }),
+    ...(template === undefined || template === 'github' ? {} : { checksum: new URL(expandTemplate(template, base), url).href }),
   };
   const subject: Subject = { url, dir, words, context };
   const signatures = origin.signature === undefined ? [] : [origin.signature].flat();

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import {
   fetchNew,
-  fillWords,
+  expandTemplate,
   HOST_PROGRAMS,
   isLicense,
   isNetworkFailure,
@@ -222,7 +222,7 @@ async function fileOf(
         goarch: archWords(one).go,
         machine: archWords(one).machine,
       };
-      const at = fillWords(urlOf(proposal.asset, github, prefix), words);
+      const at = expandTemplate(urlOf(proposal.asset, github, prefix), words);
       const fetched = await fetchNew(context.store, at, { ...context, max: MOST_FILE });
       const fileName = decodeURIComponent(new URL(at).pathname.split('/').at(-1) ?? '');
       return { at, fetched, layout: await inspectFile(fetched.path, fileName, request.programs?.[0] ?? name, one, context) };
@@ -245,7 +245,7 @@ async function fileOf(
   const checksumUrl = ['github', 'none'].includes(base.checksum)
     ? undefined
     : new URL(
-        fillWords(base.checksum, {
+        expandTemplate(base.checksum, {
           url: x86.at,
           file: x86.at.split('/').at(-1) ?? '',
           version,

@@ -6,15 +6,15 @@ import { relocationOmissions } from './compiled-in.ts';
 import type { Omission } from '../../inspect/omission.ts';
 import { licenseNames, readCopyright } from './copyright.ts';
 import { openArchive, type Archive } from '../../debian/archive.ts';
-import { packageFields, type PinnedPackage } from '../../debian/packages.ts';
+import { packageFields } from '../../debian/packages.ts';
 import { upstreamVersion } from '../../debian/version.ts';
 import { resolveClosure } from '../../debian/dependencies.ts';
 import { lineOfPath, parseJson } from '../../util/json.ts';
 import { UserError } from '../../util/errors.ts';
-import type { Component, DebianOrigin } from '../../definition/types.ts';
+import type { Component, DebianOrigin, PinnedComponent } from '../../definition/types.ts';
+import { locatorText, packageNameOf, parseLocator, type PackageName } from '../../model/locator.ts';
 import type { PackageFiles } from '../../debian/package-index.ts';
 import { mapParallel } from '../../util/parallel.ts';
-import type { PinnedVersion } from '../../definition/pins.ts';
 import { chooseFiles, writeRelocated, type ChosenFile } from './relocate.ts';
 import { RUNTIME_PACKAGES } from './runtime-files.ts';
 import { digestOf } from '../../util/digest.ts';
@@ -26,40 +26,44 @@ import { unpackPackage } from '../../store/unpack.ts';
 import {
   BUILD_AGAIN,
   OriginPackageSchema,
+  pinnedMaterial,
   type DescribeContext,
   type OriginContext,
   type OriginDescription,
   type OriginResult,
 } from '../origin.ts';
 
-/** Raised when the same inputs are to give other bytes. */
+/** Raised when the same inputs must give other bytes. */
 const BUILD_FORMAT = 4;
 
-/** What a result of the store has beside its files: see OriginResult. */
+/** The record beside the files of a result of the store; see OriginResult. */
 const Omissions = v.array(
   v.strictObject({ path: v.string(), at: v.string(), wantedBy: v.string(), package: v.string(), line: v.string() }),
 );
 const RecordSchema = v.strictObject({ packages: v.array(OriginPackageSchema), omissions: Omissions });
 
-/** Raised when the record of the same files is to say something else. */
+/** Raised when the record of the same files must change. */
 const RECORD_FORMAT = 2;
 
-/** The key of a package's pin: its path below the mirror, which has name, version and architecture. */
-export function packageLocator({ path }: Pick<PinnedPackage, 'path'>): string {
-  return `debian:${path}`;
-}
+/** The package of a locator; none for the locator of something else. */
+const packageIn = (text: string): PackageName[] => {
+  const locator = parseLocator(text);
+  return locator.kind === 'package' ? [packageNameOf(locator.path)] : [];
+};
 
-/** True for the pin of a binary package; sources of the same archive are pinned under `debian:` too. */
-export function isPackageLocator(locator: string): boolean {
-  return /^debian:pool\/.+\.deb$/.test(locator);
+/** Path below a mirror of what has a locator of the archive. */
+function pathOf(text: string): string {
+  const locator = parseLocator(text);
+  if (!('path' in locator)) throw new Error(`'${text}' is not located in the Debian archive`);
+  return locator.path;
 }
 
 /** The version of an extension that is dated by its lock: its packages have versions of their own. */
 const DATED = /^20\d\d\.\d{1,2}\.\d{1,2}$/;
 
 /**
- * Throws when the first package that an origin names is another version of upstream's than the component claims to be. The first package
- * is the one that the component is named for; a dated component has none. `locators` are those of the packages that it is made of.
+ * Throws a UserError if the upstream version of the origin's first package differs from the component's version. The component is named for its
+ * first package; the check does not apply to a dated component. `locators` are those of the component's packages.
  */
 export function assertPackageVersion(
   { packages }: DebianOrigin,
@@ -68,23 +72,22 @@ export function assertPackageVersion(
   about: { readonly where: string; readonly next: (version: string) => string },
 ): void {
   const [lead = ''] = packages;
-  const locator = locators.find((one) => isPackageLocator(one) && basename(one).startsWith(`${lead}_`));
-  if (locator === undefined || DATED.test(version)) return; // nothing of that package is in the image
-  const found = decodeURIComponent(basename(locator).split('_')[1] ?? '');
-  const actual = upstreamVersion(found);
+  const found = locators.flatMap(packageIn).find((one) => one.name === lead);
+  if (found === undefined || DATED.test(version)) return; // nothing of that package is in the image
+  const actual = upstreamVersion(found.version);
   if (actual === version) return;
-  throw new UserError(`${name} ${version} is made of the package ${lead} ${found}, which is version ${actual}`, {
+  throw new UserError(`${name} ${version} contains the package ${lead} ${found.version}, which is version ${actual}`, {
     where: about.where,
     next: about.next(actual),
   });
 }
 
-/** What a lock pins of packages for an architecture; all of them belong to its one component of this origin. */
-function pinnedPackages(pin: PinnedVersion, arch: Arch): Material[] {
-  const ending = new RegExp(`_(?:${archWords(arch).debian}|all)\\.deb$`);
-  return Object.entries(pin.bytes)
-    .filter(([locator]) => isPackageLocator(locator) && ending.test(locator))
-    .map(([locator, { sha256, size, proof }]) => ({ locator, sha256, proof, ...(size === undefined ? {} : { size }) }));
+/** The pinned packages of an architecture. A lock has at most one component of this origin, and all packages belong to it. */
+function pinnedPackages(pinned: PinnedComponent, arch: Arch): Material[] {
+  const arches = new Set([archWords(arch).debian, 'all']);
+  return Object.keys(pinned.pin.bytes)
+    .filter((locator) => packageIn(locator).some((one) => arches.has(one.arch)))
+    .map((locator) => pinnedMaterial(pinned, locator));
 }
 
 interface Unpacked extends PackageFiles {
@@ -103,19 +106,18 @@ async function unpackAll<T extends { readonly locator: string }>(
     packages,
     async (one) => {
       const file = await fetch(one);
-      const [name = ''] = basename(one.locator).split('_');
+      const { name, source } = packageNameOf(one.locator);
       const dir = join(temp, name);
       await unpackPackage(file, dir, { decompressor: (kind) => tools.command(kind) });
-      // pool/main/<letter>/<source>/<package>_<version>_<arch>.deb (wiki.debian.org/DebianRepository/Format)
-      return { name, dir, source: basename(dirname(one.locator)), file, locator: one.locator };
+      return { name, dir, source, file, locator: one.locator };
     },
     4,
   );
 }
 
 /**
- * The package that has the copyright file of another: the folder in usr/share/doc, or the file in it, may be a link to that of
- * another package of the same source (Debian policy 12.5), which may be one too.
+ * The package that contains the copyright file of a package. Its folder in usr/share/doc, or the file in it, may be a link to that of
+ * another package of the same source (Debian policy 12.5), and so on.
  */
 async function copyrightOwner(name: string, unpacked: readonly Unpacked[]): Promise<string> {
   const seen = new Set<string>();
@@ -130,16 +132,16 @@ async function copyrightOwner(name: string, unpacked: readonly Unpacked[]): Prom
   return at;
 }
 
-/** Names of the packages that an image needs: those of its files, of links on the way to them, and of their copyright files. */
+/** Names of the packages that an image needs: those of its files, of links to them, and of their copyright files. */
 async function usedPackages(unpacked: readonly Unpacked[], chosen: readonly ChosenFile[]): Promise<Set<string>> {
   const owners = await Promise.all([...new Set(chosen.map((file) => file.package))].map((name) => copyrightOwner(name, unpacked)));
   return new Set([...chosen.flatMap((file) => [file.package, file.through ?? file.package]), ...owners]);
 }
 
-/** Fields with the source packages of what was compiled into a package's programs: GCC and Go, Go since 2024, Rust (Debian policy 7.8). */
+/** Fields that list the sources compiled into a package's programs: of GCC and Go, of Go since 2024, and of Rust (Debian policy 7.8). */
 const COMPILED_IN = ['Built-Using', 'Static-Built-Using', 'X-Cargo-Built-Using'] as const;
 
-/** A source package as a field names it: `glibc (2.41-12)`, or without a version that is the binary package's own. */
+/** A source package as fields name it: `glibc (2.41-12)`, or without a version when that is the binary package's. */
 function sourcePackage(field: string, version: string): SourcePackage {
   const [, name = field, own = version] = /^(\S+)(?:\s+\(=?\s*(\S+?)\))?$/.exec(field.trim()) ?? [];
   return { name, version: own };
@@ -156,7 +158,7 @@ const sourcePackages = (field: string): SourcePackage[] =>
 const NUMBERS: Readonly<Record<string, number>> = { bullseye: 11, bookworm: 12, trixie: 13, forky: 14 };
 const distroOf = (suite: string): string => `debian-${NUMBERS[suite] ?? suite}`;
 
-/** What the packages are of which an image has files. */
+/** The packages that an image has files of, for its SBOM. */
 async function describePackages(unpacked: readonly Unpacked[], chosen: readonly ChosenFile[], suite: string): Promise<EmbeddedModule[]> {
   const used = unpacked.filter(({ name }) => chosen.some((file) => file.package === name));
   return mapParallel(used, async ({ name, dir, file }) => {
@@ -173,25 +175,25 @@ async function describePackages(unpacked: readonly Unpacked[], chosen: readonly 
       paths: chosen.filter((one) => one.package === name).map(({ to }) => to),
       source: sourcePackage(source, version),
       builtUsing: COMPILED_IN.flatMap((field) => sourcePackages(fields[field] ?? '')),
-      ...(text === undefined ? {} : { license: readCopyright(text) }),
+      license: text === undefined ? undefined : readCopyright(text),
     };
   });
 }
 
-/** What a component's packages are at one time. */
+/** A component's packages in a snapshot of the archive. */
 export interface ResolvedPackages {
   readonly snapshot: string;
-  /** Those that the definition names, those that files of the image come from, and those that have what the image was not given: lint reads it from them. */
+  /** The packages that the definition names, those that the image has files of, and those that have what the image lacks: lint reads these. */
   readonly packages: readonly Material[];
-  /** Licences that the copyright files of the named packages tell as SPDX has them. */
+  /** Licences of the named packages, as SPDX expressions from their copyright files. */
   readonly licenses: readonly string[];
-  /** The words of the copyright files that SPDX does not have. */
+  /** Names of licences in the copyright files that SPDX does not have. */
   readonly unclear: readonly string[];
-  /** What programs name by compiled-in paths and that the image is not given, each with the line that adds it. */
+  /** What programs name by compiled-in paths and the image lacks, each with the line that adds it. */
   readonly omissions: readonly Omission[];
 }
 
-/** What one component's packages are now: found by its definition, out of the archive's signed index. */
+/** Resolves the packages of a component's definition by the archive's signed index. */
 export async function resolvePackages(
   origin: DebianOrigin,
   component: Component,
@@ -201,7 +203,7 @@ export async function resolvePackages(
   const { snapshot, packages } = await archive.newest(origin.suite, arch);
   const always = RUNTIME_PACKAGES.filter((name) => packages.some((one) => one.name === name));
   const wanted = resolveClosure(packages, [...origin.packages, ...always]).map(({ path, sha256, size }) => ({
-    locator: `debian:${path}`,
+    locator: locatorText({ kind: 'package', path }),
     path,
     sha256,
     size,
@@ -216,7 +218,7 @@ export async function resolvePackages(
     );
     const chosen = await chooseFiles(unpacked, origin, component.name, arch);
     const omissions = await relocationOmissions({ packages: unpacked, origin, chosen, name: component.name, arch });
-    // Those that the definition names are pinned in any case: python3 has its programs from python3-minimal, and its version itself.
+    // The packages that the definition names are always pinned: python3 has its version, and its programs are in python3-minimal.
     const used = (await usedPackages(unpacked, chosen)).union(new Set([...omissions.map((one) => one.package), ...origin.packages]));
     const own = (await describePackages(unpacked, chosen, origin.suite)).filter(({ name }) => origin.packages.includes(basename(name)));
     return {
@@ -231,16 +233,16 @@ export async function resolvePackages(
   });
 }
 
-/** What relocated programs are made of: all packages that are pinned for them, and what is done to them. */
+/** The inputs of relocated programs: all packages that are pinned for them, and the definition. */
 export async function describeDebian(origin: DebianOrigin, context: DescribeContext): Promise<OriginDescription> {
-  const { component, dir, pin, arch, records } = context;
-  const materials = pinnedPackages(pin, arch);
+  const { component, dir, arch, records } = context;
+  const materials = pinnedPackages(context, arch);
   if (materials.length === 0)
     throw new UserError(`${component.name} ${component.version} has no pinned packages for ${arch}`, {
       where: dir,
       next: 'run flatcar-ext pin; nothing is fetched without a digest',
     });
-  const pinned = new Set(materials.map(({ locator }) => basename(locator).split('_')[0] ?? ''));
+  const pinned = new Set(materials.map(({ locator }) => packageNameOf(locator).name));
   const missing = origin.packages.filter((name) => !pinned.has(name));
   if (missing.length > 0) {
     const file = join(dir, 'pins.json');
@@ -271,8 +273,8 @@ export async function describeDebian(origin: DebianOrigin, context: DescribeCont
 }
 
 /**
- * Programs out of Debian's packages, relocated: fetched by their pins, unpacked and edited without root, the same bytes on every
- * run and for either architecture. Which packages are needed was found when they were pinned.
+ * Programs from Debian's packages, relocated: fetched by their pins, unpacked and edited without root, the same bytes on every
+ * run and for either architecture. Pinning resolved which packages are needed.
  */
 export async function buildDebian(origin: DebianOrigin, context: OriginContext): Promise<OriginResult> {
   const { component, dir, pin, arch, store, tools, report } = context;
@@ -295,23 +297,22 @@ export async function buildDebian(origin: DebianOrigin, context: OriginContext):
         suite: origin.suite,
         arch,
         repin: `flatcar-ext pin ${extension} --revision`,
-        ...(pin.snapshot === undefined ? {} : { snapshot: pin.snapshot }),
+        snapshot: pin.snapshot,
       };
       report({ type: 'step', text: `fetching ${pinned.length} packages of ${component.name} ${component.version} for ${arch}` });
       const unpacked = await unpackAll(
         pinned,
-        ({ locator, sha256, size }) =>
-          archive.fetchPackage({ path: locator.slice('debian:'.length), sha256, ...(size === undefined ? {} : { size }) }, at),
+        ({ locator, sha256, size }) => archive.fetchPackage({ path: pathOf(locator), sha256, size }, at),
         temp,
         tools,
       );
       report({ type: 'step', text: `relocating ${component.name} ${component.version} for ${arch}` });
       const chosen = await chooseFiles(unpacked, origin, component.name, arch).catch((cause: unknown) => {
         if (!(cause instanceof UserError)) throw cause;
-        // Either the definition is wrong, or the lock lacks a package that was there when it was pinned: nothing here tells which.
-        throw new UserError(`${cause.message} (of the ${pinned.length} packages that are pinned for ${arch})`, {
+        // Either the definition is wrong, or somebody removed a package from the lock: the two look the same here.
+        throw new UserError(`${cause.message} (${pinned.length} packages are pinned for ${arch})`, {
           where: cause.where ?? join(dir, 'pins.json'),
-          next: `${cause.next ?? 'correct the definition'}; where a pin was taken out of pins.json, ${at.repin} adds it`,
+          next: `${cause.next ?? 'correct the definition'}; if a pin was removed from pins.json, run ${at.repin}`,
           cause,
         });
       });
