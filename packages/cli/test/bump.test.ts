@@ -16,7 +16,7 @@ const BUMP = {
   changes: ['yq 4.54.2 → 4.54.3'],
   written: [at('pins.json'), at('CHANGELOG.md'), at('README.md'), join(REPOSITORY, 'README.md')],
   removed: [at('go/example.org/yq@v4.54.2')],
-  noDifference: 'not asked for',
+  noDifference: 'not requested',
 };
 
 test('a bump lists what it wrote, what it deleted, and what comes next', () => {

@@ -106,7 +106,7 @@ test('ci update in a workflow: outcomes of all steps outside of the checkout, pu
         proofs: [],
         changes: [`${name} 1.0.0 → 1.0.1`],
         dropped: [],
-        noDifference: 'not asked for',
+        noDifference: 'not requested',
       },
     ]);
   await rename(bin, `${bin}-real`);

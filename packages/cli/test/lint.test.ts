@@ -18,7 +18,7 @@ interface Found {
   readonly where?: string;
   readonly image?: string;
   readonly fix: string;
-  readonly mended?: boolean;
+  readonly fixed?: boolean;
 }
 
 async function flatcarExt(...args: string[]): Promise<{ exitCode?: number; stdout: string; stderr: string }> {
@@ -108,8 +108,8 @@ test('--fix does what `new` does: package.json with its dependencies, the entry 
       expect.stringMatching(/^readme README\.md:\d+$/),
     ]),
   );
-  const mended = await lint('demo', '--fix');
-  expect(mended.filter((one) => one.mended !== true)).toEqual([]);
+  const fixed = await lint('demo', '--fix');
+  expect(fixed.filter((one) => one.fixed !== true)).toEqual([]);
   expect(await lint('demo')).toEqual([]);
   expect(JSON.parse(await readFile(join(checkout, 'extensions/demo/package.json'), 'utf8'))).toMatchObject({
     name: 'demo',

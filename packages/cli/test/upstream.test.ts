@@ -102,7 +102,7 @@ describe('bump', () => {
     served.clear();
     const { code, out, err } = await run('bump', '--dry-run', 'kubernetes', 'node-exporter');
     expect(code).toBe(1);
-    expect(out).toBe('of those that could be asked nothing is outdated\n');
+    expect(out).toBe('nothing is outdated among the extensions that could be checked\n');
     expect(err).toMatch(/2 of 2 extensions could not be bumped/);
     expect(err).toMatch(/at: kubernetes: extensions\/kubernetes\/extension\.ts:\d+ \(https:\/\/dl\.k8s\.io\/release\/stable\.txt\)/);
   });

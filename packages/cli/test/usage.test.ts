@@ -97,5 +97,5 @@ test('a file that is not there, or not what it must be, is told by its name', as
     expect(code).toBe(1);
   }
   expect((await run(['diff', 'a.raw', 'b.raw'])).err).toMatch(/no such file[^]*at: .*a\.raw/);
-  expect((await run(['inspect', bin])).err).toMatch(/neither a squashfs nor a disk image/);
+  expect((await run(['inspect', bin])).err).toMatch(/not an image: expected squashfs or a disk image/);
 });

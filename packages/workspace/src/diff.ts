@@ -1,81 +1,99 @@
 import { join } from 'node:path';
-import { openStore, openTools, readTree, unpackImage, type Manifest, type Tree } from '@flatcar/core/engine';
-import { formatOfFile, knownImage } from './image-file.ts';
+import { openStore, openTools, readTree, unpackImage, type Manifest, type Tree, type TreeEntry } from '@flatcar/core/engine';
+import { imageFormat, readImageFile } from './image-file.ts';
 
-interface Change {
+/** A value before and after. */
+interface BeforeAfter<T> {
+  readonly before: T;
+  readonly after: T;
+}
+
+interface FileChange extends BeforeAfter<number> {
   readonly what: 'added' | 'removed' | 'changed';
   readonly path: string;
+  /** Sizes in bytes. */
   readonly before: number;
   readonly after: number;
-  /** Type and permissions, where they differ: `file 755`. */
-  readonly modes?: { readonly before: string; readonly after: string };
+  /** Type and permissions if they differ: `file 755`. */
+  readonly modes?: BeforeAfter<string>;
 }
 
-/** What differs between two images. */
+/** The difference between two images. */
 export interface Difference {
-  readonly versions: readonly { component: string; before: string; after: string }[];
-  readonly files: readonly Change[];
-  /** What the images need of a host, where it differs: `glibc` 2.34 and 2.38. */
-  readonly requirements: readonly { readonly what: string; readonly before: string; readonly after: string }[];
-  readonly size: { readonly before: number; readonly after: number };
+  readonly versions: readonly ({ readonly component: string } & BeforeAfter<string>)[];
+  readonly files: readonly FileChange[];
+  /** Host requirements that differ: `glibc` 2.34 and 2.38. */
+  readonly requirements: readonly ({ readonly what: string } & BeforeAfter<string>)[];
+  /** Sizes of the images in bytes. */
+  readonly size: BeforeAfter<number>;
 }
 
-/** What two images need of a host, hide of it, or cannot be merged with, where it differs. */
-function requirements(before: Manifest, after: Manifest): Difference['requirements'] {
-  const of = ({ needs, replaces, conflicts, requires }: Manifest): Record<string, string> => ({
-    systemd: needs.systemd,
-    glibc: needs.glibc ?? '',
-    kernel: needs.kernel ?? '',
-    libraries: needs.libraries.toSorted().join(' '),
-    replaces: replaces.toSorted().join(' '),
-    conflicts: conflicts.toSorted().join(' '),
-    requires: requires.toSorted().join(' '),
-  });
-  const [was, is] = [of(before), of(after)];
-  return Object.keys(was)
-    .map((what) => ({ what, before: was[what] ?? '', after: is[what] ?? '' }))
+/** What is compared of an image. */
+interface Content {
+  readonly manifest: Manifest;
+  readonly tree: Tree;
+}
+
+/** The keys whose values differ, in the order of both. */
+function changedKeys(before: ReadonlyMap<string, string>, after: ReadonlyMap<string, string>): ({ key: string } & BeforeAfter<string>)[] {
+  return [...new Set([...before.keys(), ...after.keys()])]
+    .map((key) => ({ key, before: before.get(key) ?? '', after: after.get(key) ?? '' }))
     .filter((one) => one.before !== one.after);
 }
 
-function compare(before: { manifest: Manifest; tree: Tree }, after: { manifest: Manifest; tree: Tree }): Difference {
-  const [old, now] = [before, after].map(({ manifest }) => new Map(manifest.components.map(({ name, version }) => [name, version])));
-  const components = [...new Set([...(old?.keys() ?? []), ...(now?.keys() ?? [])])];
-  const [was, is] = [before, after].map(
-    ({ tree }) => new Map(tree.entries.filter(({ type }) => type !== 'dir').map((entry) => [entry.path, entry])),
-  );
-  const files = [...new Set([...(was?.keys() ?? []), ...(is?.keys() ?? [])])].toSorted().flatMap((path): Change[] => {
-    const [a, b] = [was?.get(path), is?.get(path)];
-    if (a !== undefined && b !== undefined && a.sha256 === b.sha256 && a.link === b.link && a.mode === b.mode) return [];
-    const change = {
-      what: a === undefined ? 'added' : b === undefined ? 'removed' : 'changed',
-      path,
-      before: a?.size ?? 0,
-      after: b?.size ?? 0,
-    } as const;
-    const [old, now] = [a, b].map((entry) => (entry === undefined ? '' : `${entry.type} ${(entry.mode & 0o7777).toString(8)}`));
-    return a === undefined || b === undefined || old === now ? [change] : [{ ...change, modes: { before: old ?? '', after: now ?? '' } }];
-  });
-  return {
-    versions: components
-      .map((component) => ({ component, before: old?.get(component) ?? '', after: now?.get(component) ?? '' }))
-      .filter((one) => one.before !== one.after),
-    files,
-    requirements: requirements(before.manifest, after.manifest),
-    size: { before: before.manifest.size, after: after.manifest.size },
-  };
+const componentVersions = ({ components }: Manifest): Map<string, string> =>
+  new Map(components.map(({ name, version }) => [name, version]));
+
+/** What an image needs of a host, replaces there, or cannot be merged with. */
+const hostRequirements = ({ needs, replaces, conflicts, requires }: Manifest): Map<string, string> =>
+  new Map([
+    ['systemd', needs.systemd],
+    ['glibc', needs.glibc ?? ''],
+    ['kernel', needs.kernel ?? ''],
+    ['libraries', needs.libraries.toSorted().join(' ')],
+    ['replaces', replaces.toSorted().join(' ')],
+    ['conflicts', conflicts.toSorted().join(' ')],
+    ['requires', requires.toSorted().join(' ')],
+  ]);
+
+const modeOf = ({ type, mode }: TreeEntry): string => `${type} ${(mode & 0o7777).toString(8)}`;
+
+/** How a path differs between two images; undefined if it does not. */
+function fileChange(path: string, before: TreeEntry | undefined, after: TreeEntry | undefined): FileChange | undefined {
+  const sizes = { path, before: before?.size ?? 0, after: after?.size ?? 0 };
+  if (before === undefined || after === undefined) return { what: before === undefined ? 'added' : 'removed', ...sizes };
+  if (before.sha256 === after.sha256 && before.link === after.link && before.mode === after.mode) return undefined;
+  const modes = { before: modeOf(before), after: modeOf(after) };
+  return { what: 'changed', ...sizes, modes: modes.before === modes.after ? undefined : modes };
 }
 
-/** Unpacks both images and compares versions, files and sizes. */
-export async function differenceOf(before: string, after: string): Promise<Difference> {
+const filesOf = ({ tree }: Content): Map<string, TreeEntry> =>
+  new Map(tree.entries.filter(({ type }) => type !== 'dir').map((entry) => [entry.path, entry]));
+
+function changedFiles(before: Content, after: Content): FileChange[] {
+  const [old, now] = [filesOf(before), filesOf(after)];
+  return [...new Set([...old.keys(), ...now.keys()])].toSorted().flatMap((path) => fileChange(path, old.get(path), now.get(path)) ?? []);
+}
+
+/** Unpacks two images and compares versions, files, host requirements and sizes. */
+export async function compareImages(before: string, after: string): Promise<Difference> {
   const store = openStore();
   const tools = openTools(store);
   return store.withTemp(async (temp) => {
-    const read = async (file: string, name: string): Promise<{ manifest: Manifest; tree: Tree }> => {
-      const { manifest } = await knownImage(file);
+    const read = async (file: string, name: string): Promise<Content> => {
+      const { manifest } = await readImageFile(file);
       const dir = join(temp, name);
-      await unpackImage(tools, file, await formatOfFile(file), manifest.architecture, dir);
+      await unpackImage(tools, file, await imageFormat(file), manifest.architecture, dir);
       return { manifest, tree: await readTree(dir, new Map()) };
     };
-    return compare(await read(before, 'before'), await read(after, 'after'));
+    const [old, now] = [await read(before, 'before'), await read(after, 'after')];
+    const versions = changedKeys(componentVersions(old.manifest), componentVersions(now.manifest));
+    const requirements = changedKeys(hostRequirements(old.manifest), hostRequirements(now.manifest));
+    return {
+      versions: versions.map(({ key: component, ...values }) => ({ component, ...values })),
+      files: changedFiles(old, now),
+      requirements: requirements.map(({ key: what, ...values }) => ({ what, ...values })),
+      size: { before: old.manifest.size, after: now.manifest.size },
+    };
   });
 }

@@ -1,9 +1,8 @@
-import type { Report } from '@flatcar/core/engine';
+import { openStore, openToolchains, openTools, type Report } from '@flatcar/core/engine';
 import type { UpstreamContext } from '@flatcar/upstream';
 
-/** What packages/upstream is given by the commands that ask upstream. */
-export async function upstreamContext(report: Report, signal: AbortSignal, mirror: string | undefined): Promise<UpstreamContext> {
-  const { openStore, openToolchains, openTools } = await import('@flatcar/core/engine');
+/** What packages/upstream needs of a command that reads upstream: the user's store, the tools in it, and the command's own settings. */
+export function openUpstream(report: Report, signal: AbortSignal, mirror: string | undefined): UpstreamContext {
   const store = openStore();
   return {
     store,
@@ -12,6 +11,6 @@ export async function upstreamContext(report: Report, signal: AbortSignal, mirro
     report,
     signal,
     cache: new Map(),
-    ...(mirror === undefined ? {} : { mirror }),
+    mirror,
   };
 }

@@ -9,23 +9,45 @@ import {
   type LoadedExtension,
 } from '@flatcar/core/engine';
 
-/** The folder of the repository that this command belongs to. */
+/** The repository that this program belongs to. */
 export const REPOSITORY = resolve(import.meta.dirname, '../../..');
 
-/** The error for a name that is not an extension's. */
+/** The folder with all extensions of a repository. */
+export const extensionsFolder = (repository: string): string => join(repository, 'extensions');
+
+/** The error for a name that no extension has. */
 export function unknownExtension(name: string, dirs: readonly string[]): UsageError {
   return new UsageError(`there is no extension '${name}'`, {
-    where: join(REPOSITORY, 'extensions'),
+    where: extensionsFolder(REPOSITORY),
     next: `there are: ${dirs.map((dir) => basename(dir)).join(', ')}`,
   });
 }
 
-/** The definition and pins of an extension of this repository. */
-export async function loadNamed(name: string): Promise<LoadedExtension> {
-  const dirs = await findExtensions(REPOSITORY);
-  const dir = dirs.find((one) => basename(one) === name);
-  if (dir === undefined) throw unknownExtension(name, dirs);
-  return loadExtension(dir);
+/** The folders of the named extensions, in the order of the folders; all without names. Throws a UsageError for an unknown name. */
+export async function findDirs(names: readonly string[] = [], repository: string = REPOSITORY): Promise<string[]> {
+  const dirs = await findExtensions(repository);
+  const known = new Set(dirs.map((dir) => basename(dir)));
+  const unknown = names.filter((name) => !known.has(name));
+  if (unknown.length > 0) throw unknownExtension(unknown.join("', '"), dirs);
+  return names.length === 0 ? dirs : dirs.filter((dir) => names.includes(basename(dir)));
+}
+
+/** The folder of an extension. Throws a UsageError for an unknown name. */
+export async function findDir(name: string, repository: string = REPOSITORY): Promise<string> {
+  const [dir] = await findDirs([name], repository);
+  if (dir === undefined) throw unknownExtension(name, []);
+  return dir;
+}
+
+/** An extension of a repository by its name; undefined if there is none. */
+export async function findNamed(name: string, repository: string = REPOSITORY): Promise<LoadedExtension | undefined> {
+  const dir = (await findExtensions(repository)).find((one) => basename(one) === name);
+  return dir === undefined ? undefined : loadExtension(dir);
+}
+
+/** The definitions and pins of the named extensions; of all without names. */
+export async function loadAll(names: readonly string[] = [], repository: string = REPOSITORY): Promise<LoadedExtension[]> {
+  return Promise.all((await findDirs(names, repository)).map((dir) => loadExtension(dir)));
 }
 
 /** An extension and one of its pinned versions. */
@@ -34,26 +56,27 @@ export interface Chosen {
   readonly version: string;
 }
 
+/** The name of the extension whose folder is the current one. */
+function currentExtension(dirs: readonly string[]): string {
+  const here = dirs.find((dir) => dir === process.cwd());
+  if (here !== undefined) return basename(here);
+  throw new UsageError('no extension was named', {
+    where: process.cwd(),
+    next: `name one of: ${dirs.map((dir) => basename(dir)).join(', ')}`,
+  });
+}
+
 /**
  * Extensions as arguments name them: `kubernetes` (its newest version), `kubernetes@1.36.4`, or a minor, `kubernetes@1.36`.
  * Without names: the extension of the current folder.
  */
 export async function chooseExtensions(names: readonly string[], pins?: string): Promise<Chosen[]> {
   const dirs = await findExtensions(REPOSITORY);
-  const wanted = [...names];
-  if (wanted.length === 0) {
-    const here = dirs.find((dir) => dir === process.cwd());
-    if (here === undefined)
-      throw new UsageError('no extension was named', {
-        where: process.cwd(),
-        next: `name one of: ${dirs.map((dir) => dir.split('/').at(-1)).join(', ')}`,
-      });
-    wanted.push(here.split('/').at(-1) ?? '');
-  }
+  const wanted = names.length === 0 ? [currentExtension(dirs)] : [...new Set(names)];
   return Promise.all(
-    [...new Set(wanted)].map(async (word) => {
+    wanted.map(async (word) => {
       const { name, version } = parseRef(word);
-      const dir = dirs.find((one) => one.split('/').at(-1) === name);
+      const dir = dirs.find((one) => basename(one) === name);
       if (dir === undefined) throw unknownExtension(name, dirs);
       const loaded = await loadExtension(dir, pins);
       const pinned = newestFirst(Object.keys(loaded.pins));

@@ -24,7 +24,7 @@ import { packageLock, updatePackageLock } from './package-lock.ts';
 import { REPOSITORY } from './select.ts';
 import { readmeText, rootReadmeText, writeReadme, writeRootReadme } from './readme.ts';
 
-/** Something in an extension's folder that is not as it must be. */
+/** A fault in the sources of an extension. */
 export interface SourceFinding {
   readonly rule: string;
   readonly level: 'error' | 'warning';
@@ -32,25 +32,25 @@ export interface SourceFinding {
   /** File and line to change. */
   readonly where: string;
   readonly fix: string;
-  /** Mends it, where a program can. */
-  readonly mend?: () => Promise<unknown>;
+  /** Repairs the fault; undefined if only a person can. */
+  readonly repair?: () => Promise<unknown>;
 }
 
 /** What a scaffolded test expects a program to print that nobody ran: no program prints it, and `flatcar-ext lint` reports the line. */
 export const NOT_TRIED = 'NOT TRIED';
 
-const found = (rule: keyof typeof SOURCE_RULES, what: string, where: string, mend?: () => Promise<unknown>): SourceFinding => ({
+const found = (rule: keyof typeof SOURCE_RULES, what: string, where: string, repair?: () => Promise<unknown>): SourceFinding => ({
   rule,
   level: SOURCE_RULES[rule].level,
   what,
   where,
   fix: SOURCE_RULES[rule].fix,
-  mend,
+  repair,
 });
 
 /**
- * The packages that an origin names and a lock does not pin: for an architecture where the other has them, and all where the lock has no package
- * at all. Which others a program draws in is found out when it is pinned: the definition does not say it.
+ * The packages that an origin names and a lock does not pin, for each architecture that lacks them. Packages that these depend on are not
+ * in the definition: `pin` resolves them.
  */
 function missingPackages({ packages }: DebianOrigin, pin: PinnedVersion): string[] {
   const locators = Object.keys(pin.bytes).filter(isPackageLocator);
@@ -69,17 +69,22 @@ async function pins(loaded: LoadedExtension): Promise<SourceFinding[]> {
   const file = join(dir, 'pins.json');
   const text = await readFile(file, 'utf8');
   const at = (...keys: readonly string[]): string => `${file}:${lineOfKeys(text, keys)}`;
-  const mend = async (): Promise<unknown> => pruneLock(await loadExtension(dir), []);
+  const repair = async (): Promise<unknown> => pruneLock(await loadExtension(dir), []);
   const unused = await findUnused(loaded);
   const findings = [
     ...unused.bytes.map(({ version, locator }) =>
-      found('unused-pin', `${version} pins ${locator}, which no component asks for`, at(version, 'bytes', locator), mend),
+      found('unused-pin', `${version} pins ${locator}, which no component uses`, at(version, 'bytes', locator), repair),
     ),
     ...unused.licenses.map(({ version, component }) =>
-      found('unused-pin', `${version} has the licence of '${component}', which is no component`, at(version, 'licenses', component), mend),
+      found(
+        'unused-pin',
+        `${version} has a licence for '${component}', which is not a component`,
+        at(version, 'licenses', component),
+        repair,
+      ),
     ),
     ...unused.lockModules.map((folder) =>
-      found('unused-lock-module', `no pinned version builds ${relative(dir, folder)}`, `${folder}/go.mod:1`, mend),
+      found('unused-lock-module', `no pinned version builds ${relative(dir, folder)}`, `${folder}/go.mod:1`, repair),
     ),
   ];
   for (const version of Object.keys(loaded.pins)) {
@@ -91,16 +96,14 @@ async function pins(loaded: LoadedExtension): Promise<SourceFinding[]> {
               (locator) => locator !== undefined && pin.bytes[locator] === undefined,
             ),
       );
-      // A version that upstream has no file of may still be built from source: that is told, and no error.
+      // A version for which upstream has no file may still be built from source: a warning, not an error.
       const isBuildable = missing.length === 0 || missing.some((locators) => locators.length === 0);
       for (const locator of new Set(missing.flat())) {
         const where = lock === dir ? at(version, 'bytes') : `${join(lock, 'pins.json')}:1`;
         const finding = {
           ...found('missing-pin', `${component.name} ${component.version} has no pin of ${locator ?? ''}`, where),
           fix:
-            lock === dir
-              ? `flatcar-ext pin ${loaded.extension.name}@${version}`
-              : 'pin the shared component, as docs/adding-an-extension.md says',
+            lock === dir ? `flatcar-ext pin ${loaded.extension.name}@${version}` : 'pin the shared component (docs/adding-an-extension.md)',
         };
         findings.push(isBuildable ? { ...finding, level: 'warning' } : finding);
       }
@@ -118,7 +121,7 @@ async function packaging(loaded: LoadedExtension): Promise<SourceFinding[]> {
 
 type Dependencies = Readonly<Record<string, string>>;
 
-/** Packages of this repository that the files of an extension import which match a pattern. */
+/** Packages of this repository that an extension's files matching a pattern import, as npm's dependencies. */
 async function imported(dir: string, pattern: string): Promise<Dependencies> {
   const files = await Array.fromAsync(glob(pattern, { cwd: dir }));
   const texts = await Promise.all(files.map((file) => readFile(join(dir, file), 'utf8')));
@@ -141,7 +144,7 @@ async function packageJson({ dir, extension }: LoadedExtension): Promise<SourceF
     type: 'module',
     scripts: { build: 'flatcar-ext build' },
   };
-  // Others may be there besides, such as what a test needs.
+  // Other dependencies may be listed, for example those of a test.
   const merged = (key: 'dependencies' | 'devDependencies', least: Dependencies): Dependencies => {
     const all = { ...least, ...(json[key] as Dependencies | undefined) };
     return Object.fromEntries(Object.entries(all).toSorted(([a], [b]) => (a < b ? -1 : 1)));
@@ -158,7 +161,7 @@ async function packageJson({ dir, extension }: LoadedExtension): Promise<SourceF
   const lock = parseJson(jsonObject, await readFile(packageLock, 'utf8'), { what: 'package-lock.json', where: packageLock });
   const path = relative(REPOSITORY, dir);
   const entry = (lock['packages'] as Record<string, Record<string, unknown>> | undefined)?.[path];
-  // The lock has no entries for folders of another place.
+  // The lock has no entries for folders outside the repository.
   const isLocked =
     path.startsWith('..') ||
     ['dependencies', 'devDependencies'].every((key) => names(entry?.[key]).join(' ') === names(wanted[key]).join(' '));
@@ -174,7 +177,7 @@ async function packageJson({ dir, extension }: LoadedExtension): Promise<SourceF
   ];
 }
 
-/** Checks what lists all extensions: the table of the root README. */
+/** Checks the list of all extensions in the root README. */
 export async function lintRootReadme(): Promise<SourceFinding[]> {
   const file = join(REPOSITORY, 'README.md');
   const before = await readFile(file, 'utf8');
@@ -199,7 +202,7 @@ async function files({ dir }: LoadedExtension): Promise<SourceFinding[]> {
     texts.map(async (path) => {
       const file = join(dir, 'files', path);
       const { mode } = await stat(file);
-      // git keeps the executable bit only; what a umask did is no finding.
+      // git keeps the executable bit only: a umask must not cause findings.
       return (mode & 0o111) === 0 ? [] : [found('file-mode', `mode ${(mode & 0o777).toString(8)}`, `${file}:1`, () => chmod(file, 0o644))];
     }),
   );
@@ -218,16 +221,17 @@ async function texts(loaded: LoadedExtension): Promise<SourceFinding[]> {
   return [
     ...(before === after ? [] : [found('readme', 'is not current', `${file}:${line}`, () => writeReadme(dir))]),
     ...(test === undefined ? [found('no-test', `${basename(dir)} has no test`, testFile)] : []),
-    ...open.map((number) => found('not-tried', 'what the program says was not tried', `${testFile}:${number}`)),
+    ...open.map((number) => found('not-tried', 'the output that the test expects was never observed', `${testFile}:${number}`)),
   ];
 }
 
-/** Mends what a program can, and what only shows then: a file's mode is part of the lock's digest. */
-export async function mendSource(dir: string): Promise<void> {
-  for (let round = 0; round < 2; round += 1) for (const { mend } of await lintSource(await loadExtension(dir))) await mend?.();
+/** Repairs the faults in an extension's folder that a program can repair. */
+export async function fixSource(dir: string): Promise<void> {
+  // Twice: a repair may cause another fault, since the lock's digest covers file modes.
+  for (let round = 0; round < 2; round += 1) for (const { repair } of await lintSource(await loadExtension(dir))) await repair?.();
 }
 
-/** Checks what stands in an extension's folder; needs no images. */
+/** Checks the sources of an extension; needs no images. */
 export async function lintSource(loaded: LoadedExtension): Promise<SourceFinding[]> {
   return (await Promise.all([pins(loaded), packageJson(loaded), files(loaded), texts(loaded), packaging(loaded)])).flat();
 }

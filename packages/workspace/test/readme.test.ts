@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { loadExtension, type LoadedExtension } from '@flatcar/core/engine';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { extensionsTable, readmeText, rootReadmeText, sizesTable, writeReadme } from '@flatcar/workspace/readme';
-import { lintSource, mendSource } from '@flatcar/workspace/source-lint';
+import { lintSource, fixSource } from '@flatcar/workspace/source-lint';
 
 const CORE = pathToFileURL(join(import.meta.dirname, '../../core/src/engine.ts')).href;
 const DEFINITION = `import { binary, defineExtension, release } from '${CORE}';
@@ -144,16 +144,16 @@ test('lint of a folder names file and line, and mends what it can', async () => 
   const lines = (await readFile(join(dir, 'pins.json'), 'utf8')).split('\n');
   const [, line] = /:(\d+)$/.exec(findings.find(({ what }) => what.includes('example.org/old'))?.where ?? '') ?? [];
   expect(lines[Number(line) - 1]).toContain('https://example.org/old');
-  await mendSource(dir);
+  await fixSource(dir);
   expect(await lintSource(await load())).toEqual([]);
   expect((await stat(unit)).mode & 0o777).toBe(0o644);
 });
 
-test('a missing pin is an error where nothing else can be built, and never mended by a guess', async () => {
+test('a missing pin is an error where nothing else can be built, and never repaired by a guess', async () => {
   await writeReadme(dir);
   await writePins({ '1.2.3': { revision: 0, licenses: { tool: 'MIT' }, bytes: {} } });
   const missing = (await lintSource(await load())).filter(({ rule }) => rule === 'missing-pin');
-  expect(missing.map(({ level, mend }) => [level, mend])).toEqual([['error', undefined], ['error', undefined]]); // prettier-ignore
+  expect(missing.map(({ level, repair }) => [level, repair])).toEqual([['error', undefined], ['error', undefined]]); // prettier-ignore
 });
 
 test.each([

@@ -9,7 +9,7 @@ import {
   type Component, type Image, type LoadedExtension, type Manifest, type SignKeys,
 } from '@flatcar/core/engine'; // prettier-ignore
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { knownImage } from '@flatcar/workspace/image-file';
+import { readImageFile } from '@flatcar/workspace/image-file';
 import { rebuildImage } from '@flatcar/workspace/rebuild';
 
 const [ddi] = selectTargets('4790.0.0');
@@ -85,7 +85,7 @@ async function build(options: { only?: string[]; sign?: SignKeys; commit?: strin
 }
 
 async function rebuild(file: string, commit?: string): Promise<string> {
-  return rebuildImage(await knownImage(file), { loaded, commit, store, report, mirror });
+  return rebuildImage(await readImageFile(file), { loaded, commit, store, report, mirror });
 }
 const refusal = (file: string, commit?: string): Promise<UserError> =>
   rebuild(file, commit).then(
@@ -145,7 +145,7 @@ test('an image that this checkout does not make is told apart, with the commit t
   const file = image?.file ?? '';
   const where = { where: file, next: expect.stringContaining('c'.repeat(40)) as string };
   await changeManifest(file, () => ({ revision: 1, version: '1.0-1' }));
-  expect(await refusal(file)).toMatchObject({ message: 'this checkout has revision 2 of mixed 1.0, and the image is 1.0-1', ...where });
+  expect(await refusal(file)).toMatchObject({ message: 'this checkout pins revision 2 of mixed 1.0, and the image is 1.0-1', ...where });
   await changeManifest(file, ({ components }) => ({
     revision: 2,
     version: '1.0-2',

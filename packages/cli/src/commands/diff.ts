@@ -15,7 +15,7 @@ export function addDiff(root: Command): void {
       '\nExamples:\n  flatcar-ext diff old/kubernetes.portable_1.36.4_x86-64.raw new/kubernetes.portable_1.37.0_x86-64.raw',
     )
     .action(async (before: string, after: string, flags: { json?: boolean }) => {
-      const { differenceOf } = await import('@flatcar/workspace/diff');
-      show(await differenceOf(before, after), flags.json, differenceText);
+      const { compareImages } = await import('@flatcar/workspace/diff');
+      show(await compareImages(before, after), flags.json, differenceText);
     });
 }

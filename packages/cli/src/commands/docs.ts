@@ -2,7 +2,7 @@ import { glob, readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { findExtensions, loadExtension, newestFirst, UserError, UserErrors, writeAtomic } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { knownImage } from '@flatcar/workspace/image-file';
+import { readImageFile } from '@flatcar/workspace/image-file';
 import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
 import { packagingError, packagingProblems, type PackagingProblem } from '@flatcar/workspace/packaging-check';
 import { REFERENCE, referenceText } from '@flatcar/workspace/reference';
@@ -27,7 +27,7 @@ async function measured(dir: string, version: string): Promise<string | undefine
   const files = (await Array.fromAsync(glob('dist/*/*.raw', { cwd: dir }))).toSorted();
   const rows: string[][] = [];
   for (const file of files) {
-    const { manifest } = await knownImage(join(dir, file));
+    const { manifest } = await readImageFile(join(dir, file));
     // Only what was packed for publishing has the size that users will see.
     if (manifest.profile !== 'release' || !(manifest.version === version || manifest.version.startsWith(`${version}-`))) continue;
     rows.push([manifest.version, manifest.target, manifest.architecture, readable(manifest.size)]);

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type ImageEntry, inLine } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { formatOfFile, knownImage } from '@flatcar/workspace/image-file';
+import { imageFormat, readImageFile } from '@flatcar/workspace/image-file';
 import { readable, show, table } from '../output/terminal.ts';
 
 interface Inspected {
@@ -23,8 +23,8 @@ export function addInspect(root: Command): void {
     .addHelpText('after', '\nExamples:\n  flatcar-ext inspect extensions/kubernetes/dist/portable/kubernetes.*.raw')
     .action(async (file: string, flags: { json?: boolean }) => {
       const { openStore, openTools, readContent, readElf, readReleaseFile, unpackImage } = await import('@flatcar/core/engine');
-      const format = await formatOfFile(file);
-      const { manifest } = await knownImage(file);
+      const format = await imageFormat(file);
+      const { manifest } = await readImageFile(file);
       const store = openStore();
       const tools = openTools(store);
       const { entries } = await readContent(file, format, manifest.architecture);

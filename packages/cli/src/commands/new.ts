@@ -5,7 +5,7 @@ import { requestOf, type Flags } from '@flatcar/workspace/new/request';
 import type { Made } from '@flatcar/workspace/new/make';
 import { collect, mirrorOption, pair } from '../options.ts';
 import { reporter, show } from '../output/terminal.ts';
-import { upstreamContext } from '@flatcar/workspace/open-upstream';
+import { openUpstream } from '@flatcar/workspace/open-upstream';
 
 const text = ({ extension, version, files, lines, seconds, built }: Made): string =>
   [
@@ -98,7 +98,7 @@ Examples:
       const started = Date.now();
       const { assertFree, completeEntry, findUnlisted, make } = await import('@flatcar/workspace/new/make');
       const { report, done } = await reporter();
-      const context = await upstreamContext(report, signal, flags.mirror);
+      const context = openUpstream(report, signal, flags.mirror);
       const tell = (made: Omit<Made, 'seconds'>): void => {
         done();
         show({ ...made, seconds: Math.round((Date.now() - started) / 1000) }, flags.json, text);

@@ -6,7 +6,7 @@ import { toldOnce } from '../output/group-failures.ts';
 import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
 import { mirrorOption } from '../options.ts';
 import { reporter, show, table } from '../output/terminal.ts';
-import { upstreamContext } from '@flatcar/workspace/open-upstream';
+import { openUpstream } from '@flatcar/workspace/open-upstream';
 
 async function chosen(names: readonly string[]): Promise<LoadedExtension[]> {
   const dirs = await findExtensions(REPOSITORY);
@@ -65,7 +65,7 @@ export function addOutdated(root: Command, signal: AbortSignal): void {
       const { findOutdated } = await import('@flatcar/upstream');
       const extensions = await chosen(names);
       const { report, done } = await reporter();
-      const outdated = await findOutdated(extensions, await upstreamContext(report, signal, flags.mirror));
+      const outdated = await findOutdated(extensions, openUpstream(report, signal, flags.mirror));
       done();
       show(outdated, flags.json, outdatedText);
       if (outdated.errors.length === 0) return;

@@ -22,7 +22,7 @@ import { packagingError, packagingProblems } from '@flatcar/workspace/packaging-
 import { pinExtension, today, type Pinned } from '@flatcar/workspace/pin-extension';
 import { keyringOption, keysOption, trustedKeys } from '../published.ts';
 import { reporter, show, table } from '../output/terminal.ts';
-import { upstreamContext } from '@flatcar/workspace/open-upstream';
+import { openUpstream } from '@flatcar/workspace/open-upstream';
 
 interface Flags {
   readonly coupled?: Readonly<Record<string, string>>;
@@ -77,7 +77,7 @@ async function check(chosen: readonly { dir: string; version?: string | undefine
   const { checkExtensions, locksAt } = await import('@flatcar/workspace/pin-check');
   const { report, done } = await reporter();
   const before = flags.base === undefined ? undefined : await locksAt(flags.base);
-  const checked = await checkExtensions(chosen, before, await upstreamContext(report, signal, flags.mirror));
+  const checked = await checkExtensions(chosen, before, openUpstream(report, signal, flags.mirror));
   done();
   show(checked, flags.json, checkText);
   const wrong = checked.filter(({ state }) => state === 'different');
@@ -156,7 +156,7 @@ Examples:
       if (flags.check === true) return check([{ dir, version: wanted }], flags, signal);
       const extension = await loadDefinition(dir);
       const { report, done } = await reporter();
-      const context = await upstreamContext(report, signal, flags.mirror);
+      const context = openUpstream(report, signal, flags.mirror);
       const request = {
         dir,
         extension,

@@ -1,27 +1,32 @@
-import { readFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
-import { parseSums, UserError } from '@flatcar/core/engine';
+import type { Report } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { gitCommit } from '@flatcar/workspace/build-context';
-import { formatOfFile, knownImage, type KnownImage } from '@flatcar/workspace/image-file';
-import { loadNamed } from '@flatcar/workspace/select';
 import { sandboxOption } from '../options.ts';
 import { reporter, show, table } from '../output/terminal.ts';
 
-interface Verified {
+interface Flags {
+  readonly rebuild?: boolean;
+  readonly sandbox: boolean;
+  readonly json?: boolean;
+}
+
+/** A check that an image passed. */
+interface Passed {
   readonly image: string;
   readonly check: string;
 }
 
-/** Builds an image again from the checkout's own definition. */
-async function rebuild(known: KnownImage, noSandbox: boolean, signal: AbortSignal): Promise<string> {
-  const { openStore } = await import('@flatcar/core/engine');
-  const { rebuildImage } = await import('@flatcar/workspace/rebuild');
-  const { report, done } = await reporter();
-  const loaded = await loadNamed(known.manifest.name);
-  const check = await rebuildImage(known, { loaded, commit: await gitCommit(), store: openStore(), report, noSandbox, signal });
-  done();
-  return check;
+async function verifyAll(words: readonly string[], flags: Flags, report: Report, signal: AbortSignal): Promise<Passed[]> {
+  const { localPath } = await import('@flatcar/publish');
+  const { verifyImage } = await import('@flatcar/workspace/verify-image');
+  const { rebuildFile } = await import('@flatcar/workspace/rebuild');
+  const passed: Passed[] = [];
+  for (const word of words) {
+    const image = localPath(word, 'verify');
+    const checks = await verifyImage(image);
+    if (flags.rebuild === true) checks.push(await rebuildFile(image, { report, noSandbox: !flags.sandbox, signal }));
+    passed.push(...checks.map((check) => ({ image, check })));
+  }
+  return passed;
 }
 
 /** `verify`: images against their sums, manifests and verity; with --rebuild also against a build from nothing. */
@@ -37,35 +42,9 @@ export function addVerify(root: Command, signal: AbortSignal): void {
       'after',
       '\nExamples:\n  flatcar-ext verify extensions/kubernetes/dist/*/*.raw\n  flatcar-ext verify --rebuild extensions/kubernetes/dist/portable/*.raw',
     )
-    .action(async (files: string[], flags: { rebuild?: boolean; sandbox: boolean; json?: boolean }) => {
-      const { hashFile, verifyVerity, readContent } = await import('@flatcar/core/engine');
-      const { localPath } = await import('@flatcar/publish');
-      const verified: Verified[] = [];
-      for (const word of files) {
-        const file = localPath(word, 'verify');
-        const known = await knownImage(file);
-        const sums = join(dirname(file), 'SHA256SUMS');
-        const listed = parseSums(await readFile(sums, 'utf8').catch(() => ''), sums).get(basename(file));
-        const sha256 = await hashFile(file);
-        if (listed !== sha256)
-          throw new UserError(
-            listed === undefined ? 'the image is not in SHA256SUMS' : `SHA256SUMS says ${listed}, the image has ${sha256}`,
-            { where: file, next: 'fetch or build the image again' },
-          );
-        if (known.manifest.sha256 !== sha256) throw new UserError('the manifest is for another image', { where: file });
-        const format = await formatOfFile(file);
-        await readContent(file, format, known.manifest.architecture);
-        verified.push({ image: file, check: 'sums, manifest, metadata' });
-        if (format === 'ddi') {
-          const roothash = await verifyVerity(file, known.manifest.architecture);
-          if (roothash !== known.manifest.roothash)
-            throw new UserError(`the roothash is ${roothash}, the manifest says ${known.manifest.roothash}`, { where: file });
-          verified.push({ image: file, check: 'verity roothash' });
-        }
-        if (flags.rebuild === true) {
-          verified.push({ image: file, check: await rebuild(known, !flags.sandbox, signal) });
-        }
-      }
-      show(verified, flags.json, (all) => table([['image', 'checked'], ...all.map(({ image, check }) => [image, check])]));
+    .action(async (words: string[], flags: Flags) => {
+      const { report, done } = await reporter();
+      const passed = await verifyAll(words, flags, report, signal).finally(done);
+      show(passed, flags.json, (all) => table([['image', 'checked'], ...all.map(({ image, check }) => [image, check])]));
     });
 }
