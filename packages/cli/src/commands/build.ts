@@ -1,23 +1,7 @@
-import { join, relative, resolve } from 'node:path';
-import {
-  hostArch,
-  asUserError,
-  linkFolder,
-  linkName,
-  selectTargets,
-  UserError,
-  UserErrors,
-  type Arch,
-  type BuildContext,
-  type Image,
-  type Report,
-  type SignKeys,
-  type Target,
-} from '@flatcar/core/engine';
+import { basename, relative } from 'node:path';
+import { hostArch, linkFolder, linkName, selectTargets, UserErrors, type Image, type Target } from '@flatcar/core/engine';
 import { Option, type Command } from 'commander';
-import { assertCommit, buildContext, noticeNoCommit } from '@flatcar/workspace/build-context';
-import { checkOutput, replaceDist } from '@flatcar/workspace/dist';
-import { chooseExtensions, REPOSITORY, type Chosen } from '@flatcar/workspace/select';
+import { REPOSITORY } from '@flatcar/workspace/select';
 import {
   arches,
   archOption,
@@ -30,7 +14,6 @@ import {
   wordsOf,
   type BuildFlags,
 } from '../options.ts';
-import { assertPackaged } from '@flatcar/workspace/packaging-check';
 import { keysOption, signKeys } from '../published.ts';
 import { readable, reporter, show, table } from '../output/terminal.ts';
 
@@ -46,88 +29,14 @@ interface Flags extends BuildFlags {
   readonly json?: boolean;
 }
 
-/** What to do with an image on a node. */
+/** How to use an image on a node. */
 function howToUse(image: Image, target: Target): string {
-  const file = image.file.split('/').at(-1);
+  const file = basename(image.file);
   return [
     `To use ${file}: copy it to the node as /opt/extensions/${image.extension}/${file}, then`,
     `  ln -s /opt/extensions/${image.extension}/${file} ${linkFolder(image.kind)}/${linkName(image.extension, target)}`,
     `  systemctl restart systemd-${image.kind}`,
   ].join('\n');
-}
-
-interface Job {
-  readonly chosen: readonly Chosen[];
-  readonly targets: readonly Target[];
-  readonly arches: readonly Arch[];
-  readonly sign: SignKeys | undefined;
-  readonly record: BuildContext;
-}
-
-/** Reads the whole command line before anything is made: a mistake in it changes nothing. */
-async function prepare(names: readonly string[], flags: Flags): Promise<Job> {
-  const targets = selectTargets(flags.release ?? '');
-  const wanted = arches(flags.arch);
-  const chosen = await chooseExtensions(names, flags.pins);
-  for (const { loaded } of chosen) await checkOutput(flags.out === undefined ? loaded.dir : resolve(flags.out, loaded.extension.name));
-  if (flags.profile === 'release') await assertPackaged(chosen);
-  const sign = await signKeys(flags);
-  const record = await buildContext();
-  await assertCommit(record, flags.profile);
-  return { chosen, targets, arches: wanted, sign, record };
-}
-
-/** Builds one extension for all architectures and targets; gives its images. */
-async function buildOne({ loaded, version }: Chosen, job: Job, flags: Flags, report: Report, signal: AbortSignal): Promise<Image[]> {
-  const { buildExtension, openStore, openTools } = await import('@flatcar/core/engine');
-  const store = openStore();
-  const tools = openTools(store, report);
-  const fill = async (out: string): Promise<Image[]> => {
-    const images: Image[] = [];
-    for (const arch of job.arches) {
-      const made = await buildExtension(loaded, {
-        version,
-        arch,
-        targets: job.targets,
-        profile: flags.profile,
-        origin: flags.origin,
-        out,
-        store,
-        tools,
-        report,
-        signal,
-        payloadsOnly: flags.payloadsOnly === true,
-        only: flags.only === undefined ? undefined : wordsOf(flags.only, '--only'),
-        noSandbox: !flags.sandbox,
-        mirror: flags.mirror,
-        sign: job.sign,
-        built: job.record,
-      });
-      images.push(...made.images);
-    }
-    return images;
-  };
-  if (flags.out !== undefined) return fill(resolve(flags.out, loaded.extension.name));
-  const dist = join(loaded.dir, 'dist');
-  return replaceDist(loaded.dir, async (out) =>
-    (await fill(out)).map((image) => ({ ...image, file: join(dist, relative(out, image.file)) })),
-  );
-}
-
-async function buildAll(job: Job, flags: Flags, report: Report, signal: AbortSignal): Promise<{ images: Image[]; failures: UserError[] }> {
-  const images: Image[] = [];
-  const failures: UserError[] = [];
-  for (const one of job.chosen) {
-    try {
-      images.push(...(await buildOne(one, job, flags, report, signal)));
-    } catch (error) {
-      // One extension's failure does not hold back the others.
-      const known = asUserError(error);
-      if (signal.aborted || known === undefined || job.chosen.length === 1) throw error;
-      failures.push(known);
-    }
-  }
-  return { images, failures };
 }
 
 /** The images as a table, and how to use the last one. */
@@ -141,7 +50,7 @@ function text(made: readonly Image[], targets: readonly Target[]): string {
     readable(image.size),
     image.file.startsWith(`${REPOSITORY}/`) ? relative(REPOSITORY, image.file) : image.file,
   ]);
-  // What people try first is the image for the machine that they sit at.
+  // People try the image for their own machine first.
   const last = made.findLast(({ arch }) => arch === hostArch()) ?? made.at(-1);
   const target = last === undefined ? undefined : targets.find((one) => (one === 'portable' ? one : one.number) === last.target);
   return [
@@ -185,16 +94,32 @@ Examples:
   flatcar-ext build wasm-shims --only wasmtime,containerd-shim-wasmtime-v1`,
     )
     .action(async (names: string[], flags: Flags) => {
-      const job = await prepare(names, flags);
+      const [{ build, payloadFolders, prepareBuild }, { noticeNoCommit }] = await Promise.all([
+        import('@flatcar/workspace/build'),
+        import('@flatcar/workspace/build-context'),
+      ]);
+      const targets = selectTargets(flags.release ?? '');
+      // The whole command line is read before anything is built: a mistake in it changes nothing.
+      const prepared = await prepareBuild({
+        names,
+        targets,
+        arches: arches(flags.arch),
+        profile: flags.profile,
+        origin: flags.origin,
+        out: flags.out,
+        pins: flags.pins,
+        only: flags.only === undefined ? undefined : wordsOf(flags.only, '--only'),
+        payloadsOnly: flags.payloadsOnly,
+        noSandbox: !flags.sandbox,
+        mirror: flags.mirror,
+        sign: await signKeys(flags),
+      });
       const { report, done } = await reporter();
-      await noticeNoCommit(job.record, report);
-      const { images, failures } = await buildAll(job, flags, report, signal).finally(done);
-      const payloads = job.chosen.map(({ loaded: { dir, extension } }) =>
-        join(flags.out === undefined ? join(dir, 'dist') : resolve(flags.out, extension.name), 'payload'),
-      );
+      await noticeNoCommit(prepared.context, report);
+      const { images, failures } = await build(prepared, report, signal).finally(done);
       show(images, flags.json, (made) =>
-        flags.payloadsOnly === true ? `payloads and their records: ${payloads.join(', ')}` : text(made, job.targets),
+        flags.payloadsOnly === true ? `payloads and their records: ${payloadFolders(prepared).join(', ')}` : text(made, targets),
       );
-      if (failures.length > 0) throw new UserErrors(`${failures.length} of ${job.chosen.length} extensions failed`, failures);
+      if (failures.length > 0) throw new UserErrors(`${failures.length} of ${prepared.chosen.length} extensions failed`, failures);
     });
 }
