@@ -151,7 +151,7 @@ test('an image that this checkout does not make is told apart, with the commit t
     version: '1.0-2',
     components: components.map((one) => (one.name === 'second' ? { ...one, version: '0.9' } : one)),
   }));
-  expect((await refusal(file)).message).toContain('and the image names first 1.0, second 0.9, mixed 1.0-2');
+  expect((await refusal(file)).message).toContain('and the image contains first 1.0, second 0.9, mixed 1.0-2');
   await changeManifest(file, ({ components }) => ({
     components: components.map((one) => (one.name === 'second' ? { ...one, version: '1.0', origin: 'cargo' } : one)),
   }));
