@@ -44,6 +44,7 @@ async function chooseSubjects(names: readonly string[], repository: string): Pro
   return { images, built, dirs };
 }
 
+const reported = ({ rule, level, what, where, fix }: SourceFinding): ReportedFinding => ({ rule, level, what, where, fix });
 const keyOf = ({ rule, what }: SourceFinding): string => `${rule} ${what}`;
 
 /** The findings of a check; with `repair` what it repairs is marked as fixed. */
@@ -56,8 +57,8 @@ async function checkAndRepair(
   const after = repair === undefined ? before : await check();
   const left = new Set(after.map(keyOf));
   return [
-    ...before.filter((finding) => !left.has(keyOf(finding))).map(({ repair: _, ...finding }) => ({ ...finding, fixed: true })),
-    ...after.map(({ repair: _, ...finding }) => finding),
+    ...before.filter((finding) => !left.has(keyOf(finding))).map((finding) => ({ ...reported(finding), fixed: true })),
+    ...after.map(reported),
   ];
 }
 
