@@ -50,22 +50,9 @@ export { openStore, type Store } from './store/store.ts';
 export type { StoreStats } from './store/upkeep.ts';
 export { DigestError } from './store/digest-error.ts';
 export { fetchBlob, fetchNew, type FetchNewOptions, type FetchOptions } from './store/fetch.ts';
-export {
-  getJson,
-  getText,
-  httpGet,
-  httpRequest,
-  httpSend,
-  jsonOf,
-  nextPage,
-  readBody,
-  timeFor,
-  type HttpBody,
-  type HttpExchange,
-  type HttpMethod,
-  type HttpOptions,
-  type HttpResponse,
-} from './http/client.ts';
+export { readBody } from './http/body.ts';
+export { getText, httpGet, httpRequest, httpSend } from './http/client.ts';
+export { timeFor, type HttpBody, type HttpExchange, type HttpMethod, type HttpOptions, type HttpResponse } from './http/options.ts';
 export {
   HttpError,
   HttpStatusError,
@@ -76,7 +63,7 @@ export {
   type HttpErrorCode,
 } from './http/errors.ts';
 export { mirrored } from './http/mirror.ts';
-export { checkShape, getPages } from './http/pages.ts';
+export { checkShape, getJson, getPages, jsonOf, nextPage } from './http/json.ts';
 export { withoutPassword } from './http/proxy.ts';
 export { headerOf, type ResponseHeaders } from './http/rate-limit.ts';
 export {

@@ -345,7 +345,7 @@ test('a wrong clock is told from a wrong signature', async () => {
     .catch((cause: unknown) => cause);
   expect(error).toMatchObject({
     message: expect.stringMatching(
-      /^the package index cannot be checked: it was signed at \d{4}-.*, and this machine's clock says \d{4}-/,
+      /^the package index cannot be checked: it was signed at \d{4}-.*, and this machine's clock reads \d{4}-/,
     ) as string,
     next: expect.stringContaining('set the clock') as string,
   });

@@ -118,12 +118,12 @@ cainfo = "/etc/ca.pem"
 test('a host that cannot be reached is told with the setting that has to do with it', () => {
   const proxied = { https_proxy: 'http://user:secret@proxy.example:3128', HTTP_PROXY: 'http://other.example' };
   expect(connectionAdvice('https://a.example/x', new Error('refused'), proxied)).toMatch(
-    /https_proxy names \(http:\/\/proxy\.example:3128\)/,
+    /proxy in https_proxy \(http:\/\/proxy\.example:3128\)/,
   );
   expect(connectionAdvice('http://a.example/x', new Error('refused'), proxied)).toMatch(/HTTP_PROXY/);
   expect(connectionAdvice('http://a.example/x', new Error('refused'), { http_proxy: '' })).toMatch(/check the network/);
   const early = Object.assign(new Error('x'), { code: 'CERT_NOT_YET_VALID' });
-  expect(connectionAdvice('https://a.example/x', new Error('outer', { cause: early }), {})).toMatch(/this machine's clock says \d{4}-/);
+  expect(connectionAdvice('https://a.example/x', new Error('outer', { cause: early }), {})).toMatch(/this machine's clock reads \d{4}-/);
   const unknown = Object.assign(new Error('x'), { code: 'SELF_SIGNED_CERT_IN_CHAIN' });
   expect(connectionAdvice('https://a.example/x', unknown, {})).toMatch(/NODE_EXTRA_CA_CERTS/);
   expect(() => checkProxies({ HTTPS_PROXY: 'proxy.example:3128' })).toThrow(/HTTPS_PROXY is not the URL of an HTTP proxy/);
@@ -133,7 +133,7 @@ test('a host that cannot be reached is told with the setting that has to do with
 
 test('a signature of the future is told as a matter of clocks', () => {
   const now = new Date('2010-01-01T00:00:00Z');
-  expect(clockProblem(new Date('2026-11-27T00:00:00Z'), now)).toMatch(/signed at 2026-11-27T[^]*clock says 2010-01-01T/);
+  expect(clockProblem(new Date('2026-11-27T00:00:00Z'), now)).toMatch(/signed at 2026-11-27T[^]*clock reads 2010-01-01T/);
   expect(clockProblem(new Date('2010-01-01T00:10:00Z'), now)).toBeUndefined();
   expect(clockProblem(new Date('2001-01-01T00:00:00Z'), now)).toBeUndefined();
   expect(clockProblem(undefined, now)).toBeUndefined();

@@ -9,9 +9,10 @@ import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import * as v from 'valibot';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { getJson, getText, httpGet, httpRequest, httpSend, type HttpOptions } from '../src/http/client.ts';
+import { getText, httpGet, httpRequest, httpSend } from '../src/http/client.ts';
+import type { HttpOptions } from '../src/http/options.ts';
 import { HttpError, HttpStatusError, isNetworkFailure, RateLimitError, UnreachableError, type HttpErrorCode } from '../src/http/errors.ts';
-import { getPages } from '../src/http/pages.ts';
+import { getJson, getPages } from '../src/http/json.ts';
 import { interruptible } from '../src/util/interrupt.ts';
 import { makeAuthority, type Authority } from './helpers/tls.ts';
 
@@ -82,7 +83,7 @@ describe('deadlines', () => {
   test('interim answers (103) do not refresh the time for the headers', async () => {
     const url = await serveRaw((socket) => flood(socket, 'HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n', 150));
     const { result, ms } = await timed(() => failure(httpGet(url, { ...quick, attempts: 1, limits: { headers: 600 } })));
-    expect(result).toMatchObject({ code: 'timeout', message: expect.stringContaining('does not answer within 0.6 s') });
+    expect(result).toMatchObject({ code: 'timeout', message: expect.stringContaining('does not respond within 0.6 s') });
     expect(ms).toBeLessThan(5000);
   });
   test('headers that come a byte at a time are late', async () => {
@@ -112,7 +113,7 @@ describe('deadlines', () => {
     });
     expect(size).toBe(1 << 20);
   });
-  test('a server that does not take what is sent is given up', async () => {
+  test('a server that does not accept the body of a request', async () => {
     const url = await serveRaw((socket) => void socket.pause());
     const endless = (): Readable =>
       Readable.from(
@@ -123,7 +124,7 @@ describe('deadlines', () => {
     const options: HttpOptions = { method: 'PUT', body: endless, attempts: 1, limits: { slowest: { bytesPerSecond: 1, window: 500 } } };
     expect(await failure(httpRequest(url, { ...options, max: 1 }))).toMatchObject({
       code: 'timeout',
-      message: expect.stringContaining('does not take'),
+      message: expect.stringContaining('does not accept the request body'),
     });
   });
   test('pauses that a server asks for have a sum', async () => {
@@ -136,6 +137,8 @@ describe('deadlines', () => {
     expect(result).toBeInstanceOf(RateLimitError);
     expect(count).toBe(2);
     expect(ms).toBeLessThan(4000);
+    const never = await serve((_, response) => void response.writeHead(503, { 'retry-after': '9'.repeat(30) }).end());
+    expect(await failure(httpGet(never, quick))).toMatchObject({ code: 'rate-limited' });
     const hour = await serve((_, response) => void response.writeHead(503, { 'retry-after': '3600' }).end());
     const late = await failure(httpGet(hour, { ...quick, whenLimited: 'set A_TOKEN' }));
     expect(late).toMatchObject({ code: 'rate-limited', next: 'set A_TOKEN' });
@@ -286,7 +289,7 @@ describe('redirects', () => {
       const error = await failure(httpGet(url, quick));
       expect(error).toMatchObject({
         code: 'redirect',
-        message: `the server redirects from https to ${plain}, where anybody on the way could answer`,
+        message: `the server redirects from https to ${plain}, which anybody in between could forge`,
       });
       expect(error).not.toBeInstanceOf(UnreachableError);
     }
@@ -490,7 +493,7 @@ describe('attempts', () => {
   });
   test('JSON that is none is an error of the server', async () => {
     const url = await serve((_, response) => void response.end('<html>'));
-    await expect(getJson(url, quick)).rejects.toThrow('the answer is not JSON');
+    await expect(getJson(url, quick)).rejects.toThrow('the response is not JSON');
   });
 });
 
@@ -606,7 +609,10 @@ describe('the environment', () => {
   });
   test.each(['https', 'http'])('a proxy that cannot be reached is named without its password (%s)', async (scheme) => {
     const { all, ...error } = await get(`${scheme}://dl.example.org/x`, { [`${scheme}_proxy`]: 'http://user:s3cret@127.0.0.1:9' });
-    expect(error).toMatchObject({ name: 'UnreachableError', next: expect.stringContaining(`${scheme}_proxy names (http://127.0.0.1:9)`) });
+    expect(error).toMatchObject({
+      name: 'UnreachableError',
+      next: expect.stringContaining(`proxy in ${scheme}_proxy (http://127.0.0.1:9)`),
+    });
     expect(all).not.toContain('s3cret');
   });
   test('a proxy that opens no tunnel: there is no connection', async () => {

@@ -149,7 +149,7 @@ test('an error says in one line what GitHub says', async () => {
     expect(error.message).toBe(message);
   }
   const shape = await serve(json({ name: 1 }));
-  await expect(open(shape).get('/x', v.object({ name: v.string() }))).rejects.toThrow('the answer has not the expected shape: name');
+  await expect(open(shape).get('/x', v.object({ name: v.string() }))).rejects.toThrow('invalid response: name');
   const dead = await failure(open('http://127.0.0.1:9').get('/x', v.unknown()));
   expect(dead).toBeInstanceOf(UnreachableError);
 });

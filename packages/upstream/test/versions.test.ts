@@ -98,7 +98,7 @@ describe('GitHub', () => {
     internet.served.set(GITHUB, '<html>sign in</html>');
     await expect(list({})).rejects.toThrow(/not JSON/);
     internet.served.set(GITHUB, json({ message: 'moved' }));
-    await expect(list({})).rejects.toThrow(/not the expected shape/);
+    await expect(list({})).rejects.toThrow(/invalid response: /);
     internet.served.set(GITHUB, json([release('release-1')]));
     await expect(list({})).rejects.toThrow(/lists no version/);
   });
@@ -189,7 +189,7 @@ describe('other sources', () => {
     expect(await list({ kind: 'json', at: 'https://example.org/?mode=json#Version' })).toEqual(['1.104.1']);
     expect(await list({ kind: 'json', at: 'https://example.org/?mode=json#all', tagPrefix: 'v' })).toEqual(['1.104.1', '1.104.0']);
     expect(await list({ kind: 'json', at: 'https://example.org/?mode=json#more' })).toEqual(['2.0']);
-    await expect(list({ kind: 'json', at: 'https://example.org/?mode=json#none' })).rejects.toThrow(/not the expected shape/);
+    await expect(list({ kind: 'json', at: 'https://example.org/?mode=json#none' })).rejects.toThrow(/invalid response: /);
   });
   test('a Go module, by the real go from a proxy', async () => {
     const proxy = join(internet.dir, 'proxy', 'example.org', 'tool', '@v');

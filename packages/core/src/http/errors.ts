@@ -5,8 +5,8 @@ import { UserError } from '../util/errors.ts';
  * `unreachable`: no connection to the host (DNS, refused, timed out, refused by the proxy); `tls`: no trusted connection;
  * `timeout`: connected, but no response, or a slow one; `broken`: the connection ended within the response; `protocol`: not valid HTTP, or
  * headers over the limit; `redirect`: too many redirects, or one that must not be followed; `status`: the response is an error;
- * `rate-limited`: the host wants to be asked later than anybody waits; `too-large`, `too-short`: the body, by its limit or its known size;
- * `encoding`: a compressed body where none was asked for; `request`: the request cannot be sent as it is.
+ * `rate-limited`: the host requests a longer pause than this client waits; `too-large`, `too-short`: the body, by its limit or its known size;
+ * `encoding`: a compressed body that was not requested; `request`: the request cannot be sent.
  */
 export type HttpErrorCode =
   | 'unreachable'
@@ -46,7 +46,7 @@ export class UnreachableError extends HttpError {
   }
 }
 
-/** The host answered, and the response is an error. */
+/** The host responded with an error. */
 export class HttpStatusError extends HttpError {
   readonly status: number;
   constructor(status: number, about: About = {}, what = `the server answered ${status}`) {
@@ -56,7 +56,7 @@ export class HttpStatusError extends HttpError {
   }
 }
 
-/** The host allows no more requests for longer than anybody waits. */
+/** The host allows no more requests for longer than this client waits. */
 export class RateLimitError extends HttpError {
   readonly until: Date;
   constructor(until: Date, about: About & { readonly host: string }) {
@@ -66,10 +66,10 @@ export class RateLimitError extends HttpError {
   }
 }
 
-/** A failure that another attempt may mend; `failure` is what is thrown when there is none. Never leaves the client. */
+/** A failure that another attempt may fix; `failure` is thrown after the last attempt. Never leaves the client. */
 export class RetryableError extends Error {
   readonly failure: HttpError;
-  /** Milliseconds after which the server wants to be asked again. */
+  /** Milliseconds after which the server allows another request. */
   readonly after: number | undefined;
   constructor(failure: HttpError, after?: number) {
     super(failure.message, { cause: failure });
@@ -79,12 +79,12 @@ export class RetryableError extends Error {
   }
 }
 
-/** True where the network failed: no connection, a late response, or a connection that broke. What a host has is then as unknown as before. */
+/** True if the network failed: no connection, a late response, or a broken connection. Nothing is known about the content of the host then. */
 export function isNetworkFailure(error: unknown): error is HttpError {
   return error instanceof HttpError && ['unreachable', 'tls', 'timeout', 'broken'].includes(error.code);
 }
 
-/** True where nothing is known of a file because its host gave no good response: the network failed, or the response is an error. */
+/** True if nothing is known about a file because its host gave no good response: the network failed, or the response is an error. */
 export function isUnanswered(error: unknown): error is HttpError {
   return isNetworkFailure(error) || (error instanceof HttpError && ['status', 'rate-limited'].includes(error.code));
 }

@@ -1,7 +1,7 @@
 import { envOf, type Environment } from '../util/env.ts';
 import { UsageError } from '../util/errors.ts';
 
-/** A URL without user and password, for messages; of a text that is not an http(s) URL, all between `//` and the last `@` goes as well. */
+/** A URL without user and password, for messages; also removes everything between `//` and the last `@` from a text that is not an http(s) URL. */
 export function withoutPassword(url: string): string {
   if (!/^https?:/i.test(url) || !URL.canParse(url)) return url.replace(/^([^/@]*\/\/)?.*@/s, '$1');
   const parsed = new URL(url);
@@ -11,7 +11,7 @@ export function withoutPassword(url: string): string {
   return url.endsWith('/') ? parsed.href : parsed.href.replace(/\/$/, '');
 }
 
-/** The environment variable by which a URL goes through a proxy, and its value; undefined where it goes directly. As undici reads them: https falls back to the proxy of http. */
+/** The environment variable that sets the proxy for a URL, and its value; undefined for a direct connection. As in undici, https falls back to the proxy of http. */
 function proxyOf(url: string, env: Environment): { name: string; value: string } | undefined {
   const names = ['http_proxy', 'HTTP_PROXY'];
   if (url.startsWith('https:')) names.unshift('https_proxy', 'HTTPS_PROXY');
@@ -34,7 +34,7 @@ export function checkProxies(env: Environment = process.env): void {
   }
 }
 
-/** Codes of an error and of all errors that it was caused by. */
+/** Codes of an error and of all its causes. */
 function codesOf(error: unknown): string[] {
   const codes: string[] = [];
   for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth += 1) {
@@ -54,15 +54,15 @@ const UNKNOWN_ISSUER = new Set([
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
 ]);
 
-/** What to do where a host cannot be reached: names the setting that has to do with it. */
+/** Advice for a host that cannot be reached: names the relevant setting. */
 export function connectionAdvice(url: string, error: unknown, env: Environment = process.env): string {
   const codes = codesOf(error);
   if (codes.some((code) => WRONG_TIME.has(code)))
-    return `this machine's clock says ${new Date().toISOString()}: correct it if it is wrong; else the server's certificate has expired`;
+    return `this machine's clock reads ${new Date().toISOString()}: correct it if it is wrong; otherwise the server's certificate has expired`;
   if (codes.some((code) => UNKNOWN_ISSUER.has(code)))
     return 'set NODE_EXTRA_CA_CERTS to a file with the certificate of the authority that your mirror or proxy uses';
   const proxy = proxyOf(url, env);
   if (proxy !== undefined)
-    return `check the proxy that ${proxy.name} names (${withoutPassword(proxy.value)}), or add the host to no_proxy; what was fetched is kept and resumed`;
-  return 'check the network and the proxy settings, or name a mirror (--mirror URL); what was fetched is kept and resumed';
+    return `check the proxy in ${proxy.name} (${withoutPassword(proxy.value)}), or add the host to no_proxy; downloaded data is kept and resumed`;
+  return 'check the network and the proxy settings, or specify a mirror (--mirror URL); downloaded data is kept and resumed';
 }

@@ -1,24 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RateLimitError, RetryableError } from './errors.ts';
 
-/** How often and how long somebody tries. */
+/** How often and how long a request is repeated. */
 export interface RetryPolicy {
   /** Attempts in all. */
   readonly attempts: number;
   /** First pause between attempts in milliseconds, doubled each time up to 30 s, and varied by a quarter. */
   readonly pause: number;
-  /** The sum of all pauses in milliseconds, those that the server asks for included. */
+  /** The sum of all pauses in milliseconds, including those that the server requests. */
   readonly longestWait: number;
   readonly signal: AbortSignal | undefined;
-  /** URL and advice for the error where the server asks for a longer pause. */
+  /** URL and advice for the error if the server requests a longer pause. */
   readonly limited: { readonly where: string; readonly next: string };
 }
 
 const LONGEST_PAUSE = 30_000;
 
 /**
- * Runs `attempt` until it succeeds, fails with anything but a RetryableError, or no attempt or no time for a pause is left: then the last
- * failure is thrown. `last` is true for the last attempt.
+ * Runs `attempt` until it succeeds or fails with anything but a RetryableError. Throws the last failure when no attempt or no time for a pause is
+ * left. `last` is true for the last attempt.
  */
 export async function retrying<T>(attempt: (last: boolean) => Promise<T>, policy: RetryPolicy): Promise<T> {
   const { signal } = policy;

@@ -7,7 +7,8 @@ import { digestOf } from '../util/digest.ts';
 import { systemFailure } from '../util/errno.ts';
 import { UserError } from '../util/errors.ts';
 import { hashFile, makeFolder } from '../util/files.ts';
-import { httpSend, timeFor, type HttpExchange, type HttpLimits } from '../http/client.ts';
+import { httpSend } from '../http/client.ts';
+import { timeFor, type HttpExchange, type HttpLimits } from '../http/options.ts';
 import { HttpError, HttpStatusError, RetryableError, UnreachableError } from '../http/errors.ts';
 import { mirrored } from '../http/mirror.ts';
 import { withoutPassword } from '../http/proxy.ts';
@@ -17,7 +18,7 @@ import { DigestError } from './digest-error.ts';
 import type { Store } from './store.ts';
 import type { Report } from '../util/events.ts';
 
-/** Bytes from outside: a URL and what they must be. */
+/** Bytes from outside: their URL and digest. */
 export interface PinnedUrl {
   readonly url: string;
   /** Lowercase hex. */
@@ -39,35 +40,35 @@ export interface FetchOptions {
   readonly limits?: Partial<HttpLimits>;
 }
 
-/** For files that no digest is known of. */
+/** For files without a known digest. */
 export interface FetchNewOptions extends FetchOptions {
-  /** The most bytes that are taken. */
+  /** The most bytes that are accepted. */
   readonly max: number;
-  /** An earlier attempt is continued if the server says that the file is still the same (If-Range). False by default. */
+  /** An earlier attempt is continued if the server confirms that the file is still the same (If-Range). False by default. */
   readonly resume?: boolean;
 }
 
-/** A pinned file whose size is not known: larger than any image or archive that is shipped. */
+/** The limit for a pinned file without a known size: larger than any image or archive that is shipped. */
 const MOST_BYTES = 8 * 2 ** 30;
-/** How long a server is waited for that asks for it, in milliseconds, in all. */
+/** All pauses that a server may request, in milliseconds. */
 const LONGEST_WAIT = 300_000;
 
 /** A download under way. */
 interface Download {
-  /** Where it is fetched from. */
+  /** The URL that is requested. */
   readonly url: string;
-  /** What it is called: the URL before the mirror. */
+  /** The URL without the mirror, for messages. */
   readonly name: string;
   readonly part: string;
   readonly sha256?: string;
   readonly size?: number;
-  /** The most bytes that are taken: its size, where that is known. */
+  /** The most bytes that are accepted: the size, if known. */
   readonly limit: number;
   readonly resume: boolean;
   readonly options: FetchOptions;
 }
 
-/** Why servers did not answer, by their origins: asked once per process, not once per file. */
+/** Hosts that cannot be reached, by origin: tried once per process, not once per file. */
 const unreachable = new Map<string, UnreachableError>();
 
 /** Counts bytes, keeps the size, and reports progress. */
@@ -101,7 +102,7 @@ function meter(
   return Object.assign(transform, { received: () => done });
 }
 
-/** What the server called the version of the file of which a part is there: an ETag, or a date (RFC 9110 13.1.5). Beside the part. */
+/** File beside a part with the server's validator of the downloaded version: an ETag, or a date (RFC 9110 13.1.5). */
 const validatorFile = (part: string): string => `${part}.validator`;
 const readValidator = (part: string): Promise<string> => readFile(validatorFile(part), 'utf8').catch(() => '');
 
@@ -110,7 +111,7 @@ async function removePart(part: string): Promise<void> {
   await rm(validatorFile(part), { force: true });
 }
 
-/** What tells a version of a file from another: a strong ETag, else the date of its last change. */
+/** The validator of a file's version: a strong ETag, else the date of its last change. */
 function validatorOf({ headers }: HttpExchange): string {
   const tag = headerOf(headers, 'etag');
   if (tag !== undefined && /^"[^"\r\n]{0,1000}"$/.test(tag)) return tag;
@@ -118,7 +119,7 @@ function validatorOf({ headers }: HttpExchange): string {
   return date !== undefined && /^[\w, :+-]{1,60}$/.test(date) ? date : '';
 }
 
-/** The headers that ask for what is missing of a part, and how many bytes are there. */
+/** The headers that request the missing bytes of a part, and how many bytes it has. */
 async function rangeOf({ part, sha256, resume }: Download): Promise<{ have: number; headers: Record<string, string> }> {
   const [have, validator] = await Promise.all([
     stat(part).then(
@@ -127,7 +128,7 @@ async function rangeOf({ part, sha256, resume }: Download): Promise<{ have: numb
     ),
     readValidator(part),
   ]);
-  // Without a digest only the server knows whether what is there is of the file that it has now.
+  // Without a digest only the server knows whether the part belongs to its current file.
   if (have === 0 || (sha256 === undefined && (validator === '' || !resume))) {
     await removePart(part);
     return { have: 0, headers: {} };
@@ -135,13 +136,15 @@ async function rangeOf({ part, sha256, resume }: Download): Promise<{ have: numb
   return { have, headers: { range: `bytes=${have}-`, ...(validator === '' ? undefined : { 'if-range': validator }) } };
 }
 
-/** Where a response begins: at the end of the part, or at zero. Throws for a response that is no part of the answer to the question. */
+/** The offset at which a response begins: the end of the part, or zero. Throws for a response that does not match the request. */
 async function startOf(exchange: HttpExchange, have: number, { part, name }: Download): Promise<number> {
   const { status, headers } = exchange;
   if (status === 200) return 0;
   if (status === 416 && have > 0) {
     await removePart(part);
-    throw new RetryableError(new HttpError('protocol', 'the server has no such part of the file', { where: name, next: 'run this again' }));
+    throw new RetryableError(
+      new HttpError('protocol', 'the server does not have the requested part of the file', { where: name, next: 'run this again' }),
+    );
   }
   if (status !== 206)
     throw new HttpStatusError(status, {
@@ -150,20 +153,20 @@ async function startOf(exchange: HttpExchange, have: number, { part, name }: Dow
         status === 404
           ? 'upstream may have moved or removed the file: check the URL in the definition'
           : status === 429 || status >= 500
-            ? 'try again later, or name a mirror (--mirror URL)'
+            ? 'try again later, or specify a mirror (--mirror URL)'
             : 'check the URL and any credentials or proxy',
     });
   if (have > 0 && (headerOf(headers, 'content-range') ?? '').startsWith(`bytes ${have}-`)) return have;
-  const failure = new HttpError('protocol', 'the server sends another part of the file than was asked for', {
+  const failure = new HttpError('protocol', 'the server sends another part of the file than requested', {
     where: exchange.url,
-    next: 'check the URL and what is between (a proxy, a mirror)',
+    next: 'check the URL, and any proxy or mirror in between',
   });
   if (have === 0) throw failure;
   await removePart(part);
   throw new RetryableError(failure);
 }
 
-/** Compressions whose files are served with the same Content-Encoding by some servers: the bytes are those of the file. */
+/** Compressions for which some servers send the Content-Encoding of the file itself: the bytes are those of the file. */
 const SUFFIXES: Readonly<Record<string, RegExp>> = {
   gzip: /\.t?gz$/,
   'x-gzip': /\.t?gz$/,
@@ -172,21 +175,21 @@ const SUFFIXES: Readonly<Record<string, RegExp>> = {
   'x-xz': /\.xz$/,
 };
 
-/** A file without a digest must come as it is: nothing was asked to be compressed on the way. */
+/** Refuses a file without a digest that is compressed on the way: that was not requested. */
 function assertPlain({ headers, url }: HttpExchange, { name, sha256 }: Download): void {
   const encoding = (headerOf(headers, 'content-encoding') ?? 'identity').trim().toLowerCase();
   if (sha256 !== undefined || encoding === '' || encoding === 'identity' || SUFFIXES[encoding]?.test(new URL(name).pathname) === true)
     return;
-  throw new HttpError('encoding', `the server sends a compressed response (${encoding.slice(0, 40)}), which was not asked for`, {
+  throw new HttpError('encoding', `the server sends a compressed response (${encoding.slice(0, 40)}), which was not requested`, {
     where: url,
-    next: 'check the URL and what is between (a proxy, a mirror)',
+    next: 'check the URL, and any proxy or mirror in between',
   });
 }
 
-/** Writes a response into the part, behind what is there of it. */
+/** Appends a response to the part. */
 async function writePart(exchange: HttpExchange, have: number, download: Download): Promise<void> {
   const { part, size, options, sha256 } = download;
-  // A part that is whole already: its digest decides.
+  // The part is complete already: its digest decides.
   if (exchange.status === 416 && have > 0 && (await hashFile(part)) === sha256) return;
   const start = await startOf(exchange, have, download);
   assertPlain(exchange, download);
@@ -201,9 +204,9 @@ async function writePart(exchange: HttpExchange, have: number, download: Downloa
     await pipeline(exchange.body, counter, createWriteStream(part, { flags: start > 0 ? 'a' : 'w', flush: true }), { signal });
   } catch (cause) {
     options.signal?.throwIfAborted();
-    throw systemFailure(cause, part) ?? cause; // a write to an open file names none
+    throw systemFailure(cause, part) ?? cause; // a write to an open file names no path
   }
-  // The server ended the body in good order, so it is no failure of the network that another origin could stand in for.
+  // The server ended the body properly, so this is not a network failure for which another origin could be used.
   if (size !== undefined && counter.received() < size)
     throw new HttpError('too-short', `the server sent ${counter.received()} bytes where ${size} are pinned`, {
       where: exchange.url,
@@ -211,10 +214,10 @@ async function writePart(exchange: HttpExchange, have: number, download: Downloa
     });
 }
 
-/** Failures after which what is there of the file is worth keeping: another attempt goes on behind it. */
+/** Failures after which the part is worth keeping: another attempt continues it. */
 const KEEPING = new Set(['unreachable', 'tls', 'timeout', 'broken', 'rate-limited', 'status', 'redirect', 'request']);
 
-/** Attempts until the part is whole, by its length. `onResume` is called where its bytes are of more than one response. */
+/** Attempts until the part has its full length. Calls `onResume` if its bytes are from more than one response. */
 async function transfer(download: Download, onResume: () => void): Promise<void> {
   const { url, part, limit, options } = download;
   const { origin } = new URL(url);
@@ -231,7 +234,7 @@ async function transfer(download: Download, onResume: () => void): Promise<void>
         pause: options.pause,
         signal: options.signal,
         limits: { waits: LONGEST_WAIT, total: timeFor(limit) + LONGEST_WAIT, ...options.limits },
-        whenLimited: 'try again then, or name a mirror (--mirror URL)',
+        whenLimited: 'try again then, or specify a mirror (--mirror URL)',
         headers: async () => {
           const range = await rangeOf(download);
           ({ have } = range);
@@ -251,8 +254,8 @@ async function transfer(download: Download, onResume: () => void): Promise<void>
 }
 
 /**
- * Attempts until the part is whole and `check` accepts it. Where bytes of another response are in it, which may be of a file that has changed
- * since, there is one more try from zero before an error says that the server has the wrong bytes.
+ * Attempts until the part is complete and `check` accepts it. A part from several responses may mix versions of a file that changed, so it is
+ * fetched once more from zero before an error reports that the server has the wrong bytes.
  */
 async function fetchPart(download: Download, check: () => Promise<void>): Promise<void> {
   const { part } = download;
@@ -282,16 +285,16 @@ async function download(store: Store, pin: PinnedUrl, options: FetchOptions): Pr
     if (got !== pin.sha256)
       throw new DigestError(`wrong digest: sha256 ${pin.sha256} is pinned, the server sent ${got}`, {
         where: withoutPassword(url),
-        next: 'do not change the pin before you know why: upstream replaced the file, or something on the way did',
+        next: 'do not change the pin before you know why: upstream, or something in between, replaced the file',
       });
   });
   return (await store.keep(part, pin.sha256)).path;
 }
 
 /**
- * The bytes of a pinned URL, from the store or over HTTP: resumed, retried with backoff, length and digest checked.
- * Two processes that want the same fetch it once. Throws UnreachableError when there is no connection to the host,
- * UserError for everything else; nothing wrong is ever kept.
+ * Path of the bytes of a pinned URL, from the store or over HTTP: resumed, retried with backoff, length and digest checked.
+ * Two processes that request the same file fetch it once. Throws an UnreachableError if there is no connection to the host, a DigestError for
+ * wrong bytes, another UserError for everything else; wrong bytes are never kept.
  */
 export async function fetchBlob(store: Store, pin: PinnedUrl, given: FetchOptions = {}): Promise<string> {
   const options = { ...given, signal: interruption(given.signal) };
@@ -301,7 +304,7 @@ export async function fetchBlob(store: Store, pin: PinnedUrl, given: FetchOption
 }
 
 /**
- * Fetches a URL whose digest is not known yet into the store, of at most `max` bytes, for pinning: whoever calls must check what came.
+ * Fetches a URL without a known digest into the store, of at most `max` bytes, for pinning: the caller must check the file.
  * Throws as fetchBlob does.
  */
 export async function fetchNew(

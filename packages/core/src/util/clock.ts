@@ -1,11 +1,11 @@
-/** Clocks differ by minutes without harm; in milliseconds. */
+/** Clocks may differ by minutes; in milliseconds. */
 const TOLERANCE = 3_600_000;
 
 /**
- * What is wrong when something was signed later than now: then this machine's clock is wrong, or the signer's, and the signature says nothing
- * of the bytes. Undefined where the time is no reason.
+ * The problem with a signature that was made later than now: the clock of this machine or of the signer is wrong, and the signature is no
+ * evidence about the bytes. Undefined if the time is plausible.
  */
 export function clockProblem(signed: Date | null | undefined, now: Date = new Date()): string | undefined {
   if (signed === undefined || signed === null || signed.getTime() <= now.getTime() + TOLERANCE) return undefined;
-  return `it was signed at ${signed.toISOString()}, and this machine's clock says ${now.toISOString()}: one of them is wrong`;
+  return `it was signed at ${signed.toISOString()}, and this machine's clock reads ${now.toISOString()}: one of them is wrong`;
 }
