@@ -17,41 +17,35 @@ export {
   type Image,
   type Release,
 } from '@flatcar/core/engine';
-export { afterAll, afterEach, beforeAll, beforeEach, describe, machineTest, mergeTest, test } from './levels.ts';
 export { extensionFolder } from './folders.ts';
-export { WITHOUT_VERITY, withHost, type Host } from './merge/host.ts';
-export { buildImages, testExtension, versionPattern, type ExtensionTest } from './extension.ts';
-export { expectOwnPluginsStay } from './merge/cni.ts';
-export { writeContainer, type TestContainer } from './server/oci.ts';
-export { imagePath, linkPath, withMachine, type Delivered, type Machine, type MachineOptions } from './machine/machine.ts';
-export { describeMachines, type MachineTest, type Selection } from './machine/extensions.ts';
-export { NGINX_ROOT, withNginx } from './server/nginx.ts';
-export { freePort, untilAnswers } from './server/server.ts';
-export { SYSUPDATES, updated, type Updated } from './sysupdate.ts';
-export { debianRoot, unpackRoot, type RootOptions } from './merge/root.ts';
-export {
-  compileStatic,
-  expectContainers,
-  HELLO,
-  hostOf,
-  runContainers,
-  WAT,
-  whyNoContainers,
-  type ContainerHost,
-  type ContainerRun,
-} from './merge/containers.ts';
-export { testUpstream, withUpstream, type Layouts, type Upstream, type UpstreamTest } from './server/upstream.ts';
-export { expectOwnObjects, hostLibraries, testRelocated, traced, type RelocatedTest } from './merge/relocated.ts';
-export { verifyTls, withTls, type TlsCheck, type TlsChecks, type TlsHost, type TlsServer } from './server/tls.ts';
-export { gnupg } from './machine/gnupg.ts';
-export { sharedMachine } from './machine/shared.ts';
-export { startUpdateEngine, type UpdateEngine } from './update-engine.ts';
-export { standInOnly } from './machine/os.ts';
-export { shareStore } from './unit-store.ts';
-export { startGitHub, type FakeGitHub } from './github/server.ts';
-export { permissionsOf, type FakeIssue, type FakePull, type FakeState, type Permissions } from './github/state.ts';
-export { withBucket, type TestBucket } from './server/s3.ts';
-export { declaredUses, testRealUse, USE_ROOTS, type RealUse, type RealUses } from './merge/real-use.ts';
-export type { UseRoot, UseRootName } from './merge/use-root.ts';
+export type { ContainerHost, Host, Machine, TlsHost, TlsServer, UseRoot, UseRootName } from './hosts.ts';
+export { afterAll, afterEach, beforeAll, beforeEach, describe, machineTest, mergeTest, test } from './levels.ts';
+export type { ExtensionTest, Layouts, MachineTest, RealUse, RealUses, RelocatedTest, TlsCheck, TlsChecks, UpstreamTest } from './spec.ts';
 export { evidenceProblems, sidecarProblems } from './evidence.ts';
 export { affects, scan, type Advisory } from './scanner.ts';
+export { shareStore } from './unit-store.ts';
+export { startUpdateEngine, type UpdateEngine } from './update-engine.ts';
+export { startGitHub, type FakeGitHub } from './github/server.ts';
+export { permissionsOf, type FakeIssue, type FakePull, type FakeState, type Permissions } from './github/state.ts';
+export { writeContainer, type TestContainer } from './server/oci.ts';
+export { withBucket, type TestBucket } from './server/s3.ts';
+export { freePort, untilAnswers } from './server/server.ts';
+export { verifyTls, withTls } from './server/tls.ts';
+export { expectOwnPluginsStay } from './merge/cni.ts';
+export { compileStatic, HELLO, runContainers, WAT, whyNoContainers, type ContainerRun } from './merge/containers.ts';
+export { WITHOUT_VERITY, withHost } from './merge/host.ts';
+export { NGINX_ROOT, withNginx } from './merge/nginx.ts';
+export { debianRoot, unpackRoot, type RootOptions } from './merge/root.ts';
+export { SYSUPDATES, updated, type Updated } from './merge/sysupdate.ts';
+export { standInOnly } from './machine/chosen-os.ts';
+export { expectContainers, hostOf } from './machine/containers.ts';
+export { gnupg } from './machine/gnupg.ts';
+export { imagePath, linkPath, withMachine, type Delivered, type MachineOptions } from './machine/machine.ts';
+export { sharedMachine } from './machine/shared.ts';
+export { testExtension } from './extension/extension.ts';
+export { withUpstream, type Upstream } from './extension/fake-upstream.ts';
+export { buildImages, versionPattern } from './extension/images.ts';
+export { describeMachines, type Selection } from './extension/machines.ts';
+export { declaredUses, testRealUse, USE_ROOTS } from './extension/real-use.ts';
+export { expectOwnObjects, hostLibraries, testRelocated, traced } from './extension/relocated.ts';
+export { testUpstream } from './extension/upstream.ts';

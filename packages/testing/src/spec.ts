@@ -1,157 +1,281 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { DefinitionError, lineOfProblem, schemas } from '@flatcar/core/engine';
-import * as v from 'valibot';
-import type { Command, ExtensionTest } from './extension.ts';
-import type { MachineTest } from './machine/extensions.ts';
-import type { RealUse, RealUses } from './merge/real-use.ts';
-import type { RelocatedTest } from './merge/relocated.ts';
-import type { TlsCheck } from './server/tls.ts';
-import type { UpstreamTest } from './server/upstream.ts';
+// What a test of an extension specifies: types only.
+import type { Arch, OriginChoice, Target } from '@flatcar/core/engine';
+import type { Host, Machine, TlsServer, UseRoot, UseRootName } from './hosts.ts';
 
-const { expected, extensionName, filled, flag, listOf, mapOf, message, oneOf, problemsOf, shape, text, unitName } = schemas;
+/** A command and what it must say; a version is the pinned one, the extension's or what pins.json has under that name, so that a bump changes no test. */
+export interface Command {
+  /**
+   * The program and its arguments.
+   * @example ['yq', '--version']
+   */
+  readonly run: readonly string[];
+  /**
+   * Environment variables.
+   * @default {}
+   * @example { TERM: 'xterm' }
+   */
+  readonly env?: Readonly<Record<string, string>>;
+  /**
+   * What it prints: a pattern, the pinned version of the extension, or that of a coupled component.
+   * @example 'version'
+   */
+  readonly says: RegExp | 'version' | { readonly version: string };
+}
 
-/** Entries of an object that has all keys of an interface: a key that is added to one is added to the other. */
-type Entries<T> = { readonly [K in keyof Required<T>]: v.GenericSchema };
+/** Pinned versions by name: `version` is the extension's own, the others are those of `with` in pins.json. */
+export type PinnedVersions = Readonly<Record<string, string>>;
 
-const optional = (schema: v.GenericSchema): v.GenericSchema => v.optional(schema);
-const pattern = v.instance(RegExp, expected('a pattern such as /text/'));
-const code = optional(v.function(expected('a function')));
-const absolute = v.pipe(
-  text,
-  v.check(
-    (path) => path.startsWith('/'),
-    ({ input }) => message(`'${input}' is not an absolute path`, `write it as '/${input}'`),
-  ),
-);
-const port = v.pipe(
-  v.number(expected('a number')),
-  v.check(
-    (value) => Number.isInteger(value) && value > 0 && value < 65_536,
-    ({ input }) => `${input} is not a port`,
-  ),
-);
-/** A choice between schemas by what the value is: so that messages are those of one of them. */
-const choice = (choose: (input: unknown) => v.GenericSchema): v.GenericSchema => v.lazy(choose);
+/** How a program shows that it believes the CAs of the host's store, and no others. */
+export interface TlsCheck {
+  /**
+   * Connects to a server, by the program's own defaults: no CA is named.
+   * @example ({ url }) => ['curl', '--silent', url]
+   */
+  readonly run: (server: TlsServer) => readonly string[];
+  /**
+   * Environment variables.
+   * @default {}
+   * @example { HOME: '/root' }
+   */
+  readonly env?: Readonly<Record<string, string>>;
+  /**
+   * What it prints once it has verified the server.
+   * @example /hello over TLS/
+   */
+  readonly accepts: RegExp;
+  /**
+   * What it prints of a server whose CA it does not know.
+   * @example /certificate verify failed/
+   */
+  readonly refuses: RegExp;
+}
 
-const command = shape({
-  run: v.pipe(listOf(text), v.minLength(1, 'must name a program')),
-  env: optional(mapOf(text)),
-  says: choice((input) =>
-    typeof input === 'string'
-      ? oneOf(['version'])
-      : input instanceof RegExp
-        ? pattern
-        : typeof input === 'object' && input !== null
-          ? shape({ version: filled })
-          : v.never(expected("a pattern, 'version', or { version: 'NAME' }")),
-  ),
-} satisfies Entries<Command>);
+/** What a test says of its programs that open TLS connections, or why it has none. */
+export type TlsChecks = readonly TlsCheck[] | string;
 
-const tlsCheck = shape({
-  run: v.function(expected('a function that gives a command')),
-  env: optional(mapOf(text)),
-  accepts: pattern,
-  refuses: pattern,
-} satisfies Entries<TlsCheck>);
-const tls = optional(choice((input) => (typeof input === 'string' ? filled : listOf(tlsCheck))));
+/** What an extension's test says of a booted machine; its commands run there too. */
+export interface MachineTest {
+  /**
+   * Files that the node has from its first boot, by their paths: what an operator's Ignition would write.
+   * @default {}
+   * @example { '/etc/haproxy/haproxy.cfg': '…' }
+   */
+  readonly files?: Readonly<Record<string, string>>;
+  /**
+   * Units that are active soon after the boot.
+   * @default []
+   * @example ['haproxy.service']
+   */
+  readonly active?: readonly string[];
+  /**
+   * Bash scripts that must succeed soon after the boot, and what they print.
+   * @default []
+   * @example [{ run: 'curl --silent localhost:9100/metrics', says: /node_/ }]
+   */
+  readonly answers?: readonly { readonly run: string; readonly says: RegExp }[];
+  /**
+   * Units that `systemctl reload` must work on: each stays the same main process, and `answers` hold afterwards as well. The unit must
+   * have a reload (`ExecReload=`), or this fails.
+   * @default []
+   * @example ['haproxy.service']
+   */
+  readonly reloads?: readonly string[];
+  /**
+   * Units, and a user that at least one of their processes runs as.
+   * @default {}
+   * @example { 'chrony.service': '_chrony' }
+   */
+  readonly runsAs?: Readonly<Record<string, string>>;
+  /**
+   * TCP ports on which something listens.
+   * @default []
+   * @example [9100]
+   */
+  readonly ports?: readonly number[];
+  /**
+   * Extensions that it needs beside it, besides those that its definition requires.
+   * @default []
+   * @example ['containerd']
+   */
+  readonly beside?: readonly string[];
+  /**
+   * True to boot it in `npm test`, though it is not small, where the store has its image and those beside it.
+   * @default false
+   * @example true
+   */
+  readonly whenBuilt?: boolean;
+  /**
+   * MiB of memory that the machine needs.
+   * @default 2048
+   * @example 4096
+   */
+  readonly memory?: number;
+  /**
+   * More to check on the machine.
+   * @example async (machine) => { await machine.run('systemctl is-active tool'); }
+   */
+  readonly also?: (machine: Machine) => Promise<void>;
+}
 
-const machine = optional(
-  shape({
-    files: optional(
-      v.pipe(
-        mapOf(text),
-        v.check((files) => Object.keys(files as object).every((path) => path.startsWith('/')), 'paths must be absolute'),
-      ),
-    ),
-    active: optional(listOf(unitName)),
-    answers: optional(listOf(shape({ run: filled, says: pattern }))),
-    reloads: optional(listOf(unitName)),
-    runsAs: optional(mapOf(filled)),
-    ports: optional(listOf(port)),
-    beside: optional(listOf(extensionName)),
-    whenBuilt: optional(flag),
-    memory: optional(
-      v.pipe(
-        v.number(expected('a number')),
-        v.minValue(128, ({ input }) => `${input} MiB are not enough`),
-      ),
-    ),
-    also: code,
-  } satisfies Entries<MachineTest>),
-);
-const common = {
-  only: optional(listOf(filled)),
-  version: optional(filled),
-  origin: optional(oneOf(['auto', 'release', 'source'])),
-};
+/** What an extension's own test says of it; everything else is the same for all. */
+export interface ExtensionTest {
+  /**
+   * What the extension is.
+   * @default 'sysext'
+   * @example 'confext'
+   */
+  readonly kind?: 'sysext' | 'confext';
+  /**
+   * Commands that must work once the image is merged.
+   * @example [{ run: ['yq', '--version'], says: 'version' }]
+   */
+  readonly commands: readonly Command[];
+  /**
+   * Units that `systemd-analyze verify` must find nothing wrong with.
+   * @default []
+   * @example ['node-exporter.service']
+   */
+  readonly units?: readonly string[];
+  /**
+   * Paths that must exist after systemd-tmpfiles has run.
+   * @default []
+   * @example ['/var/lib/tool']
+   */
+  readonly paths?: readonly string[];
+  /**
+   * Components that the test is about, where others can only be had from upstream.
+   * @default all
+   * @example ['wasmtime']
+   */
+  readonly only?: readonly string[];
+  /**
+   * Version that the test is about.
+   * @default the newest
+   * @example '1.36.4'
+   */
+  readonly version?: string;
+  /**
+   * Where its components come from.
+   * @default 'auto'
+   * @example 'source'
+   */
+  readonly origin?: OriginChoice;
+  /**
+   * Of an image with a TLS library: its programs that verify servers by the host's CAs, or why there are none.
+   * @example { programs: [{ run: ({ url }) => ['curl', url], accepts: /hello/, refuses: /certificate/ }] }
+   */
+  readonly tls?: TlsChecks;
+  /**
+   * What only a booted machine shows; the commands run there too.
+   * @example { active: ['node-exporter.service'], ports: [9100] }
+   */
+  readonly machine?: MachineTest;
+  /**
+   * More to check in the merged host.
+   * @example async (host) => { expect(await host.exists('/usr/bin/yq')).toBe(true); }
+   */
+  readonly also?: (host: Host, arch: Arch, versions: PinnedVersions) => Promise<void>;
+  /**
+   * True for the extension of its origin and kind that `npm test` builds and merges on a bare machine. The others are left to `npm run
+   * test:all`.
+   * @default false
+   * @example true
+   */
+  readonly small?: boolean;
+}
 
-/** What each helper is given, by its name. */
-const SPECS = {
-  testExtension: shape({
-    ...common,
-    kind: optional(oneOf(['sysext', 'confext'])),
-    commands: listOf(command),
-    units: optional(listOf(unitName)),
-    paths: optional(listOf(absolute)),
-    tls,
-    machine,
-    also: code,
-    small: optional(flag),
-  } satisfies Entries<ExtensionTest>),
-  testRelocated: shape({
-    ...common,
-    folder: absolute,
-    commands: listOf(command),
-    target: optional(v.any()),
-    static: optional(listOf(filled)),
-    tls,
-    machine,
-    also: code,
-  } satisfies Entries<RelocatedTest>),
-  testRealUse: shape({
-    ...common,
-    uses: listOf(
-      shape({
-        does: filled,
-        run: filled,
-        gives: choice((input) => (typeof input === 'string' ? text : pattern)),
-        except: optional(shape({ bare: optional(filled), debian: optional(filled), emulated: optional(filled) })),
-      } satisfies Entries<RealUse>),
-    ),
-    packages: optional(listOf(filled)),
-    withServers: code,
-    small: optional(flag),
-  } satisfies Entries<RealUses>),
-  testUpstream: shape({
-    version: optional(filled),
-    programs: listOf(filled),
-    paths: optional(listOf(absolute)),
-    machine,
-    also: code,
-    small: optional(flag),
-  } satisfies Entries<UpstreamTest>),
-} as const;
+/** What the test of an extension out of Debian's packages says. */
+export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 'origin' | 'machine' | 'tls'> {
+  /**
+   * Folder of its own libraries.
+   * @example '/usr/lib/debug-tools'
+   */
+  readonly folder: string;
+  /**
+   * Programs that start, run on their own libraries and print this; on both architectures.
+   * @example [{ run: ['strace', '-V'], says: /strace/ }]
+   */
+  readonly commands: ExtensionTest['commands'];
+  /**
+   * What the image is bound to.
+   * @default 'portable'
+   * @example channelHead('stable')
+   */
+  readonly target?: Target;
+  /**
+   * Programs among the commands that have no libraries at all.
+   * @default []
+   * @example ['busybox']
+   */
+  readonly static?: readonly string[];
+  /**
+   * More to check in the merged host.
+   * @example async (host) => { await host.run(['git', 'init', '/tmp/x']); }
+   */
+  readonly also?: (host: Host, arch: Arch) => Promise<void>;
+}
 
-/** The test file in a folder that calls a helper. */
-function fileOf(folder: string, helper: string): string {
-  const files = readdirSync(folder).filter((name) => name.endsWith('.test.ts'));
-  const name = files.find((one) => readFileSync(join(folder, one), 'utf8').includes(`${helper}(`));
-  return join(folder, name ?? 'extension.test.ts');
+/** One thing that a person does with an extension. */
+export interface RealUse {
+  /**
+   * What is done, for the README.
+   * @example 'clones over https'
+   */
+  readonly does: string;
+  /**
+   * A script of sh, run in an empty folder with `set -e` and no locale. Everything that it starts ends with it. Rows do not depend on
+   * each other.
+   * @example 'git init --quiet x && ls -a x'
+   */
+  readonly run: string;
+  /**
+   * All that it prints (both outputs, without blanks around them), or a pattern of it.
+   * @example /\.git/
+   */
+  readonly gives: string | RegExp;
+  /**
+   * Roots where it does not run, each with the reason, which the README gives.
+   * @default {}
+   * @example { emulated: 'it traces system calls' }
+   */
+  readonly except?: Readonly<Partial<Record<UseRootName, string>>>;
+}
+
+/** What people do with an extension. */
+export interface RealUses extends Pick<ExtensionTest, 'only' | 'version' | 'origin' | 'small'> {
+  /**
+   * Things that people do with the extension, a row of the README each.
+   * @example [{ does: 'prints a value', run: 'echo a: 1 | yq .a', gives: '1' }]
+   */
+  readonly uses: readonly RealUse[];
+  /**
+   * More packages on the Debian root: servers that the scripts talk to.
+   * @default []
+   * @example ['nginx']
+   */
+  readonly packages?: readonly string[];
+  /**
+   * Starts what the scripts talk to, calls `rows` with variables for them (ports), and ends it afterwards. Called once for each root.
+   * @example async (root, rows) => rows({ PORT: '8080' })
+   */
+  readonly withServers?: (root: UseRoot, rows: (env: Readonly<Record<string, string>>) => Promise<void>) => Promise<void>;
 }
 
 /**
- * Checks everything that a test in a folder passes to a helper: unknown keys, types and values. Throws an error whose text lists all problems,
- * each with file and line: vitest prints nothing else of an error.
+ * What upstream's archives hold (`a -> b` is a link), by a pattern of their file names: the default of an extension's `test/upstream-layout.ts`. A raw file needs
+ * none; of an archive without one, only what the definition takes out of it is known.
  */
-export function checkSpec(helper: keyof typeof SPECS, folder: string, about: unknown): void {
-  const problems = problemsOf(SPECS[helper], about, []);
-  if (problems.length === 0) return;
-  const file = fileOf(folder, helper);
-  const source = existsSync(file) ? readFileSync(file, 'utf8') : '';
-  const lines = problems.map((problem) => {
-    const { message: what, next } = new DefinitionError([problem]);
-    return `${file}:${lineOfProblem(source, problem)}: ${what}${next === undefined ? '' : `; ${next}`}`;
-  });
-  throw new Error(`${helper}: ${problems.length === 1 ? 'an error' : `${problems.length} errors`}\n${lines.join('\n')}`);
+export type Layouts = readonly (readonly [name: RegExp, members: readonly string[]])[];
+
+/** What is said of an extension whose upstreams cannot be reached from here, with archives of the layout that theirs have. */
+export interface UpstreamTest {
+  readonly version?: string;
+  /** Programs that must come out of the merged image. */
+  readonly programs: readonly string[];
+  readonly paths?: readonly string[];
+  /** What a booted machine shows of upstream's own files; skipped where they cannot be had. */
+  readonly machine?: MachineTest;
+  readonly also?: (host: Host) => Promise<void>;
+  /** True for the one that `npm test` runs for all. */
+  readonly small?: boolean;
 }

@@ -93,7 +93,10 @@ export async function startUpdateEngine(socket: Socket): Promise<UpdateEngine> {
   socket.write('BEGIN\r\n');
   const bus = (member: string, signature: string, body: Writer): void => {
     const name = 'org.freedesktop.DBus';
-    const fields = [[1, 'o', '/org/freedesktop/DBus'], [2, 's', name], [3, 's', member], [6, 's', name]] as const; // prettier-ignore
+    const fields = [
+      [1, 'o', '/org/freedesktop/DBus'] as const,
+      ...([2, 3, 6] as const).map((code) => [code, 's', code === 3 ? member : name] as const),
+    ];
     socket.write(message(1, (serial += 1), signature === '' ? fields : [...fields, [8, 'g', signature]], body));
   };
   bus('Hello', '', new Writer());
@@ -115,7 +118,8 @@ export async function startUpdateEngine(socket: Socket): Promise<UpdateEngine> {
       if (type !== 1 || fields.get(3) !== 'GetStatus') continue;
       const body = new Writer().i64(1_795_000_000).double(0.5).string(status[0]).string(status[1]).i64(500_000_000);
       const to = fields.get(7) ?? '';
-      socket.write(message(2, (serial += 1), [[5, 'u', asked], [6, 's', to], [8, 'g', 'xdssx']], body)); // prettier-ignore
+      const answer = [[5, 'u', asked] as const, [6, 's', to] as const, [8, 'g', 'xdssx'] as const];
+      socket.write(message(2, (serial += 1), answer, body));
     }
   });
   await owned.promise;

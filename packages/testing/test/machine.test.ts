@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { exec, openStore } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { groupsOf } from '../src/machine/extensions.ts';
+import { groupsOf } from '../src/extension/machines.ts';
 import { cpio } from '../src/machine/initrd.ts';
 import { writeSeed } from '../src/machine/seed.ts';
 import { shellOver } from '../src/machine/shell.ts';

@@ -12,7 +12,7 @@ import {
 import { expect } from 'vitest';
 import { withHost } from '../src/merge/host.ts';
 import { mergeTest } from '../src/levels.ts';
-import { withUpstream } from '../src/server/upstream.ts';
+import { withUpstream } from '../src/extension/fake-upstream.ts';
 
 const REPOSITORY = join(import.meta.dirname, '../../..');
 

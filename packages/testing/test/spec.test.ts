@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { findExtensions } from '@flatcar/core/engine';
 import { definitionsIn } from '../src/levels.ts';
-import { checkSpec } from '../src/spec.ts';
+import { checkSpec } from '../src/extension/check-spec.ts';
 
 let dir: string;
 beforeAll(async () => {

@@ -4,7 +4,7 @@ import { componentsOf, findExtensions, loadExtension } from '@flatcar/core/engin
 import { expect, test } from 'vitest';
 import { testFolder } from '../src/folders.ts';
 import { definitionsIn } from '../src/levels.ts';
-import type { TlsChecks } from '../src/server/tls.ts';
+import type { TlsChecks } from '../src/spec.ts';
 
 const REPOSITORY = resolve(import.meta.dirname, '../../..');
 

@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import { ARCHES, hostArch, type Arch } from '@flatcar/core/engine';
 import { expect } from 'vitest';
-import { buildImages } from '../src/extension.ts';
+import { buildImages } from '../src/extension/images.ts';
 import { mergeTest } from '../src/levels.ts';
-import { withUseRoot, type UseRoot, type UseRootName } from '../src/merge/use-root.ts';
+import type { UseRoot, UseRootName } from '../src/hosts.ts';
+import { withUseRoot } from '../src/merge/use-root.ts';
 
 const ripgrep = join(import.meta.dirname, '../../../extensions/ripgrep');
 const yq = join(import.meta.dirname, '../../../extensions/yq');

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, expect, test, vi } from 'vitest';
-import { pinnedVersions, wasBuilt } from '../src/extension.ts';
+import { pinnedVersions, wasBuilt } from '../src/extension/images.ts';
 
 const yq = resolve(import.meta.dirname, '../../../extensions/yq');
 let dir: string | undefined;

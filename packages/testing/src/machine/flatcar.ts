@@ -12,8 +12,8 @@ import {
   type Tools,
 } from '@flatcar/core/engine';
 import { verifyDetached } from '@flatcar/upstream';
+import type { Boot, BootOptions } from './boot.ts';
 import { ignitionArgs } from './ignition.ts';
-import type { Boot, BootOptions } from './os.ts';
 import type { Seed } from './seed.ts';
 
 /** Where images come from, and who must have signed them. */
@@ -114,9 +114,8 @@ export async function flatcarBoot(tools: Tools, image: string, seed: Seed, { rel
   const disk = join(temp, 'disk');
   await tools.run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', image, '-F', format, disk, DISK_SIZE]);
   const ignition = await ignitionArgs(seed, temp, network);
-  const start = [
-    '-drive', `if=none,id=disk,file=${disk},format=qcow2,cache=unsafe`, '-device', 'virtio-blk-pci,drive=disk,bootindex=1',
-  ]; // prettier-ignore
+  const drive = ['-drive', `if=none,id=disk,file=${disk},format=qcow2,cache=unsafe`];
+  const start = [...drive, '-device', 'virtio-blk-pci,drive=disk,bootindex=1'];
   return {
     probe: { args: [...start, '-snapshot'], shows: RUNS },
     firmware: true,

@@ -2,7 +2,7 @@ import { copyFile, mkdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { digestOf, exec, openStore, openTools, walk } from '@flatcar/core/engine';
 import { debianRoot, unpackRoot } from '../merge/root.ts';
-import { chosenOs } from './os.ts';
+import { chosenOs } from './chosen-os.ts';
 import type { Seed } from './seed.ts';
 
 /**

@@ -71,12 +71,10 @@ export async function ignitionArgs(
   await writeFile(config, JSON.stringify(await ignitionConfig(seed, `http://${address}/`)));
   const server = await serveFiles(Object.values(seed.copies ?? {}));
   const relay = `${process.execPath} ${join(import.meta.dirname, 'relay.ts')} ${server.port}`;
+  const netdev = `user,id=net,restrict=${network ? 'off' : 'on'},guestfwd=tcp:${address}:${port}-cmd:${relay}`;
+  const nic = ['-netdev', netdev, '-device', 'virtio-net-pci,netdev=net,romfile='];
   return {
-    args: [
-      '-fw_cfg', `name=${FLATCAR_CONFIG},file=${config}`,
-      '-netdev', `user,id=net,restrict=${network ? 'off' : 'on'},guestfwd=tcp:${address}:${port}-cmd:${relay}`,
-      '-device', 'virtio-net-pci,netdev=net,romfile=',
-    ],
+    args: ['-fw_cfg', `name=${FLATCAR_CONFIG},file=${config}`, ...nic],
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
-  }; // prettier-ignore
+  };
 }

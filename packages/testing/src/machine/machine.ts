@@ -1,8 +1,7 @@
-import { copyFile, link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, readFile, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  cacheRoot,
   hostArch,
   linkFolder,
   linkName,
@@ -13,13 +12,18 @@ import {
   type Arch,
   type Image,
   type Release,
+  type Tools,
 } from '@flatcar/core/engine';
+import type { Answer, Machine } from '../hosts.ts';
+import type { Boot } from './boot.ts';
+import { tail, withFailureLogs } from './logs.ts';
 import { bootOf } from './os.ts';
-import { acceleratorFor, startQemu, type Qemu } from './qemu.ts';
+import type { Accelerator } from './board.ts';
+import { acceleratorFor, QemuEndedError, startQemu, type Qemu } from './qemu.ts';
 import type { Seed } from './seed.ts';
-import { shellOver, type Answer, type Shell } from './shell.ts';
+import { shellOver, type Shell } from './shell.ts';
 
-/** An image, and the name under which it is linked on the node; its own unless said. */
+/** An image, and the name of its link on the node (by default, its own). */
 export interface Delivered {
   readonly image: Image;
   readonly link?: string;
@@ -32,36 +36,22 @@ export interface MachineOptions {
   readonly arch?: Arch;
   readonly images?: readonly Delivered[];
   readonly seed?: Seed;
-  /** MiB; 2048 unless said. */
+  /**
+   * MiB.
+   * @default 2048
+   */
   readonly memory?: number;
-  /** A network of its own, on which this machine is 10.0.2.2; none unless said. */
+  /**
+   * True for a network, on which this machine is 10.0.2.2.
+   * @default false
+   */
   readonly network?: boolean;
-  /** More arguments of QEMU. */
+  /** More arguments for QEMU. */
   readonly args?: readonly string[];
 }
 
 /** The shell word of an argument. */
 export const quote = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
-
-/** A running machine. */
-export interface Machine {
-  readonly release: Release;
-  readonly arch: Arch;
-  /** Runs a bash script as root and gives all it says; an exit code other than 0 is an error. */
-  run(script: string, timeout?: number): Promise<string>;
-  /** Runs a bash script, whatever its exit code. */
-  ask(script: string, timeout?: number): Promise<Answer>;
-  /** Repeats a script until it succeeds; gives what it said then. */
-  until(script: string, timeout?: number): Promise<string>;
-  /** Copies a file of this machine to a path in it. */
-  copyIn(from: string, path: string): Promise<void>;
-  /** Reboots, as `systemctl reboot` does. */
-  reboot(): Promise<void>;
-  /** Shuts it down and starts it with another /usr, as an update of the OS or its rollback does. */
-  bootInto(release: Release): Promise<void>;
-  /** What the kernel and systemd wrote to the serial console. */
-  serial(): Promise<string>;
-}
 
 /** Folder of images on a node, and the names of their links. */
 export const imagePath = ({ image }: Delivered): string => `/opt/extensions/${image.extension}/${basename(image.file)}`;
@@ -73,9 +63,6 @@ export const linkPath = ({ image, link: name }: Delivered): string => {
 /** Times in milliseconds; without KVM a busy host may take many minutes for a boot, and a test must not judge that. */
 const BOOT = 2_700_000;
 const COMMAND = 300_000;
-
-/** How QEMU's last words begin when it was ended by a signal. */
-const CRASHED = 'QEMU ended (killed)';
 
 /** Words on the console after which no boot succeeds. */
 const LOST =
@@ -98,205 +85,199 @@ async function seedOf({ images = [], seed = {} }: MachineOptions): Promise<Seed>
   };
 }
 
-/** The end of a log, with what repeats the least worth left out. */
-const tail = (text: string, lines: number): string => text.trimEnd().split('\n').slice(-lines).join('\n');
+/** A start of QEMU that is not over. */
+interface Running {
+  readonly shell: Shell;
+  readonly qemu: Qemu;
+}
 
-/** Where logs of failed machines are kept. */
-const logFolder = (): string => join(cacheRoot(), 'machine-logs');
+/** What a machine is started with, each time. */
+interface StartOptions {
+  readonly boot: Boot;
+  readonly accelerator: Accelerator;
+  readonly memory: number;
+  readonly args: readonly string[];
+  /** Folder for its serial log and for files on their way into it. */
+  readonly temp: string;
+}
+
+/** A machine by QEMU; it may be started several times. */
+class QemuMachine implements Machine {
+  release: Release;
+  readonly arch: Arch;
+  readonly #tools: Tools;
+  readonly #start: StartOptions;
+  #running: Running | undefined;
+  /** Length of the serial log when the machine last came up. */
+  #serialSeen = 0;
+
+  constructor(tools: Tools, release: Release, arch: Arch, start: StartOptions) {
+    this.release = release;
+    this.arch = arch;
+    this.#tools = tools;
+    this.#start = start;
+  }
+
+  #at(name: string): string {
+    return join(this.#start.temp, name);
+  }
+
+  #on(): Running {
+    if (this.#running === undefined) throw new Error('the machine is off');
+    return this.#running;
+  }
+
+  async #startOnce(): Promise<void> {
+    const { boot, accelerator, memory, args } = this.#start;
+    const serial = ['-chardev', `file,id=serial,path=${this.#at('serial')},append=on`, '-serial', 'chardev:serial'];
+    const port = ['-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=shell,name=shell'];
+    const shell = ['-chardev', 'stdio,id=shell,signal=off', ...port];
+    const share = ['-virtfs', `local,path=${this.#at('share')},mount_tag=share,security_model=none,readonly=on`];
+    const qemu = await startQemu(this.#tools, {
+      arch: this.arch,
+      accelerator,
+      memory,
+      cpus: 2,
+      firmware: boot.firmware,
+      args: [...(await boot.args(this.release)), ...args, ...serial, ...shell, ...share, '-device', 'virtio-rng-pci'],
+    });
+    this.#running = { shell: shellOver(qemu.input, qemu.output), qemu };
+    await this.#ready();
+  }
+
+  /** QEMU's translator was seen to abort on busy hosts, which has nothing to do with the test: the machine is started once more, and that is reported. */
+  async start(): Promise<void> {
+    await this.#startOnce().catch(async (error: unknown) => {
+      if (!(error instanceof QemuEndedError) || !error.crashed) throw error;
+      console.error(`${error.message}\nQEMU itself crashed: starting the machine once more`);
+      this.#running = undefined;
+      await this.#startOnce();
+    });
+  }
+
+  /** Waits for the agent; the end of QEMU and a boot that can no longer succeed end the wait early. */
+  async #ready(): Promise<void> {
+    const { shell, qemu } = this.#on();
+    const before = this.#serialSeen;
+    const over = new AbortController();
+    const ended = qemu.ended.then((error): never => {
+      throw error;
+    });
+    const lost = async (): Promise<never> => {
+      for (;;) {
+        await sleep(2000, undefined, { signal: over.signal });
+        const found = LOST.exec((await this.serial()).slice(before));
+        if (found !== null) throw new Error(`the machine does not come up: ${found[0]}`);
+      }
+    };
+    const losing = lost();
+    for (const one of [ended, losing]) one.catch(() => undefined); // only the first to end counts
+    try {
+      await Promise.race([shell.ready(BOOT), ended, losing]);
+      this.#serialSeen = (await this.serial()).length;
+    } finally {
+      over.abort();
+    }
+  }
+
+  /** Ends it: by a shutdown if `clean`, else at once. */
+  async stop(clean: boolean): Promise<void> {
+    if (this.#running === undefined) return;
+    const { qemu, shell } = this.#running;
+    this.#running = undefined;
+    if (clean) {
+      shell.run('systemctl poweroff', COMMAND).catch(() => undefined);
+      const late = setTimeout(() => qemu.kill(), COMMAND);
+      await qemu.ended;
+      clearTimeout(late);
+    } else qemu.kill();
+    await qemu.ended;
+  }
+
+  async ask(script: string, timeout = COMMAND): Promise<Answer> {
+    const { shell, qemu } = this.#on();
+    const lost = qemu.ended.then((error): never => {
+      throw new Error(`${error.message}, while the machine ran: ${script}`, { cause: error });
+    });
+    lost.catch(() => undefined);
+    return Promise.race([shell.run(script, timeout), lost]);
+  }
+
+  async run(script: string, timeout?: number): Promise<string> {
+    const { code, said } = await this.ask(script, timeout);
+    if (code !== 0) throw new Error(`exit code ${code} of: ${script}\n${tail(said, 40)}`);
+    return said;
+  }
+
+  async until(script: string, timeout = COMMAND): Promise<string> {
+    const end = Date.now() + timeout;
+    for (;;) {
+      const { code, said } = await this.ask(script);
+      if (code === 0) return said;
+      if (Date.now() > end) throw new Error(`not within ${timeout / 1000} s (exit code ${code}): ${script}\n${tail(said, 40)}`);
+      await sleep(500);
+    }
+  }
+
+  async copyIn(from: string, path: string): Promise<void> {
+    const name = `${Date.now()}-${basename(from)}`;
+    const shared = this.#at(`share/${name}`);
+    await link(from, shared).catch(() => copyFile(from, shared));
+    const mount =
+      'mkdir -p /run/share; mountpoint -q /run/share || mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,ro share /run/share';
+    await this.run(`set -e; ${mount}; mkdir -p "$(dirname '${path}')"; cp --no-preserve=mode '/run/share/${name}' '${path}'`);
+    await rm(shared);
+  }
+
+  async reboot(): Promise<void> {
+    this.#on()
+      .shell.run('systemctl reboot', COMMAND)
+      .catch(() => undefined);
+    await this.#ready();
+  }
+
+  async bootInto(release: Release): Promise<void> {
+    await this.#start.boot.args(release); // refuses what is not possible, while the machine still runs
+    await this.stop(true);
+    this.release = release;
+    await this.start();
+  }
+
+  async serial(): Promise<string> {
+    return (await readFile(this.#at('serial'), 'utf8').catch(() => '')).replaceAll('\r', '');
+  }
+}
 
 /**
- * Boots a machine, and takes it down whatever happens. When `use` fails, the journal, systemd-sysext's status and the
- * serial log are kept in the cache folder, and their ends are part of the error.
+ * Boots a machine, and takes it down whatever happens. If `use` fails, the journal, systemd-sysext's status and the serial log are kept in the
+ * cache folder, and their ends are part of the error.
  */
 export async function withMachine(options: MachineOptions, use: (machine: Machine) => Promise<void>): Promise<void> {
-  const { arch = hostArch(), memory = 2048, network = false } = options;
+  const { release, arch = hostArch(), memory = 2048, network = false, args = [] } = options;
   const store = openStore();
   const tools = openTools(store);
   await store.withTemp(async (temp) => {
-    const at = (name: string): string => join(temp, name);
-    await mkdir(at('share'));
+    await mkdir(join(temp, 'share'));
     const images = (options.images ?? []).map(({ image }) => image);
-    await using boot = await bootOf(store, tools, await seedOf(options), images, { release: options.release, arch, network, temp });
+    await using boot = await bootOf(store, tools, await seedOf(options), images, { release, arch, network, temp });
     const accelerator = await acceleratorFor(store, tools, arch, boot);
-    let release = options.release;
-    let running: { shell: Shell; qemu: Qemu } | undefined;
-
-    async function start(): Promise<void> {
-      const qemu = await startQemu(tools, {
-        arch, accelerator, memory, cpus: 2, firmware: boot.firmware,
-        args: [
-          ...(await boot.args(release)), ...(options.args ?? []),
-          '-chardev', `file,id=serial,path=${at('serial')},append=on`, '-serial', 'chardev:serial',
-          '-chardev', 'stdio,id=shell,signal=off', '-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=shell,name=shell',
-          '-virtfs', `local,path=${at('share')},mount_tag=share,security_model=none,readonly=on`,
-          '-device', 'virtio-rng-pci',
-        ],
-      }); // prettier-ignore
-      running = { shell: shellOver(qemu.input, qemu.output), qemu };
-      await ready();
-    }
-
-    /** QEMU's translator has been seen to abort on busy hosts; that says nothing of what is tested, so the machine is started once more, and it is told. */
-    async function startAgain(): Promise<void> {
-      await start().catch(async (error: unknown) => {
-        if (!(error instanceof Error) || !error.message.startsWith(CRASHED)) throw error;
-        console.error(`${error.message}\nQEMU itself crashed: the machine is started once more`);
-        running = undefined;
-        await start();
-      });
-    }
-
-    /** Waits for the agent; QEMU's own end and a boot that can no longer succeed end the wait early. */
-    async function ready(): Promise<void> {
-      if (running === undefined) throw new Error('the machine is off');
-      const { shell, qemu } = running;
-      const before = serialSeen;
-      const over = new AbortController();
-      const ended = qemu.ended.then((words): never => {
-        throw new Error(words);
-      });
-      const lost = async (): Promise<never> => {
-        for (;;) {
-          await sleep(2000, undefined, { signal: over.signal });
-          const found = LOST.exec((await serial()).slice(before));
-          if (found !== null) throw new Error(`the machine does not come up: ${found[0]}`);
-        }
-      };
-      const losing = lost();
-      for (const one of [ended, losing]) one.catch(() => undefined); // only the first to end counts
-      try {
-        await Promise.race([shell.ready(BOOT), ended, losing]);
-        serialSeen = (await serial()).length;
-      } finally {
-        over.abort();
-      }
-    }
-    let serialSeen = 0;
-    const serial = async (): Promise<string> => (await readFile(at('serial'), 'utf8').catch(() => '')).replaceAll('\r', '');
-
-    async function stop(clean: boolean): Promise<void> {
-      if (running === undefined) return;
-      const { qemu, shell } = running;
-      running = undefined;
-      if (clean) {
-        shell.run('systemctl poweroff', COMMAND).catch(() => undefined);
-        const late = setTimeout(() => qemu.kill(), COMMAND);
-        await qemu.ended;
-        clearTimeout(late);
-      } else qemu.kill();
-      await qemu.ended;
-    }
-
-    const ask = async (script: string, timeout = COMMAND): Promise<Answer> => {
-      if (running === undefined) throw new Error('the machine is off');
-      const { shell, qemu } = running;
-      const lost = qemu.ended.then((words): never => {
-        throw new Error(`${words}, while the machine ran: ${script}`);
-      });
-      lost.catch(() => undefined);
-      return Promise.race([shell.run(script, timeout), lost]);
-    };
-    const machine: Machine = {
-      get release() {
-        return release;
-      },
-      arch,
-      ask,
-      async run(script, timeout) {
-        const { code, said } = await ask(script, timeout);
-        if (code !== 0) throw new Error(`exit code ${code} of: ${script}\n${tail(said, 40)}`);
-        return said;
-      },
-      async until(script, timeout = COMMAND) {
-        const end = Date.now() + timeout;
-        for (;;) {
-          const { code, said } = await ask(script);
-          if (code === 0) return said;
-          if (Date.now() > end) throw new Error(`not within ${timeout / 1000} s (exit code ${code}): ${script}\n${tail(said, 40)}`);
-          await sleep(500);
-        }
-      },
-      async copyIn(from, path) {
-        const name = `${Date.now()}-${basename(from)}`;
-        await link(from, at(`share/${name}`)).catch(() => copyFile(from, at(`share/${name}`)));
-        const mount =
-          'mkdir -p /run/share; mountpoint -q /run/share || mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,ro share /run/share';
-        await machine.run(`set -e; ${mount}; mkdir -p "$(dirname '${path}')"; cp --no-preserve=mode '/run/share/${name}' '${path}'`);
-        await rm(at(`share/${name}`));
-      },
-      async reboot() {
-        if (running === undefined) throw new Error('the machine is off');
-        running.shell.run('systemctl reboot', COMMAND).catch(() => undefined);
-        await ready();
-      },
-      async bootInto(next) {
-        await boot.args(next); // refuses what cannot be, while the machine still runs
-        await stop(true);
-        release = next;
-        await startAgain();
-      },
-      serial,
-    };
+    const machine = new QemuMachine(tools, release, arch, { boot, accelerator, memory, args, temp });
     try {
-      await explained(machine, async () => {
-        await startAgain();
-        await isRelease(machine);
+      await withFailureLogs(machine, async () => {
+        await machine.start();
+        await expectRelease(machine);
         await use(machine);
       });
     } finally {
-      await stop(false);
+      await machine.stop(false);
     }
   });
 }
 
-/** Fails unless the machine runs the release that its images are bound to: an image at hand may be of any. */
-async function isRelease(machine: Machine): Promise<void> {
+/** Fails unless the machine runs the release that its images are bound to: an image that a user passes may be of any release. */
+async function expectRelease(machine: Machine): Promise<void> {
   const { release } = machine;
   const number = await machine.run('. /usr/lib/os-release; echo "$VERSION_ID"');
   if (number !== release.number)
-    throw new UserError(`the machine runs Flatcar ${number}, and the test is of ${release.number}`, { next: `give --release ${number}` });
+    throw new UserError(`the machine runs Flatcar ${number}, but the test is for ${release.number}`, { next: `pass --release ${number}` });
 }
-
-/** An error that already tells what the machine's logs say. */
-class MachineError extends Error {}
-
-/** Does something with a machine; when that fails, the logs are kept and their ends are part of the error. */
-export async function explained(machine: Machine, use: () => Promise<void>): Promise<void> {
-  try {
-    await use();
-  } catch (error) {
-    if (error instanceof MachineError) throw error;
-    const what = await autopsy(machine).catch((cause: unknown) => `no more could be learnt: ${String(cause)}`);
-    throw new MachineError(`${error instanceof Error ? error.message : String(error)}\n${what}`, { cause: error });
-  }
-}
-
-/** Keeps the logs of a failed machine, and gives their ends. */
-async function autopsy(machine: Machine): Promise<string> {
-  const folder = join(logFolder(), new Date().toISOString().replaceAll(/[:.]/g, '-'));
-  await mkdir(folder, { recursive: true });
-  const parts: string[] = [];
-  for (const [name, script] of [
-    ['journal', 'journalctl --boot --no-pager --output=short-monotonic'],
-    ['status', 'systemd-sysext status --no-pager; systemd-confext status --no-pager; systemctl --failed --no-pager'],
-  ] as const) {
-    const said = await machine
-      .ask(script, 60_000)
-      .then(({ said: text }) => text)
-      .catch(() => undefined);
-    if (said === undefined) continue;
-    await writeFile(join(folder, name), said);
-    parts.push(`--- ${name}\n${name === 'journal' ? tail(warnings(said), 25) : tail(said, 25)}`);
-  }
-  const log = await machine.serial();
-  await writeFile(join(folder, 'serial'), log);
-  if (parts.length === 0) parts.push(`--- serial\n${tail(log, 40)}`);
-  return [...parts, `whole logs: ${folder}`].join('\n');
-}
-
-/** Lines of a journal that tell of trouble. */
-const warnings = (journal: string): string =>
-  journal
-    .split('\n')
-    .filter((line) => /fail|error|denied|refus|incompatible|ignor|warn/i.test(line))
-    .join('\n');

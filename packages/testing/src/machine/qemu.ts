@@ -4,10 +4,8 @@ import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { archWords, digestOf, hostArch, writeAtomic, type Arch, type Store, type Tools } from '@flatcar/core/engine';
 import { execa } from 'execa';
-import type { Boot } from './os.ts';
-
-/** How a guest's processor is run: by the host's, or translated. */
-export type Accelerator = 'kvm' | 'tcg';
+import { BOARDS, type Accelerator } from './board.ts';
+import type { Boot } from './boot.ts';
 
 /** One start of QEMU. */
 export interface QemuOptions {
@@ -21,14 +19,6 @@ export interface QemuOptions {
   readonly args: readonly string[];
 }
 
-/** The console that the kernel of an architecture's virtual board writes to. */
-export const consoleOf = (arch: Arch): string => (arch === 'arm64' ? 'ttyAMA0' : 'ttyS0');
-
-const BOARDS: Readonly<Record<Arch, { machine: string; cpu: Readonly<Record<Accelerator, string>> }>> = {
-  'x86-64': { machine: 'q35', cpu: { kvm: 'host', tcg: 'max' } },
-  arm64: { machine: 'virt', cpu: { kvm: 'host', tcg: 'max,pauth-impdef=on' } }, // the architected pointer authentication is slow to emulate
-};
-
 /** The pinned QEMU's command line, with firmware of its own packages; it dies with this process. */
 async function commandLine(
   tools: Tools,
@@ -37,27 +27,35 @@ async function commandLine(
   const { command, args: start, env = {} } = await tools.command(`qemu-system-${archWords(arch).machine}`);
   const share = join(start.at(-1) ?? '', '../../share');
   const board = BOARDS[arch];
+  const folders = ['qemu', 'seabios', '../lib/ipxe/qemu'].flatMap((folder) => ['-L', join(share, folder)]);
+  const hardware = ['-machine', board.machine, '-cpu', board.cpu[accelerator], '-smp', String(cpus), '-m', String(memory)];
+  const acceleration = ['-accel', accelerator === 'tcg' ? 'tcg,thread=multi' : 'kvm'];
+  // x86's board starts SeaBIOS by itself.
+  const bios = firmware && arch === 'arm64' ? ['-bios', join(share, 'qemu-efi-aarch64/QEMU_EFI.fd')] : [];
+  const plain = ['-nodefaults', '-no-user-config', '-display', 'none'];
   return {
     command: 'setpriv',
-    args: [
-      '--pdeathsig=KILL', command, ...start,
-      ...['qemu', 'seabios', '../lib/ipxe/qemu'].flatMap((folder) => ['-L', join(share, folder)]),
-      '-nodefaults', '-no-user-config', '-display', 'none',
-      '-machine', board.machine, '-cpu', board.cpu[accelerator], '-accel', accelerator === 'tcg' ? 'tcg,thread=multi' : 'kvm',
-      // x86's board starts SeaBIOS by itself.
-      ...(firmware && arch === 'arm64' ? ['-bios', join(share, 'qemu-efi-aarch64/QEMU_EFI.fd')] : []),
-      '-smp', String(cpus), '-m', String(memory), ...args,
-    ],
+    args: ['--pdeathsig=KILL', command, ...start, ...folders, ...plain, ...hardware, ...acceleration, ...bios, ...args],
     env: { ...env },
-  }; // prettier-ignore
+  };
+}
+
+/** QEMU's exit code and last words. */
+export class QemuEndedError extends Error {
+  /** True if a signal ended it. */
+  readonly crashed: boolean;
+  constructor(exitCode: number | undefined, words: string) {
+    super(`QEMU ended (${exitCode ?? 'killed'}) ${words}`.trim());
+    this.crashed = exitCode === undefined;
+  }
 }
 
 /** A started QEMU; its input and output are whatever the arguments connect to stdio. */
 export interface Qemu {
   readonly input: Writable;
   readonly output: Readable;
-  /** Its last words, once it has ended. */
-  readonly ended: Promise<string>;
+  /** How it ended, once it has. */
+  readonly ended: Promise<QemuEndedError>;
   kill(): void;
 }
 
@@ -65,15 +63,15 @@ export interface Qemu {
 export async function startQemu(tools: Tools, options: QemuOptions): Promise<Qemu> {
   const { command, args, env } = await commandLine(tools, options);
   const child = execa(command, args, { env, stdin: 'pipe', reject: false, buffer: { stdout: false, stderr: true } });
-  const ended = child.then(({ exitCode, stderr }) => `QEMU ended (${exitCode ?? 'killed'}) ${stderr}`.trim());
+  const ended = child.then(({ exitCode, stderr }) => new QemuEndedError(exitCode, stderr));
   return { input: child.stdin, output: child.stdout, ended, kill: () => child.kill('SIGKILL') };
 }
 
 const known = new Map<Arch, Promise<Accelerator>>();
 
 /**
- * KVM where a guest really runs on it, else TCG: a /dev/kvm may exist and crash every guest. What has been seen is kept
- * in the store until the host boots anew, runs another kernel or the pinned QEMU is another.
+ * KVM if a guest really runs on it, else TCG: a /dev/kvm may exist and crash every guest. The result is kept in the store until the host
+ * boots again, runs another kernel or QEMU is pinned at another version.
  */
 export function acceleratorFor(store: Store, tools: Tools, arch: Arch, guest: Guest): Promise<Accelerator> {
   const there = known.get(arch);
@@ -83,7 +81,7 @@ export function acceleratorFor(store: Store, tools: Tools, arch: Arch, guest: Gu
   return found;
 }
 
-/** What is started to see whether a guest runs. */
+/** What is started to find out whether a guest runs. */
 type Guest = Pick<Boot, 'firmware' | 'probe'>;
 
 async function find(store: Store, tools: Tools, arch: Arch, guest: Guest): Promise<Accelerator> {
@@ -96,7 +94,7 @@ async function find(store: Store, tools: Tools, arch: Arch, guest: Guest): Promi
     () => true,
     () => false,
   );
-  if (!usable) return slow('as /dev/kvm is not there or not for this user');
+  if (!usable) return slow('because /dev/kvm does not exist or this user may not use it');
   const boot = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
   const qemu = await tools.record(`qemu-system-${archWords(arch).machine}`);
   const key = digestOf({ boot, kernel: release(), qemu: qemu.map(({ sha256 }) => sha256) });
@@ -105,15 +103,19 @@ async function find(store: Store, tools: Tools, arch: Arch, guest: Guest): Promi
   const kept = last?.[1] === key ? (last[2] as Accelerator) : undefined;
   const found = kept ?? ((await runsOnKvm(tools, arch, guest)) ? 'kvm' : 'tcg');
   if (kept === undefined) await writeAtomic(note, `${key} ${found}\n`);
-  return found === 'kvm' ? found : slow('which no guest boots on here');
+  return found === 'kvm' ? found : slow('because no guest boots on it here');
 }
 
-/** Starts a guest on KVM, and tells whether its console shows within a minute that it runs. */
+/** Starts a guest on KVM; true if its console shows within a minute that it runs. */
 async function runsOnKvm(tools: Tools, arch: Arch, { firmware, probe }: Guest): Promise<boolean> {
   const { command, args, env } = await commandLine(tools, {
-    arch, accelerator: 'kvm', memory: 1024, cpus: 1, firmware,
+    arch,
+    accelerator: 'kvm',
+    memory: 1024,
+    cpus: 1,
+    firmware,
     args: [...probe.args, '-nic', 'none', '-no-reboot', '-serial', 'stdio'],
-  }); // prettier-ignore
+  });
   const child = execa(command, args, { env, stdin: 'ignore', reject: false, buffer: false, timeout: 60_000, killSignal: 'SIGKILL' });
   let shown = '';
   let runs = false;

@@ -34,8 +34,9 @@ export async function writeSeed(store: Store, seed: Seed, out: string): Promise<
       });
     for (const [path, target] of Object.entries(seed.links ?? {})) await place(path, (to) => symlink(target, to));
     // Files only: the folders on the node keep their modes.
-    await exec('tar', ['--create', `--file=${out}`, `--directory=${temp}`, '--owner=0', '--group=0', '--mode=u=rwX,go=rX', '--hard-dereference', '--null', '--files-from=-'], {
-      input: paths.map((path) => `${path}\0`).join(''),
-    }); // prettier-ignore
+    const owners = ['--owner=0', '--group=0', '--mode=u=rwX,go=rX'];
+    const input = paths.map((path) => `${path}\0`).join('');
+    const list = ['--hard-dereference', '--null', '--files-from=-'];
+    await exec('tar', ['--create', `--file=${out}`, `--directory=${temp}`, ...owners, ...list], { input });
   });
 }

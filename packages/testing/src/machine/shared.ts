@@ -1,7 +1,9 @@
 import { afterAll, machineTest, type Selected, type Skip } from '../levels.ts';
-import { explained, withMachine, type Machine, type MachineOptions } from './machine.ts';
+import type { Machine } from '../hosts.ts';
+import { withFailureLogs } from './logs.ts';
+import { withMachine, type MachineOptions } from './machine.ts';
 
-/** A test of a shared machine; `before` may skip it, and runs while the machine need not be there. */
+/** A test of a shared machine; `before` runs before the machine is needed, and may skip the test. */
 export type SharedTest = (
   name: string,
   run: (machine: Machine) => Promise<void>,
@@ -9,11 +11,11 @@ export type SharedTest = (
   selected?: Selected,
 ) => void;
 
-/** Tests that share a machine, which boots when the first of them needs it; `always` comes before each and may skip it. */
+/** Tests that share a machine, which boots when the first of them needs it; `always` runs before each and may skip it. */
 export function sharedMachine(prepare: () => Promise<MachineOptions>, always?: (skip: Skip) => Promise<void>): SharedTest {
   const up = Promise.withResolvers<Machine>();
   const over = Promise.withResolvers<void>();
-  up.promise.catch(() => undefined); // told by each test
+  up.promise.catch(() => undefined); // each test reports it
   let running: Promise<void> | undefined;
   afterAll(async () => {
     over.resolve();
@@ -34,7 +36,7 @@ export function sharedMachine(prepare: () => Promise<MachineOptions>, always?: (
           )
           .catch((error: unknown) => up.reject(error));
         const machine = await up.promise;
-        await explained(machine, () => run(machine));
+        await withFailureLogs(machine, () => run(machine));
       },
       selected,
     );

@@ -1,11 +1,6 @@
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-
-/** What a command in the machine said, both outputs together, and its exit code. */
-export interface Answer {
-  readonly code: number;
-  readonly said: string;
-}
+import type { Answer } from '../hosts.ts';
 
 /** The machine's end of a serial line is guest/agent. */
 export interface Shell {

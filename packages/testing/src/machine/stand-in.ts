@@ -16,9 +16,9 @@ import {
 } from '@flatcar/core/engine';
 import { record } from '../ledger.ts';
 import { ensureMmdebstrap, MMDEBSTRAP, osRelease } from '../merge/root.ts';
+import { consoleOf } from './board.ts';
+import type { Boot, BootOptions } from './boot.ts';
 import { initrdFor } from './initrd.ts';
-import type { Boot, BootOptions } from './os.ts';
-import { consoleOf } from './qemu.ts';
 import { writeSeed, type Seed } from './seed.ts';
 
 /** A stand-in as a machine starts it: kernel and initrd beside the disks, so that no boot loader is needed. */
@@ -44,11 +44,11 @@ const ROOT_SIZE = 6 * 2 ** 30;
 const SUITES: Readonly<Record<Release['era'], string>> = { final: 'trixie', initrd: 'sid' };
 
 /** What Flatcar has in its /usr, as far as extensions and the tests call it. */
-const PACKAGES = [
-  'systemd', 'systemd-sysv', 'systemd-resolved', 'systemd-container', 'systemd-cryptsetup', 'dbus', 'udev', 'kmod', 'procps',
-  'iproute2', 'iptables', 'nftables', 'conntrack', 'ethtool', 'socat', 'curl', 'ca-certificates', 'e2fsprogs', 'gpgv', 'openssl',
-  'openssh-server', 'dmsetup', 'cryptsetup-bin', 'passwd', 'libpam-systemd', 'libnss-systemd', 'zstd', 'dracut',
-] as const; // prettier-ignore
+const PACKAGES: readonly string[] = [
+  'systemd systemd-sysv systemd-resolved systemd-container systemd-cryptsetup dbus udev kmod procps iproute2 iptables nftables',
+  'conntrack ethtool socat curl ca-certificates e2fsprogs gpgv openssl openssh-server dmsetup cryptsetup-bin passwd',
+  'libpam-systemd libnss-systemd zstd dracut',
+].flatMap((line) => line.split(' '));
 
 const DRACUT = `hostonly=no
 early_microcode=no
@@ -89,14 +89,18 @@ export async function standIn(store: Store, tools: Tools, era: Release['era'], a
       await writeFile(join(hooks, 'stand-in.conf'), DRACUT);
       const mirror = await debianMirror();
       await withPrograms(tools, arch, async () => {
-        await exec('mmdebstrap', [
-          ...MMDEBSTRAP, `--architectures=${archWords(arch).debian}`, '--skip=check/qemu',
-          ...['doc', 'man', 'locale', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`),
-          `--essential-hook=mkdir -p "$1/usr/lib/dracut/modules.d" "$1/etc/dracut.conf.d" && cp -r '${hooks}/99stand-in' "$1/usr/lib/dracut/modules.d/" && cp '${hooks}/stand-in.conf' "$1/etc/dracut.conf.d/"`,
-          `--include=${packages.join(',')}`, suite, root, mirror,
-        ]); // prettier-ignore
+        const hook = [
+          'mkdir -p "$1/usr/lib/dracut/modules.d" "$1/etc/dracut.conf.d"',
+          `cp -r '${hooks}/99stand-in' "$1/usr/lib/dracut/modules.d/"`,
+          `cp '${hooks}/stand-in.conf' "$1/etc/dracut.conf.d/"`,
+        ];
+        const without = ['doc', 'man', 'locale', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`);
+        const content = [`--essential-hook=${hook.join(' && ')}`, `--include=${packages.join(',')}`];
+        const architecture = [`--architectures=${archWords(arch).debian}`, '--skip=check/qemu'];
+        await exec('mmdebstrap', [...MMDEBSTRAP, ...architecture, ...without, ...content, suite, root, mirror]);
         // By its own systemctl: not every host has one.
-        await exec('chroot', [root, 'systemctl', '--quiet', 'enable', ...['networkd', 'resolved', 'sysext', 'confext'].map((name) => `systemd-${name}`)]); // prettier-ignore
+        const units = ['networkd', 'resolved', 'sysext', 'confext'].map((name) => `systemd-${name}`);
+        await exec('chroot', [root, 'systemctl', '--quiet', 'enable', ...units]);
       });
       await writeFile(join(fresh, 'packages'), await exec('dpkg-query', [`--admindir=${join(root, 'var/lib/dpkg')}`, '--show']));
       await makeDisks(tools, root, fresh);
@@ -219,17 +223,17 @@ export async function standInBoot(store: Store, tools: Tools, os: StandIn, seed:
   const parts = await partsOfFlatcar(options);
   await writeSeed(store, { ...seed, files: { ...parts.files, ...seed.files }, links: { ...parts.links, ...seed.links } }, at('seed'));
   await tools.run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', os.root, '-F', 'qcow2', at('root')]);
-  const disk = (name: string, file: string, format: string, more = ''): string[] => [
-    '-drive', `if=none,id=${name},file=${file},format=${format}${more}`,
-    '-device', `virtio-blk-pci,drive=${name},serial=${name}`,
-  ]; // prettier-ignore
+  const disk = (name: string, file: string, format: string, more = ''): string[] => {
+    const drive = ['-drive', `if=none,id=${name},file=${file},format=${format}${more}`];
+    return [...drive, '-device', `virtio-blk-pci,drive=${name},serial=${name}`];
+  };
   const kernelLine = [
-    `console=${consoleOf(arch)}`, 'root=/dev/disk/by-id/virtio-root', 'rw', 'rootfstype=ext4',
-    'mount.usr=/dev/disk/by-id/virtio-usr', 'mount.usrfstype=erofs', 'mount.usrflags=ro',
-    'panic=30', 'rd.shell=0', 'SYSTEMD_SULOGIN_FORCE=1', 'systemd.firstboot=no', 'loglevel=4',
+    `console=${consoleOf(arch)} root=/dev/disk/by-id/virtio-root rw rootfstype=ext4`,
+    'mount.usr=/dev/disk/by-id/virtio-usr mount.usrfstype=erofs mount.usrflags=ro',
+    'panic=30 rd.shell=0 SYSTEMD_SULOGIN_FORCE=1 systemd.firstboot=no loglevel=4',
     // A host may be slow, and a test must not judge that.
-    'systemd.default_device_timeout_sec=900', 'systemd.default_timeout_start_sec=900',
-  ]; // prettier-ignore
+    'systemd.default_device_timeout_sec=900 systemd.default_timeout_start_sec=900',
+  ].join(' ');
   const usrs = new Map<string, string>();
   return {
     firmware: false,
@@ -240,13 +244,13 @@ export async function standInBoot(store: Store, tools: Tools, os: StandIn, seed:
       const usr = usrs.get(next.number) ?? at(`usr-${next.number}`);
       if (!usrs.has(next.number)) await usrOf(os, next.number, usr);
       usrs.set(next.number, usr);
-      return [
-        '-kernel', os.kernel, '-initrd', at('initrd'), '-append', kernelLine.join(' '),
+      const disks = [
         ...disk('usr', usr, 'raw', ',readonly=on'),
         ...disk('root', at('root'), 'qcow2', ',cache=unsafe'),
         ...disk('seed', at('seed'), 'raw', ',readonly=on'),
-        ...(network ? ['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net'] : ['-nic', 'none']),
-      ]; // prettier-ignore
+      ];
+      const nic = network ? ['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net'] : ['-nic', 'none'];
+      return ['-kernel', os.kernel, '-initrd', at('initrd'), '-append', kernelLine, ...disks, ...nic];
     },
     async [Symbol.asyncDispose]() {},
   };

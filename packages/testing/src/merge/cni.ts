@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import type { Host } from './host.ts';
+import type { Host } from '../hosts.ts';
 
 /** What a node may have there before: a binary of its own, and a link that leads to one. */
 const OWN = `

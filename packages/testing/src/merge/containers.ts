@@ -1,15 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { exec, openStore, openToolchains, type Arch } from '@flatcar/core/engine';
-import { expect } from 'vitest';
-import { quote, type Machine } from '../machine/machine.ts';
+import type { ContainerHost } from '../hosts.ts';
 import { writeContainer } from '../server/oci.ts';
-
-/** Where containers run: a host of the merge tests, or a booted machine. */
-export interface ContainerHost {
-  run(command: readonly string[]): Promise<string>;
-  copyIn(from: string, path: string): Promise<void>;
-}
 
 /** A way to run the container: arguments of `ctr run`, by the name that the answer has. */
 export const CTR_RUNTIMES = {
@@ -169,21 +162,4 @@ export async function runContainers(host: ContainerHost, how: ContainerRun): Pro
     }),
   );
   return { answers, log };
-}
-
-/** A booted machine as the tests of merged hosts see one. */
-export const hostOf = (machine: Machine): ContainerHost => ({
-  run: async (command) => (await machine.ask(command.map(quote).join(' '))).said,
-  copyIn: (from, path) => machine.copyIn(from, path),
-});
-
-/** Runs containers in a booted machine, whose own containerd does it, and expects what each must say. */
-export async function expectContainers(machine: Machine, how: Omit<ContainerRun, 'arch' | 'start'>): Promise<void> {
-  await machine.until('ctr version');
-  const { answers, log } = await runContainers(hostOf(machine), { ...how, arch: machine.arch, start: false });
-  for (const [name, said] of Object.entries(answers)) {
-    if (name !== 'docker --init') expect(said, log).toContain(name === 'wasmtime' ? HELLO.wasm : HELLO.program);
-    expect(said, log).toContain(`ends with ${HELLO.ends}`);
-  }
-  expect(Object.keys(answers)).toEqual(expect.arrayContaining([...(how.ctr ?? []), ...(how.docker === true ? ['docker'] : []), ...(how.nerdctl === true ? ['nerdctl'] : [])])); // prettier-ignore
 }

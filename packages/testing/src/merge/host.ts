@@ -3,35 +3,8 @@ import { access, copyFile, mkdir, readFile, rm, symlink, writeFile } from 'node:
 import { basename, join } from 'node:path';
 import { exec, linkFolder, openStore, openTools, type Arch } from '@flatcar/core/engine';
 import { execa } from 'execa';
+import type { Host } from '../hosts.ts';
 import { debianRoot, osRelease, type RootOptions } from './root.ts';
-
-/** A Debian that calls itself a Flatcar release, in a mount namespace of its own. */
-export interface Host {
-  /** The host's root folder, as this process sees it. */
-  readonly path: string;
-  /** The command line on this machine that runs a command in the host's root. */
-  commandLine(command: readonly string[]): string[];
-  /** Puts an image on the host and links to it where systemd looks for it, as nodes have it. */
-  install(image: string, link: string): Promise<void>;
-  /** Takes a link away again. */
-  remove(link: string): Promise<void>;
-  /** Merges all that is linked; gives what systemd-sysext says. Its exit code lies, so its words are what counts. */
-  merge(options?: { force?: boolean; policy?: string }): Promise<string>;
-  /** Takes the merge back; gives what systemd-sysext says. */
-  unmerge(): Promise<string>;
-  /** Runs a program of the merged tree and gives all it says; programs for another architecture run by qemu-user. */
-  run(command: readonly string[], options?: { arch?: Arch; env?: Readonly<Record<string, string>> }): Promise<string>;
-  /** Copies a file of the merged tree to this machine. */
-  copyOut(path: string, to: string): Promise<void>;
-  /** Copies a file of this machine onto the host. */
-  copyIn(from: string, path: string): Promise<void>;
-  /** Shows a folder of this machine on the host. */
-  share(from: string, path: string): Promise<void>;
-  /** True when a path is there, links followed. */
-  exists(path: string): Promise<boolean>;
-  /** Makes the host another release, as an update and a reboot would. */
-  setRelease(release: string): Promise<void>;
-}
 
 /** Where the kernel has no device mapper a disk image cannot be set up with verity: its data is merged as it is. */
 export const WITHOUT_VERITY = 'root=unprotected+absent:usr=absent';

@@ -2,31 +2,9 @@ import { chmod, cp, mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { channelHead, hostArch, linkName, openStore, openTools, readElf, walk, type Image } from '@flatcar/core/engine';
 import { execa } from 'execa';
-import { withHost, type Host } from './host.ts';
-import { withTls, type TlsHost } from '../server/tls.ts';
-
-/**
- * Where real uses run. `bare`: busybox, bash and the host's certificates, neither a C library nor locales nor terminfo. `debian`: Debian 13 with the
- * os-release of Flatcar, the image merged by systemd-sysext. `emulated`: bare, with the image of the other architecture, by qemu-user.
- */
-export type UseRootName = 'bare' | 'debian' | 'emulated';
-
-/** A root with an extension's image merged. */
-export interface UseRoot {
-  readonly name: UseRootName;
-  /** The root's folder, as this process sees it. */
-  readonly path: string;
-  /** The Debian root, which a bare one is a folder of: servers of its packages run there. Both have /run/tls and the network in common. */
-  readonly host: Host;
-  /** The root's folder in the Debian root: `/`, or that of the bare one. */
-  readonly folder: string;
-  /** The CA in the root's own store (/etc/ssl/certs), a server by it and one by another; the paths are those in the root, below /run/tls. */
-  readonly tls: TlsHost;
-  /** Runs a script of sh in an empty folder, with `set -e`; gives both outputs. All its processes end with it, or after five minutes. */
-  run(script: string, env?: Readonly<Record<string, string>>): Promise<{ said: string; exitCode: number | undefined }>;
-  /** Starts a script that goes on beside others, such as a server; `stop` ends it with all its processes and gives both outputs. */
-  start(script: string, env?: Readonly<Record<string, string>>): { stop(): Promise<string> };
-}
+import type { Host, TlsHost, UseRoot, UseRootName } from '../hosts.ts';
+import { withTls } from '../server/tls.ts';
+import { withHost } from './host.ts';
 
 /** What is merged, and where. */
 export interface UseRootOptions {

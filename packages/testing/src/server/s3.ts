@@ -46,7 +46,8 @@ export async function withBucket(dir: string, use: (bucket: TestBucket) => Promi
   let said = '';
   for (const stream of [server.stdout, server.stderr]) stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
   try {
-    await untilAnswers(`http://127.0.0.1:${port}/`, () => said, () => server.exitCode !== null); // prettier-ignore
+    const hasEnded = (): boolean => server.exitCode !== null;
+    await untilAnswers(`http://127.0.0.1:${port}/`, () => said, hasEnded);
     await use({
       env: { AWS_ACCESS_KEY_ID: 'tester', AWS_SECRET_ACCESS_KEY: 'a secret of this test', AWS_ENDPOINT_URL: `http://127.0.0.1:${port}` },
       dir: join(dir, 'bucket'),

@@ -5,53 +5,8 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { archWords, digestOf, exec, hostArch, openArchive, openStore, unpackPackage, type Arch } from '@flatcar/core/engine';
 import { expect } from 'vitest';
-import type { Host } from '../merge/host.ts';
-
-/** A server on this machine's loopback, which the host shares, and its certificate for 127.0.0.1 and localhost. */
-export interface TlsServer {
-  readonly port: number;
-  /** Answers every request with `hello over TLS`. */
-  readonly url: string;
-  /** Path on the host: the certificate with the intermediate one behind it, in PEM; for servers of another protocol. */
-  readonly certificate: string;
-  /** Path on the host: its private key, in PEM. */
-  readonly key: string;
-}
-
-/** A host whose store of CAs has one of its own more, as an operator adds it: in ca-certificates.crt, and by its hash beside that. */
-export interface TlsHost {
-  /** Its certificate comes, by an intermediate CA, from the CA in the host's store. */
-  readonly trusted: TlsServer;
-  /** Its certificate comes in the same way from a CA that the host does not know. */
-  readonly stranger: TlsServer;
-  /** Path on the host: the CA that its store has. */
-  readonly ca: string;
-}
-
-/** How a program shows that it believes the CAs of the host's store, and no others. */
-export interface TlsCheck {
-  /**
-   * Connects to a server, by the program's own defaults: no CA is named.
-   * @example ({ url }) => ['curl', '--silent', url]
-   */
-  readonly run: (server: TlsServer) => readonly string[];
-  /**
-   * Environment variables.
-   * @default {}
-   * @example { HOME: '/root' }
-   */
-  readonly env?: Readonly<Record<string, string>>;
-  /**
-   * What it prints once it has verified the server.
-   * @example /hello over TLS/
-   */
-  readonly accepts: RegExp;
-  /**
-   * What it prints of a server whose CA it does not know.
-   * @example /certificate verify failed/
-   */
-  readonly refuses: RegExp;
-}
+import type { Host, TlsHost, TlsServer } from '../hosts.ts';
+import type { TlsCheck, TlsChecks } from '../spec.ts';
 
 /** Where the files are on the host. */
 const FOLDER = '/run/tls';
@@ -221,9 +176,6 @@ async function tlsPrograms(arch: Arch): Promise<string> {
   });
   return dir;
 }
-
-/** What a test says of its programs that open TLS connections, or why it has none. */
-export type TlsChecks = readonly TlsCheck[] | string;
 
 /**
  * Shows that whatever verifies certificates in a merged image believes the CAs of the host's store and no others: each TLS library, asked by

@@ -1,6 +1,6 @@
-import { withHost } from '../merge/host.ts';
-import type { RootOptions } from '../merge/root.ts';
-import { freePort, untilAnswers } from './server.ts';
+import { withHost } from './host.ts';
+import type { RootOptions } from './root.ts';
+import { freePort, untilAnswers } from '../server/server.ts';
 
 /** The root that all tests share, Debian 13: it has nginx, and what an update by systemd-sysupdate takes. */
 export const NGINX_ROOT: RootOptions = {};

@@ -13,75 +13,13 @@ import {
   type Release,
 } from '@flatcar/core/engine';
 import { expect } from 'vitest';
-import { buildImages, requiredBy, expectedAnswer, pinnedVersions, wasBuilt, type ExtensionTest } from '../extension.ts';
 import { testFolder } from '../folders.ts';
+import type { Machine } from '../hosts.ts';
 import { definitionsIn, describe, inCI } from '../levels.ts';
-import { quote, type Machine } from './machine.ts';
-import { sharedMachine } from './shared.ts';
-
-/** What an extension's test says of a booted machine; its commands run there too. */
-export interface MachineTest {
-  /**
-   * Files that the node has from its first boot, by their paths: what an operator's Ignition would write.
-   * @default {}
-   * @example { '/etc/haproxy/haproxy.cfg': '…' }
-   */
-  readonly files?: Readonly<Record<string, string>>;
-  /**
-   * Units that are active soon after the boot.
-   * @default []
-   * @example ['haproxy.service']
-   */
-  readonly active?: readonly string[];
-  /**
-   * Bash scripts that must succeed soon after the boot, and what they print.
-   * @default []
-   * @example [{ run: 'curl --silent localhost:9100/metrics', says: /node_/ }]
-   */
-  readonly answers?: readonly { readonly run: string; readonly says: RegExp }[];
-  /**
-   * Units that `systemctl reload` must work on: each stays the same main process, and `answers` hold afterwards as well. The unit must
-   * have a reload (`ExecReload=`), or this fails.
-   * @default []
-   * @example ['haproxy.service']
-   */
-  readonly reloads?: readonly string[];
-  /**
-   * Units, and a user that at least one of their processes runs as.
-   * @default {}
-   * @example { 'chrony.service': '_chrony' }
-   */
-  readonly runsAs?: Readonly<Record<string, string>>;
-  /**
-   * TCP ports on which something listens.
-   * @default []
-   * @example [9100]
-   */
-  readonly ports?: readonly number[];
-  /**
-   * Extensions that it needs beside it, besides those that its definition requires.
-   * @default []
-   * @example ['containerd']
-   */
-  readonly beside?: readonly string[];
-  /**
-   * True to boot it in `npm test`, though it is not small, where the store has its image and those beside it.
-   * @default false
-   * @example true
-   */
-  readonly whenBuilt?: boolean;
-  /**
-   * MiB of memory that the machine needs.
-   * @default 2048
-   * @example 4096
-   */
-  readonly memory?: number;
-  /**
-   * More to check on the machine.
-   * @example async (machine) => { await machine.run('systemctl is-active tool'); }
-   */
-  readonly also?: (machine: Machine) => Promise<void>;
-}
+import { quote } from '../machine/machine.ts';
+import { sharedMachine } from '../machine/shared.ts';
+import type { ExtensionTest } from '../spec.ts';
+import { buildImages, expectedAnswer, pinnedVersions, requiredBy, wasBuilt } from './images.ts';
 
 /** Which machines are booted. */
 export interface Selection {
@@ -153,8 +91,8 @@ async function reload(machine: Machine, unit: string): Promise<void> {
   expect(await mainPid(), `main process of ${unit} after its reload`).toBe(before);
 }
 
-/** What every extension is looked at for: it is merged, its programs run, its units are active. */
-async function look(machine: Machine, { about, dir, name }: Tested): Promise<void> {
+/** Checks what holds for every extension: it is merged, its programs run, its units are active. */
+async function checkExtension(machine: Machine, { about, dir, name }: Tested): Promise<void> {
   const { kind = 'sysext', commands, machine: more = {} } = about;
   expect(await machine.run(`systemd-${kind} status --no-pager --no-legend`)).toContain(name);
   const versions = await pinnedVersions(dir, about);
@@ -217,7 +155,7 @@ function describeGroup(group: readonly Tested[], release: Release, arch: Arch): 
   for (const one of group)
     inMachine(
       one.name,
-      (machine) => look(machine, one),
+      (machine) => checkExtension(machine, one),
       async (skip) => {
         const image = await imageOf(one, release, arch);
         if (typeof image === 'string') skip(image);

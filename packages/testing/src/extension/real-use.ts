@@ -2,57 +2,13 @@ import { glob, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ARCHES, hostArch } from '@flatcar/core/engine';
 import { expect } from 'vitest';
-import { buildImages, imagesBeside, type ExtensionTest } from '../extension.ts';
 import { extensionFolder, testFolder } from '../folders.ts';
+import type { UseRoot, UseRootName } from '../hosts.ts';
 import { afterAll, definitionsIn, describe, isCollected, mergeTest } from '../levels.ts';
-import { checkSpec } from '../spec.ts';
-import { withUseRoot, type UseRoot, type UseRootName } from './use-root.ts';
-
-/** One thing that a person does with an extension. */
-export interface RealUse {
-  /**
-   * What is done, for the README.
-   * @example 'clones over https'
-   */
-  readonly does: string;
-  /**
-   * A script of sh, run in an empty folder with `set -e` and no locale. Everything that it starts ends with it. Rows do not depend on
-   * each other.
-   * @example 'git init --quiet x && ls -a x'
-   */
-  readonly run: string;
-  /**
-   * All that it prints (both outputs, without blanks around them), or a pattern of it.
-   * @example /\.git/
-   */
-  readonly gives: string | RegExp;
-  /**
-   * Roots where it does not run, each with the reason, which the README gives.
-   * @default {}
-   * @example { emulated: 'it traces system calls' }
-   */
-  readonly except?: Readonly<Partial<Record<UseRootName, string>>>;
-}
-
-/** What people do with an extension. */
-export interface RealUses extends Pick<ExtensionTest, 'only' | 'version' | 'origin' | 'small'> {
-  /**
-   * Things that people do with the extension, a row of the README each.
-   * @example [{ does: 'prints a value', run: 'echo a: 1 | yq .a', gives: '1' }]
-   */
-  readonly uses: readonly RealUse[];
-  /**
-   * More packages on the Debian root: servers that the scripts talk to.
-   * @default []
-   * @example ['nginx']
-   */
-  readonly packages?: readonly string[];
-  /**
-   * Starts what the scripts talk to, calls `rows` with variables for them (ports), and ends it afterwards. Called once for each root.
-   * @example async (root, rows) => rows({ PORT: '8080' })
-   */
-  readonly withServers?: (root: UseRoot, rows: (env: Readonly<Record<string, string>>) => Promise<void>) => Promise<void>;
-}
+import { withUseRoot } from '../merge/use-root.ts';
+import type { RealUse, RealUses } from '../spec.ts';
+import { checkSpec } from './check-spec.ts';
+import { buildImages, imagesBeside } from './images.ts';
 
 /** The definition of an extension's real uses, as `declaredUses` collects it. */
 interface Declared {

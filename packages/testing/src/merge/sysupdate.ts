@@ -1,9 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openStore } from '@flatcar/core/engine';
-import type { Host } from './merge/host.ts';
-import { NGINX_ROOT } from './server/nginx.ts';
-import type { RootOptions } from './merge/root.ts';
+import type { Host } from '../hosts.ts';
+import { NGINX_ROOT } from './nginx.ts';
+import type { RootOptions } from './root.ts';
 
 const packages = ['systemd', 'systemd-container', 'gpg', 'gpgv'];
 

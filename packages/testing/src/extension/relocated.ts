@@ -1,11 +1,13 @@
-import { ARCHES, channelHead, hostArch, linkName, type Arch, type Target } from '@flatcar/core/engine';
+import { ARCHES, channelHead, hostArch, linkName, type Arch } from '@flatcar/core/engine';
 import { expect } from 'vitest';
-import { buildImages, expectedAnswer, installBeside, merged, pinnedVersions, type ExtensionTest } from '../extension.ts';
 import { extensionFolder } from '../folders.ts';
-import { withHost, type Host } from './host.ts';
+import type { Host } from '../hosts.ts';
 import { describe, isCollected, mergeTest } from '../levels.ts';
-import { checkSpec } from '../spec.ts';
+import { withHost } from '../merge/host.ts';
 import { expectHostCas } from '../server/tls.ts';
+import type { RelocatedTest } from '../spec.ts';
+import { checkSpec } from './check-spec.ts';
+import { buildImages, expectedAnswer, installBeside, merged, pinnedVersions } from './images.ts';
 
 /** Where a trace is written, a file per process. */
 const TRACE = '/run/trace';
@@ -59,37 +61,6 @@ export async function hostLibraries(host: Host, replaced: readonly string[] = []
   const listed = await host.run(['sh', '-c', LIST_LIBRARIES]);
   const programs = listed.split('== ').filter((one) => one.includes('=>'));
   return programs.filter((one) => !replaced.some((path) => one.startsWith(`/${path}\n`))).join('== ');
-}
-
-/** What the test of an extension out of Debian's packages says. */
-export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 'origin' | 'machine' | 'tls'> {
-  /**
-   * Folder of its own libraries.
-   * @example '/usr/lib/debug-tools'
-   */
-  readonly folder: string;
-  /**
-   * Programs that start, run on their own libraries and print this; on both architectures.
-   * @example [{ run: ['strace', '-V'], says: /strace/ }]
-   */
-  readonly commands: ExtensionTest['commands'];
-  /**
-   * What the image is bound to.
-   * @default 'portable'
-   * @example channelHead('stable')
-   */
-  readonly target?: Target;
-  /**
-   * Programs among the commands that have no libraries at all.
-   * @default []
-   * @example ['busybox']
-   */
-  readonly static?: readonly string[];
-  /**
-   * More to check in the merged host.
-   * @example async (host) => { await host.run(['git', 'init', '/tmp/x']); }
-   */
-  readonly also?: (host: Host, arch: Arch) => Promise<void>;
 }
 
 /** The tests of relocated programs: each runs, loads nothing of the host, and the host's programs load what they did before. */
