@@ -31,7 +31,7 @@ import { checksumOf } from '../../packages/upstream/src/verify/checksums.ts';
 import { catalogueFrom } from '../../packages/upstream/src/sources/flatcar-releases.ts';
 import { readLinks } from '../../packages/upstream/src/sources/links.ts';
 import { verifyClearsigned, verifyDetached } from '../../packages/upstream/src/verify/openpgp.ts';
-import { readSums } from '../../packages/upstream/src/pin/check.ts';
+import { readSums } from '../../packages/upstream/src/pin/check-go.ts';
 import { readListing } from '../../packages/workspace/src/new/propose.ts';
 import { trustMaterial, verifyBundles } from '../../packages/upstream/src/verify/sigstore.ts';
 import { diskImages, elfWith, erofsImages, filesOf, program, SIGNED, signatures, squashfsImages, stamped, updatePayloads, debs, tars, zips } from './seeds.ts'; // prettier-ignore

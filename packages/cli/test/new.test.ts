@@ -162,7 +162,7 @@ describe('on a terminal', { timeout: 240_000 }, () => {
     person.types(`a tool of a test${ENTER}`);
     await person.sees('Its licence, as SPDX?');
     person.types(`GPL2${ENTER}`);
-    await person.sees('It is no SPDX expression');
+    await person.sees('It is not a valid SPDX expression');
     person.types(`${BACKSPACE.repeat(4)}MIT${ENTER}`);
     const { code, shown } = await person.ended;
     expect({ code, shown }).toMatchObject({ code: 0, shown: expect.stringContaining('tool 1.2.3: ') });

@@ -85,7 +85,7 @@ export { isPackageLocator, locatorText, packageNameOf, parseLocator, type Locato
 export { archiveKind, unpack, unpackPackage } from './store/unpack.ts';
 export { readControlFiles } from './archives/deb.ts';
 export { copyTree, filesBelow, insideTree, walk, type WalkEntry } from './util/walk.ts';
-export { isLicense, licenseNames, readCopyright } from './origins/debian/copyright.ts';
+export { allOf, isLicense, licenseNames, readCopyright } from './origins/debian/copyright.ts';
 export { HOST_PROGRAMS, HOST_USERS } from './inspect/flatcar-host.ts';
 export { openArchive, type Archive } from './debian/archive.ts';
 export { debianMirror, DEFAULT_MIRROR, snapshotArchive, snapshotStamp } from './debian/mirror.ts';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Arch, archWords } from '../src/model/arch.ts';
-import { readCopyright } from '../src/origins/debian/copyright.ts';
+import { allOf, readCopyright } from '../src/origins/debian/copyright.ts';
 import { compareDebianVersions } from '../src/debian/version.ts';
 import { hasOverlappingSegments, readElf } from '../src/inspect/elf.ts';
 import { exec } from '../src/util/exec.ts';
@@ -206,6 +206,15 @@ describe('copyright files', () => {
     [['Apache-2.0 and Expat'], 'Apache-2.0 AND MIT'],
   ])('%j is %s', (licenses, expression) => {
     expect(readCopyright(machine(...licenses))).toEqual({ expression });
+  });
+  test.each([
+    [['MIT', 'Apache-2.0 AND MIT'], 'Apache-2.0 AND MIT'],
+    [['(GPL-2.0-or-later OR BSD-3-Clause) AND ISC', 'ISC'], '(GPL-2.0-or-later OR BSD-3-Clause) AND ISC'],
+    [['MIT OR (Apache-2.0 AND ISC)'], '(MIT OR (Apache-2.0 AND ISC))'],
+    [['GPL-2.0-only WITH Classpath-exception-2.0', 'GPL-2.0+'], 'GPL-2.0+ AND GPL-2.0-only WITH Classpath-exception-2.0'],
+    [[], undefined],
+  ])('all of %j is %s', (expressions, all) => {
+    expect(allOf(expressions)).toBe(all);
   });
   test.each([machine('GPL-2+ with OpenSSL exception'), machine('custom'), 'This is free software; see /usr/share/common-licenses/GPL-2.'])(
     'what no expression can say stays as its text',

@@ -9,36 +9,36 @@ import {
   type Tools,
 } from '@flatcar/core/engine';
 
-/** Lists of versions: the longest have some megabytes a page. */
+/** Largest page of a list of versions, in bytes. */
 export const MOST_LISTING = 64 << 20;
-/** Checksums, signatures and bundles: what is longer is something else. */
+/** Largest checksum file, signature or bundle, in bytes. */
 export const MOST_DOCUMENT = 8 << 20;
-/** An archive or a program of upstream's: GitHub takes no assets above 2 GiB. */
+/** Largest archive or program of an upstream, in bytes: GitHub's limit for an asset is 2 GiB. */
 export const MOST_FILE = 4 * 2 ** 30;
 
-/** How upstream is asked. */
+/** How requests to upstream are sent. */
 export type HttpSettings = Pick<HttpOptions, 'mirror' | 'signal' | 'pause'>;
 
-/** What everything that asks upstream is given. */
+/** What every function that talks to an upstream needs. */
 export interface UpstreamContext extends HttpSettings {
   readonly store: Store;
   readonly tools: Tools;
   readonly toolchains: Toolchains;
   readonly report: Report;
-  /** Results of this run: what several files need is fetched once. */
+  /** Results of this run, by key: see memoize. */
   readonly cache: Map<string, Promise<unknown>>;
 }
 
-/** Does something once per run. */
+/** Runs `fn` once per run and key; later calls get the first result. */
 export function memoize<T>(context: UpstreamContext, key: string, fn: () => Promise<T>): Promise<T> {
   const known = context.cache.get(key) as Promise<T> | undefined;
   if (known !== undefined) return known;
-  const answer = fn();
-  context.cache.set(key, answer);
-  return answer;
+  const result = fn();
+  context.cache.set(key, result);
+  return result;
 }
 
-/** Packages come by the dozen: each is a line that the next one takes the place of, with a count, and no step of its own. */
+/** Reports each package that is fetched as a counted log line, which the next one replaces, instead of a step. */
 export function countedPackages(report: Report): Report {
   let count = 0;
   return (event) => {
@@ -49,12 +49,12 @@ export function countedPackages(report: Report): Report {
   };
 }
 
-/** The Debian archive, opened once per run: its lists are long. */
+/** The Debian archive, opened once per run. */
 export function archiveOf(context: UpstreamContext): Promise<Archive> {
   return memoize(context, 'archive', () => Promise.resolve(openArchive(context.store, countedPackages(context.report))));
 }
 
-/** The newest packages of a suite with its updates and security updates: what is pinned. Read once per run. */
+/** The newest packages of a suite, its updates and its security updates, which is what `pin` takes. Read once per run. */
 export function newestPackages(suite: string, arch: Arch, context: UpstreamContext): ReturnType<Archive['newest']> {
   return memoize(context, `newest ${suite} ${arch}`, async () => (await archiveOf(context)).newest(suite, arch));
 }

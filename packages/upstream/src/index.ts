@@ -1,4 +1,4 @@
-// The public face of upstream: used to pin, never to build.
+// The public face of upstream, which is used to pin and never to build.
 export { archiveOf, memoize, MOST_DOCUMENT, MOST_FILE, newestPackages, type UpstreamContext } from './context.ts';
 export { assertOffered, debianVersion, keptVersions, listVersions, newerMajor } from './sources/versions.ts';
 export { findOutdated, type Outdated, type OutdatedError, type OutdatedRow } from './update/outdated.ts';
@@ -9,7 +9,7 @@ export { pinVersion, type PinnedLine, type PinRequest, type PinResult } from './
 export { checkPins, type CheckedPin, type CheckRequest } from './pin/check.ts';
 export { signerOf, trustMaterial, type Signer } from './verify/sigstore.ts';
 export { verifyDetached, type Signers } from './verify/openpgp.ts';
-export { formatProof, proofRank, readProof, type Proof } from './verify/proof.ts';
+export { proofRank, proofStrength, type ProofStrength } from './verify/proof.ts';
 export { addChangelogEntry, type ChangelogEntry } from './update/changelog.ts';
 export { applyBump, bumpTo, findBumps, type Bump, type BumpResult, type ProofChange } from './update/bump.ts';
 export { findUnused, pruneLock, type Unused } from './update/prune.ts';

@@ -92,14 +92,14 @@ describe('bump', () => {
     serveProject(internet, '1.2.9', '1.2.3');
     await expect(bumpTo(await loadExtension(dir), '9.9.9', internet.context())).rejects.toMatchObject({
       message: 'tool has no 9.9.9; the newest is 1.2.9',
-      next: 'flatcar-ext bump tool@1.2.9',
+      next: 'run flatcar-ext bump tool@1.2.9',
     });
     internet.served.delete(`${API}/releases?per_page=100`);
     expect((await bumpTo(await loadExtension(dir), '9.9.9', internet.context())).bumps).toHaveLength(1);
   });
   test.each([
-    ['1.2.3', /pinned already/],
-    ['v1.3', /no version to ship/],
+    ['1.2.3', /already pinned/],
+    ['v1.3', /not a valid version/],
   ])('%s cannot be bumped to', async (version, message) => {
     const loaded = await loadExtension(dir);
     await expect(bumpTo(loaded, version, internet.context())).rejects.toThrow(message);

@@ -1,7 +1,8 @@
+import { FIRST_DOWNLOAD, parseProof } from '@flatcar/core/engine';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { checksumOf, readChecksums } from '../src/verify/checksums.ts';
-import { FIRST_DOWNLOAD, formatProof, readProof } from '../src/verify/proof.ts';
+import { proofStrength, type ProofStrength } from '../src/verify/proof.ts';
 import { sha } from './fake-internet.ts';
 
 const [one, other] = [sha('one'), sha('other')];
@@ -56,7 +57,10 @@ test('whatever the names and forms, each file has its own hash, and no other has
 describe('refused', () => {
   test('a missing entry, with what is there', () => {
     expect(() => checksumOf(`${one}  other.tgz`, 'tool.tgz', 'sums')).toThrow(
-      expect.objectContaining({ message: expect.stringMatching(/no entry for tool\.tgz/), next: 'it has other.tgz' }),
+      expect.objectContaining({
+        message: expect.stringMatching(/no entry for tool\.tgz/),
+        next: 'correct `checksum` in the definition; the list has other.tgz',
+      }),
     );
   });
   test('a name that only ends alike', () => {
@@ -77,23 +81,23 @@ describe('refused', () => {
     ['a hash that is cut off', `${one.slice(0, 60)}  tool.tgz`],
     ['two bare hashes', `${one}\n${other}`],
   ])('%s', (_, text) => {
-    expect(() => checksumOf(text, 'tool.tgz', 'sums')).toThrow(/no list of sha256 or sha512/);
+    expect(() => checksumOf(text, 'tool.tgz', 'sums')).toThrow(/not a list of sha256 or sha512/);
   });
 });
 
 describe('proofs', () => {
-  const told: [string, { published: boolean; signed: boolean }][] = [
-    [formatProof('sha256 list', undefined, []), { published: true, signed: false }],
-    [formatProof('sha512 file', undefined, []), { published: true, signed: false }],
-    [formatProof('sha256 list', `PGP 0x${'AB'.repeat(20)}`, []), { published: true, signed: true }],
-    [formatProof('GitHub asset digest', undefined, ['me (sigstore)']), { published: true, signed: true }],
-    [formatProof(undefined, undefined, [`PGP 0x${'AB'.repeat(20)}`]), { published: false, signed: true }],
+  const proofs: [string, ProofStrength][] = [
+    ['sha256 list', { published: true, signed: false }],
+    ['sha512 file', { published: true, signed: false }],
+    [`sha256 list, signed by PGP 0x${'AB'.repeat(20)}`, { published: true, signed: true }],
+    ['GitHub asset digest; signed by me (sigstore)', { published: true, signed: true }],
+    [`signed by PGP 0x${'AB'.repeat(20)}`, { published: false, signed: true }],
     [FIRST_DOWNLOAD, { published: false, signed: false }],
     ['third-party pin: designed-by/somebody', { published: false, signed: false }],
     ['Go checksum database', { published: true, signed: false }],
     ['Debian archive index, signed by the archive key', { published: true, signed: true }],
   ];
-  test.each(told)('%s', (proof, expected) => {
-    expect(readProof(proof)).toEqual(expected);
+  test.each(proofs)('%s', (text, expected) => {
+    expect(proofStrength(parseProof(text))).toEqual(expected);
   });
 });

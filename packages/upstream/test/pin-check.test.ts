@@ -1,6 +1,6 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseProof, readPins, release } from '@flatcar/core/engine';
+import { formatProof, parseProof, readPins, release } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { checkPins, type CheckedPin, type CheckRequest } from '../src/pin/check.ts';
 import { pinVersion } from '../src/pin/pin.ts';
@@ -143,7 +143,7 @@ describe('pins', () => {
 test('each proof is read into its parts', () => {
   const pgp = 'AB'.repeat(20);
   const workflow = 'https://github.com/a/b/.github/workflows/c.yml@refs/tags/v1';
-  const upstream = { kind: 'upstream', checksumSigners: [], signers: [] };
+  const upstream = { kind: 'upstream', checksumSigners: [], signers: [] } as const;
   for (const [text, proof] of [
     ['nothing published: as first downloaded', upstream],
     ['sha512 file', { ...upstream, checksum: 'sha512 file' }],
@@ -167,8 +167,14 @@ test('each proof is read into its parts', () => {
     ['third-party pin', { kind: 'third-party' }],
     ['third-party pin: siderolabs/extensions', { kind: 'third-party', from: 'siderolabs/extensions' }],
     ['third-party pin, one source', { kind: 'third-party', note: 'one source' }],
-  ] as const)
+    [
+      'third-party pin: nerdctl; upstream publishes no checksum',
+      { kind: 'third-party', from: 'nerdctl', note: 'upstream publishes no checksum' },
+    ],
+  ] as const) {
     expect(parseProof(text), text).toEqual(proof);
+    expect(formatProof(proof)).toBe(text);
+  }
   for (const text of [
     'sha256 list, signed by',
     'sha256 list,',
@@ -181,6 +187,8 @@ test('each proof is read into its parts', () => {
     expect(parseProof(text), text).toBeUndefined();
 });
 
+const rankOf = (text: string): number => proofRank(parseProof(text));
+
 test('proofs have an order, and text that only resembles one is the weakest', () => {
   const ordered = [
     'trust me',
@@ -190,9 +198,9 @@ test('proofs have an order, and text that only resembles one is the weakest', ()
     'Go checksum database',
     `sha512 file, signed by PGP 0x${'12'.repeat(20)}`,
   ];
-  expect(ordered.map(proofRank)).toEqual([0, 1, 2, 3, 4, 5]);
-  expect(['crates registry index', 'GitHub asset digest', 'sha512 file'].map(proofRank)).toEqual([3, 3, 3]);
-  expect(proofRank('Debian archive index, signed by the archive key')).toBe(5);
+  expect(ordered.map(rankOf)).toEqual([0, 1, 2, 3, 4, 5]);
+  expect(['crates registry index', 'GitHub asset digest', 'sha512 file'].map(rankOf)).toEqual([3, 3, 3]);
+  expect(rankOf('Debian archive index, signed by the archive key')).toBe(5);
   for (const text of ['', 'not signed by anybody', 'Go checksum database?', 'my sha256 list', 'unsigned by x'])
-    expect(proofRank(text), text).toBe(0);
+    expect(rankOf(text), text).toBe(0);
 });

@@ -332,6 +332,6 @@ test('a licence that is not clear is told in the words of the copyright file', a
   await archive.serve();
   const pinning = pinVersion({ dir, extension, version: '1.2' }, archive.context());
   await expect(pinning).rejects.toThrow(
-    'the licence of tool is not known: usr/share/doc/licensed/copyright of the package names ISC, permissive,',
+    'the licence of tool is unknown: usr/share/doc/licensed/copyright of the package names ISC, permissive,',
   );
 });

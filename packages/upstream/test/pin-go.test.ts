@@ -132,7 +132,7 @@ describe('a Go module (with the go of this host, 1.24 or newer)', () => {
     const context = internet.context();
     context.cache.set('go', Promise.resolve(command));
     const request = { dir, extension: extensionOf([beside, origin()]), version: '1.2.3', licenses: { tool: 'MIT' } };
-    await expect(pinVersion(request, context)).rejects.toThrow(/2 things could not be pinned/);
+    await expect(pinVersion(request, context)).rejects.toThrow(/2 inputs could not be pinned/);
     await expect(readdir(dir)).rejects.toThrow(/ENOENT/);
   });
   test('a version that the proxy does not have', async () => {

@@ -86,7 +86,7 @@ describe('writes', () => {
     await pin('1.2.3', { licenses: {} }, origins);
     expect(readPins(await readFile(file, 'utf8'), file)['1.2.3']?.licenses).toEqual({ tool: 'Apache-2.0' });
     await rm(dir, { recursive: true });
-    await expect(pin('1.2.3', { licenses: {} })).rejects.toThrow(/licence of tool is not known/);
+    await expect(pin('1.2.3', { licenses: {} })).rejects.toThrow(/licence of tool is unknown/);
   });
 });
 
@@ -107,14 +107,14 @@ describe('writes nothing', () => {
     await pin('1.2.3');
     publish('1.3.0');
     internet.served.set('example.org/v1.3.0/tool-arm64', 'something else');
-    expect(await refused(() => pin('1.3.0'))).toMatch(/not the hash that upstream publishes/);
+    expect(await refused(() => pin('1.3.0'))).toMatch(/not match the hash published upstream/);
     internet.served.delete('example.org/v1.3.0/tool-arm64');
     expect(await refused(() => pin('1.3.0'))).toMatch(/answered 404/);
   });
   test('when the address has the version of another release written into it', async () => {
     const fixed = release('https://example.org/v1.2.3/tool-{arch}', { checksum: '{url}.sha256' });
     await pin('1.2.3', {}, [fixed]);
-    expect(await refused(() => pin('1.2.4', {}, [fixed]))).toContain('tool 1.2.4 is made of a file of version 1.2.3');
+    expect(await refused(() => pin('1.2.4', {}, [fixed]))).toContain('tool 1.2.4 uses a file of version 1.2.3');
     // What has no version in its address, or only the branch, is not told from another.
     const branch = release('https://example.org/1.2/tool-{arch}', { checksum: '{url}.sha256' });
     for (const arch of ['amd64', 'arm64'])
@@ -123,23 +123,23 @@ describe('writes nothing', () => {
   });
   test('and tells all that is wrong at once', async () => {
     for (const arch of ['amd64', 'arm64']) internet.served.set(`example.org/v1.2.3/tool-${arch}`, 'something else');
-    await expect(pin('1.2.3')).rejects.toThrow(expect.objectContaining({ message: '2 things could not be pinned; nothing was written', errors: [expect.anything(), expect.anything()] })); // prettier-ignore
+    await expect(pin('1.2.3')).rejects.toThrow(expect.objectContaining({ message: '2 inputs could not be pinned; nothing was written', errors: [expect.anything(), expect.anything()] })); // prettier-ignore
   });
   test('when pinned bytes were replaced, checksum and all', async () => {
     await pin('1.2.3');
     publish('1.2.3', 'replaced');
-    expect(await refused(() => pin('1.2.3'))).toMatch(/was pinned as [0-9a-f]{64}, and is [0-9a-f]{64} now/);
+    expect(await refused(() => pin('1.2.3'))).toMatch(/is pinned as [0-9a-f]{64}, but upstream now has [0-9a-f]{64}/);
   });
   test('when a host cannot be reached and nothing was pinned', async () => {
     gone('example.org');
-    expect(await refused(() => pin('1.2.3'))).toMatch(/tool 1\.2\.3 cannot be pinned: the connection to \S+ broke/);
+    expect(await refused(() => pin('1.2.3'))).toMatch(/cannot pin tool 1\.2\.3: the connection to \S+ broke/);
   });
   test('when the extension does not know what is said to be coupled', async () => {
     expect(await refused(() => pin('1.2.3', { coupled: { runc: '1' } }))).toMatch(/'runc' is not coupled/);
   });
 });
 
-describe('what is pinned already', () => {
+describe('what is already pinned', () => {
   test('other bytes or packaging take a higher revision', async () => {
     expect((await pin('1.2.3', { revision: true })).revision).toBe(0);
     expect((await pin('1.2.3')).revision).toBe(0);
@@ -192,7 +192,7 @@ describe('what is coupled', () => {
     expect(await run({ coupled: { helper: '1.2.2' }, revision: true })).toMatchObject({ with: { helper: '1.2.2' }, revision: 1 });
   });
   test('says how to go on when upstream cannot be asked', async () => {
-    await expect(run()).rejects.toThrow(expect.objectContaining({ next: 'say it: --coupled helper=VERSION' }));
+    await expect(run()).rejects.toThrow(expect.objectContaining({ next: 'pass --coupled helper=VERSION' }));
   });
 });
 

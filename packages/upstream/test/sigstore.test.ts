@@ -2,7 +2,8 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { release, type SigstoreSignature } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { fetchVerified, type VerifiedFile } from '../src/verify/verify.ts';
+import { fetchVerified } from '../src/verify/verify.ts';
+import { shownFile, type ShownFile } from './shown-file.ts';
 import { component, openFakeInternet, sha, type FakeInternet } from './fake-internet.ts';
 import { IDENTITY, ISSUER, openFakeSigstore, RUN, WORKFLOW, type FakeSigstore, type Run } from './fake-sigstore.ts';
 
@@ -22,9 +23,9 @@ const signature = (more: Partial<SigstoreSignature> = {}): SigstoreSignature => 
   bundle: '{url}.sigstore.json',
   ...more,
 });
-const verify = (by: SigstoreSignature, checksum?: string): Promise<VerifiedFile> => {
+const verify = (by: SigstoreSignature, checksum?: string): Promise<ShownFile> => {
   const origin = release('https://example.org/v{version}/tool', { signature: by, ...(checksum === undefined ? {} : { checksum }) });
-  return fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context());
+  return shownFile(fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context()));
 };
 const serveBundle = (bundle: string): unknown => internet.served.set(`${FILE}.sigstore.json`, bundle);
 
@@ -71,7 +72,7 @@ describe('a bundle', () => {
     serveBundle(own.bundle.replaceAll(own.signature, other.signature));
     await expect(verify(signature())).rejects.toThrow(/bad sigstore signature/);
     serveBundle('{}');
-    await expect(verify(signature())).rejects.toThrow(/no sigstore bundle/);
+    await expect(verify(signature())).rejects.toThrow(/not a sigstore bundle/);
   });
   test.each([
     ['another workflow', 'https://github.com/example/fool/.github/workflows/release.yml@refs/tags/v1.2.3'],
@@ -80,11 +81,11 @@ describe('a bundle', () => {
     ['a name that only a dot as any letter matches', IDENTITY.replace('github.com', 'githubxcom')],
   ])('%s', async (_, name) => {
     serveBundle((await sigstore.signBlob(content, name)).bundle);
-    await expect(verify(signature())).rejects.toThrow(/signed by somebody else/);
+    await expect(verify(signature())).rejects.toThrow(/signed by another identity/);
   });
   test('the same name vouched for by another issuer', async () => {
     serveBundle((await sigstore.signBlob(content, IDENTITY, 'https://accounts.example.org')).bundle);
-    await expect(verify(signature())).rejects.toThrow(/signed by somebody else: .*issuer/);
+    await expect(verify(signature())).rejects.toThrow(/signed by another identity: .*issuer/);
   });
   test('another sigstore, and the public one by default', async () => {
     const { bundle } = await (await openFakeSigstore()).signBlob(content);
@@ -144,8 +145,8 @@ describe('a workflow that anybody may call', () => {
     ['by one that only one of the extensions names', { ...RUN, 12: 'https://github.com/evil/tool' }, /a run of repository .*evil/],
     ['for another version', { 12: source, 14: 'refs/tags/v1.2.2' }, /a run of ref refs\/tags\/v1\.2\.2/],
     ['for a branch that is called as the tag', { 12: source, 14: 'refs/heads/v1.2.3' }, /a run of ref refs\/heads/],
-    ['by nobody that the certificate names', {}, /names no source repository/],
-    ['for no ref that the certificate names', { 12: source }, /names no source ref/],
+    ['by nobody that the certificate names', {}, /has no source repository/],
+    ['for no ref that the certificate names', { 12: source }, /has no source ref/],
   ] as const)('called %s', async (_, run, message) => {
     await serveRun(run);
     await expect(verify(signature(byBuilder))).rejects.toThrow(message);
@@ -153,7 +154,7 @@ describe('a workflow that anybody may call', () => {
   test('is believed for its own repository where no other is named', async () => {
     await serveRun(RUN);
     await expect(verify(signature({ identity: `${BUILDER}@*` }))).rejects.toThrow(
-      /a run of repository .*example\/tool, and not of .*builders\/shared/,
+      /a run of repository .*example\/tool, expected .*builders\/shared/,
     );
     await serveRun({ 12: 'https://github.com/builders/shared', 14: 'refs/tags/v1.2.3' });
     await verify(signature({ identity: `${BUILDER}@*` }));
@@ -161,7 +162,7 @@ describe('a workflow that anybody may call', () => {
   test('a good signature of an older version is not one of this', async () => {
     const older = `${WORKFLOW}@refs/tags/v1.2.2`;
     serveBundle((await sigstore.signBlob(content, older, ISSUER, { ...RUN, 6: 'refs/tags/v1.2.2', 14: 'refs/tags/v1.2.2' })).bundle);
-    await expect(verify(signature({ identity: `${WORKFLOW}@refs/tags/v{version}` }))).rejects.toThrow(/signed by somebody else/);
+    await expect(verify(signature({ identity: `${WORKFLOW}@refs/tags/v{version}` }))).rejects.toThrow(/signed by another identity/);
     // The control: without the version it is taken, which is why such an identity is not a valid definition.
     await verify(signature({ identity: `${WORKFLOW}@*` }));
   });
@@ -180,7 +181,7 @@ describe('an attestation', () => {
   });
   test('by somebody else', async () => {
     serveBundle(await sigstore.attest(subject, 'https://github.com/evil/tool'));
-    await expect(verify(signature())).rejects.toThrow(/signed by somebody else/);
+    await expect(verify(signature())).rejects.toThrow(/signed by another identity/);
   });
   test('with a tampered statement', async () => {
     const bundle = JSON.parse(await sigstore.attest(subject.slice(0, 1))) as { dsseEnvelope: { payload: string } };
@@ -193,7 +194,7 @@ describe('an attestation', () => {
     const asset = 'github.com/example/tool/releases/download/v1.2.3/tool';
     const api = `api.github.com/repos/example/tool/attestations/sha256:${sha(content)}`;
     const origin = release(`https://${asset}`, { signature: signature({ bundle: 'github' }) });
-    const run = (): Promise<VerifiedFile> => fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context());
+    const run = (): Promise<ShownFile> => shownFile(fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context()));
     internet.served.set(asset, content).set(api, JSON.stringify({ attestations: [{ bundle: JSON.parse(await sigstore.attest(subject)), repository_id: 1 }] })); // prettier-ignore
     expect((await run()).proof).toBe(`signed by ${IDENTITY} (sigstore)`);
     internet.served.set(api, '{"attestations":[]}');
@@ -234,12 +235,12 @@ describe('signature and certificate as two files', () => {
     internet.served.set(`${FILE}.cert`, more.certificate);
     await expect(verify(pair)).rejects.toThrow(/bad sigstore signature/);
     internet.served.set(`${FILE}.cert`, '<html>');
-    await expect(verify(pair)).rejects.toThrow(/no certificate/);
+    await expect(verify(pair)).rejects.toThrow(/not a certificate/);
   });
   test('the log does not know it, knows it from somebody else, or does not answer', async () => {
     const signed = await sigstore.signBlob(content);
     serve(signed, []);
-    await expect(verify(pair)).rejects.toThrow(/does not know this signature/);
+    await expect(verify(pair)).rejects.toThrow(/no entry for this signature/);
     const entry = { ...signed.entry, integratedTime: signed.entry.integratedTime - 60 };
     serve(signed, [{ ...signed, entry }]);
     await expect(verify(pair)).rejects.toThrow(/bad sigstore signature/);
@@ -248,7 +249,7 @@ describe('signature and certificate as two files', () => {
   });
   test('somebody else', async () => {
     serve(await sigstore.signBlob(content, 'https://github.com/evil/tool'));
-    await expect(verify(pair)).rejects.toThrow(/signed by somebody else/);
+    await expect(verify(pair)).rejects.toThrow(/signed by another identity/);
   });
 });
 

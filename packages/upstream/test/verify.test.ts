@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { release, UnreachableError, type PgpSignature, type ReleaseOrigin } from '@flatcar/core/engine';
 import * as openpgp from 'openpgp';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { fetchVerified, type VerifiedFile } from '../src/verify/verify.ts';
+import { fetchVerified } from '../src/verify/verify.ts';
+import { shownFile, type ShownFile } from './shown-file.ts';
 import { component, openFakeInternet, sha, type FakeInternet } from './fake-internet.ts';
 
 const FILE = 'example.org/v1.2.3/tool-amd64.tgz';
@@ -34,9 +35,9 @@ async function detached(data: Buffer, by = key, options: object = {}): Promise<s
 const clearsigned = async (text: string, by = key): Promise<string> =>
   openpgp.sign({ message: await openpgp.createCleartextMessage({ text }), signingKeys: by });
 
-const verify = (options: Parameters<typeof release>[1]): Promise<VerifiedFile> => {
+const verify = (options: Parameters<typeof release>[1]): Promise<ShownFile> => {
   const origin: ReleaseOrigin = release('https://example.org/v{version}/tool-{arch}.tgz', options);
-  return fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context());
+  return shownFile(fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context()));
 };
 const pgp = (more: Partial<PgpSignature> = {}): PgpSignature => ({
   kind: 'pgp',
@@ -86,13 +87,13 @@ describe('a checksum beside the file', () => {
   });
   test('a tampered file is refused and not kept', async () => {
     internet.served.set(FILE, tampered).set(`${FILE}.sha256`, sha(content)).set(`${FILE}.sha512`, sha(content, 'sha512'));
-    await expect(verify({ checksum: '{url}.sha256' })).rejects.toThrow(/not the hash that upstream publishes \(sha256 file\)/);
+    await expect(verify({ checksum: '{url}.sha256' })).rejects.toThrow(/not match the hash published upstream \(sha256 file\)/);
     expect(await internet.context().store.blob(sha(content))).toBeUndefined();
-    await expect(verify({ checksum: '{url}.sha512' })).rejects.toThrow(/not the hash that upstream publishes \(sha512 file\)/);
+    await expect(verify({ checksum: '{url}.sha512' })).rejects.toThrow(/not match the hash published upstream \(sha512 file\)/);
   });
   test('a tampered list is refused', async () => {
     internet.served.set('example.org/v1.2.3/SHA256SUMS', `${sha(tampered)}  tool-amd64.tgz\n`);
-    await expect(verify({ checksum: 'SHA256SUMS' })).rejects.toThrow(/not the hash that upstream publishes/);
+    await expect(verify({ checksum: 'SHA256SUMS' })).rejects.toThrow(/not match the hash published upstream/);
   });
   test('a list without end is not read to its end; a long one is', async () => {
     const line = `${sha(tampered)}  ${'x'.repeat(60)}`;
@@ -144,7 +145,7 @@ describe('a PGP signature of the file', () => {
     internet.served.set(`${FILE}.asc`, signature);
     await expect(verify({ signature: pgp() })).rejects.toThrow(/bad PGP signature/);
     internet.served.set(`${FILE}.asc`, '<html>');
-    await expect(verify({ signature: pgp() })).rejects.toThrow(/no PGP signature/);
+    await expect(verify({ signature: pgp() })).rejects.toThrow(/not a PGP signature/);
   });
   test('another key, also when it stands in the key file but is not pinned', async () => {
     internet.served.set(`${FILE}.asc`, await detached(content, stranger));
@@ -158,7 +159,9 @@ describe('a PGP signature of the file', () => {
   test('a key that is not in the file, short ids, no fingerprint', async () => {
     internet.served.set(`${FILE}.asc`, await detached(content));
     await expect(verify({ signature: pgp({ fingerprints: [stranger.getFingerprint()] }) })).rejects.toThrow(/key file has no key/);
-    await expect(verify({ signature: pgp({ fingerprints: [key.getFingerprint().slice(-16)] }) })).rejects.toThrow(/no whole fingerprint/);
+    await expect(verify({ signature: pgp({ fingerprints: [key.getFingerprint().slice(-16)] }) })).rejects.toThrow(
+      /not a whole fingerprint/,
+    );
     await expect(verify({ signature: pgp({ fingerprints: [] }) })).rejects.toThrow(/no fingerprint/);
     await expect(verify({ signature: pgp({ keys: 'absent.asc' }) })).rejects.toThrow(/key file is missing/);
   });
@@ -193,7 +196,7 @@ describe('a key that has ended, by a signature that claims to be older', () => {
   const past = new Date(Date.now() - 86_400_000 * 30);
   const old = (options: object = {}): Promise<openpgp.PrivateKey> => newKey({ date: past, ...options });
   const reason = openpgp.enums.reasonForRevocation;
-  const check = async (signer: openpgp.PrivateKey, published: openpgp.Key = signer): Promise<VerifiedFile> => {
+  const check = async (signer: openpgp.PrivateKey, published: openpgp.Key = signer): Promise<ShownFile> => {
     await keyFile('old.asc', published);
     internet.served.set(`${FILE}.asc`, await detached(content, signer, { date: new Date(past.getTime() + 3_600_000) }));
     return verify({ signature: pgp({ keys: 'old.asc', fingerprints: [signer.getFingerprint()] }) });
@@ -264,14 +267,14 @@ describe('signed checksums', () => {
     internet.served.set(SUMS, await clearsigned(list, stranger));
     await expect(verify(options)).rejects.toThrow(/which is not pinned/);
     internet.served.set(SUMS, list);
-    await expect(verify(options)).rejects.toThrow(/no PGP-signed text/);
+    await expect(verify(options)).rejects.toThrow(/not a PGP-signed text/);
     // What stands around the signed text was signed by nobody.
     internet.served.set(SUMS, `${sha(content)}  tool-amd64.tgz\n${await clearsigned(`${sha(tampered)}  other\n`)}`);
-    await expect(verify(options)).rejects.toThrow(/no entry for|no PGP-signed text/);
+    await expect(verify(options)).rejects.toThrow(/no entry for|not a PGP-signed text/);
   });
   test('a signed list whose signer the definition does not name', async () => {
     internet.served.set(SUMS, await clearsigned(list));
-    await expect(verify({ checksum: 'SHA256SUMS' })).rejects.toThrow(/does not say by whom/);
+    await expect(verify({ checksum: 'SHA256SUMS' })).rejects.toThrow(/does not specify by whom/);
   });
   test('a list with a detached signature', async () => {
     internet.served.set(SUMS, list).set(`${SUMS}.asc`, await detached(Buffer.from(list)));
@@ -319,9 +322,9 @@ describe('signed checksums', () => {
 describe('the digest that GitHub has of an asset', () => {
   const asset = 'github.com/example/tool/releases/download/tool/v1.2.3/tool-amd64.tgz';
   const api = 'api.github.com/repos/example/tool/releases/tags/tool%2Fv1.2.3';
-  const verifyAsset = (): Promise<VerifiedFile> => {
+  const verifyAsset = (): Promise<ShownFile> => {
     const origin = release('https://github.com/example/tool/releases/download/tool%2Fv{version}/tool-{arch}.tgz', { checksum: 'github' });
-    return fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context());
+    return shownFile(fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context()));
   };
   const answer = (...assets: object[]): string => JSON.stringify({ tag_name: 'tool/v1.2.3', draft: false, prerelease: false, assets });
   const named = (digest: string | null): object => ({ name: 'tool-amd64.tgz', size: content.length, digest, browser_download_url: asset });
@@ -335,11 +338,11 @@ describe('the digest that GitHub has of an asset', () => {
   });
   test('another digest', async () => {
     internet.served.set(api, answer(named(`sha256:${sha(tampered)}`)));
-    await expect(verifyAsset()).rejects.toThrow(/not the hash that upstream publishes \(GitHub asset digest\)/);
+    await expect(verifyAsset()).rejects.toThrow(/not match the hash published upstream \(GitHub asset digest\)/);
   });
   test('no digest, no such asset, two of one name', async () => {
     internet.served.set(api, answer(named(null)));
-    await expect(verifyAsset()).rejects.toThrow(/GitHub has no digest of tool-amd64\.tgz/);
+    await expect(verifyAsset()).rejects.toThrow(/GitHub publishes no digest for tool-amd64\.tgz/);
     internet.served.set(api, answer({ name: 'other', digest: null }));
     await expect(verifyAsset()).rejects.toThrow(/has no asset tool-amd64\.tgz/);
     internet.served.set(api, answer(named(`sha256:${sha(content)}`), named(`sha256:${sha(content)}`)));

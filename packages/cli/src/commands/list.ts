@@ -1,5 +1,14 @@
-import { type Component, componentsOf, findExtensions, loadExtension, locatorsOf, newestFirst, SOURCE_ORIGINS } from '@flatcar/core/engine';
-import { readProof } from '@flatcar/upstream/verify/proof';
+import {
+  type Component,
+  componentsOf,
+  findExtensions,
+  loadExtension,
+  locatorsOf,
+  newestFirst,
+  parseProof,
+  SOURCE_ORIGINS,
+} from '@flatcar/core/engine';
+import { proofStrength } from '@flatcar/upstream/verify/proof';
 import type { Command } from 'commander';
 import { REPOSITORY } from '@flatcar/workspace/select';
 import { show, table } from '../output/terminal.ts';
@@ -40,7 +49,7 @@ async function rows(): Promise<Row[]> {
         const proofs = locators.flatMap((locator) => pin.bytes[locator]?.proof ?? []);
         const upstreams = origins.filter(({ kind }) => kind === 'release');
         const checked = (upstreams.length > 0 ? upstreams : origins).flatMap((origin) =>
-          locatorsOf(origin, one).map((locator) => readProof(pin.bytes[locator]?.proof ?? '')),
+          locatorsOf(origin, one).map((locator) => proofStrength(parseProof(pin.bytes[locator]?.proof ?? ''))),
         );
         found.push({
           extension: loaded.extension.name,

@@ -1,30 +1,71 @@
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HttpStatusError, cargoHomeOf, debianMirror, downloadCrate, openCargo, isNetworkFailure, UserError } from '@flatcar/core/engine';
+import {
+  HttpStatusError,
+  cargoHomeOf,
+  debianMirror,
+  downloadCrate,
+  formatProof,
+  openCargo,
+  isNetworkFailure,
+  UserError,
+  type CargoOrigin,
+} from '@flatcar/core/engine';
 import { archiveOf, type UpstreamContext } from '../context.ts';
-import { FIRST_DOWNLOAD } from '../verify/proof.ts';
+import { isFirstDownload } from '../verify/proof.ts';
 import { fetchVerified } from '../verify/verify.ts';
 import { pinGoModule, type LockModule } from './lock-modules.ts';
-import { isRevision, type Bytes, type PinnedLine, type PinRequest } from './request.ts';
+import { isRevision, lineOf, readBytes, type Bytes, type Line, type PinRequest } from './request.ts';
 import type { Wanted } from './wanted.ts';
 
-/** Where sources are looked for, one after another. */
+/** Suites that have sources, in the order in which they are searched. */
 const SOURCE_SUITES = ['sid', 'trixie'];
 
-/** Throws where the address of a file names a version, and not the component's: a URL that no version is filled into. */
+/** Throws if the address of a file contains a version, but not the component's: the definition has a version in place of `{version}`. */
 function assertNamesVersion({ origin, component, locator, lock }: Wanted): void {
   if (origin.kind !== 'release' && origin.kind !== 'source') return;
   const { version, name } = component;
   const path = decodeURIComponent(locator.replace(/^https?:\/\/[^/]+/, ''));
   const [named] = path.match(/\d+(?:\.\d+)+/g) ?? [];
   if (named === undefined || path.includes(version) || version.startsWith(`${named}.`)) return;
-  throw new UserError(`${name} ${version} is made of a file of version ${named}`, {
+  throw new UserError(`${name} ${version} uses a file of version ${named}`, {
     where: `${locator} (${lock.dir}/extension.ts)`,
-    next: 'write {version} where the address has the version; what has a version of its own is a component with that version',
+    next: 'write {version} where the address has the version; a file with a version of its own must be a component of its own',
   });
 }
 
-/** Finds out what the bytes must be, from upstream itself. */
+async function pinCrate({ crate }: CargoOrigin, { component }: Wanted, temp: string, context: UpstreamContext): Promise<Bytes> {
+  const { store, toolchains, signal } = context;
+  const cargo = await openCargo((await toolchains.rust()).bin, cargoHomeOf(store), { signal });
+  const file = join(temp, `${crate}.crate`);
+  await copyFile(await downloadCrate(cargo, crate, component.version), file);
+  const { sha256, size } = await store.keep(file);
+  return { sha256, size, proof: { kind: 'crates' } };
+}
+
+async function pinSource({ locator, lock }: Wanted, context: UpstreamContext): Promise<Bytes> {
+  const archive = await archiveOf(context);
+  const path = locator.replace(/^debian:/, '');
+  const found = await archive.sourceFile(path, SOURCE_SUITES);
+  if (found === undefined)
+    throw new UserError(`Debian's ${SOURCE_SUITES.join(' and ')} do not have ${path}`, {
+      where: await debianMirror(),
+      next: 'pin a version that Debian has, with its path on the mirror',
+    });
+  const { sha256, size } = found;
+  await archive.fetchSource({ path, sha256, size }).catch((error: unknown) => {
+    // The archive's index lists a file for a while after it was removed.
+    const isGone = error instanceof UserError && error.cause instanceof HttpStatusError;
+    if (!isGone || lock.pins[lock.version]?.bytes[locator]?.sha256 !== sha256) throw error;
+    context.report({ type: 'notice', text: `${locator}: ${error.message}; the index still has the pinned digest` });
+  });
+  return { sha256, size, proof: { kind: 'debian' } };
+}
+
+/**
+ * Derives the digest, size and proof of bytes from upstream. `again` resolves a Go module again even if its lock module is pinned; a new lock
+ * module is added to `lockModules`.
+ */
 export async function pinOne(
   wanted: Wanted,
   temp: string,
@@ -32,8 +73,7 @@ export async function pinOne(
   lockModules: LockModule[],
   context: UpstreamContext,
 ): Promise<Bytes> {
-  const { origin, component, arch, lock, locator } = wanted;
-  const { store, toolchains, signal } = context;
+  const { origin, component, arch, lock } = wanted;
   assertNamesVersion(wanted);
   switch (origin.kind) {
     case 'release': {
@@ -42,31 +82,10 @@ export async function pinOne(
     }
     case 'go':
       return pinGoModule(origin, wanted, temp, again, lockModules, context);
-    case 'cargo': {
-      const cargo = await openCargo((await toolchains.rust()).bin, cargoHomeOf(store), signal === undefined ? {} : { signal });
-      const crate = join(temp, `${origin.crate}.crate`);
-      await copyFile(await downloadCrate(cargo, origin.crate, component.version), crate);
-      const { sha256, size } = await store.keep(crate);
-      return { sha256, size, proof: 'crates registry index' };
-    }
-    case 'source': {
-      const archive = await archiveOf(context);
-      const path = locator.replace(/^debian:/, '');
-      const found = await archive.sourceFile(path, SOURCE_SUITES);
-      if (found === undefined)
-        throw new UserError(`Debian's ${SOURCE_SUITES.join(' and ')} have no ${path}`, {
-          where: await debianMirror(),
-          next: 'pin a version that Debian has, and look for its path on the mirror',
-        });
-      const { sha256, size } = found;
-      await archive.fetchSource({ path, sha256, size }).catch((error: unknown) => {
-        // The archive keeps an index for a while longer than what it lists.
-        const isGone = error instanceof UserError && error.cause instanceof HttpStatusError;
-        if (!isGone || lock.pins[lock.version]?.bytes[locator]?.sha256 !== sha256) throw error;
-        context.report({ type: 'notice', text: `${locator}: ${error.message}, but its index still has the digest that is pinned` });
-      });
-      return { sha256, size, proof: 'Debian archive index, signed by the archive key' };
-    }
+    case 'cargo':
+      return pinCrate(origin, wanted, temp, context);
+    case 'source':
+      return pinSource(wanted, context);
     case 'debian':
       throw new Error('packages are pinned together: pinPackages');
     case 'files':
@@ -74,40 +93,38 @@ export async function pinOne(
   }
 }
 
-/** Asks for one set of bytes and compares it with the pin that is there. */
-export async function settle(
-  wanted: Wanted,
-  request: PinRequest,
-  pin: () => Promise<Bytes>,
-  context: UpstreamContext,
-): Promise<PinnedLine & { bytes: Bytes }> {
+/** Pins one set of bytes and compares it with the existing pin, which is kept if upstream does not answer. */
+export async function pinOrKeep(wanted: Wanted, request: PinRequest, pin: () => Promise<Bytes>, context: UpstreamContext): Promise<Line> {
+  const line = (bytes: Bytes, change: Line['change']): Line => lineOf(wanted.locator, wanted.component, bytes, change);
   const { locator, component, lock } = wanted;
-  const before = lock.pins[lock.version]?.bytes[locator];
-  const carried =
-    request.carry === true ? Object.values(lock.pins).find(({ bytes }) => bytes[locator] !== undefined)?.bytes[locator] : undefined;
-  if (carried !== undefined)
-    return { locator, component: component.name, sha256: carried.sha256, proof: carried.proof, change: 'carried', bytes: carried };
+  const pinned = lock.pins[lock.version]?.bytes[locator];
+  const before = pinned === undefined ? undefined : readBytes(pinned);
+  const reused = request.reusePins === true ? Object.values(lock.pins).find(({ bytes }) => locator in bytes)?.bytes[locator] : undefined;
+  if (reused !== undefined) return line(readBytes(reused), 'carried');
   let bytes: Bytes;
   try {
     bytes = await pin();
   } catch (error) {
     if (!isNetworkFailure(error)) throw error;
     if (before === undefined)
-      throw new UserError(`${component.name} ${component.version} cannot be pinned: ${error.message}`, {
+      throw new UserError(`cannot pin ${component.name} ${component.version}: ${error.message}`, {
         where: locator,
-        ...(error.next === undefined ? {} : { next: error.next }),
+        next: error.next,
         cause: error,
       });
-    context.report({ type: 'notice', text: `${locator}: ${error.message}; its pin stays as it was, UNCHECKED (${before.proof})` });
-    return { locator, component: component.name, sha256: before.sha256, proof: before.proof, change: 'kept', bytes: before };
+    context.report({
+      type: 'notice',
+      text: `${locator}: ${error.message}; its pin was kept and NOT CHECKED (${formatProof(before.proof)})`,
+    });
+    return line(before, 'kept');
   }
   const change = before === undefined ? 'new' : before.sha256 === bytes.sha256 ? 'same' : 'other';
   if (change === 'other' && !isRevision(request))
-    throw new UserError(`${component.name} ${component.version} was pinned as ${before?.sha256}, and is ${bytes.sha256} now`, {
+    throw new UserError(`${component.name} ${component.version} is pinned as ${before?.sha256}, but upstream now has ${bytes.sha256}`, {
       where: locator,
-      next: 'find out why before anything else; if the new bytes are right, --revision pins them under a higher revision',
+      next: 'find out why the bytes changed; if the new bytes are right, pass --revision to pin them under a higher revision',
     });
-  // That the same bytes came once more says less than what somebody else found out about them.
-  if (change === 'same' && bytes.proof === FIRST_DOWNLOAD && before !== undefined) bytes = { ...bytes, proof: before.proof };
-  return { locator, component: component.name, sha256: bytes.sha256, proof: bytes.proof, change, bytes };
+  // A download of the same bytes is weaker than any proof that is recorded.
+  if (change === 'same' && before !== undefined && isFirstDownload(bytes.proof)) bytes = { ...bytes, proof: before.proof };
+  return line(bytes, change);
 }

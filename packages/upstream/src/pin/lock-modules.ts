@@ -5,15 +5,15 @@ import { memoize, type UpstreamContext } from '../context.ts';
 import type { Bytes } from './request.ts';
 import type { Wanted } from './wanted.ts';
 
-/** A lock module that waits to be put in its place. */
+/** A lock module in a temporary folder, and where it belongs. */
 export interface LockModule {
   readonly from: string;
   readonly to: string;
 }
 
 /**
- * A Go module's pin is the digest of the go.sum of its lock module. A lock module that is pinned and has all programs stays (what nobody has a
- * version of would be resolved otherwise tomorrow); any other is written into a temporary folder.
+ * A Go module's pin is the digest of the go.sum of its lock module. A pinned lock module with all programs is kept, because some versions would
+ * resolve differently tomorrow; any other is written into a temporary folder and added to `lockModules`.
  */
 export async function pinGoModule(
   origin: GoOrigin,
@@ -24,20 +24,20 @@ export async function pinGoModule(
   context: UpstreamContext,
 ): Promise<Bytes> {
   const { store, tools, report } = context;
-  const proof = 'Go checksum database';
+  const proof = { kind: 'go' } as const;
   const version = origin.version ?? component.version;
   const to = lockModuleDir(lock.dir, origin.module, version);
   const go = await memoize(context, 'go', () => openGo(store, tools, report));
   report({ type: 'step', text: `resolving the modules of ${origin.module} ${version}` });
-  const is = await goSumDigest(to).catch(() => undefined);
-  if (!again && is !== undefined && is === lock.pins[lock.version]?.bytes[locator]?.sha256) {
-    const complete = await mainPackages(go, to, origin.module, packages).then(
+  const existing = await goSumDigest(to).catch(() => undefined);
+  if (!again && existing !== undefined && existing === lock.pins[lock.version]?.bytes[locator]?.sha256) {
+    const isComplete = await mainPackages(go, to, origin.module, packages).then(
       () => true,
       () => false,
     );
-    if (complete) {
+    if (isComplete) {
       await go.online(['mod', 'download'], { cwd: to });
-      return { sha256: is, proof };
+      return { sha256: existing, proof };
     }
   }
   const from = join(temp, String(lockModules.length));
@@ -48,7 +48,7 @@ export async function pinGoModule(
   return { sha256: await goSumDigest(from), proof };
 }
 
-/** go.mod and go.sum of a lock module; undefined where there is none. */
+/** go.mod and go.sum of a lock module; undefined if there is none. */
 async function lockModuleText(dir: string): Promise<string | undefined> {
   const files = ['go.mod', 'go.sum'].map((name) => readFile(join(dir, name), 'utf8'));
   return Promise.all(files).then(
@@ -57,19 +57,19 @@ async function lockModuleText(dir: string): Promise<string | undefined> {
   );
 }
 
-/** Puts those lock modules that say something else than what is there in their places, and gives these. */
+/** Moves the lock modules that differ from the existing ones into place, and returns their folders. */
 export async function placeLockModules(lockModules: readonly LockModule[]): Promise<string[]> {
   const placed: string[] = [];
   for (const { from, to } of lockModules) {
-    const [fresh, there] = await Promise.all([from, to].map(lockModuleText));
-    if (fresh === undefined || fresh === there) continue; // a proxy that did not answer left none
+    const [fresh, existing] = await Promise.all([from, to].map(lockModuleText));
+    if (fresh === undefined || fresh === existing) continue; // a proxy that did not answer left none
     await place({ from, to });
     placed.push(to);
   }
   return placed;
 }
 
-/** Puts a lock module in the place of an older one: as a whole, by a rename in the same folder. */
+/** Replaces a lock module as a whole, by a rename in the same folder. */
 async function place({ from, to }: LockModule): Promise<void> {
   const fresh = `${to}.new`;
   await rm(fresh, { recursive: true, force: true });

@@ -1,14 +1,14 @@
 import { ARCHES, locatorOf, type Arch, type Component, type Origin } from '@flatcar/core/engine';
 import type { Lock } from './lock.ts';
 
-/** Bytes that one or several components of a lock come from. */
+/** One set of bytes that one or several components of a lock come from. */
 export interface Wanted {
   readonly locator: string;
   readonly lock: Lock;
   readonly component: Component;
   readonly origin: Origin;
   readonly arch: Arch;
-  /** Of Go modules: what all components take of them. */
+  /** The main packages that all components together build from a Go module. */
   readonly packages: readonly string[];
 }
 

@@ -2,8 +2,9 @@ import { UserError } from '@flatcar/core/engine';
 import { githubToken, openGitHub, type GitHubClient } from '@flatcar/github';
 import * as v from 'valibot';
 import { memoize, type HttpSettings, type UpstreamContext } from '../context.ts';
+import type { Tag } from './tags.ts';
 
-/** GitHub's API as this run asks it: by the token of the environment, and by the mirror without. */
+/** A client of GitHub's API with the token of the environment; a mirror never gets the token. */
 export const githubOf = ({ mirror, signal, pause }: HttpSettings): GitHubClient =>
   openGitHub({ mirror, signal, pause, token: githubToken() });
 
@@ -15,35 +16,25 @@ const Release = v.object({
 });
 const Ref = v.object({ ref: v.string() });
 
-/** A tag, and when it was published, where that is known. */
-export interface Tag {
-  readonly name: string;
-  /** As upstream writes it, ISO 8601. */
-  readonly date?: string;
-}
-
-export const tagOf = (name: string, date: string | null | undefined): Tag => ({
-  name,
-  ...(date === undefined || date === null ? {} : { date }),
-});
-
-/** Tags of all published releases of a project; of all its tags when it makes no releases. */
+/** Tags of all published releases of a project; those of the repository that start with `prefix` if it has no releases. */
 export async function githubTags(repo: string, prefix: string, context: UpstreamContext): Promise<Tag[]> {
   const github = githubOf(context);
   const releases = await github.pages(`/repos/${repo}/releases?per_page=100`, Release);
   if (releases.length > 0)
-    return releases.filter(({ draft, prerelease }) => !draft && !prerelease).map((one) => tagOf(one.tag_name, one.published_at));
+    return releases
+      .filter(({ draft, prerelease }) => !draft && !prerelease)
+      .map((one) => ({ name: one.tag_name, date: one.published_at ?? undefined }));
   const path = prefix.split('/').map(encodeURIComponent).join('/');
   const refs = await github.pages(`/repos/${repo}/git/matching-refs/tags/${path}?per_page=100`, Ref);
-  return refs.map(({ ref }) => tagOf(ref.replace(/^refs\/tags\//, ''), undefined));
+  return refs.map(({ ref }) => ({ name: ref.replace(/^refs\/tags\//, '') }));
 }
 
-/** Owner, project, tag and name in the URL of a release asset. */
+/** Repository, tag and file name in the URL of a release asset. */
 function assetOf(url: string): { repo: string; tag: string; name: string } {
   const [, owner, project, releases, download, ...rest] = new URL(url).pathname.split('/').map(decodeURIComponent);
   const name = rest.at(-1);
   if (releases !== 'releases' || download !== 'download' || name === undefined || rest.length < 2)
-    throw new UserError("only GitHub's release assets have a digest at GitHub", {
+    throw new UserError('not the URL of a GitHub release asset: only those have a digest at GitHub', {
       where: url,
       next: 'correct `checksum` in the definition',
     });
@@ -52,7 +43,7 @@ function assetOf(url: string): { repo: string; tag: string; name: string } {
 
 const Assets = v.object({ assets: v.array(v.object({ name: v.string(), digest: v.nullish(v.string()) })) });
 
-/** The sha256 that GitHub has for a release asset (of those uploaded since June 2025). */
+/** The sha256 that GitHub publishes for a release asset; assets uploaded before June 2025 have none. */
 export async function assetDigest(fileUrl: string, context: UpstreamContext): Promise<string> {
   const { repo, tag, name } = assetOf(fileUrl);
   const github = githubOf(context);
@@ -72,26 +63,26 @@ export async function assetDigest(fileUrl: string, context: UpstreamContext): Pr
   }
   const hash = /^sha256:([0-9a-f]{64})$/.exec(asset.digest ?? '')?.[1];
   if (hash === undefined)
-    throw new UserError(`GitHub has no digest of ${name}`, {
+    throw new UserError(`GitHub publishes no digest for ${name}`, {
       where: url,
-      next: "it is older than these are: write checksum: 'none', or name what upstream publishes",
+      next: "assets from before June 2025 have none: set checksum: 'none', or name a checksum file of upstream",
     });
   return hash;
 }
 
 const Attestations = v.object({ attestations: v.array(v.object({ bundle: v.unknown() })) });
 
-/** GitHub keeps no attestation of a file. */
+/** GitHub has no attestation for a file. */
 export class NoAttestationError extends UserError {}
 
-/** The attestations that GitHub keeps for a file, one bundle a line. */
+/** The attestations that GitHub has for a file, one bundle per line. Throws NoAttestationError if there are none. */
 export async function attestationsOf(fileUrl: string, sha256: string, context: UpstreamContext): Promise<string> {
   const { attestations } = await githubOf(context).get(`/repos/${assetOf(fileUrl).repo}/attestations/sha256:${sha256}`, Attestations);
-  if (attestations.length === 0) throw new NoAttestationError('GitHub has no attestation of this file', { where: fileUrl });
+  if (attestations.length === 0) throw new NoAttestationError('GitHub has no attestation for this file', { where: fileUrl });
   return attestations.map(({ bundle }) => JSON.stringify(bundle)).join('\n');
 }
 
-/** A release as the API has it: the newest, or that of a tag. Its shape is checked by readListing. */
+/** A release as GitHub's API returns it: the newest, or that of a tag. `new` checks its shape. */
 export async function releaseOf(repo: string, tag: string | undefined, context: UpstreamContext): Promise<string> {
   const which = tag === undefined ? 'latest' : `tags/${encodeURIComponent(tag)}`;
   return githubOf(context).text(`/repos/${repo}/releases/${which}`);
@@ -99,14 +90,14 @@ export async function releaseOf(repo: string, tag: string | undefined, context: 
 
 const Repository = v.object({ description: v.nullish(v.string()) });
 
-/** What a project says of itself in a line. */
+/** The one-line description of a project. */
 export async function descriptionOf(repo: string, context: UpstreamContext): Promise<string | undefined> {
   return (await githubOf(context).get(`/repos/${repo}`, Repository)).description ?? undefined;
 }
 
 const License = v.object({ license: v.object({ spdx_id: v.string() }) });
 
-/** SPDX id of a project's licence; undefined where GitHub does not recognise it. */
+/** SPDX id of a project's licence; undefined if GitHub does not recognize it. */
 export async function licenseOf(repo: string, context: UpstreamContext): Promise<string | undefined> {
   const { spdx_id: id } = (await githubOf(context).get(`/repos/${repo}/license`, License)).license;
   return id === 'NOASSERTION' ? undefined : id;

@@ -22,25 +22,17 @@ import {
 import * as v from 'valibot';
 import { memoize, MOST_DOCUMENT, MOST_LISTING, newestPackages, type UpstreamContext } from '../context.ts';
 import { crateVersions } from './cargo.ts';
-import { githubTags, tagOf, type Tag } from './github.ts';
+import { githubTags } from './github.ts';
 import { readLinks } from './links.ts';
+import { versionsInTags, type Listed } from './tags.ts';
 
 const MACHINES = ['x86_64', 'aarch64'];
 
-/** A version that upstream lists, and when it came out, where the list says so. */
-export interface Listed {
-  readonly version: string;
-  /** As upstream writes it, ISO 8601. */
-  readonly date?: string;
-}
-
-const listed = (version: string, date?: string | null): Listed => ({ version, ...(date === undefined || date === null ? {} : { date }) });
-
-/** Versions in the tags of a source: those with its prefix and nothing but a plain version behind it. */
-function fromTags(tags: readonly Tag[], prefix = 'v'): Listed[] {
-  return tags.filter(({ name }) => name.startsWith(prefix)).map(({ name, date }) => listed(name.slice(prefix.length), date));
-}
-const fromNames = (names: readonly string[], prefix = 'v'): Listed[] => fromTags(names.map((name) => ({ name })), prefix); // prettier-ignore
+const versionsInNames = (names: readonly string[], prefix = 'v'): Listed[] =>
+  versionsInTags(
+    names.map((name) => ({ name })),
+    prefix,
+  );
 
 const GitlabRelease = v.object({
   tag_name: v.string(),
@@ -60,9 +52,15 @@ async function gitlab({ at, tagPrefix }: VersionSource, context: UpstreamContext
   const whenLimited = 'set GITLAB_TOKEN, or try again then';
   const get = (url: string): Promise<HttpResponse> => httpGet(url, { ...context, headers, whenLimited, max: MOST_LISTING });
   const releases = await getPages(`${project}/releases?per_page=100`, GitlabRelease, get);
-  if (releases.length > 0) return fromTags(releases.filter((one) => !one.upcoming_release).map((one) => tagOf(one.tag_name, one.released_at)), tagPrefix); // prettier-ignore
+  if (releases.length > 0) {
+    const published = releases.filter((one) => !one.upcoming_release);
+    return versionsInTags(
+      published.map((one) => ({ name: one.tag_name, date: one.released_at ?? undefined })),
+      tagPrefix,
+    );
+  }
   const tags = await getPages(`${project}/repository/tags?per_page=100`, v.object({ name: v.string() }), get);
-  return fromTags(tags, tagPrefix);
+  return versionsInTags(tags, tagPrefix);
 }
 
 /** Kubernetes' channels: `stable.txt` names the newest version, `stable-1.36.txt` the newest of a minor. */
@@ -75,7 +73,8 @@ async function kubernetes({ at, keep: policy }: VersionSource, context: Upstream
     if (version === undefined)
       throw new UserError(`the channel names no version: '${text.slice(0, 40)}'`, { where: url, next: 'check the URL in the definition' });
     const changed = headers['last-modified'];
-    return listed(version, typeof changed === 'string' && !Number.isNaN(Date.parse(changed)) ? new Date(changed).toISOString() : undefined);
+    const date = typeof changed === 'string' && !Number.isNaN(Date.parse(changed)) ? new Date(changed).toISOString() : undefined;
+    return { version, date };
   };
   const newest = await channel('stable');
   const [major = '', minor = ''] = newest.version.split('.');
@@ -91,7 +90,8 @@ async function page({ at, tagPrefix = 'v' }: VersionSource, context: UpstreamCon
     urls.map(async (url) => {
       const links = readLinks(await getText(url, { ...context, max: MOST_LISTING }));
       if (links.length === 0) throw new UserError('the page has no links', { where: url, next: 'check the URL in the definition' });
-      return fromTags(links, tagPrefix).map(({ version, date }) => listed(version.replace(/\.(?:tgz|zip|tar(?:\.\w+)?|tar\.zstd)$/, ''), date)); // prettier-ignore
+      const named = versionsInTags(links, tagPrefix);
+      return named.map(({ version, date }) => ({ version: version.replace(/\.(?:tgz|zip|tar(?:\.\w+)?|tar\.zstd)$/, ''), date }));
     }),
   );
   return (lists[0] ?? []).filter(({ version }) => lists.every((list) => list.some((one) => one.version === version)));
@@ -107,7 +107,7 @@ type GoModule = v.InferOutput<typeof GoModuleSchema>;
 
 /** Asks about a module at a version (`latest` for the list). */
 async function goList(query: string, args: readonly string[], { store, tools, signal }: UpstreamContext): Promise<GoModule> {
-  const said = await exec(await tools.bootstrapGo(), ['list', '-m', ...args, '-json', query], {
+  const output = await exec(await tools.bootstrapGo(), ['list', '-m', ...args, '-json', query], {
     cwd: '/',
     env: {
       ...networkEnv(),
@@ -119,15 +119,14 @@ async function goList(query: string, args: readonly string[], { store, tools, si
   }).catch((error: unknown) => {
     throw plainGoError(error, query);
   });
-  return parseJson(GoModuleSchema, said, { what: 'output of go list', where: query });
+  return parseJson(GoModuleSchema, output, { what: 'output of go list', where: query });
 }
 
 /** A module's tags, from the proxy that the user's Go is configured for. */
 async function goModule({ at }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
   const { Version, Versions = [] } = await goList(`${at}@latest`, ['-versions'], context);
-  return fromNames([...Versions, ...(Version === undefined ? [] : [Version])]).map(({ version }) =>
-    listed(version.replace(/\+incompatible$/, '')),
-  );
+  const tags = [...Versions, ...(Version === undefined ? [] : [Version])];
+  return versionsInNames(tags).map(({ version }) => ({ version: version.replace(/\+incompatible$/, '') }));
 }
 
 /**
@@ -157,7 +156,7 @@ async function debian({ at }: VersionSource, context: UpstreamContext): Promise<
       where: at,
       next: "systemd ranks letters as earlier than a release: date the extension (versions: { kind: 'date', at: '', keep: 'newest' })",
     });
-  return [listed(version)];
+  return [{ version }];
 }
 
 /**
@@ -170,15 +169,15 @@ async function json({ at, tagPrefix = '' }: VersionSource, context: UpstreamCont
   let value = (await getJson(url, { ...context, max: MOST_LISTING })).json;
   for (const key of path.split('.').filter((one) => one !== '')) value = (value as Record<string, unknown> | null)?.[key];
   const found = checkShape(Value, value, at);
-  if (typeof found === 'string') return fromNames([found], tagPrefix);
+  if (typeof found === 'string') return versionsInNames([found], tagPrefix);
   const names = Array.isArray(found) ? found.map((one) => (typeof one === 'string' ? one : one.version)) : Object.keys(found);
-  return fromNames(names, tagPrefix);
+  return versionsInNames(names, tagPrefix);
 }
 
 function list(source: VersionSource, context: UpstreamContext): Promise<readonly Listed[]> {
   switch (source.kind) {
     case 'github':
-      return githubTags(source.at, source.tagPrefix ?? 'v', context).then((tags) => fromTags(tags, source.tagPrefix));
+      return githubTags(source.at, source.tagPrefix ?? 'v', context).then((tags) => versionsInTags(tags, source.tagPrefix));
     case 'gitlab':
       return gitlab(source, context);
     case 'kubernetes':

@@ -18,19 +18,19 @@ import { pinVersion, type PinResult } from '../pin/pin.ts';
 import { pruneLock } from './prune.ts';
 import { assertOffered } from '../sources/versions.ts';
 
-/** One version of an extension that is to be pinned. */
+/** One version of an extension to pin. */
 export interface Bump {
   readonly extension: string;
-  /** The pinned version that it takes the place of; absent for a branch that is new. */
-  readonly from?: string;
+  /** The pinned version that it replaces; undefined for a new branch. */
+  readonly from?: string | undefined;
   readonly version: string;
-  /** Packages of Debian that are newer than those that are pinned, where those are why. */
-  readonly packages?: readonly PackageChange[];
-  /** Versions of coupled components that are said; the newest that fit otherwise. */
+  /** Debian packages that are newer than the pinned ones, if they are the reason. */
+  readonly packages?: readonly PackageChange[] | undefined;
+  /** Versions of coupled components; of others, the newest that match. */
   readonly coupled: Readonly<Record<string, string>>;
 }
 
-/** Proofs of one component from one kind of origin, of both architectures; `before` is empty where there was none. */
+/** Proofs of one component from one kind of origin, for both architectures; `before` is empty if there was none. */
 export interface ProofChange {
   readonly component: string;
   readonly origin: string;
@@ -38,58 +38,58 @@ export interface ProofChange {
   readonly after: readonly string[];
 }
 
-/** What a bump did. */
+/** The result of a bump. */
 export interface BumpResult extends Bump {
   readonly pinned: PinResult;
-  /** Versions of this extension that are not kept any more. */
+  /** Versions of this extension that were removed. */
   readonly dropped: readonly string[];
-  /** What the bytes of each component were checked by before, and are checked by now, by the kind of their origin. */
+  /** The proofs of each component before and after, by the kind of its origin. */
   readonly proofs: readonly ProofChange[];
-  /** As the changelog has it. */
+  /** The lines of the changelog entry. */
   readonly changes: readonly string[];
-  /** Files and folders that changed, or are new. */
+  /** Files and folders that are new or changed. */
   readonly written: readonly string[];
-  /** Folders that nothing asks for any more. */
+  /** Folders that were removed, because nothing uses them. */
   readonly removed: readonly string[];
 }
 
-/** What is to be bumped in an extension, and which of its versions stay. Throws when upstream cannot be asked. */
+/** What to bump in an extension, and which of its versions to keep. Throws a UserError if upstream does not answer. */
 export async function findBumps(loaded: LoadedExtension, context: UpstreamContext): Promise<{ bumps: Bump[]; keep: string[] }> {
   const { rows, errors } = await findOutdated([loaded], context);
   const [error] = errors;
   if (error !== undefined)
     throw new UserError(`${error.of === 'version' ? '' : `${error.of}: `}${error.error}`, {
       where: `${error.place} (${error.where ?? error.source})`,
-      ...(error.next === undefined ? {} : { next: error.next }),
+      next: error.next,
     });
   const extension = loaded.extension.name;
   const leads = rows.filter(({ of }) => of === 'version');
   const bumps = leads.flatMap(({ outdated, current, newest }): Bump[] =>
-    outdated && newest !== undefined
-      ? [{ extension, version: newest, coupled: {}, ...(current === undefined ? {} : { from: current }) }]
-      : [],
+    outdated && newest !== undefined ? [{ extension, version: newest, coupled: {}, from: current }] : [],
   );
   const keep = leads.flatMap(({ newest, current }) => newest ?? current ?? []);
-  // Versions that stay get what is coupled to them and the newer packages; those that come get the newest anyway.
+  // Kept versions get newer packages and coupled components; new versions get the newest ones anyway.
   const behind = Map.groupBy(
     rows.filter(({ of, outdated, lead }) => of !== 'version' && outdated && lead !== undefined && keep.includes(lead)),
     ({ lead }) => lead ?? '',
   );
   for (const [version, of] of behind) {
     const packages = of.flatMap((row) => row.packages ?? []);
-    const coupled = of.flatMap((row): [string, string][] => (row.packages === undefined && row.newest !== undefined ? [[row.of, row.newest]] : [])); // prettier-ignore
+    const coupled = of.flatMap((row): [string, string][] =>
+      row.packages === undefined && row.newest !== undefined ? [[row.of, row.newest]] : [],
+    );
     bumps.push({
       extension,
       from: version,
       version,
-      ...(packages.length === 0 ? {} : { packages }),
+      packages: packages.length === 0 ? undefined : packages,
       coupled: Object.fromEntries(coupled),
     });
   }
   return { bumps, keep };
 }
 
-/** The bump to a version that somebody named. Throws where upstream does not offer it. */
+/** The bump to a given version. Throws a UserError if upstream does not offer it. */
 export async function bumpTo(
   loaded: LoadedExtension,
   version: string,
@@ -97,24 +97,24 @@ export async function bumpTo(
 ): Promise<{ bumps: Bump[]; keep: string[] }> {
   const { extension, pins } = loaded;
   if (!PLAIN_VERSION.test(version))
-    throw new UserError(`'${version}' is no version to ship`, { next: 'write it without v; pre-releases are not shipped' });
+    throw new UserError(`'${version}' is not a valid version`, { next: 'write it without v; pre-releases are not shipped' });
   const pinned = newestFirst(Object.keys(pins));
   if (pinned.includes(version))
-    throw new UserError(`${extension.name} ${version} is pinned already`, {
+    throw new UserError(`${extension.name} ${version} is already pinned`, {
       where: join(loaded.dir, 'pins.json'),
-      next: `flatcar-ext pin ${extension.name}@${version} --revision pins it again`,
+      next: `to pin it again, run flatcar-ext pin ${extension.name}@${version} --revision`,
     });
   const { name } = extension;
-  await assertOffered(extension.versions, version, { name, next: (newest) => `flatcar-ext bump ${name}@${newest}` }, context);
+  await assertOffered(extension.versions, version, { name, next: (newest) => `run flatcar-ext bump ${name}@${newest}` }, context);
   const parts = branchParts(extension.versions.keep);
   const from = pinned.find((one) => branchOf(one, parts) === branchOf(version, parts));
   return {
-    bumps: [{ extension: extension.name, version, coupled: {}, ...(from === undefined ? {} : { from }) }],
+    bumps: [{ extension: extension.name, version, coupled: {}, from }],
     keep: [version, ...pinned.filter((one) => one !== from)],
   };
 }
 
-/** Component versions of a pinned version, by name. */
+/** Versions of the components of a pinned version, by name. */
 async function versionsOf(loaded: LoadedExtension, version: string): Promise<Map<string, string>> {
   const { components } = await componentsOf(loaded, version);
   return new Map(
@@ -152,9 +152,18 @@ function changesOf(before: ReadonlyMap<string, string> | undefined, after: Reado
   return [...changed, ...[...before.keys()].filter((name) => !after.has(name)).map((name) => `without ${name}`)];
 }
 
+/** Adds the changes of a pinned version to the changelog, and returns its path. */
+async function writeChangelog(dir: string, name: string, { version, revision }: PinResult, changes: readonly string[]): Promise<string> {
+  const file = join(dir, 'CHANGELOG.md');
+  const text = await readFile(file, 'utf8').catch(() => undefined);
+  const lines = changes.length === 0 ? ['the same components'] : changes;
+  await writeAtomic(file, addChangelogEntry(name, text, { version, revision, lines }));
+  return file;
+}
+
 /**
- * Pins a version for both architectures, checked by all that upstream offers, and writes the changelog entry. What no kept version
- * needs any more leaves the lock, unless `keepOld`. A version that is pinned already gets `revision`, one more than the pinned one unless specified.
+ * Pins a version for both architectures, checked by all that upstream publishes, and writes the changelog entry. Removes what no kept version
+ * uses from the lock, unless `keepOld`. A version that is already pinned gets `revision`, by default one more than the pinned one.
  */
 export async function applyBump(
   dir: string,
@@ -173,33 +182,23 @@ export async function applyBump(
       extension,
       version: bump.version,
       coupled: bump.coupled,
-      carry: true,
+      reusePins: true,
       revision: isSame ? (options.revision ?? true) : undefined,
     },
     context,
   );
-  let after = await loadExtension(dir);
+  const after = await loadExtension(dir);
   const proven = proofChanges(proofs, await proofsOf(after, bump.version));
   const changes = [
     ...changesOf(was, await versionsOf(after, bump.version)),
     ...(bump.packages ?? []).map(({ name, from, to }) => `${name} ${from} → ${to}`),
   ];
-  const changelog = join(dir, 'CHANGELOG.md');
-  const text = await readFile(changelog, 'utf8').catch(() => undefined);
-  const { revision } = pinned;
-  await writeAtomic(
-    changelog,
-    addChangelogEntry(extension.name, text, {
-      version: bump.version,
-      revision,
-      lines: changes.length === 0 ? ['the same components'] : changes,
-    }),
-  );
+  const changelog = await writeChangelog(dir, extension.name, pinned, changes);
   const dropped = options.keepOld
     ? []
     : Object.keys(after.pins).filter((version) => version !== bump.version && !options.keep.includes(version));
   const pruned = options.keepOld ? { written: [], removed: [] } : await pruneLock(after, dropped);
-  after = await loadExtension(dir); // what is left must be whole
+  await loadExtension(dir); // throws if what is left is not complete
   return {
     ...bump,
     pinned,

@@ -1,14 +1,14 @@
-/** What happened to an extension, for its CHANGELOG.md. */
+/** A change of an extension, for its CHANGELOG.md. */
 export interface ChangelogEntry {
   readonly version: string;
   readonly revision: number;
-  /** ISO date; today unless said. */
+  /** ISO date; today by default. */
   readonly date?: string;
-  /** One change each: `runc 1.5.1 → 1.5.2`. */
+  /** One change per line: `runc 1.5.1 → 1.5.2`. */
   readonly lines: readonly string[];
 }
 
-/** The text of a CHANGELOG.md with an entry more on top, or with more lines in the entry that the version has; versions as images have them. */
+/** The text of a CHANGELOG.md with a new entry at the top, or with more lines in the entry of this image version. */
 export function addChangelogEntry(name: string, before: string | undefined, { version, revision, lines, date }: ChangelogEntry): string {
   const head = `# Changes of ${name}\n`;
   const day = date ?? new Date().toISOString().slice(0, 10);

@@ -5,32 +5,32 @@ import type { UpstreamContext } from '../context.ts';
 import { newerPackages, type PackageChange } from './newer-packages.ts';
 import { keptVersions, listVersions, releaseDate } from '../sources/versions.ts';
 
-/** What upstream offers in one branch that is kept, and what is pinned of it. */
+/** The newest version that upstream offers in one tracked branch, and the pinned one. */
 export interface OutdatedRow {
   readonly extension: string;
-  /** `version` for the extension's own, `packages` for Debian's packages of a version, else the name of what is coupled to it. */
+  /** `version` for the extension itself, `packages` for the Debian packages of a version, else the name of a coupled component. */
   readonly of: string;
-  /** For packages and the coupled: the version of the extension that it is pinned with. */
+  /** For packages and coupled components: the version of the extension that they are pinned with. */
   readonly lead?: string;
-  /** Pinned; absent where nothing of that branch is. Of packages the timestamp of the archive's index, as of the newest. */
+  /** The pinned version, if there is one in that branch. For packages, the timestamp of the archive's index. */
   readonly current?: string;
-  /** Newest that upstream offers; absent when only pre-releases are. */
+  /** The newest version that upstream offers; undefined if it only offers pre-releases. For packages, a timestamp. */
   readonly newest?: string;
   readonly outdated: boolean;
-  /** When the newest came out, as an ISO date, where upstream says so. */
+  /** When the newest version was published, as an ISO date, if upstream lists it. */
   readonly released?: string;
-  /** Packages that the archive has in newer versions than those that are pinned. */
+  /** Packages that the archive has in newer versions. */
   readonly packages?: readonly PackageChange[];
   /** Such as `github k0sproject/k0s`. */
   readonly source: string;
 }
 
-/** What could not be asked. */
+/** A version source that could not be read. */
 export interface OutdatedError {
   readonly extension: string;
   readonly of: string;
   readonly source: string;
-  /** The newest version that is pinned of it, for `version`. */
+  /** The newest pinned version, for `version`. */
   readonly current?: string;
   readonly error: string;
   /** File and line of the definition that names the source. */
@@ -39,7 +39,6 @@ export interface OutdatedError {
   readonly next?: string;
 }
 
-/** The whole answer. */
 export interface Outdated {
   readonly rows: readonly OutdatedRow[];
   readonly errors: readonly OutdatedError[];
@@ -47,7 +46,7 @@ export interface Outdated {
 
 const sourceOf = ({ kind, at }: VersionSource): string => `${kind} ${at}`;
 
-/** How many numbers of a version tell the branch, by policy: `1.36` for minors, `29` for majors, none for `newest`. */
+/** How many numbers of a version name its branch, by policy: `1.36` for minors, `29` for majors, none for `newest`. */
 export const branchParts = (policy: string): number => (policy.endsWith('minors') ? 2 : policy.endsWith('branches') ? 1 : 0);
 /** The branch of a version. */
 export const branchOf = (version: string, parts: number): string => version.split('.').slice(0, parts).join('.');
@@ -60,13 +59,7 @@ async function row(
   context: UpstreamContext,
 ): Promise<OutdatedRow> {
   const released = newest === undefined ? undefined : await releaseDate(source, newest, context);
-  return {
-    ...of,
-    ...(current === undefined ? {} : { current }),
-    ...(newest === undefined ? {} : { newest }),
-    outdated: newest !== undefined && newest !== current,
-    ...(released === undefined ? {} : { released }),
-  };
+  return { ...of, current, newest, outdated: newest !== undefined && newest !== current, released };
 }
 
 async function ofLead({ extension, pins }: LoadedExtension, context: UpstreamContext): Promise<OutdatedRow[]> {
@@ -79,7 +72,7 @@ async function ofLead({ extension, pins }: LoadedExtension, context: UpstreamCon
   return Promise.all(
     kept.map(async (newest) => {
       const current = pinned.find((one) => branchOf(one, parts) === branchOf(newest, parts));
-      // Nobody is asked to go back: a channel may lag behind what is pinned already.
+      // A channel may lag behind a version that is already pinned.
       const isBehind = current !== undefined && newestFirst([current, newest])[0] === current;
       return row(about, current, isBehind ? current : newest, source, context);
     }),
@@ -92,7 +85,7 @@ async function ofCoupled(
   source: VersionSource,
   context: UpstreamContext,
 ): Promise<OutdatedRow[]> {
-  await listVersions(source, context); // its error is told once, not per version
+  await listVersions(source, context); // reports its error once instead of once per version
   return Promise.all(
     newestFirst(Object.keys(pins)).map(async (lead) => {
       const [newest] = await keptVersions(source, context, lead);
@@ -103,7 +96,7 @@ async function ofCoupled(
   );
 }
 
-/** One row for each pinned version that has packages. */
+/** A row for each pinned version that has packages. */
 async function ofPackages(loaded: LoadedExtension, context: UpstreamContext): Promise<OutdatedRow[]> {
   const rows = newestFirst(Object.keys(loaded.pins)).map(async (lead): Promise<OutdatedRow[]> => {
     const found = await newerPackages(loaded, lead, context);
@@ -115,7 +108,7 @@ async function ofPackages(loaded: LoadedExtension, context: UpstreamContext): Pr
   return (await Promise.all(rows)).flat();
 }
 
-/** Where a definition names a source: the line of its address, else of its key. */
+/** File and line of a source in the definition: the line of its address, else of its key. */
 async function placeOf({ dir }: LoadedExtension, of: string, { at }: VersionSource): Promise<string> {
   const file = join(dir, 'extension.ts');
   const keys =
@@ -123,37 +116,37 @@ async function placeOf({ dir }: LoadedExtension, of: string, { at }: VersionSour
   return `${file}:${lineOf(await readFile(file, 'utf8').catch(() => ''), [...(at === '' ? [] : [`'${at}'`]), ...keys])}`;
 }
 
-/** Asks upstream of all extensions side by side; what fails for one is told beside the answers for the rest. */
+/** Reads the version sources of all extensions at once; a failure of one does not affect the others. */
 export async function findOutdated(extensions: readonly LoadedExtension[], context: UpstreamContext): Promise<Outdated> {
-  const questions = extensions.flatMap((loaded) => {
+  const sources = extensions.flatMap((loaded) => {
     const { name, versions, coupled } = loaded.extension;
     return [
-      { loaded, extension: name, of: 'version', source: versions, ask: () => ofLead(loaded, context) },
+      { loaded, extension: name, of: 'version', source: versions, read: () => ofLead(loaded, context) },
       ...Object.entries(coupled).map(([of, source]) => ({
         loaded,
         extension: name,
         of,
         source,
-        ask: () => ofCoupled(loaded, of, source, context),
+        read: () => ofCoupled(loaded, of, source, context),
       })),
       {
         loaded,
         extension: name,
         of: 'packages',
         source: { kind: 'debian' as const, at: 'packages', keep: 'newest' },
-        ask: () => ofPackages(loaded, context),
+        read: () => ofPackages(loaded, context),
       },
     ];
   });
-  const answers = await Promise.allSettled(questions.map(async ({ ask }) => ask()));
+  const results = await Promise.allSettled(sources.map(async ({ read }) => read()));
   context.signal?.throwIfAborted();
   const rows: OutdatedRow[] = [];
   const errors: OutdatedError[] = [];
-  for (const [index, { extension, of, source, loaded }] of questions.entries()) {
-    const answer = answers[index];
-    if (answer?.status === 'fulfilled') rows.push(...answer.value);
+  for (const [index, { extension, of, source, loaded }] of sources.entries()) {
+    const result = results[index];
+    if (result?.status === 'fulfilled') rows.push(...result.value);
     else {
-      const reason: unknown = answer?.reason;
+      const reason: unknown = result?.reason;
       const { where, next } = reason instanceof UserError ? reason : {};
       errors.push({
         extension,
@@ -162,8 +155,8 @@ export async function findOutdated(extensions: readonly LoadedExtension[], conte
         current: of === 'version' ? newestFirst(Object.keys(loaded.pins))[0] : undefined,
         error: messageOf(reason),
         place: await placeOf(loaded, of, source),
-        ...(where === undefined ? {} : { where }),
-        ...(next === undefined ? {} : { next }),
+        where,
+        next,
       });
     }
   }

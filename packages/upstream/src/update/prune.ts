@@ -1,18 +1,29 @@
 import { glob, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { ARCHES, componentsOf, isPackageLocator, locatorOf, lockModuleDir, writeAtomic, type LoadedExtension } from '@flatcar/core/engine';
+import {
+  ARCHES,
+  componentsOf,
+  isPackageLocator,
+  jsonObject,
+  locatorOf,
+  lockModuleDir,
+  parseJson,
+  writeAtomic,
+  type LoadedExtension,
+} from '@flatcar/core/engine';
+import * as v from 'valibot';
 
-/** What an extension's own lock has that no version of its definition asks for. */
+/** What an extension's own lock has that no pinned version of its definition uses. */
 export interface Unused {
   /** Locators in pins.json, by version. */
   readonly bytes: readonly { readonly version: string; readonly locator: string }[];
-  /** Licences of components that are not there, by version. */
+  /** Licences of components that the definition does not have, by version. */
   readonly licenses: readonly { readonly version: string; readonly component: string }[];
   /** Folders of lock modules. */
   readonly lockModules: readonly string[];
 }
 
-/** Compares the lock with what all pinned versions ask for. */
+/** Compares the lock with what all pinned versions use. */
 export async function findUnused(loaded: LoadedExtension): Promise<Unused> {
   const { dir, pins } = loaded;
   const bytes: { version: string; locator: string }[] = [];
@@ -26,7 +37,7 @@ export async function findUnused(loaded: LoadedExtension): Promise<Unused> {
     for (const component of own)
       for (const origin of component.origins)
         if (origin.kind === 'go') lockModules.add(lockModuleDir(dir, origin.module, origin.version ?? component.version));
-    // What Debian packages a program draws in is found out when it is pinned: the definition does not say it.
+    // The dependencies of packages are resolved when they are pinned: the definition does not list them.
     bytes.push(
       ...Object.keys(pin.bytes)
         .filter((locator) => !wanted.has(locator) && !isPackageLocator(locator))
@@ -38,38 +49,48 @@ export async function findUnused(loaded: LoadedExtension): Promise<Unused> {
         .map((component) => ({ version, component })),
     );
   }
-  const there = await Array.fromAsync(glob('go/**/go.mod', { cwd: dir }));
+  const existing = await Array.fromAsync(glob('go/**/go.mod', { cwd: dir }));
   return {
     bytes,
     licenses,
-    lockModules: there
+    lockModules: existing
       .map((file) => join(dir, dirname(file)))
       .filter((folder) => !lockModules.has(folder))
       .toSorted(),
   };
 }
 
-/** Takes versions out of an extension's lock, and everything that nothing asks for then; gives the files that changed, and the folders that are gone. */
+/** A lock's entry without some keys of one of its maps; the order of everything else stays. */
+function withoutKeys(entry: unknown, map: 'bytes' | 'licenses', keys: readonly string[]): unknown {
+  if (!v.is(jsonObject, entry) || !v.is(jsonObject, entry[map])) return entry;
+  return { ...entry, [map]: Object.fromEntries(Object.entries(entry[map]).filter(([key]) => !keys.includes(key))) };
+}
+
+/** Removes a folder, and the parent folders that are empty then, up to `top`. */
+async function removeFolder(folder: string, top: string): Promise<void> {
+  await rm(folder, { recursive: true, force: true });
+  for (let up = dirname(folder); up !== top && up.startsWith(top); up = dirname(up)) {
+    if ((await Array.fromAsync(glob('*', { cwd: up }))).length > 0) return;
+    await rm(up, { recursive: true });
+  }
+}
+
+/** Removes versions from an extension's lock, with everything that nothing uses then. Returns the files that changed and the folders that were removed. */
 export async function pruneLock(loaded: LoadedExtension, versions: readonly string[]): Promise<{ written: string[]; removed: string[] }> {
   const { dir } = loaded;
   const file = join(dir, 'pins.json');
   const text = await readFile(file, 'utf8');
-  const json = JSON.parse(text) as Record<string, { bytes: Record<string, unknown>; licenses: Record<string, unknown> }>;
-  for (const version of versions) delete json[version];
   const pins = Object.fromEntries(Object.entries(loaded.pins).filter(([version]) => !versions.includes(version)));
   const unused = await findUnused({ ...loaded, pins });
-  for (const { version, locator } of unused.bytes) delete json[version]?.bytes[locator];
-  for (const { version, component } of unused.licenses) delete json[version]?.licenses[component];
-  const after = `${JSON.stringify(json, undefined, 2)}\n`;
+  const entries = Object.entries(parseJson(jsonObject, text, { what: 'pins.json', where: file }))
+    .filter(([version]) => !versions.includes(version))
+    .map(([version, entry]) => {
+      const locators = unused.bytes.filter((one) => one.version === version).map(({ locator }) => locator);
+      const components = unused.licenses.filter((one) => one.version === version).map(({ component }) => component);
+      return [version, withoutKeys(withoutKeys(entry, 'bytes', locators), 'licenses', components)];
+    });
+  const after = `${JSON.stringify(Object.fromEntries(entries), undefined, 2)}\n`;
   if (after !== text) await writeAtomic(file, after);
-  for (const folder of unused.lockModules) {
-    await rm(folder, { recursive: true, force: true });
-    // Folders above it that are empty now go too, up to the extension.
-    for (let up = dirname(folder); up !== dir && up.startsWith(dir); up = dirname(up)) {
-      const isEmpty = (await Array.fromAsync(glob('*', { cwd: up }))).length === 0;
-      if (!isEmpty) break;
-      await rm(up, { recursive: true });
-    }
-  }
+  for (const folder of unused.lockModules) await removeFolder(folder, dir);
   return { written: after === text ? [] : [file], removed: [...unused.lockModules] };
 }

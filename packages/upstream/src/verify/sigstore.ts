@@ -1,19 +1,19 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { getJson, jsonObject, messageOf, parseJson, UserError, workflowOf, type SigstoreSignature } from '@flatcar/core/engine';
+import { checkShape, getJson, jsonObject, messageOf, parseJson, UserError, workflowOf, type SigstoreSignature } from '@flatcar/core/engine';
 import { bundleFromJSON, type Bundle } from '@sigstore/bundle';
 import { TrustedRoot } from '@sigstore/protobuf-specs';
 import { toSignedEntity, toTrustMaterial, Verifier, VerificationError, PolicyError, type TrustMaterial } from '@sigstore/verify';
 import * as v from 'valibot';
 import { MOST_DOCUMENT, type HttpSettings } from '../context.ts';
 
-/** The public log of signatures, for those that came without the log's own word on their time. */
+/** The public log of signatures, for signatures that come without an entry of it. */
 const REKOR = 'https://rekor.sigstore.dev';
 
-/** The body of an entry, as far as bundles name it. */
+/** The fields of an entry's body that bundles repeat. */
 const LogBody = v.object({ kind: v.string(), apiVersion: v.string() });
 
-/** An in-toto statement, as far as it names what it is about (in-toto attestation, Statement). */
+/** The subject of an in-toto statement (in-toto attestation, Statement). */
 const Statement = v.object({
   subject: v.nullish(v.array(v.object({ name: v.optional(v.string()), digest: v.optional(v.object({ sha256: v.optional(v.string()) })) }))),
 });
@@ -25,19 +25,20 @@ export interface Artifact {
   readonly sha256: string;
 }
 
-/** Who must have signed: as a definition says it, with its words filled in. */
+/** Who must have signed: as in the definition, with its words filled in. */
 export type Signer = Pick<SigstoreSignature, 'issuer' | 'identity' | 'source' | 'ref'>;
 
-/** An entry of the log as its API gives it (sigstore/rekor openapi.yaml, LogEntry). */
-interface LogEntry {
-  readonly body: string;
-  readonly integratedTime: number;
-  readonly logID: string;
-  readonly logIndex: number;
-  readonly verification: { readonly signedEntryTimestamp: string };
-}
+/** An entry of the log as its API returns it (sigstore/rekor openapi.yaml, LogEntry). */
+const LogEntrySchema = v.object({
+  body: v.string(),
+  integratedTime: v.number(),
+  logID: v.string(),
+  logIndex: v.number(),
+  verification: v.object({ signedEntryTimestamp: v.string() }),
+});
+type LogEntry = v.InferOutput<typeof LogEntrySchema>;
 
-/** The keys of sigstore: the public ones, as its TUF repository had them when they were checked in, or those of a file. */
+/** The keys of sigstore: those of a file, by default the public ones from its TUF repository when they were checked in. */
 export async function trustMaterial(file?: string): Promise<TrustMaterial> {
   const where = file ?? new URL('data/sigstore-trusted-root.json', import.meta.url);
   try {
@@ -48,7 +49,7 @@ export async function trustMaterial(file?: string): Promise<TrustMaterial> {
   }
 }
 
-/** A name matches whole, or by its beginning: the library would take any match within, and dots as any letter. */
+/** Matches a whole name, or a prefix that ends in `*`. The library itself would accept a match anywhere, and any letter for a dot. */
 function identityPattern(identity: string): RegExp {
   const prefix = identity.endsWith('*');
   const text = prefix ? identity.slice(0, -1) : identity;
@@ -56,8 +57,8 @@ function identityPattern(identity: string): RegExp {
 }
 
 /**
- * Extensions of Fulcio's certificates (sigstore/fulcio docs/oid-info.md) that tell whose run made a signature: the source repository and its ref,
- * which are DER strings, and the older pair of GitHub's workflows, which are plain text and have no host.
+ * Extensions of Fulcio's certificates (sigstore/fulcio docs/oid-info.md) with the repository and ref of the run that made a signature: the newer
+ * two are DER strings; the older two are plain text, without a host, and only of GitHub's workflows.
  */
 const FULCIO = '1.3.6.1.4.1.57264.1.';
 const [SOURCE, SOURCE_REF, GITHUB_SOURCE, GITHUB_REF] = ['12', '14', '5', '6'].map((number) => FULCIO + number) as [
@@ -67,7 +68,7 @@ const [SOURCE, SOURCE_REF, GITHUB_SOURCE, GITHUB_REF] = ['12', '14', '5', '6'].m
   string,
 ];
 
-/** Content of a DER UTF8String (X.690, 8.23), or the plain text that Fulcio's first extensions have. */
+/** Content of a DER UTF8String (X.690, 8.23), or the plain text of Fulcio's first extensions. */
 function extensionText(value: Buffer, isDer: boolean, where: string): string {
   if (!isDer) return value.toString('utf8');
   const short = (value[1] ?? 0) < 0x80;
@@ -77,13 +78,13 @@ function extensionText(value: Buffer, isDer: boolean, where: string): string {
   return value.subarray(start).toString('utf8');
 }
 
-/** Repository and ref that a run was for, by each of the extensions that a certificate has. */
+/** Repository and ref of a run, by each of the extensions that a certificate has. */
 interface Run {
   readonly sources: readonly string[];
   readonly refs: readonly string[];
 }
 
-/** What the certificate of a checked signature says of the run that made it. */
+/** The run that made a checked signature, from its certificate. */
 function runOf({ identity }: ReturnType<Verifier['verify']>, where: string): Run {
   const read = (id: string, isDer: boolean): string[] =>
     (identity?.oids ?? [])
@@ -96,8 +97,8 @@ function runOf({ identity }: ReturnType<Verifier['verify']>, where: string): Run
 }
 
 /**
- * Refuses a run of another repository, or for another ref. The name in the certificate is that of the workflow: one that is public is called by
- * anybody, so a workflow is believed for its own repository unless the definition names another.
+ * Refuses a run of another repository, or for another ref. The name in the certificate is that of the workflow, and anybody can call a public
+ * workflow: so the run must be of the workflow's own repository unless the definition names another one.
  */
 function assertRun({ identity, source, ref }: Signer, { sources, refs }: Run, where: string): void {
   const next = 'do not pin this: somebody else ran the workflow, or `source` and `ref` in the definition are wrong';
@@ -106,14 +107,13 @@ function assertRun({ identity, source, ref }: Signer, { sources, refs }: Run, wh
     ['ref', ref, refs],
   ] as const) {
     if (wanted === undefined) continue;
-    if (given.length === 0) throw new UserError(`the certificate names no source ${what}`, { where, next });
+    if (given.length === 0) throw new UserError(`the certificate has no source ${what}`, { where, next });
     const other = given.find((one) => one !== wanted);
-    if (other !== undefined)
-      throw new UserError(`signed by somebody else: a run of ${what} ${other}, and not of ${wanted}`, { where, next });
+    if (other !== undefined) throw new UserError(`signed by a run of ${what} ${other}, expected ${wanted}`, { where, next });
   }
 }
 
-/** Refuses a statement that is about other files (in-toto Statement: `subject[].digest.sha256`). */
+/** Refuses a statement about other files (in-toto Statement: `subject[].digest.sha256`). */
 function assertSubject(payload: Buffer, sha256: string, where: string): void {
   const { subject } = parseJson(Statement, payload.toString('utf8'), { what: 'attestation', where });
   if (subject?.some(({ digest }) => digest?.sha256 === sha256) === true) return;
@@ -123,9 +123,9 @@ function assertSubject(payload: Buffer, sha256: string, where: string): void {
   });
 }
 
-/** Checks one bundle: certificate, its log, the signature's log, the signature, who signed, and what. */
+/** Checks one bundle: the certificate and its log, the signature and its log, who signed, and what. */
 export function verifyBundle(bundle: Bundle, artifact: Artifact, signer: Signer, trust: TrustMaterial, where: string): void {
-  const next = 'do not pin this: upstream signs otherwise now, or something on the way changed the file';
+  const next = 'do not pin this: upstream changed how it signs, or the file was modified on the way';
   try {
     const signed = new Verifier(trust).verify(toSignedEntity(bundle, artifact.bytes), {
       subjectAlternativeName: identityPattern(signer.identity),
@@ -136,22 +136,22 @@ export function verifyBundle(bundle: Bundle, artifact: Artifact, signer: Signer,
     if (cause instanceof UserError) throw cause;
     if (!(cause instanceof VerificationError || cause instanceof PolicyError))
       throw new UserError(`the sigstore bundle is damaged: ${messageOf(cause)}`, { where, next, cause });
-    const what = cause instanceof PolicyError ? 'signed by somebody else' : 'bad sigstore signature';
+    const what = cause instanceof PolicyError ? 'signed by another identity' : 'bad sigstore signature';
     throw new UserError(`${what}: ${cause.message}`, { where, next, cause });
   }
   if (bundle.content.$case === 'dsseEnvelope') assertSubject(bundle.content.dsseEnvelope.payload, artifact.sha256, where);
 }
 
-/** A PEM certificate; cosign writes it as base64 of PEM. */
+/** Reads a PEM certificate, or base64 of one, as cosign writes it. */
 function readCertificate(text: string, where: string): X509Certificate {
   try {
     return new X509Certificate(text.includes('-----BEGIN') ? text : Buffer.from(text, 'base64'));
   } catch (cause) {
-    throw new UserError(`this is no certificate: ${messageOf(cause)}`, { where, cause });
+    throw new UserError(`not a certificate: ${messageOf(cause)}`, { where, cause });
   }
 }
 
-/** Puts together what came in several files: signature, certificate, and the log's entry for both. */
+/** A bundle of a signature, its certificate, and the log's entry for both. */
 function assemble(signature: string, certificate: X509Certificate, entry: LogEntry, sha256: string): Bundle {
   const body = Buffer.from(entry.body, 'base64').toString('utf8');
   const { kind, apiVersion } = parseJson(LogBody, body, { what: 'entry of the log', where: REKOR });
@@ -194,19 +194,20 @@ function readBundle(text: string, sha256: string, where: string): Bundle {
     return assemble(base64Signature, readCertificate(cert, where), { ...Payload, verification: { signedEntryTimestamp } }, sha256);
   } catch (cause) {
     if (cause instanceof UserError) throw cause;
-    throw new UserError(`this is no sigstore bundle: ${messageOf(cause)}`, { where, cause });
+    throw new UserError(`not a sigstore bundle: ${messageOf(cause)}`, { where, cause });
   }
 }
 
-/** Checks a bundle file: one bundle, or several (one a line), of which one must be good. */
+/** The bundles in a file: one per line, unless the file is one JSON document. */
+function bundlesIn(text: string): string[] {
+  const lines = text.split('\n').filter((line) => line.trim() !== '');
+  return lines.length > 1 && lines.every((line) => line.startsWith('{') && line.trimEnd().endsWith('}')) ? lines : [text];
+}
+
+/** Checks a file of one bundle, or of several (one per line): one of them must be good. Throws the first problem otherwise. */
 export function verifyBundles(text: string, artifact: Artifact, signer: Signer, trust: TrustMaterial, where: string): void {
-  const lines = text
-    .trim()
-    .split('\n')
-    .filter((line) => line.trim() !== '');
-  const several = lines.length > 1 && lines.every((line) => line.startsWith('{') && line.trimEnd().endsWith('}'));
   const problems: unknown[] = [];
-  for (const one of several ? lines : [text]) {
+  for (const one of bundlesIn(text)) {
     try {
       verifyBundle(readBundle(one, artifact.sha256, where), artifact, signer, trust, where);
       return;
@@ -217,31 +218,29 @@ export function verifyBundles(text: string, artifact: Artifact, signer: Signer, 
   throw problems[0];
 }
 
-/** Who signed a file, by the first good bundle of a text; for proposing whom a definition should ask for, never for checking it. */
+/** Who signed a file, by the first good bundle of a text: to propose a signer for a definition, never to check one. */
 export function signerOf(text: string, artifact: Artifact, trust: TrustMaterial, where: string): Signer {
-  const lines = text.trim().split('\n');
-  const several = lines.length > 1 && lines.every((line) => line.trim() === '' || (line.startsWith('{') && line.trimEnd().endsWith('}')));
   const problems: unknown[] = [];
-  for (const one of several ? lines : [text]) {
+  for (const one of bundlesIn(text)) {
     try {
       const bundle = readBundle(one, artifact.sha256, where);
       const signed = new Verifier(trust).verify(toSignedEntity(bundle, artifact.bytes));
       const { identity } = signed;
       if (bundle.content.$case === 'dsseEnvelope') assertSubject(bundle.content.dsseEnvelope.payload, artifact.sha256, where);
       if (identity?.subjectAlternativeName === undefined || identity.extensions?.issuer === undefined)
-        throw new UserError('the certificate names nobody', { where });
+        throw new UserError('the certificate has no identity', { where });
       const { sources, refs } = runOf(signed, where);
       return { issuer: identity.extensions.issuer, identity: identity.subjectAlternativeName, source: sources[0], ref: refs[0] };
     } catch (error) {
       problems.push(error);
     }
   }
-  throw new UserError(`the sigstore bundle is not good: ${messageOf(problems[0])}`, { where, cause: problems[0] });
+  throw new UserError(`bad sigstore bundle: ${messageOf(problems[0])}`, { where, cause: problems[0] });
 }
 
 /**
- * Checks a signature and a certificate that came as two files. The certificate was good for minutes only, so the log must say when
- * it saw the signature: it is asked for its entry. Throws UnreachableError when it cannot be.
+ * Checks a signature and a certificate that are two files. The certificate is valid for minutes, so the time of the signature comes from the
+ * log's entry. Throws an UnreachableError if the log does not answer.
  */
 export async function verifyPair(
   files: { readonly signature: string; readonly certificate: string },
@@ -264,17 +263,17 @@ export async function verifyPair(
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: () => JSON.stringify({ entries: [proposed] }),
-    idempotent: true, // a question
+    idempotent: true, // a query
     mirror,
     signal,
     pause,
     max: MOST_DOCUMENT,
   });
-  const entries = (Array.isArray(json) ? json : []).flatMap((one: Record<string, LogEntry>) => Object.values(one));
+  const entries = checkShape(v.array(v.record(v.string(), LogEntrySchema)), json, url).flatMap((one) => Object.values(one));
   if (entries.length === 0)
-    throw new UserError('the log of sigstore does not know this signature', {
+    throw new UserError('the sigstore log has no entry for this signature', {
       where,
-      next: 'do not pin this: file, signature and certificate do not belong together',
+      next: 'do not pin this: file, signature and certificate do not match each other',
     });
   const problems: unknown[] = [];
   for (const entry of entries) {

@@ -1,3 +1,4 @@
+import { parseProof } from '@flatcar/core/engine';
 import { proofRank } from '@flatcar/upstream';
 import type { Bumped } from './bump-output.ts';
 
@@ -27,12 +28,13 @@ function ofVersions({ from, version, dropped, difference }: Bumped): string[] {
   ];
 }
 
+/** The rank of the weakest proof. */
+const weakest = (proofs: readonly string[]): number => Math.min(...proofs.map((text) => proofRank(parseProof(text))));
+
 /** Proofs count by the weakest of a component: each file of it can be another one. */
 function ofProofs({ pinned, proofs }: Bumped): string[] {
   const unchecked = pinned.lines.filter(({ change }) => change === 'kept').map(({ component }) => component);
-  const weaker = proofs.filter(
-    ({ before, after }) => before.length === 0 || Math.min(...after.map(proofRank)) < Math.min(...before.map(proofRank)),
-  );
+  const weaker = proofs.filter(({ before, after }) => before.length === 0 || weakest(after) < weakest(before));
   return [
     ...(unchecked.length === 0 ? [] : [`the pins of ${list([...new Set(unchecked)])} were not checked again`]),
     ...weaker.map(({ component, origin, before, after }) =>

@@ -75,7 +75,7 @@ export interface Ask {
 
 /** What is wrong with an answer that is to be a licence. */
 export function wrongLicense(answer: string): string | undefined {
-  return isLicense(answer) ? undefined : 'It is no SPDX expression, such as Apache-2.0 or MIT OR BSD-3-Clause.';
+  return isLicense(answer) ? undefined : 'It is not a valid SPDX expression, such as Apache-2.0 or MIT OR BSD-3-Clause.';
 }
 
 /** No answer from upstream is no reason to stop where everything was said. */

@@ -1,4 +1,4 @@
-import parseExpression from 'spdx-expression-parse';
+import parseExpression, { type Info } from 'spdx-expression-parse';
 
 // Names of licences in Debian's copyright files that SPDX calls otherwise (copyright-format 1.0, 7.1); versions follow.
 const NAMES: Readonly<Record<string, string>> = {
@@ -86,4 +86,24 @@ export function isLicense(text: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** The operands of a conjunction in an expression's tree: all of `a AND b AND c`, or of `a OR b`. */
+const operands = (tree: Info, conjunction: 'and' | 'or'): Info[] =>
+  'conjunction' in tree && tree.conjunction === conjunction
+    ? [...operands(tree.left, conjunction), ...operands(tree.right, conjunction)]
+    : [tree];
+
+function formatExpression(tree: Info): string {
+  if ('license' in tree)
+    return `${tree.license}${tree.plus === true ? '+' : ''}${tree.exception === undefined ? '' : ` WITH ${tree.exception}`}`;
+  return `(${operands(tree, tree.conjunction)
+    .map(formatExpression)
+    .join(tree.conjunction === 'or' ? ' OR ' : ' AND ')})`;
+}
+
+/** The SPDX expression for files under all of several expressions, with each licence once; undefined for no expressions. */
+export function allOf(expressions: readonly string[]): string | undefined {
+  const parts = expressions.flatMap((one) => operands(parseExpression(one), 'and')).map(formatExpression);
+  return parts.length === 0 ? undefined : [...new Set(parts)].toSorted().join(' AND ');
 }
