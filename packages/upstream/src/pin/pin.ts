@@ -141,7 +141,9 @@ async function pinLocked(request: PinRequest, context: UpstreamContext): Promise
     const pins = { ...own.pins, [version]: { ...entry, with: versions } };
     const packaging = await packagingDigest({ dir, extension, pins, fixture: false }, version);
     written.push(...(await writeLock(own, { ...entry, packaging })));
-    const lines = found.flatMap((one) => one.lines).map(({ locator, component, sha256, proof, change }) => ({ locator, component, sha256, proof, change }));
+    const lines = found
+      .flatMap((one) => one.lines)
+      .map(({ locator, component, sha256, proof, change }) => ({ locator, component, sha256, proof, change }));
     return { extension: extension.name, version, revision: entry.revision, with: versions, lines, written };
   });
 }
