@@ -49,7 +49,7 @@ async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly stri
   await mkdir(dir, { recursive: true });
   for (const name of names) {
     const versions = Array.from({ length: 100 }, (_, index) => `1.${99 - index}.0`).map((version) => ({
-      version, upstream: version, revision: 0, needs: {}, components: [{ name, version, license: 'MIT', origin: 'release' }], replaces: [], conflicts: [],
+      version, upstream: version, revision: 0, needs: {}, components: [{ name, version, license: 'MIT', origin: 'upstream' }], replaces: [], conflicts: [],
             requires: [], payloads: {},
       images: releases.flatMap((target) => ARCHES.map((architecture): PublishedImage => {
         const path = imagePath({ name, version, target: target.number, architecture });
@@ -137,7 +137,7 @@ async function many(temp: string, keys: PublishKeys): Promise<void> {
     await writeFile(join(temp, 'files/usr/share/tiny/version'), version);
     for (const arch of ARCHES)
       await buildExtension(tiny(temp, version), {
-        version, arch, targets, profile: 'release', origin: 'release', out: join(images, 'tiny'), store, tools, report: () => undefined,
+        version, arch, targets, profile: 'publish', origin: 'upstream', out: join(images, 'tiny'), store, tools, report: () => undefined,
       }); // prettier-ignore
   }
   const destination = localDestination(join(temp, 'tree'));
@@ -163,7 +163,7 @@ async function pack(temp: string, out: string, name: string, targets: readonly T
   const origins = new Set<string>();
   let [bytes, packing] = [0, 0];
   for (const arch of ARCHES) {
-    const made = await buildExtension(loaded, { version, arch, targets, profile: 'release', origin: 'auto', out: join(out, name), store, tools, report }); // prettier-ignore
+    const made = await buildExtension(loaded, { version, arch, targets, profile: 'publish', origin: 'auto', out: join(out, name), store, tools, report }); // prettier-ignore
     for (const { components } of made.payloads) for (const { origin } of components) origins.add(origin);
     const portable = made.images.find(({ target }) => target === 'portable');
     if (portable === undefined) throw new Error('the build made no portable image');
@@ -173,7 +173,7 @@ async function pack(temp: string, out: string, name: string, targets: readonly T
     const tree = await readTree(dir, new Map());
     bytes += tree.entries.reduce((sum, one) => sum + one.size, 0);
     for (const one of [packSquashfs, packErofs])
-      packing += await seconds(() => one(tools, tree, { name, kind: 'sysext', profile: 'release' }, join(temp, 'packed')));
+      packing += await seconds(() => one(tools, tree, { name, kind: 'sysext', profile: 'publish' }, join(temp, 'packed')));
   }
   return { origins, bytes, seconds: packing };
 }

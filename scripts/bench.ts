@@ -69,7 +69,7 @@ async function main(): Promise<Record<string, { value: number; aim?: string }>> 
     const squashfsReleases = catalogue().filter(({ format }) => format === 'squashfs');
     const ddiReleases = catalogue().filter(({ format }) => format === 'ddi');
     const made = await buildExtension(loaded, {
-      version, arch: hostArch(), targets: ['portable', ...ddiReleases.slice(0, 1)], profile: 'release', origin: 'auto', out: join(temp, 'built'), store, tools,
+      version, arch: hostArch(), targets: ['portable', ...ddiReleases.slice(0, 1)], profile: 'publish', origin: 'auto', out: join(temp, 'built'), store, tools,
       report: (event) => event.type === 'step' && say(event.text),
     }); // prettier-ignore
     const image = made.images.find(({ target }) => target === 'portable');
@@ -96,9 +96,9 @@ async function main(): Promise<Record<string, { value: number; aim?: string }>> 
     const defaults = await baseline('mksquashfs defaults', []);
     const flatcar = await baseline("Flatcar's own settings", ['-comp', 'zstd', '-Xcompression-level', '22', '-b', '512K']);
     const fast = await ours('fast');
-    const release = await ours('release');
+    const release = await ours('publish');
     say('packing: erofs, release');
-    const erofs = await timed(() => packErofs(tools, tree, { name: 'kubernetes', kind: 'sysext', profile: 'release' }, out));
+    const erofs = await timed(() => packErofs(tools, tree, { name: 'kubernetes', kind: 'sysext', profile: 'publish' }, out));
 
     // What one more release costs: many bindings in one go against one fewer of them.
     const bindCost = async (payload: Payload, file: string, releases: readonly Release[]): Promise<number> => {
@@ -168,7 +168,7 @@ async function relocated(): Promise<Record<string, { value: number; aim?: string
       const own = openStore(root);
       const started = performance.now();
       const { images } = await buildExtension(loaded, {
-        version: newestFirst(Object.keys(loaded.pins))[0] ?? '', arch: hostArch(), targets: ['portable'], profile: 'release', origin: 'auto', out: join(temp, 'qemu'), store: own,
+        version: newestFirst(Object.keys(loaded.pins))[0] ?? '', arch: hostArch(), targets: ['portable'], profile: 'publish', origin: 'auto', out: join(temp, 'qemu'), store: own,
         tools: openTools(own), report: (event) => event.type === 'step' && !event.text.startsWith('fetching') && say(event.text),
       }); // prettier-ignore
       return { seconds: (performance.now() - started) / 1000, bytes: images[0]?.size ?? 0 };

@@ -3,7 +3,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { execa } from 'execa';
-import { digestOf, exec, goProgram, hostArch, networkEnv, openStore, openTools, type Store } from '../packages/core/src/engine.ts';
+import { digestOf, exec, buildGoTool, hostArch, networkEnv, openStore, openTools, type Store } from '../packages/core/src/engine.ts';
 
 const root = resolve(import.meta.dirname, '..');
 const store = openStore();
@@ -64,7 +64,7 @@ async function zizmor(from: Store): Promise<string | undefined> {
 const { command, args, env } = await tools.command('shellcheck');
 for (const [shell, files] of await shellScripts()) await check(`shellcheck, ${files.length} scripts for ${shell}`, command, [...args, '--shell', shell, ...files], env); // prettier-ignore
 
-const actionlint = await goProgram(join(import.meta.dirname, 'lint'), { store, tools, report });
+const actionlint = await buildGoTool(join(import.meta.dirname, 'lint'), { store, tools, report });
 await store.withTemp(async (temp) => {
   // actionlint checks the scripts of workflows too, by a shellcheck that is one file.
   const shellcheck = join(temp, 'shellcheck');

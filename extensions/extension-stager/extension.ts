@@ -7,5 +7,5 @@ export default defineExtension({
   // It consists of files/ only: units and one shell script.
   components: () => [],
   start: ['extension-stager.service', 'extension-stager-update.timer'],
-  promises: ['usr/bin/extension-stager'],
+  requiredPaths: ['usr/bin/extension-stager'],
 });

@@ -13,11 +13,11 @@ export default defineExtension({
       version: v.version,
       origins: [gvisor.asset('gvisor-{machine}.tar.bz2', { checksum: 'SHA512SUMS' })],
       // runsc starts its sidecars from beside itself, and their set changes between releases.
-      places: [{ from: '**', to: 'usr/lib/gvisor/' }],
+      install: [{ from: '**', to: 'usr/lib/gvisor/' }],
       noSource: 'its sidecars are built by Bazel only; the Go module has runsc without them',
     },
     containerdConf,
   ],
-  promises: ['usr/bin/runsc', 'usr/bin/containerd-shim-runsc-v1', 'usr/lib/gvisor/gvisor-bin'],
+  requiredPaths: ['usr/bin/runsc', 'usr/bin/containerd-shim-runsc-v1', 'usr/lib/gvisor/gvisor-bin'],
   waive: containerdConfWaiver,
 });

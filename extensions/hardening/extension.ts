@@ -8,5 +8,5 @@ export default defineExtension({
   // All of it is in files/.
   components: () => [],
   start: ['hardening-sysctl.service'],
-  promises: ['etc/sysctl.d/90-hardening.conf', 'etc/ssh/sshd_config.d/10-hardening.conf', 'etc/modprobe.d/90-hardening.conf'],
+  requiredPaths: ['etc/sysctl.d/90-hardening.conf', 'etc/ssh/sshd_config.d/10-hardening.conf', 'etc/modprobe.d/90-hardening.conf'],
 });

@@ -1,5 +1,5 @@
 import { cniPlugins, cniReleases } from '@flatcar/components';
-import { binary, defineExtension, github, go, release, type Signature } from '@flatcar/core';
+import { binary, defineExtension, github, go, upstream, type Signature } from '@flatcar/core';
 
 const cri = github('kubernetes-sigs/cri-tools', 'same minor');
 
@@ -29,8 +29,8 @@ export default defineExtension({
       binary(
         name,
         v.version,
-        release(`https://dl.k8s.io/v{version}/bin/linux/{arch}/${name}`, { checksum: '{url}.sha256', signature }),
-        go('k8s.io/kubernetes', `cmd/${name}`, { stamps, local: 'v0.{minor}.{patch}' }),
+        upstream(`https://dl.k8s.io/v{version}/bin/linux/{arch}/${name}`, { checksum: '{url}.sha256', signature }),
+        go('k8s.io/kubernetes', `cmd/${name}`, { stamps, stagingVersion: 'v0.{minor}.{patch}' }),
       ),
     ),
     binary(

@@ -15,7 +15,7 @@ export default defineExtension({
       v.version,
       nerdctl.asset('nerdctl-{version}-linux-{arch}.tar.gz', { checksum: 'SHA256SUMS' }),
       go(module, 'cmd/nerdctl', {
-        without: ['cmd/nerdctl/helpers/testing.go', 'cmd/nerdctl/helpers/testing_linux.go'],
+        exclude: ['cmd/nerdctl/helpers/testing.go', 'cmd/nerdctl/helpers/testing_linux.go'],
         stamps: { [`${module}/pkg/version.Version`]: 'v{version}' },
       }),
     ),

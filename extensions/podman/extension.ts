@@ -12,7 +12,7 @@ export default defineExtension({
       version: v.version,
       origins: [podman.asset('podman-linux-{arch}.tar.gz', { checksum: 'github' })],
       // Its helpers stay in a folder of their own: docker, containerd and crun bring other versions of the same programs.
-      places: [
+      install: [
         { from: 'podman-linux-*/usr/local/bin/podman', to: 'usr/bin/' },
         ...['crun', 'pasta', 'pasta.avx2'].map((name) => ({ from: name, to: 'usr/lib/podman/' })),
         { from: 'podman-linux-*/usr/local/lib/podman/*', to: 'usr/lib/podman/' },

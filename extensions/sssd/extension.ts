@@ -45,7 +45,7 @@ export default defineExtension({
   versions: sssd,
   components: ({ version }) => [packaged('sssd', version, origin)],
   start: ['sssd.service'],
-  bound: true,
+  releaseBound: true,
   replaces: [
     ...programs.map((name) => `usr/bin/${name}`),
     'usr/lib/systemd/system/sssd.service',

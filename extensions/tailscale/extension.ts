@@ -1,4 +1,4 @@
-import { defineExtension, github, go, programs, release } from '@flatcar/core';
+import { defineExtension, github, go, programs, upstream } from '@flatcar/core';
 
 const releases = github('tailscale/tailscale');
 
@@ -11,7 +11,7 @@ export default defineExtension({
       'tailscale',
       version,
       ['tailscale', 'tailscaled'],
-      release('https://pkgs.tailscale.com/stable/tailscale_{version}_{arch}.tgz', { checksum: '{url}.sha256' }),
+      upstream('https://pkgs.tailscale.com/stable/tailscale_{version}_{arch}.tgz', { checksum: '{url}.sha256' }),
       go('tailscale.com', ['cmd/tailscale', 'cmd/tailscaled']),
     ),
   ],

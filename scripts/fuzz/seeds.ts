@@ -86,7 +86,7 @@ export async function squashfsImages(dir: string): Promise<Buffer[]> {
 export async function erofsImages(dir: string): Promise<Buffer[]> {
   const tree = await stage(dir);
   const images: Buffer[] = [];
-  for (const profile of ['fast', 'release'] as const) {
+  for (const profile of ['fast', 'publish'] as const) {
     const out = join(dir, profile);
     await packErofs(tools(), tree, { name: 'demo', kind: 'sysext', profile }, out);
     images.push(await readFile(out));

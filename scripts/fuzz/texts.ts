@@ -101,7 +101,7 @@ export const MANIFESTS = [
     target: '4593.2.5',
     architecture: 'x86-64',
     format: 'ddi',
-    profile: 'release',
+    profile: 'publish',
     file: 'demo.raw',
     size: 4096,
     sha256: hash('a'),
@@ -140,7 +140,7 @@ export const PAYLOADS = [
     reload: true,
     tree: { digest: hash('c'), entries: [{ path: 'usr/bin/demo', type: 'file', mode: 493, size: 1, sha256: hash('d'), component: 'demo' }, { path: 'usr/bin/link', type: 'link', mode: 511, size: 0, link: 'demo', component: '' }] }, // prettier-ignore
     needs: { systemd: '252', libraries: [] },
-    components: [{ name: 'demo', version: '1.0', license: 'MIT', origin: 'release', materials: [{ locator: 'https://example.org/demo', sha256: hash('e'), proof: 'a test' }], parameters: { format: '1' } }], // prettier-ignore
+    components: [{ name: 'demo', version: '1.0', license: 'MIT', origin: 'upstream', materials: [{ locator: 'https://example.org/demo', sha256: hash('e'), proof: 'a test' }], parameters: { format: '1' } }], // prettier-ignore
     tools: [{ name: 'mksquashfs', version: '4.6', sha256: hash('f'), status: 'pinned' }],
     publishable: true,
     withheld: [],

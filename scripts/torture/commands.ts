@@ -53,7 +53,7 @@ const builds: readonly Torture[] = [
     kind: 'images',
     prepare: nothing,
     args: ({ out }, world) => [
-      ...`build demo@${V1} --release ${TARGETS} --profile release --origin release --out`.split(' '),
+      ...`build demo@${V1} --release ${TARGETS} --profile publish --origin upstream --out`.split(' '),
       out,
       ...signing(world),
     ],

@@ -213,7 +213,7 @@ export async function makeWorld(dir: string, say: (text: string) => void): Promi
   const images: Record<string, string> = {};
   for (const version of VERSIONS.slice(0, 2)) {
     images[version] = join(dir, 'images', version);
-    const what = [`demo@${version}`, '--release', TARGETS, '--profile', 'release', '--origin', 'release'];
+    const what = [`demo@${version}`, '--release', TARGETS, '--profile', 'publish', '--origin', 'upstream'];
     await flatcar('build', ...what, '--keys', keys, '--out', images[version]);
   }
   const trees = { first: join(dir, 'tree-1'), both: join(dir, 'tree-2'), retired: join(dir, 'tree-3') };

@@ -26,8 +26,8 @@ const SSHD = 'etc/ssh/sshd_config.d/10-hardening.conf';
 const MODPROBE = 'etc/modprobe.d/90-hardening.conf';
 
 /** How /etc stays writable: what README.md says for releases up to 4593, and what Flatcar has by itself from 4628 on. */
-const MUTABLE: Readonly<Record<Release['era'], Readonly<Record<string, string>>>> = {
-  final: { '/etc/systemd/system/systemd-confext.service.d/mutable.conf': '[Service]\nEnvironment=SYSTEMD_CONFEXT_MUTABLE_MODE=auto\n' },
+const MUTABLE: Readonly<Record<Release['mergeStage'], Readonly<Record<string, string>>>> = {
+  system: { '/etc/systemd/system/systemd-confext.service.d/mutable.conf': '[Service]\nEnvironment=SYSTEMD_CONFEXT_MUTABLE_MODE=auto\n' },
   initrd: { '/etc/systemd/confext.conf': '[ConfExt]\nMutable=auto\n' },
 };
 
@@ -49,7 +49,7 @@ async function laterImage(folder: string, release: Release): Promise<Image> {
   const { images } = await buildExtension(
     {
       dir,
-      extension: { ...extension, promises: extension.promises.filter((path) => path !== MODPROBE) },
+      extension: { ...extension, requiredPaths: extension.requiredPaths.filter((path) => path !== MODPROBE) },
       pins: { [version]: { revision: 0, with: {}, licenses: {}, bytes: {} } },
       fixture: true,
     },
@@ -61,7 +61,7 @@ async function laterImage(folder: string, release: Release): Promise<Image> {
 }
 
 for (const release of [channelHead('stable'), channelHead('beta')])
-  describe(`${release.number}, merged in the ${release.era === 'final' ? 'final system' : 'initrd'}`, () => {
+  describe(`${release.number}, merged in the ${release.mergeStage === 'system' ? 'final system' : 'initrd'}`, () => {
     let folder: string;
     let image: Image;
     beforeAll(async () => {
@@ -77,7 +77,7 @@ for (const release of [channelHead('stable'), channelHead('beta')])
         release,
         images: [{ image }],
         seed: {
-          files: { '/etc/ssh/sshd_config.d/05-own.conf': 'MaxSessions 7\n', ...MUTABLE[release.era] },
+          files: { '/etc/ssh/sshd_config.d/05-own.conf': 'MaxSessions 7\n', ...MUTABLE[release.mergeStage] },
           links: { '/var/lib/extensions.mutable/etc': '/etc' },
         },
       };

@@ -7,8 +7,8 @@ export const archOption = (): Option =>
 export const releaseOption = (): Option =>
   new Option('--release <list>', 'targets, comma-separated: portable, a channel, or a release number').env('FLATCAR_EXT_RELEASE');
 export const profileOption = (): Option =>
-  new Option('--profile <name>', 'fast for local work, release for publishing')
-    .choices(['fast', 'release'])
+  new Option('--profile <name>', 'fast for local work, publish for images that are published')
+    .choices(['fast', 'publish'])
     .default('fast')
     .env('FLATCAR_EXT_PROFILE');
 export const originOption = (): Option =>
@@ -16,7 +16,7 @@ export const originOption = (): Option =>
     '--origin <kind>',
     "auto takes upstream's files and compiles only where its host cannot be reached; the others never fall back",
   )
-    .choices(['auto', 'release', 'source'])
+    .choices(['auto', 'upstream', 'source'])
     .default('auto')
     .env('FLATCAR_EXT_ORIGIN');
 export const mirrorOption = (): Option =>
@@ -31,7 +31,7 @@ export const sandboxOption = (): Option =>
   );
 
 /** Collects `name=value`, which may be given several times. */
-export function pair(text: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
+export function parseKeyValue(text: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
   const [, name, value] = /^([^=]+)=(.+)$/.exec(text) ?? [];
   if (name === undefined || value === undefined) throw new InvalidArgumentError('It is not name=value.');
   return { ...before, [name]: value };
@@ -41,7 +41,7 @@ export function pair(text: string, before: Readonly<Record<string, string>> = {}
 export const collect = (one: string, before: readonly string[] = []): string[] => [...before, one];
 
 /** Whether an option takes each value that it is given, and not just one. */
-export const isRepeatable = ({ variadic, parseArg }: Option): boolean => variadic || parseArg === pair || parseArg === collect;
+export const isRepeatable = ({ variadic, parseArg }: Option): boolean => variadic || parseArg === parseKeyValue || parseArg === collect;
 
 /** What these options give. */
 export interface BuildFlags {

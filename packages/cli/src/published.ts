@@ -95,7 +95,7 @@ export async function loadNamed(names: readonly string[]): Promise<LoadedExtensi
 }
 
 /** What a plan needs of extensions. */
-export function planned(loaded: readonly LoadedExtension[]): PlannedExtension[] {
+export function plannedExtensions(loaded: readonly LoadedExtension[]): PlannedExtension[] {
   // An extension of date (`versions: date`) keeps its newest lock, as all do whose policy says so.
   return loaded.map(({ extension: { name, versions, waive, requires }, pins }) => ({ name, pins, keep: versions.keep, waive, requires }));
 }

@@ -235,12 +235,12 @@ test('ci update with automerge: a real bump of a patch release is merged by GitH
     await write('extensions/tiny/README.md', '# tiny\n');
     await write(
       'extensions/tiny/extension.ts',
-      `import { defineExtension, release } from '@flatcar/core/engine';
+      `import { defineExtension, upstream } from '@flatcar/core/engine';
 export default defineExtension({
   name: 'tiny',
   summary: 'a tiny tool',
   versions: { kind: 'json', at: 'https://example.org/index.json', keep: 'newest' },
-  components: ({ version }) => [{ name: 'tiny', version, origins: [release('https://example.org/v{version}/{arch}/tiny', { checksum: '{url}.sha256' })], places: [{ from: 'tiny', to: 'usr/bin/' }] }],
+  components: ({ version }) => [{ name: 'tiny', version, origins: [upstream('https://example.org/v{version}/{arch}/tiny', { checksum: '{url}.sha256' })], install: [{ from: 'tiny', to: 'usr/bin/' }] }],
 });
 `,
     );
@@ -315,13 +315,13 @@ test('a checkout that git cannot read: a notice with its words, and no image for
   const run = (...args: string[]): Promise<{ exitCode?: number | undefined; all: string }> =>
     execa(join(checkout, 'packages/cli/bin/flatcar-ext'), args, { cwd: dir, all: true, reject: false });
   const payloads = join(dir, 'payloads');
-  const built = await run('build', 'hardening', '--profile', 'release', '--payloads-only', '--out', payloads);
+  const built = await run('build', 'hardening', '--profile', 'publish', '--payloads-only', '--out', payloads);
   expect(built.exitCode, built.all).toBe(0);
   const away = join(dir, 'git-away');
   await rename(join(checkout, '.git'), away);
   try {
     for (const args of [
-      ['build', 'hardening', '--profile', 'release'],
+      ['build', 'hardening', '--profile', 'publish'],
       ['bind', payloads, '--release', '4593.2.5', '--out', join(dir, 'bound')],
     ]) {
       const { exitCode, all } = await run(...args);

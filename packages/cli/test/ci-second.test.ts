@@ -277,7 +277,7 @@ describe('what is compiled', () => {
     expect(buildersOf({ ...job, second: 'off' }, found(origin))).toBe(1);
     expect(buildersOf({ ...job, second: 'compared' }, found(origin))).toBe(2);
   });
-  test.each(['release', 'debian', 'files'])('is nothing by %s: its bytes are pinned', (origin) => {
+  test.each(['upstream', 'debian', 'files'])('is nothing by %s: its bytes are pinned', (origin) => {
     expect(buildersOf(job, found(origin))).toBeUndefined();
   });
 });

@@ -77,7 +77,7 @@ describe('a record is refused', () => {
     ['whose extension is a path', { extension: '../../x' }, 'invalid payload record: extension: not a valid extension name'],
     ['of another architecture', { arch: hostArch() === 'arm64' ? 'x86-64' : 'arm64' }, 'arch is '],
     ['of a format that no target takes', { format: 'ddi' }, "format is 'ddi', not 'squashfs'"],
-    ['of the profile for local work', { profile: 'fast' }, "profile is 'fast', not 'release'"],
+    ['of the profile for local work', { profile: 'fast' }, "profile is 'fast', not 'publish'"],
     ['with another key', { key: 'f'.repeat(64) }, 'key: "ffff'],
     ['that waives a rule', { waived: { 'host-file': 'because' } }, 'waived.host-file: "because", not nothing'],
     ['that hides a file of the host', { replaces: ['usr/bin/containerd'] }, 'replaces[0]: "usr/bin/containerd", not nothing'],

@@ -119,7 +119,7 @@ beforeEach(() => {
   asked.length = 0;
 });
 const buildYouki = (out: string, more: readonly string[] = [], env: Readonly<Record<string, string>> = {}): ReturnType<typeof start> =>
-  start(['build', 'youki', '--pins', pins, '--origin', 'release', '--mirror', mirror, '--out', join(dir, out), ...more], env);
+  start(['build', 'youki', '--pins', pins, '--origin', 'upstream', '--mirror', mirror, '--out', join(dir, out), ...more], env);
 
 test.each(COMMANDS)('%s --help has examples', async (command) => {
   const { code, out } = await flatcarExt([command, '--help']);
@@ -250,7 +250,7 @@ describe('build', () => {
     expect(verified.code).toBe(1);
   });
 
-  test('--origin release never compiles: a server that says 404 or 503 is an error', async () => {
+  test('--origin upstream never compiles: a server that says 404 or 503 is an error', async () => {
     answer = () => 404;
     const { code, err } = await buildYouki('never', [], { FLATCAR_EXT_CACHE: join(dir, 'fresh') }).said;
     expect(code).toBe(1);

@@ -168,7 +168,7 @@ describe('on a terminal', { timeout: 240_000 }, () => {
     expect({ code, shown }).toMatchObject({ code: 0, shown: expect.stringContaining('tool 1.2.3: ') });
     const definition = await readFile(join(copy, 'extensions/tool/extension.ts'), 'utf8');
     expect(definition).toContain("summary: 'a tool of a test'");
-    expect(definition).toContain("release('https://example.org/tool-{version}-linux-{arch}'");
+    expect(definition).toContain("upstream('https://example.org/tool-{version}-linux-{arch}'");
     // Where nothing else lists versions, the page does that the files are on.
     expect(definition).toMatch(/kind: 'page', at: 'https:\/\/example\.org\/', keep: 'newest', tagPrefix: 'tool-'/);
     expect(JSON.parse(await readFile(join(copy, 'extensions/tool/pins.json'), 'utf8'))).toMatchObject({ '1.2.3': { licenses: { tool: 'MIT' } } }); // prettier-ignore
@@ -467,7 +467,7 @@ test('k3s: from a saved listing to a Butane config, with a version that has a pl
 
     const [images, keys, tree] = ['images', 'keys', 'tree'].map((name) => join(dir, name));
     if (images === undefined || keys === undefined || tree === undefined) throw new Error('folders');
-    await flatcarExt('build', 'k3s', '--arch', 'x86-64,arm64', '--release', 'portable', '--profile', 'release', '--out', images);
+    await flatcarExt('build', 'k3s', '--arch', 'x86-64,arm64', '--release', 'portable', '--profile', 'publish', '--out', images);
     await flatcarExt('keys', 'init', keys);
     await flatcarExt('publish', images, '--tree', tree, '--keys', keys, '--base-url', 'https://extensions.example.org');
     const file = 'k3s.portable_1.33.1+k3s1_x86-64.raw';

@@ -9,7 +9,7 @@ import { expect, test } from 'vitest';
 const bin = resolve(import.meta.dirname, '../bin/flatcar-ext');
 
 test.each([
-  ['hardening', 'release', 'files'],
+  ['hardening', 'upstream', 'files'],
   ['ripgrep', 'auto', 'debian'],
   ['yq', 'auto', 'go'],
   ['crun@1.21', 'source', 'source'],

@@ -19,7 +19,7 @@ export function buildx(version: string): Component {
         stamps: { 'github.com/docker/buildx/version.Version': 'v{version}' },
       }),
     ],
-    places: [{ from: 'docker-buildx', to: 'usr/libexec/docker/cli-plugins/' }],
+    install: [{ from: 'docker-buildx', to: 'usr/libexec/docker/cli-plugins/' }],
     lock: import.meta.dirname,
   };
 }

@@ -1,4 +1,4 @@
-import { binary, github, release, type Component } from '@flatcar/core';
+import { binary, github, upstream, type Component } from '@flatcar/core';
 import { firmware } from '../hypervisor-fw/component.ts';
 
 /** Releases of cloud-hypervisor. */
@@ -24,12 +24,12 @@ export function cloudHypervisor(v: CloudHypervisorVersions): Component[] {
     name: 'cloud-hypervisor-edk2',
     version: v.version,
     origins: [
-      release(`https://github.com/cloud-hypervisor/edk2/releases/download/${EDK2_TAG}/CLOUDHV{arch}.fd`, {
+      upstream(`https://github.com/cloud-hypervisor/edk2/releases/download/${EDK2_TAG}/CLOUDHV{arch}.fd`, {
         checksum: 'github',
         arch: { 'x86-64': '', arm64: '_EFI' },
       }),
     ],
-    places: [{ from: 'cloud-hypervisor-edk2', to: 'usr/share/cloud-hypervisor/CLOUDHV.fd', mode: 0o644 }],
+    install: [{ from: 'cloud-hypervisor-edk2', to: 'usr/share/cloud-hypervisor/CLOUDHV.fd', mode: 0o644 }],
     noSource: 'edk2 is built from a git repository with submodules',
     lock: import.meta.dirname,
   };

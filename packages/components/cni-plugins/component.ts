@@ -17,7 +17,7 @@ export function cniPlugins(version: string): Component {
         stamps: { 'github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion': 'v{version}' },
       }),
     ],
-    places: PLUGINS.split(' ').map((from) => ({ from, to: 'usr/lib/cni/' })),
+    install: PLUGINS.split(' ').map((from) => ({ from, to: 'usr/lib/cni/' })),
     lock: import.meta.dirname,
   };
 }

@@ -19,7 +19,7 @@ export function compose(version: string): Component {
         stamps: { 'github.com/docker/compose/v5/internal.Version': 'v{version}' },
       }),
     ],
-    places: [{ from: 'docker-compose', to: 'usr/libexec/docker/cli-plugins/' }],
+    install: [{ from: 'docker-compose', to: 'usr/libexec/docker/cli-plugins/' }],
     lock: import.meta.dirname,
   };
 }

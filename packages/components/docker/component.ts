@@ -1,4 +1,4 @@
-import { binary, go, programs, release, type Component, type VersionSource } from '@flatcar/core';
+import { binary, go, programs, upstream, type Component, type VersionSource } from '@flatcar/core';
 import { buildx } from '../buildx/component.ts';
 import { compose } from '../compose/component.ts';
 import { dockerService } from '../docker-service/component.ts';
@@ -28,12 +28,12 @@ export interface DockerVersions {
   readonly tini: string;
 }
 
-const archive = release('https://download.docker.com/linux/static/stable/{machine}/docker-{version}.tgz');
+const archive = upstream('https://download.docker.com/linux/static/stable/{machine}/docker-{version}.tgz');
 
 function cli(version: string): Component {
   const built = go(CLI, 'cmd/docker', {
     version: `${version}+incompatible`,
-    language: 'go1.26',
+    goVersion: 'go1.26',
     stamps: { [`${CLI}/cli/version.Version`]: '{version}', [`${CLI}/cli/version.PlatformName`]: 'Docker Engine - Community' },
   });
   return { ...binary('docker', version, archive, built), lock: import.meta.dirname };

@@ -9,7 +9,7 @@ export function firmware(version: string): Component {
     name: 'hypervisor-fw',
     version,
     origins: [firmwareReleases.asset('hypervisor-fw{arch}', { arch: { 'x86-64': '', arm64: '-aarch64' } })],
-    places: [{ from: 'hypervisor-fw', to: 'usr/share/cloud-hypervisor/', mode: 0o644 }],
+    install: [{ from: 'hypervisor-fw', to: 'usr/share/cloud-hypervisor/', mode: 0o644 }],
     noSource: 'it is built by a Rust toolchain of its own for bare machines',
     lock: import.meta.dirname,
   };

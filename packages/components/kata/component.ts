@@ -14,7 +14,7 @@ function runtime(version: string): Component {
     name: 'kata-containers',
     version,
     origins: [kataReleases.asset('kata-static-{version}-{arch}.tar.zst')],
-    places: [
+    install: [
       { from: 'opt/kata/runtime-rs/bin/containerd-shim-kata-v2', to: 'usr/bin/' },
       { from: 'opt/kata/bin/qemu-system-*64', to: 'usr/lib/kata/bin/' },
       { from: 'opt/kata/bin/cloud-hypervisor', to: 'usr/lib/kata/bin/' },
@@ -32,7 +32,7 @@ const settings = (name: string, dir: string): Component => ({
   name,
   version: '1',
   origins: [{ kind: 'files', dir }],
-  places: [{ from: '**', to: '' }],
+  install: [{ from: '**', to: '' }],
   lock: import.meta.dirname,
 });
 

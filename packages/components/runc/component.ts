@@ -29,7 +29,7 @@ export function runc(version: string): Component {
       }),
       go('github.com/opencontainers/runc', '', { tags: ['seccomp'], cgo: true, stamps: { 'main.version': '{version}' } }),
     ],
-    places: [{ from: 'runc', to: 'usr/bin/' }],
+    install: [{ from: 'runc', to: 'usr/bin/' }],
     lock: import.meta.dirname,
   };
 }

@@ -12,7 +12,7 @@ export function tini(version: string): Component {
       tiniReleases.asset('tini-static-{arch}', { checksum: '{url}.sha256sum' }),
       source('pool/main/t/tini/tini_{version}.orig.tar.gz', 'build.sh'),
     ],
-    places: [{ from: 'tini', to: 'usr/bin/docker-init' }],
+    install: [{ from: 'tini', to: 'usr/bin/docker-init' }],
     lock: import.meta.dirname,
   };
 }

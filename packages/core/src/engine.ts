@@ -67,7 +67,7 @@ export { checkShape, getJson, getPages, jsonOf, nextPage } from './http/json.ts'
 export { withoutPassword } from './http/proxy.ts';
 export { headerOf, type ResponseHeaders } from './http/rate-limit.ts';
 export {
-  goProgram,
+  buildGoTool,
   goSumDigest,
   mainPackages,
   openGo,
@@ -79,7 +79,7 @@ export {
   type GoCommand,
 } from './tools/go-module.ts';
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo-command.ts';
-export { releaseWords } from './origins/upstream.ts';
+export { upstreamWords } from './origins/upstream.ts';
 export { expandTemplate } from './util/template.ts';
 export { isPackageLocator, locatorText, packageNameOf, parseLocator, type Locator, type PackageName } from './model/locator.ts';
 export { archiveKind, unpack, unpackPackage } from './store/unpack.ts';
@@ -107,7 +107,7 @@ export { COMPILING_ORIGINS, SOURCE_ORIGINS } from './origins/origin.ts';
 export { relocationOmissions, type RelocationInput } from './origins/debian/compiled-in.ts';
 export { assertPackageVersion, resolvePackages, type ResolvedPackages } from './origins/debian/debian.ts';
 export { openTools, readToolPins, type Tools } from './tools/tools.ts';
-export { fits } from './lint/compatibility.ts';
+export { checkCompatibility } from './lint/compatibility.ts';
 export { readElf, type Elf } from './inspect/elf.ts';
 export { readTree } from './image/tree.ts';
 export { parseReleaseFile, readReleaseFile, releaseFileBlock, stageReleaseFile, STRICT_XATTR } from './image/release-file.ts';

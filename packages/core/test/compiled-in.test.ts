@@ -280,7 +280,7 @@ describe('the rule compiled-in-path', () => {
       await mkdir(dirname(join(dir, path)), { recursive: true });
       await writeFile(join(dir, path), '');
     }
-    const definition = { promises: [], replaces: [], waive };
+    const definition = { requiredPaths: [], replaces: [], waive };
     const found = await lintTree(await readTree(dir, new Map()), { name: 'demo', kind: 'sysext', arch, definition, omissions: [omission] });
     return found.flatMap(({ rule, what, path }) =>
       ['compiled-in-path', 'unused-waiver'].includes(rule) ? [`${path ?? rule}: ${what}`] : [],

@@ -9,14 +9,14 @@ import { findExtensions, loadDefinition } from '../src/definition/load.ts';
 
 const CORE = pathToFileURL(join(import.meta.dirname, '../src/engine.ts')).href;
 const RIGHT = `import * as core from '${CORE}';
-const { binary, cargo, debian, defineExtension, github, go, packaged, release, source } = core;
+const { binary, cargo, debian, defineExtension, github, go, packaged, source, upstream } = core;
 // A comment may say starts: or sumary: as well.
 export default defineExtension({
   name: 'tool',
   summary: 'a tool',
   versions: { kind: 'github', at: 'example/tool', keep: 'newest' },
   components: ({ version }) => [
-    binary('tool', version, release('https://example.org/{version}/tool-{arch}')),
+    binary('tool', version, upstream('https://example.org/{version}/tool-{arch}')),
   ],
   start: ['tool.service'],
 });
@@ -61,14 +61,14 @@ test('the one that the others are made of is right', async () => {
 
 const START = "start: ['tool.service']";
 const VERSIONS = "{ kind: 'github', at: 'example/tool', keep: 'newest' }";
-const COMPONENT = "binary('tool', version, release('https://example.org/{version}/tool-{arch}'))";
+const COMPONENT = "binary('tool', version, upstream('https://example.org/{version}/tool-{arch}'))";
 const component = (rest: string): string => `{ name: 'tool', version, ${rest} }`;
-const PLACES = "places: [{ from: 'tool', to: 'usr/bin/' }]";
+const PLACES = "install: [{ from: 'tool', to: 'usr/bin/' }]";
 
 const WORKFLOW = 'https://github.com/example/tool/.github/workflows/release.yml';
 const SHARED = 'https://github.com/builders/shared/.github/workflows/bake.yml';
 const signedBy = (rest: string): string =>
-  `binary('tool', version, release('https://github.com/example/tool/releases/download/v{version}/tool', { signature: { kind: 'sigstore', issuer: 'https://a', bundle: 'github', ${rest} } }))`;
+  `binary('tool', version, upstream('https://github.com/example/tool/releases/download/v{version}/tool', { signature: { kind: 'sigstore', issuer: 'https://a', bundle: 'github', ${rest} } }))`;
 
 test.each([
   `identity: '${WORKFLOW}@refs/tags/v{version}'`,
@@ -86,7 +86,7 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
   // Unknown keys, at every level.
   [START, "starts: ['tool.service']", 11, "unknown key 'starts'", "did you mean 'start'?"],
   ["summary: 'a tool'", "sumary: 'a tool'", 6, "unknown key 'sumary'", "did you mean 'summary'?"],
-  [START, `${START},\n  promise: []`, 12, "unknown key 'promise'", "did you mean 'promises'?"],
+  [START, `${START},\n  requiredPath: []`, 12, "unknown key 'requiredPath'", "did you mean 'requiredPaths'?"],
   [START, `${START},\n  xyzzy: []`, 12, "unknown key 'xyzzy'", /^there are: name, summary, kind/],
   ["keep: 'newest'", "keeps: 'newest'", 7, "versions: unknown key 'keeps'", "did you mean 'keep'?"],
   [
@@ -98,21 +98,21 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
   ],
   [
     COMPONENT,
-    component(`origin: [], origins: [release('https://a/b')], ${PLACES}`),
+    component(`origin: [], origins: [upstream('https://a/b')], ${PLACES}`),
     9,
     "components[0]: unknown key 'origin'",
     "did you mean 'origins'?",
   ],
   [
     COMPONENT,
-    component("origins: [release('https://a/b')], places: [{ from: 'tool', to: 'usr/bin/', mod: 0o755 }]"),
+    component("origins: [upstream('https://a/b')], install: [{ from: 'tool', to: 'usr/bin/', mod: 0o755 }]"),
     9,
-    "components[0].places[0]: unknown key 'mod'",
+    "components[0].install[0]: unknown key 'mod'",
     "did you mean 'mode'?",
   ],
   [
     COMPONENT,
-    "binary('tool', version, release('https://a/b', { cheksum: 'github' }))",
+    "binary('tool', version, upstream('https://a/b', { cheksum: 'github' }))",
     9,
     "components[0].origins[0]: unknown key 'cheksum'",
     "did you mean 'checksum'?",
@@ -140,7 +140,7 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
   ],
   [
     COMPONENT,
-    "binary('tool', version, release('https://a/b', { signature: { kind: 'pgp', key: 'x', keys: 'x', fingerprints: ['ABCDEF0123456789ABCDEF0123456789ABCDEF01'] } }))",
+    "binary('tool', version, upstream('https://a/b', { signature: { kind: 'pgp', key: 'x', keys: 'x', fingerprints: ['ABCDEF0123456789ABCDEF0123456789ABCDEF01'] } }))",
     9,
     "components[0].origins[0].signature: unknown key 'key'",
     "did you mean 'keys'?",
@@ -189,7 +189,7 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
   // Wrong types.
   [START, "start: 'tool.timer'", 11, "start: expected a list, got the string 'tool.timer'", "write it as ['tool.timer']"],
   [START, 'start: [7]', 11, 'start[0]: expected a string, got 7', undefined],
-  [START, "bound: 'yes'", 11, "bound: expected true or false, got the string 'yes'", undefined],
+  [START, "releaseBound: 'yes'", 11, "releaseBound: expected true or false, got the string 'yes'", undefined],
   [START, "waive: ['usr-sbin']", 11, 'waive: expected an object, got a list', undefined],
   [START, 'replaces: { a: 1 }', 11, 'replaces: expected a list, got an object', undefined],
   [VERSIONS, "'github'", 7, "versions: expected an object, got the string 'github'", undefined],
@@ -216,7 +216,7 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
   [START, "start: ['tool']", 11, "start[0]: 'tool' is not the name of a unit that can be started", /with its suffix/],
   [START, "start: ['tool@.service']", 11, "start[0]: 'tool@.service' is not the name of a unit that can be started", /instance/],
   [START, "waive: { 'usr-sbin': ' ' }", 11, 'waive.usr-sbin: has no reason', 'say why the rule does not apply'],
-  [START, "promises: ['/usr/bin/tool']", 11, "promises[0]: '/usr/bin/tool' is not a path in an image", /relative to the root/],
+  [START, "requiredPaths: ['/usr/bin/tool']", 11, "requiredPaths[0]: '/usr/bin/tool' is not a path in an image", /relative to the root/],
   [START, "replaces: ['usr/../bin']", 11, "replaces[0]: 'usr/../bin' is not a path in an image", /relative to the root/],
   [START, "conflicts: ['Docker']", 11, "conflicts[0]: 'Docker' is not a valid extension name", /lowercase/],
   ["summary: 'a tool'", "summary: 'a tool.'", 6, 'summary: ends with a full stop', 'leave it out'],
@@ -237,70 +237,70 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
     "did you mean 'version'?",
   ],
   [
-    'release(',
-    "go('example.org/tool', '.', { stamps: { 'main.version': '{versoin}' } }), release(",
+    'upstream(',
+    "go('example.org/tool', '.', { stamps: { 'main.version': '{versoin}' } }), upstream(",
     9,
     "components[0].origins[0].stamps.main.version: '{versoin}' is not a known word",
     "did you mean 'version'?",
   ],
   [
     COMPONENT,
-    component("origins: [{ kind: 'release' }], places: [{ from: 'tool', to: 'usr/bin/' }]"),
+    component("origins: [{ kind: 'upstream' }], install: [{ from: 'tool', to: 'usr/bin/' }]"),
     9,
     "components[0].origins[0]: 'url' is missing",
     undefined,
   ],
-  [COMPONENT, component(`origins: [{ url: 'https://a/b' }], ${PLACES}`), 9, "components[0].origins[0]: 'kind' is missing", /release, go/],
+  [COMPONENT, component(`origins: [{ url: 'https://a/b' }], ${PLACES}`), 9, "components[0].origins[0]: 'kind' is missing", /upstream, go/],
   [
     COMPONENT,
-    component(`origins: [{ kind: 'relase', url: 'https://a/b' }], ${PLACES}`),
+    component(`origins: [{ kind: 'upsteam', url: 'https://a/b' }], ${PLACES}`),
     9,
-    /components\[0\]\.origins\[0\]\.kind: 'relase' is none of /.source,
-    "did you mean 'release'?",
+    /components\[0\]\.origins\[0\]\.kind: 'upsteam' is none of /.source,
+    "did you mean 'upstream'?",
   ],
-  [COMPONENT, component(`origins: [], ${PLACES}`), 9, 'components[0].origins: must have an origin', /release/],
-  [COMPONENT, component("origins: [release('https://a/b')], places: []"), 9, 'components[0].places: must have a place', /usr\/bin/],
-  [COMPONENT, component("origins: [release('https://a/b')]"), 9, "components[0]: 'places' is missing", undefined],
+  [COMPONENT, component(`origins: [], ${PLACES}`), 9, 'components[0].origins: must have an origin', /upstream/],
+  [COMPONENT, component("origins: [upstream('https://a/b')], install: []"), 9, 'components[0].install: must have a place', /usr\/bin/],
+  [COMPONENT, component("origins: [upstream('https://a/b')]"), 9, "components[0]: 'install' is missing", undefined],
   [
     COMPONENT,
-    component("origins: [release('https://a/b')], places: [{ from: 'a[b', to: 'usr/bin/' }]"),
+    component("origins: [upstream('https://a/b')], install: [{ from: 'a[b', to: 'usr/bin/' }]"),
     9,
-    "components[0].places[0].from: 'a[b' is not a valid glob",
+    "components[0].install[0].from: 'a[b' is not a valid glob",
     /close/,
   ],
   [
     COMPONENT,
-    component("origins: [release('https://a/b')], places: [{ from: '{a,b', to: 'usr/bin/' }]"),
+    component("origins: [upstream('https://a/b')], install: [{ from: '{a,b', to: 'usr/bin/' }]"),
     9,
-    "components[0].places[0].from: '{a,b' is not a valid glob",
+    "components[0].install[0].from: '{a,b' is not a valid glob",
     /close/,
   ],
   [
     COMPONENT,
-    component("origins: [release('https://a/b')], places: [{ from: 'tool', to: '/usr/bin/' }]"),
+    component("origins: [upstream('https://a/b')], install: [{ from: 'tool', to: '/usr/bin/' }]"),
     9,
-    "components[0].places[0].to: '/usr/bin/' is not a place in an image",
+    "components[0].install[0].to: '/usr/bin/' is not a place in an image",
     /below usr/,
   ],
   [
     COMPONENT,
-    component("origins: [release('https://a/b')], places: [{ from: 'tool', to: 'opt/x' }]"),
+    component("origins: [upstream('https://a/b')], install: [{ from: 'tool', to: 'opt/x' }]"),
     9,
-    "components[0].places[0].to: 'opt/x' is not a place in an image",
+    "components[0].install[0].to: 'opt/x' is not a place in an image",
     /below usr/,
   ],
   [
     COMPONENT,
-    component("origins: [release('https://a/b')], places: [{ from: 'tool', to: 'usr/bin/', mode: 0o17777 }]"),
+    component("origins: [upstream('https://a/b')], install: [{ from: 'tool', to: 'usr/bin/', mode: 0o17777 }]"),
     9,
-    'components[0].places[0].mode: 0o17777 is not a file mode',
+    'components[0].install[0].mode: 0o17777 is not a file mode',
     /0o755/,
   ],
   [
     COMPONENT,
-    component("origins: [release('https://a/b')], places: [{ from: 'tool', to: 'usr/bin/', mode: '755' }]"),
+    component("origins: [upstream('https://a/b')], install: [{ from: 'tool', to: 'usr/bin/', mode: '755' }]"),
     9,
-    "components[0].places[0].mode: expected a number, got the string '755'",
+    "components[0].install[0].mode: expected a number, got the string '755'",
     undefined,
   ],
   [
@@ -320,7 +320,7 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
   [COMPONENT, `${COMPONENT},\n    ${COMPONENT}`, 10, "components[1]: two components are called 'tool'", /another name/],
   [
     COMPONENT,
-    "binary('to ol', version, release('https://a/b'))",
+    "binary('to ol', version, upstream('https://a/b'))",
     9,
     "components[0].name: 'to ol' is not a valid component name",
     /letters/,
@@ -372,7 +372,7 @@ test('an extension that requires what it conflicts with is told', async () => {
 });
 
 test('a function of components that fails is told with its own line', async () => {
-  const text = change(COMPONENT, `binary('tool', version.nothing.at, release('https://a/b'))`);
+  const text = change(COMPONENT, `binary('tool', version.nothing.at, upstream('https://a/b'))`);
   expect(await faults(text)).toMatchObject([[9, expect.stringContaining('components: the function fails: '), expect.any(String)]]);
 });
 
@@ -389,9 +389,9 @@ test('what is wrong with a component that several extensions share is told in it
   await writeFile(join(shared, 'package.json'), '{}');
   await writeFile(
     join(shared, 'src/index.ts'),
-    `import { binary, release } from '${CORE}';
+    `import { binary, upstream } from '${CORE}';
 export const runner = (version) => ({
-  ...binary('runner', version, release('https://example.org/runner-{arch}')),
+  ...binary('runner', version, upstream('https://example.org/runner-{arch}')),
   lokc: 'x',
   lock: ${JSON.stringify(join(shared, 'locks/runner'))},
 });

@@ -14,7 +14,7 @@ import type { Payload } from '../src/model/payload.ts';
 import { targetOf } from './helpers/targets.ts';
 
 const repository = resolve(import.meta.dirname, '../../..');
-const request: PayloadRequest = { version: '2026.11.24', arch: 'x86-64', format: 'squashfs', profile: 'release' };
+const request: PayloadRequest = { version: '2026.11.24', arch: 'x86-64', format: 'squashfs', profile: 'publish' };
 
 let dir: string;
 let loaded: LoadedExtension;
@@ -28,7 +28,7 @@ beforeAll(async () => {
     version: Object.keys(loaded.pins)[0] ?? '',
     targets: ['portable', targetOf('4757.1.0')],
     payloadsOnly: true,
-    origin: 'release',
+    origin: 'upstream',
     out: join(dir, 'out'),
     store,
     tools: openTools(store),
@@ -120,7 +120,7 @@ describe('what a record says of its inputs', () => {
     const asked = { ...request, version: Object.keys(kubernetes.pins)[0] ?? '' };
     const preferred = await describePayload(kubernetes, asked, 'x86-64');
     expect(preferred).toMatchObject({ publishable: true });
-    const kinds = preferred.components.map(({ origin }) => (origin === 'release' ? 'go' : origin));
+    const kinds = preferred.components.map(({ origin }) => (origin === 'upstream' ? 'go' : origin));
     const compiled = await describePayload(kubernetes, asked, 'x86-64', kinds);
     expect(compiled).toMatchObject({ publishable: false, withheld: [] });
     expect(compiled.components.map(({ origin }) => origin)).toEqual(kinds);

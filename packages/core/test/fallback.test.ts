@@ -23,12 +23,12 @@ beforeAll(async () => {
   await mkdir(dir);
   await writeFile(
     join(dir, 'extension.ts'),
-    `import { binary, cargo, defineExtension, release } from '${CORE}';
+    `import { binary, cargo, defineExtension, upstream } from '${CORE}';
 export default defineExtension({
   name: 'tool',
   summary: 'a tool',
   versions: { kind: 'date', at: '', keep: 'newest' },
-  components: () => [binary('tool', '1.0.0', release('https://dl.example.org/tool'), cargo('tool', ['tool']))],
+  components: () => [binary('tool', '1.0.0', upstream('https://dl.example.org/tool'), cargo('tool', ['tool']))],
 });
 `,
   );

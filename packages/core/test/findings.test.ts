@@ -6,7 +6,7 @@ import { hostArch } from '../src/model/arch.ts';
 import { UserErrors, type UserError } from '../src/util/errors.ts';
 import { defineExtension } from '../src/definition/builders.ts';
 import type { ExtensionDefinition } from '../src/definition/types.ts';
-import { fits } from '../src/lint/compatibility.ts';
+import { checkCompatibility } from '../src/lint/compatibility.ts';
 import { buildExtension, type BuildResult } from '../src/pipeline/build.ts';
 import { openStore } from '../src/store/store.ts';
 import { openTools } from '../src/tools/tools.ts';
@@ -114,7 +114,7 @@ describe('a kubelet and the container runtime of a release', () => {
         version,
         targets,
         waive,
-        components: () => [{ name: 'kubelet', version, origins: [{ kind: 'files', dir: 'kubelet' }], places: [{ from: '**', to: '' }] }],
+        components: () => [{ name: 'kubelet', version, origins: [{ kind: 'files', dir: 'kubelet' }], install: [{ from: '**', to: '' }] }],
       },
     );
   test('1.38 is not bound to a release with containerd 1', async () => {
@@ -134,13 +134,13 @@ describe('a kubelet and the container runtime of a release', () => {
   });
   test("with requires: ['containerd'], to both: the runtime is that extension's", () => {
     const subject = { needs: { systemd: '252', libraries: [] }, components: [{ name: 'kubelet', version: '1.38.0' }] };
-    expect(fits({ ...subject, requires: ['containerd'] }, old)).toEqual([]);
-    expect(fits({ ...subject, requires: ['runc'] }, old).map(({ rule }) => rule)).toEqual(['needs-containerd']);
+    expect(checkCompatibility({ ...subject, requires: ['containerd'] }, old)).toEqual([]);
+    expect(checkCompatibility({ ...subject, requires: ['runc'] }, old).map(({ rule }) => rule)).toEqual(['needs-containerd']);
   });
   test('where nothing is known of the runtime, nothing is said', () => {
     const subject = { needs: { systemd: '252', libraries: [] }, components: [{ name: 'kubelet', version: '1.40.1' }] };
-    expect(fits(subject, old).map(({ rule }) => rule)).toEqual(['needs-containerd']);
-    expect(fits(subject, { ...old, containerd: undefined })).toEqual([]);
-    expect(fits(subject, 'portable')).toEqual([]);
+    expect(checkCompatibility(subject, old).map(({ rule }) => rule)).toEqual(['needs-containerd']);
+    expect(checkCompatibility(subject, { ...old, containerd: undefined })).toEqual([]);
+    expect(checkCompatibility(subject, 'portable')).toEqual([]);
   });
 });

@@ -160,10 +160,10 @@ test('a signal ends packing through the tools', async ({ skip }) => {
 });
 
 // Each tool of a build is stopped while it runs, by the command line that `running` sees.
-test.each<[string, string, 'fast' | 'release']>([
-  ['mksquashfs', 'portable', 'release'],
+test.each<[string, string, 'fast' | 'publish']>([
+  ['mksquashfs', 'portable', 'publish'],
   ['unsquashfs', 'portable', 'fast'],
-  ['mkfs.erofs', '4790.0.0', 'release'],
+  ['mkfs.erofs', '4790.0.0', 'publish'],
   ['fsck.erofs', '4790.0.0', 'fast'],
   ['systemd-repart', '4790.0.0', 'fast'],
 ])('a signal ends a build at %s, and leaves nothing of it', async (tool, target, profile) => {
@@ -186,7 +186,7 @@ test.each<[string, string, 'fast' | 'release']>([
         }),
       },
       {
-        version: '1.0', arch: 'x86-64', targets: selectTargets(target), profile, origin: 'release', out, store: openStore(root), tools, report: () => undefined,
+        version: '1.0', arch: 'x86-64', targets: selectTargets(target), profile, origin: 'upstream', out, store: openStore(root), tools, report: () => undefined,
       }, // prettier-ignore
     );
   const isRunning = async (): Promise<boolean> => (await running(at)).some((line) => line.includes(`--argv0 ${tool} `));

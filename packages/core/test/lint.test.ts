@@ -80,7 +80,7 @@ const files = (paths: Readonly<Record<string, string>>) => (): ImageContent => (
 const plain = files({ 'usr/share/demo/file': 'text' });
 const text = 'text';
 const definition = (about: Partial<NonNullable<LintSubject['definition']>>): NonNullable<LintSubject['definition']> => ({
-  promises: [],
+  requiredPaths: [],
   replaces: [],
   waive: {},
   ...about,
@@ -439,7 +439,7 @@ const fixtures: readonly Fixture[] = [
       'usr/lib/sysusers.d/demo.conf': 'u demo - "Demo"\ng docker -\n',
     }),
   },
-  { rule: 'promise', bad: plain, good: files({ 'usr/bin/demo': text }), definition: definition({ promises: ['usr/bin/demo'] }) },
+  { rule: 'promise', bad: plain, good: files({ 'usr/bin/demo': text }), definition: definition({ requiredPaths: ['usr/bin/demo'] }) },
   { rule: 'empty', bad: files({}), good: plain },
   {
     rule: 'shadows-host',
@@ -644,7 +644,7 @@ test('where images are merged in the initrd, sysusers runs after it', async () =
   const rules = async (target: Target): Promise<string[]> => (await lint(image, target, host, about)).map(({ rule }) => rule);
   expect(await rules('portable')).toContain('sysusers-without-unit');
   expect(await rules(release)).toContain('sysusers-without-unit');
-  expect(await rules({ ...release, era: 'initrd' })).not.toContain('sysusers-without-unit');
+  expect(await rules({ ...release, mergeStage: 'initrd' })).not.toContain('sysusers-without-unit');
 });
 
 test('a mistyped setting is told with the right word', async () => {
@@ -662,7 +662,7 @@ test('a mistyped setting is told with the right word', async () => {
 });
 
 test('an image of 2 GiB is too large, one byte less is not', () => {
-  const context = { name: 'demo', kind: 'sysext', arch: host, entries: [], elves: new Map(), loaders: new Map(), texts: new Map(), shebangs: new Map(), omissions: [], releaseFile: undefined, promises: [], replaces: [], beside: new Set<string>(), unread: new Set<string>() } as const; // prettier-ignore
+  const context = { name: 'demo', kind: 'sysext', arch: host, entries: [], elfFiles: new Map(), loaders: new Map(), texts: new Map(), shebangs: new Map(), omissions: [], releaseFile: undefined, requiredPaths: [], replaces: [], beside: new Set<string>(), unread: new Set<string>() } as const; // prettier-ignore
   expect(IMAGE_RULES['size']?.check({ ...context, size: 2 ** 31 })).toHaveLength(1);
   expect(IMAGE_RULES['size']?.check({ ...context, size: 2 ** 31 - 1 })).toEqual([]);
 });

@@ -23,7 +23,7 @@ const owners = new Map([
   ['usr/lib/systemd/system/tool.service', 'tool-files'],
 ]);
 const components = [
-  { dir: '', component: { name: 'tool-files', version: '1', origins: [{ kind: 'files' as const, dir: 'files' }], places: [] } },
+  { dir: '', component: { name: 'tool-files', version: '1', origins: [{ kind: 'files' as const, dir: 'files' }], install: [] } },
 ];
 const place = (finding: { rule: string; what: string; path?: string }): Promise<string> =>
   placeOf(
@@ -50,7 +50,7 @@ describe('where a finding can be mended', () => {
     await writeFile(join(shared, 'src/a.ts'), "// 'other' is elsewhere\nexport const words = ['other'];\n");
     await writeFile(join(shared, 'src/b.ts'), "export const other = (v) => ({\n  ...packaged(\n    'other', v),\n});\n");
     const lock = join(shared, 'locks/other');
-    const component = { name: 'other', version: '1', origins: [], places: [], lock };
+    const component = { name: 'other', version: '1', origins: [], install: [], lock };
     const finding = { rule: 'elf-arch', path: 'usr/bin/other', what: 'is for another architecture' };
     const at = (name: string, path: string): Promise<string> =>
       placeOf(finding, dir, [{ dir: path, component: { ...component, name, lock: path } }], new Map([['usr/bin/other', name]]));
@@ -94,7 +94,7 @@ describe('where a finding can be mended', () => {
     const at = join(dir, 'by-arch/arm64/usr/bin');
     await mkdir(at, { recursive: true });
     await writeFile(join(at, 'only-arm'), 'x');
-    const part = { name: 'own', version: '1', origins: [{ kind: 'files' as const, dir: 'by-arch/{arch}' }], places: [] };
+    const part = { name: 'own', version: '1', origins: [{ kind: 'files' as const, dir: 'by-arch/{arch}' }], install: [] };
     expect(await placeOf({ rule: 'setuid', path: 'usr/bin/only-arm', what: '' }, dir, [{ dir, component: part }], new Map())).toBe(
       join(at, 'only-arm:1'),
     );
@@ -111,8 +111,8 @@ describe('where a finding can be mended', () => {
     const at = join(dir, 'keys');
     await mkdir(at, { recursive: true });
     const text = [
-      '// promises: none, waive: none',
-      "export default defineExtension({ name: 'x', summary: 'usr/bin/a', promises: [",
+      '// requiredPaths: none, waive: none',
+      "export default defineExtension({ name: 'x', summary: 'usr/bin/a', requiredPaths: [",
       "    'usr/bin/b', 'usr/bin/a'],",
       "  'replaces': ['usr/bin/a'], waive: {",
       "    'setuid:usr/bin/a': 'why' } });",
@@ -120,7 +120,7 @@ describe('where a finding can be mended', () => {
     await writeFile(join(at, 'extension.ts'), text.join('\n'));
     const line = (rule: string, what: string, path?: string): Promise<string> =>
       placeOf({ rule, what, path }, at, [], new Map()).then((where) => where.replace(`${at}/`, ''));
-    expect(await line('promise', "promises 'usr/bin/a', and does not hold it", 'usr/bin/a')).toBe('extension.ts:3');
+    expect(await line('promise', "requiredPaths 'usr/bin/a', and does not hold it", 'usr/bin/a')).toBe('extension.ts:3');
     expect(await line('replaces-nothing', '', 'usr/bin/a')).toBe('extension.ts:4');
     expect(await line('unused-waiver', "'setuid:usr/bin/a' under 'waive' waives nothing")).toBe('extension.ts:5');
   });

@@ -8,7 +8,7 @@ import { hostArch } from '../src/model/arch.ts';
 import { readContent } from '../src/image/bind.ts';
 import { openArchive } from '../src/debian/archive.ts';
 import { exec } from '../src/util/exec.ts';
-import { binary, debian, defineExtension, packaged, release } from '../src/definition/builders.ts';
+import { binary, debian, defineExtension, packaged, upstream } from '../src/definition/builders.ts';
 import type { LoadedExtension } from '../src/definition/types.ts';
 import { buildExtension } from '../src/pipeline/build.ts';
 import type { PinnedVersion } from '../src/definition/pins.ts';
@@ -80,7 +80,7 @@ test('a build out of packages and archives runs no program of the host', async (
       versions: { kind: 'date', at: '', keep: 'newest' },
       components: () => [
         packaged('patchelf', version, debian(['patchelf'], { programs: ['patchelf'] })),
-        ...ARCHIVES.map((kind) => binary(`tool-${kind}`, '1.0', release(urlOf(kind)))),
+        ...ARCHIVES.map((kind) => binary(`tool-${kind}`, '1.0', upstream(urlOf(kind)))),
       ],
     }),
     pins: { '1.0': { revision: 0, with: {}, licenses, bytes } },

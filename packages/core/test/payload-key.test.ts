@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { contentInputs } from '../src/pipeline/describe.ts';
 import { allComponents } from '../src/definition/components.ts';
-import { binary, defineExtension, release } from '../src/definition/builders.ts';
+import { binary, defineExtension, upstream } from '../src/definition/builders.ts';
 import type { Extension, ExtensionDefinition, LoadedExtension } from '../src/definition/types.ts';
 import { findExtensions, loadExtension } from '../src/definition/load.ts';
 import type { OriginDescription } from '../src/origins/origin.ts';
@@ -29,9 +29,9 @@ const definition: ExtensionDefinition = {
   name: 'demo',
   summary: 'a tool',
   versions: { kind: 'date', at: '', keep: 'newest' },
-  components: ({ version = '' }) => [binary('tool', version, release(url))],
+  components: ({ version = '' }) => [binary('tool', version, upstream(url))],
   start: ['one.service'],
-  promises: ['usr/share/demo/LICENSE'],
+  requiredPaths: ['usr/share/demo/LICENSE'],
 };
 const pin: PinnedVersion = {
   revision: 1,
@@ -85,7 +85,7 @@ async function build(change: Change, store = join(dir, `store${builds}`)): Promi
     arch: 'x86-64',
     targets: ['portable', ddi, otherDdi],
     profile: 'fast',
-    origin: 'release',
+    origin: 'upstream',
     out: join(dir, `out${builds}`),
     store: openStore(store),
     tools,
@@ -97,7 +97,7 @@ async function build(change: Change, store = join(dir, `store${builds}`)): Promi
 const setuid = (reason: string | undefined): Change => ({
   definition: {
     components: ({ version = '' }) => [
-      { ...binary('tool', version, release(url)), places: [{ from: 'tool', to: 'usr/bin/', mode: 0o4755 }] },
+      { ...binary('tool', version, upstream(url)), install: [{ from: 'tool', to: 'usr/bin/', mode: 0o4755 }] },
     ],
     waive: reason === undefined ? {} : { setuid: reason },
   },
@@ -111,7 +111,7 @@ describe('what says something about an image and is not in it changes neither it
   test.each<[string, Change]>([
     ['summary', { definition: { summary: 'another tool' } }],
     ['extensions that it cannot be merged with', { definition: { conflicts: ['other'] } }],
-    ['paths that it must hold', { definition: { promises: ['usr/bin/tool'] } }],
+    ['paths that it must hold', { definition: { requiredPaths: ['usr/bin/tool'] } }],
     ['license', { pin: { licenses: { tool: 'Apache-2.0 AND MIT' } } }],
     ['proof', { pin: { bytes: { [locator]: { ...pin.bytes[locator]!, proof: 'signed by upstream' } } } }],
     ['size', { pin: { bytes: { [locator]: { ...pin.bytes[locator]!, size: program.length } } } }],
@@ -137,8 +137,8 @@ describe('what decides the bytes is in the key of the payload', () => {
         definition: {
           components: ({ version = '' }) => [
             {
-              ...binary('tool', version, release(url)),
-              places: [
+              ...binary('tool', version, upstream(url)),
+              install: [
                 { from: 'tool', to: 'usr/bin/' },
                 { from: 'tool', to: 'usr/share/demo/' },
               ],
@@ -156,7 +156,7 @@ describe('what decides the bytes is in the key of the payload', () => {
     const extension = { name: 'demo', kind: 'sysext', start: [] } as unknown as Extension;
     const loaded = { extension } as LoadedExtension;
     const described = (description: Partial<OriginDescription>): DescribedComponent[] =>
-      [{ component: { name: 'x', version: '1', places: [] }, origin: { kind: 'go' }, description: { format: 'go 1', materials: [], parameters: {}, tools: [], ...description } }] as unknown as DescribedComponent[]; // prettier-ignore
+      [{ component: { name: 'x', version: '1', install: [] }, origin: { kind: 'go' }, description: { format: 'go 1', materials: [], parameters: {}, tools: [], ...description } }] as unknown as DescribedComponent[]; // prettier-ignore
     const inputs = (description: Partial<OriginDescription>): string => JSON.stringify(contentInputs(loaded, '1', described(description)));
     expect(inputs({})).toBe(inputs({}));
     expect(inputs({ format: 'go 2' })).not.toBe(inputs({}));
@@ -181,7 +181,7 @@ describe('what decides the bytes is in the key of the payload', () => {
         }
     }
     expect(renamed).toBeGreaterThan(0);
-    expect([...formats.keys()].toSorted()).toEqual(['cargo', 'debian', 'files', 'go', 'release', 'source']);
+    expect([...formats.keys()].toSorted()).toEqual(['cargo', 'debian', 'files', 'go', 'source', 'upstream']);
     for (const [kind, found] of formats) for (const format of found) expect(format, kind).toMatch(/^[a-z]+ \d+(?:, toolchain \d+)?$/);
     for (const kind of ['cargo', 'source']) expect([...(formats.get(kind) ?? [])].join()).toContain('toolchain');
   });

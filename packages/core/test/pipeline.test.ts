@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { bindMany, readBack, readContent, unpackImage } from '../src/image/bind.ts';
 import { makeDdi, readPartitions, verifyVerity } from '../src/image/ddi.ts';
 import { exec } from '../src/util/exec.ts';
-import { binary, defineExtension, release } from '../src/definition/builders.ts';
+import { binary, defineExtension, upstream } from '../src/definition/builders.ts';
 import type { LoadedExtension } from '../src/definition/types.ts';
 import { buildExtension, type BuildOptions, type BuildResult } from '../src/pipeline/build.ts';
 import { ManifestSchema } from '../src/sidecars/manifest.ts';
@@ -61,7 +61,7 @@ beforeAll(async () => {
       summary: 'two programs',
       versions: { kind: 'date', at: '', keep: 'newest' },
       components: (versions) =>
-        ['one', 'two'].map((name) => binary(name, versions.version, release(`https://dl.example.org/v{version}/${name}-{arch}`))),
+        ['one', 'two'].map((name) => binary(name, versions.version, upstream(`https://dl.example.org/v{version}/${name}-{arch}`))),
       start: ['one.service'],
     }),
     pins: { '1.0': { revision: 2, with: {}, licenses: { one: 'MIT', two: 'Apache-2.0 AND MIT' }, bytes } },
@@ -76,7 +76,7 @@ let runs = 0;
 async function build(targets: readonly Target[], options: Partial<BuildOptions> = {}): Promise<BuildResult> {
   runs += 1;
   return buildExtension(loaded, {
-    version: '1.0', arch: 'x86-64', targets, profile: 'fast', origin: 'release', out: join(dir, `out${runs}`),
+    version: '1.0', arch: 'x86-64', targets, profile: 'fast', origin: 'upstream', out: join(dir, `out${runs}`),
     store: openStore(join(dir, 'store')), tools, report: () => undefined, mirror: server.url, ...options,
   }); // prettier-ignore
 }
@@ -156,8 +156,8 @@ test('an image bound to a release differs from the portable one in one block of 
 describe('same inputs, same bytes', () => {
   test.each([0o000, 0o002, 0o027, 0o077])('and public modes, in a store of its own, under umask %o', async (umask) => {
     const out = join(dir, `umask ${umask}`);
-    // Only 'release' packs tails of files together in an erofs.
-    for (const profile of ['fast', 'release'] as const) {
+    // Only 'publish' packs tails of files together in an erofs.
+    for (const profile of ['fast', 'publish'] as const) {
       const expected = digests(await build(['portable', bound, ddi], { profile }));
       const before = process.umask(umask);
       try {
@@ -203,7 +203,7 @@ describe('same inputs, same bytes', () => {
   test('of the other architecture and profile too, and these differ', async () => {
     const seen = new Set<string>();
     for (const arch of ['x86-64', 'arm64'] as const) {
-      for (const profile of ['fast', 'release'] as const) {
+      for (const profile of ['fast', 'publish'] as const) {
         const [one, two] = [
           await build(['portable', ddi], { arch, profile }),
           await build(['portable', ddi], { arch, profile, store: openStore(join(dir, `store ${arch} ${profile}`)) }),

@@ -75,7 +75,7 @@ describe.each([
     const { entries } = (await read(module, reader, imageOf([[1, 2], [3], [], []]))) as { entries: { path: string; type: string }[] };
     expect(entries.map(({ path, type }) => `${type} ${path}`)).toEqual(['dir a', 'dir a/a', 'dir b']);
   });
-  test('refuses folders that are in two places: 40 levels of them are 2^40 paths', async () => {
+  test('refuses folders that are in two install: 40 levels of them are 2^40 paths', async () => {
     expect(imageOf(DAG).length).toBeLessThanOrEqual(3 * 4096);
     expect(await read(module, reader, imageOf(DAG))).toEqual(
       refused(expect.stringMatching(/cannot be read: the folder '[ab/]+' is in two places/) as string),

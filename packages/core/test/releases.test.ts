@@ -40,8 +40,8 @@ describe.each([
   const releases = JSON.parse(readFileSync(file, 'utf8')) as Release[];
   test('has all channels, and every fact of a release fits the others', () => {
     for (const channel of ['stable', 'beta', 'alpha', 'lts'] as const) expect(channelHead(channel, releases).channel).toBe(channel);
-    for (const { number, format, era, filesystems, arches, systemd } of releases) {
-      expect(era === 'initrd', number).toBe(format === 'ddi');
+    for (const { number, format, mergeStage, filesystems, arches, systemd } of releases) {
+      expect(mergeStage === 'initrd', number).toBe(format === 'ddi');
       expect(filesystems, number).toContain(format === 'ddi' ? 'erofs' : 'squashfs');
       expect(arches.length, number).toBeGreaterThan(0);
       // Least that the images ask for: ID=_any and links of other names.

@@ -108,7 +108,7 @@ test('a drop-in that runs a program of another extension is refused, and allowed
 });
 
 test('the record and the manifest say it, and it changes no byte', async () => {
-  const request = { version: VERSION, arch: 'x86-64', format: 'squashfs', profile: 'release' } as const;
+  const request = { version: VERSION, arch: 'x86-64', format: 'squashfs', profile: 'publish' } as const;
   const dir = await writeMetrics('other', "'node-exporter'", '/usr/bin/node_exporter');
   const loaded = await loadExtension(dir);
   const claims = await describePayload(loaded, request, 'x86-64');

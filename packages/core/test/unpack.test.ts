@@ -10,7 +10,7 @@ import { readControlFiles } from '../src/archives/deb.ts';
 import { writeTar } from '../src/archives/write-tar.ts';
 import { packageFields } from '../src/debian/packages.ts';
 import { UserError } from '../src/util/errors.ts';
-import { buildRelease } from '../src/origins/upstream.ts';
+import { buildUpstream } from '../src/origins/upstream.ts';
 import { exec } from '../src/util/exec.ts';
 import { interruptible } from '../src/util/interrupt.ts';
 import { openStore } from '../src/store/store.ts';
@@ -148,9 +148,9 @@ test.each(['', '.gz', '.xz'])('a single program, compressed or not (%s), is call
 async function fetched(name: string, bytes: Buffer, check: (files: string) => Promise<void>): Promise<void> {
   server = await serve({ [`/dl.example.org/v1.0/${name}`]: bytes });
   const store = openStore(join(dir, 'store'));
-  const origin = { kind: 'release', url: `https://dl.example.org/v{version}/${name}` } as const;
+  const origin = { kind: 'upstream', url: `https://dl.example.org/v{version}/${name}` } as const;
   const context = {
-    component: { name: 'tool', version: '1.0', origins: [origin], places: [] },
+    component: { name: 'tool', version: '1.0', origins: [origin], install: [] },
     dir,
     arch: 'x86-64',
     pin: {
@@ -173,12 +173,12 @@ async function fetched(name: string, bytes: Buffer, check: (files: string) => Pr
     report: () => undefined,
     mirror: server.url,
   } as const;
-  const { dir: files, materials } = await buildRelease(origin, context);
+  const { dir: files, materials } = await buildUpstream(origin, context);
   await check(files);
   expect(materials).toEqual([
     expect.objectContaining({ locator: `https://dl.example.org/v1.0/${name}`, proof: 'nothing published: as first downloaded' }),
   ]);
-  expect((await buildRelease(origin, context)).dir).toBe(files);
+  expect((await buildUpstream(origin, context)).dir).toBe(files);
   expect(server.asked).toHaveLength(1);
 }
 

@@ -68,8 +68,8 @@ test('a path in a tree is where its links lead, unless that is outside', async (
 
 test('steps of a build follow no links of what they are given, and end at a FIFO', async () => {
   await utimes(at('outside/more/secret'), 1000, 1000);
-  const places = [{ from: '**', to: 'usr/' }];
-  await stage([{ component: 'x', dir: at('tree'), places }], at('staged'));
+  const install = [{ from: '**', to: 'usr/' }];
+  await stage([{ component: 'x', dir: at('tree'), install }], at('staged'));
   await normalise(at('staged'));
   const tree = await readTree(at('staged'), new Map());
   expect(tree.entries.map(({ path, type }) => `${type} ${path}`)).toContain('link usr/out');
@@ -83,7 +83,7 @@ test('steps of a build follow no links of what they are given, and end at a FIFO
     'out',
   ]);
   fifo(at('tree/a/pipe'));
-  await expect(stage([{ component: 'x', dir: at('tree'), places }], at('again'))).rejects.toThrow(/neither file, folder nor link/);
+  await expect(stage([{ component: 'x', dir: at('tree'), install }], at('again'))).rejects.toThrow(/neither file, folder nor link/);
   await expect(indexPackages([{ name: 'x', dir: at('tree') }])).rejects.toThrow(/neither file, folder nor link/);
 });
 

@@ -13,7 +13,7 @@ import { keyringOf } from '../src/keys/openpgp.ts';
 const PROGRAM = join(import.meta.dirname, '../../cli/bin/flatcar-ext');
 const EXTENSIONS = ['containerd', 'debug-tools', 'kubernetes'];
 const arch = hostArch();
-/** Of each era one release that is planned for: the first takes squashfs, the second disk images. */
+/** Of each mergeStage one release that is planned for: the first takes squashfs, the second disk images. */
 const ERAS = ['4593.2.5', '4790.0.0'];
 let dir: string;
 const at = (...path: string[]): string => join(dir, ...path);

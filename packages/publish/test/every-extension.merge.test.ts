@@ -50,7 +50,7 @@ async function build(loaded: LoadedExtension, arch: Image['arch'], out: string):
 async function asPublished(image: Image): Promise<void> {
   const { manifest } = sidecarPaths(image.file);
   const text = await readFile(manifest, 'utf8');
-  await writeFile(manifest, JSON.stringify({ ...(JSON.parse(text) as Manifest), profile: 'release' }));
+  await writeFile(manifest, JSON.stringify({ ...(JSON.parse(text) as Manifest), profile: 'publish' }));
 }
 
 test.each(extensions.flatMap((folder) => ARCHES.map((arch) => [basename(folder), arch, folder] as const)))(
@@ -76,7 +76,7 @@ test.each(extensions.flatMap((folder) => ARCHES.map((arch) => [basename(folder),
         keys,
         baseUrl: 'https://extensions.example.org',
         unsigned: true,
-        origins: ['release', 'go', 'cargo', 'debian', 'source'],
+        origins: ['upstream', 'go', 'cargo', 'debian', 'source'],
         paths: [out],
       });
       expect(added.filter((path) => path.startsWith(`${name}/`))).toHaveLength(images.length);

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { ARCHES, exec, goProgram, imageBase, openStore, openTools, parseRef, selectTargets, type Arch } from '@flatcar/core/engine';
+import { ARCHES, exec, buildGoTool, imageBase, openStore, openTools, parseRef, selectTargets, type Arch } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   butaneText, httpSource, ignitionConfig, initKeys, KEYS, loadKeys, localDestination, nodeConfig, parseExtensionIndex, publish, readKeyring,
@@ -309,7 +309,7 @@ describe('Butane, by its own compiler', () => {
     const store = openStore();
     const wrapper = resolve(import.meta.dirname, 'butane');
     const version = /coreos\/butane (v\S+)/.exec(await readFile(join(wrapper, 'go.mod'), 'utf8'))?.[1];
-    butane = await goProgram(wrapper, {
+    butane = await buildGoTool(wrapper, {
       store,
       tools: openTools(store),
       ldflags: `-X github.com/coreos/butane/internal/version.Raw=${version}`,

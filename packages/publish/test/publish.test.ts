@@ -155,19 +155,21 @@ test('images of fixtures, of other origins and of the fast profile are refused, 
   await buildDemo(join(dir, 'bad'), { version: '1.0.0', targets: ['portable'], fixture: true });
   await buildDemo(join(dir, 'bad'), { name: 'quick', version: '1.0.0', targets: ['portable'], profile: 'fast' });
   expect(await refusal(into({ paths: [join(dir, 'bad')] }))).toBe(
-    "not for publishing: made with the pins of a fixture\nnot for publishing: it was packed with the profile 'fast', and 'release' is what is published",
+    "not for publishing: made with the pins of a fixture\nnot for publishing: it was packed with the profile 'fast', and 'publish' is what is published",
   );
   expect(existsSync(join(tree, 'index.json'))).toBe(false);
   expect(await refusal(into({ paths: [one()], origins: ['go', 'cargo'] }))).toContain(
-    "demo comes from 'release', and this tree declares cargo, go",
+    "demo comes from 'upstream', and this tree declares cargo, go",
   );
-  expect(await into({ paths: [one()], origins: ['go', 'release'] })).toMatchObject({ serial: 1 });
-  for (const other of ['preferred' as const, ['go'], ['go', 'release', 'cargo']])
-    expect(await refusal(into({ paths: [two()], origins: other }))).toContain("this tree declares the origins 'go,release' and keeps them");
+  expect(await into({ paths: [one()], origins: ['go', 'upstream'] })).toMatchObject({ serial: 1 });
+  for (const other of ['preferred' as const, ['go'], ['go', 'upstream', 'cargo']])
+    expect(await refusal(into({ paths: [two()], origins: other }))).toContain(
+      "this tree declares the origins 'go,upstream' and keeps them",
+    );
   // The order is no part of what is declared, and a kind that is listed twice is one.
-  expect(await into({ paths: [one()], origins: ['release', 'go'] })).toMatchObject({ serial: 1, added: [] });
-  expect(await into({ paths: [two()], origins: [' release', 'go', 'release'] })).toMatchObject({ serial: 2 });
-  expect((await readPublished(localDestination(tree), keys.trusted)).index?.origins).toEqual(['go', 'release']);
+  expect(await into({ paths: [one()], origins: ['upstream', 'go'] })).toMatchObject({ serial: 1, added: [] });
+  expect(await into({ paths: [two()], origins: [' upstream', 'go', 'upstream'] })).toMatchObject({ serial: 2 });
+  expect((await readPublished(localDestination(tree), keys.trusted)).index?.origins).toEqual(['go', 'upstream']);
   // No declaration makes a fixture publishable.
   expect(await refusal(into({ paths: [join(dir, 'bad/demo')] }))).toContain('made with the pins of a fixture');
 });
@@ -175,7 +177,7 @@ test('images of fixtures, of other origins and of the fast profile are refused, 
 test.each([[[]], [['']], [['relase', 'go']], [['files']], [['preferred', 'go']]])(
   'origins that a tree could never accept anything by are refused before anything is made: %j',
   async (origins) => {
-    expect(await refusal(into({ paths: [one()], origins }))).toMatch(/(?:not a kind of origin|no origin is listed).*release, go, cargo/);
+    expect(await refusal(into({ paths: [one()], origins }))).toMatch(/(?:not a kind of origin|no origin is listed).*upstream, go, cargo/);
     expect(existsSync(join(tree, 'index.json'))).toBe(false);
   },
 );

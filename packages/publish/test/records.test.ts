@@ -19,7 +19,7 @@ async function component(name: string, version: string): Promise<Component> {
     version,
     lock,
     origins: [{ kind: 'files', dir: 'files' }],
-    places: [{ from: name, to: 'usr/share/node-exporter/', mode: 0o644 }],
+    install: [{ from: name, to: 'usr/share/node-exporter/', mode: 0o644 }],
   };
 }
 
@@ -52,7 +52,7 @@ beforeAll(async () => {
       }),
     },
     {
-      version: '1.0', arch: 'x86-64', targets: ['portable'], profile: 'release', origin: 'release', out: built, store, tools: openTools(store), report: () => undefined,
+      version: '1.0', arch: 'x86-64', targets: ['portable'], profile: 'publish', origin: 'upstream', out: built, store, tools: openTools(store), report: () => undefined,
       built: { gitCommit: 'a'.repeat(40) },
     }, // prettier-ignore
   );

@@ -6,4 +6,4 @@ import { debianRoot } from './merge/root.ts';
 const store = openStore();
 const tools = openTools(store);
 if (process.argv.includes('root')) await debianRoot(store, tools);
-if (process.argv.includes('stand-in')) await standIn(store, tools, 'final', hostArch());
+if (process.argv.includes('stand-in')) await standIn(store, tools, 'system', hostArch());

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { goProgram, openTools, type Store } from '@flatcar/core/engine';
+import { buildGoTool, openTools, type Store } from '@flatcar/core/engine';
 
 /** An entry of a database of vulnerabilities: a package of an ecosystem below a version (ossf.github.io/osv-schema). */
 export interface Advisory {
@@ -31,7 +31,7 @@ export function affects({ id, ecosystem, name, fixed }: Advisory): object {
 
 /** osv-scanner out of the Go module proxy, compiled once and kept in the store. */
 const scanner = (store: Store): Promise<string> =>
-  goProgram(join(import.meta.dirname, '../osv-scanner'), { store, tools: openTools(store) });
+  buildGoTool(join(import.meta.dirname, '../osv-scanner'), { store, tools: openTools(store) });
 
 /** Writes the scanner's own database: an archive for each ecosystem, and one for packages that no ecosystem has. */
 async function writeDatabase(dir: string, advisories: readonly Advisory[]): Promise<void> {

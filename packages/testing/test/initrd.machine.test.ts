@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, sharedMachine, standInOnly } fro
 import { demoImages } from './helpers/demo.ts';
 import { imagePolicies, INITRD_POLICIES, mutableModes, policyImages } from './helpers/systemd.ts';
 
-const [release, other] = catalogue().filter(({ era }) => era === 'initrd');
+const [release, other] = catalogue().filter(({ mergeStage }) => mergeStage === 'initrd');
 if (release === undefined || other === undefined) throw new Error('the catalogue has less than two releases that merge in the initrd');
 const STRICT = 'root=signed+absent:usr=signed+absent';
 const MERGED = 'systemd-sysext status --no-pager --no-legend';

@@ -16,7 +16,7 @@ import { withUpstream } from '../src/extension/fake-upstream.ts';
 
 const REPOSITORY = join(import.meta.dirname, '../../..');
 
-// Images of all extensions, of files that upstreams' archives would hold at those places: no two may want the same path but from
+// Images of all extensions, of files that upstreams' archives would hold at those install: no two may want the same path but from
 // one shared component, and all that do not conflict merge at once.
 mergeTest('no extension of this repository collides with another, and all merge together', () =>
   withUpstream(async (upstream) => {

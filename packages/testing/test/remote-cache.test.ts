@@ -92,7 +92,7 @@ interface Summary {
 async function turbo(
   where: string,
   {
-    env = { FLATCAR_EXT_ORIGIN: 'release' },
+    env = { FLATCAR_EXT_ORIGIN: 'upstream' },
     filter = EXTENSION,
     command = [join(where, 'scripts/run')],
   }: { env?: Record<string, string>; filter?: string; command?: readonly string[] } = {},
@@ -169,7 +169,7 @@ describe('checkouts of this repository', () => {
       env: {
         TURBO_REMOTE_CACHE_SIGNATURE_KEY: 'another-key-of-the-test-not-a-secret',
         TURBO_CACHE: 'local:rw,remote:r',
-        FLATCAR_EXT_ORIGIN: 'release',
+        FLATCAR_EXT_ORIGIN: 'upstream',
       },
     });
     expect(built.execution).toMatchObject({ cached: 0, success: built.execution.attempted });

@@ -8,7 +8,7 @@ import { demoImages } from './helpers/demo.ts';
 import { imagePolicies, mutableModes } from './helpers/systemd.ts';
 
 // Those of stable come first; once it merges in the initrd, those of LTS are left.
-const [bound, previous] = catalogue().filter(({ era }) => era === 'final');
+const [bound, previous] = catalogue().filter(({ mergeStage }) => mergeStage === 'system');
 if (bound === undefined || previous === undefined)
   throw new Error('the catalogue has less than two releases that merge in the final system');
 

@@ -81,7 +81,7 @@ export async function openFakeInternet(): Promise<FakeInternet> {
 
 /** A component `tool` of version 1.2.3. */
 export function component(...origins: readonly Origin[]): Component {
-  return { name: 'tool', version: '1.2.3', origins, places: [{ from: 'tool', to: 'usr/bin/' }] };
+  return { name: 'tool', version: '1.2.3', origins, install: [{ from: 'tool', to: 'usr/bin/' }] };
 }
 
 /** An extension of the component that `origins` gives for a version. */

@@ -80,10 +80,10 @@ describe('catalogueFrom', () => {
   });
 
   test('knows glibc, systemd and file systems of a major that the list says nothing of', () => {
-    expect(find('4081.3.10')).toMatchObject({ glibc: '2.38', systemd: '255.8', filesystems: ['squashfs'], format: 'squashfs', era: 'final', atLeast: false });
-    expect(find('4593.2.10')).toMatchObject({ glibc: '2.41', systemd: '257.9', filesystems: ['squashfs', 'erofs'], format: 'squashfs', era: 'final', atLeast: false });
-    expect(find('4628.1.2')).toMatchObject({ glibc: '2.41', systemd: '258.2', format: 'ddi', era: 'initrd', atLeast: false });
-    expect(find('4790.0.0')).toMatchObject({ glibc: '2.43', systemd: '260.1', atLeast: false });
+    expect(find('4081.3.10')).toMatchObject({ glibc: '2.38', systemd: '255.8', filesystems: ['squashfs'], format: 'squashfs', mergeStage: 'system', estimated: false });
+    expect(find('4593.2.10')).toMatchObject({ glibc: '2.41', systemd: '257.9', filesystems: ['squashfs', 'erofs'], format: 'squashfs', mergeStage: 'system', estimated: false });
+    expect(find('4628.1.2')).toMatchObject({ glibc: '2.41', systemd: '258.2', format: 'ddi', mergeStage: 'initrd', estimated: false });
+    expect(find('4790.0.0')).toMatchObject({ glibc: '2.43', systemd: '260.1', estimated: false });
   }); // prettier-ignore
 
   test('gives newer majors at least what the last known one has', () => {
@@ -92,9 +92,9 @@ describe('catalogueFrom', () => {
       systemd: '260.1',
       filesystems: ['squashfs', 'erofs'],
       format: 'ddi',
-      atLeast: true,
+      estimated: true,
     });
-    expect(find('4850.0.0')).toMatchObject({ glibc: '2.43', systemd: '261', atLeast: true });
+    expect(find('4850.0.0')).toMatchObject({ glibc: '2.43', systemd: '261', estimated: true });
   });
 
   test('takes the architectures that are built, and no others', () => {

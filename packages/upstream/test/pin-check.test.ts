@@ -1,14 +1,14 @@
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { formatProof, parseProof, readPins, release } from '@flatcar/core/engine';
+import { formatProof, parseProof, readPins, upstream } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { checkPins, type CheckedPin, type CheckRequest } from '../src/pin/check.ts';
 import { pinVersion } from '../src/pin/pin.ts';
 import { proofRank } from '../src/verify/proof.ts';
 import { extensionOf, openFakeInternet, sha, type FakeInternet } from './fake-internet.ts';
 
-const tool = release('https://example.org/v{version}/tool-{arch}', { checksum: '{url}.sha256' });
-const plain = release('https://example.org/v{version}/tool-{arch}', { checksum: 'none' });
+const tool = upstream('https://example.org/v{version}/tool-{arch}', { checksum: '{url}.sha256' });
+const plain = upstream('https://example.org/v{version}/tool-{arch}', { checksum: 'none' });
 let internet: FakeInternet;
 let dir: string;
 let file: string;

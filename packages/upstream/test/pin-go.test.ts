@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { exec, go, readPins, release, type ExecOptions, type GoCommand, type GoOrigin } from '@flatcar/core/engine';
+import { exec, go, readPins, upstream, type ExecOptions, type GoCommand, type GoOrigin } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { pinVersion, type PinRequest, type PinResult } from '../src/pin/pin.ts';
 import { extensionOf, openFakeInternet, sha, type FakeInternet } from './fake-internet.ts';
@@ -91,7 +91,7 @@ beforeEach(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
-const origin = (more: Partial<GoOrigin> = {}): GoOrigin => go(MODULE, 'cmd/one', { local: 'v0.{minor}.{patch}', ...more });
+const origin = (more: Partial<GoOrigin> = {}): GoOrigin => go(MODULE, 'cmd/one', { stagingVersion: 'v0.{minor}.{patch}', ...more });
 function pin(version: string, one = origin(), more: Partial<PinRequest> = {}): Promise<PinResult> {
   const context = internet.context();
   context.cache.set('go', Promise.resolve(command));
@@ -127,7 +127,7 @@ describe('a Go module (with the go of this host, 1.24 or newer)', () => {
     expect(Object.keys(readPins(await readFile(join(dir, 'pins.json'), 'utf8'), ''))).toEqual(['1.2.4', '1.2.3']);
   });
   test('is not written when the release beside it is wrong', async () => {
-    const beside = release('https://example.org/tool-{arch}', { checksum: '{url}.sha256' });
+    const beside = upstream('https://example.org/tool-{arch}', { checksum: '{url}.sha256' });
     internet.served.set('example.org/tool-amd64.sha256', sha('a')).set('example.org/tool-amd64', 'b');
     const context = internet.context();
     context.cache.set('go', Promise.resolve(command));

@@ -1,11 +1,11 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { github, messageOf, readPins, release, UserErrors, type Origin } from '@flatcar/core/engine';
+import { github, messageOf, readPins, upstream, UserErrors, type Origin } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { pinVersion, type PinRequest, type PinResult } from '../src/pin/pin.ts';
 import { extensionOf, openFakeInternet, sha, type FakeInternet } from './fake-internet.ts';
 
-const tool = release('https://example.org/v{version}/tool-{arch}', { checksum: '{url}.sha256' });
+const tool = upstream('https://example.org/v{version}/tool-{arch}', { checksum: '{url}.sha256' });
 let internet: FakeInternet;
 let dir: string;
 let file: string;
@@ -112,11 +112,11 @@ describe('writes nothing', () => {
     expect(await refused(() => pin('1.3.0'))).toMatch(/answered 404/);
   });
   test('when the address has the version of another release written into it', async () => {
-    const fixed = release('https://example.org/v1.2.3/tool-{arch}', { checksum: '{url}.sha256' });
+    const fixed = upstream('https://example.org/v1.2.3/tool-{arch}', { checksum: '{url}.sha256' });
     await pin('1.2.3', {}, [fixed]);
     expect(await refused(() => pin('1.2.4', {}, [fixed]))).toContain('tool 1.2.4 uses a file of version 1.2.3');
     // What has no version in its address, or only the branch, is not told from another.
-    const branch = release('https://example.org/1.2/tool-{arch}', { checksum: '{url}.sha256' });
+    const branch = upstream('https://example.org/1.2/tool-{arch}', { checksum: '{url}.sha256' });
     for (const arch of ['amd64', 'arm64'])
       internet.served.set(`example.org/1.2/tool-${arch}`, arch).set(`example.org/1.2/tool-${arch}.sha256`, sha(arch));
     expect((await pin('1.2.4', {}, [branch])).version).toBe('1.2.4');
@@ -167,7 +167,7 @@ describe('what is already pinned', () => {
   test('a better proof replaces a weaker one, never the other way', async () => {
     await pin('1.2.3');
     await writeFile(file, (await readFile(file, 'utf8')).replaceAll('sha256 file', 'third-party pin'));
-    const plain = release('https://example.org/v{version}/tool-{arch}');
+    const plain = upstream('https://example.org/v{version}/tool-{arch}');
     expect((await pin('1.2.3', {}, [plain])).lines[0]?.proof).toBe('third-party pin');
     expect((await pin('1.2.3')).lines[0]?.proof).toBe('sha256 file');
     expect((await pin('1.2.3', {}, [plain])).lines[0]?.proof).toBe('sha256 file');
@@ -177,7 +177,7 @@ describe('what is already pinned', () => {
 describe('what is coupled', () => {
   const extension = extensionOf([], {
     coupled: { helper: { kind: 'json', at: 'https://example.org/helper.json#versions', keep: 'same minor' } },
-    components: (v) => [{ name: 'helper', version: v['helper'] ?? '', origins: [tool], places: [{ from: 'tool', to: 'usr/bin/' }] }],
+    components: (v) => [{ name: 'helper', version: v['helper'] ?? '', origins: [tool], install: [{ from: 'tool', to: 'usr/bin/' }] }],
   });
   const run = (more: Partial<PinRequest> = {}): Promise<PinResult> =>
     pinVersion({ dir, extension, version: '1.2.0', licenses: { helper: 'MIT' }, ...more }, internet.context());
@@ -200,7 +200,7 @@ test('a lock that is shared is written by the version of its component, and keep
   const shared = join(internet.dir, 'locks', 'tool');
   publish('2.0.0');
   const extension = (name: string) =>
-    extensionOf([], { components: () => [{ name, version: '2.0.0', origins: [release(`https://example.org/v{version}/tool-{arch}`, { checksum: `{url}.sha256`, ...(name === 'b' ? { arch: { 'x86-64': 'arm64', arm64: 'amd64' } } : {}) })], places: [{ from: 'tool', to: 'usr/bin/' }], lock: shared }] }); // prettier-ignore
+    extensionOf([], { components: () => [{ name, version: '2.0.0', origins: [upstream(`https://example.org/v{version}/tool-{arch}`, { checksum: `{url}.sha256`, ...(name === 'b' ? { arch: { 'x86-64': 'arm64', arm64: 'amd64' } } : {}) })], install: [{ from: 'tool', to: 'usr/bin/' }], lock: shared }] }); // prettier-ignore
   const run = (name: string): Promise<PinResult> =>
     pinVersion({ dir, extension: extension(name), version: '7.0', licenses: { [name]: 'MIT' } }, internet.context());
   expect((await run('a')).written).toEqual([join(shared, 'pins.json'), file]);

@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { release, type SigstoreSignature } from '@flatcar/core/engine';
+import { upstream, type SigstoreSignature } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { fetchVerified } from '../src/verify/verify.ts';
 import { shownFile, type ShownFile } from './shown-file.ts';
@@ -24,7 +24,7 @@ const signature = (more: Partial<SigstoreSignature> = {}): SigstoreSignature => 
   ...more,
 });
 const verify = (by: SigstoreSignature, checksum?: string): Promise<ShownFile> => {
-  const origin = release('https://example.org/v{version}/tool', { signature: by, ...(checksum === undefined ? {} : { checksum }) });
+  const origin = upstream('https://example.org/v{version}/tool', { signature: by, ...(checksum === undefined ? {} : { checksum }) });
   return shownFile(fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context()));
 };
 const serveBundle = (bundle: string): unknown => internet.served.set(`${FILE}.sigstore.json`, bundle);
@@ -193,7 +193,7 @@ describe('an attestation', () => {
   test('that GitHub keeps', async () => {
     const asset = 'github.com/example/tool/releases/download/v1.2.3/tool';
     const api = `api.github.com/repos/example/tool/attestations/sha256:${sha(content)}`;
-    const origin = release(`https://${asset}`, { signature: signature({ bundle: 'github' }) });
+    const origin = upstream(`https://${asset}`, { signature: signature({ bundle: 'github' }) });
     const run = (): Promise<ShownFile> => shownFile(fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context()));
     internet.served.set(asset, content).set(api, JSON.stringify({ attestations: [{ bundle: JSON.parse(await sigstore.attest(subject)), repository_id: 1 }] })); // prettier-ignore
     expect((await run()).proof).toBe(`signed by ${IDENTITY} (sigstore)`);

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { release, UnreachableError, type PgpSignature, type ReleaseOrigin } from '@flatcar/core/engine';
+import { upstream, UnreachableError, type PgpSignature, type UpstreamOrigin } from '@flatcar/core/engine';
 import * as openpgp from 'openpgp';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { fetchVerified } from '../src/verify/verify.ts';
@@ -35,8 +35,8 @@ async function detached(data: Buffer, by = key, options: object = {}): Promise<s
 const clearsigned = async (text: string, by = key): Promise<string> =>
   openpgp.sign({ message: await openpgp.createCleartextMessage({ text }), signingKeys: by });
 
-const verify = (options: Parameters<typeof release>[1]): Promise<ShownFile> => {
-  const origin: ReleaseOrigin = release('https://example.org/v{version}/tool-{arch}.tgz', options);
+const verify = (options: Parameters<typeof upstream>[1]): Promise<ShownFile> => {
+  const origin: UpstreamOrigin = upstream('https://example.org/v{version}/tool-{arch}.tgz', options);
   return shownFile(fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context()));
 };
 const pgp = (more: Partial<PgpSignature> = {}): PgpSignature => ({
@@ -69,7 +69,7 @@ describe('a checksum beside the file', () => {
     expect(await verify({ checksum: '{url}.sha256' })).toMatchObject({ url: `https://${FILE}`, sha256: sha(content), size: content.length, proof: 'sha256 file' }); // prettier-ignore
     const arm = 'example.org/v1.2.3/tool-arm64.tgz';
     internet.served.set(arm, tampered).set(`${arm}.sha256`, sha(tampered));
-    const origin = release('https://example.org/v{version}/tool-{arch}.tgz', { checksum: '{url}.sha256' });
+    const origin = upstream('https://example.org/v{version}/tool-{arch}.tgz', { checksum: '{url}.sha256' });
     expect(await fetchVerified(origin, component(origin), 'arm64', internet.dir, internet.context())).toMatchObject({
       sha256: sha(tampered),
     });
@@ -109,7 +109,7 @@ describe('a checksum beside the file', () => {
     await expect(verify({ checksum: '{url}.sha256' })).rejects.toThrow(/no entry for tool-amd64\.tgz/);
   });
   test('a host that does not answer is told apart', async () => {
-    const origin = release('https://example.org/tool', { checksum: '{url}.sha256' });
+    const origin = upstream('https://example.org/tool', { checksum: '{url}.sha256' });
     const dead = { ...internet.context(), mirror: 'http://127.0.0.1:9' };
     await expect(fetchVerified(origin, component(origin), 'x86-64', internet.dir, dead)).rejects.toThrow(UnreachableError);
   });
@@ -323,7 +323,7 @@ describe('the digest that GitHub has of an asset', () => {
   const asset = 'github.com/example/tool/releases/download/tool/v1.2.3/tool-amd64.tgz';
   const api = 'api.github.com/repos/example/tool/releases/tags/tool%2Fv1.2.3';
   const verifyAsset = (): Promise<ShownFile> => {
-    const origin = release('https://github.com/example/tool/releases/download/tool%2Fv{version}/tool-{arch}.tgz', { checksum: 'github' });
+    const origin = upstream('https://github.com/example/tool/releases/download/tool%2Fv{version}/tool-{arch}.tgz', { checksum: 'github' });
     return shownFile(fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context()));
   };
   const answer = (...assets: object[]): string => JSON.stringify({ tag_name: 'tool/v1.2.3', draft: false, prerelease: false, assets });

@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { release as releaseOrigin, UnreachableError, UserError, type VersionSource } from '@flatcar/core/engine';
+import { upstream as releaseOrigin, UnreachableError, UserError, type VersionSource } from '@flatcar/core/engine';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { findOutdated } from '../src/update/outdated.ts';
 import { keptVersions, listVersions, newerMajor } from '../src/sources/versions.ts';
@@ -69,7 +69,7 @@ describe('GitHub', () => {
     ['soon', 'a date that is none'],
     ['Wed, 21 Oct 2015 07:28:00 GMT', 'a date that is past'],
     ['', 'nothing'],
-  ])("Retry-After '%s' (%s) neither hides the answer nor promises a time", async (value) => {
+  ])("Retry-After '%s' (%s) neither hides the answer nor requiredPaths a time", async (value) => {
     let count = 0;
     internet.served.set(GITHUB, () => {
       count += 1;

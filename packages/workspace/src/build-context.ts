@@ -83,7 +83,7 @@ export async function buildContext(dir: string = REPOSITORY, env: NodeJS.Process
 
 /** Throws when images are for publishing and their build records would name no commit. */
 export async function assertCommit({ gitCommit: commit }: BuildContext, profile: Profile, dir: string = REPOSITORY): Promise<void> {
-  if (commit !== undefined || profile !== 'release') return;
+  if (commit !== undefined || profile !== 'publish') return;
   throw new UserError(`the build record would name no commit: ${await whyNoCommit(dir)}`, {
     where: dir,
     next: 'images for publishing are made in a git checkout that git can read; --profile fast is for everything else',

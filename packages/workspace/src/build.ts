@@ -66,7 +66,7 @@ export async function prepareBuild(settings: BuildSettings): Promise<PreparedBui
   const { names, pins, out, profile } = settings;
   const chosen = await chooseExtensions(names, pins);
   for (const { loaded } of chosen) await checkOutput(out === undefined ? loaded.dir : resolve(out, loaded.extension.name));
-  if (profile === 'release') await assertPackaged(chosen);
+  if (profile === 'publish') await assertPackaged(chosen);
   const context = await buildContext();
   await assertCommit(context, profile);
   return { settings, chosen, context };

@@ -57,7 +57,7 @@ async function buildImage(dir: string, version: string, to: string, context: Ups
       version,
       arch: hostArch(),
       // An extension that runs on a release's own libraries has no portable image.
-      targets: [loaded.extension.bound ? channelHead('stable') : 'portable'],
+      targets: [loaded.extension.releaseBound ? channelHead('stable') : 'portable'],
       profile: 'fast',
       origin: 'auto',
       out: temp,

@@ -47,7 +47,11 @@ async function locateFinding(finding: Finding, manifest: Manifest, repository: s
   const { name, upstream } = manifest;
   const { dir } = loaded;
   const { components, pin } = await componentsOf(loaded, upstream);
-  const own: PinnedComponent = { component: { name, version: upstream, origins: [{ kind: 'files', dir: 'files' }], places: [] }, dir, pin };
+  const own: PinnedComponent = {
+    component: { name, version: upstream, origins: [{ kind: 'files', dir: 'files' }], install: [] },
+    dir,
+    pin,
+  };
   return placeOf(finding, dir, [...components, own], new Map());
 }
 
@@ -105,7 +109,7 @@ export async function lintImages(files: readonly string[], repository: string = 
       kind,
       arch: architecture,
       target,
-      definition: { promises: [], replaces, waive: waived },
+      definition: { requiredPaths: [], replaces, waive: waived },
       beside: await pathsBeside(extensionsFolder(repository), requires),
     };
     const linted = await lintImage(file, await imageFormat(file), subject, { tools, store });

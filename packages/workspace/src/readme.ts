@@ -97,9 +97,9 @@ async function unitsOf({ dir, extension }: LoadedExtension, components: readonly
 }
 
 function butane({ extension }: LoadedExtension, version: string): string {
-  const { name, bound } = extension;
+  const { name, releaseBound } = extension;
   // Portable: what names a release would have to be written anew with each of them.
-  const [target, link] = bound ? ['RELEASE', `${name}-RELEASE.raw`] : ['portable', linkName(name, 'portable')];
+  const [target, link] = releaseBound ? ['RELEASE', `${name}-RELEASE.raw`] : ['portable', linkName(name, 'portable')];
   const file = `${imageBase(name, version, target, 'x86-64')}.raw`;
   return [
     '```yaml',

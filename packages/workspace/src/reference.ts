@@ -57,14 +57,14 @@ const CHAPTERS: readonly Chapter[] = [
         'Components',
         '`binary(name, version, …origins)` returns a component with one program in `usr/bin`, `programs(name, version, names, …origins)` one with several, and `packaged(name, version, debian(…))` one made of Debian packages.',
       ),
-      section(DEFINITION, 'Place', 'Places'),
+      section(DEFINITION, 'InstallRule', 'Places'),
     ],
   },
   {
     title: 'Origins',
     intro: 'Where the files of a component come from. Several may be listed; the first is preferred.',
     sections: [
-      section(DEFINITION, 'ReleaseOrigin', 'release', '`release(url, options)`, or `asset(name, options)` of a GitHub source.'),
+      section(DEFINITION, 'ReleaseOrigin', 'upstream', '`upstream(url, options)`, or `asset(name, options)` of a GitHub source.'),
       section(DEFINITION, 'GoOrigin', 'go', '`go(module, packages, options)`'),
       section(DEFINITION, 'CargoOrigin', 'cargo', '`cargo(crate, programs, options)`'),
       section(DEFINITION, 'DebianOrigin', 'debian', '`debian(packages, options)`'),
@@ -151,7 +151,7 @@ async function sourceOf(folder: string, name: string, repository: string): Promi
 }
 
 /** Keys that an interface inherits: all of one in the same file, or those that Pick names. */
-async function inherited(source: string, parents: string | undefined, { folder, repository }: Place): Promise<ReferenceKey[]> {
+async function inherited(source: string, parents: string | undefined, { folder, repository }: InstallRule): Promise<ReferenceKey[]> {
   if (parents === undefined) return [];
   const pick = /^Pick<(\w+), ([^>]+)>$/.exec(parents);
   if (pick === null) return readInterface(source, parents).keys;
@@ -160,7 +160,7 @@ async function inherited(source: string, parents: string | undefined, { folder, 
   return readInterface(await sourceOf(folder, parent, repository), parent).keys.filter(({ name }) => names.has(name));
 }
 
-interface Place {
+interface InstallRule {
   readonly folder: string;
   readonly repository: string;
 }

@@ -9,7 +9,7 @@ const good: Bumped = {
   from: '1.2.3',
   version: '1.2.4',
   pinned: { revision: 0, lines: [{ component: 'tool', locator: 'https://example.org/tool', change: 'new', proof: RELEASE }] },
-  proofs: [{ component: 'tool', origin: 'release', before: [RELEASE], after: [RELEASE] }],
+  proofs: [{ component: 'tool', origin: 'upstream', before: [RELEASE], after: [RELEASE] }],
   changes: ['tool 1.2.3 → 1.2.4'],
   dropped: ['1.2.3'],
   difference: {
@@ -27,7 +27,7 @@ const paths = [
 ];
 const difference = good.difference!;
 const proofs = (before: readonly string[], after: readonly string[]): Bumped['proofs'] => [
-  { component: 'tool', origin: 'release', before: [...before], after: [...after] },
+  { component: 'tool', origin: 'upstream', before: [...before], after: [...after] },
 ];
 
 test('a patch release with the same proofs, files, units and host requirements is merged without a person', () => {

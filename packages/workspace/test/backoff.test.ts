@@ -8,7 +8,7 @@ import type { GitHub } from '@flatcar/workspace/ci/github';
 import { syncIssues } from '@flatcar/workspace/ci/issues';
 import type { Job } from '@flatcar/workspace/ci/job';
 import type { Outcome } from '@flatcar/workspace/ci/outcome';
-import { judge } from '@flatcar/workspace/ci/verdict';
+import { reportFindings } from '@flatcar/workspace/ci/verdict';
 import { FakeGitHub } from './helpers/fake-github.ts';
 
 const HOUR = 3_600_000;
@@ -54,7 +54,7 @@ async function runAt(hour: number, failing: readonly string[], planned: readonly
     return (['build', 'bind', 'publish'] as const).map((step) => ({ ...about, step, ok: true }));
   });
   const inputs = await inputsOf(dir, planned);
-  const { verdicts } = judge({ jobs: begun, held, outcomes, rejected: [], known: new Set(), inputs, now });
+  const { verdicts } = reportFindings({ jobs: begun, held, outcomes, rejected: [], known: new Set(), inputs, now });
   await syncIssues(github, 'release', verdicts);
   return begun.map(({ id }) => id);
 }
@@ -131,8 +131,8 @@ describe('a build that always fails', () => {
     const inputs = await inputsOf(dir, jobs);
     await syncIssues(
       github,
-      'release',
-      judge({ jobs: [job('yq')], held: [], outcomes, rejected: [], known: new Set(), inputs, now }).verdicts,
+      'upstream',
+      reportFindings({ jobs: [job('yq')], held: [], outcomes, rejected: [], known: new Set(), inputs, now }).verdicts,
     );
     expect(fake.issues).toHaveLength(1);
     expect(await runAt(0.1, [])).toContain('yq-x86-64');
@@ -208,8 +208,9 @@ describe('what the issues say', () => {
     const outcomes: Outcome[] = [{ step: 'bind', job: 'docker-x86-64', extension: 'docker', what: '', ok: false, error: `x\n${forged}\n` }];
     await syncIssues(
       github,
-      'release',
-      judge({ jobs: [job('docker')], held: [], outcomes, rejected: [], known: new Set(), inputs: await inputsOf(dir, jobs), now }).verdicts,
+      'upstream',
+      reportFindings({ jobs: [job('docker')], held: [], outcomes, rejected: [], known: new Set(), inputs: await inputsOf(dir, jobs), now })
+        .verdicts,
     );
     expect(fake.issues[0]?.body).toContain('flatcar-ext-failure');
     expect(await begin()).toHaveLength(2);

@@ -1,4 +1,4 @@
-import { planNew, type Ask, type NewRequest } from '../src/new/plan.ts';
+import { planNew, type Prompter, type NewRequest } from '../src/new/plan.ts';
 import { recognizeLicense } from '../src/new/inspect.ts';
 import { definitionText, scaffold, serviceText, testText, type Plan } from '../src/new/scaffold.ts';
 import { openFakeInternet, type FakeInternet } from '@flatcar/upstream/test/fake-internet';
@@ -13,7 +13,7 @@ afterAll(() => internet.close());
 beforeEach(() => internet.served.clear());
 
 /** Takes what is proposed, and remembers what it was told. */
-function asker(): { ask: Ask; notes: string[] } {
+function asker(): { ask: Prompter; notes: string[] } {
   const notes: string[] = [];
   return {
     notes,

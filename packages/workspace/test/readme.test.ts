@@ -8,13 +8,13 @@ import { extensionsTable, readmeText, rootReadmeText, sizesTable, writeReadme } 
 import { lintSource, fixSource } from '@flatcar/workspace/source-lint';
 
 const CORE = pathToFileURL(join(import.meta.dirname, '../../core/src/engine.ts')).href;
-const DEFINITION = `import { binary, defineExtension, release } from '${CORE}';
+const DEFINITION = `import { binary, defineExtension, upstream } from '${CORE}';
 
 export default defineExtension({
   name: 'tool',
   summary: 'a tool | with a bar',
   versions: { kind: 'github', at: 'example/tool', keep: 'newest' },
-  components: ({ version }) => [binary('tool', version, release('https://example.org/{version}/tool-{arch}'))],
+  components: ({ version }) => [binary('tool', version, upstream('https://example.org/{version}/tool-{arch}'))],
   start: ['tool.service'],
 });
 `;

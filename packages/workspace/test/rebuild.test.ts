@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
-  binary, buildExtension, defineExtension, exec, openStore, openTools, release, selectTargets, sidecarPaths, targetOfImage, UserError,
+  binary, buildExtension, defineExtension, exec, openStore, openTools, upstream, selectTargets, sidecarPaths, targetOfImage, UserError,
   type Component, type Image, type LoadedExtension, type Manifest, type SignKeys,
 } from '@flatcar/core/engine'; // prettier-ignore
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
@@ -48,8 +48,8 @@ beforeEach(async () => {
   const second: Component = {
     name: 'second',
     version: '1.0',
-    origins: [release(locator), { kind: 'files', dir: 'second' }],
-    places: [{ from: 'second', to: 'usr/bin/' }],
+    origins: [upstream(locator), { kind: 'files', dir: 'second' }],
+    install: [{ from: 'second', to: 'usr/bin/' }],
   };
   loaded = {
     dir: at,
@@ -68,7 +68,7 @@ beforeEach(async () => {
       name: 'mixed',
       summary: 'a program of upstream, and one that is not',
       versions: { kind: 'date', at: '', keep: 'newest' },
-      components: ({ version }) => [binary('first', version ?? '', release(locator)), second],
+      components: ({ version }) => [binary('first', version ?? '', upstream(locator)), second],
     }),
   };
 });
@@ -78,7 +78,7 @@ async function build(options: { only?: string[]; sign?: SignKeys; commit?: strin
   const { only, sign, commit } = options;
   const { images } = await buildExtension(loaded, {
     version: '1.0', arch: 'x86-64', targets: ['portable', ddi!], profile: 'fast', out: join(dir, `out${count}`), store, tools, report, mirror, only, sign,
-    origin: only === undefined ? ['release', 'files', 'files'] : ['release', 'files'],
+    origin: only === undefined ? ['upstream', 'files', 'files'] : ['upstream', 'files'],
     built: { gitCommit: commit },
   }); // prettier-ignore
   return images;
@@ -102,7 +102,7 @@ test('images of mixed origins are rebuilt, each component by its own: portable, 
   for (const { file } of await build()) expect(await rebuild(file)).toBe('rebuilt from nothing: the same bytes');
   const [gone] = (await buildExtension(loaded, {
       version: '1.0', arch: 'x86-64', targets: [targetOfImage('3815.2.99', 'squashfs')], profile: 'fast', out: join(dir, 'gone'), store, tools, report, mirror,
-      origin: ['release', 'files', 'files'],
+      origin: ['upstream', 'files', 'files'],
     }) // prettier-ignore
   ).images;
   expect(gone?.target).toBe('3815.2.99');

@@ -18,7 +18,7 @@ import type { Command } from 'commander';
 import { assertCommit, buildContext, noticeNoCommit } from '@flatcar/workspace/build-context';
 import { archOption, arches, releaseOption } from '../options.ts';
 import { keyringOption, keysOption, trustedKeys, withSignKeys } from '../published.ts';
-import { readable, reporter, show, table } from '../output/terminal.ts';
+import { formatBytes, reporter, show, table } from '../output/terminal.ts';
 
 interface Flags {
   readonly tree?: string;
@@ -170,7 +170,7 @@ Examples:
             image.target,
             image.arch,
             image.format,
-            readable(image.size),
+            formatBytes(image.size),
             image.file,
           ]),
         ]),

@@ -15,7 +15,7 @@ import {
   type BuildFlags,
 } from '../options.ts';
 import { keysOption, signKeys } from '../published.ts';
-import { readable, reporter, show, table } from '../output/terminal.ts';
+import { formatBytes, reporter, show, table } from '../output/terminal.ts';
 
 interface Flags extends BuildFlags {
   readonly out?: string;
@@ -47,7 +47,7 @@ function text(made: readonly Image[], targets: readonly Target[]): string {
     image.target,
     image.arch,
     image.format,
-    readable(image.size),
+    formatBytes(image.size),
     image.file.startsWith(`${REPOSITORY}/`) ? relative(REPOSITORY, image.file) : image.file,
   ]);
   // People try the image for their own machine first.
@@ -90,7 +90,7 @@ export function addBuild(root: Command, signal: AbortSignal): void {
 Examples:
   flatcar-ext build kubernetes
   flatcar-ext build kubernetes@1.36 --release stable,beta --arch x86-64,arm64
-  flatcar-ext build kubernetes --origin release --profile release --out images
+  flatcar-ext build kubernetes --origin upstream --profile publish --out images
   flatcar-ext build wasm-shims --only wasmtime,containerd-shim-wasmtime-v1`,
     )
     .action(async (names: string[], flags: Flags) => {

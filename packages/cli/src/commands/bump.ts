@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { BumpOutcome } from '@flatcar/workspace/bump';
 import { REPOSITORY } from '@flatcar/workspace/select';
 import { openUpstream } from '@flatcar/workspace/open-upstream';
-import { toldOnce } from '../output/group-failures.ts';
+import { groupFailures } from '../output/group-failures.ts';
 import { differenceText } from '../output/difference-text.ts';
 import { mirrorOption } from '../options.ts';
 import { reporter, show, table } from '../output/terminal.ts';
@@ -99,6 +99,6 @@ Examples:
         where: where === undefined ? word : `${word}: ${relativePath(where)}`,
         next,
       }));
-      throw new UserErrors(`${failures.length} of ${count} extensions could not be bumped`, toldOnce(grouped));
+      throw new UserErrors(`${failures.length} of ${count} extensions could not be bumped`, groupFailures(grouped));
     });
 }

@@ -1,6 +1,6 @@
 import { UsageError } from '@flatcar/core/engine';
 import { InvalidArgumentError, type Command } from 'commander';
-import { readable, show, table } from '../output/terminal.ts';
+import { formatBytes, show, table } from '../output/terminal.ts';
 
 /** A number that is not negative, as an option gives it. */
 function amount(unit: string): (text: string) => number {
@@ -32,7 +32,7 @@ export function addCache(root: Command): void {
           entries: kinds.reduce((sum, { entries }) => sum + entries, 0),
           bytes: kinds.reduce((sum, { bytes }) => sum + bytes, 0),
         };
-        return `${path}\n\n${table([['kind', 'entries', 'size'], ...[...kinds, total].map(({ kind, entries, bytes }) => [kind, String(entries), readable(bytes)])])}`;
+        return `${path}\n\n${table([['kind', 'entries', 'size'], ...[...kinds, total].map(({ kind, entries, bytes }) => [kind, String(entries), formatBytes(bytes)])])}`;
       });
     });
   command
@@ -49,7 +49,7 @@ export function addCache(root: Command): void {
         ...(days === undefined ? {} : { olderThanDays: days }),
         ...(size === undefined ? {} : { maxBytes: size * 2 ** 30 }),
       });
-      show(pruned, flags.json, ({ removed, bytes }) => `removed ${removed} entries, ${readable(bytes)}`);
+      show(pruned, flags.json, ({ removed, bytes }) => `removed ${removed} entries, ${formatBytes(bytes)}`);
     });
   command
     .command('verify')

@@ -7,7 +7,7 @@ import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
 import { packagingError, packagingProblems, type PackagingProblem } from '@flatcar/workspace/packaging-check';
 import { REFERENCE, referenceText } from '@flatcar/workspace/reference';
 import { readmeText, rootReadmeText, sizesTable } from '@flatcar/workspace/readme';
-import { readable, show } from '../output/terminal.ts';
+import { formatBytes, show } from '../output/terminal.ts';
 
 interface Flags {
   readonly check?: boolean;
@@ -29,8 +29,8 @@ async function measured(dir: string, version: string): Promise<string | undefine
   for (const file of files) {
     const { manifest } = await readImageFile(join(dir, file));
     // Only what was packed for publishing has the size that users will see.
-    if (manifest.profile !== 'release' || !(manifest.version === version || manifest.version.startsWith(`${version}-`))) continue;
-    rows.push([manifest.version, manifest.target, manifest.architecture, readable(manifest.size)]);
+    if (manifest.profile !== 'publish' || !(manifest.version === version || manifest.version.startsWith(`${version}-`))) continue;
+    rows.push([manifest.version, manifest.target, manifest.architecture, formatBytes(manifest.size)]);
   }
   return rows.length === 0 ? undefined : sizesTable(rows);
 }
@@ -87,7 +87,7 @@ Everything but sizes is derived from extension.ts, pins.json, files/ and the tes
 Examples:
   flatcar-ext docs
   flatcar-ext docs --check
-  flatcar-ext build helm --profile release --arch x86-64,arm64 && flatcar-ext docs helm --sizes`,
+  flatcar-ext build helm --profile publish --arch x86-64,arm64 && flatcar-ext docs helm --sizes`,
     )
     .action(async (names: string[], flags: Flags) => {
       const pages = (await pagesOf(names, flags.sizes === true)).filter(({ before, after }) => before !== after);

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { type ImageEntry, inLine } from '@flatcar/core/engine';
 import type { Command } from 'commander';
 import { imageFormat, readImageFile } from '@flatcar/workspace/image-file';
-import { readable, show, table } from '../output/terminal.ts';
+import { formatBytes, show, table } from '../output/terminal.ts';
 
 interface Inspected {
   readonly file: string;
@@ -56,7 +56,7 @@ export function addInspect(root: Command): void {
           one.programs.map(({ path, linkage: how, glibc }) => [path, glibc === undefined ? how : `${how}, GLIBC_${glibc}`]),
         );
         return [
-          `${inLine(`${manifest.name} ${manifest.version}`)} for ${manifest.target}, ${manifest.architecture}, ${one.format}, ${readable(manifest.size)}`,
+          `${inLine(`${manifest.name} ${manifest.version}`)} for ${manifest.target}, ${manifest.architecture}, ${one.format}, ${formatBytes(manifest.size)}`,
           '',
           ...Object.entries(one.releaseFile).map(([key, text]) => inLine(`${key}=${text}`)),
           '',
@@ -71,7 +71,7 @@ export function addInspect(root: Command): void {
               .filter(({ type }) => type !== 'dir')
               .map(({ path, mode, size, link }) => [
                 mode.toString(8),
-                readable(size),
+                formatBytes(size),
                 link === undefined ? path : `${path} -> ${link}`,
                 linkage.get(path) ?? '',
               ]),

@@ -41,13 +41,13 @@ async function rows(): Promise<Row[]> {
     for (const version of newestFirst(Object.keys(loaded.pins))) {
       const { pin: lock, components } = await componentsOf(loaded, version);
       // An extension that has nothing of anybody else's is its own files.
-      const own: Component = { name: loaded.extension.name, version, origins: [{ kind: 'files', dir: 'files' }], places: [] };
+      const own: Component = { name: loaded.extension.name, version, origins: [{ kind: 'files', dir: 'files' }], install: [] };
       for (const one of components.length > 0 ? components : [{ component: own, pin: lock }]) {
         const { component, pin } = one;
         const { name, version: its, origins } = component;
         const locators = origins.flatMap((origin) => locatorsOf(origin, one));
         const proofs = locators.flatMap((locator) => pin.bytes[locator]?.proof ?? []);
-        const upstreams = origins.filter(({ kind }) => kind === 'release');
+        const upstreams = origins.filter(({ kind }) => kind === 'upstream');
         const checked = (upstreams.length > 0 ? upstreams : origins).flatMap((origin) =>
           locatorsOf(origin, one).map((locator) => proofStrength(parseProof(pin.bytes[locator]?.proof ?? ''))),
         );

@@ -2,7 +2,7 @@ import { catalogue, selectTargets, targetName, UsageError } from '@flatcar/core/
 import { Option, type Command } from 'commander';
 import { archOption, arches, releaseOption, wordsOf } from '../options.ts';
 import { keyringOption, keysOption, trustedKeys } from '../published.ts';
-import { readable, reporter, show } from '../output/terminal.ts';
+import { formatBytes, reporter, show } from '../output/terminal.ts';
 
 interface Flags {
   readonly tree: string;
@@ -88,7 +88,7 @@ Examples:
       show(
         result,
         flags.json,
-        ({ images, bytes, serial, where }) => `${images.length} images (${readable(bytes)}) of index ${serial} are in ${where}`,
+        ({ images, bytes, serial, where }) => `${images.length} images (${formatBytes(bytes)}) of index ${serial} are in ${where}`,
       );
     });
 }

@@ -1,13 +1,13 @@
-import type { Ask } from '@flatcar/workspace/new/plan';
+import type { Prompter } from '@flatcar/workspace/new/plan';
 import type { Command } from 'commander';
 import { openAsk } from '../output/prompt.ts';
 import { requestOf, type Flags } from '@flatcar/workspace/new/request';
-import type { Made } from '@flatcar/workspace/new/make';
-import { collect, mirrorOption, pair } from '../options.ts';
+import type { NewExtensionResult } from '@flatcar/workspace/new/make';
+import { collect, mirrorOption, parseKeyValue } from '../options.ts';
 import { reporter, show } from '../output/terminal.ts';
 import { openUpstream } from '@flatcar/workspace/open-upstream';
 
-const text = ({ extension, version, files, lines, seconds, built }: Made): string =>
+const text = ({ extension, version, files, lines, seconds, built }: NewExtensionResult): string =>
   [
     `${extension} ${version}: ${lines} lines of definition, ${seconds} s`,
     ...files.map((file) => `  ${file}`),
@@ -31,7 +31,7 @@ const ORIGIN_QUESTIONS = {
   debian: 'Which packages?',
 } as const;
 
-async function askOrigin(kind: keyof typeof ORIGIN_QUESTIONS, ask: Ask): Promise<string | string[]> {
+async function askOrigin(kind: keyof typeof ORIGIN_QUESTIONS, ask: Prompter): Promise<string | string[]> {
   const answer = await ask.text(ORIGIN_QUESTIONS[kind], `--${kind}`);
   return kind === 'debian' ? answer.split(/[\s,]+/) : answer;
 }
@@ -54,7 +54,11 @@ export function addNew(root: Command, signal: AbortSignal): void {
     .option('--tag-prefix <text>', 'what stands before the version in tags, v unless said')
     .option('--go <module>', 'a Go module: compiled from the module proxy, alone or where upstream files cannot be reached')
     .option('--package <folder>', 'with --go: main package below the module, . for its root; once per program', collect)
-    .option('--stamp <variable=value>', "with --go: what -X writes, {version} filled in; upstream's own build files unless said", pair)
+    .option(
+      '--stamp <variable=value>',
+      "with --go: what -X writes, {version} filled in; upstream's own build files unless said",
+      parseKeyValue,
+    )
     .option('--tags <list>', 'with --go: build tags')
     .option('--cargo <crate>', 'a crate: compiled from the crates registry')
     .option('--features <list>', 'with --cargo: features')
@@ -71,7 +75,7 @@ export function addNew(root: Command, signal: AbortSignal): void {
     .option('--license <spdx>', 'SPDX expression')
     .option('--unit <command>', "write a service that runs this and starts with the image; with --debian also the name of a package's own")
     .option('--condition <path>', 'with --unit: start it only where this file exists')
-    .option('--sha256 <arch=hash>', 'digest of the file that is known from elsewhere; per architecture, with --proof', pair)
+    .option('--sha256 <arch=hash>', 'digest of the file that is known from elsewhere; per architecture, with --proof', parseKeyValue)
     .option('--proof <text>', 'with --sha256: where the digests are from')
     .option('--other-version <reason>', 'why a program says another version than the one that is pinned')
     .option('--no-build', 'do not build it and do not try its programs')
@@ -99,7 +103,7 @@ Examples:
       const { assertFree, completeEntry, findUnlisted, make } = await import('@flatcar/workspace/new/make');
       const { report, done } = await reporter();
       const context = openUpstream(report, signal, flags.mirror);
-      const tell = (made: Omit<Made, 'seconds'>): void => {
+      const tell = (made: Omit<NewExtensionResult, 'seconds'>): void => {
         done();
         show({ ...made, seconds: Math.round((Date.now() - started) / 1000) }, flags.json, text);
       };

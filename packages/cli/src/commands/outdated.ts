@@ -2,7 +2,7 @@ import { relative } from 'node:path';
 import { findExtensions, loadExtension, UserErrors, type LoadedExtension } from '@flatcar/core/engine';
 import type { Outdated } from '@flatcar/upstream';
 import type { Command } from 'commander';
-import { toldOnce } from '../output/group-failures.ts';
+import { groupFailures } from '../output/group-failures.ts';
 import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
 import { mirrorOption } from '../options.ts';
 import { reporter, show, table } from '../output/terminal.ts';
@@ -74,6 +74,6 @@ export function addOutdated(root: Command, signal: AbortSignal): void {
         where: `${relative(process.cwd(), place)} (${source})`,
         next,
       }));
-      throw new UserErrors(`${outdated.errors.length} version sources could not be asked`, toldOnce(failures));
+      throw new UserErrors(`${outdated.errors.length} version sources could not be asked`, groupFailures(failures));
     });
 }

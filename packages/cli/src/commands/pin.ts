@@ -17,7 +17,7 @@ import {
 import type { UpstreamContext } from '@flatcar/upstream';
 import type { Command } from 'commander';
 import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
-import { mirrorOption, pair } from '../options.ts';
+import { mirrorOption, parseKeyValue } from '../options.ts';
 import { packagingError, packagingProblems } from '@flatcar/workspace/packaging-check';
 import { pinExtension, today, type Pinned } from '@flatcar/workspace/pin-extension';
 import { keyringOption, keysOption, trustedKeys } from '../published.ts';
@@ -102,8 +102,8 @@ export function addPin(root: Command, signal: AbortSignal): void {
     .command('pin')
     .description('download everything of a version for both architectures, check all that upstream publishes, and write the lock')
     .argument('[extension]', 'NAME, or NAME@VERSION; with --check all extensions unless specified')
-    .option('--coupled <name=version>', 'version of a coupled component; may be given several times', pair)
-    .option('--license <name=spdx>', 'licence of a component; may be given several times', pair)
+    .option('--coupled <name=version>', 'version of a coupled component; may be given several times', parseKeyValue)
+    .option('--license <name=spdx>', 'licence of a component; may be given several times', parseKeyValue)
     .option('--revision', 'pin under the revision after the released one: other packaging, bytes or coupled versions of a released version')
     .option('--check', 'write nothing: derive digests and proofs again from upstream, and compare them with what is pinned')
     .option(

@@ -3,7 +3,7 @@ import type { ReleasePlan } from '@flatcar/publish';
 import type { Command } from 'commander';
 import { archOption, arches, releaseOption } from '../options.ts';
 import { packagingProblems, type PackagingProblem } from '@flatcar/workspace/packaging-check';
-import { keyringOption, keysOption, loadNamed, planned, trustedKeys } from '../published.ts';
+import { keyringOption, keysOption, loadNamed, plannedExtensions, trustedKeys } from '../published.ts';
 import { show, table } from '../output/terminal.ts';
 import { printJson, tell } from '../output/output.ts';
 
@@ -99,7 +99,7 @@ Examples:
       const targets = flags.release === undefined ? supportedTargets(catalogue()) : selectTargets(flags.release);
       const loaded = await loadNamed(names);
       const changed = (await Promise.all(loaded.map((one) => packagingProblems(one)))).flat();
-      const found = await plan(planned(loaded), targets, published, flags.arch === undefined ? ARCHES : arches(flags.arch));
+      const found = await plan(plannedExtensions(loaded), targets, published, flags.arch === undefined ? ARCHES : arches(flags.arch));
       const result: Planned = { ...found, changed };
       if (flags.matrix === true) for (const line of changedLines(result)) tell(line);
       if (flags.matrix === true) printJson(matrixOf(result), 0);

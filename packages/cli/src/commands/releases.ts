@@ -6,15 +6,15 @@ import { show, table } from '../output/terminal.ts';
 
 const text = (releases: readonly Release[]): string =>
   table([
-    ['release', 'channel', 'date', 'kernel', 'systemd', 'glibc', 'era', 'format', 'file systems', 'arch'],
-    ...releases.map(({ number, channel, date, kernel, systemd, glibc, atLeast, era, format, filesystems, arches }) => [
+    ['release', 'channel', 'date', 'kernel', 'systemd', 'glibc', 'merged in', 'format', 'file systems', 'arch'],
+    ...releases.map(({ number, channel, date, kernel, systemd, glibc, estimated, mergeStage, format, filesystems, arches }) => [
       number,
       channel,
       date,
       kernel,
       systemd,
-      `${atLeast ? '≥ ' : ''}${glibc}`,
-      era,
+      `${estimated ? '≥ ' : ''}${glibc}`,
+      mergeStage,
       format,
       filesystems.join(' '),
       arches.join(' '),

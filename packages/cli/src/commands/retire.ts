@@ -1,6 +1,6 @@
 import { catalogue } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { addSigningOptions, loadNamed, planned, publishKeys, type SigningFlags } from '../published.ts';
+import { addSigningOptions, loadNamed, plannedExtensions, publishKeys, type SigningFlags } from '../published.ts';
 import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {
@@ -33,16 +33,16 @@ Examples:
   flatcar-ext retire --tree s3://extensions/stable`,
     )
     .action(async (flags: Flags) => {
-      const { leavingImages, leavingPackages, openDestination, publish, readPublished } = await import('@flatcar/publish');
+      const { expiredImages, expiredPackages, openDestination, publish, readPublished } = await import('@flatcar/publish');
       const destination = openDestination(flags.tree, { assets: flags.assets, signal });
       const keys = await publishKeys(flags);
-      const retire = { releases: catalogue(), extensions: planned(await loadNamed([])) };
+      const retire = { releases: catalogue(), extensions: plannedExtensions(await loadNamed([])) };
       if (flags.dryRun === true) {
         const published = await readPublished(destination, keys.trusted);
-        const leaving = leavingPackages(await published.packages(), retire).map(({ path, release }) => ({ path, why: `Flatcar ${release} is out of support` })); // prettier-ignore
+        const leaving = expiredPackages(await published.packages(), retire).map(({ path, release }) => ({ path, why: `Flatcar ${release} is out of support` })); // prettier-ignore
         for (const { name } of published.index?.extensions ?? []) {
           const index = await published.extension(name);
-          if (index !== undefined) leaving.push(...leavingImages(index, retire));
+          if (index !== undefined) leaving.push(...expiredImages(index, retire));
         }
         return show(leaving, flags.json, (all) =>
           [...all.map(({ path, why }) => `${path}: ${why}`), `${all.length} would leave`].join('\n'),

@@ -1,5 +1,5 @@
 import type { Difference } from '@flatcar/workspace/diff';
-import { readable, table } from './terminal.ts';
+import { formatBytes, table } from './terminal.ts';
 
 /** A difference for people. */
 export function differenceText({ versions, files, requirements: needs, size }: Difference): string {
@@ -9,11 +9,14 @@ export function differenceText({ versions, files, requirements: needs, size }: D
       : [table([['component', 'before', 'after'], ...versions.map((one) => [one.component, one.before, one.after])]), '']),
     files.length === 0
       ? 'the files are the same'
-      : table([['', 'path', 'before', 'after'], ...files.map((one) => [one.what, one.path, readable(one.before), readable(one.after)])]),
+      : table([
+          ['', 'path', 'before', 'after'],
+          ...files.map((one) => [one.what, one.path, formatBytes(one.before), formatBytes(one.after)]),
+        ]),
     ...(needs.length === 0
       ? []
       : ['', table([['requirement', 'before', 'after'], ...needs.map((one) => [one.what, one.before, one.after])])]),
     '',
-    `image: ${readable(size.before)} before, ${readable(size.after)} after`,
+    `image: ${formatBytes(size.before)} before, ${formatBytes(size.after)} after`,
   ].join('\n');
 }

@@ -8,7 +8,7 @@ export interface Failure {
 }
 
 /** One host that does not answer fails many: what is said alike of several places is told once, with all of them. */
-export function toldOnce(failures: readonly Failure[]): UserError[] {
+export function groupFailures(failures: readonly Failure[]): UserError[] {
   return [...Map.groupBy(failures, ({ error, next }) => JSON.stringify([error, next])).values()].map((group) => {
     const [{ error, next } = { error: '', next: undefined }] = group;
     return new UserError(error, { where: group.map(({ where }) => where).join(', '), ...(next === undefined ? {} : { next }) });

@@ -1,12 +1,12 @@
 import { envOf, UserError, inLine, oneLine, plainText } from '@flatcar/core/engine';
-import type { Ask } from '@flatcar/workspace/new/plan';
+import type { Prompter } from '@flatcar/workspace/new/plan';
 import { tell } from './output.ts';
 
 /** Somebody ended a question by Ctrl-C or Escape. */
 export class Cancelled extends UserError {}
 
 /** Answers out of flags and proposals, for scripts: what nothing is proposed for must be said. */
-const unattended: Ask = {
+const unattended: Prompter = {
   text: async (question, flag, proposed) => {
     if (proposed !== undefined && proposed !== '') return proposed;
     throw new UserError(`not known: ${question}`, { next: `say ${flag}` });
@@ -20,7 +20,7 @@ const unattended: Ask = {
 };
 
 /** Questions on a terminal, with what was found as the default answer. */
-async function attended(signal: AbortSignal): Promise<Ask> {
+async function attended(signal: AbortSignal): Promise<Prompter> {
   const clack = await import('@clack/prompts');
   const cancelled = (): never => {
     throw new Cancelled('cancelled; nothing was written');
@@ -50,7 +50,7 @@ async function attended(signal: AbortSignal): Promise<Ask> {
 }
 
 /** Asks a person when one is there and `--yes` was not said. */
-export async function openAsk(yes: boolean | undefined, signal: AbortSignal): Promise<{ ask: Ask; isAttended: boolean }> {
+export async function openAsk(yes: boolean | undefined, signal: AbortSignal): Promise<{ ask: Prompter; isAttended: boolean }> {
   const isAttended = yes !== true && process.stdin.isTTY && process.stderr.isTTY && envOf('CI') === undefined;
   return { ask: isAttended ? await attended(signal) : unattended, isAttended };
 }

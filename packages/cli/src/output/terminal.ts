@@ -10,7 +10,7 @@ export function paint(style: Style, text: string, stream: NodeJS.WriteStream = p
 }
 
 /** Bytes as people read them. */
-export function readable(bytes: number): string {
+export function formatBytes(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB'];
   const power = bytes === 0 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), 3);
   return `${(bytes / 1024 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`;
@@ -48,7 +48,7 @@ export async function reporter(): Promise<{ report: Report; done: () => void }> 
       else if (event.type === 'notice') tell(`${elapsed()}  NOTICE ${inLine(event.text)}`);
       else if (Date.now() - last > 15_000) {
         // A sign of life while something long runs.
-        tell(`${elapsed()}  … ${event.type === 'log' ? oneLine(event.line) : `${inLine(event.what)}: ${readable(event.done)}`}`);
+        tell(`${elapsed()}  … ${event.type === 'log' ? oneLine(event.line) : `${inLine(event.what)}: ${formatBytes(event.done)}`}`);
       } else return;
       last = Date.now();
     };
@@ -67,7 +67,7 @@ export async function reporter(): Promise<{ report: Report; done: () => void }> 
       tell(`${elapsed()}  ${paint('yellow', inLine(event.text), process.stderr)}`);
     } else if (event.type === 'progress') {
       live(
-        `${elapsed()}  ${oneLine(event.what.split('/').at(-1) ?? '', 80)}: ${readable(event.done)}${event.total === undefined ? '' : ` of ${readable(event.total)}`}`,
+        `${elapsed()}  ${oneLine(event.what.split('/').at(-1) ?? '', 80)}: ${formatBytes(event.done)}${event.total === undefined ? '' : ` of ${formatBytes(event.total)}`}`,
       );
     } else {
       live(`${elapsed()}  ${step}: ${oneLine(event.line, 100)}`);

@@ -17,14 +17,14 @@ export interface Fixture {
 
 const ARCHES = ['amd64', 'arm64'] as const;
 
-const definition = (name: string): string => `import { binary, defineExtension, release } from '@flatcar/core/engine';
+const definition = (name: string): string => `import { binary, defineExtension, upstream } from '@flatcar/core/engine';
 
 export default defineExtension({
   name: '${name}',
   summary: 'a program whose upstream is a server of this test',
   versions: { kind: 'page', at: 'https://${name}.example.org/index.html', keep: 'newest', tagPrefix: '${name}-' },
   components: ({ version }) => [
-    binary('${name}', version, release('https://${name}.example.org/${name}-{version}-linux-{arch}', { checksum: 'SHA256SUMS-{version}' })),
+    binary('${name}', version, upstream('https://${name}.example.org/${name}-{version}-linux-{arch}', { checksum: 'SHA256SUMS-{version}' })),
   ],
 });
 `;

@@ -14,7 +14,7 @@ const programsOf = ({ programs, rename = {} }: DebianOrigin): string[] =>
 
 /** Paths in the image that a component brings, as far as its definition and files/ say it. */
 export async function knownPaths({ component, dir }: PinnedComponent): Promise<string[]> {
-  const places = component.places
+  const places = component.install
     .filter(({ from }) => !isGlob(from))
     .map(({ from, to }) => (to.endsWith('/') ? to + (from.split('/').at(-1) ?? '') : to));
   const origins = component.origins.map(async (origin): Promise<string[]> => {
@@ -37,7 +37,7 @@ export async function pathsBeside(folder: string, names: readonly string[]): Pro
       const [version] = newestFirst(Object.keys(loaded.pins));
       if (version === undefined) return [];
       const { components, own } = await allComponents(loaded, version);
-      return [...loaded.extension.promises, ...(await Promise.all([...components, ...own].map(knownPaths))).flat()];
+      return [...loaded.extension.requiredPaths, ...(await Promise.all([...components, ...own].map(knownPaths))).flat()];
     }),
   );
   return new Set(found.flat().map((path) => `/${path}`));

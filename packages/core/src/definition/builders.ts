@@ -11,7 +11,7 @@ import type {
   GoOrigin,
   Origin,
   Published,
-  ReleaseOrigin,
+  UpstreamOrigin,
   SourceOrigin,
   Versions,
   VersionSource,
@@ -44,8 +44,8 @@ export function defineExtension<Coupled extends string = never>(definition: Exte
   return {
     kind: 'sysext',
     start: [],
-    promises: [],
-    bound: false,
+    requiredPaths: [],
+    releaseBound: false,
     replaces: [],
     requires: [],
     conflicts: [],
@@ -58,17 +58,17 @@ export function defineExtension<Coupled extends string = never>(definition: Exte
 
 /** A component that is one program in usr/bin. */
 export function binary(name: string, version: string, ...origins: readonly Origin[]): Component {
-  return { name, version, origins, places: [{ from: name, to: 'usr/bin/' }] };
+  return { name, version, origins, install: [{ from: name, to: 'usr/bin/' }] };
 }
 
 /** A component of several programs: `bin('containerd', v, ['containerd', 'ctr'], …origins)`. */
 export function programs(name: string, version: string, from: readonly string[], ...origins: readonly Origin[]): Component {
-  return { name, version, origins, places: from.map((program) => ({ from: program, to: 'usr/bin/' })) };
+  return { name, version, origins, install: from.map((program) => ({ from: program, to: 'usr/bin/' })) };
 }
 
 /** Upstream's own download, and what is published to check it by. */
-export function release(url: string, options: { arch?: ArchWords } & Published = {}): ReleaseOrigin {
-  return { kind: 'release', url, ...options };
+export function upstream(url: string, options: { arch?: ArchWords } & Published = {}): UpstreamOrigin {
+  return { kind: 'upstream', url, ...options };
 }
 
 /** A Go program out of the module proxy. */
@@ -104,7 +104,7 @@ export function debian(
 
 /** A component that is nothing but files out of Debian's packages, each where the origin puts it. */
 export function packaged(name: string, version: string, origin: DebianOrigin): Component {
-  return { name, version, origins: [origin], places: [{ from: '**', to: '' }] };
+  return { name, version, origins: [origin], install: [{ from: '**', to: '' }] };
 }
 
 /** A GitHub project: a version source that also makes the URLs of its release assets, whose digests GitHub knows unless said otherwise. */
@@ -112,7 +112,7 @@ export function github(
   repo: string,
   keep = 'newest',
   options: { tagPrefix?: string } = {},
-): VersionSource & { asset(name: string, options?: { arch?: ArchWords } & Published): ReleaseOrigin } {
+): VersionSource & { asset(name: string, options?: { arch?: ArchWords } & Published): UpstreamOrigin } {
   const tagPrefix = options.tagPrefix ?? 'v';
   return {
     kind: 'github',
@@ -120,6 +120,6 @@ export function github(
     keep,
     tagPrefix,
     asset: (name, words = {}) =>
-      release(`https://github.com/${repo}/releases/download/${tagPrefix}{version}/${name}`, { checksum: 'github', ...words }),
+      upstream(`https://github.com/${repo}/releases/download/${tagPrefix}{version}/${name}`, { checksum: 'github', ...words }),
   };
 }

@@ -44,8 +44,8 @@ async function ownFiles({ dir, extension }: LoadedExtension, version: string, pi
     () => true,
     () => false,
   );
-  const places = [{ from: '**', to: '' }];
-  return exists ? [{ component: { name: extension.name, version, origins: [{ kind: 'files', dir: 'files' }], places }, dir, pin }] : [];
+  const install = [{ from: '**', to: '' }];
+  return exists ? [{ component: { name: extension.name, version, origins: [{ kind: 'files', dir: 'files' }], install }, dir, pin }] : [];
 }
 
 /** All that an image of a version is made of: its components, and the extension's own files. */

@@ -9,7 +9,7 @@ import type {
   GoOrigin,
   PgpSignature,
   Place,
-  ReleaseOrigin,
+  UpstreamOrigin,
   SigstoreSignature,
   SourceOrigin,
   VersionSource,
@@ -43,8 +43,8 @@ const imagePath = like(
   "write it relative to the root, such as 'usr/bin/tool'",
 );
 
-const RELEASE_WORDS = ['version', 'arch', 'goarch', 'machine'];
-const PUBLISHED_WORDS = [...RELEASE_WORDS, 'url', 'file', 'checksum'];
+const UPSTREAM_WORDS = ['version', 'arch', 'goarch', 'machine'];
+const PUBLISHED_WORDS = [...UPSTREAM_WORDS, 'url', 'file', 'checksum'];
 
 /** Entries of an object that has all keys of an interface: a key that is added to one is added to the other. */
 type Entries<T> = { readonly [K in keyof Required<T>]: v.GenericSchema };
@@ -128,11 +128,11 @@ const sigstore = v.pipe(
   shape({
     kind: v.literal('sigstore'),
     issuer: url,
-    identity: template(like(/^[^\s,;]+$/, 'a signer', 'write the name in the certificate, without blanks'), RELEASE_WORDS),
+    identity: template(like(/^[^\s,;]+$/, 'a signer', 'write the name in the certificate, without blanks'), UPSTREAM_WORDS),
     source: v.optional(
       like(/^https:\/\/[^\s,;/]+\/[^\s,;]+$/, 'the URL of a repository', "write it as 'https://github.com/owner/repository'"),
     ),
-    ref: v.optional(template(like(/^refs\/(?:heads|tags)\/[^\s,;*]+$/, 'a ref', "write it as 'refs/tags/v{version}'"), RELEASE_WORDS)),
+    ref: v.optional(template(like(/^refs\/(?:heads|tags)\/[^\s,;*]+$/, 'a ref', "write it as 'refs/tags/v{version}'"), UPSTREAM_WORDS)),
     of,
     bundle: v.optional(published),
     signature: v.optional(published),
@@ -158,7 +158,7 @@ const projectOf = (fileUrl: string): string | undefined =>
 function foreignWorkflows({
   url: fileUrl,
   signature: signatures = [],
-}: ReleaseOrigin): { path: readonly (string | number)[]; text: string }[] {
+}: UpstreamOrigin): { path: readonly (string | number)[]; text: string }[] {
   const project = projectOf(fileUrl);
   return [signatures].flat().flatMap((one, index) => {
     const repository = one.kind === 'sigstore' && one.source === undefined ? workflowOf(one.identity)?.repository : undefined;
@@ -167,18 +167,18 @@ function foreignWorkflows({
     return [{ path, text: message(`the workflow is of ${repository}, and the file of ${project}`, `add source: '${project}'`) }];
   });
 }
-const release = v.pipe(
+const upstream = v.pipe(
   shape({
-    kind: v.literal('release'),
-    url: template(url, RELEASE_WORDS),
+    kind: v.literal('upstream'),
+    url: template(url, UPSTREAM_WORDS),
     arch: v.optional(shape({ 'x86-64': text, arm64: text })),
     checksum: v.optional(published),
     signature: v.optional(v.lazy((input) => (Array.isArray(input) ? listOf(signature) : signature))),
-  } satisfies Entries<ReleaseOrigin>),
+  } satisfies Entries<UpstreamOrigin>),
   v.rawCheck(({ dataset, addIssue }) => {
     if (!dataset.typed) return;
     const input = dataset.value as Record<string, unknown>;
-    for (const { path, text: problem } of foreignWorkflows(dataset.value as ReleaseOrigin))
+    for (const { path, text: problem } of foreignWorkflows(dataset.value as UpstreamOrigin))
       addIssue({
         message: problem,
         path: path.map((key) => ({ type: 'object', origin: 'value', input, key: String(key), value: undefined })) as unknown as [
@@ -194,11 +194,11 @@ const go = shape({
   tags: v.optional(listOf(filled)),
   stamps: v.optional(mapOf(template(text, ['version', 'major', 'minor', 'arch']))),
   rename: v.optional(mapOf(filled)),
-  language: v.optional(like(/^go1\.\d+$/, "a version of Go's language", "write it as 'go1.26'")),
-  without: v.optional(listOf(filled)),
+  goVersion: v.optional(like(/^go1\.\d+$/, "a version of Go's language", "write it as 'go1.26'")),
+  exclude: v.optional(listOf(filled)),
   version: v.optional(filled),
   cgo: v.optional(flag),
-  local: v.optional(template(filled, ['version', 'major', 'minor', 'patch'])),
+  stagingVersion: v.optional(template(filled, ['version', 'major', 'minor', 'patch'])),
 } satisfies Entries<GoOrigin>);
 const cargo = shape({
   kind: v.literal('cargo'),
@@ -232,7 +232,7 @@ const debian = shape({
 } satisfies Entries<DebianOrigin>);
 const files = shape({ kind: v.literal('files'), dir: template(imagePath, ['arch']) } satisfies Entries<FilesOrigin>);
 
-const PlaceSchema = shape({
+const InstallRuleSchema = shape({
   from: glob,
   to: like(
     /^(?:(?:usr|etc)(?:\/(?!\.\.?(?:\/|$))[^/\0\n]+)*\/?)?$/,
@@ -253,11 +253,11 @@ const ComponentSchema = shape({
   name: like(/^[A-Za-z0-9][\w.+-]*$/, 'a valid component name', 'use letters, digits, dashes and underscores'),
   version: filled,
   origins: v.pipe(
-    listOf(byKind({ release, go, cargo, debian, source: sourceOrigin, files })),
-    v.minLength(1, () => message('must have an origin', 'say where its files come from: release(…), go(…), debian(…)')),
+    listOf(byKind({ upstream, go, cargo, debian, source: sourceOrigin, files })),
+    v.minLength(1, () => message('must have an origin', 'say where its files come from: upstream(…), go(…), debian(…)')),
   ),
-  places: v.pipe(
-    listOf(PlaceSchema),
+  install: v.pipe(
+    listOf(InstallRuleSchema),
     v.minLength(1, () => message('must have a place', "say where its files go: { from: 'tool', to: 'usr/bin/' }")),
   ),
   noSource: v.optional(filled),
@@ -298,8 +298,8 @@ const DefinitionSchema = shape({
   coupled: v.optional(mapOf(VersionSourceSchema)),
   components: v.function(expected('a function that gives the components')),
   start: v.optional(listOf(unitName)),
-  promises: v.optional(listOf(imagePath)),
-  bound: v.optional(flag),
+  requiredPaths: v.optional(listOf(imagePath)),
+  releaseBound: v.optional(flag),
   replaces: v.optional(listOf(imagePath)),
   requires: v.optional(listOf(extensionName)),
   conflicts: v.optional(listOf(extensionName)),

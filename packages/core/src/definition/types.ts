@@ -130,9 +130,9 @@ export interface Published {
 }
 
 /** Upstream's own file: `{version}`, `{arch}` and `{goarch}` (amd64, arm64) and `{machine}` (x86_64, aarch64) are filled in. */
-export interface ReleaseOrigin extends Published {
-  /** @example 'release' */
-  readonly kind: 'release';
+export interface UpstreamOrigin extends Published {
+  /** @example 'upstream' */
+  readonly kind: 'upstream';
   /**
    * URL of the file; `{version}`, `{arch}` and `{goarch}` (amd64, arm64) and `{machine}` (x86_64, aarch64) are filled in.
    * @example 'https://example.org/v{version}/tool-linux-{arch}.tar.gz'
@@ -182,13 +182,13 @@ export interface GoOrigin {
    * Go's language version for a module that has no go.mod to say it.
    * @example 'go1.26'
    */
-  readonly language?: string;
+  readonly goVersion?: string;
   /**
    * Files of the module that are left out: helpers of its tests that upstream keeps beside its programs.
    * @default []
    * @example ['cmd/tool/testing.go']
    */
-  readonly without?: readonly string[];
+  readonly exclude?: readonly string[];
   /**
    * The module's version, where it is not the component's.
    * @default the component's version
@@ -205,7 +205,7 @@ export interface GoOrigin {
    * Version of the published modules that stand for folders in upstream's own replaces. Used by pin only.
    * @example 'v0.{minor}.{patch}'
    */
-  readonly local?: string;
+  readonly stagingVersion?: string;
 }
 
 /** A Rust program, compiled from a crate of the registry, or of the extension's own folder when it begins with `./`. */
@@ -333,7 +333,7 @@ export interface FilesOrigin {
   readonly dir: string;
 }
 
-export type Origin = ReleaseOrigin | GoOrigin | CargoOrigin | DebianOrigin | SourceOrigin | FilesOrigin;
+export type Origin = UpstreamOrigin | GoOrigin | CargoOrigin | DebianOrigin | SourceOrigin | FilesOrigin;
 
 /** Where a file of an origin goes. */
 export interface Place {
@@ -369,14 +369,14 @@ export interface Component {
   readonly version: string;
   /**
    * Where its files come from, in the order of preference.
-   * @example [release('https://…'), go('example.org/tool', '.')]
+   * @example [upstream('https://…'), go('example.org/tool', '.')]
    */
   readonly origins: readonly Origin[];
   /**
    * Where its files go.
    * @example [{ from: 'tool', to: 'usr/bin/' }]
    */
-  readonly places: readonly Place[];
+  readonly install: readonly Place[];
   /**
    * Why nothing here builds it from source, for those that have only upstream's binary.
    * @example 'its crate is in no registry'
@@ -424,7 +424,7 @@ export interface ExtensionDefinition<Coupled extends string = string> {
   readonly coupled?: Readonly<Record<Coupled, VersionSource>>;
   /**
    * A function that is given the versions and returns the components. Pure and cheap: the same versions give the same components.
-   * @example ({ version }) => [binary('yq', version, release('https://…'))]
+   * @example ({ version }) => [binary('yq', version, upstream('https://…'))]
    */
   readonly components: (versions: Versions<Coupled>) => readonly Component[];
   /**
@@ -438,13 +438,13 @@ export interface ExtensionDefinition<Coupled extends string = string> {
    * @default []
    * @example ['usr/share/vim/vim91/defaults.vim']
    */
-  readonly promises?: readonly string[];
+  readonly requiredPaths?: readonly string[];
   /**
    * True for what runs on a release's own libraries: images are bound to releases, and none is portable.
    * @default false
    * @example true
    */
-  readonly bound?: boolean;
+  readonly releaseBound?: boolean;
   /**
    * Host paths that are shadowed on purpose.
    * @default []

@@ -13,7 +13,7 @@ import type { Profile, Tree } from '../model/payload.ts';
 /** Flatcar's kernels know lz4 only; `release` is what Flatcar gives its own images (flatcar/scripts build_sysext). */
 const COMPRESSION: Readonly<Record<Profile, readonly string[]>> = {
   fast: ['-zlz4'],
-  release: ['-zlz4hc,12', '-C65536', '-Efragments,ztailpacking'],
+  publish: ['-zlz4hc,12', '-C65536', '-Efragments,ztailpacking'],
 };
 
 /**

@@ -10,7 +10,7 @@ import { filesBelow } from '../util/walk.ts';
 export interface StagePart {
   readonly component: string;
   readonly dir: string;
-  readonly places: readonly Place[];
+  readonly install: readonly Place[];
 }
 
 interface Found {
@@ -32,14 +32,14 @@ async function filesIn(dir: string): Promise<Found[]> {
 const isGlob = (text: string): boolean => text.includes('*');
 
 /** What a place asks for, and the path in the image for each file. */
-function select(place: Place, found: readonly Found[], component: string): { file: Found; to: string }[] {
-  const into = place.to === '' || place.to.endsWith('/');
-  if (!isGlob(place.from)) {
-    const exact = found.filter((file) => file.path === place.from);
-    const named = exact.length > 0 ? exact : found.filter((file) => basename(file.path) === place.from);
+function select(rule: Place, found: readonly Found[], component: string): { file: Found; to: string }[] {
+  const into = rule.to === '' || rule.to.endsWith('/');
+  if (!isGlob(rule.from)) {
+    const exact = found.filter((file) => file.path === rule.from);
+    const named = exact.length > 0 ? exact : found.filter((file) => basename(file.path) === rule.from);
     const [file, second] = named;
     if (file === undefined) {
-      throw new UserError(`component '${component}' gave no file '${place.from}'`, {
+      throw new UserError(`component '${component}' gave no file '${rule.from}'`, {
         next: `it gave: ${
           found
             .map(({ path }) => path)
@@ -49,31 +49,31 @@ function select(place: Place, found: readonly Found[], component: string): { fil
       });
     }
     if (second !== undefined) {
-      throw new UserError(`component '${component}' gave several files '${place.from}': ${named.map(({ path }) => path).join(', ')}`, {
+      throw new UserError(`component '${component}' gave several files '${rule.from}': ${named.map(({ path }) => path).join(', ')}`, {
         next: 'write the whole path in extension.ts',
       });
     }
-    return [{ file, to: into ? place.to + basename(file.path) : place.to }];
+    return [{ file, to: into ? rule.to + basename(file.path) : rule.to }];
   }
-  if (!into) throw new UserError(`component '${component}': '${place.from}' may be many files, so '${place.to}' must end in '/'`);
+  if (!into) throw new UserError(`component '${component}': '${rule.from}' may be many files, so '${rule.to}' must end in '/'`);
   // `dir/**` keeps the folders below dir; any other pattern is placed flat.
-  const deep = place.from.indexOf('**');
-  const kept = deep === -1 ? undefined : place.from.slice(0, deep);
-  const matching = found.filter(({ path }) => (kept === undefined ? matchesGlob(path, place.from) : path.startsWith(kept)));
-  if (matching.length === 0) throw new UserError(`component '${component}' gave no file that matches '${place.from}'`);
-  return matching.map((file) => ({ file, to: place.to + (kept === undefined ? basename(file.path) : file.path.slice(kept.length)) }));
+  const deep = rule.from.indexOf('**');
+  const kept = deep === -1 ? undefined : rule.from.slice(0, deep);
+  const matching = found.filter(({ path }) => (kept === undefined ? matchesGlob(path, rule.from) : path.startsWith(kept)));
+  if (matching.length === 0) throw new UserError(`component '${component}' gave no file that matches '${rule.from}'`);
+  return matching.map((file) => ({ file, to: rule.to + (kept === undefined ? basename(file.path) : file.path.slice(kept.length)) }));
 }
 
 /**
- * Copies what the components gave into `dest`, each file to its place.
+ * Copies what the components gave into `dest`, each file to its rule.
  * Returns which component owns which path. Throws when two want the same path.
  */
 export async function stage(parts: readonly StagePart[], dest: string): Promise<Map<string, string>> {
   const owners = new Map<string, string>();
-  for (const { component, dir, places } of parts) {
+  for (const { component, dir, install } of parts) {
     const found = await filesIn(dir);
-    for (const place of places) {
-      for (const { file, to } of select(place, found, component)) {
+    for (const rule of install) {
+      for (const { file, to } of select(rule, found, component)) {
         const owner = owners.get(to);
         if (owner !== undefined)
           throw new UserError(`'${to}' comes from both '${owner}' and '${component}'`, {
@@ -87,7 +87,7 @@ export async function stage(parts: readonly StagePart[], dest: string): Promise<
           continue;
         }
         await copyFile(join(dir, file.path), target, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
-        await chmod(target, place.mode ?? (isGlob(place.from) && !file.executable ? 0o644 : 0o755));
+        await chmod(target, rule.mode ?? (isGlob(rule.from) && !file.executable ? 0o644 : 0o755));
       }
     }
   }

@@ -2,19 +2,19 @@ import { readFile } from 'node:fs/promises';
 import { dirname, join, normalize } from 'node:path';
 import { type Arch, archWords } from '../model/arch.ts';
 import { readElf, type Elf } from './elf.ts';
-import type { Needs, Tree } from '../model/payload.ts';
+import type { HostRequirements, Tree } from '../model/payload.ts';
 import { parseUnit } from './units.ts';
 import { compareVersions } from '../model/versions.ts';
 
 /** Programs and libraries of a tree, by path. */
-export async function elvesOf(tree: Tree): Promise<Map<string, Elf>> {
-  const elves = new Map<string, Elf>();
+export async function readElfFiles(tree: Tree): Promise<Map<string, Elf>> {
+  const elfFiles = new Map<string, Elf>();
   for (const { path, type } of tree.entries) {
     if (type !== 'file') continue;
     const elf = await readElf(join(tree.dir, path));
-    if (elf !== undefined) elves.set(path, elf);
+    if (elf !== undefined) elfFiles.set(path, elf);
   }
-  return elves;
+  return elfFiles;
 }
 
 /** Folders that a program's RUNPATH names, as paths in the image. */
@@ -54,8 +54,8 @@ async function leastSystemd(tree: Tree): Promise<string> {
 }
 
 /** The libraries that each program and library of a tree expects on the host; of those only that expect any. */
-export function hostLibraries(elves: ReadonlyMap<string, Elf>, inTree: ReadonlySet<string>): Map<string, string[]> {
-  const found = [...elves].map(([path, elf]): [string, string[]] => {
+export function hostLibraries(elfFiles: ReadonlyMap<string, Elf>, inTree: ReadonlySet<string>): Map<string, string[]> {
+  const found = [...elfFiles].map(([path, elf]): [string, string[]] => {
     const folders = runpathFolders(path, elf);
     return [path, elf.needed.filter((soname) => !folders.some((folder) => inTree.has(`${folder}/${soname}`)))];
   });
@@ -63,15 +63,15 @@ export function hostLibraries(elves: ReadonlyMap<string, Elf>, inTree: ReadonlyS
 }
 
 /** Measures what a tree asks of a host: once, on its bytes. */
-export async function measureNeeds(tree: Tree, arch: Arch): Promise<Needs> {
-  const elves = await elvesOf(tree);
+export async function measureNeeds(tree: Tree, arch: Arch): Promise<HostRequirements> {
+  const elfFiles = await readElfFiles(tree);
   const inTree = new Set(tree.entries.map(({ path }) => path));
   let glibc: string | undefined;
-  for (const [path, elf] of elves) {
+  for (const [path, elf] of elfFiles) {
     const onHost = runsOnHost(path, elf, arch, (one) => inTree.has(one));
     if (onHost && elf.glibc !== undefined && (glibc === undefined || compareVersions(elf.glibc, glibc) > 0)) glibc = elf.glibc;
   }
-  const libraries = new Set([...hostLibraries(elves, inTree).values()].flat());
+  const libraries = new Set([...hostLibraries(elfFiles, inTree).values()].flat());
   const kernel = tree.entries.map(({ path }) => kernelOf(path)).find((found) => found !== undefined);
   return { glibc, systemd: await leastSystemd(tree), kernel, libraries: [...libraries].toSorted() };
 }

@@ -1,6 +1,6 @@
-import { elvesOf, hostLibraries, kernelOf } from '../inspect/host-requirements.ts';
+import { readElfFiles, hostLibraries, kernelOf } from '../inspect/host-requirements.ts';
 import type { Finding } from '../model/finding.ts';
-import type { Needs, Tree } from '../model/payload.ts';
+import type { HostRequirements, Tree } from '../model/payload.ts';
 import type { Target } from '../model/target.ts';
 import { compareVersions } from '../model/versions.ts';
 import { between } from './rules/elsewhere.ts';
@@ -17,7 +17,7 @@ const unmet = (rule: keyof typeof between, what: string, about: { path?: string;
 /** What of a tree keeps it from being portable, file by file. */
 export async function hostUsers(tree: Tree): Promise<Finding[]> {
   const inTree = new Set(tree.entries.map(({ path }) => path));
-  const programs = [...hostLibraries(await elvesOf(tree), inTree)].map(([path, libraries]) =>
+  const programs = [...hostLibraries(await readElfFiles(tree), inTree)].map(([path, libraries]) =>
     unmet('portable-needs-host', `needs the host's ${libraries.join(', ')}; a portable image must not`, { path }),
   );
   const modules = tree.entries
@@ -34,14 +34,14 @@ const RUNTIME_NEEDS = [{ component: 'kubelet', since: '1.38', containerd: '2.0' 
 
 /** A payload, or a published version, as far as hosts are concerned. */
 export interface HostSubject {
-  readonly needs: Needs;
+  readonly needs: HostRequirements;
   readonly components: readonly { readonly name: string; readonly version: string }[];
   /** Extensions that are merged beside it: what one of them is called for is theirs, and not the host's. */
   readonly requires?: readonly string[];
 }
 
 /** What a target does not offer of what an image needs; nothing is known of `portable` hosts. */
-export function fits({ needs, components, requires = [] }: HostSubject, target: Target): Finding[] {
+export function checkCompatibility({ needs, components, requires = [] }: HostSubject, target: Target): Finding[] {
   if (target === 'portable') {
     const missing = [...needs.libraries, needs.kernel ?? ''].filter(Boolean).join(', ');
     return missing === ''

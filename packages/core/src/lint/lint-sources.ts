@@ -27,27 +27,28 @@ export interface SourceCheck {
   readonly neighbour: Neighbour;
 }
 
-const isOurs = ({ component }: PinnedComponent): boolean => component.origins.every(({ kind }) => kind === 'files');
+const indexSignedByCurrentKey = ({ component }: PinnedComponent): boolean => component.origins.every(({ kind }) => kind === 'files');
 const isGlob = (text: string): boolean => /[*?[{]/.test(text);
 /** Whether the definition says all paths that a component brings. */
-const isListed = (one: PinnedComponent): boolean => isOurs(one) || one.component.places.every(({ from }) => !isGlob(from));
+const isListed = (one: PinnedComponent): boolean =>
+  indexSignedByCurrentKey(one) || one.component.install.every(({ from }) => !isGlob(from));
 
 /** Stages and lints the files of this repository that an extension ships, in its newest version, for one architecture. */
 async function lintFor(loaded: LoadedExtension, version: string, arch: Arch, store: Store): Promise<SourceCheck> {
   const { extension } = loaded;
   const { pin, components, own } = await allComponents(loaded, version);
   const all = [...components, ...own];
-  const others = all.filter((one) => !isOurs(one));
+  const others = all.filter((one) => !indexSignedByCurrentKey(one));
   const isWhole = others.every(isListed);
   const expected = (await Promise.all(others.map(knownPaths))).flat();
   return store.withTemp(async (temp) => {
     const dir = join(temp, 'tree');
     const parts = all
-      .filter(isOurs)
+      .filter(indexSignedByCurrentKey)
       .flatMap(({ component, dir: folder }) =>
         component.origins.flatMap((origin) =>
           origin.kind === 'files'
-            ? [{ component: component.name, dir: join(folder, folderOf(origin, arch)), places: component.places }]
+            ? [{ component: component.name, dir: join(folder, folderOf(origin, arch)), install: component.install }]
             : [],
         ),
       );

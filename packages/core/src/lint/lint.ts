@@ -5,7 +5,7 @@ import type { Omission } from '../inspect/omission.ts';
 import { UsageError } from '../util/errors.ts';
 import type { Extension } from '../definition/types.ts';
 import { releaseFilePath } from '../model/names.ts';
-import { elvesOf } from '../inspect/host-requirements.ts';
+import { readElfFiles } from '../inspect/host-requirements.ts';
 import { STRICT_XATTR } from '../image/release-file.ts';
 import { hostPathsOf } from '../inspect/loader.ts';
 import { between } from './rules/elsewhere.ts';
@@ -27,7 +27,7 @@ export interface LintSubject {
   readonly kind: 'sysext' | 'confext';
   readonly arch: Arch;
   readonly target?: Target;
-  readonly definition?: Pick<Extension, 'promises' | 'replaces' | 'waive'>;
+  readonly definition?: Pick<Extension, 'requiredPaths' | 'replaces' | 'waive'>;
   /** Absolute paths that the extensions bring which it requires (pathsBeside). */
   readonly beside?: ReadonlySet<string>;
   /** Of a staged tree: what its relocated programs name and their packages have. */
@@ -56,9 +56,9 @@ async function contextOf(tree: Tree, entries: readonly ImageEntry[], subject: Li
   }
   const { name, kind, arch, target, definition } = subject;
   const file = releaseFilePath(name, kind);
-  const elves = await elvesOf(tree);
+  const elfFiles = await readElfFiles(tree);
   const loaders = new Map<string, readonly string[]>();
-  for (const [path, { soname }] of elves)
+  for (const [path, { soname }] of elfFiles)
     if (soname?.startsWith('ld-linux-') === true) loaders.set(path, hostPathsOf(await readFile(join(tree.dir, path)), arch));
   return {
     name,
@@ -66,14 +66,14 @@ async function contextOf(tree: Tree, entries: readonly ImageEntry[], subject: Li
     arch,
     target,
     entries,
-    elves,
+    elfFiles,
     loaders,
     texts,
     shebangs,
     omissions: subject.omissions ?? [],
     releaseFile: tree.entries.some(({ path }) => path === file) ? await readFile(join(tree.dir, file), 'utf8') : undefined,
     size,
-    promises: definition?.promises ?? [],
+    requiredPaths: definition?.requiredPaths ?? [],
     replaces: definition?.replaces ?? [],
     beside: subject.beside ?? new Set(),
     unread: new Set(subject.part?.expected),

@@ -66,7 +66,7 @@ export async function placeOf(
   owners: ReadonlyMap<string, string>,
 ): Promise<string> {
   const quoted = [...what.matchAll(/'([^']+)'/g)].map(([, text = '']) => text);
-  if (rule === 'promise') return inDefinition(dir, [`'${path ?? ''}'`], 'promises');
+  if (rule === 'promise') return inDefinition(dir, [`'${path ?? ''}'`], 'requiredPaths');
   if (rule === 'replaces-nothing') return inDefinition(dir, [`'${path ?? ''}'`], 'replaces');
   if (rule === 'waiver' || rule === 'unused-waiver') return inDefinition(dir, quoted.slice(0, 1), 'waive');
   if (path === undefined) return inDefinition(dir, [/\bdefineExtension\(/]);

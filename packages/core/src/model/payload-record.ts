@@ -24,7 +24,7 @@ const BuiltComponent = v.strictObject({
   name: text(200),
   version: text(200),
   license: text(),
-  origin: v.picklist(['release', 'go', 'cargo', 'debian', 'source', 'files']),
+  origin: v.picklist(['upstream', 'go', 'cargo', 'debian', 'source', 'files']),
   materials: v.array(Material),
   parameters: v.record(v.string(), text(1 << 16)),
 });
@@ -61,7 +61,7 @@ export const PayloadSchema = v.strictObject({
   revision: count,
   arch: v.picklist(ARCHES),
   format: v.picklist(['squashfs', 'ddi']),
-  profile: v.picklist(['fast', 'release']),
+  profile: v.picklist(['fast', 'publish']),
   file,
   sha256: digest,
   size: count,

@@ -2,13 +2,13 @@ import type { Arch } from './arch.ts';
 import type { Format } from './target.ts';
 
 /** `fast` for local work and pull requests, `release` for what is published. */
-export type Profile = 'fast' | 'release';
+export type Profile = 'fast' | 'publish';
 
 /** Where a component's files come from. */
-export type OriginKind = 'release' | 'go' | 'cargo' | 'debian' | 'source' | 'files';
+export type OriginKind = 'upstream' | 'go' | 'cargo' | 'debian' | 'source' | 'files';
 
 /** What a person asks for: `auto` prefers `release`; `source` means any origin that compiles. */
-export type OriginChoice = 'auto' | 'release' | 'source';
+export type OriginChoice = 'auto' | 'upstream' | 'source';
 
 /** One set of bytes from outside, as an entry of pins.json says it, resolved for a component. */
 export interface Material {
@@ -60,7 +60,7 @@ export interface Tree {
 }
 
 /** What a tree asks of a host, measured once on its bytes. */
-export interface Needs {
+export interface HostRequirements {
   /** Highest GLIBC_x.y among programs that run on the host's libraries; absent when there are none. */
   readonly glibc?: string;
   /** Least systemd version, by the keys and features that the tree uses. */
@@ -128,7 +128,7 @@ export interface Payload {
   readonly releaseFileOffset: number;
   readonly reload: boolean;
   readonly tree: { readonly digest: string; readonly entries: readonly TreeEntry[] };
-  readonly needs: Needs;
+  readonly needs: HostRequirements;
   readonly components: readonly BuiltComponent[];
   readonly tools: readonly ToolRecord[];
   /** False after any fallback: an origin that the definition does not prefer, or a tool that is not the pinned one. */

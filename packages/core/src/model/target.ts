@@ -15,14 +15,14 @@ export interface Release {
   readonly kernel: string;
   /** As exact as known: `257.9` or `257`. */
   readonly systemd: string;
-  /** Such as `2.41`; with `atLeast`, the last one known for an older major. */
+  /** Such as `2.41`; with `estimated`, the last one known for an older major. */
   readonly glibc: string;
   /** Of the built-in extension containerd, such as `2.1.5`; undefined where it is not known. */
   readonly containerd?: string;
   /** True where glibc, systemd minor and file systems are those of the newest known older major. */
-  readonly atLeast: boolean;
+  readonly estimated: boolean;
   /** `final`: merged by systemd-sysext.service; `initrd`: merged before switch-root (majors >= 4628). */
-  readonly era: 'final' | 'initrd';
+  readonly mergeStage: 'system' | 'initrd';
   /** Image file systems the kernel can mount, such as `squashfs`, `erofs`. */
   readonly filesystems: readonly string[];
   /** The one format that images bound to this release have. */

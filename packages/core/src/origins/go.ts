@@ -74,8 +74,8 @@ export async function describeGo(
       tags: (origin.tags ?? []).join(','),
       ldflags: linkerFlags(origin, component, arch),
       cgo: c === undefined ? '0' : '1',
-      gcflags: origin.language === undefined ? undefined : `${origin.module}/...=-lang=${origin.language}`,
-      without: origin.without?.join(' '),
+      gcflags: origin.goVersion === undefined ? undefined : `${origin.module}/...=-lang=${origin.goVersion}`,
+      without: origin.exclude?.join(' '),
       rename: origin.rename === undefined ? undefined : JSON.stringify(origin.rename),
     }),
     tools: [go, ...(c ?? [])],
@@ -150,8 +150,8 @@ export async function buildGo(origin: GoOrigin, context: OriginContext): Promise
     report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch} with Go ${go.record.version}` });
     const out = join(work, 'files');
     await mkdir(out);
-    const { without } = origin;
-    const cwd = without === undefined ? lockModule : await copyWithout(go, lockModule, origin.module, without, join(work, 'source'));
+    const { exclude } = origin;
+    const cwd = exclude === undefined ? lockModule : await copyWithout(go, lockModule, origin.module, exclude, join(work, 'source'));
     const inputs = c === undefined ? [lockModule] : [lockModule, dirname(c.bin)];
     await go.build(sandbox, [...buildArgs(parameters, out), ...packages], {
       name: 'go',

@@ -9,7 +9,7 @@ import { isPackageLocator } from '../model/locator.ts';
 import { buildFiles, describeFiles } from './files.ts';
 import { buildGo, describeGo, goLocator } from './go.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
-import { buildRelease, describeRelease, releaseLocator } from './upstream.ts';
+import { buildUpstream, describeUpstream, upstreamLocator } from './upstream.ts';
 import { buildSource, describeSource, sourceLocator } from './source.ts';
 import type { Arch } from '../model/arch.ts';
 import type { OriginChoice, OriginKind } from '../model/payload.ts';
@@ -26,8 +26,8 @@ const describe = (component: Component): string => `${component.name} ${componen
 
 async function make(origin: Origin, context: OriginContext): Promise<OriginResult> {
   switch (origin.kind) {
-    case 'release':
-      return buildRelease(origin, context);
+    case 'upstream':
+      return buildUpstream(origin, context);
     case 'go':
       return buildGo(origin, context);
     case 'cargo':
@@ -44,8 +44,8 @@ async function make(origin: Origin, context: OriginContext): Promise<OriginResul
 /** The inputs of an origin. Fetches, builds and runs nothing. */
 export function describeOrigin(origin: Origin, context: DescribeContext): Promise<OriginDescription> {
   switch (origin.kind) {
-    case 'release':
-      return describeRelease(origin, context);
+    case 'upstream':
+      return describeUpstream(origin, context);
     case 'go':
       return describeGo(origin, context);
     case 'cargo':
@@ -101,8 +101,8 @@ async function compile(origin: Origin, context: OriginContext, failed: AbortSign
 /** The key of an origin in pins.json; undefined for packages, which have a key each, and for files of this repository. */
 export function locatorOf(origin: Origin, component: Component, arch: Arch): string | undefined {
   switch (origin.kind) {
-    case 'release':
-      return releaseLocator(origin, component, arch);
+    case 'upstream':
+      return upstreamLocator(origin, component, arch);
     case 'go':
       return goLocator(origin, component);
     case 'cargo':
@@ -175,7 +175,7 @@ function requiredSource({ component, dir }: OriginContext, first: Origin): Origi
   if (source !== undefined) return source;
   throw new UserError(
     `${describe(component)} cannot be built from source: ${component.noSource ?? 'its definition has no source origin'}`,
-    { where: dir, next: 'use --origin release' },
+    { where: dir, next: 'use --origin upstream' },
   );
 }
 
@@ -184,7 +184,7 @@ function fallbackFor({ component, report }: OriginContext, error: UnreachableErr
   const source = sourceOf(component);
   const what = `${describe(component)}: ${error.message}`;
   if (source !== undefined) {
-    const text = `${what}; BUILDING FROM SOURCE (${source.kind}) INSTEAD. This image is not for publishing; --origin release forbids the fallback.`;
+    const text = `${what}; BUILDING FROM SOURCE (${source.kind}) INSTEAD. This image is not for publishing; --origin upstream forbids the fallback.`;
     report({ type: 'notice', text });
     return source;
   }

@@ -1,5 +1,5 @@
 import { basename, join } from 'node:path';
-import type { Component, ReleaseOrigin } from '../definition/types.ts';
+import type { Component, UpstreamOrigin } from '../definition/types.ts';
 import { archWords, type Arch } from '../model/arch.ts';
 import { locatorText } from '../model/locator.ts';
 import { fetchBlob } from '../store/fetch.ts';
@@ -12,7 +12,7 @@ import { pinnedMaterial, type DescribeContext, type OriginContext, type OriginDe
 const UNPACK_FORMAT = 1;
 
 /** The words of a release URL: version, arch (amd64 and arm64 unless the origin has others), goarch (always those), machine. */
-export function releaseWords(origin: ReleaseOrigin, component: Component, arch: Arch): Record<string, string> {
+export function upstreamWords(origin: UpstreamOrigin, component: Component, arch: Arch): Record<string, string> {
   return {
     version: component.version,
     arch: origin.arch?.[arch] ?? archWords(arch).go,
@@ -22,21 +22,21 @@ export function releaseWords(origin: ReleaseOrigin, component: Component, arch: 
 }
 
 /** The URL of upstream's file for an architecture; also the key of its pin. */
-export function releaseLocator(origin: ReleaseOrigin, component: Component, arch: Arch): string {
-  return locatorText({ kind: 'file', url: expandTemplate(origin.url, releaseWords(origin, component, arch)) });
+export function upstreamLocator(origin: UpstreamOrigin, component: Component, arch: Arch): string {
+  return locatorText({ kind: 'file', url: expandTemplate(origin.url, upstreamWords(origin, component, arch)) });
 }
 
 /** The inputs of upstream's own file: the file itself. */
-export async function describeRelease(origin: ReleaseOrigin, context: DescribeContext): Promise<OriginDescription> {
-  const material = pinnedMaterial(context, releaseLocator(origin, context.component, context.arch));
+export async function describeUpstream(origin: UpstreamOrigin, context: DescribeContext): Promise<OriginDescription> {
+  const material = pinnedMaterial(context, upstreamLocator(origin, context.component, context.arch));
   return { materials: [material], parameters: {}, tools: [], format: `unpack ${UNPACK_FORMAT}` };
 }
 
 /** Upstream's own file: fetched by its pin and unpacked once. A single program, compressed or not, gets the name of its component. */
-export async function buildRelease(origin: ReleaseOrigin, context: OriginContext): Promise<OriginResult> {
+export async function buildUpstream(origin: UpstreamOrigin, context: OriginContext): Promise<OriginResult> {
   const { component, store, tools, report, mirror, signal } = context;
-  const description = await describeRelease(origin, context);
-  const { locator: url, sha256, size } = pinnedMaterial(context, releaseLocator(origin, component, context.arch));
+  const description = await describeUpstream(origin, context);
+  const { locator: url, sha256, size } = pinnedMaterial(context, upstreamLocator(origin, component, context.arch));
   const blob = await fetchBlob(store, { url, sha256, size }, { report, mirror, signal });
   const file = decodeURIComponent(basename(new URL(url).pathname));
   const { archive, packed } = archiveKind(file);

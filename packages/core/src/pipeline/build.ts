@@ -3,7 +3,7 @@ import { allComponents } from '../definition/components.ts';
 import type { LoadedExtension, PinnedComponent } from '../definition/types.ts';
 import { bindMany, formatOf, unpackImage, type SignKeys } from '../image/bind.ts';
 import { readTree } from '../image/tree.ts';
-import { fits, hostUsers } from '../lint/compatibility.ts';
+import { checkCompatibility, hostUsers } from '../lint/compatibility.ts';
 import { placeOf } from '../lint/locate.ts';
 import { waiveFindings } from '../lint/waivers.ts';
 import type { Arch } from '../model/arch.ts';
@@ -68,7 +68,7 @@ export interface BuildResult {
 }
 
 /** The targets that an extension can be bound to. Throws a UserError when none is left. */
-function possibleTargets({ extension: { name, bound: isBound } }: LoadedExtension, targets: readonly Target[]): readonly Target[] {
+function possibleTargets({ extension: { name, releaseBound: isBound } }: LoadedExtension, targets: readonly Target[]): readonly Target[] {
   const possible = targets.filter((target) => !isBound || target !== 'portable');
   if (possible.length === 0)
     throw new UserError(`${name} needs the libraries of one Flatcar release and has no portable image`, { next: 'specify a release' });
@@ -126,7 +126,7 @@ async function unmetRequirements(
   target: Target,
   { tools, store }: Pick<BindOptions, 'tools' | 'store'>,
 ): Promise<Finding[]> {
-  const findings = fits(payload, target);
+  const findings = checkCompatibility(payload, target);
   if (!findings.some(({ rule }) => rule === 'portable-needs-host')) return waiveFindings(findings, payload.waived).left;
   const users = await store.withTemp(async (temp) => {
     const dir = join(temp, 'content');

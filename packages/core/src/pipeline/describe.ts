@@ -80,7 +80,7 @@ export function contentInputs({ extension }: LoadedExtension, version: string, c
     components: components.map(({ component, origin, description: { format, materials, parameters } }) => ({
       name: component.name,
       version: component.version,
-      places: component.places,
+      install: component.install,
       origin: origin.kind,
       format,
       materials: materials.map(({ locator, sha256 }) => ({ locator, sha256 })),
@@ -90,11 +90,11 @@ export function contentInputs({ extension }: LoadedExtension, version: string, c
 }
 
 /** The store's key of a packed payload. What lint reads of the definition is in it too, so that a payload is linted again when that changes. */
-export function packedKey({ extension: { promises, replaces, waive, requires } }: LoadedExtension, key: string): string {
+export function packedKey({ extension: { requiredPaths, replaces, waive, requires } }: LoadedExtension, key: string): string {
   return digestOf({
     payload: key,
     record: RECORD_FORMAT,
-    promises,
+    requiredPaths,
     replaces,
     waive,
     requires: requires.length === 0 ? undefined : requires,

@@ -18,7 +18,7 @@ import type { Arch } from '../model/arch.ts';
 import type { Image } from '../model/image.ts';
 import { payloadBase } from '../model/names.ts';
 import { PayloadSchema } from '../model/payload-record.ts';
-import type { EmbeddedModule, Needs, Payload, Profile, Tree } from '../model/payload.ts';
+import type { EmbeddedModule, HostRequirements, Payload, Profile, Tree } from '../model/payload.ts';
 import type { Format } from '../model/target.ts';
 import type { ResolvedComponent } from '../origins/resolve.ts';
 import type { Store } from '../store/store.ts';
@@ -53,7 +53,7 @@ export interface StagedTree {
   readonly tree: Tree;
   /** True when systemd must read units again after a merge (EXTENSION_RELOAD_MANAGER=). */
   readonly reload: boolean;
-  readonly needs: Needs;
+  readonly needs: HostRequirements;
   readonly modules: readonly EmbeddedModule[];
 }
 
@@ -64,7 +64,7 @@ async function stageFiles(
 ): Promise<{ tree: Tree; reload: boolean; owners: ReadonlyMap<string, string> }> {
   const { extension } = loaded;
   const owners = await stage(
-    resolved.map(({ component, result }) => ({ component: component.name, dir: result.dir, places: component.places })),
+    resolved.map(({ component, result }) => ({ component: component.name, dir: result.dir, install: component.install })),
     dir,
   );
   await writeStartDropins(dir, extension);

@@ -66,7 +66,7 @@ function componentPackage(components: readonly BuiltComponent[], files: readonly
   const [material] = components.flatMap((one) => one.materials);
   const expression = allOf(components.map((one) => license(one.license, name)));
   // The bytes of a component are known by one digest only where it is one download.
-  const download = origin === 'release' ? material : undefined;
+  const download = origin === 'upstream' ? material : undefined;
   const from = components.map((one) => {
     const list = one.materials.map(({ locator, sha256, proof }) => `${locator} (sha256 ${sha256}, ${proof})`);
     return `${one.version}, origin: ${one.origin}; ${list.join('; ')}`;

@@ -344,7 +344,7 @@ export async function goSumDigest(lockModule: string): Promise<string> {
  * A program that this repository itself uses in lint and tests: the one `tool` of a lock module (go.mod, go.sum), compiled for this
  * machine and kept in the store. Gives its path.
  */
-export async function goProgram(
+export async function buildGoTool(
   lockModule: string,
   { store, tools, report = () => undefined, ldflags = '' }: { store: Store; tools: Tools; report?: Report; ldflags?: string },
 ): Promise<string> {

@@ -40,7 +40,7 @@ export interface Destination extends Source {
    */
   putOver(path: string, file: string, about: FileAbout): Promise<void>;
   /** Where files of `put` do not appear one by one: makes them appear. Called before anything points to them. */
-  settle?(): Promise<void>;
+  flush?(): Promise<void>;
   /**
    * Replaces files of one folder that belong together (sums and their signature, in this order): in one step where the place can,
    * elsewhere one after the other, and only if they are still as this publish read them. The files of a folder are always the same ones.

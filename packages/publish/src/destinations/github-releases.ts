@@ -112,7 +112,7 @@ export function githubDestination(
       if (!isAsset(path)) return inner.putOver(path, file, about);
       waiting.set(path, { ...about, file });
     },
-    async settle() {
+    async flush() {
       if (waiting.size === 0) return;
       const map = await readMap();
       // The same bytes under two paths are one asset.

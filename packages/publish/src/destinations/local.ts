@@ -43,7 +43,7 @@ export function localDestination(dir: string): Destination {
   /** Folders with new names that a crash may still undo. */
   const changed = new Set<string>();
   /** Before anything points to what is new, it is made to last: once for each folder, not for each file. */
-  const settle = async (): Promise<void> => {
+  const flush = async (): Promise<void> => {
     const folders = [...changed];
     changed.clear();
     await mapParallel(folders, fsync, 4);
@@ -107,9 +107,9 @@ export function localDestination(dir: string): Destination {
       await replaceFile(target, (temporary) => link(file, temporary));
       changed.add(dirname(target));
     },
-    settle,
+    flush,
     async replace(folder, files) {
-      await settle();
+      await flush();
       const hash = createHash('sha256');
       for (const [name, bytes] of files) hash.update(`${name} ${bytes.length}\n`).update(bytes);
       const set = `.set-${hash.digest('hex').slice(0, 32)}`;
@@ -136,7 +136,7 @@ export function localDestination(dir: string): Destination {
       });
       // The link must not survive a power cut that takes what it leads to.
       changed.add(base);
-      await settle();
+      await flush();
       await linkTo(set, join(base, CURRENT));
       // Only for the first time, and the signature first: who sees sums must find it.
       for (const name of [...files.keys()].toReversed()) await linkTo(`${CURRENT}/${name}`, join(base, name));

@@ -55,11 +55,11 @@ export async function readInputs(paths: readonly string[]): Promise<Inputs> {
 }
 
 /** Why an image cannot be published; empty when it can. */
-function objections({ manifest }: Input, origins: DeclaredOrigins): string[] {
+function publishErrors({ manifest }: Input, origins: DeclaredOrigins): string[] {
   const { name, profile, publishable, withheld, components } = manifest;
   const reasons = [...withheld];
   if (RESERVED.has(name)) reasons.push(`the name '${name}' is a folder of the tree itself`);
-  if (profile !== 'release') reasons.push(`it was packed with the profile '${profile}', and 'release' is what is published`);
+  if (profile !== 'publish') reasons.push(`it was packed with the profile '${profile}', and 'publish' is what is published`);
   if (origins === 'preferred') {
     if (!publishable && withheld.length === 0)
       reasons.push(
@@ -78,11 +78,11 @@ function objections({ manifest }: Input, origins: DeclaredOrigins): string[] {
 /** Refuses, all at once, what must not be published. */
 export function checkInputs({ images }: Inputs, origins: DeclaredOrigins): void {
   const errors = images.flatMap((input) =>
-    objections(input, origins).map(
+    publishErrors(input, origins).map(
       (reason) =>
         new UserError(`not for publishing: ${reason}`, {
           where: input.file,
-          next: 'build it for publishing: flatcar-ext build NAME --profile release',
+          next: 'build it for publishing: flatcar-ext build NAME --profile publish',
         }),
     ),
   );

@@ -1,5 +1,5 @@
 import {
-  ARCHES, compareVersions, fits, formatOf, imageVersion, keep, targetName, waiveFindings, type Arch, type Format, type Pins, type Release, type Target,
+  ARCHES, compareVersions, checkCompatibility, formatOf, imageVersion, keep, targetName, waiveFindings, type Arch, type Format, type Pins, type Release, type Target,
 } from '@flatcar/core/engine'; // prettier-ignore
 import type { ExtensionIndex, PublishedVersion } from '../tree/schema.ts';
 import type { Published } from '../tree/state.ts';
@@ -178,7 +178,7 @@ export async function plan(
               needs === undefined
                 ? []
                 : waiveFindings(
-                    fits({ needs, components: there?.components ?? [], requires: extension.requires }, target),
+                    checkCompatibility({ needs, components: there?.components ?? [], requires: extension.requires }, target),
                     extension.waive ?? {},
                   ).left;
             const first = unfit.find(({ level }) => level === 'error');

@@ -53,7 +53,7 @@ export async function promote(destination: Destination, all: Promotion): Promise
   );
   // In one order for all publishers: where two wait for names that the other has taken, neither would get further.
   for (const file of all.official.toSorted((a, b) => (a.path < b.path ? -1 : 1))) await destination.putOver(file.path, file.from, file);
-  await destination.settle?.();
+  await destination.flush?.();
   await replaceChanged(destination, 'keys', all.keys.files);
   await destination.remove(all.keys.dropped);
   for (const [folder, files] of all.sums) await destination.replace(folder, files);

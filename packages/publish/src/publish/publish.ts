@@ -59,9 +59,9 @@ async function publishOnce(
   const plan = await stageAll(options, published, staging, inputs);
   // After a change of keys or of the URL everything is written anew, whatever is published now.
   const isOurs = before === undefined || (await signedByUs(destination, INDEX, keys));
-  const isAnew = !isOurs || (before !== undefined && before.baseUrl !== baseUrl);
+  const resignAll = !isOurs || (before !== undefined && before.baseUrl !== baseUrl);
   const extensions = new Map(plan.extensions);
-  if (isAnew)
+  if (resignAll)
     for (const { name } of before?.extensions ?? []) {
       const index = extensions.has(name) ? undefined : await published.extension(name);
       if (index !== undefined) extensions.set(name, index);
@@ -69,7 +69,7 @@ async function publishOnce(
 
   report({ type: 'step', text: 'signing' });
   signal?.throwIfAborted();
-  const entries = isAnew ? plan.packages : plan.official.map(({ entry }) => entry);
+  const entries = resignAll ? plan.packages : plan.official.map(({ entry }) => entry);
   const sums = await signSums(destination, keys, {
     extensions: [...extensions.values()],
     packages: plan.packages,

@@ -11,7 +11,7 @@ export interface Retention {
 }
 
 /** An image that leaves, and why. */
-export interface Leaving {
+export interface ExpiredImage {
   readonly path: string;
   readonly why: string;
 }
@@ -45,7 +45,7 @@ function oldVersions({ versions }: ExtensionIndex, { pins, keep }: PlannedExtens
  * Images that leave: those of releases out of support, and those of old versions that another served version follows for the same target and
  * architecture, so that what a supported release has at newest always stays.
  */
-export function leavingImages(index: ExtensionIndex, { releases, extensions }: Retention): Leaving[] {
+export function expiredImages(index: ExtensionIndex, { releases, extensions }: Retention): ExpiredImage[] {
   const planned = extensions.find(({ name }) => name === index.name);
   const old = new Set(planned === undefined ? [] : oldVersions(index, planned));
   const isFollowed = (of: PublishedVersion, { target, architecture }: PublishedImage): boolean =>
@@ -56,7 +56,7 @@ export function leavingImages(index: ExtensionIndex, { releases, extensions }: R
         one.images.some((image) => image.target === target && image.architecture === architecture),
     );
   return index.versions.flatMap((version) =>
-    version.images.flatMap((image): Leaving[] => {
+    version.images.flatMap((image): ExpiredImage[] => {
       const { path, target } = image;
       if (target !== 'portable' && isOutOfSupport(target, releases)) return [{ path, why: `Flatcar ${target} is out of support` }];
       if (old.has(version) && isFollowed(version, image)) return [{ path, why: `no branch as old as ${version.version} is kept` }];
@@ -66,7 +66,7 @@ export function leavingImages(index: ExtensionIndex, { releases, extensions }: R
 }
 
 /** Update payloads that leave: in the official layout one version stands for a release as long as that is supported. */
-export function leavingPackages(packages: readonly UpdatePackage[], { releases }: Retention): UpdatePackage[] {
+export function expiredPackages(packages: readonly UpdatePackage[], { releases }: Retention): UpdatePackage[] {
   return packages.filter(({ release }) => isOutOfSupport(release, releases));
 }
 

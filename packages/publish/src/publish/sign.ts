@@ -57,7 +57,7 @@ async function sumsOf(
 }
 
 /** What sums are to say. */
-export interface Summed {
+export interface SumsUpdate {
   readonly extensions: readonly ExtensionIndex[];
   /** Of the official layout, and those of its folders whose sums are looked at. */
   readonly packages: readonly UpdatePackage[];
@@ -81,7 +81,7 @@ interface Listed {
 export async function signSums(
   destination: Destination,
   keys: PublishKeys,
-  { extensions, packages, folders: official, gone: retired, patient = false }: Summed,
+  { extensions, packages, folders: official, gone: retired, patient = false }: SumsUpdate,
 ): Promise<Map<string, Map<string, Buffer>>> {
   const folders = new Map<string, { listed: Listed[]; gone: Set<string>; isFixed: boolean }>();
   for (const index of extensions) {

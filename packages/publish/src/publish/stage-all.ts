@@ -4,7 +4,7 @@ import { imagePath } from '../tree/layout.ts';
 import { addImages, markWithdrawn } from './add-images.ts';
 import { officialImages, stageOfficial, type StagedOfficial } from './official.ts';
 import type { PublishOptions } from './options.ts';
-import { leavingImages, leavingPackages, withoutImages } from './retire.ts';
+import { expiredImages, expiredPackages, withoutImages } from './retire.ts';
 import type { ExtensionIndex, UpdatePackage } from '../tree/schema.ts';
 import { checkSigned, checkUpdateKey } from './signing-policy.ts';
 import { stageImage, type StagedImage } from './stage.ts';
@@ -76,12 +76,12 @@ export async function stageAll(options: PublishOptions, published: Published, st
   }
 
   const packagesBefore = await published.packages();
-  const leaving = retire === undefined ? [] : leavingPackages(packagesBefore, retire);
+  const leaving = retire === undefined ? [] : expiredPackages(packagesBefore, retire);
   const retired = leaving.flatMap(({ path, image }) => [path, image.path]);
   const orphans: string[] = [];
   if (retire !== undefined)
     for (const [name, index] of extensions) {
-      const paths = leavingImages(index, retire).map(({ path }) => path);
+      const paths = expiredImages(index, retire).map(({ path }) => path);
       const rest = withoutImages(index, new Set(paths));
       extensions.set(name, rest);
       retired.push(...paths);

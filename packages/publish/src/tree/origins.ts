@@ -5,7 +5,7 @@ import type { Index } from './schema.ts';
 export type DeclaredOrigins = Index['origins'];
 
 /** What can be declared; files of the repository itself are accepted everywhere. */
-const KINDS: readonly OriginKind[] = ['release', 'go', 'cargo', 'source', 'debian'];
+const KINDS: readonly OriginKind[] = ['upstream', 'go', 'cargo', 'source', 'debian'];
 
 /**
  * Origins as `--origins` lists them, sorted and each once. Throws a UsageError for an empty list and for what is not a kind of origin: a tree

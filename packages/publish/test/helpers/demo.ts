@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import {
-  binary, buildExtension, defineExtension, openStore, openTools, readPins, release, type Arch, type BuildResult, type OriginChoice, type Target,
+  binary, buildExtension, defineExtension, openStore, openTools, readPins, upstream, type Arch, type BuildResult, type OriginChoice, type Target,
 } from '@flatcar/core/engine'; // prettier-ignore
 
 const hash = (body: Buffer): string => createHash('sha256').update(body).digest('hex');
@@ -17,7 +17,7 @@ export interface Demo {
   /** Stands in the program: another text is another image. */
   readonly says?: string;
   readonly fixture?: boolean;
-  readonly profile?: 'fast' | 'release';
+  readonly profile?: 'fast' | 'publish';
   readonly origin?: OriginChoice;
 }
 
@@ -33,8 +33,8 @@ export async function buildDemo(out: string, demo: Demo): Promise<BuildResult[]>
     targets,
     arches = ['x86-64'],
     says = version,
-    profile = 'release',
-    origin = 'release',
+    profile = 'publish',
+    origin = 'upstream',
   } = demo;
   const body = Buffer.from(`#!/bin/sh\necho demo ${says}\n`);
   const server = createServer((request, response) => void response.end(request.url?.includes('/demo-') === true ? body : undefined));
@@ -62,7 +62,7 @@ export async function buildDemo(out: string, demo: Demo): Promise<BuildResult[]>
               name,
               summary: 'A demonstration',
               versions: { kind: 'page', at: 'https://dl.example.org', keep: 'newest' },
-              components: (versions) => [binary('demo', versions.version, release('https://dl.example.org/v{version}/demo-{arch}'))],
+              components: (versions) => [binary('demo', versions.version, upstream('https://dl.example.org/v{version}/demo-{arch}'))],
             }),
           },
           {

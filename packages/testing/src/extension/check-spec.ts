@@ -78,7 +78,7 @@ const machine = optional(
 const common = {
   only: optional(listOf(filled)),
   version: optional(filled),
-  origin: optional(oneOf(['auto', 'release', 'source'])),
+  origin: optional(oneOf(['auto', 'upstream', 'source'])),
 };
 
 /** What each helper is given, by its name. */

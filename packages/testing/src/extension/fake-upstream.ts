@@ -64,7 +64,7 @@ async function writeUpstreamFile(file: string, url: string, components: readonly
   await mkdir(dirname(file), { recursive: true });
   if (suffix === undefined) return writeFile(file, program(components[0]?.name ?? name, url));
   const known = layouts.find(([pattern]) => pattern.test(name));
-  const members = known?.[1] ?? components.flatMap(({ places }) => places.map(({ from }) => from.replaceAll('*', 'any')));
+  const members = known?.[1] ?? components.flatMap(({ install }) => install.map(({ from }) => from.replaceAll('*', 'any')));
   const tree = `${file}.d`;
   await writeMembers(tree, members, url);
   const names = members.map((member) => member.split(' -> ')[0] ?? '');
@@ -125,7 +125,7 @@ class UpstreamFiles {
       for (const [locator, pinned] of Object.entries(own.bytes)) bytes[locator] ??= pinned;
       for (const origin of component.origins) {
         const locator = locatorOf(origin, component, arch);
-        if (origin.kind !== 'release' || locator === undefined || own.bytes[locator] === undefined) continue;
+        if (origin.kind !== 'upstream' || locator === undefined || own.bytes[locator] === undefined) continue;
         const takers = components
           .map((one) => one.component)
           .filter((one) => one.origins.some((its) => locatorOf(its, one, arch) === locator));
@@ -152,9 +152,9 @@ export async function withUpstream(use: (upstream: Upstream, store: Store) => Pr
       const built = await buildExtension(loaded, {
         version,
         arch,
-        targets: [loaded.extension.bound ? channelHead('stable') : 'portable'],
+        targets: [loaded.extension.releaseBound ? channelHead('stable') : 'portable'],
         profile: 'fast',
-        origin: 'release',
+        origin: 'upstream',
         out: join(temp, 'out', basename(dir), version),
         store,
         tools: openTools(store),

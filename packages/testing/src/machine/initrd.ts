@@ -35,10 +35,10 @@ export function cpio(entries: readonly Entry[]): Buffer {
 const FOLDERS = ['etc', 'etc/systemd', 'etc/systemd/system', 'etc/systemd/system/initrd.target.wants', 'usr', 'usr/lib'];
 
 /**
- * What makes a distribution's initrd that of a stand-in: the seed is unpacked as Ignition would, and in the era of the
+ * What makes a distribution's initrd that of a stand-in: the seed is unpacked as Ignition would, and in the mergeStage of the
  * initrd extensions are merged before the switch to the real root. It is put before the distribution's own.
  */
-export async function initrdFor(era: Release['era'], distribution: string): Promise<Buffer> {
+export async function initrdFor(mergeStage: Release['mergeStage'], distribution: string): Promise<Buffer> {
   const guest = (name: string): Promise<Buffer> => readFile(join(import.meta.dirname, 'guest/initrd', name));
   const unit = async (name: string): Promise<Entry[]> => [
     { path: `etc/systemd/system/${name}`, mode: 0o100644, content: await guest(name) },
@@ -47,7 +47,7 @@ export async function initrdFor(era: Release['era'], distribution: string): Prom
   const entries = [
     ...FOLDERS.map((path) => ({ path, mode: 0o40755, content: Buffer.alloc(0) })),
     ...(await unit('seed.service')),
-    ...(era === 'final'
+    ...(mergeStage === 'system'
       ? []
       : [...(await unit('merge.service')), { path: 'usr/lib/merge-extensions', mode: 0o100644, content: await guest('merge') }]),
   ];

@@ -11,7 +11,7 @@ import { standIn, standInBoot } from './stand-in.ts';
 export async function bootOf(store: Store, tools: Tools, seed: Seed, images: readonly Image[], options: BootOptions): Promise<Boot> {
   const chosen = chosenOs();
   const { release, arch } = options;
-  if (chosen === 'stand-in') return standInBoot(store, tools, await standIn(store, tools, release.era, arch), seed, options);
+  if (chosen === 'stand-in') return standInBoot(store, tools, await standIn(store, tools, release.mergeStage, arch), seed, options);
   const image = chosen === 'flatcar' ? await flatcarImage(store, tools, release, arch) : resolve(chosen);
   await access(image).catch((cause: unknown) => {
     throw new UserError('there is no such image', { where: image, next: 'give --os stand-in, flatcar or the path of an image', cause });

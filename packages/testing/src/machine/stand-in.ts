@@ -38,10 +38,10 @@ export interface StandIn {
 const ROOT_SIZE = 6 * 2 ** 30;
 
 /**
- * What stands in for Flatcar where no image of it is at hand, by the era of the release. The first merges in the
+ * What stands in for Flatcar where no image of it is at hand, by the mergeStage of the release. The first merges in the
  * final system by systemd 257, the second in the initrd by systemd 260 or later.
  */
-const SUITES: Readonly<Record<Release['era'], string>> = { final: 'trixie', initrd: 'sid' };
+const SUITES: Readonly<Record<Release['mergeStage'], string>> = { system: 'trixie', initrd: 'sid' };
 
 /** What Flatcar has in its /usr, as far as extensions and the tests call it. */
 const PACKAGES: readonly string[] = [
@@ -73,8 +73,8 @@ const guest = (name: string): string => join(import.meta.dirname, 'guest', name)
  * Makes a stand-in out of a Debian suite, once: the result is kept in the store under the digest of what decides it.
  * The suite's state is that of the day on which it was made; `packages` in the result lists every version, and what it is is told.
  */
-export async function standIn(store: Store, tools: Tools, era: Release['era'], arch: Arch): Promise<StandIn> {
-  const suite = SUITES[era];
+export async function standIn(store: Store, tools: Tools, mergeStage: Release['mergeStage'], arch: Arch): Promise<StandIn> {
+  const suite = SUITES[mergeStage];
   const packages = [...PACKAGES, `linux-image-${archWords(arch).debian}`];
   const dracut = await readFile(guest('dracut/module-setup.sh'), 'utf8');
   const inputs = { number: NUMBER, suite, arch, packages, dracut: [DRACUT, dracut], etc: ETC };
@@ -197,9 +197,9 @@ export async function usrOf(os: StandIn, release: string, out: string): Promise<
 const RAN = /Kernel panic - not syncing: VFS/;
 
 /** What of Flatcar's no package of Debian's brings: the group docker, and up to 4593 the service that has systemd look for units of what was merged. */
-async function partsOfFlatcar({ release: { era }, network }: BootOptions): Promise<Required<Pick<Seed, 'files' | 'links'>>> {
+async function partsOfFlatcar({ release: { mergeStage }, network }: BootOptions): Promise<Required<Pick<Seed, 'files' | 'links'>>> {
   const units = '/etc/systemd/system';
-  const ensures = era === 'final';
+  const ensures = mergeStage === 'system';
   const text = (name: string): Promise<string> => readFile(guest(name), 'utf8');
   return {
     files: {
@@ -219,7 +219,7 @@ async function partsOfFlatcar({ release: { era }, network }: BootOptions): Promi
 export async function standInBoot(store: Store, tools: Tools, os: StandIn, seed: Seed, options: BootOptions): Promise<Boot> {
   const { release, arch, network, temp } = options;
   const at = (name: string): string => join(temp, name);
-  await writeFile(at('initrd'), await initrdFor(release.era, os.initrd));
+  await writeFile(at('initrd'), await initrdFor(release.mergeStage, os.initrd));
   const parts = await partsOfFlatcar(options);
   await writeSeed(store, { ...seed, files: { ...parts.files, ...seed.files }, links: { ...parts.links, ...seed.links } }, at('seed'));
   await tools.run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', os.root, '-F', 'qcow2', at('root')]);
@@ -239,7 +239,7 @@ export async function standInBoot(store: Store, tools: Tools, os: StandIn, seed:
     firmware: false,
     probe: { args: ['-kernel', os.kernel, '-append', `console=${consoleOf(arch)} panic=-1`], shows: RAN },
     async args(next) {
-      if (next.era !== release.era)
+      if (next.mergeStage !== release.mergeStage)
         throw new Error(`the stand-in of ${release.number} cannot become ${next.number}, which merges elsewhere`);
       const usr = usrs.get(next.number) ?? at(`usr-${next.number}`);
       if (!usrs.has(next.number)) await usrOf(os, next.number, usr);

@@ -23,7 +23,7 @@ const SOURCE_SUITES = ['sid', 'trixie'];
 
 /** Throws if the address of a file contains a version, but not the component's: the definition has a version in place of `{version}`. */
 function assertNamesVersion({ origin, component, locator, lock }: Wanted): void {
-  if (origin.kind !== 'release' && origin.kind !== 'source') return;
+  if (origin.kind !== 'upstream' && origin.kind !== 'source') return;
   const { version, name } = component;
   const path = decodeURIComponent(locator.replace(/^https?:\/\/[^/]+/, ''));
   const [named] = path.match(/\d+(?:\.\d+)+/g) ?? [];
@@ -76,7 +76,7 @@ export async function pinOne(
   const { origin, component, arch, lock } = wanted;
   assertNamesVersion(wanted);
   switch (origin.kind) {
-    case 'release': {
+    case 'upstream': {
       const { sha256, size, proof } = await fetchVerified(origin, component, arch, lock.dir, context);
       return { sha256, size, proof };
     }

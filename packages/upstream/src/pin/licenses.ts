@@ -37,7 +37,7 @@ interface LicenseGuess {
 /** The project at GitHub that a component's files are published by. */
 function githubProject({ origins }: Component): string | undefined {
   const projects = origins.flatMap((origin) =>
-    origin.kind === 'release' ? (/^https:\/\/github\.com\/([^/]+\/[^/]+)\//.exec(origin.url)?.[1] ?? []) : [],
+    origin.kind === 'upstream' ? (/^https:\/\/github\.com\/([^/]+\/[^/]+)\//.exec(origin.url)?.[1] ?? []) : [],
   );
   return projects[0];
 }

@@ -43,7 +43,7 @@ export async function pinGoModule(
   const from = join(temp, String(lockModules.length));
   lockModules.push({ from, to });
   const [major = '', minor = '', patch = ''] = version.split('.');
-  const local = origin.local === undefined ? undefined : expandTemplate(origin.local, { version, major, minor, patch });
+  const local = origin.stagingVersion === undefined ? undefined : expandTemplate(origin.stagingVersion, { version, major, minor, patch });
   await pinGo(go, from, origin.module, version, packages, () => local);
   return { sha256: await goSumDigest(from), proof };
 }

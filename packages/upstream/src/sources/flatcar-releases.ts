@@ -44,7 +44,7 @@ const Capabilities = v.object({
   filesystems: byMajor(v.array(v.string())),
 });
 
-type Capability = Pick<Release, 'glibc' | 'systemd' | 'filesystems' | 'atLeast'>;
+type Capability = Pick<Release, 'glibc' | 'systemd' | 'filesystems' | 'estimated'>;
 
 /** What a major has; undefined for majors older than all that are known. */
 function capabilityOf(major: number, table: v.InferOutput<typeof Capabilities>): Capability | undefined {
@@ -54,7 +54,7 @@ function capabilityOf(major: number, table: v.InferOutput<typeof Capabilities>):
       .find(([first]) => Number(first) <= major)?.[1];
   const [glibc, systemd, filesystems] = [last(table.glibc), last(table.systemd), last(table.filesystems)];
   if (glibc === undefined || systemd === undefined || filesystems === undefined) return undefined;
-  return { glibc, systemd, filesystems, atLeast: major > table.newest };
+  return { glibc, systemd, filesystems, estimated: major > table.newest };
 }
 
 const majorOf = (number: string): number => Number(number.split('.')[0]);
@@ -83,8 +83,8 @@ function releaseOf(
     systemd: majorOf(capability.systemd) === majorOf(systemd) ? capability.systemd : systemd,
     glibc: capability.glibc,
     containerd: entry.major_software['containerd']?.[0],
-    atLeast: capability.atLeast,
-    era: major >= DDI_ERA ? 'initrd' : 'final',
+    estimated: capability.estimated,
+    mergeStage: major >= DDI_ERA ? 'initrd' : 'system',
     filesystems: capability.filesystems,
     format: major >= DDI_ERA ? 'ddi' : 'squashfs',
   };

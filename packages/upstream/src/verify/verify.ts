@@ -9,14 +9,14 @@ import {
   hashFile,
   httpGet,
   locatorOf,
-  releaseWords,
+  upstreamWords,
   UserError,
   type Arch,
   type Component,
   type PgpSignature,
   type Proof,
   type ProofSigner,
-  type ReleaseOrigin,
+  type UpstreamOrigin,
   type Signature,
   type SigstoreSignature,
 } from '@flatcar/core/engine';
@@ -155,7 +155,7 @@ async function fetchFile(url: string, checksum: Checksum | undefined, context: U
  * Throws a UserError if anything is missing or wrong, and an UnreachableError if a host does not answer.
  */
 export async function fetchVerified(
-  origin: ReleaseOrigin,
+  origin: UpstreamOrigin,
   component: Component,
   arch: Arch,
   dir: string,
@@ -163,7 +163,7 @@ export async function fetchVerified(
 ): Promise<VerifiedFile> {
   const url = locatorOf(origin, component, arch) ?? '';
   const words: Record<string, string> = {
-    ...releaseWords(origin, component, arch),
+    ...upstreamWords(origin, component, arch),
     url,
     file: decodeURIComponent(basename(new URL(url).pathname)),
   };

@@ -13,7 +13,7 @@ export async function checkedPayloads(built: string, job: Job): Promise<BuiltPay
   const loaded = await loadExtension(join(REPOSITORY, 'extensions', job.extension));
   for (const { payload, record } of found) {
     const { upstream: version, arch, format } = payload;
-    const differences = await checkClaims(payload, loaded, { version, arch, format, profile: 'release' });
+    const differences = await checkClaims(payload, loaded, { version, arch, format, profile: 'publish' });
     if (differences.length === 0) continue;
     const lines = differences.slice(0, 10).map(({ field, claimed, computed }) => `  ${field}: ${claimed}, not ${computed}`);
     const more = differences.length > 10 ? [`  and ${differences.length - 10} more`] : [];

@@ -47,7 +47,7 @@ function mismatch(payload: Payload, job: Job): string | undefined {
     differs('arch', payload.arch, [job.architecture]) ??
     differs('upstream', payload.upstream, versionsOf(job)) ??
     differs('format', payload.format, formatsOf(job)) ??
-    differs('profile', payload.profile, ['release']) ??
+    differs('profile', payload.profile, ['publish']) ??
     // Only the job that compares writes it.
     differs('builders', String(payload.builders ?? 'nothing'), ['nothing'])
   );

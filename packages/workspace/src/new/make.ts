@@ -34,7 +34,7 @@ import { probe, type Tried } from './probe.ts';
 type AskLicense = (component: string, hint?: string) => Promise<string>;
 
 /** What was made. */
-export interface Made {
+export interface NewExtensionResult {
   readonly extension: string;
   readonly version: string;
   readonly files: readonly string[];
@@ -78,7 +78,7 @@ async function writeKnown(dir: string, extension: Extension, version: string, fl
   >;
   const bytes: Record<string, { sha256: string; proof: string }> = {};
   for (const component of extension.components({ version })) {
-    for (const origin of component.origins.filter(({ kind }) => kind === 'release')) {
+    for (const origin of component.origins.filter(({ kind }) => kind === 'upstream')) {
       for (const arch of ARCHES) {
         const sha256 = given[arch];
         if (sha256 === undefined || !/^[0-9a-f]{64}$/.test(sha256))
@@ -232,7 +232,11 @@ export async function findUnlisted(name: string): Promise<string | undefined> {
 }
 
 /** Does what was left to do when `new` was killed behind the rename: the package itself was written, pinned and tried before. */
-export async function completeEntry(dir: string, flags: Flags, { store, report }: UpstreamContext): Promise<Omit<Made, 'seconds'>> {
+export async function completeEntry(
+  dir: string,
+  flags: Flags,
+  { store, report }: UpstreamContext,
+): Promise<Omit<NewExtensionResult, 'seconds'>> {
   report({ type: 'notice', text: `${basename(dir)} is in place, but the files that list all extensions do not have it: completing that` });
   await alone(store, () => enterLists(report));
   await removeLeftovers(ASIDE);
@@ -240,7 +244,7 @@ export async function completeEntry(dir: string, flags: Flags, { store, report }
 }
 
 /** What is in a package that was made. */
-async function madeIn(dir: string, flags: Flags): Promise<Omit<Made, 'seconds'>> {
+async function madeIn(dir: string, flags: Flags): Promise<Omit<NewExtensionResult, 'seconds'>> {
   const listed = await readdir(dir, { recursive: true, withFileTypes: true });
   const files = listed.filter((entry) => entry.isFile()).map((entry) => relative(REPOSITORY, join(entry.parentPath, entry.name)));
   const definition = await readFile(join(dir, 'extension.ts'), 'utf8');
@@ -264,7 +268,7 @@ export async function make(
   askLicense: AskLicense | undefined,
   context: UpstreamContext,
   report: Report,
-): Promise<Omit<Made, 'seconds'>> {
+): Promise<Omit<NewExtensionResult, 'seconds'>> {
   const aside = join(ASIDE, `${plan.name}-${process.pid}`);
   const dir = join(REPOSITORY, 'extensions', plan.name);
   await removeLeftovers(ASIDE);

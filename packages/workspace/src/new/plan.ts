@@ -65,7 +65,7 @@ export interface NewRequest {
 }
 
 /** How what is not known is asked for: on a terminal of a person, in scripts by taking what was proposed. */
-export interface Ask {
+export interface Prompter {
   /** `flag` says it without being asked; `wrong` says what is wrong with an answer, which is then asked for again. */
   text(question: string, flag: string, proposed?: string, wrong?: (answer: string) => string | undefined): Promise<string>;
   choose<T>(question: string, options: readonly { readonly value: T; readonly label: string }[]): Promise<T>;
@@ -116,7 +116,7 @@ const DATED = /^20\d\d\.\d{1,2}\.\d{1,2}$/;
  * Whether an extension of packages is dated: the version of the first package cannot be an image's (`3.5a`, which systemd ranks before 3.5), or a
  * date is asked for that is not its version.
  */
-async function isDated({ debian, suite, go, cargo, version }: NewRequest, ask: Ask, context: UpstreamContext): Promise<boolean> {
+async function isDated({ debian, suite, go, cargo, version }: NewRequest, ask: Prompter, context: UpstreamContext): Promise<boolean> {
   const [lead] = debian ?? [];
   if (lead === undefined || go !== undefined || cargo !== undefined) return false;
   const actual = await debianVersion(`${suite}/main/${lead}`, context);
@@ -166,7 +166,7 @@ async function fileOf(
   listing: Listing | undefined,
   version: string,
   prefix: string,
-  ask: Ask,
+  ask: Prompter,
   context: UpstreamContext,
 ): Promise<FileFound | undefined> {
   const { name, url, asset, github, checksum, arch } = request;
@@ -280,7 +280,7 @@ function unitOf(
   { name, unit }: NewRequest,
   summary: string,
   packaged: PackagesFound | undefined,
-  ask: Ask,
+  ask: Prompter,
 ): Pick<Plan, 'unit' | 'files' | 'machine'> & { readonly data: readonly string[] } {
   if (unit === undefined) return { data: [] };
   const { exec, condition } = unit;
@@ -312,7 +312,7 @@ function unitOf(
 /** The origin of packages, with what their programs look for at run time; what was added and what is left out is told. */
 async function originOf(
   request: DebianRequest,
-  ask: Ask,
+  ask: Prompter,
   context: UpstreamContext,
 ): Promise<Pick<NonNullable<Plan['debian']>, 'programs' | 'data' | 'dlopen' | 'waive'>> {
   const { origin, added, left } = await proposeOrigin(request, context);
@@ -366,7 +366,7 @@ function assertLead(
 }
 
 /** What of Debian's packages does not come into an image by itself, and what a person does about it. */
-function tellOf({ unit, programs }: Pick<Plan, 'unit' | 'programs'>, packaged: PackagesFound, ask: Ask): void {
+function tellOf({ unit, programs }: Pick<Plan, 'unit' | 'programs'>, packaged: PackagesFound, ask: Prompter): void {
   const others = packaged.programs.filter((one) => !programs.includes(one));
   if (others.length > 0) ask.note(`left out, unless --program names them: ${others.join(', ')}`);
   if (unit === undefined && packaged.services.size > 0)
@@ -379,7 +379,7 @@ function tellOf({ unit, programs }: Pick<Plan, 'unit' | 'programs'>, packaged: P
 }
 
 /** The licence of packages: empty where their copyright files tell it, which is read when they are pinned. */
-async function licenseOfPackages(request: NewRequest, packaged: PackagesFound, ask: Ask): Promise<string> {
+async function licenseOfPackages(request: NewRequest, packaged: PackagesFound, ask: Prompter): Promise<string> {
   if (request.license !== undefined || packaged.licenses.length > 0) return request.license ?? '';
   const named =
     packaged.unclear.length === 0
@@ -392,7 +392,7 @@ async function licenseOfPackages(request: NewRequest, packaged: PackagesFound, a
 const today = (): string => new Date().toISOString().slice(0, 10).replaceAll('-', '.');
 
 /** An extension of own files only: nothing is asked of an upstream, and the version is a date. */
-async function planOwn(request: NewRequest, own: readonly ScaffoldFile[], ask: Ask): Promise<Plan> {
+async function planOwn(request: NewRequest, own: readonly ScaffoldFile[], ask: Prompter): Promise<Plan> {
   const { name, version = today(), unit } = request;
   if (!PLAIN_VERSION.test(version))
     throw new UserError(`'${version}' is no version to ship`, { next: `own files have a date: --version ${today()}` });
@@ -423,7 +423,7 @@ async function planOwn(request: NewRequest, own: readonly ScaffoldFile[], ask: A
 }
 
 /** Finds out, proposes and asks for everything that a new extension is written from. Writes nothing. */
-export async function planNew(request: NewRequest, ask: Ask, context: UpstreamContext): Promise<Plan> {
+export async function planNew(request: NewRequest, ask: Prompter, context: UpstreamContext): Promise<Plan> {
   const { name, github, go, cargo, debian } = request;
   if (request.own !== undefined) return planOwn(request, request.own, ask);
   const listing = await listingOf(request, context);

@@ -131,7 +131,7 @@ export async function probe(dir: string, plan: Plan, context: UpstreamContext, r
   const arch = hostArch();
   return context.store.withTemp(async (temp) => {
     const loaded = await loadExtension(dir);
-    const target = loaded.extension.bound ? channelHead('stable', catalogue()) : 'portable';
+    const target = loaded.extension.releaseBound ? channelHead('stable', catalogue()) : 'portable';
     const { images } = await buildExtension(loaded, {
       version: plan.version,
       arch,

@@ -93,8 +93,8 @@ function originsOf(plan: Plan): { readonly text: string; readonly uses: string }
       signature,
     };
     origins.push({
-      text: call(isAsset ? 'releases.asset' : 'release', file.pattern, isEmpty(options) ? undefined : options),
-      uses: isAsset ? 'github' : 'release',
+      text: call(isAsset ? 'releases.asset' : 'upstream', file.pattern, isEmpty(options) ? undefined : options),
+      uses: isAsset ? 'github' : 'upstream',
     });
   }
   if (go !== undefined) {

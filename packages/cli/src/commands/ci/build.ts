@@ -50,7 +50,7 @@ export function addBuild(ci: Command, signal: AbortSignal): void {
     .option('--out <dir>', 'with --job: where payloads go (default: payloads)')
     .option('--outcomes <dir>', 'with --job: where the outcome goes (default: outcomes)')
     .option('--built <dir>', 'with --matrix: a folder payload-<id>/ for each job, as ci publish reads it', pipelinePath('built'))
-    .option('--origin <kind>', 'passed on to build', 'release')
+    .option('--origin <kind>', 'passed on to build', 'upstream')
     .addHelpText(
       'after',
       `
@@ -74,7 +74,7 @@ Examples:
         const { extension, architecture, versions, targets } = job;
         const { out, outcomes: dir } = foldersOf(job, flags);
         const what = ['build', ...versions.split(' '), '--arch', architecture, '--release', targets, '--payloads-only'];
-        const args = [...what, '--profile', 'release', '--origin', flags.origin, '--out', out];
+        const args = [...what, '--profile', 'publish', '--origin', flags.origin, '--out', out];
         const error =
           job.checks === undefined
             ? await attempt(args, signal, { output: stepOutput, env: withoutSecrets() })

@@ -34,7 +34,7 @@ async function planOf({ matrix }: Flags, results: Results | undefined): Promise<
 }
 
 /** What a person reads of a run. */
-function text({ verdicts, rejected, held, outcomes }: Judgement & Shown): string {
+function text({ verdicts, rejected, held, outcomes }: Judgement & ReportedFinding): string {
   const failed = verdicts.filter(({ state }) => state === 'failed');
   const quoted = (error: string): string => withoutCommands(plainText(error)).trimEnd().replaceAll(/^/gm, '    ');
   return [
@@ -49,7 +49,7 @@ function text({ verdicts, rejected, held, outcomes }: Judgement & Shown): string
   ].join('\n');
 }
 
-interface Shown {
+interface ReportedFinding {
   readonly held: Matrix['held'];
   readonly outcomes: Parameters<typeof summaryOf>[0];
 }
@@ -99,7 +99,7 @@ Examples:
   flatcar-ext ci report --workflow update --outcomes outcomes --results "$RESULTS"`,
     )
     .action(async (flags: Flags) => {
-      const [{ readOutcomes }, { judge, parseResults }, { inputsOf }] = await Promise.all([
+      const [{ readOutcomes }, { reportFindings, parseResults }, { inputsOf }] = await Promise.all([
         import('@flatcar/workspace/ci/outcome'),
         import('@flatcar/workspace/ci/verdict'),
         import('@flatcar/workspace/ci/backoff'),
@@ -120,7 +120,7 @@ Examples:
         inputs: plan === undefined ? undefined : await inputsOf(REPOSITORY, [...plan.include, ...held.map(({ job }) => job)]),
         now: new Date(),
       };
-      const judgement = judge(plan === undefined ? evidence : { ...evidence, held });
+      const judgement = reportFindings(plan === undefined ? evidence : { ...evidence, held });
       show({ ...judgement, held, outcomes }, flags.json, text);
       await writeSummary('All', outcomes);
       const errors = await sync(flags.workflow, judgement.verdicts);

@@ -1,9 +1,9 @@
 import { basename } from 'node:path';
 import { releaseFilePath } from '../../model/names.ts';
 import { follower } from './follow.ts';
-import { below, type Hit, type LintContext, type Rule } from './rule.ts';
+import { below, type RuleViolation, type LintContext, type Rule } from './rule.ts';
 
-const hits = (context: LintContext, wrong: (entry: LintContext['entries'][number]) => string | undefined): Hit[] =>
+const hits = (context: LintContext, wrong: (entry: LintContext['entries'][number]) => string | undefined): RuleViolation[] =>
   context.entries.flatMap((entry) => {
     const what = wrong(entry);
     return what === undefined ? [] : [{ what, path: entry.path }];
@@ -125,14 +125,14 @@ export const layout: Readonly<Record<string, Rule>> = {
   promise: {
     level: 'error',
     sees: 'whole',
-    checks: "every path under 'promises' is in the image",
-    reason: 'an image that lacks what it promises was shipped once, and nobody noticed until a user booted it',
-    fix: "ship the path, or take it out of 'promises'",
-    fixed: "take the path out of 'promises' instead",
-    check: ({ promises, entries }) =>
-      promises
+    checks: "every path under 'requiredPaths' is in the image",
+    reason: 'an image that lacks what it requiredPaths was shipped once, and nobody noticed until a user booted it',
+    fix: "ship the path, or take it out of 'requiredPaths'",
+    fixed: "take the path out of 'requiredPaths' instead",
+    check: ({ requiredPaths, entries }) =>
+      requiredPaths
         .filter((path) => !entries.some((entry) => entry.path === path))
-        .map((path) => ({ what: `promises '${path}', and does not hold it`, path })),
+        .map((path) => ({ what: `requiredPaths '${path}', and does not hold it`, path })),
   },
   empty: {
     level: 'error',

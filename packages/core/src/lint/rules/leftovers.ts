@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import type { Hit, Rule } from './rule.ts';
+import type { RuleViolation, Rule } from './rule.ts';
 
 /** Names that editors, file managers, version control and package managers leave behind; in any case of letters. */
 const DROPPINGS: readonly RegExp[] = [
@@ -29,7 +29,7 @@ export const leftovers: Readonly<Record<string, Rule>> = {
     reason: 'nobody meant to ship it, it may hold what is not for others, and a name that cannot be printed hides in every list',
     fix: 'remove it from files/, or leave it out of what the component takes',
     check: ({ entries }) =>
-      entries.flatMap(({ path }): Hit[] => {
+      entries.flatMap(({ path }): RuleViolation[] => {
         const name = basename(path);
         if (UNPRINTABLE.test(name)) return [{ what: `the name ${JSON.stringify(name)} has characters that cannot be printed`, path }];
         return DROPPINGS.some((dropping) => dropping.test(name)) ? [{ what: `'${name}' is a leftover`, path }] : [];

@@ -2,10 +2,13 @@ import { dirname } from 'node:path';
 import { archWords } from '../../model/arch.ts';
 import { runpathFolders, runsOnHost, usesHostLibc } from '../../inspect/host-requirements.ts';
 import { compareVersions } from '../../model/versions.ts';
-import type { Hit, LintContext, Rule } from './rule.ts';
+import type { RuleViolation, LintContext, Rule } from './rule.ts';
 
-const perElf = (context: LintContext, wrong: (path: string, elf: Parameters<typeof usesHostLibc>[0]) => string | undefined): Hit[] =>
-  [...context.elves].flatMap(([path, elf]) => {
+const perElf = (
+  context: LintContext,
+  wrong: (path: string, elf: Parameters<typeof usesHostLibc>[0]) => string | undefined,
+): RuleViolation[] =>
+  [...context.elfFiles].flatMap(([path, elf]) => {
     const what = wrong(path, elf);
     return what === undefined ? [] : [{ what, path }];
   });
@@ -74,14 +77,14 @@ export const programs: Readonly<Record<string, Rule>> = {
     check: (context) => {
       const own = ownFolders(context);
       const there = new Set(context.entries.map((entry) => entry.path));
-      return [...context.elves].flatMap(([path, elf]) => {
+      return [...context.elfFiles].flatMap(([path, elf]) => {
         const folders = runpathFolders(path, elf);
         const isRelocated =
           own.has(dirname(elf.interpreter?.slice(1) ?? '')) || own.has(dirname(path)) || folders.some((folder) => own.has(folder));
         if (!isRelocated) return [];
         return elf.needed
           .filter((soname) => !folders.some((folder) => there.has(`${folder}/${soname}`)))
-          .map((soname): Hit => ({
+          .map((soname): RuleViolation => ({
             what: `needs ${soname}, which none of the folders that it searches has (${elf.runpath.join(':') || 'no RUNPATH'})`,
             path,
           }));
@@ -96,7 +99,7 @@ export const programs: Readonly<Record<string, Rule>> = {
     check: (context) =>
       [...context.loaders]
         .filter(([, paths]) => paths.length > 0)
-        .map(([path, paths]): Hit => ({ what: `this loader reads the host's ${paths.join(', ')}`, path })),
+        .map(([path, paths]): RuleViolation => ({ what: `this loader reads the host's ${paths.join(', ')}`, path })),
   },
   'compiled-in-path': {
     level: 'error',
@@ -107,7 +110,7 @@ export const programs: Readonly<Record<string, Rule>> = {
     check: (context) =>
       context.omissions
         .filter(({ at }) => !context.entries.some(({ path }) => path === at || path.startsWith(`${at}/`)))
-        .map(({ path, wantedBy, line, package: owner }): Hit => ({
+        .map(({ path, wantedBy, line, package: owner }): RuleViolation => ({
           what: `names '${path.startsWith('usr/') ? `/${path}` : path}', which the package ${owner} has and the image does not: ${line} adds it`,
           path: wantedBy,
           subject: path,

@@ -1,8 +1,8 @@
 import { releaseFilePath } from '../../model/names.ts';
 import { parseReleaseFile, RELEASE_FILE_SIZE, STRICT_XATTR } from '../../image/release-file.ts';
-import type { Hit, LintContext, Rule } from './rule.ts';
+import type { RuleViolation, LintContext, Rule } from './rule.ts';
 
-const withFile = (context: LintContext, check: (fields: Record<string, string>) => readonly string[]): Hit[] => {
+const withFile = (context: LintContext, check: (fields: Record<string, string>) => readonly string[]): RuleViolation[] => {
   const path = releaseFilePath(context.name, context.kind);
   if (context.releaseFile === undefined) return [];
   return check(parseReleaseFile(context.releaseFile)).map((what) => ({ what, path }));

@@ -13,7 +13,7 @@ export interface LintContext {
   readonly target?: Target;
   readonly entries: readonly ImageEntry[];
   /** ELF files by path. */
-  readonly elves: ReadonlyMap<string, Elf>;
+  readonly elfFiles: ReadonlyMap<string, Elf>;
   /** Dynamic loaders by path, with what they would read of the host. */
   readonly loaders: ReadonlyMap<string, readonly string[]>;
   /** Texts of units, drop-ins, tmpfiles and sysusers by path. */
@@ -27,7 +27,7 @@ export interface LintContext {
   /** Of the finished image in bytes. */
   readonly size?: number;
   /** From the definition; empty for an image of unknown origin. */
-  readonly promises: readonly string[];
+  readonly requiredPaths: readonly string[];
   readonly replaces: readonly string[];
   /** Absolute paths that the extensions bring which must be merged beside it. */
   readonly beside: ReadonlySet<string>;
@@ -36,7 +36,7 @@ export interface LintContext {
 }
 
 /** Something that a rule found. */
-export interface Hit {
+export interface RuleViolation {
   readonly what: string;
   /** In the image. */
   readonly path?: string;
@@ -63,7 +63,7 @@ export interface Rule extends RuleText {
    * every tree, the files of this repository alone included.
    */
   readonly sees?: 'any' | 'whole' | 'target';
-  readonly check: (context: LintContext) => readonly Hit[];
+  readonly check: (context: LintContext) => readonly RuleViolation[];
 }
 
 /** True for a path that is `folder` or below it. */

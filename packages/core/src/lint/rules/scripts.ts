@@ -1,7 +1,7 @@
 import { HOST_PROGRAMS } from '../../inspect/flatcar-host.ts';
 import { scriptProblem } from '../../inspect/scripts.ts';
 import { follower } from './follow.ts';
-import type { Hit, LintContext, Rule } from './rule.ts';
+import type { RuleViolation, LintContext, Rule } from './rule.ts';
 
 /** Whether a program that is named by its path is there and can be run; else what is wrong with it. */
 export function programProblem(context: LintContext): (program: string) => 'missing' | 'mode' | undefined {
@@ -27,7 +27,7 @@ export const scripts: Readonly<Record<string, Rule>> = {
     fix: 'ship the interpreter with its library, write the script for /bin/sh, or chmod 644 what is never run by itself',
     check: (context) => {
       const problem = programProblem(context);
-      return context.entries.flatMap(({ type, path, mode }): Hit[] => {
+      return context.entries.flatMap(({ type, path, mode }): RuleViolation[] => {
         const line = context.shebangs.get(path);
         if (type !== 'file' || (mode & 0o111) === 0 || line === undefined) return [];
         const found = scriptProblem(line, problem);

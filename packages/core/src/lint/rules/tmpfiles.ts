@@ -1,4 +1,4 @@
-import { below, type Hit, type LintContext, type Rule } from './rule.ts';
+import { below, type RuleViolation, type LintContext, type Rule } from './rule.ts';
 
 /** A line of tmpfiles.d(5). */
 export interface TmpfilesLine {
@@ -58,7 +58,7 @@ export const tmpfiles: Readonly<Record<string, Rule>> = {
       const read = new Set(tmpfilesOf(context).map(({ file, text }) => `${file}\n${text}`));
       return linesOf(context)
         .filter(({ file, text }) => !read.has(`${file}\n${text}`))
-        .map(({ file, text }): Hit => ({ what: `'${text.slice(0, 80)}' is no line of tmpfiles.d`, path: file }));
+        .map(({ file, text }): RuleViolation => ({ what: `'${text.slice(0, 80)}' is no line of tmpfiles.d`, path: file }));
     },
   },
   'tmpfiles-force': {
@@ -68,7 +68,7 @@ export const tmpfiles: Readonly<Record<string, Rule>> = {
     reason: "it happens at every boot to whatever is there: an operator's file, or the program of another tool",
     fix: "write the type that leaves alone what is there ('L' for 'L+', 'C' for 'C+', 'f' for 'F', 'd' for 'D')",
     check: (context) =>
-      tmpfilesOf(context).flatMap((line): Hit[] => {
+      tmpfilesOf(context).flatMap((line): RuleViolation[] => {
         const harm = harmOf(line);
         if (harm === undefined || VOLATILE.some((folder) => below(line.path, folder))) return [];
         return [{ what: `'${line.text.slice(0, 80)}' ${harm} ${line.path}`, path: line.file, subject: line.path }];
@@ -87,7 +87,7 @@ export const tmpfiles: Readonly<Record<string, Rule>> = {
       return context.entries
         .filter(({ type, path }) => type === 'file' && path.startsWith(`usr/share/${context.name}/etc/`))
         .filter(({ path }) => !sources.some((source) => below(`/${path}`, source)))
-        .map(({ path }): Hit => ({ what: 'is copied to /etc by no rule', path }));
+        .map(({ path }): RuleViolation => ({ what: 'is copied to /etc by no rule', path }));
     },
   },
 };

@@ -3,7 +3,7 @@ import known from '../../model/data/systemd-settings.json' with { type: 'json' }
 import { closest } from '../../util/closest.ts';
 import { follower } from './follow.ts';
 import { hostFolders } from '../../inspect/flatcar-host.ts';
-import type { Hit, LintContext, Rule } from './rule.ts';
+import type { RuleViolation, LintContext, Rule } from './rule.ts';
 import { tmpfilesOf } from './tmpfiles.ts';
 import { isProvided, settings, type Setting } from './units.ts';
 
@@ -117,7 +117,7 @@ export const unitValues: Readonly<Record<string, Rule>> = {
     reason: 'systemd passes over a value that it cannot read: the unit is loaded with the default, and does something else',
     fix: 'correct the value; systemd.service(5), systemd.exec(5) and systemd.time(7) list them',
     check: (context) =>
-      settings(context).flatMap(({ path, section, key, value }): Hit[] => {
+      settings(context).flatMap(({ path, section, key, value }): RuleViolation[] => {
         const problem = valueProblem({ section, key, value });
         return problem === undefined ? [] : [{ what: `${key}=${value}: the value ${problem}`, path, subject: `${key}=${value}` }];
       }),
@@ -131,7 +131,7 @@ export const unitValues: Readonly<Record<string, Rule>> = {
     fix: "make the folder by StateDirectory= or tmpfiles.d, write - before a path that may be missing, or start the unit only with it: ConditionPathExists=/path. For what somebody else makes first waive it: { 'unit-path:/path': 'the reason' }",
     check: (context) => {
       const there = isThere(context);
-      return settings(context).flatMap(({ path, unit, key, value }): Hit[] =>
+      return settings(context).flatMap(({ path, unit, key, value }): RuleViolation[] =>
         (NEEDED[key]?.(value) ?? [])
           .map((one) => (one.length > 1 ? one.replace(/\/+$/, '') : one))
           .filter((one) => one.startsWith('/') && !one.includes('%') && !ELSEWHERE.test(one) && !there(one, unit))

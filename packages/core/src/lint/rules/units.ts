@@ -4,7 +4,7 @@ import { closest } from '../../util/closest.ts';
 import { parseUnit, unitLines } from '../../inspect/units.ts';
 import { follower } from './follow.ts';
 import { HOST_USERS, isHostFile } from '../../inspect/flatcar-host.ts';
-import type { Hit, LintContext, Rule } from './rule.ts';
+import type { RuleViolation, LintContext, Rule } from './rule.ts';
 import { programProblem } from './scripts.ts';
 import { tmpfilesOf } from './tmpfiles.ts';
 
@@ -79,7 +79,7 @@ function usersOf(context: LintContext): (Setting & { name: string })[] {
 }
 
 /** Whether systemd has run sysusers on what the image brings when its units start: where images are merged in the initrd. */
-const runsSysusers = ({ target }: LintContext): boolean => target !== undefined && target !== 'portable' && target.era === 'initrd';
+const runsSysusers = ({ target }: LintContext): boolean => target !== undefined && target !== 'portable' && target.mergeStage === 'initrd';
 
 /** Files that tmpfiles.d of an image puts where it says, and what a path of the image is. */
 export function isProvided(context: LintContext): (path: string) => boolean {
@@ -146,7 +146,7 @@ export const units: Readonly<Record<string, Rule>> = {
       [...texts].flatMap(([path, text]) => {
         const kind = UNIT.exec(path)?.[2];
         if (kind === undefined) return [];
-        return syntaxProblems(text, kind).map(({ line, problem }): Hit => ({ what: `'${line.slice(0, 80)}': ${problem}`, path }));
+        return syntaxProblems(text, kind).map(({ line, problem }): RuleViolation => ({ what: `'${line.slice(0, 80)}': ${problem}`, path }));
       }),
   },
   'exec-path': {
@@ -159,7 +159,7 @@ export const units: Readonly<Record<string, Rule>> = {
       const problem = programProblem(context);
       return commands(context)
         .filter(({ program }) => problem(program) === 'missing')
-        .map(({ path, key, program }): Hit => ({
+        .map(({ path, key, program }): RuleViolation => ({
           what: `${key}= runs '${program}', which is neither in the image, in one that it requires, nor known on Flatcar`,
           path,
           subject: program,
@@ -175,7 +175,7 @@ export const units: Readonly<Record<string, Rule>> = {
       const problem = programProblem(context);
       const byPath = new Map(context.entries.map((entry) => [entry.path, entry]));
       const follow = follower(context.entries);
-      const run = commands(context).flatMap(({ path, key, program }): Hit[] => {
+      const run = commands(context).flatMap(({ path, key, program }): RuleViolation[] => {
         const at = follow(program) ?? '';
         const entry = byPath.get(at);
         if (problem(program) === 'mode')
@@ -186,7 +186,7 @@ export const units: Readonly<Record<string, Rule>> = {
               subject: program,
             },
           ];
-        const isProgram = entry?.type !== 'file' || context.unread.has(at) || context.elves.has(at) || context.shebangs.has(at);
+        const isProgram = entry?.type !== 'file' || context.unread.has(at) || context.elfFiles.has(at) || context.shebangs.has(at);
         return isProgram
           ? []
           : [
@@ -200,7 +200,7 @@ export const units: Readonly<Record<string, Rule>> = {
       const found = new Set(run.map(({ path }) => path));
       const inFolders = context.entries
         .filter(({ type, path, mode }) => type === 'file' && PROGRAM_FOLDERS.test(path) && (mode & 0o111) === 0 && !found.has(path))
-        .map(({ path, mode }): Hit => ({ what: `has mode ${mode.toString(8)}, and everything in this folder is run`, path }));
+        .map(({ path, mode }): RuleViolation => ({ what: `has mode ${mode.toString(8)}, and everything in this folder is run`, path }));
       return [...run, ...inFolders];
     },
   },
@@ -221,7 +221,11 @@ export const units: Readonly<Record<string, Rule>> = {
       return all
         .filter(({ key, value }) => key === 'EnvironmentFile' && value !== '' && !value.startsWith('-') && !value.includes('%'))
         .filter(({ unit, value }) => !provided(value) && !conditions.has(`${unit} ${value}`))
-        .map(({ path, value }): Hit => ({ what: `EnvironmentFile=${value} must be there, and nobody ships it`, path, subject: value }));
+        .map(({ path, value }): RuleViolation => ({
+          what: `EnvironmentFile=${value} must be there, and nobody ships it`,
+          path,
+          subject: value,
+        }));
     },
   },
   'unit-user': {
@@ -234,7 +238,11 @@ export const units: Readonly<Record<string, Rule>> = {
       const declared = declaredUsers(context);
       return usersOf(context)
         .filter(({ name }) => !declared.has(name))
-        .map(({ path, key, value, name }): Hit => ({ what: `${key}=${value} is created nowhere in the image`, path, subject: name }));
+        .map(({ path, key, value, name }): RuleViolation => ({
+          what: `${key}=${value} is created nowhere in the image`,
+          path,
+          subject: name,
+        }));
     },
   },
   'sysusers-without-unit': {
@@ -262,7 +270,7 @@ export const units: Readonly<Record<string, Rule>> = {
           names(maker, ['RequiredBy', 'WantedBy']).includes(unit));
       const early = users
         .filter(({ unit, name }) => !makers.some((maker) => maker.unit !== unit && makes(maker, name) && isBefore(maker.unit, unit)))
-        .map(({ path, key, value, name }): Hit => ({
+        .map(({ path, key, value, name }): RuleViolation => ({
           what: `${key}=${value} is made by sysusers.d of the image, and by no unit that this one requires and starts after`,
           path,
           subject: name,
@@ -270,7 +278,7 @@ export const units: Readonly<Record<string, Rule>> = {
       const told = new Set(users.map(({ name }) => name));
       const unmade = [...declared]
         .filter(([name]) => !told.has(name) && !makers.some((maker) => makes(maker, name)))
-        .map(([name, [path]]): Hit => ({ what: `no unit of the image makes '${name}'`, path, subject: name }));
+        .map(([name, [path]]): RuleViolation => ({ what: `no unit of the image makes '${name}'`, path, subject: name }));
       return [...early, ...unmade];
     },
   },
@@ -282,7 +290,7 @@ export const units: Readonly<Record<string, Rule>> = {
     check: ({ name, entries }) => {
       const there = new Set(entries.map(({ path }) => path));
       const isOwn = new RegExp(`^(?:\\d+-)?${RegExp.escape(name)}(?:[-.]|$)`);
-      return entries.flatMap(({ type, path }): Hit[] => {
+      return entries.flatMap(({ type, path }): RuleViolation[] => {
         const match = /^((?:usr\/lib|etc)\/systemd\/(?:system|user))\/([^/]+)\.d\/([^/]+)$/.exec(path);
         const [, folder = '', unit = '', file = ''] = match ?? [];
         if (match === null || type === 'dir' || isOwn.test(file)) return [];
@@ -303,7 +311,7 @@ export const units: Readonly<Record<string, Rule>> = {
           ({ type, path }) =>
             type === 'file' && /^(?:usr\/lib|etc)\/systemd\/(?:system|user)\/[^/]+\.d\//.test(path) && !path.endsWith('.conf'),
         )
-        .map(({ path }): Hit => ({ what: 'a drop-in that systemd does not read', path })),
+        .map(({ path }): RuleViolation => ({ what: 'a drop-in that systemd does not read', path })),
   },
   'wants-link': {
     level: 'error',
@@ -313,7 +321,7 @@ export const units: Readonly<Record<string, Rule>> = {
     check: ({ entries }) =>
       entries
         .filter(({ path }) => /^(?:usr\/lib|etc)\/systemd\/(?:system|user)\/[^/]+\.(?:wants|requires)\/./.test(path))
-        .map(({ path }): Hit => ({ what: 'a link that starts nothing on a live merge', path })),
+        .map(({ path }): RuleViolation => ({ what: 'a link that starts nothing on a live merge', path })),
   },
   'unit-mode': {
     level: 'warning',
@@ -323,6 +331,6 @@ export const units: Readonly<Record<string, Rule>> = {
     check: ({ entries }) =>
       entries
         .filter(({ type, path, mode }) => type === 'file' && UNIT.test(path) && (mode & 0o111) !== 0)
-        .map(({ path, mode }): Hit => ({ what: `a unit with mode ${mode.toString(8)}`, path })),
+        .map(({ path, mode }): RuleViolation => ({ what: `a unit with mode ${mode.toString(8)}`, path })),
   },
 };

@@ -173,8 +173,8 @@ export async function wrappedPrograms(packages: readonly PackageFiles[], program
       ({ path, link }) =>
         link === undefined && basename(path) === program && path !== `usr/bin/${program}` && /^usr\/lib(?:exec)?\//.test(dirname(path)),
     );
-    const elves = await Promise.all(elsewhere.map(async (one) => ({ one, elf: await readElf(one.full) })));
-    const [only, ...more] = elves.filter(({ elf }) => elf?.interpreter !== undefined);
+    const elfFiles = await Promise.all(elsewhere.map(async (one) => ({ one, elf: await readElf(one.full) })));
+    const [only, ...more] = elfFiles.filter(({ elf }) => elf?.interpreter !== undefined);
     if (only !== undefined && more.length === 0) found.set(program, only.one);
   }
   return found;

@@ -66,7 +66,7 @@ export async function chooseFiles(
 
   const chosen = new Map<string, ChosenFile>();
   /** ELF files that are relocated, by their place, with where they come from. */
-  const elves = new Map<string, { found: Found; elf: Elf }>();
+  const elfFiles = new Map<string, { found: Found; elf: Elf }>();
   const add = async (
     found: Found,
     to: string,
@@ -76,7 +76,7 @@ export async function chooseFiles(
     const link = through === undefined || through.package === found.package ? {} : { through: through.package };
     chosen.set(to, { package: found.package, ...link, to, from: found.full, asIs: relocate ? undefined : true });
     const elf = relocate ? await readElf(found.full) : undefined;
-    if (elf !== undefined && (elf.interpreter !== undefined || elf.needed.length > 0)) elves.set(to, { found, elf });
+    if (elf !== undefined && (elf.interpreter !== undefined || elf.needed.length > 0)) elfFiles.set(to, { found, elf });
   };
   const addLink = (found: Found, to: string, link: string): void => {
     if (!chosen.has(to)) chosen.set(to, { package: found.package, to, link });
@@ -154,7 +154,7 @@ export async function chooseFiles(
 
   const runpaths = new Map<string, Set<string>>();
   for (const soname of sonames) await provide(soname, 'dlopen of the definition');
-  if (elves.size > 0) {
+  if (elfFiles.size > 0) {
     await provide(loaderName, name);
     await provide('libgcc_s.so.1', 'libc.so.6'); // glibc loads it when a thread is cancelled
     // A longer path does not fit where Debian's was.
@@ -178,7 +178,7 @@ export async function chooseFiles(
     }
   };
   // Grows while it is walked: what is added needs libraries itself.
-  for (const [to, user] of elves) {
+  for (const [to, user] of elfFiles) {
     await addRuntimeFiles(user);
     const folders = new Set([folder]);
     runpaths.set(to, folders);
@@ -192,7 +192,7 @@ export async function chooseFiles(
   return [...chosen.values()]
     .map((file): ChosenFile => {
       if (file === loaderFrom) return { ...file, loader: true, asIs: undefined };
-      const user = elves.get(file.to);
+      const user = elfFiles.get(file.to);
       if (user === undefined) return file;
       const runpath = [...(runpaths.get(file.to) ?? [])].map((path) => `/${path}`);
       return { ...file, elf: { interpreter: user.elf.interpreter !== undefined, runpath } };
@@ -212,7 +212,7 @@ function replaceAll(bytes: Buffer, { from, to, whole = false }: Edit): void {
 }
 
 /** A path as long as this one, which no host has: `/___/__`. */
-const nowhere = (path: string): string => path.replaceAll(/[^/]/g, '_');
+const blankPath = (path: string): string => path.replaceAll(/[^/]/g, '_');
 
 /** Keeps a loader from all files of the host: of the folders that it searches, one is the component's, and no host has the others. */
 function editLoader(bytes: Buffer, name: string, arch: Arch): void {
@@ -224,7 +224,7 @@ function editLoader(bytes: Buffer, name: string, arch: Arch): void {
       next: 'look into elf/dl-load.c of its glibc, and correct relocate.ts',
     });
   replaceAll(bytes, { from: text(own), to: text(padded(`/usr/lib/${name}`, own.length)) });
-  for (const path of [...LOADER_FILES, ...others]) replaceAll(bytes, { from: text(path), to: text(nowhere(path)) });
+  for (const path of [...LOADER_FILES, ...others]) replaceAll(bytes, { from: text(path), to: text(blankPath(path)) });
 }
 
 /** Gives an ELF file its loader (of programs) and the folders of its libraries. */
