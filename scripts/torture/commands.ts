@@ -146,14 +146,14 @@ const others: readonly Torture[] = [
     name: 'keys-rotate',
     kind: 'keys',
     prepare: ({ out }, { keys }) => copyTree(keys, out),
-    already: /under way/,
+    already: /already in progress/,
     args: ({ out }) => ['keys', 'rotate', out],
   },
   {
     name: 'keys-finish',
     kind: 'keys',
     prepare: ({ out }, { rotated }) => copyTree(rotated, out),
-    already: /no rotation was begun/,
+    already: /no rotation is in progress/,
     args: ({ out }) => ['keys', 'rotate', out, '--finish'],
   },
 ];

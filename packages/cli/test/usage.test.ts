@@ -93,7 +93,7 @@ test('a file that is not there, or not what it must be, is told by its name', as
     [['build', 'yq'], { FLATCAR_EXT_KEYS: '/nonexistent/keys' }],
   ] as const) {
     const { code, err } = await run(args, env);
-    expect(err).toMatch(/^error: there is no folder of keys\n\s*at: \/nonexistent\/keys/);
+    expect(err).toMatch(/^error: this folder of keys does not exist\n\s*at: \/nonexistent\/keys/);
     expect(code).toBe(1);
   }
   expect((await run(['diff', 'a.raw', 'b.raw'])).err).toMatch(/no such file[^]*at: .*a\.raw/);

@@ -200,7 +200,7 @@ test('a rotation that was killed is completed by running it again', async () => 
   await rm(join(set, 'sums/2.pub.asc')); // killed between the two halves
   expect(await beginRotation(set)).toBe(next);
   expect(await readFile(join(set, 'sums/2.pub.asc'), 'utf8')).toBe(announced);
-  await expect(beginRotation(set)).rejects.toThrow('under way already');
+  await expect(beginRotation(set)).rejects.toThrow('already in progress');
   await rename(join(set, 'sums/1.key.asc'), join(set, 'sums/1.old.asc')); // killed before the next one signs
   await expect(loadKeys(set, {})).rejects.toThrow('no key to sign sums with');
   await finishRotation(set);

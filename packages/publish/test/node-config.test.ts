@@ -246,38 +246,36 @@ describe('what is refused', () => {
     [['nothing'], STABLE, /nothing is not published/],
     [['kubernetes@1.35'], STABLE, /kubernetes 1\.35 is not published/],
     [['kubernetes@1.36.2'], STABLE, /kubernetes 1\.36\.2 is not published/], // withdrawn
-    [['debug-tools'], BETA, /no debug-tools has an image for 4757\.1\.0 on x86-64/],
+    [['debug-tools'], BETA, /no version of debug-tools has an image for 4757\.1\.0 on x86-64/],
     [['docker', 'containerd'], STABLE, /docker and containerd cannot be merged together/],
-    [['kubernetes', 'kubernetes@1.36'], STABLE, /kubernetes is named twice/],
-    [['kubernetes'], `portable,${STABLE}`, /either portable or releases/],
+    [['kubernetes', 'kubernetes@1.36'], STABLE, /kubernetes is specified twice/],
+    [['kubernetes'], `portable,${STABLE}`, /portable images fit every release/],
   ])('%s for %s', async (words, release, why) => {
     await expect(make(words, release)).rejects.toThrow(why);
   });
 
-  test('what an extension needs beside it comes along, with a notice, and what that needs too', async () => {
+  test('adds the extensions that another one requires, with a notice, and those that these require', async () => {
     const made = await make(['metrics'], STABLE);
     for (const name of ['metrics', 'exporter', 'helm'])
       expect(
         made.config.links.filter(({ path }) => path.includes(`/${name}-`)),
         name,
       ).toHaveLength(1);
-    expect(made.notices).toEqual(
-      expect.arrayContaining(['exporter comes along: metrics needs it merged beside', 'helm comes along: exporter needs it merged beside']),
-    );
-    // Named by the person, it is no surprise.
+    expect(made.notices).toEqual(expect.arrayContaining(['exporter is added: metrics requires it', 'helm is added: exporter requires it']));
+    // An extension that was named needs no notice.
     const named = await make(['metrics', 'exporter'], STABLE);
     expect(named.notices.filter((one) => one.startsWith('exporter'))).toEqual([]);
-    await expect(make(['lonely'], STABLE)).rejects.toThrow('lonely needs nothing-there merged beside: nothing-there is not published');
+    await expect(make(['lonely'], STABLE)).rejects.toThrow('lonely requires nothing-there: nothing-there is not published');
   });
 
-  test('all that is wrong is told at once', async () => {
+  test('all unknown names and versions are reported at once', async () => {
     await expect(make(['nothing', 'kubernetes@9', 'kubernetes'].slice(0, 2), STABLE)).rejects.toMatchObject({
       errors: [{ message: 'nothing is not published' }, { message: 'kubernetes 9 is not published' }],
     });
   });
 
   test('an architecture that an extension is not made for', async () => {
-    await expect(make(['nvidia'], STABLE, { arch: 'arm64' })).rejects.toMatchObject({ next: 'there is none for arm64' });
+    await expect(make(['nvidia'], STABLE, { arch: 'arm64' })).rejects.toMatchObject({ next: 'no image for arm64 is published' });
   });
 
   test.each(['', 'Kubernetes', 'kubernetes@', 'kubernetes@v1.36', 'a/b', 'kubernetes@1 2', '@1'])("'%s' names no extension", (word) => {

@@ -3,7 +3,7 @@ import type { PrivateKey, PublicKey } from 'openpgp';
 
 const openpgp = (): Promise<typeof import('openpgp')> => import('openpgp');
 
-/** Every armored block of a text that may hold several. Looked for from mark to mark: an expression would begin again at each. */
+/** All armored blocks of a text. Searches from mark to mark, because a regular expression would backtrack to each of them. */
 function blocks(text: string, kind: 'PRIVATE' | 'PUBLIC'): string[] {
   const [begin, end] = ['BEGIN', 'END'].map((word) => `-----${word} PGP ${kind} KEY BLOCK-----`) as [string, string];
   const found: string[] = [];
@@ -16,22 +16,21 @@ function blocks(text: string, kind: 'PRIVATE' | 'PUBLIC'): string[] {
   return found;
 }
 
-/** Reads armored private keys; `where` is named in errors, the key never is. */
+/** Reads armored private keys. Errors name `where` and never contain the key. */
 export async function readPrivateKeys(text: string, where: string): Promise<PrivateKey[]> {
   const { readPrivateKeys: read } = await openpgp();
   const found: PrivateKey[] = [];
   for (const armoredKeys of blocks(text, 'PRIVATE')) {
     const keys = await read({ armoredKeys }).catch(() => {
-      throw new UserError('this is no OpenPGP private key', { where });
+      throw new UserError('not a valid OpenPGP private key', { where });
     });
     found.push(...keys);
   }
-  if (found.length === 0)
-    throw new UserError('there is no armored OpenPGP private key here', { where, next: 'flatcar-ext keys init makes one' });
+  if (found.length === 0) throw new UserError('no armored OpenPGP private key found', { where, next: 'flatcar-ext keys init makes one' });
   if (found.some((key) => !key.isDecrypted()))
-    throw new UserError('the OpenPGP key is locked by a passphrase, and nobody can be asked for it', {
+    throw new UserError('the OpenPGP key is locked by a passphrase, which cannot be prompted for', {
       where,
-      next: 'export it without one',
+      next: 'export the key without a passphrase',
     });
   return found;
 }
@@ -42,7 +41,7 @@ export async function readPublicKeys(text: string, where: string): Promise<Publi
   try {
     return (await Promise.all(blocks(text, 'PUBLIC').map((armoredKeys) => readKeys({ armoredKeys })))).flat();
   } catch (cause) {
-    throw new UserError('this is no OpenPGP public key', { where, cause });
+    throw new UserError('not a valid OpenPGP public key', { where, cause });
   }
 }
 
@@ -52,19 +51,19 @@ export async function readKeyring(bytes: Buffer, where: string): Promise<PublicK
   try {
     return await readKeys({ binaryKeys: bytes });
   } catch (cause) {
-    throw new UserError('this is no OpenPGP keyring', { where, cause });
+    throw new UserError('not a valid OpenPGP keyring', { where, cause });
   }
 }
 
-/** A keyring as gpg and systemd read it: binary public keys one after the other, each once. */
+/** A keyring in the form that gpg and systemd read: binary public keys, each once. */
 export function keyringOf(keys: readonly PublicKey[]): Buffer {
   const unique = new Map(keys.map((key) => [key.getFingerprint(), key]));
   return Buffer.concat([...unique.values()].map((key) => Buffer.from(key.write())));
 }
 
 /**
- * A new key for signing. Version 4 and the old form of Ed25519: gpg 2.2, which nodes have, knows no other elliptic curve that
- * OpenPGP.js makes ("Invalid public key algorithm").
+ * Generates a signing key, armored: version 4 with the old form of Ed25519, because gpg 2.2, which nodes have, supports no other elliptic
+ * curve of OpenPGP.js ("Invalid public key algorithm").
  */
 export async function generateKey(name: string): Promise<{ privateKey: string; publicKey: string }> {
   const { generateKey: generate } = await openpgp();
@@ -77,7 +76,7 @@ export async function generateKey(name: string): Promise<{ privateKey: string; p
   return { privateKey, publicKey };
 }
 
-/** A detached binary signature by each of the keys, one after the other. */
+/** Detached binary signatures by the keys, concatenated. */
 export async function signDetached(bytes: Buffer, keys: readonly PrivateKey[]): Promise<Buffer> {
   const { createMessage, sign } = await openpgp();
   const message = await createMessage({ binary: new Uint8Array(bytes) });
@@ -85,20 +84,20 @@ export async function signDetached(bytes: Buffer, keys: readonly PrivateKey[]): 
   return Buffer.from(signature);
 }
 
-/** Signatures of one file that are checked: each takes a pass over the file. */
+/** Limit of signatures of one file: checking each takes a pass over the file. */
 const MOST_SIGNATURES = 64;
 
-/** What the signatures of a file are worth. */
+/** Which signatures of a file are good. */
 export interface SignatureCheck {
-  /** Fingerprints of the given keys by which a signature is good now. */
+  /** Fingerprints of the given keys with a good signature. */
   readonly good: Set<string>;
-  /** Why the other signatures do not count. */
+  /** Why the other signatures are refused. */
   readonly problems: readonly string[];
 }
 
 /**
- * Checks a detached signature. A key that has ended (expired, revoked for whatever reason) does not count, however old the signature says that
- * it is: whoever has such a key can write any date.
+ * Checks a detached signature. A signature by an expired or revoked key is refused whatever date the signature has: whoever has the key can
+ * write any date.
  */
 export async function checkSignatures(bytes: Buffer, signature: Buffer, keys: readonly PublicKey[]): Promise<SignatureCheck> {
   const { createMessage, readSignature, verify } = await openpgp();
@@ -114,11 +113,11 @@ export async function checkSignatures(bytes: Buffer, signature: Buffer, keys: re
       else problems.push(verdict.problem.message);
     }
   } catch (error) {
-    problems.push(signature.length === 0 ? 'there is no signature' : `the signature cannot be read: ${messageOf(error)}`);
+    problems.push(signature.length === 0 ? 'the signature is empty or missing' : `the signature cannot be read: ${messageOf(error)}`);
   }
   return { good, problems };
 }
 
-/** Fingerprints of the given keys by which a detached signature is good. */
+/** Fingerprints of the given keys with a good detached signature. */
 export const goodSignatures = async (bytes: Buffer, signature: Buffer, keys: readonly PublicKey[]): Promise<Set<string>> =>
   (await checkSignatures(bytes, signature, keys)).good;
