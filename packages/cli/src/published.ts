@@ -97,7 +97,14 @@ export async function loadNamed(names: readonly string[]): Promise<LoadedExtensi
 /** What a plan needs of extensions. */
 export function plannedExtensions(loaded: readonly LoadedExtension[]): PlannedExtension[] {
   // An extension of date (`versions: date`) keeps its newest lock, as all do whose policy says so.
-  return loaded.map(({ extension: { name, versions, waive, requires }, pins }) => ({ name, pins, keep: versions.keep, waive, requires }));
+  return loaded.map(({ extension: { name, versions, waive, requires, releaseBound }, pins }) => ({
+    name,
+    pins,
+    keep: versions.keep,
+    waive,
+    requires,
+    releaseBound,
+  }));
 }
 
 /** Reads `--release` for a published tree, which may have images for releases that the catalogue of this checkout does not know (yet). */

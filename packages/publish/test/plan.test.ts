@@ -59,6 +59,12 @@ test('from an empty tree: the newest of each kept branch, both formats, both arc
   ]); // prettier-ignore
 });
 
+test('no portable image is planned for an extension that is bound to releases', async () => {
+  const { images } = await plan([{ ...tool, releaseBound: true }], targets, published());
+  expect(images.flatMap((one) => one.targets).toSorted()).toEqual(['4593.2.5', '4593.2.5', '4757.1.0', '4757.1.0']);
+  expect(await plan([{ ...tool, releaseBound: true }], selectTargets('portable'), published())).toMatchObject({ payloads: [], images: [] });
+});
+
 test('what is published is not planned, and one more release is bound from what is published', async () => {
   const whole = published({ name: 'tool', versions: [version('1.0', 0, all())] });
   expect(await plan([tool], targets, whole)).toMatchObject({ payloads: [], images: [] });

@@ -14,6 +14,8 @@ export interface PlannedExtension {
   readonly waive?: Readonly<Record<string, string>>;
   /** Extensions that are merged beside it. */
   readonly requires?: readonly string[];
+  /** True if no portable image is built of it, as in its definition. */
+  readonly releaseBound?: boolean;
 }
 
 /** A payload that is not published. */
@@ -169,7 +171,7 @@ export async function plan(
             (target) =>
               formatOf(target) === format &&
               !has.has(targetName(target)) &&
-              (target === 'portable' || target.arches.includes(architecture)) &&
+              (target === 'portable' ? extension.releaseBound !== true : target.arches.includes(architecture)) &&
               // A name that was withdrawn and has no successor gets no more images.
               there?.withdrawn === undefined,
           );
