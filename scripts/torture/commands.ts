@@ -115,7 +115,16 @@ const trees: readonly Torture[] = [
     name: 'mirror',
     kind: 'tree',
     prepare: ({ out }, { mirror }) => copyTree(mirror, out),
-    args: ({ out }, world) => ['mirror', out, '--tree', world.trees.both, '--base-url', 'https://mirror.example.org', ...signing(world)],
+    args: ({ out }, world) => [
+      'mirror',
+      '--to',
+      out,
+      '--tree',
+      world.trees.both,
+      '--base-url',
+      'https://mirror.example.org',
+      ...signing(world),
+    ],
   },
 ];
 

@@ -77,7 +77,7 @@ export async function together(world: World, many: number): Promise<TogetherRow[
   rows.push(
     await mixed(world, '2 × withdraw, publish, retire, 2 × mirror', ({ out, dir }) => {
       const withdraw = ['withdraw', `demo@${V1}`, '--content', V0, '--reason', 'a test', '--tree', out, ...keys];
-      const mirror = ['mirror', join(dir, 'mirror'), '--tree', out, '--base-url', 'https://mirror.example.org', ...keys];
+      const mirror = ['mirror', '--to', join(dir, 'mirror'), '--tree', out, '--base-url', 'https://mirror.example.org', ...keys];
       return [
         withdraw,
         withdraw,

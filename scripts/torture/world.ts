@@ -223,7 +223,7 @@ export async function makeWorld(dir: string, say: (text: string) => void): Promi
   await copyTree(trees.first, trees.both);
   await publish(VERSIONS[1], trees.both);
   const mirror = join(dir, 'mirror');
-  await flatcar('mirror', mirror, '--tree', trees.first, '--keys', keys, '--base-url', 'https://mirror.example.org');
+  await flatcar('mirror', '--to', mirror, '--tree', trees.first, '--keys', keys, '--base-url', 'https://mirror.example.org');
   const rotated = join(dir, 'keys-rotated');
   await copyTree(keys, rotated);
   await flatcar('keys', 'rotate', rotated);

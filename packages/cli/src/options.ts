@@ -5,30 +5,35 @@ import { InvalidArgumentError, Option } from 'commander';
 export const archOption = (): Option =>
   new Option('--arch <list>', `architectures, comma-separated: ${ARCHES.join(', ')}`).env('FLATCAR_EXT_ARCH');
 export const releaseOption = (): Option =>
-  new Option('--release <list>', 'targets, comma-separated: portable, a channel, or a release number').env('FLATCAR_EXT_RELEASE');
+  new Option('--release <list>', 'targets, comma-separated: portable, a channel, or a Flatcar release number').env('FLATCAR_EXT_RELEASE');
 export const profileOption = (): Option =>
-  new Option('--profile <name>', 'fast for local work, publish for images that are published')
+  new Option('--profile <name>', 'fast packs for local use, publish for images that are published: smaller, and slower to pack')
     .choices(['fast', 'publish'])
     .default('fast')
     .env('FLATCAR_EXT_PROFILE');
 export const originOption = (): Option =>
   new Option(
     '--origin <kind>',
-    "auto takes upstream's files and compiles only where its host cannot be reached; the others never fall back",
+    'where programs come from: auto takes the files of upstream and compiles only if their host cannot be reached; the others never fall back',
   )
     .choices(['auto', 'upstream', 'source'])
     .default('auto')
     .env('FLATCAR_EXT_ORIGIN');
 export const mirrorOption = (): Option =>
-  new Option('--mirror <url>', 'stands in for all upstream hosts: https://host/path is fetched as <url>/host/path').env(
-    'FLATCAR_EXT_MIRROR',
-  );
+  new Option('--mirror <url>', 'fetch https://host/path as <url>/host/path, for all upstream hosts').env('FLATCAR_EXT_MIRROR');
 
 export const sandboxOption = (): Option =>
   new Option(
     '--no-sandbox',
-    "compile without a sandbox, where none can be set up: other people's build scripts run as you; never publishable",
+    'compile without a sandbox if none can be set up: build scripts of others run with your rights, and the image cannot be published',
   );
+
+/** What `--json` sets. */
+export interface JsonFlag {
+  readonly json?: boolean;
+}
+
+export const jsonOption = (): Option => new Option('--json', 'print the result as JSON');
 
 /** Collects `name=value`, which may be given several times. */
 export function parseKeyValue(text: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
@@ -37,13 +42,13 @@ export function parseKeyValue(text: string, before: Readonly<Record<string, stri
   return { ...before, [name]: value };
 }
 
-/** Collects words of an option that may be given several times. */
+/** Collects values of an option that may be given several times. */
 export const collect = (one: string, before: readonly string[] = []): string[] => [...before, one];
 
-/** Whether an option takes each value that it is given, and not just one. */
+/** Whether an option accepts several values. */
 export const isRepeatable = ({ variadic, parseArg }: Option): boolean => variadic || parseArg === parseKeyValue || parseArg === collect;
 
-/** What these options give. */
+/** What these options set. */
 export interface BuildFlags {
   readonly arch?: string;
   readonly release?: string;
@@ -52,7 +57,7 @@ export interface BuildFlags {
   readonly mirror?: string;
 }
 
-/** The words of a comma-separated list, each once. Throws a UsageError where there is none: an empty list is not the default. */
+/** The words of a comma-separated list, each once. Throws a UsageError if there is none: an empty list is not the default. */
 export function wordsOf(text: string, flag: string): string[] {
   const trimmed = text.split(',').map((word) => word.trim());
   const words = [...new Set(trimmed)].filter((word) => word !== '');
@@ -66,8 +71,8 @@ export function arches(text: string | undefined): Arch[] {
 }
 
 /**
- * A path as it was typed, absolute: relative to the folder that the command was typed in. Under `npm run build` that is not the current
- * one, since turbo runs each extension in its own.
+ * The absolute path of a path as it was typed: relative to the folder that the command was typed in. Under `npm run build` that is not the
+ * current folder, because turbo runs each extension in its own.
  */
 export function typedPath(text: string): string {
   if (text === '') throw new InvalidArgumentError('It is empty.');

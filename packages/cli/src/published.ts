@@ -15,15 +15,19 @@ import type { PlannedExtension, PublishKeys } from '@flatcar/publish';
 import { Option, type Command } from 'commander';
 import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
 
-export const keysOption = (): Option => new Option('--keys <dir>', 'folder of keys that keys init made').env('FLATCAR_EXT_KEYS');
+export const keysOption = (): Option =>
+  new Option('--keys <dir>', 'folder of keys, as flatcar-ext keys init makes it').env('FLATCAR_EXT_KEYS');
 export const keyringOption = (): Option =>
-  new Option('--keyring <file>', 'OpenPGP public keys of the publisher (its keys/import-pubring.gpg, or armored); instead of --keys').env(
-    'FLATCAR_EXT_KEYRING',
-  );
+  new Option('--keyring <file>', 'OpenPGP public keys of the publisher that verify the tree, instead of --keys').env('FLATCAR_EXT_KEYRING');
 export const baseUrlOption = (): Option =>
-  new Option('--base-url <url>', 'URL under which the tree is served, for transfer files; that of the tree by default').env(
-    'FLATCAR_EXT_BASE_URL',
-  );
+  new Option('--base-url <url>', 'URL under which the tree is served, for transfer files')
+    .default(undefined, 'that of the tree')
+    .env('FLATCAR_EXT_BASE_URL');
+/** Of commands that write a published tree. */
+export const treeOption = (): Option =>
+  new Option('--tree <where>', 'the published tree: a folder, or s3://bucket/prefix').makeOptionMandatory();
+export const assetsOption = (): Option =>
+  new Option('--assets <where>', 'store images in releases of a repository, github:owner/name, with redirects to them in the tree');
 
 /** Options of all commands that sign a tree. */
 export interface SigningFlags {
@@ -37,15 +41,11 @@ export function addSigningOptions(command: Command): Command {
   return command
     .addOption(keysOption())
     .addOption(
-      new Option(
-        '--keyring <file>',
-        'OpenPGP public keys that nodes know or are to know: trusted and published besides those that sign',
-      ).env('FLATCAR_EXT_KEYRING'),
+      new Option('--keyring <file>', 'more OpenPGP public keys that nodes trust: they are published with the keys that sign').env(
+        'FLATCAR_EXT_KEYRING',
+      ),
     )
-    .option(
-      '--unsigned',
-      'publish although a key is missing (refused by default): disk images whose roothash is not signed, no update payloads',
-    );
+    .option('--unsigned', 'publish without a key that is missing: disk images without a signed roothash, no update payloads');
 }
 
 /** The keys that sign a tree: the folder of `--keys` and the environment, with the keyring of what is trusted besides. */

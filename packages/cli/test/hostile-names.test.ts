@@ -152,7 +152,17 @@ describe('a server whose answers are hostile', () => {
     ['new', (): string[] => ['new', 'evil', '--yes', '--url', `${url}/evil-{version}-{arch}`, '--checksum', 'none']],
     [
       'mirror',
-      (): string[] => ['mirror', join(dir, 'mirror'), '--tree', url, '--keyring', join(dir, 'none.gpg'), '--base-url', 'http://localhost'],
+      (): string[] => [
+        'mirror',
+        '--to',
+        join(dir, 'mirror'),
+        '--tree',
+        url,
+        '--keyring',
+        join(dir, 'none.gpg'),
+        '--base-url',
+        'http://localhost',
+      ],
     ],
   ])('%s', async (_, args) => {
     const ended = await flatcarExt(args(), { ...IN_ACTIONS, GITHUB_API_URL: url });

@@ -39,7 +39,7 @@ describe('output that cannot be written is an error', () => {
   ])('flatcar-ext %s', async (args, { skip }) => {
     skip(!existsSync('/dev/full'), 'there is no /dev/full');
     const { code, err } = await into('/dev/full', args);
-    expect(err).toMatch(/the output could not be written: no space left/);
+    expect(err).toMatch(/cannot write the output: no space left/);
     expect(err).not.toMatch(/please report|\n\s+at .*:\d+:\d+/);
     expect(code).toBe(1);
   });

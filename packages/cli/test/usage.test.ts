@@ -25,11 +25,12 @@ async function run(
 
 describe('wrong usage ends with exit code 2 and says what is right', () => {
   test.for([
-    ['build', /no extension was named[^]*name one of: /],
-    ['build nope', /there is no extension 'nope'[^]*there are: /],
+    ['build', /no extension was named[^]*flatcar-ext list shows the extensions/],
+    ['build btp', /there is no extension 'btp'[^]*did you mean 'btop'/],
+    ['build nope', /there is no extension 'nope'[^]*flatcar-ext list shows the extensions/],
     ['build yq --arch mips', /unknown architecture 'mips'[^]*use x86-64 or arm64/],
     ['build yq --release stabl', /'stabl' is neither a Flatcar release nor a channel/],
-    ['build yq --profile fst', /Allowed choices are fast, release/],
+    ['build yq --profile fst', /Allowed choices are fast, publish/],
     ['build yq@0.1', /yq 0\.1 is not pinned[^]*pinned versions: /],
     ['build yq --key key.pem', /--key and --certificate go together/],
     ['build yq --out=', /It is empty/],
@@ -37,9 +38,8 @@ describe('wrong usage ends with exit code 2 and says what is right', () => {
     ['build yq --arch=', /the list is empty[^]*at: --arch/],
     ['build yq --release=', /no release was named/],
     ['build yq --only=,', /the list is empty[^]*at: --only/],
-    ['mirror ./mirror --tree /nonexistent --base-url https://x.example.org --extension=', /the list is empty[^]*at: --extension/],
-    ['mirror ./mirror --tree /nonexistent --base-url https://x.example.org --arch=', /the list is empty[^]*at: --arch/],
-    ['mirror ./mirror --tree /nonexistent --base-url https://x.example.org --release=,', /the list is empty[^]*at: --release/],
+    ['mirror --to ./mirror --tree /nonexistent --base-url https://x.example.org --arch=', /the list is empty[^]*at: --arch/],
+    ['mirror --to ./mirror --tree /nonexistent --base-url https://x.example.org --release=,', /the list is empty[^]*at: --release/],
     ['explain nope', /there is no rule 'nope'/],
     ['lint nope', /neither an image file nor an extension/],
     ['outdated nope', /there is no extension 'nope'/],

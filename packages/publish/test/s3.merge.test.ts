@@ -231,10 +231,10 @@ test('plan, butane, ignition, bind, mirror and retire read a bucket, and mirror 
   );
   expect(await run('retire', '--tree', from, '--dry-run', ...keysDir)).toContain('0 would leave');
   const mirrored = `s3://bucket/mirror${prefix}`;
-  expect(await run('mirror', mirrored, '--tree', from, ...keysDir, '--base-url', 'https://two.example.org')).toContain('2 images');
-  expect(await run('mirror', join(dir, 'copy'), '--tree', mirrored, ...keysDir, '--base-url', 'https://three.example.org')).toContain(
-    '2 images',
-  );
+  expect(await run('mirror', '--to', mirrored, '--tree', from, ...keysDir, '--base-url', 'https://two.example.org')).toContain('2 images');
+  expect(
+    await run('mirror', '--to', join(dir, 'copy'), '--tree', mirrored, ...keysDir, '--base-url', 'https://three.example.org'),
+  ).toContain('2 images');
   expect(await readFile(join(dir, 'copy/demo/transfer/portable/latest.conf'), 'utf8')).toContain(
     'Path=https://three.example.org/demo/portable/',
   );

@@ -1,5 +1,6 @@
 import { basename, join, resolve } from 'node:path';
 import {
+  closest,
   findExtensions,
   loadExtension,
   matchingVersions,
@@ -17,9 +18,13 @@ export const extensionsFolder = (repository: string): string => join(repository,
 
 /** The error for a name that no extension has. */
 export function unknownExtension(name: string, dirs: readonly string[]): UsageError {
+  const similar = closest(
+    name,
+    dirs.map((dir) => basename(dir)),
+  );
   return new UsageError(`there is no extension '${name}'`, {
     where: extensionsFolder(REPOSITORY),
-    next: `there are: ${dirs.map((dir) => basename(dir)).join(', ')}`,
+    next: similar.length === 0 ? 'flatcar-ext list shows the extensions' : `did you mean ${similar.map((one) => `'${one}'`).join(' or ')}?`,
   });
 }
 
@@ -62,7 +67,7 @@ function currentExtension(dirs: readonly string[]): string {
   if (here !== undefined) return basename(here);
   throw new UsageError('no extension was named', {
     where: process.cwd(),
-    next: `name one of: ${dirs.map((dir) => basename(dir)).join(', ')}`,
+    next: 'name one, or run this in the folder of an extension; flatcar-ext list shows the extensions',
   });
 }
 

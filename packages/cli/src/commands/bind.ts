@@ -15,8 +15,9 @@ import {
   type Target,
 } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { addHelp } from '../help.ts';
 import { assertCommit, buildContext, noticeNoCommit } from '@flatcar/workspace/build-context';
-import { archOption, arches, releaseOption } from '../options.ts';
+import { arches, archOption, jsonOption, releaseOption } from '../options.ts';
 import { keyringOption, keysOption, trustedKeys, withSignKeys } from '../published.ts';
 import { formatBytes, reporter, show, table } from '../output/terminal.ts';
 
@@ -137,26 +138,22 @@ async function bindAll(
 
 /** `bind`: images of payloads that are there, without any extension's code. */
 export function addBind(root: Command, signal: AbortSignal): void {
-  root
+  const command = root
     .command('bind')
-    .description('bind payloads to Flatcar releases')
-    .argument('<payloads...>', 'payload records (*.payload.json) or folders that hold them; with --tree, extensions: kubernetes@1.37.0')
+    .description('bind payloads to Flatcar releases; nothing is built')
+    .argument(
+      '<payloads...>',
+      'payload records (*.payload.json) or folders with records; with --tree extensions, such as kubernetes@1.37.0',
+    )
     .addOption(releaseOption().makeOptionMandatory())
-    .requiredOption('--out <dir>', 'where images go: <dir>/<extension>/<target>/')
-    .option('--tree <where>', 'take the payloads from a published tree (a folder, https://… or s3://bucket/prefix): nothing is built')
-    .addOption(archOption())
+    .requiredOption('--out <dir>', 'write images to <dir>/<extension>/<target>/')
+    .option('--tree <where>', 'take the payloads from this published tree: a folder, https://… or s3://bucket/prefix')
+    .addOption(archOption().default(undefined, 'all'))
     .addOption(keyringOption())
     .option('--key <file>', 'PEM key that signs the roothash of disk images')
     .option('--certificate <file>', 'PEM certificate of --key')
     .addOption(keysOption())
-    .option('--json', 'print what was made as JSON')
-    .addHelpText(
-      'after',
-      `
-Examples:
-  flatcar-ext bind extensions/kubernetes/dist --release stable,lts --out images
-  flatcar-ext bind kubernetes containerd --tree https://extensions.example.org --keyring publisher.gpg --release stable --out images`,
-    )
+    .addOption(jsonOption())
     .action(async (paths: string[], flags: Flags) => {
       const { openStore } = await import('@flatcar/core/engine');
       const { report, done } = await reporter();
@@ -176,4 +173,10 @@ Examples:
         ]),
       );
     });
+  addHelp(command, {
+    examples: [
+      'flatcar-ext bind extensions/kubernetes/dist --release stable,lts --out images',
+      'flatcar-ext bind kubernetes containerd --tree https://extensions.example.org --keyring publisher.gpg --release stable --out images',
+    ],
+  });
 }

@@ -1,10 +1,13 @@
 import { basename, relative } from 'node:path';
 import { hostArch, linkFolder, linkName, selectTargets, UserErrors, type Image, type Target } from '@flatcar/core/engine';
 import { Option, type Command } from 'commander';
+import { addHelp } from '../help.ts';
 import { REPOSITORY } from '@flatcar/workspace/select';
 import {
   arches,
   archOption,
+  type BuildFlags,
+  jsonOption,
   mirrorOption,
   originOption,
   profileOption,
@@ -12,7 +15,6 @@ import {
   sandboxOption,
   typedPath,
   wordsOf,
-  type BuildFlags,
 } from '../options.ts';
 import { keysOption, signKeys } from '../published.ts';
 import { formatBytes, reporter, show, table } from '../output/terminal.ts';
@@ -61,38 +63,31 @@ function text(made: readonly Image[], targets: readonly Target[]): string {
 
 /** `build`: payloads and images of extensions. */
 export function addBuild(root: Command, signal: AbortSignal): void {
-  root
+  const command = root
     .command('build')
-    .description('build extensions and bind them to targets')
+    .summary('build extensions, and bind them to targets')
+    .description('build extensions, and bind them to targets')
     .argument('[extensions...]', 'names, with a version if not the newest: kubernetes@1.36 (default: the extension of this folder)')
     .addOption(releaseOption().default('portable,stable'))
-    .addOption(archOption())
+    .addOption(archOption().default(undefined, "this machine's"))
     .addOption(profileOption())
     .addOption(originOption())
     .addOption(mirrorOption())
     .addOption(sandboxOption())
     .addOption(
-      new Option(
-        '--out <dir>',
-        "where images go: <dir>/<extension>/<target>/ (default: the extension's dist/, which is replaced as a whole)",
-      ).argParser(typedPath),
+      new Option('--out <dir>', 'write images to <dir>/<extension>/<target>/')
+        .argParser(typedPath)
+        .default(undefined, "the extension's dist/, which is replaced"),
     )
     .addOption(new Option('--key <file>', 'PEM key that signs the roothash of disk images').argParser(typedPath))
     .addOption(new Option('--certificate <file>', 'PEM certificate of --key').argParser(typedPath))
     .addOption(keysOption())
-    .option('--only <list>', 'components, comma-separated: an image without the others, to try things; never publishable')
-    .option('--payloads-only', 'make the payloads that the targets take, and no images: bind makes those')
-    .addOption(new Option('--pins <file>', 'another pins.json, with the pins of shared components too; for tests').argParser(typedPath))
-    .option('--json', 'print what was made as JSON')
-    .addHelpText(
-      'after',
-      `
-Examples:
-  flatcar-ext build kubernetes
-  flatcar-ext build kubernetes@1.36 --release stable,beta --arch x86-64,arm64
-  flatcar-ext build kubernetes --origin upstream --profile publish --out images
-  flatcar-ext build wasm-shims --only wasmtime,containerd-shim-wasmtime-v1`,
+    .option('--only <list>', 'include these components only, comma-separated, to try something; such an image cannot be published')
+    .option('--payloads-only', 'make the payloads that the targets need, and no images: bind makes those')
+    .addOption(
+      new Option('--pins <file>', 'read pins from another pins.json, those of shared components too; for tests').argParser(typedPath),
     )
+    .addOption(jsonOption())
     .action(async (names: string[], flags: Flags) => {
       const [{ build, payloadFolders, prepareBuild }, { noticeNoCommit }] = await Promise.all([
         import('@flatcar/workspace/build'),
@@ -122,4 +117,14 @@ Examples:
       );
       if (failures.length > 0) throw new UserErrors(`${failures.length} of ${prepared.chosen.length} extensions failed`, failures);
     });
+  addHelp(command, {
+    text: ['Images need no network once what they consist of is in the store. A build that fails leaves the images of the one before.'],
+    examples: [
+      'flatcar-ext build kubernetes',
+      'flatcar-ext build kubernetes@1.36 --release stable,beta --arch x86-64,arm64',
+      'flatcar-ext build kubernetes --origin upstream --profile publish --out images',
+      '# an image of two components, to try them',
+      'flatcar-ext build wasm-shims --only wasmtime,containerd-shim-wasmtime-v1',
+    ],
+  });
 }

@@ -1,11 +1,12 @@
 import { imageVersion, UsageError, UserErrors } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { addHelp } from '../help.ts';
 import type { BumpOutcome } from '@flatcar/workspace/bump';
 import { REPOSITORY } from '@flatcar/workspace/select';
 import { openUpstream } from '@flatcar/workspace/open-upstream';
 import { groupFailures } from '../output/group-failures.ts';
 import { differenceText } from '../output/difference-text.ts';
-import { mirrorOption } from '../options.ts';
+import { jsonOption, mirrorOption } from '../options.ts';
 import { reporter, show, table } from '../output/terminal.ts';
 
 interface Flags {
@@ -62,27 +63,17 @@ export function bumpText(done: readonly BumpOutcome[], isAll: boolean): string {
 
 /** `bump`: newer versions, pinned. */
 export function addBump(root: Command, signal: AbortSignal): void {
-  root
+  const command = root
     .command('bump')
-    .description('pin newer versions for both architectures, checked by all that upstream offers, with what is coupled to them')
-    .argument('[extensions...]', 'NAME (the newest in each kept branch), or NAME@VERSION')
-    .option('--all', 'all extensions that are outdated')
-    .option('--dry-run', 'say what would be bumped')
-    .option('--no-diff', 'do not build images to show what changes inside')
-    .option('--keep-old', 'leave versions in pins.json that are not kept any more')
+    .summary('pin newer versions')
+    .description('pin newer versions for both architectures, with the components that are coupled to them')
+    .argument('[extensions...]', 'NAME (the newest version of each kept branch), or NAME@VERSION')
+    .option('--all', 'bump all extensions that are outdated')
+    .option('--dry-run', 'list what would be bumped, and change nothing')
+    .option('--no-diff', 'do not build the images before and after to compare them')
+    .option('--keep-old', 'leave versions in pins.json that the policy does not keep')
     .addOption(mirrorOption())
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
-What a version shares with one that is pinned is not asked for again. Writes pins.json, CHANGELOG.md and README.md of the extension.
-An extension that fails does not hold back the others; nothing of it is written.
-
-Examples:
-  flatcar-ext bump kubernetes
-  flatcar-ext bump kubernetes@1.36.5
-  flatcar-ext bump --all --dry-run`,
-    )
+    .addOption(jsonOption())
     .action(async (names: string[], flags: Flags) => {
       if (names.length > 0 === (flags.all === true))
         throw new UsageError('no extension was named', {
@@ -101,4 +92,10 @@ Examples:
       }));
       throw new UserErrors(`${failures.length} of ${count} extensions could not be bumped`, groupFailures(grouped));
     });
+  addHelp(command, {
+    text: [
+      'Writes pins.json, CHANGELOG.md and README.md of the extension, and compares the images before and after. What a version shares with a pinned one is not fetched again. If an extension fails, nothing of it is written, and the others are bumped.',
+    ],
+    examples: ['flatcar-ext bump kubernetes', 'flatcar-ext bump kubernetes@1.36.5', 'flatcar-ext bump --all --dry-run'],
+  });
 }

@@ -1,6 +1,7 @@
 import { hostArch, parseArch, parseRef, UsageError } from '@flatcar/core/engine';
 import type { NodeResult, Source } from '@flatcar/publish';
 import { Argument, Option, type Command } from 'commander';
+import { addHelp } from '../help.ts';
 import { releaseOption } from '../options.ts';
 import { writeRaw, tell } from '../output/output.ts';
 import { targetsNamed } from '../published.ts';
@@ -65,36 +66,29 @@ export function addButane(root: Command): void {
     ['ignition', 'print the same as an Ignition config'],
   ] as const;
   for (const [form, description] of forms) {
-    root
+    const command = root
       .command(form)
       .description(description)
       .addArgument(
         new Argument(
           '<extensions...>',
-          'kubernetes: its newest version; kubernetes@1.36: follows that branch; kubernetes@1.36.4: stays there',
+          'kubernetes: the newest version; kubernetes@1.36: the newest of that branch; kubernetes@1.36.4: that version',
         ),
       )
       .addOption(releaseOption().makeOptionMandatory())
       .addOption(
-        new Option('--base-url <url>', 'URL under which nodes see the published tree').env('FLATCAR_EXT_BASE_URL').makeOptionMandatory(),
+        new Option('--base-url <url>', 'URL from which nodes fetch the published tree').env('FLATCAR_EXT_BASE_URL').makeOptionMandatory(),
       )
-      .option('--arch <arch>', "the node's architecture: x86-64 or arm64; this machine's by default")
-      .option('--tree <where>', 'read the tree here instead of at --base-url: a folder, https://… or s3://bucket/prefix')
-      .option('--keyring <file>', 'OpenPGP public keys (binary or armored) that the index must be signed by, and that the node gets')
-      .option('--minimal', 'images and links only: nothing is updated, and the next release has no images')
+      .addOption(new Option('--arch <arch>', "the node's architecture: x86-64 or arm64").default(undefined, "this machine's"))
+      .addOption(
+        new Option('--tree <where>', 'read the published tree here: a folder, https://… or s3://bucket/prefix').default(
+          undefined,
+          '--base-url',
+        ),
+      )
+      .option('--keyring <file>', 'OpenPGP public keys (binary or armored) that must have signed the index; the node gets them')
+      .option('--minimal', 'write images and links only: nothing is updated, and the next Flatcar release has no images')
       .option('--no-stager', 'do not add extension-stager to extensions that are bound to releases')
-      .addHelpText(
-        'after',
-        `
-The config holds: each image by URL and sha512, one link per release in /etc/extensions, a transfer file for systemd-sysupdate, the keyring by
-which it verifies, and extension-stager, which updates images and has the next release's before the node boots into it. Where the stager is not
-published or not wanted, a timer per extension updates it. Flatcar's own docker and containerd are turned off where an extension takes their place.
-
-Examples:
-  flatcar-ext ${form} kubernetes@1.36 debug-tools --release stable --base-url https://extensions.example.org
-  flatcar-ext ${form} docker --release stable --arch arm64 --base-url https://extensions.example.org --keyring keys.gpg --minimal
-  flatcar-ext ${form} kubernetes --release stable,beta --base-url https://extensions.example.org --tree /srv/extensions`,
-      )
       .action(async (words: string[], flags: Flags) => {
         const { butaneText, ignitionConfig } = await import('@flatcar/publish');
         const { config, notices, serial } = await configOf(words, flags);
@@ -108,5 +102,15 @@ Examples:
             : `${JSON.stringify(ignitionConfig(config), undefined, 2)}\n`,
         );
       });
+    addHelp(command, {
+      text: [
+        "The config has each image by URL and sha512, a link for each release in /etc/extensions, transfer files for systemd-sysupdate, the keyring that verifies them, and extension-stager, which updates images and fetches those of the next Flatcar release before the node boots into it. Without the stager, a timer for each extension updates it. Flatcar's own docker and containerd are turned off if an extension replaces them.",
+      ],
+      examples: [
+        `flatcar-ext ${form} kubernetes@1.36 debug-tools --release stable --base-url https://extensions.example.org`,
+        `flatcar-ext ${form} docker --release stable --arch arm64 --base-url https://extensions.example.org --keyring keys.gpg --minimal`,
+        `flatcar-ext ${form} kubernetes --release stable,beta --base-url https://extensions.example.org --tree /srv/extensions`,
+      ],
+    });
   }
 }

@@ -1,8 +1,10 @@
 import { UsageError } from '@flatcar/core/engine';
 import { InvalidArgumentError, type Command } from 'commander';
+import { addHelp } from '../help.ts';
+import { jsonOption, type JsonFlag } from '../options.ts';
 import { formatBytes, show, table } from '../output/terminal.ts';
 
-/** A number that is not negative, as an option gives it. */
+/** Parses the value of an option: a number that is not negative. */
 function amount(unit: string): (text: string) => number {
   return (text) => {
     const value = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : NaN;
@@ -15,14 +17,14 @@ function amount(unit: string): (text: string) => number {
 export function addCache(root: Command): void {
   const command = root
     .command('cache')
-    .description('the store of downloads, tools and build results')
-    .addHelpText('after', '\nExamples:\n  flatcar-ext cache\n  flatcar-ext cache prune --older-than 30\n  flatcar-ext cache verify');
-  command
+    .summary('show, prune and verify the store')
+    .description('show, prune and verify the store of downloads, tools and build results');
+  const stats = command
     .command('stats', { isDefault: true })
-    .description('what is in it')
+    .description('show what the store contains; the default command')
     .allowExcessArguments() // what is not a command arrives here
-    .option('--json', 'print JSON')
-    .action(async (flags: { json?: boolean }, { args: [word] }: Command) => {
+    .addOption(jsonOption())
+    .action(async (flags: JsonFlag, { args: [word] }: Command) => {
       if (word !== undefined) throw new UsageError(`cache has no command '${word}'`, { next: 'use stats, prune or verify' });
       const { openStore } = await import('@flatcar/core/engine');
       const store = openStore();
@@ -35,13 +37,12 @@ export function addCache(root: Command): void {
         return `${path}\n\n${table([['kind', 'entries', 'size'], ...[...kinds, total].map(({ kind, entries, bytes }) => [kind, String(entries), formatBytes(bytes)])])}`;
       });
     });
-  command
+  const prune = command
     .command('prune')
-    .description('remove leftovers of killed builds, and what was long unused')
-    .option('--older-than <days>', 'remove what was not used for so many days', amount('days'))
-    .option('--max-size <GiB>', 'then remove the least recently used until the rest fits', amount('GiB'))
-    .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  flatcar-ext cache prune --older-than 30\n  flatcar-ext cache prune --max-size 20')
+    .description('remove leftovers of killed builds, and what was not used for long')
+    .option('--older-than <days>', 'remove what was not used for this number of days', amount('days'))
+    .option('--max-size <GiB>', 'then remove what was least recently used, until the rest is no larger than this', amount('GiB'))
+    .addOption(jsonOption())
     .action(async (flags: { olderThan?: number; maxSize?: number; json?: boolean }) => {
       const { openStore } = await import('@flatcar/core/engine');
       const { olderThan: days, maxSize: size } = flags;
@@ -51,14 +52,18 @@ export function addCache(root: Command): void {
       });
       show(pruned, flags.json, ({ removed, bytes }) => `removed ${removed} entries, ${formatBytes(bytes)}`);
     });
-  command
+  const verify = command
     .command('verify')
-    .description('read everything again and remove what is damaged')
-    .option('--json', 'print JSON')
+    .description('read the whole store, and remove what is damaged')
+    .addOption(jsonOption())
     .action(async (flags: { json?: boolean }) => {
       const { openStore } = await import('@flatcar/core/engine');
       show(await openStore().verify(), flags.json, (damaged) =>
-        damaged.length === 0 ? 'everything is whole' : damaged.map((path) => `removed ${path}`).join('\n'),
+        damaged.length === 0 ? 'nothing is damaged' : damaged.map((path) => `removed ${path}`).join('\n'),
       );
     });
+  addHelp(command, { examples: ['flatcar-ext cache', 'flatcar-ext cache prune --older-than 30'] });
+  addHelp(stats, { examples: ['flatcar-ext cache stats', 'flatcar-ext cache stats --json'] });
+  addHelp(prune, { examples: ['flatcar-ext cache prune --older-than 30', 'flatcar-ext cache prune --max-size 20'] });
+  addHelp(verify, { examples: ['flatcar-ext cache verify', 'flatcar-ext cache verify --json'] });
 }

@@ -1,21 +1,25 @@
 import { differenceText } from '../output/difference-text.ts';
 import type { Command } from 'commander';
+import { addHelp } from '../help.ts';
+import { jsonOption } from '../options.ts';
 import { show } from '../output/terminal.ts';
 
 /** `diff`: what changed between two images. */
 export function addDiff(root: Command): void {
-  root
+  const command = root
     .command('diff')
-    .description('show what differs between two images: versions, files, sizes')
-    .argument('<before>')
-    .argument('<after>')
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      '\nExamples:\n  flatcar-ext diff old/kubernetes.portable_1.36.4_x86-64.raw new/kubernetes.portable_1.37.0_x86-64.raw',
-    )
+    .description('compare two images: versions, files, requirements and sizes')
+    .argument('<before>', 'a .raw file with its manifest')
+    .argument('<after>', 'another')
+    .addOption(jsonOption())
     .action(async (before: string, after: string, flags: { json?: boolean }) => {
       const { compareImages } = await import('@flatcar/workspace/diff');
       show(await compareImages(before, after), flags.json, differenceText);
     });
+  addHelp(command, {
+    examples: [
+      'flatcar-ext diff old/yq-4.54.1-x86-64.raw new/yq-4.54.2-x86-64.raw',
+      'flatcar-ext diff old/yq-4.54.1-x86-64.raw new/yq-4.54.2-x86-64.raw --json',
+    ],
+  });
 }

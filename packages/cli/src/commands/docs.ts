@@ -2,6 +2,8 @@ import { glob, readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { findExtensions, loadExtension, newestFirst, UserError, UserErrors, writeAtomic } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { addHelp } from '../help.ts';
+import { jsonOption } from '../options.ts';
 import { readImageFile } from '@flatcar/workspace/image-file';
 import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
 import { packagingError, packagingProblems, type PackagingProblem } from '@flatcar/workspace/packaging-check';
@@ -71,24 +73,14 @@ async function pagesOf(names: readonly string[], withSizes: boolean): Promise<Pa
 
 /** `docs`: the generated parts of READMEs, and the reference of definitions. */
 export function addDocs(root: Command): void {
-  root
+  const command = root
     .command('docs')
+    .summary('write the generated parts of READMEs')
     .description('write the generated parts of READMEs, and the reference of definitions and tests')
-    .argument('[extensions...]', 'names; all unless said')
-    .option('--check', 'write nothing; fail where something is not current')
-    .option('--sizes', 'with images of the profile release in dist/: their sizes too, which --check leaves as they are')
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
-Everything but sizes is derived from extension.ts, pins.json, files/ and the tests of real use (no test runs), so that --check needs no images.
---check also fails for versions whose files or definition were changed since they were pinned.
-
-Examples:
-  flatcar-ext docs
-  flatcar-ext docs --check
-  flatcar-ext build helm --profile publish --arch x86-64,arm64 && flatcar-ext docs helm --sizes`,
-    )
+    .argument('[extensions...]', 'names (default: all)')
+    .option('--check', 'write nothing, and fail if something is not current')
+    .option('--sizes', 'write the sizes of the publishable images in dist/, too; --check ignores sizes')
+    .addOption(jsonOption())
     .action(async (names: string[], flags: Flags) => {
       const pages = (await pagesOf(names, flags.sizes === true)).filter(({ before, after }) => before !== after);
       const files = pages.map(({ file }) => relative(REPOSITORY, file));
@@ -107,4 +99,15 @@ Examples:
       const [first] = errors;
       if (first !== undefined) throw errors.length === 1 ? first : new UserErrors('something is not current', errors);
     });
+  addHelp(command, {
+    text: [
+      'Everything except sizes is derived from extension.ts, pins.json, files/ and tests, so that --check needs no images. --check also fails for versions whose files or definition were changed since they were pinned.',
+    ],
+    examples: [
+      'flatcar-ext docs',
+      'flatcar-ext docs --check',
+      '# write sizes, too',
+      'flatcar-ext build helm --profile publish --arch x86-64,arm64 && flatcar-ext docs helm --sizes',
+    ],
+  });
 }

@@ -1,15 +1,17 @@
 import { ruleOf, RULES } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { addHelp } from '../help.ts';
+import { jsonOption } from '../options.ts';
 import { show, table } from '../output/terminal.ts';
 
 /** `explain`: what can be reported, out of the table of rules. */
 export function addExplain(root: Command): void {
-  root
+  const command = root
     .command('explain')
-    .description('explain a lint rule and how to fix its findings; without an argument, list all rules')
-    .argument('[rule]')
-    .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  flatcar-ext explain\n  flatcar-ext explain usr-sbin')
+    .summary('explain a lint rule, or list all rules')
+    .description('explain a lint rule and how to fix its findings; without a rule, list all of them')
+    .argument('[rule]', 'name of a rule, such as usr-sbin')
+    .addOption(jsonOption())
     .action((id: string | undefined, flags: { json?: boolean }) => {
       const rules = (id === undefined ? Object.keys(RULES).toSorted() : [id]).map((rule) => ({ rule, ...ruleOf(rule) }));
       show(rules, flags.json, (all) =>
@@ -30,4 +32,7 @@ export function addExplain(root: Command): void {
               .join('\n'),
       );
     });
+  addHelp(command, {
+    examples: ['flatcar-ext explain', 'flatcar-ext explain usr-sbin'],
+  });
 }

@@ -1,6 +1,8 @@
 import { join } from 'node:path';
 import { type ImageEntry, inLine } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { addHelp } from '../help.ts';
+import { jsonOption } from '../options.ts';
 import { imageFormat, readImageFile } from '@flatcar/workspace/image-file';
 import { formatBytes, show, table } from '../output/terminal.ts';
 
@@ -15,12 +17,12 @@ interface Inspected {
 
 /** `inspect`: what is in an image. */
 export function addInspect(root: Command): void {
-  root
+  const command = root
     .command('inspect')
-    .description("show an image's metadata, tree, sizes and linkage")
-    .argument('<image>', 'a .raw file; its manifest stands beside it')
-    .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  flatcar-ext inspect extensions/kubernetes/dist/portable/kubernetes.*.raw')
+    .summary('show what an image contains and needs')
+    .description('show the metadata of an image, its components, files, and what its programs link to')
+    .argument('<image>', 'a .raw file with its manifest')
+    .addOption(jsonOption())
     .action(async (file: string, flags: { json?: boolean }) => {
       const { openStore, openTools, readContent, readElf, readReleaseFile, unpackImage } = await import('@flatcar/core/engine');
       const format = await imageFormat(file);
@@ -79,4 +81,10 @@ export function addInspect(root: Command): void {
         ].join('\n');
       });
     });
+  addHelp(command, {
+    examples: [
+      'flatcar-ext inspect extensions/kubernetes/dist/portable/*.raw',
+      'flatcar-ext inspect extensions/kubernetes/dist/portable/*.raw --json',
+    ],
+  });
 }

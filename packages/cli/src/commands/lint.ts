@@ -1,6 +1,7 @@
 import { relative } from 'node:path';
 import { UserError, UserErrors, inLine } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { addHelp } from '../help.ts';
 import type { ReportedFinding } from '@flatcar/workspace/image-lint';
 import type { LintReport } from '@flatcar/workspace/lint';
 import { REPOSITORY } from '@flatcar/workspace/select';
@@ -33,7 +34,7 @@ export function lintText({ findings, extensions, images, pending }: LintReport):
 
 /** `lint`: the rules, on folders of extensions and on finished images. */
 export function addLint(root: Command): void {
-  root
+  const command = root
     .command('lint')
     .description('check extensions, and finished images by their own bytes (builds check what they stage by the same rules)')
     .argument(
@@ -58,4 +59,15 @@ export function addLint(root: Command): void {
       if (report.failures.length > 0) throw new UserErrors(errors.length > 0 ? text : 'not everything could be checked', report.failures);
       if (errors.length > 0) throw new UserError(text);
     });
+  addHelp(command, {
+    text: [
+      'Of an extension, its definition and files are checked, and the images in its dist/ if they were built from these. Of several images, the rules also check whether systemd can merge them together. Builds check what they stage by the same rules.',
+    ],
+    examples: [
+      'flatcar-ext lint kubernetes',
+      'flatcar-ext lint --fix',
+      '# can these be merged together?',
+      'flatcar-ext lint docker kubernetes crun',
+    ],
+  });
 }

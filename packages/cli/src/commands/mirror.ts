@@ -1,15 +1,16 @@
 import { catalogue, selectTargets, targetName, UsageError } from '@flatcar/core/engine';
 import { Option, type Command } from 'commander';
-import { archOption, arches, releaseOption, wordsOf } from '../options.ts';
+import { addHelp } from '../help.ts';
+import { arches, archOption, jsonOption, releaseOption, wordsOf } from '../options.ts';
 import { keyringOption, keysOption, trustedKeys } from '../published.ts';
 import { formatBytes, reporter, show } from '../output/terminal.ts';
 
 interface Flags {
   readonly tree: string;
+  readonly to: string;
   readonly keys?: string;
   readonly keyring?: string;
   readonly baseUrl?: string;
-  readonly extension?: string;
   readonly release?: string;
   readonly arch?: string;
   readonly allowOlder?: boolean;
@@ -25,53 +26,41 @@ function targetNames(text: string): string[] {
 
 /** `mirror`: a copy of a published tree for places without a network. */
 export function addMirror(root: Command, signal: AbortSignal): void {
-  root
+  const command = root
     .command('mirror')
-    .description('copy chosen extensions, releases and architectures of a published tree, checked on the way')
-    .argument('<to>', 'folder or s3://bucket/prefix that becomes the mirror, or oci://registry/repository')
+    .summary('copy a published tree, or parts of it')
+    .description('copy extensions, releases and architectures of a published tree, and verify them')
+    .argument('[extensions...]', 'names (default: all)')
     .requiredOption('--tree <where>', 'the published tree to copy: a folder, https://… or s3://bucket/prefix')
-    .option('--extension <list>', 'names, comma-separated; all by default')
-    .addOption(releaseOption())
-    .addOption(archOption())
+    .requiredOption('--to <where>', 'the copy: a folder, s3://bucket/prefix, or oci://registry/repository')
+    .addOption(releaseOption().default(undefined, 'all'))
+    .addOption(archOption().default(undefined, 'all'))
     .addOption(
-      new Option('--base-url <url>', 'URL under which the mirror is served, for its transfer files; required unless it is a registry').env(
+      new Option('--base-url <url>', 'URL under which the copy is served, for its transfer files; required except for a registry').env(
         'FLATCAR_EXT_BASE_URL',
       ),
     )
-    .option('--allow-older', 'replace the index of the mirror by an older one: the tree went back on purpose')
+    .option('--allow-older', 'replace the index of the copy by an older one, after the tree was rolled back on purpose')
     .addOption(keyringOption())
     .addOption(keysOption())
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
-Sums, index and their signatures are the publisher's own, so nodes keep the publisher's keyring; only the transfer files are written anew, for
-the URL of the mirror. Running it again fetches what is new.
-
-In a registry each image is an artifact <repository>/<extension>:<version>-<target>-<architecture> with its SBOM and its provenance as
-referrers; OCI_USERNAME and OCI_PASSWORD are its credentials.
-
-Examples:
-  flatcar-ext mirror /srv/mirror --tree https://extensions.example.org --keyring publisher.gpg --base-url http://mirror.lan \\
-    --extension kubernetes,containerd --release portable,stable --arch x86-64
-  flatcar-ext mirror oci://registry.example.org/flatcar/extensions --tree /srv/extensions --keys ~/keys`,
-    )
-    .action(async (to: string, flags: Flags) => {
+    .addOption(jsonOption())
+    .action(async (names: string[], flags: Flags) => {
       const { openStore } = await import('@flatcar/core/engine');
       const { mirror, openDestination, openTree, parsePlace, pushOci } = await import('@flatcar/publish');
-      const isRegistry = parsePlace(to, 'mirror <to>').kind === 'oci';
+      const { to } = flags;
+      const isRegistry = parsePlace(to, '--to').kind === 'oci';
       if (!flags.baseUrl && !isRegistry)
-        throw new UsageError('the URL of the mirror is not known', {
+        throw new UsageError('the URL of the copy is missing', {
           where: '--base-url',
-          next: 'pass --base-url URL: it stands in the transfer files',
+          next: 'pass --base-url URL: the transfer files contain it',
         });
       const parts = {
-        extensions: flags.extension === undefined ? undefined : wordsOf(flags.extension, '--extension'),
+        extensions: names.length === 0 ? undefined : [...new Set(names)],
         targets: flags.release === undefined ? undefined : targetNames(flags.release),
         arches: flags.arch === undefined ? undefined : arches(flags.arch),
       };
       const store = openStore();
-      const destination = isRegistry ? undefined : openDestination(to, { flag: 'mirror <to>', store, signal });
+      const destination = isRegistry ? undefined : openDestination(to, { flag: '--to', store, signal });
       const { report, done } = await reporter();
       const chosen = {
         tree: openTree(flags.tree, store, { flag: '--tree', report, signal }),
@@ -91,4 +80,15 @@ Examples:
         ({ images, bytes, serial, where }) => `${images.length} images (${formatBytes(bytes)}) of index ${serial} are in ${where}`,
       );
     });
+  addHelp(command, {
+    text: [
+      "Sums, index and signatures stay those of the publisher, so that nodes keep the publisher's keyring; only the transfer files are written for the URL of the copy. A second run fetches what is new.",
+      'In a registry each image is an artifact <repository>/<extension>:<version>-<target>-<architecture>, with its SBOM and its provenance as referrers.',
+    ],
+    environment: { OCI_USERNAME: 'with OCI_PASSWORD: credentials of the registry' },
+    examples: [
+      'flatcar-ext mirror kubernetes containerd --tree https://extensions.example.org --keyring publisher.gpg --to /srv/mirror --base-url http://mirror.lan --release portable,stable --arch x86-64',
+      'flatcar-ext mirror --tree /srv/extensions --keys ~/keys --to oci://registry.example.org/flatcar/extensions',
+    ],
+  });
 }

@@ -1,9 +1,10 @@
 import type { Prompter } from '@flatcar/workspace/new/plan';
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
+import { addHelp } from '../help.ts';
 import { openAsk } from '../output/prompt.ts';
 import { requestOf, type Flags } from '@flatcar/workspace/new/request';
 import type { NewExtensionResult } from '@flatcar/workspace/new/make';
-import { collect, mirrorOption, parseKeyValue } from '../options.ts';
+import { collect, jsonOption, mirrorOption, parseKeyValue } from '../options.ts';
 import { reporter, show } from '../output/terminal.ts';
 import { openUpstream } from '@flatcar/workspace/open-upstream';
 
@@ -38,66 +39,54 @@ async function askOrigin(kind: keyof typeof ORIGIN_QUESTIONS, ask: Prompter): Pr
 
 /** `new`: a new extension, from what upstream offers. */
 export function addNew(root: Command, signal: AbortSignal): void {
-  root
+  const command = root
     .command('new')
-    .description('add an extension: look at upstream, write the package, pin it, build and try it')
+    .summary('add an extension from what upstream offers')
+    .description('add an extension: read what upstream offers, write the package, pin it, build it and try its programs')
     .argument('<name>', 'name of the extension')
-    .option('--github <owner/repo>', "releases of a GitHub project: versions, and files unless --url says others'")
+    .option('--github <owner/repo>', 'a GitHub project: its releases are the versions, and have the files unless --url names others')
+    .option('--listing <file>', "with --github: a saved response of GitHub's API (…/releases or …/releases/latest) to read instead")
     .option(
-      '--listing <file>',
-      "with --github: a saved answer of GitHub's API (…/releases or …/releases/latest), where it cannot be reached",
+      '--asset <pattern>',
+      'with --github: name of the file, such as tool_{version}_linux_{arch}.tar.gz ({machine} is x86_64 or aarch64)',
     )
-    .option('--asset <pattern>', 'with --github: the file, such as tool_{version}_linux_{arch}.tar.gz ({machine} is x86_64, aarch64)')
-    .option('--url <url>', 'the file, wherever it is; {version}, {arch}, {machine}, or the URL of one version with --version')
-    .option('--checksum <what>', '{url}.sha256, the name of a list beside the file, github, or none')
-    .option('--arch-words <x86,arm>', 'words for {arch} that are not amd64 and arm64')
-    .option('--tag-prefix <text>', 'what stands before the version in tags, v unless said')
-    .option('--go <module>', 'a Go module: compiled from the module proxy, alone or where upstream files cannot be reached')
-    .option('--package <folder>', 'with --go: main package below the module, . for its root; once per program', collect)
+    .option('--url <url>', 'URL of the file with {version}, {arch} or {machine}; or the URL of one version, with --version')
+    .option('--checksum <what>', 'where its hash is published: {url}.sha256, the name of a list next to the file, github, or none')
+    .addOption(new Option('--arch-words <x86,arm>', 'what {arch} stands for').default(undefined, 'amd64,arm64'))
+    .addOption(new Option('--tag-prefix <text>', 'what precedes the version in tags').default(undefined, 'v'))
+    .option('--go <module>', 'a Go module to compile: instead of files of upstream, or if their host cannot be reached')
+    .option('--package <folder>', 'with --go: main package below the module (. is its root); repeat it for each program', collect)
     .option(
       '--stamp <variable=value>',
-      "with --go: what -X writes, {version} filled in; upstream's own build files unless said",
+      "with --go: variable that -X sets, with {version} replaced; repeatable (default: as upstream's build files do)",
       parseKeyValue,
     )
-    .option('--tags <list>', 'with --go: build tags')
-    .option('--cargo <crate>', 'a crate: compiled from the crates registry')
-    .option('--features <list>', 'with --cargo: features')
+    .option('--tags <list>', 'with --go: build tags, comma-separated')
+    .option('--cargo <crate>', 'a crate to compile')
+    .option('--features <list>', 'with --cargo: features, comma-separated')
     .option('--debian <package...>', 'packages of Debian, with all libraries that they need')
     .option(
       '--files [folder]',
-      'files of this repository only, dated: those of a folder that is laid out as the image is (usr/…), or to be filled in',
+      'files of this repository only, with a date as version: a copy of this folder, laid out as the image is (usr/…)',
     )
-    .option('--suite <name>', 'with --debian: the suite', 'trixie')
-    .option('--program <name>', 'a program that comes to /usr/bin; may be given several times', collect)
-    .option('--version <version>', 'the version to pin; the newest unless said')
-    .option('--keep <policy>', "versions to keep: newest, '3 minors', '2 branches'", 'newest')
-    .option('--summary <text>', 'one line')
-    .option('--license <spdx>', 'SPDX expression')
-    .option('--unit <command>', "write a service that runs this and starts with the image; with --debian also the name of a package's own")
-    .option('--condition <path>', 'with --unit: start it only where this file exists')
-    .option('--sha256 <arch=hash>', 'digest of the file that is known from elsewhere; per architecture, with --proof', parseKeyValue)
-    .option('--proof <text>', 'with --sha256: where the digests are from')
-    .option('--other-version <reason>', 'why a program says another version than the one that is pinned')
-    .option('--no-build', 'do not build it and do not try its programs')
-    .option('-y, --yes', 'do not prompt: take what is proposed; what nothing is proposed for is an error that names its option')
+    .option('--suite <name>', 'with --debian: suite', 'trixie')
+    .option('--program <name>', 'program to install in /usr/bin; repeatable', collect)
+    .addOption(new Option('--version <version>', 'version to pin').default(undefined, 'the newest'))
+    .option('--keep <policy>', "versions to keep: newest, '3 minors' or '2 branches'", 'newest')
+    .option('--summary <text>', 'what the extension is, in one line')
+    .option('--license <spdx>', 'license, as an SPDX expression')
+    .option(
+      '--unit <command>',
+      "write a service that runs this command and starts with the image; with --debian also the name of a package's own",
+    )
+    .option('--condition <path>', 'with --unit: start it only if this file exists')
+    .option('--sha256 <arch=hash>', 'hash of the file, known from elsewhere; one for each architecture, with --proof', parseKeyValue)
+    .option('--proof <text>', 'with --sha256: where the hashes are from')
+    .option('--other-version <reason>', 'why a program reports another version than the pinned one')
+    .option('--no-build', 'do not build it, and do not try its programs')
+    .option('-y, --yes', 'do not prompt: accept what is proposed, and fail if a value without a proposal is missing')
     .addOption(mirrorOption())
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
-On a terminal it asks for what it cannot find out. It writes extensions/NAME/ as a whole or not at all, its entry in package-lock.json, and its
-line in README.md. What was written and pinned stays when it cannot be built: correct it, and go on with flatcar-ext build NAME.
-
-Examples:
-  flatcar-ext new k9s --github derailed/k9s
-  flatcar-ext new k9s --github derailed/k9s --go github.com/derailed/k9s      also from source
-  flatcar-ext new helm --github helm/helm --url https://get.helm.sh/helm-v{version}-linux-{arch}.tar.gz --checksum {url}.sha256
-  flatcar-ext new zellij --cargo zellij
-  flatcar-ext new node-exporter --go github.com/prometheus/node_exporter --program node_exporter --unit node_exporter
-  flatcar-ext new btop --debian btop --summary 'a monitor of resources'
-  flatcar-ext new chrony --debian chrony --unit chrony.service      with its users, folders and configuration
-  flatcar-ext new site-tools --files ./tree --summary 'the tools of our site'`,
-    )
+    .addOption(jsonOption())
     .action(async (name: string, flags: Flags) => {
       const started = Date.now();
       const { assertFree, completeEntry, findUnlisted, make } = await import('@flatcar/workspace/new/make');
@@ -137,4 +126,21 @@ Examples:
       };
       tell(await make(plan, given, isAttended ? askLicense : undefined, context, report));
     });
+  addHelp(command, {
+    text: [
+      'On a terminal it asks for what it cannot find out. It writes extensions/NAME/ completely or not at all, its entry in package-lock.json and its line in README.md. An extension that cannot be built stays, with its pins: correct it, then run flatcar-ext build NAME.',
+    ],
+    examples: [
+      'flatcar-ext new k9s --github derailed/k9s',
+      '# compile it if GitHub cannot be reached',
+      'flatcar-ext new k9s --github derailed/k9s --go github.com/derailed/k9s',
+      'flatcar-ext new helm --github helm/helm --url https://get.helm.sh/helm-v{version}-linux-{arch}.tar.gz --checksum {url}.sha256',
+      'flatcar-ext new zellij --cargo zellij',
+      'flatcar-ext new node-exporter --go github.com/prometheus/node_exporter --program node_exporter --unit node_exporter',
+      "flatcar-ext new btop --debian btop --summary 'a monitor of resources'",
+      '# a daemon with its users, folders and configuration',
+      'flatcar-ext new chrony --debian chrony --unit chrony.service',
+      "flatcar-ext new site-tools --files ./tree --summary 'the tools of our site'",
+    ],
+  });
 }

@@ -2,9 +2,10 @@ import { relative } from 'node:path';
 import { findExtensions, loadExtension, UserErrors, type LoadedExtension } from '@flatcar/core/engine';
 import type { Outdated } from '@flatcar/upstream';
 import type { Command } from 'commander';
+import { addHelp } from '../help.ts';
 import { groupFailures } from '../output/group-failures.ts';
 import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
-import { mirrorOption } from '../options.ts';
+import { jsonOption, mirrorOption } from '../options.ts';
 import { reporter, show, table } from '../output/terminal.ts';
 import { openUpstream } from '@flatcar/workspace/open-upstream';
 
@@ -51,16 +52,13 @@ export function outdatedText({ rows, errors }: Outdated): string {
 
 /** `outdated`: what is pinned against what upstream offers. */
 export function addOutdated(root: Command, signal: AbortSignal): void {
-  root
+  const command = root
     .command('outdated')
-    .description('compare what is pinned with the newest that upstream offers in each kept branch')
-    .argument('[extensions...]', 'names; all unless said')
+    .summary('compare pinned versions with the newest of upstream')
+    .description('compare pinned versions with the newest that upstream offers in each kept branch')
+    .argument('[extensions...]', 'names (default: all)')
     .addOption(mirrorOption())
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      '\nThe age is that of the newest version, where upstream says when it came out. Packages of Debian are compared one by one, libraries among\nthem: a mended library is a higher revision of the same version.\nGITHUB_TOKEN and GITLAB_TOKEN raise the limits of those hosts. Ends with 1 when something could not be asked.\n\nExamples:\n  flatcar-ext outdated\n  flatcar-ext outdated kubernetes --json',
-    )
+    .addOption(jsonOption())
     .action(async (names: string[], flags: { mirror?: string; json?: boolean }) => {
       const { findOutdated } = await import('@flatcar/upstream');
       const extensions = await chosen(names);
@@ -76,4 +74,15 @@ export function addOutdated(root: Command, signal: AbortSignal): void {
       }));
       throw new UserErrors(`${outdated.errors.length} version sources could not be asked`, groupFailures(failures));
     });
+  addHelp(command, {
+    text: [
+      'The age is that of the newest version, if upstream publishes its date. Debian packages are compared one by one, libraries included: a fixed library is a higher revision of the same version.',
+      'Exits with 1 if an upstream cannot be reached.',
+    ],
+    environment: {
+      GITHUB_TOKEN: 'raises the rate limit of GitHub',
+      GITLAB_TOKEN: 'raises the rate limit of GITLAB_HOST (default: gitlab.com)',
+    },
+    examples: ['flatcar-ext outdated', 'flatcar-ext outdated kubernetes --json'],
+  });
 }

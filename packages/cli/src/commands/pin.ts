@@ -15,9 +15,10 @@ import {
   type Extension,
 } from '@flatcar/core/engine';
 import type { UpstreamContext } from '@flatcar/upstream';
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
+import { addHelp } from '../help.ts';
 import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
-import { mirrorOption, parseKeyValue } from '../options.ts';
+import { jsonOption, mirrorOption, parseKeyValue } from '../options.ts';
 import { packagingError, packagingProblems } from '@flatcar/workspace/packaging-check';
 import { pinExtension, today, type Pinned } from '@flatcar/workspace/pin-extension';
 import { keyringOption, keysOption, trustedKeys } from '../published.ts';
@@ -98,48 +99,26 @@ async function check(chosen: readonly { dir: string; version?: string | undefine
 
 /** `pin`: downloads, checks, and writes the lock. */
 export function addPin(root: Command, signal: AbortSignal): void {
-  root
+  const command = root
     .command('pin')
-    .description('download everything of a version for both architectures, check all that upstream publishes, and write the lock')
-    .argument('[extension]', 'NAME, or NAME@VERSION; with --check all extensions unless specified')
-    .option('--coupled <name=version>', 'version of a coupled component; may be given several times', parseKeyValue)
-    .option('--license <name=spdx>', 'licence of a component; may be given several times', parseKeyValue)
-    .option('--revision', 'pin under the revision after the released one: other packaging, bytes or coupled versions of a released version')
-    .option('--check', 'write nothing: derive digests and proofs again from upstream, and compare them with what is pinned')
-    .option(
-      '--base <ref>',
-      'commit whose lock says what is released (default: origin/main); with --check: only entries that differ from it',
+    .summary('pin a version: download, verify and write the lock')
+    .description('pin a version: download it for both architectures, verify it, and write the lock')
+    .argument('[extension]', 'NAME or NAME@VERSION (default with --check: all)')
+    .option('--coupled <name=version>', 'version of a coupled component; repeatable', parseKeyValue)
+    .option('--license <name=spdx>', 'license of a component; repeatable', parseKeyValue)
+    .option('--revision', 'pin a revision of a released version: with other files, pins or coupled versions')
+    .option('--check', 'write nothing: get digests and proofs from upstream again, and compare them with the lock')
+    .addOption(
+      new Option(
+        '--base <ref>',
+        'commit whose lock lists what is released; with --check, only pins that differ from it are checked',
+      ).default(undefined, 'origin/main'),
     )
-    .option('--tree <where>', 'published tree that says what is released: a folder, https://… or s3://bucket/prefix')
+    .option('--tree <where>', 'published tree that lists what is released: a folder, https://… or s3://bucket/prefix')
     .addOption(keysOption())
     .addOption(keyringOption())
     .addOption(mirrorOption())
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
-Nothing is written unless everything is right. A pin whose host cannot be reached stays as it was, with a notice.
-GITHUB_TOKEN and GITLAB_TOKEN raise the limits of those hosts (GITLAB_HOST, if it is
-not gitlab.com).
-
-pins.json has a digest of what decides the bytes of each version: pinned digests,
-files/, build scripts, lock modules and the definition. Without --revision it
-is renewed for versions that are not released; a released version that was changed
-is refused. With --revision the changelog gets an entry. Both write the READMEs.
---revision counts from --base and --tree, so a second run changes nothing; in
-a checkout without origin/main it counts from the last commit.
-
---check ends with 1 when bytes differ, when a proof is recorded that upstream
-does not give, or when a version was changed under the revision that it has in
---base. Pins whose host does not answer are listed, and are no error.
-
-Examples:
-  flatcar-ext pin kubernetes@1.37.1
-  flatcar-ext pin kubernetes@1.37.1 --coupled cri=1.37.0
-  flatcar-ext pin kubernetes@1.36.4 --revision --coupled cni=1.9.2
-  flatcar-ext pin node-exporter --revision
-  flatcar-ext pin --check --base origin/main`,
-    )
+    .addOption(jsonOption())
     .action(async (name: string | undefined, flags: Flags) => {
       const dirs = await findExtensions(REPOSITORY);
       if (name === undefined) {
@@ -170,4 +149,22 @@ Examples:
       done();
       show(result, flags.json, text);
     });
+  addHelp(command, {
+    text: [
+      'Writes pins.json, the READMEs and, with --revision, an entry in CHANGELOG.md; nothing is written unless everything is verified. A pin whose host cannot be reached keeps its old value, with a notice.',
+      'pins.json has a digest of what decides the bytes of each version: pinned digests, files/, build scripts, lock modules and the definition. Without --revision the digest of a version that is not released is renewed, and a released version that was changed is refused. --revision counts from --base and --tree, so that a second run changes nothing; in a checkout without origin/main it counts from the last commit.',
+      '--check exits with 1 if bytes differ, if upstream does not give a recorded proof, or if a version was changed under the revision that it has in --base. Pins whose host cannot be reached are listed, and are not an error.',
+    ],
+    environment: {
+      GITHUB_TOKEN: 'raises the rate limit of GitHub',
+      GITLAB_TOKEN: 'raises the rate limit of GITLAB_HOST (default: gitlab.com)',
+    },
+    examples: [
+      'flatcar-ext pin kubernetes@1.37.1',
+      'flatcar-ext pin kubernetes@1.37.1 --coupled cri=1.37.0',
+      'flatcar-ext pin kubernetes@1.36.4 --revision --coupled cni=1.9.2',
+      'flatcar-ext pin node-exporter --revision',
+      'flatcar-ext pin --check --base origin/main',
+    ],
+  });
 }

@@ -1,7 +1,8 @@
 import { catalogue, selectTargets } from '@flatcar/core/engine';
 import type { ReleasePlan } from '@flatcar/publish';
-import type { Command } from 'commander';
-import { archOption, arches, releaseOption } from '../options.ts';
+import { Option, type Command } from 'commander';
+import { addHelp } from '../help.ts';
+import { arches, archOption, jsonOption, releaseOption } from '../options.ts';
 import { packagingProblems, type PackagingProblem } from '@flatcar/workspace/packaging-check';
 import { keyringOption, keysOption, loadNamed, plannedExtensions, trustedKeys } from '../published.ts';
 import { show, table } from '../output/terminal.ts';
@@ -64,29 +65,21 @@ export function planText({ images, payloads, skipped, targets, serial, changed, 
 
 /** `plan`: what is to be built and bound so that everything is published. */
 export function addPlan(root: Command): void {
-  root
+  const command = root
     .command('plan')
-    .description('compute what is not published yet: payloads to build, and targets to bind')
-    .argument('[extensions...]', 'names; all by default')
-    .option('--tree <where>', 'the published tree: a folder, https://… or s3://bucket/prefix; an empty one by default')
-    .option('--first-publish', 'the published tree may be empty still; without it, a missing index is an error')
+    .summary('list what a published tree lacks')
+    .description('list what a published tree lacks: payloads to build and images to bind')
+    .argument('[extensions...]', 'names (default: all)')
+    .addOption(
+      new Option('--tree <where>', 'the published tree: a folder, https://… or s3://bucket/prefix').default(undefined, 'an empty tree'),
+    )
+    .option('--first-publish', 'accept a tree without an index: nothing is published there yet')
     .addOption(keysOption())
     .addOption(keyringOption())
-    .addOption(releaseOption())
-    .addOption(archOption())
-    .option('--matrix', 'print a GitHub matrix: a job for each extension, architecture and set of targets')
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
-Decided by the lock files, the release catalogue and the published index alone; the same three give the same plan. Targets are portable and the
-newest release of every channel (of LTS: of each supported major), on both architectures, unless --release and --arch say otherwise.
-
-Examples:
-  flatcar-ext plan
-  flatcar-ext plan --tree https://extensions.example.org --keyring publisher.gpg
-  echo "matrix=$(flatcar-ext plan --tree /srv/extensions --keys ~/keys --matrix)" >> "$GITHUB_OUTPUT"`,
-    )
+    .addOption(releaseOption().default(undefined, 'portable and the newest of each channel'))
+    .addOption(archOption().default(undefined, 'all'))
+    .option('--matrix', 'print a matrix for GitHub Actions: a job for each extension, architecture and set of targets')
+    .addOption(jsonOption())
     .action(async (names: string[], flags: Flags) => {
       const { ARCHES, openStore } = await import('@flatcar/core/engine');
       const { matrixOf, openTree, plan, readPublished, supportedTargets } = await import('@flatcar/publish');
@@ -105,4 +98,14 @@ Examples:
       if (flags.matrix === true) printJson(matrixOf(result), 0);
       else show(result, flags.json, planText);
     });
+  addHelp(command, {
+    text: [
+      'The plan follows from the locks, the catalogue of Flatcar releases and the published index alone. Targets are portable and the newest release of every channel (for LTS, of each supported major).',
+    ],
+    examples: [
+      'flatcar-ext plan',
+      'flatcar-ext plan --tree https://extensions.example.org --keyring publisher.gpg',
+      'flatcar-ext plan --tree /srv/extensions --keys ~/keys --matrix',
+    ],
+  });
 }

@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
-import { addSigningOptions, baseUrlOption, publishKeys, type SigningFlags } from '../published.ts';
+import { addHelp } from '../help.ts';
+import { jsonOption } from '../options.ts';
+import { addSigningOptions, assetsOption, baseUrlOption, publishKeys, type SigningFlags, treeOption } from '../published.ts';
 import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {
@@ -14,45 +16,20 @@ interface Flags extends SigningFlags {
 
 /** `publish`: images into a tree that nodes take them from. */
 export function addPublish(root: Command, signal: AbortSignal): void {
-  addSigningOptions(root.command('publish'))
+  const command = addSigningOptions(root.command('publish'))
+    .summary('publish images into a tree, signed')
     .description('publish images into a tree that any web server can serve, with signed sums and index')
-    .argument('[dirs...]', 'folders that build and bind wrote; none: sign what is published anew after a change of keys or URL')
-    .requiredOption('--tree <where>', 'folder, or s3://bucket/prefix (AWS_* variables; AWS_ENDPOINT_URL for other services)')
-    .option(
-      '--assets <where>',
-      'put images into releases of a repository, github:owner/name (GITHUB_TOKEN), with redirects to them in the tree',
-    )
+    .argument('[dirs...]', 'folders that build or bind wrote; without folders, sign again what is published')
+    .addOption(treeOption())
+    .addOption(assetsOption())
     .addOption(baseUrlOption())
-    .option(
-      '--first-publish',
-      'make this the root of a new tree: for a bucket, or a folder that has other files (an empty folder needs no flag)',
-    )
-    .option('--drop-keys', 'take OpenPGP keys that are neither in --keys nor in --keyring out of the published keyring')
+    .option('--first-publish', 'create a new tree in a bucket, or in a folder that has other files (an empty folder needs no flag)')
+    .option('--drop-keys', 'remove OpenPGP keys from the published keyring that are in neither --keys nor --keyring')
     .option(
       '--origins <list>',
-      'for the first publish into a tree: the origins that it accepts (release, go, cargo, debian, source), instead of those that definitions prefer; it stands in the index',
+      'with the first publish: origins that the tree accepts (upstream, go, cargo, debian, source); the index records them',
     )
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
-Images are staged by their digests, checked as a node would, signed, and appear with their sums; the index comes last. Whatever fails before
-leaves what is served as it was, and running it again completes it. A published name never changes its bytes.
-
-Refused are images of the profile 'fast', of fixtures, of some components only, made by a tool that is not the pinned one, or with a component
-from an origin that the tree does not declare.
-
-Environment:
-  FLATCAR_EXT_KEYS         folder of keys (flatcar-ext keys init)
-  FLATCAR_EXT_SUMS_KEY     armored OpenPGP private key, in addition to or instead of a folder
-  FLATCAR_EXT_UPDATE_KEY   PEM RSA private key for update payloads
-  FLATCAR_EXT_ROOTHASH_CERTIFICATE   PEM certificate of the key that signed disk images, published for nodes
-  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE; AWS_REGION, AWS_ENDPOINT_URL
-
-Examples:
-  flatcar-ext publish extensions/*/dist --tree /srv/extensions --keys ~/dev-keys --base-url https://extensions.example.org
-  flatcar-ext publish images --tree s3://extensions/stable --first-publish --base-url https://extensions.example.org`,
-    )
+    .addOption(jsonOption())
     .action(async (dirs: string[], flags: Flags) => {
       const { localPath, openDestination, publish } = await import('@flatcar/publish');
       const paths = dirs.map((one) =>
@@ -80,4 +57,25 @@ Examples:
         ].join('\n'),
       );
     });
+  addHelp(command, {
+    text: [
+      'Images are uploaded, checked as a node would check them, and signed; the index comes last. A failure before that changes nothing that is served, and the next run completes it. A published name never changes its bytes.',
+      'Images of the profile fast, of test fixtures, of some components only, or made by a tool that is not the pinned one are refused, as are components from an origin that the tree does not accept.',
+    ],
+    environment: {
+      FLATCAR_EXT_KEYS: 'default of --keys',
+      FLATCAR_EXT_SUMS_KEY: 'armored OpenPGP private key, in addition to --keys or instead of it',
+      FLATCAR_EXT_UPDATE_KEY: 'PEM RSA private key for update payloads',
+      FLATCAR_EXT_ROOTHASH_CERTIFICATE: 'PEM certificate of the key that signed disk images; it is published for nodes',
+      AWS_ACCESS_KEY_ID: 'with AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN: credentials of the bucket',
+      AWS_ROLE_ARN: 'with AWS_WEB_IDENTITY_TOKEN_FILE: the same, by a role',
+      AWS_REGION: 'region of the bucket',
+      AWS_ENDPOINT_URL: 'URL of an S3 service that is not Amazon',
+      GITHUB_TOKEN: 'for --assets',
+    },
+    examples: [
+      'flatcar-ext publish extensions/*/dist --tree /srv/extensions --keys ~/dev-keys --base-url https://extensions.example.org',
+      'flatcar-ext publish images --tree s3://extensions/stable --first-publish --base-url https://extensions.example.org',
+    ],
+  });
 }

@@ -2,6 +2,8 @@ import { fileURLToPath } from 'node:url';
 import { catalogue, CATALOGUE, readCatalogue, writeAtomic, type Release } from '@flatcar/core/engine';
 import { catalogueChanges, catalogueFrom, readReleaseList, RELEASES_URL } from '@flatcar/upstream/sources/flatcar-releases';
 import type { Command } from 'commander';
+import { addHelp } from '../help.ts';
+import { jsonOption, type JsonFlag } from '../options.ts';
 import { show, table } from '../output/terminal.ts';
 
 const text = (releases: readonly Release[]): string =>
@@ -45,21 +47,22 @@ export async function updateCatalogue(file: URL, from: string): Promise<Changes>
 export function addReleases(root: Command): void {
   const command = root
     .command('releases')
-    .description('the Flatcar releases that images are bound to')
-    .addHelpText('after', '\nExamples:\n  flatcar-ext releases\n  flatcar-ext releases update');
-  command
+    .summary('list the Flatcar releases that images are bound to')
+    .description('list the Flatcar releases that images are bound to, and update their catalogue');
+  const list = command
     .command('list', { isDefault: true })
-    .description('list them')
-    .option('--json', 'print JSON')
-    .addHelpText('after', '\nExamples:\n  flatcar-ext releases\n  flatcar-ext releases list --json')
-    .action((flags: { json?: boolean }) => show(catalogue(), flags.json, text));
-  command
+    .description('list the releases; the default command')
+    .addOption(jsonOption())
+    .action((flags: JsonFlag) => show(catalogue(), flags.json, text));
+  const update = command
     .command('update')
-    .description("refresh the catalogue in this repository from Flatcar's official list")
-    .option('--from <file|url>', 'another copy of the list', RELEASES_URL)
-    .option('--json', 'print the changes as JSON')
-    .addHelpText('after', '\nExamples:\n  flatcar-ext releases update\n  flatcar-ext releases update --from releases.json')
-    .action(async (flags: { from: string; json?: boolean }) => {
+    .description("update the catalogue in this checkout from Flatcar's official list")
+    .option('--from <file|url>', 'read this copy of the list', RELEASES_URL)
+    .addOption(jsonOption())
+    .action(async (flags: JsonFlag & { readonly from: string }) => {
       show(await updateCatalogue(CATALOGUE, flags.from), flags.json, changesText);
     });
+  addHelp(command, { examples: ['flatcar-ext releases', 'flatcar-ext releases update'] });
+  addHelp(list, { examples: ['flatcar-ext releases', 'flatcar-ext releases list --json'] });
+  addHelp(update, { examples: ['flatcar-ext releases update', 'flatcar-ext releases update --from releases.json'] });
 }

@@ -1,6 +1,8 @@
 import { catalogue } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { addSigningOptions, loadNamed, plannedExtensions, publishKeys, type SigningFlags } from '../published.ts';
+import { addHelp } from '../help.ts';
+import { jsonOption } from '../options.ts';
+import { addSigningOptions, assetsOption, loadNamed, plannedExtensions, publishKeys, type SigningFlags, treeOption } from '../published.ts';
 import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {
@@ -12,26 +14,13 @@ interface Flags extends SigningFlags {
 
 /** `retire`: takes out of a published tree what is too old. */
 export function addRetire(root: Command, signal: AbortSignal): void {
-  addSigningOptions(root.command('retire'))
-    .description('take out of a published tree what is too old: images of releases out of support, and old versions')
-    .requiredOption('--tree <where>', 'the published tree: a folder, or s3://bucket/prefix')
-    .option('--assets <where>', 'as of publish: where its images are')
-    .option('--dry-run', 'say what would leave, and why')
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
-A release is out of support when the catalogue has newer ones of its channel (of LTS: of its major) and not it. A version is old when it ranks
-below every branch that the extension's policy keeps (versions.keep); the newest of those stays, for withdraw to go back to, and so does whatever
-is the newest for a supported release. Update payloads leave with their release.
-
-Index and sums forget them at once; the files leave with the next publish that changes something, so that nobody who has just read the sums finds
-nothing. Version names stay in the index, and are never given to other bytes. Nodes keep what they have. Assets of GitHub's releases stay there.
-
-Examples:
-  flatcar-ext retire --tree /srv/extensions --keys ~/keys --dry-run
-  flatcar-ext retire --tree s3://extensions/stable`,
-    )
+  const command = addSigningOptions(root.command('retire'))
+    .summary('remove images that are out of support from a published tree')
+    .description('remove images of unsupported releases and old versions from a published tree')
+    .addOption(treeOption())
+    .addOption(assetsOption())
+    .option('--dry-run', 'list what would be removed and why, and change nothing')
+    .addOption(jsonOption())
     .action(async (flags: Flags) => {
       const { expiredImages, expiredPackages, openDestination, publish, readPublished } = await import('@flatcar/publish');
       const destination = openDestination(flags.tree, { assets: flags.assets, signal });
@@ -56,4 +45,11 @@ Examples:
         [...retired.map((path) => `left ${path}`), `${retired.length} files left index and sums; index ${serial} at ${where}`].join('\n'),
       );
     });
+  addHelp(command, {
+    text: [
+      'A release is unsupported if the catalogue lacks it and has newer ones of its channel (for LTS, of its major). A version is old if it ranks below every branch that the policy of the extension keeps (versions.keep). The newest old version stays, so that withdraw can go back to it; so does the newest version for a supported release. Update payloads are removed with their release.',
+      'The index and the sums omit removed images at once; their files are deleted by the next publish that changes something, so that a node which has just read the sums can still fetch them. Version names stay in the index and are never given to other bytes. Nodes keep what they have. Assets in releases on GitHub stay there.',
+    ],
+    examples: ['flatcar-ext retire --tree /srv/extensions --keys ~/keys --dry-run', 'flatcar-ext retire --tree s3://extensions/stable'],
+  });
 }

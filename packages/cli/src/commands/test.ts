@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { ownedName, reap, removeAbandoned, selectTargets, targetName, UserError, UsageError, withoutSecrets } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { addHelp } from '../help.ts';
 import { execa } from 'execa';
 import * as v from 'valibot';
 import { printJson } from '../output/output.ts';
@@ -109,34 +110,16 @@ async function osOf(word: string): Promise<string> {
 
 /** `test`: boots machines with extensions merged and sees the software work. */
 export function addTest(root: Command, signal: AbortSignal): void {
-  root
+  const command = root
     .command('test')
-    .description('boot machines with extensions merged, and see their units and programs work')
+    .summary('boot virtual machines with extensions merged')
+    .description('boot virtual machines with extensions merged, and check their units and programs')
     .argument('[extensions...]', 'names (default: the extension of this folder)')
-    .addOption(releaseOption())
-    .addOption(archOption())
-    .option('--os <os>', 'what is booted: stand-in, flatcar (fetched and verified), or the path of a Flatcar image for QEMU', 'stand-in')
-    .option('--all', 'all extensions, and the tests of what systemd does with images')
-    .option('--json', "print vitest's JSON")
-    .addHelpText(
-      'after',
-      `
-Extensions that can be merged together share a machine, one for each release (stable unless said; with --all stable and beta) and architecture. It is QEMU, with KVM where a guest really boots on it,
-and an operating system that stands in for Flatcar: Debian 13 up to 4593, where systemd merges in the final system, Debian unstable from 4628 on, where the
-initrd does. Both are made when first needed, which takes root and a few minutes, and are kept in the store.
---os flatcar boots the real one: the image for QEMU of each release and architecture, fetched once from Flatcar's release servers and checked by its signing key.
-An image at hand (--os PATH) is taken as it is, and must be of the one release that is tested. Both get their files by Ignition; tests of what only a stand-in can do are skipped.
-Confexts boot apart from sysexts. An extension whose upstream cannot be reached, and that no source is compiled of, is skipped, with the reason; with CI set that is a failure. So is an extension
-of which every test was skipped. The machine tests in an extension's own folder run too.
-What is looked at stands in each extension's test/extension.test.ts; logs of a failed machine are kept in the cache folder.
-
-Examples:
-  flatcar-ext test kubernetes
-  flatcar-ext test kubernetes containerd --release stable,beta
-  flatcar-ext test hardening --release beta --arch arm64
-  flatcar-ext test kubernetes --os flatcar --release stable,lts
-  flatcar-ext test --all`,
-    )
+    .addOption(releaseOption().default(undefined, 'stable; with --all stable and beta'))
+    .addOption(archOption().default(undefined, "this machine's"))
+    .option('--os <os>', 'what to boot: stand-in, flatcar (fetched and verified), or the path of a Flatcar image for QEMU', 'stand-in')
+    .option('--all', 'test all extensions, and what systemd does with images')
+    .option('--json', "print vitest's results as JSON")
     .action(async (names: string[], flags: Flags) => {
       if (flags.all === true && names.length > 0) throw new UsageError('--all takes no names', { next: 'leave out the names, or --all' });
       const versioned = names.find((name) => name.includes('@'));
@@ -152,4 +135,18 @@ Examples:
       const os = await osOf(flags.os);
       await runMachines({ extensions, releases, arches: arches(flags.arch), os }, flags.json === true, signal);
     });
+  addHelp(command, {
+    text: [
+      'Extensions that can be merged together share a machine, one for each release and architecture; confexts boot apart from sysexts. Machines run by QEMU, with KVM if this machine has it. The tests are those in the folder test/ of each extension: extension.test.ts and machine tests.',
+      'The stand-in is Debian 13 for releases up to 4593, where systemd merges in the final system, and Debian unstable from 4628 on, where the initrd merges. Making one needs root and some minutes; the store keeps both. --os flatcar fetches the image for QEMU of each release, verified by its signing key; an image of your own (--os PATH) must be of the release that is tested.',
+      'An extension is skipped, with the reason, if its upstream cannot be reached and it cannot be compiled; with CI set that is a failure. A test that only works on a stand-in is skipped on others. Logs of a failed machine are kept in the cache folder.',
+    ],
+    examples: [
+      'flatcar-ext test kubernetes',
+      'flatcar-ext test kubernetes containerd --release stable,beta',
+      'flatcar-ext test hardening --release beta --arch arm64',
+      'flatcar-ext test kubernetes --os flatcar --release stable,lts',
+      'flatcar-ext test --all',
+    ],
+  });
 }

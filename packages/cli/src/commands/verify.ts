@@ -1,5 +1,6 @@
 import type { Report } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { addHelp } from '../help.ts';
 import { sandboxOption } from '../options.ts';
 import { reporter, show, table } from '../output/terminal.ts';
 
@@ -31,11 +32,12 @@ async function verifyAll(words: readonly string[], flags: Flags, report: Report,
 
 /** `verify`: images against their sums, manifests and verity; with --rebuild also against a build from nothing. */
 export function addVerify(root: Command, signal: AbortSignal): void {
-  root
+  const command = root
     .command('verify')
-    .description('check images against their sums and manifests, and their own verity hashes')
-    .argument('<images...>', '.raw files with their sidecars beside them')
-    .option('--rebuild', 'build each again with an empty result store, by the origins that its manifest names, and compare the bytes')
+    .summary('check images against their sums, manifests and roothashes')
+    .description('check images against their sums and manifests, and disk images against their roothash')
+    .argument('<images...>', '.raw files with their sidecars')
+    .option('--rebuild', 'build each image again with an empty result store, from the origins in its manifest, and compare the bytes')
     .addOption(sandboxOption())
     .option('--json', 'print JSON')
     .addHelpText(
@@ -47,4 +49,10 @@ export function addVerify(root: Command, signal: AbortSignal): void {
       const passed = await verifyAll(words, flags, report, signal).finally(done);
       show(passed, flags.json, (all) => table([['image', 'checked'], ...all.map(({ image, check }) => [image, check])]));
     });
+  addHelp(command, {
+    examples: [
+      'flatcar-ext verify extensions/kubernetes/dist/*/*.raw',
+      'flatcar-ext verify --rebuild extensions/kubernetes/dist/portable/*.raw',
+    ],
+  });
 }

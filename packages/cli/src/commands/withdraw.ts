@@ -1,6 +1,8 @@
 import { parseRef, UsageError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { addSigningOptions, publishKeys, withSignKeys, type SigningFlags } from '../published.ts';
+import { addHelp } from '../help.ts';
+import { jsonOption } from '../options.ts';
+import { addSigningOptions, assetsOption, publishKeys, type SigningFlags, treeOption, withSignKeys } from '../published.ts';
 import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {
@@ -13,26 +15,15 @@ interface Flags extends SigningFlags {
 
 /** `withdraw`: a published version that must not be used any more. */
 export function addWithdraw(root: Command, signal: AbortSignal): void {
-  addSigningOptions(root.command('withdraw'))
-    .description('withdraw a published version: a higher revision with the content of another takes its place')
-    .argument('<extension@version>', 'what must not be used any more, as it is published: kubernetes@1.36.5')
-    .requiredOption('--content <version>', 'published version whose content takes its place')
-    .requiredOption('--reason <text>', 'why; it stands in the index')
-    .requiredOption('--tree <where>', 'the published tree: a folder, or s3://bucket/prefix')
-    .option(
-      '--assets <where>',
-      'put images into releases of a repository, github:owner/name (GITHUB_TOKEN), with redirects to them in the tree',
-    )
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
-Nodes stay on what they have when a version merely disappears. So 1.36.5 is followed by 1.36.5-1, which has the content of 1.36.4, for every
-target and architecture; 1.36.5 leaves all sums, and the index says why. Nothing is built: images are bound from what is published.
-
-Examples:
-  flatcar-ext withdraw kubernetes@1.36.5 --content 1.36.4 --reason 'kubelet leaks memory' --tree /srv/extensions --keys ~/keys`,
-    )
+  const command = addSigningOptions(root.command('withdraw'))
+    .summary('replace a published version by the content of another')
+    .description('withdraw a published version: publish the content of another one as its next revision')
+    .argument('<extension@version>', 'the published version to withdraw: kubernetes@1.36.5')
+    .requiredOption('--content <version>', 'published version whose content replaces it')
+    .requiredOption('--reason <text>', 'why; the index records it')
+    .addOption(treeOption())
+    .addOption(assetsOption())
+    .addOption(jsonOption())
     .action(async (what: string, flags: Flags) => {
       const { name, version } = parseRef(what);
       if (version === undefined) throw new UsageError(`'${what}' names no version`, { next: 'write it as kubernetes@1.36.5' });
@@ -66,4 +57,13 @@ Examples:
         ].join('\n'),
       );
     });
+  addHelp(command, {
+    text: [
+      'Nodes keep what they have when a version merely disappears. Therefore 1.36.5 is followed by 1.36.5-1, which has the content of 1.36.4, for every target and architecture. 1.36.5 is removed from all sums, and the index says why. Nothing is built: images are bound from what is published.',
+    ],
+    examples: [
+      "flatcar-ext withdraw kubernetes@1.36.5 --content 1.36.4 --reason 'kubelet leaks memory' --tree /srv/extensions --keys ~/keys",
+      "flatcar-ext withdraw yq@4.54.3 --content 4.54.2 --reason 'wrong output' --tree s3://extensions/stable",
+    ],
+  });
 }

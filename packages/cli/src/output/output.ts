@@ -1,8 +1,20 @@
 import { inspect } from 'node:util';
 import { UserError, describeErrno, jsonText, shownText } from '@flatcar/core/engine';
 
-// All that commands print goes through here, so that what others wrote (names in images, output of compilers, answers of servers) reaches neither
-// a terminal nor the runner of a workflow as a command. The linter refuses console and process.stdout elsewhere in this package.
+// All output of commands goes through this file, so that text of others (names in images, output of compilers, responses of servers) never
+// reaches a terminal or the runner of a workflow as a command. The linter refuses console and process.stdout elsewhere in this package.
+
+/** How much is written to standard error besides notices and errors: nothing, steps, or the output of programs as well. */
+export type Verbosity = 'quiet' | 'normal' | 'verbose';
+let chosen: Verbosity = 'normal';
+
+/** Sets how much is written to standard error from now on. */
+export function setVerbosity(verbosity: Verbosity): void {
+  chosen = verbosity;
+}
+
+/** How much is written to standard error. */
+export const verbosity = (): Verbosity => chosen;
 
 /** The first failure to write to standard output. */
 let failure: NodeJS.ErrnoException | undefined;
@@ -12,7 +24,7 @@ function remember(error: NodeJS.ErrnoException): void {
   failure ??= error;
 }
 
-/** Writes to standard output as it is what a program reads: a document of `butane`, a script. flushOutput() tells whether it was written. */
+/** Writes text that a program reads to standard output, unchanged: a document of `butane`, a script. flushOutput() reports failures. */
 export function writeRaw(text: string): void {
   if (failure !== undefined) return;
   const written = new Promise<void>((resolve) => {
@@ -40,7 +52,12 @@ export function printJson(value: unknown, indent = 2): void {
   writeRaw(`${jsonText(value, indent)}\n`);
 }
 
-/** Writes a line for people to standard error: what happens, and what went wrong. */
+/** Writes a line about progress to standard error, unless --quiet was passed. */
+export function tellStatus(text: string): void {
+  if (chosen !== 'quiet') tell(text);
+}
+
+/** Writes a line for people to standard error. */
 export function tell(text: string): void {
   process.stderr.write(`${shownText(text)}\n`);
 }
@@ -50,29 +67,29 @@ export function tellStack(error: unknown): void {
   tell(inspect(error));
 }
 
-/** Has GitHub's runner take nothing for a command until it reads the word again, which nobody else knows. */
+/** Makes GitHub's runner ignore commands in the output until `end` is called; `word` must be unpredictable. */
 export function fenceCommands(word: string): { end: () => void } {
   // https://docs.github.com/actions/reference/workflow-commands-for-github-actions#stopping-and-starting-workflow-commands
   writeRaw(`::stop-commands::${word}\n`);
   return { end: () => writeRaw(`::${word}::\n`) };
 }
 
-/** What steps that run as processes of their own show their output by (packages/workspace ci/attempt). */
+/** Where steps that run as separate processes write their output (packages/workspace ci/attempt). */
 export const stepOutput = { tell, fence: fenceCommands };
 
-/** From now on a failed write is remembered instead of ending the process with a stack; one to standard error has nowhere to be told. */
+/** Remembers failures to write instead of ending the process with a stack; those to standard error cannot be reported. */
 export function guardOutput(): void {
   process.stdout.on('error', remember);
   process.stderr.on('error', () => undefined);
 }
 
-/** Waits until all is written. Throws a UserError when it could not be; a reader that has gone away (`| head`) is no failure. */
+/** Waits until all output is written. Throws a UserError if a write failed; a reader that has gone away (`| head`) is not a failure. */
 export async function flushOutput(): Promise<void> {
   await Promise.all(writing);
   const error = failure;
   failure = undefined;
   if (error === undefined || error.code === 'EPIPE') return;
-  throw new UserError(`the output could not be written: ${describeErrno(error)?.message ?? error.message}`, {
+  throw new UserError(`cannot write the output: ${describeErrno(error)?.message ?? error.message}`, {
     where: 'standard output',
     next: describeErrno(error)?.next ?? 'send the output elsewhere',
     cause: error,

@@ -1,10 +1,11 @@
 import { styleText } from 'node:util';
-import { type Event, type Report, inLine, oneLine, shownText } from '@flatcar/core/engine';
-import { print, printJson, tell } from './output.ts';
+import { type Event, type Report, inLine, oneLine } from '@flatcar/core/engine';
+import { print, printJson, tell, verbosity } from './output.ts';
+import { tableRows } from './table.ts';
 
 type Style = Parameters<typeof styleText>[0];
 
-/** Colour on terminals only; NO_COLOR is respected. */
+/** Color on terminals only; NO_COLOR is respected. */
 export function paint(style: Style, text: string, stream: NodeJS.WriteStream = process.stdout): string {
   return styleText(style, text, { stream });
 }
@@ -16,62 +17,79 @@ export function formatBytes(bytes: number): string {
   return `${(bytes / 1024 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`;
 }
 
-/** A table with aligned columns; the first row is its head. A name with a line end in it makes no row of its own. */
+/** A table with aligned columns, as wide as the terminal at most; the first row is its head. */
 export function table(cells: readonly (readonly string[])[]): string {
-  const rows = cells.map((row) => row.map((cell) => shownText(inLine(cell), {})));
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
-  return rows
-    .map((row, index) => {
-      const line = row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join('  ')
-        .trimEnd();
-      return index === 0 ? paint('bold', line) : line;
-    })
-    .join('\n');
+  const [head = '', ...rows] = tableRows(cells, process.stdout.isTTY ? process.stdout.columns : undefined);
+  return [paint('bold', head), ...rows].join('\n');
 }
 
-/** Prints a value as JSON, or as its text: a command computes one value and shows it in one of two ways. */
+/** Prints a value as JSON or as text. */
 export function show<T>(value: T, json: boolean | undefined, text: (value: T) => string): void {
   if (json === true) printJson(value);
   else print(text(value));
 }
 
-/** Shows events on standard error: one moving line on a terminal, plain lines elsewhere. */
-export async function reporter(): Promise<{ report: Report; done: () => void }> {
+/** Shows events of the pipeline on standard error. */
+interface Reporter {
+  readonly report: Report;
+  /** Removes what is only shown while something runs. */
+  readonly done: () => void;
+}
+
+/** Seconds between signs of life while something long runs. */
+const SIGN_OF_LIFE = 15;
+
+/** Seconds since the command started, as a column. */
+function stopwatch(): () => string {
   const started = Date.now();
-  const elapsed = (): string => `${String(Math.floor((Date.now() - started) / 1000)).padStart(4)} s`;
-  if (!process.stderr.isTTY) {
-    let last = Date.now();
-    const report = (event: Event): void => {
-      if (event.type === 'step') tell(`${elapsed()}  ${inLine(event.text)}`);
-      else if (event.type === 'notice') tell(`${elapsed()}  NOTICE ${inLine(event.text)}`);
-      else if (Date.now() - last > 15_000) {
-        // A sign of life while something long runs.
-        tell(`${elapsed()}  … ${event.type === 'log' ? oneLine(event.line) : `${inLine(event.what)}: ${formatBytes(event.done)}`}`);
-      } else return;
-      last = Date.now();
-    };
-    return { report, done: () => undefined };
-  }
+  return () => `${String(Math.floor((Date.now() - started) / 1000)).padStart(4)} s`;
+}
+
+/** Where standard error is not a terminal: a line for each step, and a sign of life while something long runs. */
+function lineReporter(): Reporter {
+  const elapsed = stopwatch();
+  let last = Date.now();
+  const line = (text: string): void => {
+    tell(`${elapsed()}  ${text}`);
+    last = Date.now();
+  };
+  const report = (event: Event): void => {
+    const isDue = Date.now() - last > SIGN_OF_LIFE * 1000;
+    if (event.type === 'notice') line(`NOTICE ${inLine(event.text)}`);
+    else if (verbosity() === 'quiet') return;
+    else if (event.type === 'step') line(inLine(event.text));
+    else if (event.type === 'log' && (isDue || verbosity() === 'verbose')) line(`… ${oneLine(event.line)}`);
+    else if (event.type === 'progress' && isDue) line(`… ${inLine(event.what)}: ${formatBytes(event.done)}`);
+  };
+  return { report, done: () => undefined };
+}
+
+/** On a terminal: steps, and below them one line that moves. */
+async function liveReporter(): Promise<Reporter> {
   const { createLogUpdate } = await import('log-update');
   const live = createLogUpdate(process.stderr);
+  const elapsed = stopwatch();
   let step = '';
+  const line = (text: string): void => {
+    live.clear();
+    tell(`${elapsed()}  ${text}`);
+  };
   const report = (event: Event): void => {
-    if (event.type === 'step') {
+    if (event.type === 'notice') line(paint('yellow', inLine(event.text), process.stderr));
+    else if (verbosity() === 'quiet') return;
+    else if (event.type === 'step') {
       step = oneLine(event.text);
-      live.clear();
-      tell(`${elapsed()}  ${step}`);
-    } else if (event.type === 'notice') {
-      live.clear();
-      tell(`${elapsed()}  ${paint('yellow', inLine(event.text), process.stderr)}`);
+      line(step);
     } else if (event.type === 'progress') {
-      live(
-        `${elapsed()}  ${oneLine(event.what.split('/').at(-1) ?? '', 80)}: ${formatBytes(event.done)}${event.total === undefined ? '' : ` of ${formatBytes(event.total)}`}`,
-      );
-    } else {
-      live(`${elapsed()}  ${step}: ${oneLine(event.line, 100)}`);
-    }
+      const total = event.total === undefined ? '' : ` of ${formatBytes(event.total)}`;
+      live(`${elapsed()}  ${oneLine(event.what.split('/').at(-1) ?? '', 80)}: ${formatBytes(event.done)}${total}`);
+    } else if (verbosity() === 'verbose') line(oneLine(event.line));
+    else live(`${elapsed()}  ${step}: ${oneLine(event.line, 100)}`);
   };
   return { report, done: () => live.clear() };
+}
+
+/** Shows events on standard error, as much as --quiet and --verbose ask for. */
+export async function reporter(): Promise<Reporter> {
+  return process.stderr.isTTY ? liveReporter() : lineReporter();
 }

@@ -47,7 +47,7 @@ export function openDestination(where: string, options: OpenOptions & { readonly
   if (kind === 'oci')
     throw new UsageError(`'${where}' is a registry, which holds no tree`, {
       where: flag,
-      next: 'publish into a folder or a bucket, then copy it: flatcar-ext mirror oci://registry/repository --tree TREE',
+      next: 'publish into a folder or a bucket, then copy it: flatcar-ext mirror --tree TREE --to oci://registry/repository',
     });
   if (assets !== undefined && !/^github:[\w.-]+\/[\w.-]+$/.test(assets))
     throw new UsageError(`'${assets}' is not a place for assets`, { where: '--assets', next: 'write it as github:owner/repository' });

@@ -12,7 +12,7 @@ import { addUpdate } from './update.ts';
 export function addCi(root: Command, signal: AbortSignal): void {
   const ci = root
     .command('ci')
-    .description('the steps of the workflows in .github/, to be run anywhere')
+    .description('run the steps of the workflows in .github/, on any machine')
     .addHelpText(
       'after',
       `

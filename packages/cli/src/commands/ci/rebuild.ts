@@ -44,21 +44,9 @@ async function newestBuilt(images: readonly string[], tree: string): Promise<{ i
 /** Builds the newest portable image of an extension again, by the code and the pins of the commit that it was built from; gives what failed. */
 async function rebuild(name: string, { tree: published, keyring }: Flags, temp: string, signal: AbortSignal): Promise<string | undefined> {
   const tree = join(temp, 'tree');
-  const args = [
-    'mirror',
-    tree,
-    '--tree',
-    published,
-    '--extension',
-    name,
-    '--release',
-    'portable',
-    '--arch',
-    hostArch(),
-    '--keyring',
-    keyring,
-  ];
-  const error = await attempt([...args, '--base-url', 'http://localhost'], signal, { output: stepOutput, env: withoutSecrets() });
+  const where = ['--tree', published, '--to', tree, '--keyring', keyring, '--base-url', 'http://localhost'];
+  const args = ['mirror', name, ...where, '--release', 'portable', '--arch', hostArch()];
+  const error = await attempt(args, signal, { output: stepOutput, env: withoutSecrets() });
   if (error !== undefined) return error;
   const images = await Array.fromAsync(glob(`${name}/portable/*.raw`, { cwd: tree }));
   const newest = await newestBuilt(images, tree);

@@ -1,0 +1,46 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import type { Event } from '@flatcar/core/engine';
+import { setVerbosity, type Verbosity } from '../src/output/output.ts';
+import { reporter } from '../src/output/terminal.ts';
+
+const { isTTY } = process.stderr;
+beforeEach(() => {
+  process.stderr.isTTY = false;
+});
+afterEach(() => {
+  process.stderr.isTTY = isTTY;
+  vi.restoreAllMocks();
+  setVerbosity('normal');
+});
+
+const EVENTS: readonly Event[] = [
+  { type: 'step', text: 'packing yq' },
+  { type: 'log', what: 'go', line: 'example.org/module' },
+  { type: 'notice', text: 'the host cannot be reached' },
+];
+
+/** What the events look like on a standard error that is not a terminal, without the seconds. */
+async function shown(verbosity: Verbosity): Promise<string[]> {
+  const lines: string[] = [];
+  vi.spyOn(process.stderr, 'write').mockImplementation(
+    (text) =>
+      lines.push(
+        String(text)
+          .replace(/^ *\d+ s {2}/, '')
+          .trimEnd(),
+      ) > 0,
+  );
+  setVerbosity(verbosity);
+  const { report, done } = await reporter();
+  EVENTS.forEach(report);
+  done();
+  return lines;
+}
+
+test.each([
+  ['quiet', ['NOTICE the host cannot be reached']],
+  ['normal', ['packing yq', 'NOTICE the host cannot be reached']],
+  ['verbose', ['packing yq', '… example.org/module', 'NOTICE the host cannot be reached']],
+] as const)('--%s', async (verbosity, lines) => {
+  expect(await shown(verbosity)).toEqual(lines);
+});
