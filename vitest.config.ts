@@ -18,7 +18,7 @@ const machineEnv = { ...(process.env['FLATCAR_EXT_MACHINES'] ? {} : env), FLATCA
 const later = { pool: 'forks', maxWorkers: Math.max(2, availableParallelism()), sequence: { groupOrder: 1 } } as const;
 const hour = { testTimeout: 3_600_000, hookTimeout: 3_600_000 };
 
-// `npm test` runs all but what has the tag `full` (scripts/test.ts, CONTRIBUTING.md); vitest by itself runs every test of the files that it is given.
+// `npm test` runs all but what has the tag `full` (scripts/test/test.ts, CONTRIBUTING.md); vitest by itself runs every test of the files that it is given.
 export default defineConfig({
   test: {
     ...(process.env['SUDO_UID'] === undefined ? {} : { cache: false, fsModuleCache: false }), // nothing of root's is left in somebody's checkout

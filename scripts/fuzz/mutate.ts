@@ -43,7 +43,36 @@ const NUMBERS = [
   2 ** 63,
 ];
 /** Texts that mean something in the formats that are read here. */
-const WORDS = ['\n', '\r\n', '\0', ' ', '\t', '"', "'", '\\', '{', '}', '[', ']', ':', ',', '=', '#', '%', '*', '/', '..', '-', '__proto__', '1e999', '-0', '\uFEFF', '\u001b[2J', '${x}', '99999999999999999999'] as const; // prettier-ignore
+const WORDS = [
+  '\n',
+  '\r\n',
+  '\0',
+  ' ',
+  '\t',
+  '"',
+  "'",
+  '\\',
+  '{',
+  '}',
+  '[',
+  ']',
+  ':',
+  ',',
+  '=',
+  '#',
+  '%',
+  '*',
+  '/',
+  '..',
+  '-',
+  '__proto__',
+  '1e999',
+  '-0',
+  '\uFEFF',
+  '\u001b[2J',
+  '${x}',
+  '99999999999999999999',
+] as const;
 
 type Mutation = (bytes: Buffer, random: Random, other: Buffer, words: readonly string[]) => Buffer;
 

@@ -4,37 +4,59 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
-import { embeddedModules, readAuditableCrates, readGoBuildInfo } from '../../packages/core/src/inspect/go-buildinfo.ts';
-import { licenseNames, readCopyright } from '../../packages/core/src/origins/debian/copyright.ts';
-import { readPartitions, verifyVerity } from '../../packages/core/src/image/ddi.ts';
-import { compareDebianVersions } from '../../packages/core/src/debian/version.ts';
-import { parseSources } from '../../packages/core/src/debian/mirror.ts';
-import { parsePackages, sourceFileIn } from '../../packages/core/src/debian/packages.ts';
-import { signedText } from '../../packages/core/src/debian/suite-index.ts';
-import { readElf, readImports } from '../../packages/core/src/inspect/elf.ts';
-import { readErofs } from '../../packages/core/src/image/erofs.ts';
-import { lockedCrates } from '../../packages/core/src/origins/cargo-lock.ts';
-import { parsePayload } from '../../packages/core/src/model/payload-record.ts';
-import { readPins } from '../../packages/core/src/definition/pins.ts';
-import { parseReleaseFile } from '../../packages/core/src/image/release-file.ts';
-import { parseManifest } from '../../packages/core/src/sidecars/manifest.ts';
-import { parseSums } from '../../packages/core/src/sidecars/sums.ts';
-import { unpack } from '../../packages/core/src/store/unpack.ts';
-import { readSquashfs } from '../../packages/core/src/image/squashfs.ts';
-import { parseUnit } from '../../packages/core/src/inspect/units.ts';
-import { compareVersions } from '../../packages/core/src/model/versions.ts';
-import { checkPayload } from '../../packages/publish/src/formats/crau.ts';
-import { checkSignatures, readKeyring, readPublicKeys } from '../../packages/publish/src/keys/openpgp.ts';
-import { parseExtensionIndex, parseIndex, parsePackages as parseUpdatePackages } from '../../packages/publish/src/tree/schema.ts';
-import { indexedVersions } from '../../packages/upstream/src/sources/cargo.ts';
-import { checksumOf } from '../../packages/upstream/src/verify/checksums.ts';
-import { catalogueFrom } from '../../packages/upstream/src/sources/flatcar-releases.ts';
-import { readLinks } from '../../packages/upstream/src/sources/links.ts';
-import { verifyClearsigned, verifyDetached } from '../../packages/upstream/src/verify/openpgp.ts';
-import { readSums } from '../../packages/upstream/src/pin/check-go.ts';
-import { readListing } from '../../packages/workspace/src/new/propose.ts';
-import { trustMaterial, verifyBundles } from '../../packages/upstream/src/verify/sigstore.ts';
-import { diskImages, elfWith, erofsImages, filesOf, program, SIGNED, signatures, squashfsImages, stamped, updatePayloads, debs, tars, zips } from './seeds.ts'; // prettier-ignore
+import {
+  compareDebianVersions,
+  compareVersions,
+  embeddedModules,
+  licenseNames,
+  lockedCrates,
+  parseManifest,
+  parsePackages,
+  parsePayload,
+  parseReleaseFile,
+  parseSources,
+  parseSums,
+  parseUnit,
+  readAuditableCrates,
+  readCopyright,
+  readElf,
+  readErofs,
+  readGoBuildInfo,
+  readImports,
+  readPartitions,
+  readPins,
+  readSquashfs,
+  signedText,
+  sourceFileIn,
+  unpack,
+  verifyVerity,
+} from '@flatcar/core/engine';
+import { checkPayload } from '@flatcar/publish/formats/crau';
+import { checkSignatures, readKeyring, readPublicKeys } from '@flatcar/publish/keys/openpgp';
+import { parseExtensionIndex, parseIndex, parsePackages as parseUpdatePackages } from '@flatcar/publish/tree/schema';
+import { readSums } from '@flatcar/upstream/pin/check-go';
+import { indexedVersions } from '@flatcar/upstream/sources/cargo';
+import { catalogueFrom } from '@flatcar/upstream/sources/flatcar-releases';
+import { readLinks } from '@flatcar/upstream/sources/links';
+import { checksumOf } from '@flatcar/upstream/verify/checksums';
+import { verifyClearsigned, verifyDetached } from '@flatcar/upstream/verify/openpgp';
+import { trustMaterial, verifyBundles } from '@flatcar/upstream/verify/sigstore';
+import { readListing } from '@flatcar/workspace/new/propose';
+import {
+  diskImages,
+  elfWith,
+  erofsImages,
+  filesOf,
+  program,
+  SIGNED,
+  signatures,
+  squashfsImages,
+  stamped,
+  updatePayloads,
+  debs,
+  tars,
+  zips,
+} from './seeds.ts';
 import * as texts from './texts.ts';
 
 /** Reads one input, which is in `file` as well; throws a UserError for a damaged one. */
@@ -57,19 +79,28 @@ export interface Reader {
   readonly repair?: (bytes: Buffer) => Buffer;
 }
 
-const text = (what: string, seeds: readonly string[] | (() => Promise<readonly (Buffer | string)[]>), read: (text: string) => unknown, words: readonly string[] = []): Reader => ({
+const text = (
+  what: string,
+  seeds: readonly string[] | (() => Promise<readonly (Buffer | string)[]>),
+  read: (text: string) => unknown,
+  words: readonly string[] = [],
+): Reader => ({
   what,
   format: 'text',
   prepare: async () => (typeof seeds === 'function' ? seeds() : seeds),
   open: () => (bytes) => read(bytes.toString()),
   words,
   most: 1 << 20, // what grows with the square of its input shows in a second
-}); // prettier-ignore
+});
 
-const json = (what: string, seeds: readonly string[] | (() => Promise<readonly (Buffer | string)[]>), read: (text: string) => unknown): Reader => ({
+const json = (
+  what: string,
+  seeds: readonly string[] | (() => Promise<readonly (Buffer | string)[]>),
+  read: (text: string) => unknown,
+): Reader => ({
   ...text(what, seeds, read),
   format: 'json',
-}); // prettier-ignore
+});
 
 const file = (what: string, prepare: Reader['prepare'], read: (file: string) => unknown, more: Partial<Reader> = {}): Reader => ({
   what,
@@ -98,7 +129,12 @@ function withChecksums(bytes: Buffer): Buffer {
 
 /** Unpacking of archives that are called `name`; nothing may be left of one that is refused. */
 const archive = (what: string, name: string, seeds: () => Buffer[], more: Partial<Reader> = {}): Reader => ({
-  ...file(what, async () => seeds(), () => undefined, more), // prettier-ignore
+  ...file(
+    what,
+    async () => seeds(),
+    () => undefined,
+    more,
+  ),
   open: (dir) => async (_, path) => {
     const dest = join(dir, 'unpacked');
     try {
@@ -111,12 +147,15 @@ const archive = (what: string, name: string, seeds: () => Buffer[], more: Partia
   },
 });
 
-const lines = (read: (one: string, other: string) => number): ((text: string) => void) => (input) => {
-  const all = input.split('\n').slice(0, 16);
-  for (const one of all)
-    for (const other of all)
-      if (Math.sign(read(one, other)) + Math.sign(read(other, one)) !== 0) throw new Error(`the order of '${one}' and '${other}' depends on which comes first`);
-}; // prettier-ignore
+const lines =
+  (read: (one: string, other: string) => number): ((text: string) => void) =>
+  (input) => {
+    const all = input.split('\n').slice(0, 16);
+    for (const one of all)
+      for (const other of all)
+        if (Math.sign(read(one, other)) + Math.sign(read(other, one)) !== 0)
+          throw new Error(`the order of '${one}' and '${other}' depends on which comes first`);
+  };
 
 const keysOf = async (dir: string) => ({
   keys: await readFile(join(dir, 'keys.asc')),
@@ -133,13 +172,25 @@ export const READERS: Readonly<Record<string, Reader>> = {
     async (path) => [await readElf(path), await readImports(path)],
     { most: 1 << 20 },
   ),
-  buildinfo: file('what Go and cargo auditable write into programs', async () => stamped(), async (path) => [await readGoBuildInfo(path), await readAuditableCrates(path)]), // prettier-ignore
+  buildinfo: file(
+    'what Go and cargo auditable write into programs',
+    async () => stamped(),
+    async (path) => [await readGoBuildInfo(path), await readAuditableCrates(path)],
+  ),
   modules: {
-    ...file('all modules in the programs of a tree', async () => stamped(), () => undefined), // prettier-ignore
+    ...file(
+      'all modules in the programs of a tree',
+      async () => stamped(),
+      () => undefined,
+    ),
     open: (dir) => async (bytes) => {
       await mkdir(join(dir, 'modules'), { recursive: true });
       await writeFile(join(dir, 'modules/program'), bytes);
-      return embeddedModules({ dir: join(dir, 'modules'), digest: '', entries: [{ path: 'program', type: 'file', mode: 0o755, size: bytes.length, component: '' }] }); // prettier-ignore
+      return embeddedModules({
+        dir: join(dir, 'modules'),
+        digest: '',
+        entries: [{ path: 'program', type: 'file', mode: 0o755, size: bytes.length, component: '' }],
+      });
     },
   },
   tar: archive('tars', 'a.tar', tars, { repair: withChecksums }),
@@ -148,10 +199,15 @@ export const READERS: Readonly<Record<string, Reader>> = {
   zip: archive('zip files', 'a.zip', zips),
   squashfs: file('squashfs images', squashfsImages, readSquashfs),
   erofs: file('erofs images', erofsImages, (path) => readErofs(path), { repair: withoutChecksum, most: 1 << 19 }),
-  disk: file('disk images: partitions, dm-verity and the erofs in them', diskImages, async (path) => {
-    const [first] = await readPartitions(path);
-    return [await verifyVerity(path, 'x86-64'), await readErofs(path, first?.offset)];
-  }, { most: 2 << 20 }), // prettier-ignore
+  disk: file(
+    'disk images: partitions, dm-verity and the erofs in them',
+    diskImages,
+    async (path) => {
+      const [first] = await readPartitions(path);
+      return [await verifyVerity(path, 'x86-64'), await readErofs(path, first?.offset)];
+    },
+    { most: 2 << 20 },
+  ),
   crau: {
     ...file('update payloads', updatePayloads, () => undefined),
     open: async (dir) => {
@@ -167,8 +223,17 @@ export const READERS: Readonly<Record<string, Reader>> = {
     ' (>= 1)',
     ' | ',
   ]),
-  sources: text('Sources of a Debian archive', texts.SOURCES, (input) => sourceFileIn(input, 'pool/main/t/tini/tini_0.19.0-1.dsc'), ['Directory: ', 'Checksums-Sha256:', '\n\n']), // prettier-ignore
-  'sources-list': text("apt's source files", texts.SOURCES_LISTS, (input) => [parseSources('a.sources', input), parseSources('sources.list', input)], ['deb ', 'deb [', 'Types: deb', 'Signed-By: ', '#']), // prettier-ignore
+  sources: text('Sources of a Debian archive', texts.SOURCES, (input) => sourceFileIn(input, 'pool/main/t/tini/tini_0.19.0-1.dsc'), [
+    'Directory: ',
+    'Checksums-Sha256:',
+    '\n\n',
+  ]),
+  'sources-list': text(
+    "apt's source files",
+    texts.SOURCES_LISTS,
+    (input) => [parseSources('a.sources', input), parseSources('sources.list', input)],
+    ['deb ', 'deb [', 'Types: deb', 'Signed-By: ', '#'],
+  ),
   inrelease: {
     ...text('signed indexes of a Debian archive', [], () => undefined, ['-----BEGIN PGP SIGNATURE-----', 'Hash: SHA512', '\n\n']),
     prepare: async (dir) => (await signatures(dir)).clear,
@@ -180,7 +245,15 @@ export const READERS: Readonly<Record<string, Reader>> = {
   },
   'debian-versions': text('versions of Debian packages', texts.VERSIONS, lines(compareDebianVersions), ['~', ':', '-', '+', '.']),
   versions: text('versions of images', texts.VERSIONS, lines(compareVersions), ['-', '.', '+']),
-  copyright: text('copyright files of Debian packages', texts.COPYRIGHTS, (input) => [readCopyright(input), licenseNames(input)], ['License: ', 'Files: ', ' and ', ' or ', ' with ', 'GPL-2+', ', ']), // prettier-ignore
+  copyright: text('copyright files of Debian packages', texts.COPYRIGHTS, (input) => [readCopyright(input), licenseNames(input)], [
+    'License: ',
+    'Files: ',
+    ' and ',
+    ' or ',
+    ' with ',
+    'GPL-2+',
+    ', ',
+  ]),
   sums: text('SHA256SUMS', texts.SUMS, (input) => parseSums(input, 'SHA256SUMS')),
   checksums: text("upstreams' lists of checksums", texts.CHECKSUMS, (input) => checksumOf(input, 'tool.tgz', 'SHA256SUMS'), [
     'SHA256 (',
@@ -188,12 +261,26 @@ export const READERS: Readonly<Record<string, Reader>> = {
     ' *',
   ]),
   'release-file': text('release files', texts.RELEASE_FILES, parseReleaseFile),
-  units: text('unit files', () => filesOf('extensions/extension-stager/files/usr/lib/systemd/system/extension-stager.service'), parseUnit, ['[Unit]', '[Service]', '\\\n', '#']), // prettier-ignore
-  'cargo-lock': text('Cargo.lock', () => filesOf('packages/testing/fixtures/origins/counter/Cargo.lock'), (input) => lockedCrates(input, 'Cargo.lock'), ['[[package]]', 'name = "', 'checksum = "', 'source = "git+']), // prettier-ignore
+  units: text('unit files', () => filesOf('extensions/extension-stager/files/usr/lib/systemd/system/extension-stager.service'), parseUnit, [
+    '[Unit]',
+    '[Service]',
+    '\\\n',
+    '#',
+  ]),
+  'cargo-lock': text(
+    'Cargo.lock',
+    () => filesOf('packages/testing/fixtures/origins/counter/Cargo.lock'),
+    (input) => lockedCrates(input, 'Cargo.lock'),
+    ['[[package]]', 'name = "', 'checksum = "', 'source = "git+'],
+  ),
   'crate-index': text('the index of a crates registry', texts.CRATE_INDEX, (input) => indexedVersions(input, 'memchr', 'index')),
   'go-sum': text('go.sum', () => filesOf('packages/publish/test/butane/go.sum'), readSums),
   links: text('pages that list files', texts.PAGES, readLinks, ['href=', '<a ', '</a>', '>', '%zz']),
-  pins: json('pins.json', () => filesOf('extensions/yq/pins.json', 'extensions/ripgrep/pins.json'), (input) => readPins(input, 'pins.json')), // prettier-ignore
+  pins: json(
+    'pins.json',
+    () => filesOf('extensions/yq/pins.json', 'extensions/ripgrep/pins.json'),
+    (input) => readPins(input, 'pins.json'),
+  ),
   manifest: json('manifests of images', texts.MANIFESTS, (input) => parseManifest(input, 'manifest.json')),
   payload: json('records of payloads', texts.PAYLOADS, (input) => parsePayload(input, 'payload.json')),
   index: json('index.json of a published tree', texts.INDEXES, (input) => parseIndex(input, 'index.json')),
@@ -202,7 +289,11 @@ export const READERS: Readonly<Record<string, Reader>> = {
   releases: json("Flatcar's list of releases", texts.RELEASES, (input) => catalogueFrom(input, 'releases.json')),
   listing: json("GitHub's list of a release", texts.LISTINGS, (input) => readListing(input, 'listing.json')),
   sigstore: {
-    ...json('sigstore bundles', () => filesOf('packages/upstream/test/fixtures/public.sigstore.json'), () => undefined), // prettier-ignore
+    ...json(
+      'sigstore bundles',
+      () => filesOf('packages/upstream/test/fixtures/public.sigstore.json'),
+      () => undefined,
+    ),
     open: async () => {
       const trust = await trustMaterial();
       return (bytes) =>
@@ -216,7 +307,11 @@ export const READERS: Readonly<Record<string, Reader>> = {
     },
   },
   'pgp-signature': {
-    ...file('OpenPGP signatures over a file', async (dir) => (await signatures(dir)).detached, () => undefined), // prettier-ignore
+    ...file(
+      'OpenPGP signatures over a file',
+      async (dir) => (await signatures(dir)).detached,
+      () => undefined,
+    ),
     open: async (dir) => {
       const [signers, known] = [await keysOf(dir), await readPublicKeys(await readFile(join(dir, 'keys.asc'), 'utf8'), 'keys.asc')];
       return async (bytes) => [await checkSignatures(SIGNED, bytes, known), await verifyDetached(SIGNED, bytes, signers, 'signature')];
@@ -232,7 +327,11 @@ export const READERS: Readonly<Record<string, Reader>> = {
     most: 1 << 18,
   },
   'pgp-keys': {
-    ...file('OpenPGP public keys and keyrings', async (dir) => Object.values(await signatures(dir)).flat(), () => undefined), // prettier-ignore
+    ...file(
+      'OpenPGP public keys and keyrings',
+      async (dir) => Object.values(await signatures(dir)).flat(),
+      () => undefined,
+    ),
     open: () => async (bytes) => [
       await readPublicKeys(bytes.toString(), 'keys.asc').catch(ignoreUserError),
       await readKeyring(bytes, 'keyring'),

@@ -4,10 +4,20 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { deflateSync, gzipSync } from 'node:zlib';
-import { makeDdi, openStore, openTools, packErofs, packSquashfs, readTree, stageReleaseFile, STRICT_XATTR, type Tools } from '../../packages/core/src/engine.ts'; // prettier-ignore
-import { debOf, pax, tarOf, zipOf } from '../../packages/core/test/helpers/archives.ts';
-import { generateKey, signDetached, readPrivateKeys } from '../../packages/publish/src/keys/openpgp.ts';
-import { writePayload } from '../../packages/publish/src/index.ts';
+import {
+  makeDdi,
+  openStore,
+  openTools,
+  packErofs,
+  packSquashfs,
+  readTree,
+  stageReleaseFile,
+  STRICT_XATTR,
+  type Tools,
+} from '@flatcar/core/engine';
+import { debOf, pax, tarOf, zipOf } from '@flatcar/core/test/archives';
+import { generateKey, signDetached, readPrivateKeys } from '@flatcar/publish/keys/openpgp';
+import { writePayload } from '@flatcar/publish';
 
 export const repository = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -53,11 +63,26 @@ export async function program(): Promise<Buffer> {
 
 /** What Go's linker writes (runtime/debug.BuildInfo), and what cargo auditable does. */
 export function stamped(): Buffer[] {
-  const string = (text: string): Buffer => Buffer.concat([Buffer.from(Buffer.byteLength(text) < 128 ? [Buffer.byteLength(text)] : [(Buffer.byteLength(text) & 0x7f) | 0x80, Buffer.byteLength(text) >> 7]), Buffer.from(text)]); // prettier-ignore
+  const string = (text: string): Buffer =>
+    Buffer.concat([
+      Buffer.from(
+        Buffer.byteLength(text) < 128 ? [Buffer.byteLength(text)] : [(Buffer.byteLength(text) & 0x7f) | 0x80, Buffer.byteLength(text) >> 7],
+      ),
+      Buffer.from(text),
+    ]);
   const info = `${'x'.repeat(16)}path\texample.org/tool\nmod\texample.org/tool\tv1.2.3\th1:x\ndep\texample.org/a\tv0.1.0\n=>\texample.org/b\tv0.2.0\th1:y\nbuild\tCGO_ENABLED=0\n${'y'.repeat(16)}`;
   const go = Buffer.concat([Buffer.from('\xff Go buildinf:\x08\x02', 'latin1'), Buffer.alloc(16), string('go1.25.1'), string(info)]);
-  const crates = { packages: [{ name: 'memchr', version: '2.7.4', source: 'crates.io' }, { name: 'cc', version: '1.2.0', source: 'crates.io', kind: 'build' }] }; // prettier-ignore
-  return [elfWith({ '.go.buildinfo': go }), elfWith({ '.dep-v0': deflateSync(JSON.stringify(crates)) }), elfWith({ '.go.buildinfo': go, '.dep-v0': deflateSync('{}') })]; // prettier-ignore
+  const crates = {
+    packages: [
+      { name: 'memchr', version: '2.7.4', source: 'crates.io' },
+      { name: 'cc', version: '1.2.0', source: 'crates.io', kind: 'build' },
+    ],
+  };
+  return [
+    elfWith({ '.go.buildinfo': go }),
+    elfWith({ '.dep-v0': deflateSync(JSON.stringify(crates)) }),
+    elfWith({ '.go.buildinfo': go, '.dep-v0': deflateSync('{}') }),
+  ];
 }
 
 async function stage(dir: string): Promise<Awaited<ReturnType<typeof readTree>>> {
@@ -78,7 +103,24 @@ export async function squashfsImages(dir: string): Promise<Buffer[]> {
   const tree = await stage(dir);
   const [packed, plain] = [join(dir, 'packed'), join(dir, 'plain')];
   await packSquashfs(tools(), tree, { name: 'demo', kind: 'sysext', profile: 'fast' }, packed);
-  await tools().run('mksquashfs', [tree.dir, plain, '-noappend', '-quiet', '-no-progress', '-all-root', '-comp', 'zstd', '-noI', '-noD', '-noF', '-noX', '-xattrs-include', STRICT_XATTR, '-p', 'usr/null c 666 0 0 1 3']); // prettier-ignore
+  await tools().run('mksquashfs', [
+    tree.dir,
+    plain,
+    '-noappend',
+    '-quiet',
+    '-no-progress',
+    '-all-root',
+    '-comp',
+    'zstd',
+    '-noI',
+    '-noD',
+    '-noF',
+    '-noX',
+    '-xattrs-include',
+    STRICT_XATTR,
+    '-p',
+    'usr/null c 666 0 0 1 3',
+  ]);
   return Promise.all([readFile(packed), readFile(plain)]);
 }
 

@@ -1,5 +1,5 @@
 // Texts to begin with: small ones of every form that a reader takes.
-import { elfOf } from '../../packages/core/test/helpers/hostile-images.ts';
+import { elfOf } from '@flatcar/core/test/hostile-images';
 
 const hash = (letter: string): string => letter.repeat(64);
 
@@ -82,7 +82,13 @@ export const RELEASE_FILES = [
 ];
 
 export const CRATE_INDEX = [
-  ['\u0003\u0002\0\0\0etag: W/"x"', '2.7.4', '{"name":"memchr","vers":"2.7.4","deps":[],"cksum":"x","features":{},"yanked":false}', '2.7.5', '{"name":"memchr","vers":"2.7.5","yanked":true,"pubtime":"2025-01-01T00:00:00Z"}'].join('\0'), // prettier-ignore
+  [
+    '\u0003\u0002\0\0\0etag: W/"x"',
+    '2.7.4',
+    '{"name":"memchr","vers":"2.7.4","deps":[],"cksum":"x","features":{},"yanked":false}',
+    '2.7.5',
+    '{"name":"memchr","vers":"2.7.5","yanked":true,"pubtime":"2025-01-01T00:00:00Z"}',
+  ].join('\0'),
 ];
 
 export const PAGES = [
@@ -138,9 +144,24 @@ export const PAYLOADS = [
     size: 4096,
     releaseFileOffset: 4096,
     reload: true,
-    tree: { digest: hash('c'), entries: [{ path: 'usr/bin/demo', type: 'file', mode: 493, size: 1, sha256: hash('d'), component: 'demo' }, { path: 'usr/bin/link', type: 'link', mode: 511, size: 0, link: 'demo', component: '' }] }, // prettier-ignore
+    tree: {
+      digest: hash('c'),
+      entries: [
+        { path: 'usr/bin/demo', type: 'file', mode: 493, size: 1, sha256: hash('d'), component: 'demo' },
+        { path: 'usr/bin/link', type: 'link', mode: 511, size: 0, link: 'demo', component: '' },
+      ],
+    },
     needs: { systemd: '252', libraries: [] },
-    components: [{ name: 'demo', version: '1.0', license: 'MIT', origin: 'upstream', materials: [{ locator: 'https://example.org/demo', sha256: hash('e'), proof: 'a test' }], parameters: { format: '1' } }], // prettier-ignore
+    components: [
+      {
+        name: 'demo',
+        version: '1.0',
+        license: 'MIT',
+        origin: 'upstream',
+        materials: [{ locator: 'https://example.org/demo', sha256: hash('e'), proof: 'a test' }],
+        parameters: { format: '1' },
+      },
+    ],
     tools: [{ name: 'mksquashfs', version: '4.6', sha256: hash('f'), status: 'pinned' }],
     publishable: true,
     withheld: [],
@@ -185,17 +206,51 @@ export const EXTENSION_INDEXES = [
         requires: [],
         payloads: { 'x86-64 squashfs': { key: hash('a'), record: hash('b') } },
         withdrawn: { reason: 'broken', by: '1.0-2' },
-        images: [{ target: 'portable', architecture: 'x86-64', format: 'squashfs', path: 'demo/portable/demo.raw', size: 1, sha256: hash('c'), sha512: 'd'.repeat(128), manifest: hash('e'), sbom: hash('f'), provenance: hash('0') }], // prettier-ignore
+        images: [
+          {
+            target: 'portable',
+            architecture: 'x86-64',
+            format: 'squashfs',
+            path: 'demo/portable/demo.raw',
+            size: 1,
+            sha256: hash('c'),
+            sha512: 'd'.repeat(128),
+            manifest: hash('e'),
+            sbom: hash('f'),
+            provenance: hash('0'),
+          },
+        ],
       },
     ],
   }),
 ];
 
 export const UPDATE_PACKAGES = [
-  JSON.stringify({ schema: 1, packages: [{ name: 'flatcar-demo.gz', extension: 'demo', version: '1.0', release: '4593.2.5', architecture: 'arm64', path: 'arm64-usr/4593.2.5/flatcar-demo.gz', size: 1, sha1: 'x', sha256: hash('a'), image: listed('arm64-usr/x.raw') }] }), // prettier-ignore
+  JSON.stringify({
+    schema: 1,
+    packages: [
+      {
+        name: 'flatcar-demo.gz',
+        extension: 'demo',
+        version: '1.0',
+        release: '4593.2.5',
+        architecture: 'arm64',
+        path: 'arm64-usr/4593.2.5/flatcar-demo.gz',
+        size: 1,
+        sha1: 'x',
+        sha256: hash('a'),
+        image: listed('arm64-usr/x.raw'),
+      },
+    ],
+  }),
 ];
 
-const release = (channel: string): object => ({ channel, architectures: ['amd64', 'arm64'], release_date: '2026-10-01 10:00:00 +0000', major_software: { kernel: ['6.12.61'], systemd: ['257'], containerd: ['2.1.5'] } }); // prettier-ignore
+const release = (channel: string): object => ({
+  channel,
+  architectures: ['amd64', 'arm64'],
+  release_date: '2026-10-01 10:00:00 +0000',
+  major_software: { kernel: ['6.12.61'], systemd: ['257'], containerd: ['2.1.5'] },
+});
 export const RELEASES = [
   JSON.stringify({
     '4593.2.5': release('stable'),
@@ -207,5 +262,16 @@ export const RELEASES = [
 ];
 
 export const LISTINGS = [
-  JSON.stringify([{ tag_name: 'v1.2.3', draft: false, prerelease: false, assets: [{ name: 'tool_1.2.3_linux_amd64.tar.gz', digest: `sha256:${hash('a')}` }, { name: 'SHA256SUMS', digest: null }] }, { tag_name: 'v1.3.0-rc1', prerelease: true, assets: [] }]), // prettier-ignore
+  JSON.stringify([
+    {
+      tag_name: 'v1.2.3',
+      draft: false,
+      prerelease: false,
+      assets: [
+        { name: 'tool_1.2.3_linux_amd64.tar.gz', digest: `sha256:${hash('a')}` },
+        { name: 'SHA256SUMS', digest: null },
+      ],
+    },
+    { tag_name: 'v1.3.0-rc1', prerelease: true, assets: [] },
+  ]),
 ];

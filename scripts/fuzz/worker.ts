@@ -1,9 +1,9 @@
-// One reader and its inputs, in a process of its own: what hangs or takes all memory is ended by scripts/fuzz.ts, which finds the input in
+// One reader and its inputs, in a process of its own: what hangs or takes all memory is ended by scripts/fuzz/fuzz.ts, which finds the input in
 // the file `input`. Talks to it by messages.
 import { createHash } from 'node:crypto';
 import { closeSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { UserError } from '../../packages/core/src/util/errors.ts';
+import { UserError } from '@flatcar/core/engine';
 import { Coverage } from './coverage.ts';
 import { mutate, mutateJson, randomFrom, type Random } from './mutate.ts';
 import type { Reader } from './readers.ts';
@@ -79,7 +79,13 @@ function save(kind: string, bytes: Buffer): string {
 /** Where an error is from, so that one defect is told once. */
 const placeOf = (error: unknown): string => {
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return text.split('\n').filter((line) => line.includes('/packages/')).slice(0, 2).join(' ') || text.slice(0, 200); // prettier-ignore
+  return (
+    text
+      .split('\n')
+      .filter((line) => line.includes('/packages/'))
+      .slice(0, 2)
+      .join(' ') || text.slice(0, 200)
+  );
 };
 
 const crashes = new Set<string>();
@@ -162,7 +168,9 @@ async function fuzz(read: (bytes: Buffer, file: string) => unknown): Promise<voi
   }
 }
 
-process.on('unhandledRejection', (error) => send({ kind: 'crash', error: `unhandled: ${String(error)}`, input: save('crash', readFileSync(inputFile)) })); // prettier-ignore
+process.on('unhandledRejection', (error) =>
+  send({ kind: 'crash', error: `unhandled: ${String(error)}`, input: save('crash', readFileSync(inputFile)) }),
+);
 const read = await reader.open(work.dir);
 if (work.input === undefined) {
   const seeds = join(work.dir, 'seeds');

@@ -1,4 +1,4 @@
-// The linter of GitHub workflows that scripts/lint.ts runs.
+// The linter of GitHub workflows that scripts/lint/scripts.ts runs.
 module wrapper
 
 go 1.26

@@ -1,7 +1,7 @@
 // What a change can have an effect on: `npm run test:affected` and, through it, `flatcar-ext ci test`.
 import { glob, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { exec, UserError } from '../../packages/core/src/engine.ts';
+import { exec, UserError } from '@flatcar/core/engine';
 
 const repository = new URL('../..', import.meta.url).pathname;
 

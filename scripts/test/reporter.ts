@@ -1,4 +1,4 @@
-// What scripts/test.ts needs to know of a run of vitest, and a line now and then while nothing else is printed.
+// What scripts/test/test.ts needs to know of a run of vitest, and a line now and then while nothing else is printed.
 import { writeFileSync } from 'node:fs';
 import type { Reporter, TestCase, TestModule } from 'vitest/node';
 

@@ -1,4 +1,4 @@
-import { LEDGER, type LedgerEntry } from '../../packages/testing/src/ledger.ts';
+import { LEDGER, type LedgerEntry } from '@flatcar/testing/ledger';
 import type { Report } from './reporter.ts';
 
 export { LEDGER, type LedgerEntry };

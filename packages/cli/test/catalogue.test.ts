@@ -3,7 +3,7 @@ import { execa } from 'execa';
 import { expect, test } from 'vitest';
 
 const repository = resolve(import.meta.dirname, '../../..');
-// Those that read the catalogue or are given releases; the whole unit project passes too, in minutes: scripts/catalogue-change.ts.
+// Those that read the catalogue or are given releases; the whole unit project passes too, in minutes: scripts/test/catalogue-change.ts.
 const files = [
   'core/test/releases',
   'core/test/lint',
@@ -20,7 +20,7 @@ const files = [
 
 // The pull request of `flatcar-ext releases update`, on that day and when every release of today has left.
 test('a catalogue of other releases turns no test red', { tags: ['full'], timeout: 3_600_000 }, async () => {
-  const { exitCode, all } = await execa('node', [resolve(repository, 'scripts/catalogue-change.ts'), '--project', 'unit', ...files], {
+  const { exitCode, all } = await execa('node', [resolve(repository, 'scripts/test/catalogue-change.ts'), '--project', 'unit', ...files], {
     all: true,
     reject: false,
   });

@@ -118,7 +118,7 @@ test('a build by ci build, and tests, are given settings and no key', async () =
 test.each([
   ['packages/cli/src/commands/test.ts', /extendEnv: false,\s*env: \{ \.\.\.withoutSecrets\(\)/],
   ['packages/cli/src/commands/ci/test.ts', /extendEnv: false,\s*env: withoutSecrets\(\)/],
-  ['scripts/test.ts', /env: \{ \.\.\.withoutSecrets\(\)/],
+  ['scripts/test/test.ts', /env: \{ \.\.\.withoutSecrets\(\)/],
 ])('%s starts tests without them', async (file, pattern) => {
   expect(await readFile(join(REPOSITORY, file), 'utf8')).toMatch(pattern);
 });

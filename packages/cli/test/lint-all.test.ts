@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
 // `npm run lint` with stand-ins for the tools, which end as they are told: what it does with their results.
-const script = resolve(import.meta.dirname, '../../../scripts/lint-all.ts');
+const script = resolve(import.meta.dirname, '../../../scripts/lint/all.ts');
 const TOOLS = ['oxlint', 'oxfmt', 'tsc', 'turbo', 'node', 'flatcar-ext'];
 let dir: string;
 beforeEach(() => {

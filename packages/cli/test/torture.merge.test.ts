@@ -1,4 +1,4 @@
-// A short run of scripts/torture.ts; `npm run torture` and the night do more.
+// A short run of scripts/torture/torture.ts; `npm run torture` and the night do more.
 import { join, resolve } from 'node:path';
 import { execa } from 'execa';
 import { expect, test } from 'vitest';
@@ -15,7 +15,7 @@ interface Seen {
 test('kills, signals and full disks break nothing', { tags: ['full'], timeout: 3_600_000 }, async ({ skip }) => {
   const parts = ['build', 'publish', 'withdraw', 'keys-init', 'pin', 'disks'];
   const limits = ['--kills', '1', '--signals', '1', '--sizes', '1', '--limit', '10000'];
-  const script = join(repository, 'scripts/torture.ts');
+  const script = join(repository, 'scripts/torture/torture.ts');
   const { stdout, stderr } = await execa(process.execPath, [script, ...parts, ...limits, '--json'], { reject: false });
   const seen = JSON.parse(stdout) as Seen;
   const rows = [...seen.kills, ...seen.others];

@@ -78,6 +78,7 @@ export {
   lockModuleDir,
   type GoCommand,
 } from './tools/go-module.ts';
+export { lockedCrates } from './origins/cargo-lock.ts';
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo-command.ts';
 export { upstreamWords } from './origins/upstream.ts';
 export { expandTemplate } from './util/template.ts';
@@ -88,9 +89,9 @@ export { copyTree, filesBelow, insideTree, walk, type WalkEntry } from './util/w
 export { allOf, isLicense, licenseNames, readCopyright } from './origins/debian/copyright.ts';
 export { HOST_PROGRAMS, HOST_USERS } from './inspect/flatcar-host.ts';
 export { openArchive, type Archive } from './debian/archive.ts';
-export { debianMirror, DEFAULT_MIRROR, snapshotArchive, snapshotStamp } from './debian/mirror.ts';
-export { packageFields, type DebianPackage } from './debian/packages.ts';
-export { assertNotOlder, DEBIAN_KEYRING, IndexUnavailableError } from './debian/suite-index.ts';
+export { debianMirror, DEFAULT_MIRROR, parseSources, snapshotArchive, snapshotStamp } from './debian/mirror.ts';
+export { packageFields, parsePackages, sourceFileIn, type DebianPackage, type IndexedPackage } from './debian/packages.ts';
+export { assertNotOlder, DEBIAN_KEYRING, IndexUnavailableError, signedText } from './debian/suite-index.ts';
 export { compareDebianVersions, upstreamVersion } from './debian/version.ts';
 export { resolveClosure } from './debian/dependencies.ts';
 export {
@@ -106,9 +107,10 @@ export type { Omission } from './inspect/omission.ts';
 export { COMPILING_ORIGINS, SOURCE_ORIGINS } from './origins/origin.ts';
 export { relocationOmissions, type RelocationInput } from './origins/debian/compiled-in.ts';
 export { assertPackageVersion, resolvePackages, type ResolvedPackages } from './origins/debian/debian.ts';
-export { openTools, readToolPins, type Tools } from './tools/tools.ts';
+export { openTools, readToolPins, type ToolPins, type Tools } from './tools/tools.ts';
 export { checkCompatibility } from './lint/compatibility.ts';
-export { readElf, type Elf } from './inspect/elf.ts';
+export { readElf, readImports, type Elf } from './inspect/elf.ts';
+export { embeddedModules, readAuditableCrates, readGoBuildInfo } from './inspect/go-buildinfo.ts';
 export { readTree } from './image/tree.ts';
 export { parseReleaseFile, readReleaseFile, releaseFileBlock, stageReleaseFile, STRICT_XATTR } from './image/release-file.ts';
 export { packSquashfs, readSquashfs } from './image/squashfs.ts';
@@ -140,7 +142,7 @@ export {
   type PayloadRequest,
 } from './pipeline/describe.ts';
 export { openSandbox, takeFile, takeFolder, withoutSandbox, type Sandbox, type SandboxOptions } from './tools/sandbox.ts';
-export { openToolchains, type Toolchains } from './tools/toolchains.ts';
+export { openToolchains, type ToolchainPins, type Toolchains } from './tools/toolchains.ts';
 export { bindTargets, buildExtension, type BindOptions, type BuildOptions, type BuildResult } from './pipeline/build.ts';
 export { parseUnit } from './inspect/units.ts';
 export * from './util/text.ts';

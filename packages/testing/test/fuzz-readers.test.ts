@@ -7,7 +7,7 @@ const repository = join(import.meta.dirname, '../../..');
 
 // Minutes where nothing is in the store: the seeds are made by the pinned tools.
 test('no reader hangs, crashes or takes all memory in a few seconds of mutated inputs', { timeout: 1_800_000 }, async () => {
-  const { exitCode, stdout, stderr } = await execa(process.execPath, ['scripts/fuzz.ts', '--seconds', '3', '--jobs', '2', '--json'], {
+  const { exitCode, stdout, stderr } = await execa(process.execPath, ['scripts/fuzz/fuzz.ts', '--seconds', '3', '--jobs', '2', '--json'], {
     cwd: repository,
     reject: false,
   });

@@ -21,7 +21,7 @@ interface Result {
 
 /** Runs `npm run fuzz`. */
 async function fuzz(...args: readonly string[]) {
-  const { exitCode, stdout, stderr } = await execa(process.execPath, ['scripts/fuzz.ts', '--save', dir, ...args], {
+  const { exitCode, stdout, stderr } = await execa(process.execPath, ['scripts/fuzz/fuzz.ts', '--save', dir, ...args], {
     cwd: repository,
     reject: false,
   });

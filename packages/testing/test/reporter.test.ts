@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 
 const repository = resolve(import.meta.dirname, '../../..');
 
-/** What is looked at of the report that scripts/test.ts sums up. */
+/** What is looked at of the report that scripts/test/test.ts sums up. */
 interface Report {
   readonly passed: number;
   readonly failed: readonly { readonly name: string }[];

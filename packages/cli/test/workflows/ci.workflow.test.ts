@@ -61,7 +61,7 @@ test('a pull request: everything that is required, as an ordinary user and as ro
   expect(resultsOf(made), made.log).toEqual({ ...ALL, share: 'skipped' });
   const lines = await ran();
   expect(lines.filter((line) => line.includes('--project unit'))).toEqual(
-    Array(2).fill('run node scripts/test.ts --project unit|umask 0077|sudo no|actions true|token no'),
+    Array(2).fill('run node scripts/test/test.ts --project unit|umask 0077|sudo no|actions true|token no'),
   );
   expect(lines).toContain('as-ubuntu --here|umask 0022|sudo no|actions true|token no');
   expect(lines).toContain('run flatcar-ext ci test --base origin/main|umask 0022|sudo runner|actions true|token no');
@@ -95,7 +95,7 @@ test('main: everything, and a cache that the next run restores; builds are share
   const made = await run('main', 'ci.yml', { event: 'push' });
   expect(resultsOf(made), made.log).toEqual({ ...ALL, 'share ubuntu-24.04': 'success', 'share ubuntu-24.04-arm': 'success' });
   const lines = await ran();
-  expect(lines).toContain('run node scripts/test.ts --all|umask 0022|sudo runner|actions true|token no');
+  expect(lines).toContain('run node scripts/test/test.ts --all|umask 0022|sudo runner|actions true|token no');
   expect(lines.find((line) => line.includes('cache prune'))).toMatch(/--max-size 1\|/);
   // Upstream's build scripts run in the first; of what failed there nothing is begun again in the second.
   const builds = lines.filter((line) => line.includes('turbo run build'));
@@ -123,7 +123,7 @@ test('machines: started with what they skip by, caches saved, and a report of th
   const boots = lines.filter((line) => line.startsWith('run flatcar-ext test'));
   expect(boots).toHaveLength(6);
   for (const line of boots) expect(line).toContain('|sudo runner|actions true|');
-  expect(lines.filter((line) => line.startsWith('run node scripts/torture.ts'))).toHaveLength(1);
+  expect(lines.filter((line) => line.startsWith('run node scripts/torture/torture.ts'))).toHaveLength(1);
   expect(await readFile(at('ran'), 'utf8')).toMatch(/ci report --workflow machines --results \{\s*"test": \{[^]*"result": "failure"/);
   expect((await caches()).filter((name) => name.startsWith('machines-X64-'))).toHaveLength(6);
 });

@@ -248,13 +248,13 @@ class DebianArchive implements Archive {
     if (current === undefined) {
       throw new UserError(`package ${pin.name} ${pin.version} has left the archive, and ${suite} has no other version`, {
         where: mirror,
-        next: 'set FLATCAR_EXT_DEBIAN_SNAPSHOT to a snapshot archive, or pin again with scripts/pin-tools.ts',
+        next: 'set FLATCAR_EXT_DEBIAN_SNAPSHOT to a snapshot archive, or pin again with scripts/pin/tools.ts',
       });
     }
     const status = `unpinned: ${pin.name} ${pin.version} has left the archive, ${current.version} replaces it`;
     this.report({
       type: 'notice',
-      text: `${status}. WHAT IS MADE WITH IT IS NOT FOR PUBLISHING. Set FLATCAR_EXT_DEBIAN_SNAPSHOT to a snapshot archive, or pin again with scripts/pin-tools.ts`,
+      text: `${status}. WHAT IS MADE WITH IT IS NOT FOR PUBLISHING. Set FLATCAR_EXT_DEBIAN_SNAPSHOT to a snapshot archive, or pin again with scripts/pin/tools.ts`,
     });
     const { name, version, path, sha256, size } = current;
     return { file: await this.fetchFrom(mirror, current), package: { name, version, path, sha256, size }, status };

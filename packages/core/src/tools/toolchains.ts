@@ -18,7 +18,7 @@ export const TOOLCHAIN_FORMAT: number = 1;
 /** Format numbers in the key of what a toolchain compiles; the toolchain's first is left out, so that what was compiled before it was in keys is found. */
 export const compiledFormat = (number: number): object => (TOOLCHAIN_FORMAT === 1 ? { number } : { number, toolchain: TOOLCHAIN_FORMAT });
 
-/** data/toolchains.json: compilers for both kinds of host and target as Debian packages. Written by scripts/pin-toolchains.ts. */
+/** data/toolchains.json: compilers for both kinds of host and target as Debian packages. Written by scripts/pin/toolchains.ts. */
 export interface ToolchainPins {
   readonly suite: string;
   /** Timestamp at which the snapshot archive has all of these. */

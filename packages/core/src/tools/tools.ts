@@ -12,7 +12,7 @@ import type { Report } from '../util/events.ts';
 import type { ToolRecord } from '../model/payload.ts';
 import { unpackPackage, type Command } from '../store/unpack.ts';
 
-/** data/tools.json: which packages make which tool, all its libraries included, and their pins for both kinds of host. Written by scripts/pin-tools.ts. */
+/** data/tools.json: which packages make which tool, all its libraries included, and their pins for both kinds of host. Written by scripts/pin/tools.ts. */
 export interface ToolPins {
   readonly suite: string;
   /** Timestamp at which the snapshot archive has all of these. */
@@ -52,7 +52,7 @@ function pinnedPackages(pins: ToolPins, tool: string, host: Arch): DebianPackage
   if (wanted === undefined) throw new UserError(`'${tool}' is no pinned tool`, { next: `pinned: ${Object.keys(pins.tools).join(', ')}` });
   return wanted.packages.map((name) => {
     const pin = pins.packages[host][name];
-    if (pin === undefined) throw new UserError(`package ${name} is not pinned for ${host}`, { next: 'run scripts/pin-tools.ts' });
+    if (pin === undefined) throw new UserError(`package ${name} is not pinned for ${host}`, { next: 'run scripts/pin/tools.ts' });
     return { name, ...pin };
   });
 }

@@ -12,7 +12,7 @@ export function addTest(ci: Command, signal: AbortSignal): void {
     .addHelpText('after', '\nExamples:\n  flatcar-ext ci test --base origin/main\n  flatcar-ext ci test --base origin/main --dry-run')
     .action(async ({ base, dryRun = false }: { base: string; dryRun?: boolean }) => {
       const { execa } = await import('execa');
-      const args = ['node', 'scripts/test.ts', '--affected', '--base', base, ...(dryRun ? ['--dry-run'] : [])];
+      const args = ['node', 'scripts/test/test.ts', '--affected', '--base', base, ...(dryRun ? ['--dry-run'] : [])];
       const child = execa(join(REPOSITORY, 'scripts/run'), args, {
         cwd: REPOSITORY,
         extendEnv: false,

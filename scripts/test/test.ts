@@ -5,12 +5,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { withoutSecrets } from '../packages/core/src/util/env.ts';
-import { affected, defaultBase, type Affected } from './test/affected.ts';
-import { REPORT, type Report } from './test/reporter.ts';
-import { LEDGER, readLedger, summarize } from './test/summary.ts';
+import { withoutSecrets } from '@flatcar/core/engine';
+import { affected, defaultBase, type Affected } from './affected.ts';
+import { REPORT, type Report } from './reporter.ts';
+import { LEDGER, readLedger, summarize } from './summary.ts';
 
-const repository = resolve(import.meta.dirname, '..');
+const repository = resolve(import.meta.dirname, '../..');
 const HELP = `run the tests
 
 npm test [-- OPTIONS] [FILE...]        what every change must pass, also on a bare machine: all unit tests, the command blocks of the
@@ -109,7 +109,7 @@ async function runPart({ title, projects, tags, files = [], machines }: Part, in
     '--configLoader=native', // the default one writes beside the configuration
     '--passWithNoTests', // a project may have no file yet, and a folder no test of a project
     '--reporter=default',
-    `--reporter=${join(import.meta.dirname, 'test/reporter.ts')}`,
+    `--reporter=${join(import.meta.dirname, 'reporter.ts')}`,
   ];
   const code = await run('vitest', ['run', ...options, ...files], env);
   const text = await readFile(report, 'utf8').catch(() => '');
@@ -122,7 +122,7 @@ async function runPart({ title, projects, tags, files = [], machines }: Part, in
 /** Makes in the background what merge tests and machines stand on, which only root can; gives its end. */
 async function prepare(what: readonly string[], temp: string): Promise<void> {
   const log = join(temp, 'prepare.log');
-  const code = await run('nice', ['node', 'packages/testing/src/prepare.ts', ...what], { [LEDGER]: join(temp, 'ledger') }, log);
+  const code = await run('nice', ['node', 'scripts/test/prepare.ts', ...what], { [LEDGER]: join(temp, 'ledger') }, log);
   // The tests that need it try again, and fail by themselves.
   if (code !== 0 && code !== 143) console.error(`the Debian that tests stand on could not be made:\n${await readFile(log, 'utf8')}`);
 }

@@ -1,11 +1,11 @@
 // Writes packages/core/src/model/data/systemd-settings.json: the settings of units that some systemd between that of the oldest Flatcar and Debian's
-// newest knows, as systemd lists them itself, with the kinds of their values. In the sandbox: scripts/run node scripts/pin-systemd-settings.ts
+// newest knows, as systemd lists them itself, with the kinds of their values. In the sandbox: scripts/run node scripts/pin/systemd-settings.ts
 import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { makeFolder, openSandbox, openStore, openTools } from '../packages/core/src/engine.ts';
-import { debianRoot, SYSUPDATES, unpackRoot } from '../packages/testing/src/index.ts';
+import { makeFolder, openSandbox, openStore, openTools } from '@flatcar/core/engine';
+import { debianRoot, SYSUPDATES, unpackRoot } from '@flatcar/testing';
 
-const repository = resolve(import.meta.dirname, '..');
+const repository = resolve(import.meta.dirname, '../..');
 const file = join(repository, 'packages/core/src/model/data/systemd-settings.json');
 const store = openStore();
 const tools = openTools(store);

@@ -1,8 +1,7 @@
-// Pins the image tools anew from the Debian suite's signed index, for both architectures: scripts/run node scripts/pin-tools.ts
+// Pins the image tools anew from the Debian suite's signed index, for both architectures: scripts/run node scripts/pin/tools.ts
 import { readFile, writeFile } from 'node:fs/promises';
-import { snapshotStamp } from '../packages/core/src/debian/mirror.ts';
-import type { ToolPins } from '../packages/core/src/tools/tools.ts';
-import { archive, component, packagesWithLibraries, pinsOf, pinText, readSuites } from './debian-pins.ts';
+import { snapshotStamp, type ToolPins } from '@flatcar/core/engine';
+import { archive, component, packagesWithLibraries, pinsOf, pinText, readSuites } from './debian.ts';
 
 const suite = 'trixie';
 
@@ -54,6 +53,6 @@ const pins: ToolPins = {
   tools,
   packages: { 'x86-64': pinsOf(suites['x86-64'], names, suite), arm64: pinsOf(suites.arm64, names, suite) },
 };
-const file = new URL('../packages/core/src/tools/data/tools.json', import.meta.url);
+const file = new URL('../../packages/core/src/tools/data/tools.json', import.meta.url);
 await writeFile(file, pinText(pins));
 console.error((await readFile(file)).length, 'bytes of', file.pathname);

@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { basename, join, relative, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import type { Reader } from './fuzz/readers.ts';
-import type { Message, Progress, Work } from './fuzz/worker.ts';
+import type { Reader } from './readers.ts';
+import type { Message, Progress, Work } from './worker.ts';
 
 const HELP = `read mutated inputs by the readers of files that others made, and find those that hang, crash or take all memory
 
@@ -47,7 +47,7 @@ interface Options {
 }
 type Readers = Readonly<Record<string, Reader>>;
 
-const repository = resolve(import.meta.dirname, '..');
+const repository = resolve(import.meta.dirname, '../..');
 
 /** Something that a reader must not do, and the input that makes it. */
 interface Found {
@@ -86,7 +86,7 @@ interface Ended {
 async function runWorker(work: Work, { timeout, memory }: Pick<Options, 'timeout' | 'memory'>): Promise<Ended> {
   const input = join(work.dir, 'input');
   rmSync(input, { force: true });
-  const child = fork(join(import.meta.dirname, 'fuzz/worker.ts'), [JSON.stringify(work)], {
+  const child = fork(join(import.meta.dirname, 'worker.ts'), [JSON.stringify(work)], {
     execArgv: [`--max-old-space-size=${memory + 256}`, '--stack-trace-limit=20'],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
@@ -205,7 +205,9 @@ function tableOf(results: readonly Result[]): string {
     ]),
   ];
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-  return rows.map((row) => row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0))).join('  ')).join('\n'); // prettier-ignore
+  return rows
+    .map((row) => row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0))).join('  '))
+    .join('\n');
 }
 
 function readArguments() {
@@ -220,7 +222,7 @@ function readArguments() {
         jobs: { type: 'string', default: '1' },
         'no-coverage': { type: 'boolean', default: false },
         input: { type: 'string' },
-        readers: { type: 'string', default: join(import.meta.dirname, 'fuzz/readers.ts') },
+        readers: { type: 'string', default: join(import.meta.dirname, 'readers.ts') },
         save: { type: 'string', default: join(repository, 'dist/fuzz') },
         json: { type: 'boolean', default: false },
         list: { type: 'boolean', default: false },

@@ -1,14 +1,18 @@
 // What the scripts that pin Debian packages share: which packages a program loads its libraries from, and their pins.
 import { join } from 'node:path';
-import { openArchive, type Archive } from '../packages/core/src/debian/archive.ts';
-import type { DebianPackage, IndexedPackage } from '../packages/core/src/debian/packages.ts';
-import { resolveClosure } from '../packages/core/src/debian/dependencies.ts';
-import { readElf } from '../packages/core/src/inspect/elf.ts';
-import { openStore } from '../packages/core/src/store/store.ts';
-import type { Report } from '../packages/core/src/util/events.ts';
-import type { Arch } from '../packages/core/src/model/arch.ts';
-import { unpackPackage } from '../packages/core/src/store/unpack.ts';
-import { walk } from '../packages/core/src/util/walk.ts';
+import {
+  openArchive,
+  openStore,
+  readElf,
+  resolveClosure,
+  unpackPackage,
+  walk,
+  type Arch,
+  type Archive,
+  type DebianPackage,
+  type IndexedPackage,
+  type Report,
+} from '@flatcar/core/engine';
 
 const report: Report = (event) => {
   if (event.type === 'step' || event.type === 'notice') console.error(event.text);

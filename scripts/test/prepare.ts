@@ -1,7 +1,7 @@
-// Makes what many tests need before they ask for it, while others run: node packages/testing/src/prepare.ts [root] [stand-in]
+// Makes what many tests need before they ask for it, while others run: node scripts/test/prepare.ts [root] [stand-in]
 import { hostArch, openStore, openTools } from '@flatcar/core/engine';
-import { standIn } from './machine/stand-in.ts';
-import { debianRoot } from './merge/root.ts';
+import { standIn } from '@flatcar/testing/machine/stand-in';
+import { debianRoot } from '@flatcar/testing/merge/root';
 
 const store = openStore();
 const tools = openTools(store);

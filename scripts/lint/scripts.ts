@@ -1,11 +1,11 @@
 // Lints what oxlint does not read: shell scripts (shellcheck) and GitHub workflows (actionlint, and zizmor for their security).
-// All are pinned, and kept in the store: scripts/run node scripts/lint.ts
+// All are pinned, and kept in the store: scripts/run node scripts/lint/scripts.ts
 import { readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { execa } from 'execa';
-import { digestOf, exec, buildGoTool, hostArch, networkEnv, openStore, openTools, type Store } from '../packages/core/src/engine.ts';
+import { digestOf, exec, buildGoTool, hostArch, networkEnv, openStore, openTools, type Store } from '@flatcar/core/engine';
 
-const root = resolve(import.meta.dirname, '..');
+const root = resolve(import.meta.dirname, '../..');
 const store = openStore();
 const report = (event: { type: string; text?: string }): void => {
   if (event.type === 'step') console.error(event.text);
@@ -38,7 +38,7 @@ async function shellScripts(): Promise<Map<'sh' | 'bash', string[]>> {
 
 /** zizmor out of its wheel, whose digest is in lint/requirements.txt; undefined where it cannot be had. */
 async function zizmor(from: Store): Promise<string | undefined> {
-  const requirements = join(import.meta.dirname, 'lint/requirements.txt');
+  const requirements = join(import.meta.dirname, 'requirements.txt');
   const skip = (why: string): undefined => {
     if (process.env['GITHUB_ACTIONS'] !== undefined && hostArch() === 'x86-64') throw new Error(`zizmor cannot be had: ${why}`);
     console.log(`zizmor: skipped, ${why}`);
@@ -53,7 +53,20 @@ async function zizmor(from: Store): Promise<string | undefined> {
       console.error('fetching zizmor');
       await exec(
         'python3',
-        ['-m', 'pip', 'install', '--quiet', '--no-deps', '--require-hashes', '--only-binary', ':all:', '--target', fresh, '--requirement', requirements], // prettier-ignore
+        [
+          '-m',
+          'pip',
+          'install',
+          '--quiet',
+          '--no-deps',
+          '--require-hashes',
+          '--only-binary',
+          ':all:',
+          '--target',
+          fresh,
+          '--requirement',
+          requirements,
+        ],
         { env: { ...networkEnv(), PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_ROOT_USER_ACTION: 'ignore' } },
       );
     },
@@ -62,9 +75,10 @@ async function zizmor(from: Store): Promise<string | undefined> {
 }
 
 const { command, args, env } = await tools.command('shellcheck');
-for (const [shell, files] of await shellScripts()) await check(`shellcheck, ${files.length} scripts for ${shell}`, command, [...args, '--shell', shell, ...files], env); // prettier-ignore
+for (const [shell, files] of await shellScripts())
+  await check(`shellcheck, ${files.length} scripts for ${shell}`, command, [...args, '--shell', shell, ...files], env);
 
-const actionlint = await buildGoTool(join(import.meta.dirname, 'lint'), { store, tools, report });
+const actionlint = await buildGoTool(import.meta.dirname, { store, tools, report });
 await store.withTemp(async (temp) => {
   // actionlint checks the scripts of workflows too, by a shellcheck that is one file.
   const shellcheck = join(temp, 'shellcheck');

@@ -5,20 +5,56 @@ import { copyFile, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
-  ARCHES, bindTargets, buildExtension, catalogue, defineExtension, loadExtension, newestFirst, openStore, openTools, packErofs, packSquashfs, readPins,
-  readTree, stageReleaseFile, unpackImage, type Format, type LoadedExtension, type Release, type Target,
-} from '@flatcar/core/engine'; // prettier-ignore
+  ARCHES,
+  bindTargets,
+  buildExtension,
+  catalogue,
+  defineExtension,
+  loadExtension,
+  newestFirst,
+  openStore,
+  openTools,
+  packErofs,
+  packSquashfs,
+  readPins,
+  readTree,
+  stageReleaseFile,
+  unpackImage,
+  type Format,
+  type LoadedExtension,
+  type Release,
+  type Target,
+} from '@flatcar/core/engine';
 import {
-  extensionIndexPath, extensionIndexText, imagePath, indexText, initKeys, loadKeys, localDestination, openTree, packagesPath, packagesText, plan, publish,
-  readPublished, restorePayload, supportedTargets, type ExtensionIndex, type PublishedImage, type PublishKeys,
-} from '@flatcar/publish'; // prettier-ignore
+  extensionIndexPath,
+  extensionIndexText,
+  imagePath,
+  indexText,
+  initKeys,
+  loadKeys,
+  localDestination,
+  openTree,
+  packagesPath,
+  packagesText,
+  plan,
+  publish,
+  readPublished,
+  restorePayload,
+  supportedTargets,
+  type ExtensionIndex,
+  type PublishedImage,
+  type PublishKeys,
+} from '@flatcar/publish';
 
 const PARTS = ['plan', 'many', 'release'];
 const { values } = parseArgs({
   options: {
-    json: { type: 'boolean' }, help: { type: 'boolean' }, only: { type: 'string' }, extension: { type: 'string', default: 'kubernetes' },
+    json: { type: 'boolean' },
+    help: { type: 'boolean' },
+    only: { type: 'string' },
+    extension: { type: 'string', default: 'kubernetes' },
   },
-}); // prettier-ignore
+});
 if (values.help === true) {
   console.log('npm run bench:publish -- [--json] [--only plan|many|release] [--extension kubernetes,containerd]');
   process.exit(0);
@@ -49,14 +85,34 @@ async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly stri
   await mkdir(dir, { recursive: true });
   for (const name of names) {
     const versions = Array.from({ length: 100 }, (_, index) => `1.${99 - index}.0`).map((version) => ({
-      version, upstream: version, revision: 0, needs: {}, components: [{ name, version, license: 'MIT', origin: 'upstream' }], replaces: [], conflicts: [],
-            requires: [], payloads: {},
-      images: releases.flatMap((target) => ARCHES.map((architecture): PublishedImage => {
-        const path = imagePath({ name, version, target: target.number, architecture });
-        const digest = sha256(path);
-        return { target: target.number, architecture, format: target.format, path, size: 1, sha256: digest, sha512: digest + digest, manifest: digest, sbom: digest, provenance: digest };
-      })),
-    })); // prettier-ignore
+      version,
+      upstream: version,
+      revision: 0,
+      needs: {},
+      components: [{ name, version, license: 'MIT', origin: 'upstream' }],
+      replaces: [],
+      conflicts: [],
+      requires: [],
+      payloads: {},
+      images: releases.flatMap((target) =>
+        ARCHES.map((architecture): PublishedImage => {
+          const path = imagePath({ name, version, target: target.number, architecture });
+          const digest = sha256(path);
+          return {
+            target: target.number,
+            architecture,
+            format: target.format,
+            path,
+            size: 1,
+            sha256: digest,
+            sha512: digest + digest,
+            manifest: digest,
+            sbom: digest,
+            provenance: digest,
+          };
+        }),
+      ),
+    }));
     const text = extensionIndexText({ schema: 1, name, kind: 'sysext', summary: name, versions } satisfies ExtensionIndex);
     const digest = sha256(text);
     await mkdir(join(dir, name), { recursive: true });
@@ -84,7 +140,7 @@ async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly stri
       superseded: [],
     }),
   );
-  const { signDetached } = await import('../packages/publish/src/keys/openpgp.ts');
+  const { signDetached } = await import('@flatcar/publish/keys/openpgp');
   await writeFile(join(dir, 'index.json'), bytes);
   await writeFile(join(dir, 'index.json.gpg'), await signDetached(bytes, keys.sums));
   return names;
@@ -118,7 +174,11 @@ async function planning(temp: string, keys: PublishKeys): Promise<void> {
   const cpu = process.cpuUsage();
   const planned = await seconds(async () => {
     const published = await readPublished(openTree(large, store), keys.trusted);
-    await plan(names.map((name) => ({ name, pins, keep: 'newest' })), supportedTargets(catalogue()), published); // prettier-ignore
+    await plan(
+      names.map((name) => ({ name, pins, keep: 'newest' })),
+      supportedTargets(catalogue()),
+      published,
+    );
   });
   note('plan on an index of 100,000 images, seconds', planned, '< 2');
   const { user, system } = process.cpuUsage(cpu);
@@ -137,8 +197,16 @@ async function many(temp: string, keys: PublishKeys): Promise<void> {
     await writeFile(join(temp, 'files/usr/share/tiny/version'), version);
     for (const arch of ARCHES)
       await buildExtension(tiny(temp, version), {
-        version, arch, targets, profile: 'publish', origin: 'upstream', out: join(images, 'tiny'), store, tools, report: () => undefined,
-      }); // prettier-ignore
+        version,
+        arch,
+        targets,
+        profile: 'publish',
+        origin: 'upstream',
+        out: join(images, 'tiny'),
+        store,
+        tools,
+        report: () => undefined,
+      });
   }
   const destination = localDestination(join(temp, 'tree'));
   let added = 0;
@@ -158,12 +226,22 @@ interface Packed {
 
 /** Builds the newest version of an extension for both architectures, in both formats, and packs the same trees again. */
 async function pack(temp: string, out: string, name: string, targets: readonly Target[]): Promise<Packed> {
-  const loaded = await loadExtension(join(import.meta.dirname, '../extensions', name));
+  const loaded = await loadExtension(join(import.meta.dirname, '../../extensions', name));
   const [version = ''] = newestFirst(Object.keys(loaded.pins));
   const origins = new Set<string>();
   let [bytes, packing] = [0, 0];
   for (const arch of ARCHES) {
-    const made = await buildExtension(loaded, { version, arch, targets, profile: 'publish', origin: 'auto', out: join(out, name), store, tools, report }); // prettier-ignore
+    const made = await buildExtension(loaded, {
+      version,
+      arch,
+      targets,
+      profile: 'publish',
+      origin: 'auto',
+      out: join(out, name),
+      store,
+      tools,
+      report,
+    });
     for (const { components } of made.payloads) for (const { origin } of components) origins.add(origin);
     const portable = made.images.find(({ target }) => target === 'portable');
     if (portable === undefined) throw new Error('the build made no portable image');
@@ -181,7 +259,10 @@ async function pack(temp: string, out: string, name: string, targets: readonly T
 async function release(temp: string, keys: PublishKeys): Promise<void> {
   const names = values.extension.split(',');
   say(`one more release for ${names.join(', ')}`);
-  const newest = (format: Format): [Release, Release] => catalogue().filter((one) => one.format === format).slice(0, 2) as [Release, Release]; // prettier-ignore
+  const newest = (format: Format): [Release, Release] =>
+    catalogue()
+      .filter((one) => one.format === format)
+      .slice(0, 2) as [Release, Release];
   const [squashfs, ddi] = [newest('squashfs'), newest('ddi')];
   const out = join(temp, 'built');
   const all: Packed[] = [];
@@ -200,10 +281,13 @@ async function release(temp: string, keys: PublishKeys): Promise<void> {
       if (index === undefined) throw new Error('it is published');
       const version = index.versions[0]?.version ?? '';
       for (const arch of ARCHES)
-        for (const [format, target] of [['squashfs', squashfs[1]], ['ddi', ddi[1]]] as const) {
+        for (const [format, target] of [
+          ['squashfs', squashfs[1]],
+          ['ddi', ddi[1]],
+        ] as const) {
           const { payload, file } = await restorePayload(reader, index, { version, arch, format }, temp);
           await bindTargets(payload, file, [target], { out: join(temp, 'more', name), store, tools, report });
-        } // prettier-ignore
+        }
     }
     await publish({ paths: [join(temp, 'more')], destination: place, keys, unsigned: true });
   });

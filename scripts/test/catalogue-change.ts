@@ -2,7 +2,7 @@
  * Runs tests in a copy of the checkout whose catalogue of Flatcar releases is another one: every channel has new releases, and none of today's
  * is left. A pull request of `flatcar-ext releases update` must turn no test red, on that day or later.
  *
- *   node scripts/catalogue-change.ts [arguments of vitest…]
+ *   node scripts/test/catalogue-change.ts [arguments of vitest…]
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -10,7 +10,7 @@ import { join, resolve } from 'node:path';
 import { catalogue, exec, type Release } from '@flatcar/core/engine';
 import { execa } from 'execa';
 
-const repository = resolve(import.meta.dirname, '..');
+const repository = resolve(import.meta.dirname, '../..');
 
 /** Each channel moves on by one major, which takes disk images, as its successor did; LTS has the major of today's stable. */
 export function nextCatalogue(today: readonly Release[]): Release[] {

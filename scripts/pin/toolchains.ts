@@ -1,10 +1,7 @@
-// Pins the C and Rust toolchains anew from Debian's signed indexes, for both kinds of host and target: scripts/run node scripts/pin-toolchains.ts
+// Pins the C and Rust toolchains anew from Debian's signed indexes, for both kinds of host and target: scripts/run node scripts/pin/toolchains.ts
 import { writeFile } from 'node:fs/promises';
-import { type Arch, ARCHES, archWords } from '../packages/core/src/model/arch.ts';
-import { snapshotStamp } from '../packages/core/src/debian/mirror.ts';
-import { resolveClosure } from '../packages/core/src/debian/dependencies.ts';
-import type { ToolchainPins } from '../packages/core/src/tools/toolchains.ts';
-import { archive, component, packagesWithLibraries, pinsOf, pinText, readSuites, type Suites } from './debian-pins.ts';
+import { ARCHES, archWords, resolveClosure, snapshotStamp, type Arch, type ToolchainPins } from '@flatcar/core/engine';
+import { archive, component, packagesWithLibraries, pinsOf, pinText, readSuites, type Suites } from './debian.ts';
 
 const suite = 'trixie';
 // wasmtime and its kin ask for a Rust newer than that of any stable Debian.
@@ -50,5 +47,5 @@ const pins: ToolchainPins = {
   rustStd: 'libstd-rust-dev',
   packages: { 'x86-64': pinsOf(suites['x86-64'], names['x86-64'], suite), arm64: pinsOf(suites.arm64, names.arm64, suite) },
 };
-const file = new URL('../packages/core/src/tools/data/toolchains.json', import.meta.url);
+const file = new URL('../../packages/core/src/tools/data/toolchains.json', import.meta.url);
 await writeFile(file, pinText(pins));

@@ -3,12 +3,12 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { COMMANDS } from './torture/commands.ts';
-import { disks, inOwnMounts, whyNoDisks } from './torture/disks.ts';
-import { torment, type Row } from './torture/kills.ts';
-import { NAMES, paths } from './torture/paths.ts';
-import { together } from './torture/together.ts';
-import { makeWorld, type World } from './torture/world.ts';
+import { COMMANDS } from './commands.ts';
+import { disks, inOwnMounts, whyNoDisks } from './disks.ts';
+import { torment, type Row } from './kills.ts';
+import { NAMES, paths } from './paths.ts';
+import { together } from './together.ts';
+import { makeWorld, type World } from './world.ts';
 
 /** What runs besides the signals to single commands. */
 const OTHERS = ['disks', 'together', 'paths'];

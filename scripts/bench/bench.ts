@@ -4,9 +4,28 @@ import { glob, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/pro
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
-  bindMany, buildExtension, catalogue, componentsOf, debianMirror, exec, hostArch, loadExtension, newestFirst, openStore, openTools, packErofs, packSquashfs, payloadBase, readTree, stageReleaseFile, unpackImage,
-  type Payload, type Profile, type Release, type Tree,
-} from '@flatcar/core/engine'; // prettier-ignore
+  bindMany,
+  buildExtension,
+  catalogue,
+  componentsOf,
+  debianMirror,
+  exec,
+  hostArch,
+  loadExtension,
+  newestFirst,
+  openStore,
+  openTools,
+  packErofs,
+  packSquashfs,
+  payloadBase,
+  readTree,
+  stageReleaseFile,
+  unpackImage,
+  type Payload,
+  type Profile,
+  type Release,
+  type Tree,
+} from '@flatcar/core/engine';
 
 const PARTS = ['kubernetes', 'hypervisor-qemu'];
 const { values } = parseArgs({
@@ -34,7 +53,7 @@ interface Measured {
   readonly memory?: number;
 }
 
-const repository = join(import.meta.dirname, '..');
+const repository = join(import.meta.dirname, '../..');
 const store = openStore();
 const say = (text: string): void => console.error(text);
 const tools = openTools(store, (event) => event.type === 'step' && say(event.text));
@@ -69,9 +88,16 @@ async function main(): Promise<Record<string, { value: number; aim?: string }>> 
     const squashfsReleases = catalogue().filter(({ format }) => format === 'squashfs');
     const ddiReleases = catalogue().filter(({ format }) => format === 'ddi');
     const made = await buildExtension(loaded, {
-      version, arch: hostArch(), targets: ['portable', ...ddiReleases.slice(0, 1)], profile: 'publish', origin: 'auto', out: join(temp, 'built'), store, tools,
+      version,
+      arch: hostArch(),
+      targets: ['portable', ...ddiReleases.slice(0, 1)],
+      profile: 'publish',
+      origin: 'auto',
+      out: join(temp, 'built'),
+      store,
+      tools,
       report: (event) => event.type === 'step' && say(event.text),
-    }); // prettier-ignore
+    });
     const image = made.images.find(({ target }) => target === 'portable');
     const payloadOf = (format: Payload['format']): Payload =>
       made.payloads.find((payload) => payload.format === format) ?? made.payloads[0]!;
@@ -168,9 +194,16 @@ async function relocated(): Promise<Record<string, { value: number; aim?: string
       const own = openStore(root);
       const started = performance.now();
       const { images } = await buildExtension(loaded, {
-        version: newestFirst(Object.keys(loaded.pins))[0] ?? '', arch: hostArch(), targets: ['portable'], profile: 'publish', origin: 'auto', out: join(temp, 'qemu'), store: own,
-        tools: openTools(own), report: (event) => event.type === 'step' && !event.text.startsWith('fetching') && say(event.text),
-      }); // prettier-ignore
+        version: newestFirst(Object.keys(loaded.pins))[0] ?? '',
+        arch: hostArch(),
+        targets: ['portable'],
+        profile: 'publish',
+        origin: 'auto',
+        out: join(temp, 'qemu'),
+        store: own,
+        tools: openTools(own),
+        report: (event) => event.type === 'step' && !event.text.startsWith('fetching') && say(event.text),
+      });
       return { seconds: (performance.now() - started) / 1000, bytes: images[0]?.size ?? 0 };
     };
     // A store of its own, with the downloads and tools of the other: what is measured is the work.
@@ -191,7 +224,19 @@ async function relocated(): Promise<Record<string, { value: number; aim?: string
     const folder = join(temp, 'mkosi');
     await mkdir(folder);
     // Documentation goes when it is packed: mkosi 14 removes it in a container, which needs systemd to run.
-    const config = ['[Distribution]', 'Distribution=debian', `Release=${origin.suite}`, `Mirror=${await debianMirror()}`, '[Output]', 'Format=directory', 'Output=image', '[Content]', `Packages=${origin.packages.join(',')}`, 'WithDocs=yes', '']; // prettier-ignore
+    const config = [
+      '[Distribution]',
+      'Distribution=debian',
+      `Release=${origin.suite}`,
+      `Mirror=${await debianMirror()}`,
+      '[Output]',
+      'Format=directory',
+      'Output=image',
+      '[Content]',
+      `Packages=${origin.packages.join(',')}`,
+      'WithDocs=yes',
+      '',
+    ];
     await writeFile(join(folder, 'mkosi.conf'), config.join('\n'));
     const mkosi = await measure('mkosi', ['--directory', folder, '--force', '--output-dir', join(temp, 'mkosi-out'), 'build']);
     const { command, args } = await tools.command('mksquashfs');
@@ -199,7 +244,23 @@ async function relocated(): Promise<Record<string, { value: number; aim?: string
     // mkosi 14 has a folder for each distribution in between.
     const [usr] = await Array.fromAsync(glob('{image,*/image}/usr', { cwd: join(temp, 'mkosi-out') }));
     if (usr === undefined) throw new Error('mkosi made no image');
-    const packed = await measure(command, [...args, join(temp, 'mkosi-out', usr), out, '-noappend', '-no-progress', '-quiet', '-comp', 'zstd', '-Xcompression-level', '22', '-e', 'share/doc', 'share/man', 'share/info', 'share/locale']); // prettier-ignore
+    const packed = await measure(command, [
+      ...args,
+      join(temp, 'mkosi-out', usr),
+      out,
+      '-noappend',
+      '-no-progress',
+      '-quiet',
+      '-comp',
+      'zstd',
+      '-Xcompression-level',
+      '22',
+      '-e',
+      'share/doc',
+      'share/man',
+      'share/info',
+      'share/locale',
+    ]);
     return {
       ...rows,
       "hypervisor-qemu / mkosi's /usr of the same packages and a base, size": { value: ours.bytes / (await stat(out)).size },

@@ -13,14 +13,14 @@ const CHECKS: readonly Check[] = [
   { command: ['oxfmt', '--check', '.'], next: 'npm run fix formats' },
   { command: ['tsc', '-p', '.'], next: 'correct the types' },
   { command: ['turbo', 'boundaries'], next: 'declare the package as a dependency in package.json, or do without it' },
-  { command: ['node', 'scripts/lint.ts'], next: 'correct the script or the workflow' },
+  { command: ['node', 'scripts/lint/scripts.ts'], next: 'correct the script or the workflow' },
   { command: ['flatcar-ext', 'docs', '--check'], next: 'flatcar-ext docs writes the READMEs' },
 ];
 
 const failed: string[] = [];
 for (const { command, next } of CHECKS) {
   const [program, ...args] = command;
-  const { status, signal, error } = spawnSync(program, args, { cwd: resolve(import.meta.dirname, '..'), stdio: 'inherit' });
+  const { status, signal, error } = spawnSync(program, args, { cwd: resolve(import.meta.dirname, '../..'), stdio: 'inherit' });
   // Ctrl-C ends all of it.
   if (signal === 'SIGINT' || signal === 'SIGTERM') process.exit(130);
   if (status !== 0) failed.push(`${command.join(' ')}: ${error === undefined ? next : error.message}`);
