@@ -47,7 +47,8 @@ const CLOCK: Readonly<Record<string, string>> = {
     '  cp -a /var/log/old /var/log/clock', 'fi', '',
   ].join('\n'),
   'usr/sbin/clockd': '#!/bin/sh\n',
-  'usr/lib/systemd/system/clock.service': '[Unit]\nDescription=C\n[Service]\nUser=_clock\nEnvironmentFile=-/etc/default/clock\nLogsDirectory=clock\nExecStart=!/usr/sbin/clockd\n',
+  'usr/lib/systemd/system/clock.service': '[Unit]\nDescription=C\n[Service]\nUser=_clock\nEnvironmentFile=-/etc/default/clock\nLogsDirectory=clock\nExecStartPre=/usr/share/clock/helper check\nExecStart=!/usr/sbin/clockd\nExecStop=/usr/share/clock/helper stop\n',
+  'usr/share/clock/helper': '#!/bin/sh\n',
   'usr/share/clock/clock.conf': 'x\n',
   'usr/share/clock/clock.keys': 'x\n',
   'etc/clock/conf.d/README': 'x\n',
@@ -241,7 +242,8 @@ describe('a new extension from packages of Debian', () => {
       'C /etc/default/clock - - - - /usr/share/clock/etc/default/clock',
       '',
     ]);
-    expect(of?.data).toEqual(['usr/share/clock/clock.conf', 'usr/share/clock/clock.keys']);
+    // The unit runs the helper twice.
+    expect(of?.data).toEqual(['usr/share/clock/clock.conf', 'usr/share/clock/clock.keys', 'usr/share/clock/helper']);
     expect(unit?.text).toMatch(
       /^\[Unit\]\nConflicts=systemd-timesyncd\.service\nAfter=systemd-timesyncd\.service\nRequires=clock-user\.service\nAfter=clock-user\.service\n/,
     );

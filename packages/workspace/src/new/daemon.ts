@@ -318,7 +318,7 @@ export function daemonOf(name: string, unit: ScaffoldUnit, found: PackagesFound)
     ],
     data: [
       ...copied.flatMap(({ from, text }) => (text === undefined ? [from.slice(1)] : [])),
-      ...executed(unit.text)
+      ...[...new Set(executed(unit.text))]
         .map((path) => path.slice(1))
         .filter((path) => !path.startsWith('usr/bin/') && found.paths.has(path)),
     ],
