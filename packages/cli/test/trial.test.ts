@@ -6,7 +6,7 @@ import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink,
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { exec, openSandbox, openStore, openTools, type Sandbox, type Tools } from '@flatcar/core/engine';
+import { exec, openSandbox, openStore, openTools, type Sandbox } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { furnish, openTrial, TRIAL_LIMITS, type Trial, type TrialLimits } from '@flatcar/workspace/new/trial';
 
@@ -178,7 +178,7 @@ test('one that prints without end is ended, and what it printed is cut', async (
 }, 60_000);
 
 test('where no sandbox can be had, nothing runs', async () => {
-  const none = { ...openTools(store), command: () => Promise.resolve({ command: '/bin/false', args: [], env: {} }) } as unknown as Tools;
+  const none = Object.assign(openTools(store), { command: () => Promise.resolve({ command: '/bin/false', args: [], env: {} }) });
   const written = join(dir, 'ran');
   const image = join(dir, 'other');
   await cp(root, image, { recursive: true, verbatimSymlinks: true });

@@ -21,7 +21,8 @@ export * from './model/versions.ts';
 export * from './model/workflow-identity.ts';
 export { matchingVersions, parseRef, type ExtensionRef } from './model/ref.ts';
 export * from './model/releases.ts';
-export { DEFAULT_PATH, exec, execResult, networkEnv, type ExecOptions, type ExecResult } from './util/exec.ts';
+export { DEFAULT_PATH, exec, execResult, networkEnv, outputOf, ToolError, type ExecOptions, type ExecResult } from './util/exec.ts';
+export type { ErrorCode, HttpErrorCode } from './util/error-codes.ts';
 export { BoundedFile, unreadable, withBounded } from './util/bounded.ts';
 export { clockProblem } from './util/clock.ts';
 export { asUserError, describeErrno } from './util/errno.ts';
@@ -53,31 +54,14 @@ export { fetchBlob, fetchNew, type FetchNewOptions, type FetchOptions } from './
 export { readBody } from './http/body.ts';
 export { getText, httpGet, httpRequest, httpSend } from './http/client.ts';
 export { timeFor, type HttpBody, type HttpExchange, type HttpMethod, type HttpOptions, type HttpResponse } from './http/options.ts';
-export {
-  HttpError,
-  HttpStatusError,
-  isNetworkFailure,
-  isUnanswered,
-  RateLimitError,
-  UnreachableError,
-  type HttpErrorCode,
-} from './http/errors.ts';
+export { HttpError, HttpStatusError, isNetworkFailure, isUnanswered, RateLimitError, UnreachableError } from './http/errors.ts';
 export { mirrored } from './http/mirror.ts';
 export { checkShape, getJson, getPages, jsonOf, nextPage } from './http/json.ts';
 export { withoutPassword } from './http/proxy.ts';
 export { headerOf, type ResponseHeaders } from './http/rate-limit.ts';
-export {
-  buildGoTool,
-  goSumDigest,
-  mainPackages,
-  openGo,
-  pinGo,
-  plainGoError,
-  programName,
-  userGoEnv,
-  lockModuleDir,
-  type GoCommand,
-} from './tools/go-module.ts';
+export { openGo, userGoEnv, type GoCommand } from './tools/go-command.ts';
+export { buildGoTool, goSumDigest, mainPackages, pinGo, programName, lockModuleDir } from './tools/go-module.ts';
+export { plainGoError } from './tools/go-errors.ts';
 export { lockedCrates } from './origins/cargo-lock.ts';
 export { cargoHomeOf, downloadCrate, openCargo, type Cargo } from './origins/cargo-command.ts';
 export { upstreamWords } from './origins/upstream.ts';
@@ -107,7 +91,8 @@ export type { Omission } from './inspect/omission.ts';
 export { COMPILING_ORIGINS, SOURCE_ORIGINS } from './origins/origin.ts';
 export { relocationOmissions, type RelocationInput } from './origins/debian/compiled-in.ts';
 export { assertPackageVersion, resolvePackages, type ResolvedPackages } from './origins/debian/debian.ts';
-export { openTools, readToolPins, type ToolPins, type Tools } from './tools/tools.ts';
+export { readToolPins, type ToolchainPins, type ToolPins } from './tools/pins.ts';
+export { openTools, type Tools } from './tools/tools.ts';
 export { checkCompatibility } from './lint/compatibility.ts';
 export { readElf, readImports, type Elf } from './inspect/elf.ts';
 export { embeddedModules, readAuditableCrates, readGoBuildInfo } from './inspect/go-buildinfo.ts';
@@ -142,7 +127,7 @@ export {
   type PayloadRequest,
 } from './pipeline/describe.ts';
 export { openSandbox, takeFile, takeFolder, withoutSandbox, type Sandbox, type SandboxOptions } from './tools/sandbox.ts';
-export { openToolchains, type ToolchainPins, type Toolchains } from './tools/toolchains.ts';
+export { openToolchains, type Toolchains } from './tools/toolchains.ts';
 export { bindTargets, buildExtension, type BindOptions, type BuildOptions, type BuildResult } from './pipeline/build.ts';
 export { parseUnit } from './inspect/units.ts';
 export * from './util/text.ts';

@@ -65,7 +65,9 @@ test("settings of the user's Go do not reach the pinned one, but for how modules
   Object.assign(process.env, broken);
   try {
     const store = openStore(join(dir, 'store'));
-    await expect(openGo(store, { ...openTools(store), bootstrapGo: async () => go }, () => undefined)).rejects.toThrow(/go failed/);
+    await expect(openGo(store, Object.assign(openTools(store), { bootstrapGo: async () => go }), () => undefined)).rejects.toThrow(
+      /go failed/,
+    );
     const seen = await readFile(join(dir, 'env'), 'utf8');
     expect(seen).toMatch(/^GOTOOLCHAIN=local$/m);
     expect(seen).not.toMatch(/^(?:GOROOT|GOPATH|GOOS|GOEXPERIMENT|GODEBUG|GOBIN|GOMODCACHE)=|nonsense|missing/m);

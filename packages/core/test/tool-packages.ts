@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { openArchive } from '../src/debian/archive.ts';
 import type { PackageFiles } from '../src/debian/package-index.ts';
 import { openStore } from '../src/store/store.ts';
-import { readToolPins } from '../src/tools/tools.ts';
+import { readToolPins } from '../src/tools/pins.ts';
 import type { Arch } from '../src/model/arch.ts';
 import { unpackPackage } from '../src/store/unpack.ts';
 

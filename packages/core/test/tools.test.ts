@@ -10,7 +10,8 @@ import { openArchive } from '../src/debian/archive.ts';
 import { exec } from '../src/util/exec.ts';
 import { hashFile } from '../src/util/files.ts';
 import { openStore } from '../src/store/store.ts';
-import { openTools, readToolPins, type ToolPins } from '../src/tools/tools.ts';
+import { readToolPins, type ToolPins } from '../src/tools/pins.ts';
+import { openTools } from '../src/tools/tools.ts';
 
 const tools = openTools(openStore());
 const pins = await readToolPins();
@@ -77,7 +78,7 @@ test('the record of a tool is its pinned packages', async () => {
 });
 
 test('what is no tool is refused by name', async () => {
-  await expect(tools.run('mkfs.xfs', [])).rejects.toThrow("'mkfs.xfs' is no pinned tool");
+  await expect(tools.run('mkfs.xfs', [])).rejects.toThrow("'mkfs.xfs' is not a pinned tool");
 });
 
 test("mksquashfs and mkfs.erofs give the same bytes whatever the caller's umask, time zone, locale and folder", async () => {

@@ -6,8 +6,8 @@ export const CHUNK = 1 << 20;
 
 /** An archive that is damaged, cut off, or longer than it should be; whoever unpacks it names the file. */
 export class DamagedError extends Error {
-  constructor(what: string) {
-    super(what);
+  constructor(what: string, cause?: unknown) {
+    super(what, { cause });
     this.name = 'DamagedError';
   }
 }

@@ -141,14 +141,22 @@ async function* byProgram(
  */
 async function* unxz(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
   const { default: xz } = await import('xz-decompress');
-  const plain = new xz.XzReadableStream(ReadableStream.from(source));
+  let failure: unknown;
+  const watched = (async function* (): AsyncGenerator<Buffer, void> {
+    try {
+      yield* source;
+    } catch (error) {
+      failure = error;
+      throw error;
+    }
+  })();
+  const plain = new xz.XzReadableStream(ReadableStream.from(watched));
   try {
     // A loop that ends early cancels the stream, without which its decoder would serve nobody else.
     for await (const chunk of plain as unknown as AsyncIterable<Uint8Array>) if (chunk.length > 0) yield Buffer.from(chunk.buffer);
-  } catch (error) {
-    if (error instanceof Error && /^get_next_output failed|unconsumedInput|reading 'byteLength'/.test(error.message))
-      throw new DamagedError('the xz stream is damaged, cut off, or of a kind that is not supported');
-    throw error;
+  } catch (cause) {
+    if (failure !== undefined) throw failure;
+    throw new DamagedError('the xz stream is damaged, cut off, or of a kind that is not supported', cause);
   }
 }
 

@@ -7,7 +7,7 @@ import { fetchBlob } from '../store/fetch.ts';
 import type { Store } from '../store/store.ts';
 import { readCompressed } from '../store/unpack.ts';
 import { clockProblem } from '../util/clock.ts';
-import { messageOf, UserError } from '../util/errors.ts';
+import { messageOf, UserError, type ErrorAbout } from '../util/errors.ts';
 import type { Report } from '../util/events.ts';
 import { paragraphs } from './deb822.ts';
 import { judgeSignatures } from './openpgp.ts';
@@ -18,9 +18,17 @@ export const DEBIAN_KEYRING = fileURLToPath(new URL('data/debian-archive-keyring
 export const ANOTHER_MIRROR = 'try another mirror (FLATCAR_EXT_DEBIAN_MIRROR)';
 
 /** No current index is available, which says nothing about what is pinned. */
-export class IndexUnavailableError extends UserError {}
+export class IndexUnavailableError extends UserError {
+  constructor(what: string, about: ErrorAbout = {}) {
+    super(what, { code: 'index-unavailable', ...about });
+  }
+}
 /** A signed index that is replayed: it is too old. */
-export class StaleIndexError extends IndexUnavailableError {}
+export class StaleIndexError extends IndexUnavailableError {
+  constructor(what: string, about: Omit<ErrorAbout, 'code'> = {}) {
+    super(what, { ...about, code: 'index-stale' });
+  }
+}
 
 /** InRelease of sid, the largest, has about 200 kB. */
 const MOST_RELEASE = 1 << 20;

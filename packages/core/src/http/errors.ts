@@ -1,26 +1,5 @@
+import type { HttpErrorCode } from '../util/error-codes.ts';
 import { UserError } from '../util/errors.ts';
-
-/**
- * What failed, for code that decides by it:
- * `unreachable`: no connection to the host (DNS, refused, timed out, refused by the proxy); `tls`: no trusted connection;
- * `timeout`: connected, but no response, or a slow one; `broken`: the connection ended within the response; `protocol`: not valid HTTP, or
- * headers over the limit; `redirect`: too many redirects, or one that must not be followed; `status`: the response is an error;
- * `rate-limited`: the host requests a longer pause than this client waits; `too-large`, `too-short`: the body, by its limit or its known size;
- * `encoding`: a compressed body that was not requested; `request`: the request cannot be sent.
- */
-export type HttpErrorCode =
-  | 'unreachable'
-  | 'tls'
-  | 'timeout'
-  | 'broken'
-  | 'protocol'
-  | 'redirect'
-  | 'status'
-  | 'rate-limited'
-  | 'too-large'
-  | 'too-short'
-  | 'encoding'
-  | 'request';
 
 interface About {
   readonly where?: string;
@@ -30,11 +9,10 @@ interface About {
 
 /** A request over HTTP that failed. */
 export class HttpError extends UserError {
-  readonly code: HttpErrorCode;
+  declare readonly code: HttpErrorCode;
   constructor(code: HttpErrorCode, what: string, about: About = {}) {
-    super(what, about);
+    super(what, { ...about, code });
     this.name = 'HttpError';
-    this.code = code;
   }
 }
 

@@ -2,14 +2,14 @@ import { glob } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UnreachableError } from '../http/errors.ts';
 import type { Store } from '../store/store.ts';
-import { messageOf, UserError } from '../util/errors.ts';
-import { exec, networkEnv, type ExecOptions } from '../util/exec.ts';
+import { UserError } from '../util/errors.ts';
+import { exec, networkEnv, outputOf, type ExecOptions } from '../util/exec.ts';
 import { makeFolder } from '../util/files.ts';
 import { userRegistry } from './cargo-config.ts';
 
 /** Cargo has one exit status for every failure: a missing crate and an unreachable registry are known by what it prints. */
 function asDownloadError(error: unknown, where: string): unknown {
-  const [, missing = ''] = /could not find `([^`]+)` in registry/.exec(messageOf(error)) ?? [];
+  const [, missing = ''] = /could not find `([^`]+)` in registry/.exec(outputOf(error)) ?? [];
   if (missing !== '') {
     const [crate = '', version] = missing.split('@');
     return new UserError(
@@ -22,7 +22,7 @@ function asDownloadError(error: unknown, where: string): unknown {
       },
     );
   }
-  if (!/Could not resolve host|Couldn't connect|Failed to connect|Timeout was reached|spurious network error/i.test(messageOf(error)))
+  if (!/Could not resolve host|Couldn't connect|Failed to connect|Timeout was reached|spurious network error/i.test(outputOf(error)))
     return error;
   return new UnreachableError('the crates registry cannot be reached', {
     where,

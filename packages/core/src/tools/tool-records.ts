@@ -1,5 +1,5 @@
 import { type Arch, hostArch } from '../model/arch.ts';
-import { goRecord } from './go-module.ts';
+import { goRecord } from './go-command.ts';
 import { pinnedCRecord, pinnedRustRecord, type Toolchains } from './toolchains.ts';
 import { pinnedToolRecord, type Tools } from './tools.ts';
 import type { ToolRecord } from '../model/payload.ts';

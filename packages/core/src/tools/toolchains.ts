@@ -1,40 +1,27 @@
-import { chmod, mkdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, mkdir, rename, symlink, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { type Arch, ARCHES, archWords, hostArch } from '../model/arch.ts';
-import { openArchive, type FetchedPackage } from '../debian/archive.ts';
+import { openArchive, type Archive, type FetchedPackage } from '../debian/archive.ts';
 import type { DebianPackage } from '../debian/packages.ts';
 import { readElf } from '../inspect/elf.ts';
 import { digestOf } from '../util/digest.ts';
 import type { Store } from '../store/store.ts';
-import { openTools } from './tools.ts';
+import { readToolchainPins, type ToolchainPins } from './pins.ts';
+import { openTools, type Tools } from './tools.ts';
 import type { Report } from '../util/events.ts';
 import type { ToolRecord } from '../model/payload.ts';
 import { unpackPackage } from '../store/unpack.ts';
 import { walk } from '../util/walk.ts';
 
-/** Raised when the same packages are to give another toolchain. */
+/** Raised when the same packages must give another toolchain. */
 export const TOOLCHAIN_FORMAT: number = 1;
 
-/** Format numbers in the key of what a toolchain compiles; the toolchain's first is left out, so that what was compiled before it was in keys is found. */
+/** Format numbers in the key of a compiled program; the first format of toolchains is left out, so that earlier keys stay valid. */
 export const compiledFormat = (number: number): object => (TOOLCHAIN_FORMAT === 1 ? { number } : { number, toolchain: TOOLCHAIN_FORMAT });
-
-/** data/toolchains.json: compilers for both kinds of host and target as Debian packages. Written by scripts/pin/toolchains.ts. */
-export interface ToolchainPins {
-  readonly suite: string;
-  /** Timestamp at which the snapshot archive has all of these. */
-  readonly snapshot: string;
-  /** By the architecture that compiles: packages of gcc and binutils by target, and of Rust. */
-  readonly hosts: Readonly<Record<Arch, { readonly cc: Readonly<Record<Arch, readonly string[]>>; readonly rust: readonly string[] }>>;
-  /** By target: packages of headers and libraries, of the target's architecture. */
-  readonly sysroots: Readonly<Record<Arch, readonly string[]>>;
-  /** The package of Rust's standard library. */
-  readonly rustStd: string;
-  readonly packages: Readonly<Record<Arch, Readonly<Record<string, Omit<DebianPackage, 'name'> & { readonly suite?: string }>>>>;
-}
 
 /** A C compiler for one target, with its headers and static libraries. */
 export interface CToolchain {
-  /** Folder with `cc`, `ar`, `ranlib`, `strip` and so on: the compiler knows its sysroot. */
+  /** Folder with `cc`, `ar`, `ranlib`, `strip` and so on; the compiler uses its sysroot. */
   readonly bin: string;
   /** The target's headers and libraries: `usr/include`, `usr/lib/<triplet>`. */
   readonly sysroot: string;
@@ -48,16 +35,12 @@ export interface RustToolchain {
   readonly records: readonly ToolRecord[];
 }
 
-/** Compilers out of the store. */
+/** Compilers in the store. */
 export interface Toolchains {
   c(target: Arch): Promise<CToolchain>;
   /** For all targets. */
   rust(): Promise<RustToolchain>;
 }
-
-let read: Promise<ToolchainPins> | undefined;
-const readPins = (): Promise<ToolchainPins> =>
-  (read ??= readFile(new URL('data/toolchains.json', import.meta.url), 'utf8').then((text) => JSON.parse(text) as ToolchainPins));
 
 type PinnedPackage = DebianPackage & { readonly suite?: string };
 
@@ -69,7 +52,7 @@ function pinned(pins: ToolchainPins, names: readonly string[], arch: Arch): Pinn
   });
 }
 
-/** The packages of the C compiler, and those of the headers and libraries for what it makes. */
+/** The packages of the C compiler, and those of the target's headers and libraries. */
 function cPackages(pins: ToolchainPins, host: Arch, target: Arch): { compiler: PinnedPackage[]; libraries: PinnedPackage[] } {
   return { compiler: pinned(pins, pins.hosts[host].cc[target], host), libraries: pinned(pins, pins.sysroots[target], target) };
 }
@@ -82,20 +65,20 @@ function rustPackages(pins: ToolchainPins, host: Arch): { arch: Arch; packages: 
 
 const pinnedRecord = ({ name, version, sha256 }: PinnedPackage): ToolRecord => ({ name, version, sha256, status: 'pinned' });
 
-/** The C compiler as it is pinned for a kind of host; see pinnedToolRecord. */
+/** The C compiler as it is pinned for a host architecture; see pinnedToolRecord. */
 export async function pinnedCRecord(host: Arch, target: Arch): Promise<ToolRecord[]> {
-  const { compiler, libraries } = cPackages(await readPins(), host, target);
+  const { compiler, libraries } = cPackages(await readToolchainPins(), host, target);
   return [...compiler, ...libraries].map(pinnedRecord);
 }
 
-/** Rust as it is pinned for a kind of host. */
+/** Rust as it is pinned for a host architecture. */
 export async function pinnedRustRecord(host: Arch): Promise<ToolRecord[]> {
-  return rustPackages(await readPins(), host).flatMap(({ packages }) => packages.map(pinnedRecord));
+  return rustPackages(await readToolchainPins(), host).flatMap(({ packages }) => packages.map(pinnedRecord));
 }
 
 /**
- * A program starts through its own loader and libraries, whatever the host's C library is. Unlike the tools, a compiler is
- * many programs that start each other by path, so each gets a script in its place. Symbolic links come from other folders.
+ * The script that starts a program through its own loader and libraries, whatever the host's C library is. Unlike a tool, a compiler consists of
+ * many programs that start each other by path, so each is replaced by a script. Symbolic links in other folders lead to the scripts.
  */
 function startScript(up: string, triplet: string, loader: string): string {
   return `#!/bin/sh
@@ -109,7 +92,7 @@ exec "$root/usr/lib/${triplet}/${loader}" --inhibit-cache --library-path "$root/
 /** Replaces every dynamic program below a folder by a script that starts it. */
 async function wrapPrograms(root: string, host: Arch): Promise<void> {
   const { triplet, loader } = archWords(host);
-  const loaderName = loader.split('/').at(-1) ?? '';
+  const loaderName = basename(loader);
   for (const { path, full: file, type } of await walk(join(root, 'usr'))) {
     if (type !== 'file' || !/^(?:s?bin\/[^/]+$|libexec\/gcc[^/]*\/)/.test(path)) continue;
     if ((await readElf(file))?.interpreter === undefined) continue;
@@ -129,77 +112,97 @@ async function writeProgram(file: string, text: string): Promise<void> {
   await chmod(file, 0o755);
 }
 
-/** Opens the toolchains of this host; nothing is fetched before it is asked for. */
-export function openToolchains(store: Store, report: Report = () => undefined): Toolchains {
-  const host = hostArch();
-  const archive = openArchive(store, report);
-  const tools = openTools(store, report);
-  const unpackAll = async (fetched: readonly FetchedPackage[], dest: string): Promise<void> => {
-    for (const { file } of fetched) await unpackPackage(file, dest, { decompressor: (kind) => tools.command(kind) });
-  };
+/** Programs of binutils that build systems start by these names. */
+const BINUTILS = ['as', 'ld', 'ar', 'nm', 'objcopy', 'objdump', 'ranlib', 'readelf', 'strip'];
 
-  async function fetchAll(packages: readonly PinnedPackage[], arch: Arch): Promise<FetchedPackage[]> {
-    const pins = await readPins();
-    return Promise.all(packages.map(({ suite = pins.suite, ...one }) => archive.fetch(one, { suite, snapshot: pins.snapshot, arch })));
+/** Writes the folder `bin` of a C toolchain: scripts by the usual names, which pass the sysroot to the compiler. */
+async function writeCommands(root: string, target: Arch): Promise<void> {
+  const { triplet, loader } = archWords(target);
+  const bin = join(root, 'bin');
+  await mkdir(bin);
+  const script = (name: string, body: string): Promise<void> => writeProgram(join(bin, name), `#!/bin/sh\nhere=\${0%/*}\n${body}\n`);
+  for (const name of BINUTILS) await script(name, `exec "$here/../usr/bin/${triplet}-${name}" "$@"`);
+  await script('cc', `exec "$here/../usr/bin/${triplet}-gcc-14" --sysroot="$here/../sysroot" -B"$here" "$@"`);
+  await script('make', 'exec "$here/../usr/bin/make" "$@"');
+  await script(
+    'pkg-config',
+    [
+      `export PKG_CONFIG_LIBDIR="$here/../sysroot/usr/lib/${triplet}/pkgconfig:$here/../sysroot/usr/share/pkgconfig"`,
+      'export PKG_CONFIG_SYSROOT_DIR="$here/../sysroot"',
+      'exec "$here/../usr/bin/pkgconf" --static "$@"',
+    ].join('\n'),
+  );
+  // Build scripts and macros run while compiling, on the libraries that they are linked with and not on this host's.
+  await script(
+    'cc-to-run-here',
+    [
+      'case " $* " in *" -static"*) exec "$here/cc" "$@" ;; esac',
+      'sysroot=$(cd "$here/../sysroot" && pwd)',
+      `exec "$here/cc" "-Wl,--dynamic-linker=$sysroot/${loader}" "-Wl,-rpath,$sysroot/usr/lib/${triplet}" "$@"`,
+    ].join('\n'),
+  );
+}
+
+class PinnedToolchains implements Toolchains {
+  private readonly host = hostArch();
+  private readonly store: Store;
+  private readonly report: Report;
+  private readonly archive: Archive;
+  private readonly tools: Tools;
+
+  constructor(store: Store, report: Report) {
+    this.store = store;
+    this.report = report;
+    this.archive = openArchive(store, report);
+    this.tools = openTools(store, report);
   }
-  const recordsOf = (fetched: readonly FetchedPackage[]): ToolRecord[] =>
-    fetched.map(({ package: { name, version, sha256 }, status }) => ({ name, version, sha256, status }));
 
-  async function c(target: Arch): Promise<CToolchain> {
-    const packages = cPackages(await readPins(), host, target);
-    const { triplet } = archWords(target);
-    const compiler = await fetchAll(packages.compiler, host);
-    const libraries = await fetchAll(packages.libraries, target);
+  async c(target: Arch): Promise<CToolchain> {
+    const packages = cPackages(await readToolchainPins(), this.host, target);
+    const compiler = await this.fetchAll(packages.compiler, this.host);
+    const libraries = await this.fetchAll(packages.libraries, target);
     const records = recordsOf([...compiler, ...libraries]);
-    const key = digestOf({ number: TOOLCHAIN_FORMAT, host, target, packages: records.map(({ sha256 }) => sha256) });
-    const { dir } = await store.result('toolchain-c', key, async (fresh) => {
-      report({ type: 'step', text: `unpacking the C compiler for ${target}` });
-      await unpackAll(compiler, fresh);
-      await wrapPrograms(fresh, host);
+    const key = digestOf({ number: TOOLCHAIN_FORMAT, host: this.host, target, packages: records.map(({ sha256 }) => sha256) });
+    const { dir } = await this.store.result('toolchain-c', key, async (fresh) => {
+      this.report({ type: 'step', text: `unpacking the C compiler for ${target}` });
+      await this.unpackAll(compiler, fresh);
+      await wrapPrograms(fresh, this.host);
       const sysroot = join(fresh, 'sysroot');
-      await unpackAll(libraries, sysroot);
-      // Linker scripts name /lib; packages of a merged /usr bring no link for it.
+      await this.unpackAll(libraries, sysroot);
+      // Linker scripts name /lib; packages of a merged /usr contain no link for it.
       for (const name of ['lib', 'lib64']) await symlink(`usr/${name}`, join(sysroot, name)).catch(() => undefined);
-      const bin = join(fresh, 'bin');
-      await mkdir(bin);
-      const script = (name: string, body: string): Promise<void> => writeProgram(join(bin, name), `#!/bin/sh\nhere=\${0%/*}\n${body}\n`);
-      for (const name of ['as', 'ld', 'ar', 'nm', 'objcopy', 'objdump', 'ranlib', 'readelf', 'strip'])
-        await script(name, `exec "$here/../usr/bin/${triplet}-${name}" "$@"`);
-      await script('cc', `exec "$here/../usr/bin/${triplet}-gcc-14" --sysroot="$here/../sysroot" -B"$here" "$@"`);
-      await script('make', 'exec "$here/../usr/bin/make" "$@"');
-      await script(
-        'pkg-config',
-        [
-          `export PKG_CONFIG_LIBDIR="$here/../sysroot/usr/lib/${triplet}/pkgconfig:$here/../sysroot/usr/share/pkgconfig"`,
-          'export PKG_CONFIG_SYSROOT_DIR="$here/../sysroot"',
-          'exec "$here/../usr/bin/pkgconf" --static "$@"',
-        ].join('\n'),
-      );
-      // Build scripts and macros run while compiling, on the libraries that they are linked with and not on this host's.
-      const { loader } = archWords(target);
-      await script(
-        'cc-to-run-here',
-        [
-          'case " $* " in *" -static"*) exec "$here/cc" "$@" ;; esac',
-          'sysroot=$(cd "$here/../sysroot" && pwd)',
-          `exec "$here/cc" "-Wl,--dynamic-linker=$sysroot/${loader}" "-Wl,-rpath,$sysroot/usr/lib/${triplet}" "$@"`,
-        ].join('\n'),
-      );
+      await writeCommands(fresh, target);
     });
     return { bin: join(dir, 'bin'), sysroot: join(dir, 'sysroot'), records };
   }
 
-  async function rust(): Promise<RustToolchain> {
-    const fetched = (await Promise.all(rustPackages(await readPins(), host).map(({ packages, arch }) => fetchAll(packages, arch)))).flat();
+  async rust(): Promise<RustToolchain> {
+    const packages = rustPackages(await readToolchainPins(), this.host);
+    const fetched = (await Promise.all(packages.map((one) => this.fetchAll(one.packages, one.arch)))).flat();
     const records = recordsOf(fetched);
-    const key = digestOf({ number: TOOLCHAIN_FORMAT, host, packages: records.map(({ sha256 }) => sha256) });
-    const { dir } = await store.result('toolchain-rust', key, async (fresh) => {
-      report({ type: 'step', text: 'unpacking the Rust compiler' });
-      await unpackAll(fetched, fresh);
-      await wrapPrograms(fresh, host);
+    const key = digestOf({ number: TOOLCHAIN_FORMAT, host: this.host, packages: records.map(({ sha256 }) => sha256) });
+    const { dir } = await this.store.result('toolchain-rust', key, async (fresh) => {
+      this.report({ type: 'step', text: 'unpacking the Rust compiler' });
+      await this.unpackAll(fetched, fresh);
+      await wrapPrograms(fresh, this.host);
     });
     return { bin: join(dir, 'usr/bin'), records };
   }
 
-  return { c, rust };
+  private async fetchAll(packages: readonly PinnedPackage[], arch: Arch): Promise<FetchedPackage[]> {
+    const pins = await readToolchainPins();
+    return Promise.all(packages.map(({ suite = pins.suite, ...one }) => this.archive.fetch(one, { suite, snapshot: pins.snapshot, arch })));
+  }
+
+  private async unpackAll(fetched: readonly FetchedPackage[], dest: string): Promise<void> {
+    for (const { file } of fetched) await unpackPackage(file, dest, { decompressor: (kind) => this.tools.command(kind) });
+  }
+}
+
+const recordsOf = (fetched: readonly FetchedPackage[]): ToolRecord[] =>
+  fetched.map(({ package: { name, version, sha256 }, status }) => ({ name, version, sha256, status }));
+
+/** Opens the toolchains of this host; nothing is fetched before it is needed. */
+export function openToolchains(store: Store, report: Report = () => undefined): Toolchains {
+  return new PinnedToolchains(store, report);
 }

@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { execa } from 'execa';
 import { envOf, homeOf } from './env.ts';
 import { adviceFor, describeStart } from './errno.ts';
-import { UserError } from './errors.ts';
+import { UserError, type ErrorAbout } from './errors.ts';
 import { interruption } from './interrupt.ts';
 import { reap } from './reaper.ts';
 import { temporaryFolder } from './temporary.ts';
@@ -101,10 +101,29 @@ function follow(pid: number | undefined, signal: AbortSignal | undefined): () =>
   };
 }
 
+/** A tool that ended with an error. */
+export class ToolError extends UserError {
+  /** Standard output and standard error. */
+  readonly output: string;
+
+  constructor(what: string, about: Omit<ErrorAbout, 'code'> & { readonly output: string }) {
+    super(what, { ...about, code: 'tool-failed' });
+    this.name = 'ToolError';
+    this.output = about.output;
+  }
+}
+
+/** The output of a tool whose failure is an error or caused it; empty for any other error. */
+export function outputOf(error: unknown): string {
+  for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth += 1)
+    if (at instanceof ToolError) return at.output;
+  return '';
+}
+
 /**
- * Runs a tool with a clean environment (C locale, UTC) and gives how it ended.
- * Throws a UserError with the kernel's reason when it cannot be started, and the reason of the signal when that aborts: then the tool and all
- * that it started are gone.
+ * Runs a tool with a clean environment (C locale, UTC) and returns how it ended.
+ * Throws a UserError with the kernel's reason if it cannot be started, and the reason of the signal if that aborts: then the tool and all
+ * processes that it started have ended.
  */
 export async function execResult(command: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
   const name = options.name ?? command.split('/').at(-1) ?? command;
@@ -147,8 +166,8 @@ export async function execResult(command: string, args: readonly string[], optio
 
 /**
  * Runs a tool with a clean environment (C locale, UTC) and returns its standard output.
- * Throws a UserError with the end of its output when it fails, and with the kernel's reason when it cannot be started; the reason of
- * the signal when that aborts: then the tool and all that it started are gone.
+ * Throws a ToolError with its output if it fails, a UserError with the kernel's reason if it cannot be started, and the reason of
+ * the signal if that aborts: then the tool and all processes that it started have ended.
  */
 export async function exec(command: string, args: readonly string[], options: ExecOptions = {}): Promise<string> {
   const name = options.name ?? command.split('/').at(-1) ?? command;
@@ -159,8 +178,9 @@ export async function exec(command: string, args: readonly string[], options: Ex
   // SIGKILL that we did not send is most often the kernel's, out of memory.
   const killed = result.signal === 'SIGKILL' ? 'the machine or container may be out of memory: see the kernel log (dmesg)' : undefined;
   const next = killed ?? adviceFor(tail) ?? options.next;
-  throw new UserError(`${name} failed (${how})${tail === '' ? '' : `\n${tail}`}`, {
+  throw new ToolError(`${name} failed (${how})${tail === '' ? '' : `\n${tail}`}`, {
     where: [name, ...args].join(' ').slice(0, 300),
     next,
+    output: result.output,
   });
 }

@@ -1,7 +1,7 @@
 import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { exec, networkEnv, UserError, oneLine } from '@flatcar/core/engine';
+import { exec, networkEnv, oneLine, outputOf, UserError } from '@flatcar/core/engine';
 import { BOT, TRAILER, type Checkout } from './checkout.ts';
 import type { GitHub } from './github.ts';
 
@@ -78,7 +78,7 @@ export async function withRemote<T>(checkout: Checkout, github: GitHub, use: (re
       async push(branch, commit, before) {
         const lease = `--force-with-lease=refs/heads/${branch}:${before ?? ''}`;
         await git('push', '--quiet', lease, url, `${commit}:refs/heads/${branch}`).catch((cause: unknown) => {
-          if (!(cause instanceof UserError) || !cause.message.includes('stale info')) throw cause;
+          if (!outputOf(cause).includes('stale info')) throw cause;
           throw new UserError(`the branch ${branch} was changed by somebody else during this run`, {
             cause,
             next: 'the next run looks again',

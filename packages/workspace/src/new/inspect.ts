@@ -1,21 +1,21 @@
 import { glob, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  type Arch,
   ARCHES,
   archiveKind,
   archWords,
   cargoHomeOf,
   downloadCrate,
-  messageOf,
   openCargo,
   openGo,
+  outputOf,
   parseJson,
   programName,
   readElf,
   unpack,
   UserError,
   walk,
-  type Arch,
 } from '@flatcar/core/engine';
 import * as v from 'valibot';
 import { memoize, type UpstreamContext } from '@flatcar/upstream';
@@ -97,7 +97,7 @@ export async function inspectGo(module: string, version: string, context: Upstre
   const said = await go
     .online(['mod', 'download', '-json', `${module}@v${version}`], { cwd: '/', env: { GOFLAGS: '-modcacherw' } })
     .catch((error: unknown) => {
-      const needed = /requires go (?:>=|\\u003e=) ([\d.]+)/.exec(messageOf(error))?.[1];
+      const needed = /requires go (?:>=|\\u003e=) ([\d.]+)/.exec(outputOf(error))?.[1];
       if (needed === undefined) throw error;
       throw new UserError(`${module} ${version} needs Go ${needed}, and the pinned compiler is ${go.record.version}`, {
         where: 'packages/core/src/tools/data/go-toolchain.json',

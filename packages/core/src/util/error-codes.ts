@@ -1,0 +1,28 @@
+/**
+ * Why a request failed:
+ * `unreachable`: no connection to the host (DNS, refused, timed out, refused by the proxy); `tls`: no trusted connection;
+ * `timeout`: connected, but no response, or a slow one; `broken`: the connection ended within the response; `protocol`: not valid HTTP, or
+ * headers over the limit; `redirect`: too many redirects, or one that must not be followed; `status`: the response is an error;
+ * `rate-limited`: the host requests a longer pause than this client waits; `too-large`, `too-short`: the body, by its limit or its known size;
+ * `encoding`: a compressed body that was not requested; `request`: the request cannot be sent.
+ */
+export type HttpErrorCode =
+  | 'unreachable'
+  | 'tls'
+  | 'timeout'
+  | 'broken'
+  | 'protocol'
+  | 'redirect'
+  | 'status'
+  | 'rate-limited'
+  | 'too-large'
+  | 'too-short'
+  | 'encoding'
+  | 'request';
+
+/**
+ * Why something failed, for code that decides by it: messages are for people, and change.
+ * `usage`: the command line or a setting is wrong; `tool-failed`: a tool ended with an error, and its output says why; `wrong-digest`: bytes are not
+ * the expected ones; `index-unavailable`, `index-stale`: a package index cannot be fetched, or is too old.
+ */
+export type ErrorCode = HttpErrorCode | 'usage' | 'tool-failed' | 'wrong-digest' | 'index-unavailable' | 'index-stale';
