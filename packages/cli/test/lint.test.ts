@@ -185,7 +185,7 @@ describe('files/ as they stand, without a build', () => {
     expect(stdout).toMatch(/not before a build: .*exec-path/);
   });
 
-  test('two extensions that bring different files under one path', async () => {
+  test('two extensions that contain different files under one path', async () => {
     await makeGood();
     await extension('other', { [UNIT]: '[Service]\nExecStart=/bin/true\n' });
     expect(await lint('demo', 'other')).toContainEqual(expect.objectContaining({ rule: 'collision', level: 'error' }));

@@ -115,7 +115,8 @@ export { formatSums, parseSums } from './sidecars/sums.ts';
 export { sidecarPaths } from './sidecars/paths.ts';
 export { componentId } from './sidecars/sbom.ts';
 export { jsonObject, lineOfPath, parseJson, readDataFile } from './util/json.ts';
-export { lineOf, lineOfKeys, placeOf } from './lint/locate.ts';
+export { lineOf } from './util/text-position.ts';
+export { placeOf } from './lint/locate.ts';
 export { locatorOf, locatorsOf } from './origins/resolve.ts';
 export { packagingDigest, stalePackaging, type StalePackaging } from './pipeline/packaging.ts';
 export {

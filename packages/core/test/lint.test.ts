@@ -439,7 +439,7 @@ const fixtures: readonly Fixture[] = [
       'usr/lib/sysusers.d/demo.conf': 'u demo - "Demo"\ng docker -\n',
     }),
   },
-  { rule: 'promise', bad: plain, good: files({ 'usr/bin/demo': text }), definition: definition({ requiredPaths: ['usr/bin/demo'] }) },
+  { rule: 'required-path', bad: plain, good: files({ 'usr/bin/demo': text }), definition: definition({ requiredPaths: ['usr/bin/demo'] }) },
   { rule: 'empty', bad: files({}), good: plain },
   {
     rule: 'shadows-host',
@@ -482,12 +482,12 @@ const fixtures: readonly Fixture[] = [
     good: relocatedImage,
   },
   {
-    rule: 'portable-dynamic',
+    rule: 'portable-needs-host',
     bad: () => ({ files: { 'usr/bin/demo': { copy: program } } }),
     good: () => ({ files: { 'usr/bin/demo': { copy: staticProgram } } }),
   },
   {
-    rule: 'glibc',
+    rule: 'needs-glibc',
     bad: () => ({ files: { 'usr/bin/demo': { copy: program } } }),
     good: () => ({ files: { 'usr/bin/demo': { copy: staticProgram } } }),
     target: { ...release, glibc: '2.17' },
@@ -655,9 +655,9 @@ test('a mistyped setting is told with the right word', async () => {
     undefined,
   );
   expect(found.map(({ what }) => what)).toEqual([
-    "'[Servce]': systemd knows no such section in a service unit (did you mean '[Service]'?)",
-    "'Typ=simple': systemd knows no setting 'Typ' in [Service] (did you mean 'Type'?)",
-    "'After=x.service': systemd knows no setting 'After' in [Service] (it belongs to [Unit])",
+    "'[Servce]': systemd has no such section in a service unit (did you mean '[Service]'?)",
+    "'Typ=simple': systemd has no setting 'Typ' in [Service] (did you mean 'Type'?)",
+    "'After=x.service': systemd has no setting 'After' in [Service] (it belongs to [Unit])",
   ]);
 });
 

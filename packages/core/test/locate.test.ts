@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadDefinition } from '../src/definition/load.ts';
-import { lineOf, lineOfKeys, placeOf } from '../src/lint/locate.ts';
+import { lineOfPath } from '../src/util/json.ts';
+import { lineOf } from '../src/util/text-position.ts';
+import { placeOf } from '../src/lint/locate.ts';
 import { readPins } from '../src/definition/pins.ts';
 
 let dir: string;
@@ -37,7 +39,7 @@ describe('where a finding can be mended', () => {
   test('in the shipped file, at the line that it is about', async () => {
     const path = 'usr/lib/systemd/system/tool.service';
     expect(await place({ rule: 'exec-path', path, what: "ExecStart= runs '/usr/sbin/tool', which is not there" })).toBe(`files/${path}:3`);
-    expect(await place({ rule: 'unit-user', path, what: 'User=nobody-here is created nowhere in the image' })).toBe(`files/${path}:2`);
+    expect(await place({ rule: 'unit-user', path, what: 'User=nobody-here is not declared in the image' })).toBe(`files/${path}:2`);
   });
   test('in the definition, at the component that brings it', async () => {
     expect(await place({ rule: 'elf-arch', path: 'usr/bin/other', what: 'is for another architecture' })).toBe('extension.ts:5');
@@ -120,7 +122,7 @@ describe('where a finding can be mended', () => {
     await writeFile(join(at, 'extension.ts'), text.join('\n'));
     const line = (rule: string, what: string, path?: string): Promise<string> =>
       placeOf({ rule, what, path }, at, [], new Map()).then((where) => where.replace(`${at}/`, ''));
-    expect(await line('promise', "requiredPaths 'usr/bin/a', and does not hold it", 'usr/bin/a')).toBe('extension.ts:3');
+    expect(await line('required-path', "the image lacks the required path 'usr/bin/a'", 'usr/bin/a')).toBe('extension.ts:3');
     expect(await line('replaces-nothing', '', 'usr/bin/a')).toBe('extension.ts:4');
     expect(await line('unused-waiver', "'setuid:usr/bin/a' under 'waive' waives nothing")).toBe('extension.ts:5');
   });
@@ -128,8 +130,8 @@ describe('where a finding can be mended', () => {
 
 test('lines of JSON by keys, down to the innermost that is there', () => {
   const text = JSON.stringify({ a: { b: 1 }, c: { b: { d: 2 } } }, undefined, 2);
-  expect(lineOfKeys(text, ['c', 'b', 'd'])).toBe(7);
-  expect(lineOfKeys(text, ['c', 'nothing'])).toBe(5);
+  expect(lineOfPath(text, ['c', 'b', 'd'])).toBe(7);
+  expect(lineOfPath(text, ['c', 'nothing'])).toBe(5);
   expect(lineOf('x\ny\n', ['y'])).toBe(2);
 });
 

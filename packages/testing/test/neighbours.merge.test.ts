@@ -39,7 +39,7 @@ mergeTest('no extension of this repository collides with another, and all merge 
       for (const other of conflicts.filter((one) => names.has(one)))
         expect(neighbours.find((one) => one.name === other)?.conflicts, `${other} must name ${name} too`).toContain(name);
     const collisions = lintNeighbours(neighbours.map((one) => ({ ...one, conflicts: [] })));
-    expect(collisions.map(({ what }) => what).join('\n')).toMatch(/'containerd' and 'docker' bring different files/);
+    expect(collisions.map(({ what }) => what).join('\n')).toMatch(/'containerd' and 'docker' contain different files/);
 
     const together: typeof made = [];
     for (const one of made.filter(({ kind }) => kind === 'sysext'))

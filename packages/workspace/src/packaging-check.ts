@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   imageVersion,
-  lineOfKeys,
+  lineOfPath,
   loadExtension,
   packagingDigest,
   UserError,
@@ -73,7 +73,7 @@ export async function packagingProblems(loaded: LoadedExtension, base?: Pins): P
   const before = base ?? (await baseLock(dir));
   const found = await Promise.all(
     Object.keys(pins).map(async (version): Promise<PackagingProblem[]> => {
-      const at = { extension: extension.name, version, where: `${file}:${lineOfKeys(text, [version, 'packaging'])}` };
+      const at = { extension: extension.name, version, where: `${file}:${lineOfPath(text, [version, 'packaging'])}` };
       try {
         const problem = problemOf(loaded, version, await packagingDigest(loaded, version), before);
         return problem === undefined ? [] : [{ ...at, ...problem }];

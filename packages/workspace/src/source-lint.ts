@@ -8,7 +8,7 @@ import {
   findExtensions,
   jsonObject,
   lineOf,
-  lineOfKeys,
+  lineOfPath,
   loadExtension,
   locatorOf,
   parseJson,
@@ -68,7 +68,7 @@ async function pins(loaded: LoadedExtension): Promise<SourceFinding[]> {
   const { dir } = loaded;
   const file = join(dir, 'pins.json');
   const text = await readFile(file, 'utf8');
-  const at = (...keys: readonly string[]): string => `${file}:${lineOfKeys(text, keys)}`;
+  const at = (...keys: readonly string[]): string => `${file}:${lineOfPath(text, keys)}`;
   const repair = async (): Promise<unknown> => pruneLock(await loadExtension(dir), []);
   const unused = await findUnused(loaded);
   const findings = [
@@ -167,7 +167,7 @@ async function packageJson({ dir, extension }: LoadedExtension): Promise<SourceF
     ['dependencies', 'devDependencies'].every((key) => names(entry?.[key]).join(' ') === names(wanted[key]).join(' '));
   return [
     ...wrong.map((key) =>
-      found('package', `"${key}" must be ${JSON.stringify(wanted[key])}`, `${file}:${lineOfKeys(text, [key])}`, () =>
+      found('package', `"${key}" must be ${JSON.stringify(wanted[key])}`, `${file}:${lineOfPath(text, [key])}`, () =>
         writeAtomic(file, `${JSON.stringify({ ...wanted, ...json, ...wanted }, undefined, 2)}\n`),
       ),
     ),

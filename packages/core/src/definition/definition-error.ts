@@ -1,5 +1,6 @@
 import type { DefinitionProblem } from './schema-kit.ts';
 import { UserError, UserErrors } from '../util/errors.ts';
+import { blankComments } from '../util/text-position.ts';
 
 /** Keys and indexes as they are written in code: `versions.keep`, `components[0].install`. */
 function pathText(path: DefinitionProblem['path']): string {
@@ -25,10 +26,6 @@ export class DefinitionError extends UserErrors {
     this.problems = problems;
   }
 }
-
-/** Comments may hold the same words as code: they are blanked, so that lines stay as they are. */
-const withoutComments = (text: string): string =>
-  text.replaceAll(/\/\*[^]*?\*\/|(?<=^|\s)\/\/.*$/gm, (comment) => comment.replaceAll(/[^\n]/g, ' '));
 
 const escaped = (word: string): string => RegExp.escape(word);
 const keyPattern = (key: string, value = ''): RegExp => new RegExp(`(?<![\\w.'"$-])['"]?${escaped(key)}['"]?\\s*:\\s*${value}`);
@@ -67,7 +64,7 @@ function follow(text: string, keys: readonly string[], from: number): { at: numb
  * may be put together of constants). What is in a component is looked for behind the component's name.
  */
 export function lineOfProblem(source: string, { path, what, value, component }: DefinitionProblem): number {
-  const text = withoutComments(source);
+  const text = blankComments(source);
   const start = findComponent(text, component, what.startsWith('two components'));
   // A key that is missing may be found, but elsewhere.
   const there = what.endsWith(' is missing') ? path.slice(0, -1) : path;

@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 
-/** What the kernel reads of a script's first line, in bytes (BINPRM_BUF_SIZE without the end). */
+/** Bytes of a script's first line that the kernel reads (BINPRM_BUF_SIZE without the end). */
 const LONGEST = 255;
 
 /** What is wrong with a script, and the program that it is about. */
@@ -9,7 +9,7 @@ export interface ScriptProblem {
   readonly subject?: string;
 }
 
-/** The program that `env` runs by the words of a first line; undefined where these are none that env takes. */
+/** The program that `env` runs by the words of a first line; undefined for words that env does not take. */
 function programOfEnv(words: readonly string[]): string | undefined {
   const [first = '', ...others] = words;
   const isSplit = /^(?:-[a-zA-Z]*S|--split-string)/.test(first);
@@ -24,21 +24,21 @@ function programOfEnv(words: readonly string[]): string | undefined {
   return undefined;
 }
 
-/** What is wrong with the first line of a script, and what it is about; `problem` is asked for the programs that it names. */
+/** What is wrong with the first line of a script. `problem` checks the programs that the line names. */
 export function scriptProblem(line: string, problem: (program: string) => 'missing' | 'mode' | undefined): ScriptProblem | undefined {
-  if (line.includes('\r')) return { what: 'its first line ends in a carriage return (CR), which the kernel takes for a part of the name' };
+  if (line.includes('\r')) return { what: 'its first line ends in a carriage return (CR), which the kernel takes as part of the name' };
   if (line.length > LONGEST) return { what: `its first line is ${line.length} bytes long, and the kernel reads ${LONGEST}` };
   const [interpreter, ...words] = line
     .slice(2)
     .trim()
     .split(/[ \t]+/);
   if (interpreter === undefined || interpreter === '') return { what: 'its first line names no interpreter' };
-  if (!interpreter.startsWith('/')) return { what: `its interpreter '${interpreter}' is no absolute path`, subject: interpreter };
+  if (!interpreter.startsWith('/')) return { what: `its interpreter '${interpreter}' is not an absolute path`, subject: interpreter };
   const say = (program: string, found: 'missing' | 'mode'): ScriptProblem => ({
     what:
       found === 'mode'
         ? `its interpreter '${program}' is not executable`
-        : `its interpreter '${program}' is neither in the image, in one that it requires, nor known on Flatcar`,
+        : `its interpreter '${program}' is not in the image, in an image that it requires, or on Flatcar`,
     subject: program,
   });
   const found = problem(interpreter);
@@ -46,7 +46,7 @@ export function scriptProblem(line: string, problem: (program: string) => 'missi
   if (basename(interpreter) !== 'env' || words.length === 0) return undefined;
   const program = programOfEnv(words);
   if (program === undefined || program === '')
-    return { what: `env gets '${words.join(' ')}' as one word: several need -S`, subject: interpreter };
+    return { what: `env gets '${words.join(' ')}' as one word: use env -S for several`, subject: interpreter };
   const candidates = program.includes('/') ? [program] : ['/usr/bin/', '/usr/local/bin/'].map((folder) => folder + program);
   const problems = new Set(candidates.map(problem));
   if (problems.has(undefined)) return undefined;

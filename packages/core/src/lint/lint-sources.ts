@@ -17,34 +17,33 @@ import type { TreeEntry } from '../model/payload.ts';
 import { writeStartDropins } from '../image/start-dropins.ts';
 import { newestFirst } from '../model/versions.ts';
 
-/** What is found in an extension's files as they stand, before anything is fetched or built. */
+/** The findings about an extension's files, before anything is fetched or built. */
 export interface SourceCheck {
   /** Each with the file and line to change. */
   readonly findings: readonly (Finding & { readonly where: string })[];
-  /** Rules that must wait for a build, since components bring files that only a build knows; empty where all could judge. */
+  /** Rules that need a build, because only a build knows all files of a component; empty if all rules were applied. */
   readonly waiting: readonly string[];
   /** The files, to compare with those of other extensions. */
   readonly neighbour: Neighbour;
 }
 
-const indexSignedByCurrentKey = ({ component }: PinnedComponent): boolean => component.origins.every(({ kind }) => kind === 'files');
+const isOwn = ({ component }: PinnedComponent): boolean => component.origins.every(({ kind }) => kind === 'files');
 const isGlob = (text: string): boolean => /[*?[{]/.test(text);
-/** Whether the definition says all paths that a component brings. */
-const isListed = (one: PinnedComponent): boolean =>
-  indexSignedByCurrentKey(one) || one.component.install.every(({ from }) => !isGlob(from));
+/** True if the definition lists all paths of a component. */
+const isListed = (one: PinnedComponent): boolean => isOwn(one) || one.component.install.every(({ from }) => !isGlob(from));
 
-/** Stages and lints the files of this repository that an extension ships, in its newest version, for one architecture. */
+/** Stages and lints the files of this repository in one version of an extension, for one architecture. */
 async function lintFor(loaded: LoadedExtension, version: string, arch: Arch, store: Store): Promise<SourceCheck> {
   const { extension } = loaded;
   const { pin, components, own } = await allComponents(loaded, version);
   const all = [...components, ...own];
-  const others = all.filter((one) => !indexSignedByCurrentKey(one));
+  const others = all.filter((one) => !isOwn(one));
   const isWhole = others.every(isListed);
   const expected = (await Promise.all(others.map(knownPaths))).flat();
   return store.withTemp(async (temp) => {
     const dir = join(temp, 'tree');
     const parts = all
-      .filter(indexSignedByCurrentKey)
+      .filter(isOwn)
       .flatMap(({ component, dir: folder }) =>
         component.origins.flatMap((origin) =>
           origin.kind === 'files'
@@ -83,8 +82,8 @@ async function lintFor(loaded: LoadedExtension, version: string, arch: Arch, sto
 }
 
 /**
- * Lints what an extension ships out of this repository, as it stands in its folder: nothing is fetched, and no image is looked at. Files that
- * the definition says others bring (programs) are taken to be there.
+ * Lints the files of this repository in the newest version of an extension. Fetches nothing and reads no image. Files that the definition
+ * installs from elsewhere, such as programs, count as present.
  */
 export async function lintSources(loaded: LoadedExtension, store: Store): Promise<SourceCheck | undefined> {
   const [version] = newestFirst(Object.keys(loaded.pins));

@@ -21,22 +21,22 @@ import type { ImageEntry } from '../model/image.ts';
 import type { Tree } from '../model/payload.ts';
 import type { Format, Target } from '../model/target.ts';
 
-/** What is to be linted, and what its definition says of it. */
+/** What to lint, with its definition. */
 export interface LintSubject {
   readonly name: string;
   readonly kind: 'sysext' | 'confext';
   readonly arch: Arch;
   readonly target?: Target;
   readonly definition?: Pick<Extension, 'requiredPaths' | 'replaces' | 'waive'>;
-  /** Absolute paths that the extensions bring which it requires (pathsBeside). */
+  /** Absolute paths in the extensions that it requires (pathsBeside). */
   readonly beside?: ReadonlySet<string>;
-  /** Of a staged tree: what its relocated programs name and their packages have. */
+  /** Of a staged tree: files of packages that its relocated programs name and it lacks. */
   readonly omissions?: readonly Omission[];
-  /** Of a tree that holds some of an image's files only: paths of others that are taken to be there, and whether these are all. */
+  /** Of a tree with some of an image's files: paths of the others, and whether these are all. */
   readonly part?: { readonly isWhole: boolean; readonly expected: readonly string[] };
 }
 
-/** What is to be known of a rule; throws for one that does not exist. */
+/** The texts of a rule. Throws a UsageError for a rule that does not exist. */
 export function ruleOf(id: string): RuleText {
   const rule = Object.hasOwn(RULES, id) ? RULES[id] : undefined;
   if (rule === undefined) throw new UsageError(`there is no rule '${id}'`, { next: meant(id) });
@@ -80,7 +80,7 @@ async function contextOf(tree: Tree, entries: readonly ImageEntry[], subject: Li
   };
 }
 
-/** The findings of the rules that can judge such a tree, without those that the definition waives, and what is wrong with its waivers. */
+/** The findings of the rules that apply to such a tree, without waived ones, and findings about the waivers. */
 function run(context: LintContext, { definition, part }: LintSubject): Finding[] {
   const waive = definition?.waive ?? {};
   const isWhole = part?.isWhole ?? true;
@@ -90,7 +90,7 @@ function run(context: LintContext, { definition, part }: LintSubject): Finding[]
     .filter(([, rule]) => judges(rule))
     .flatMap(([rule, { level, fix, check }]) => check(context).map((hit): Finding => ({ rule, level, ...hit, fix })));
   const { left, unused } = waiveFindings(found, waive);
-  // What one target does not need waived another may, and a part of a tree says nothing of the rest.
+  // A waiver may be for another target, or for files that this part of a tree lacks.
   const idle = unused.filter((key) => {
     const rule = IMAGE_RULES[ruleOfWaiver(key)];
     return rule !== undefined && part === undefined && !isBound && judges(rule);
@@ -98,7 +98,7 @@ function run(context: LintContext, { definition, part }: LintSubject): Finding[]
   return [...left, ...lintWaivers(waive), ...idle.map(unusedWaiver)];
 }
 
-/** The first line of a file that begins with `#!`, as far as the kernel reads it and a little more. */
+/** The first line of a file that begins with `#!`, of its first 1024 bytes: more than the kernel reads. */
 async function shebangOf(file: string): Promise<string | undefined> {
   const handle = await open(file);
   try {
@@ -111,12 +111,12 @@ async function shebangOf(file: string): Promise<string | undefined> {
 }
 
 /**
- * Lints a staged tree, before it is packed: all findings at once, each with its fix. Of a part of an image the rules that look for what may be
- * missing say nothing, unless the subject lists all that is.
+ * Lints a staged tree before it is packed. Returns all findings, each with its fix. On a part of an image, rules that need the whole image are
+ * skipped unless the subject lists all other paths.
  */
 export async function lintTree(tree: Tree, subject: LintSubject): Promise<Finding[]> {
   const file = releaseFilePath(subject.name, subject.kind);
-  // Packing makes root own everything, and leaves no attribute but the release file's.
+  // Packing makes root own every entry, and keeps no attribute but the release file's.
   const owned = { uid: 0, gid: 0 };
   const entries = tree.entries.map(({ path, type, mode, size, link }): ImageEntry => {
     return { path, type, mode, ...owned, size, link, xattrs: path === file ? { [STRICT_XATTR]: 'false' } : {} };
@@ -127,17 +127,17 @@ export async function lintTree(tree: Tree, subject: LintSubject): Promise<Findin
   return run(await contextOf(tree, [...entries, ...others], subject), subject);
 }
 
-/** What a payload or a manifest says of an image that others stand beside. */
+/** An image that may be merged with others. */
 export interface Neighbour {
   readonly name: string;
-  /** Extensions that it cannot be merged with, by its definition. */
+  /** Extensions that its definition lists under `conflicts`. */
   readonly conflicts: readonly string[];
   readonly entries: Tree['entries'];
 }
 
 /**
- * Finds images that bring different files under one path, and so cannot be merged together, without saying so in both
- * definitions: systemd would take one of them, by the order of their names.
+ * Finds images that contain different files at one path and do not list each other under `conflicts`: systemd would take one of the files,
+ * by the order of the images' names.
  */
 export function lintNeighbours(images: readonly Neighbour[]): Finding[] {
   return images.flatMap((one, index) =>
@@ -147,7 +147,7 @@ export function lintNeighbours(images: readonly Neighbour[]): Finding[] {
       return paths.map((path) => ({
         rule: 'collision',
         level: between.collision.level,
-        what: `'${one.name}' and '${other.name}' bring different files under this path`,
+        what: `'${one.name}' and '${other.name}' contain different files at this path`,
         path,
         fix: between.collision.fix,
       }));
@@ -155,7 +155,7 @@ export function lintNeighbours(images: readonly Neighbour[]): Finding[] {
   );
 }
 
-/** Lints a finished image by its own bytes: metadata as the file system has it, files unpacked into a temporary folder. */
+/** Lints a finished image: metadata from its file system, and its files, unpacked into a temporary folder. */
 export async function lintImage(
   image: string,
   format: Format,
@@ -166,7 +166,7 @@ export async function lintImage(
   return context.store.withTemp(async (temp) => {
     const dir = join(temp, 'content');
     await unpackImage(context.tools, image, format, subject.arch, dir);
-    // No tree has device nodes and their like; fsck.erofs unpacks them all the same. The entries tell of them.
+    // fsck.erofs unpacks device nodes, which a tree cannot have. `entries` has them for the rule special-file.
     for (const { type, path } of entries) if (!['file', 'dir', 'link'].includes(type)) await rm(join(dir, path), { force: true });
     const tree = await readTree(dir, new Map());
     const found = run(await contextOf(tree, entries, subject, (await stat(image)).size), subject);

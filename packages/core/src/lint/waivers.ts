@@ -11,7 +11,7 @@ function parse(key: string): { rule: string; paths: string | undefined } {
 
 const plain = (path: string | undefined): string => (path ?? '').replace(/^\//, '');
 
-/** Whether a waiver is about a finding: by its path in the image, or by what else it is about. */
+/** True if a waiver applies to a finding, by the finding's path in the image or by its subject. */
 function covers(key: string, { rule, path, subject }: Finding): boolean {
   const waiver = parse(key);
   if (waiver.rule !== rule) return false;
@@ -21,12 +21,12 @@ function covers(key: string, { rule, path, subject }: Finding): boolean {
   );
 }
 
-/** Takes out the findings that a definition waives with a reason; `unused` are the waivers that took out nothing. */
+/** Removes the findings that a definition waives with a reason. `unused` has the waivers that removed nothing. */
 export function waiveFindings(
   findings: readonly Finding[],
   waive: Readonly<Record<string, string>>,
 ): { left: Finding[]; unused: string[] } {
-  // What must not be waived, or is waived without a reason, is reported all the same.
+  // A finding is reported despite a waiver of a fixed rule, and despite a waiver without a reason.
   const keys = Object.keys(waive).filter((key) => waive[key]?.trim() !== '' && RULES[parse(key).rule]?.fixed === undefined);
   const used = new Set<string>();
   const left = findings.filter((finding) => {
@@ -37,7 +37,7 @@ export function waiveFindings(
   return { left, unused: keys.filter((key) => RULES[parse(key).rule] !== undefined && !used.has(key)) };
 }
 
-/** Rules that a mistyped one may mean, as words for a person. */
+/** The rules that a mistyped one may mean, for an error. */
 export const meant = (rule: string): string => {
   const similar = closest(rule, Object.keys(RULES));
   return similar.length === 0 ? 'flatcar-ext explain lists the rules' : `did you mean ${similar.map((one) => `'${one}'`).join(' or ')}?`;
@@ -52,7 +52,7 @@ export function lintWaivers(waive: Readonly<Record<string, string>>): Finding[] 
     if (about === undefined) return error(`'${key}' under 'waive' names a rule that does not exist`, meant(rule));
     if (about.fixed !== undefined) return error(`'${key}' under 'waive' names a rule that cannot be waived: ${about.fixed}`, about.fix);
     if (reason.trim() === '') return error(`'${key}' under 'waive' has no reason`, 'write why the rule does not apply');
-    if (paths === '') return error(`'${key}' under 'waive' names no path after the colon`, `name one, or write '${rule}' for all`);
+    if (paths === '') return error(`'${key}' under 'waive' has no path after the colon`, `add a path, or write '${rule}' for all paths`);
     return [];
   });
 }
@@ -62,7 +62,7 @@ export const unusedWaiver = (key: string): Finding => ({
   rule: 'unused-waiver',
   level: 'warning',
   what: `'${key}' under 'waive' waives nothing`,
-  fix: "take it out of 'waive' in extension.ts",
+  fix: "remove it from 'waive' in extension.ts",
 });
 
 /** The rule that a waiver names. */

@@ -21,13 +21,14 @@ const DROPPINGS: readonly RegExp[] = [
 // oxlint-disable-next-line no-control-regex
 const UNPRINTABLE = /[\u0000-\u001F\u007F-\u009F\u200B-\u200F\u2028-\u202E\u2066-\u2069\uFEFF\uFFFD]/u;
 
-/** What nobody meant to ship. */
+/** Files that nobody meant to ship. */
 export const leftovers: Readonly<Record<string, Rule>> = {
   leftover: {
     level: 'error',
-    checks: 'no name is one that an editor, a file manager, version control or a package manager leaves behind, or has control characters',
-    reason: 'nobody meant to ship it, it may hold what is not for others, and a name that cannot be printed hides in every list',
-    fix: 'remove it from files/, or leave it out of what the component takes',
+    checks:
+      'no file was left behind by an editor, a file manager, version control or a package manager, and no name has control characters',
+    reason: 'such a file may contain private data, and a name that cannot be printed is invisible in lists',
+    fix: 'remove it from files/, or exclude it from the files of the component',
     check: ({ entries }) =>
       entries.flatMap(({ path }): RuleViolation[] => {
         const name = basename(path);

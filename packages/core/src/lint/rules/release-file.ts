@@ -10,12 +10,12 @@ const withFile = (context: LintContext, check: (fields: Record<string, string>) 
 
 const GENERATED = 'flatcar-ext writes the release file itself, and systemd merges nothing without it';
 
-/** The file by which systemd decides whether an image fits (UAPI.4). */
+/** The file by which systemd decides whether to merge an image (UAPI.4). */
 export const releaseFile: Readonly<Record<string, Rule>> = {
   'release-file': {
     level: 'error',
     checks: "the release file has the image's name and the size of one block",
-    reason: 'without the release file of its name an image fails to merge, and all other images with it',
+    reason: 'without a release file of its name an image fails to merge, and all other images fail with it',
     fix: 'build it with flatcar-ext, which writes the file',
     fixed: GENERATED,
     check: (context) => {
@@ -23,7 +23,7 @@ export const releaseFile: Readonly<Record<string, Rule>> = {
       const entry = context.entries.find((one) => one.path === path);
       if (entry === undefined) return [{ what: 'the release file is missing', path }];
       if (entry.size !== RELEASE_FILE_SIZE)
-        return [{ what: `the release file is ${entry.size} bytes long, not ${RELEASE_FILE_SIZE}: it cannot be bound`, path }];
+        return [{ what: `the release file is ${entry.size} bytes long, not ${RELEASE_FILE_SIZE}: bind cannot rewrite it`, path }];
       return [];
     },
   },
@@ -43,7 +43,7 @@ export const releaseFile: Readonly<Record<string, Rule>> = {
     level: 'error',
     checks: 'the release file has no SYSEXT_LEVEL or CONFEXT_LEVEL',
     reason: 'SYSEXT_LEVEL overrides VERSION_ID, and every Flatcar has SYSEXT_LEVEL=1.0: the image would merge on all releases',
-    fix: 'drop SYSEXT_LEVEL',
+    fix: 'remove SYSEXT_LEVEL',
     fixed: GENERATED,
     check: (context) =>
       withFile(context, (fields) =>
@@ -55,7 +55,7 @@ export const releaseFile: Readonly<Record<string, Rule>> = {
   'bound-id': {
     level: 'error',
     checks: 'ID and VERSION_ID of the release file are those of the target',
-    reason: 'with ID=_any systemd does not look at VERSION_ID: a bound image would merge everywhere',
+    reason: 'with ID=_any systemd ignores VERSION_ID: a bound image would merge on every release',
     fix: 'bind the payload again',
     fixed: GENERATED,
     check: (context) =>
@@ -63,16 +63,16 @@ export const releaseFile: Readonly<Record<string, Rule>> = {
         const { target } = context;
         if (target === undefined) return [];
         if (target === 'portable')
-          return ID === '_any' && VERSION_ID === undefined ? [] : [`a portable image says ID=${ID} VERSION_ID=${VERSION_ID}`];
+          return ID === '_any' && VERSION_ID === undefined ? [] : [`a portable image has ID=${ID} VERSION_ID=${VERSION_ID}`];
         return ID === 'flatcar' && VERSION_ID === target.number
           ? []
-          : [`an image for Flatcar ${target.number} says ID=${ID} VERSION_ID=${VERSION_ID}`];
+          : [`an image for Flatcar ${target.number} has ID=${ID} VERSION_ID=${VERSION_ID}`];
       }),
   },
   'release-arch': {
     level: 'error',
     checks: "ARCHITECTURE of the release file is the image's",
-    reason: 'ARCHITECTURE= is what keeps an image off a machine that cannot run it',
+    reason: 'ARCHITECTURE= keeps an image off a machine that cannot run it',
     fix: 'build it with flatcar-ext for the right architecture',
     fixed: GENERATED,
     check: (context) =>
@@ -83,8 +83,8 @@ export const releaseFile: Readonly<Record<string, Rule>> = {
   'release-version': {
     level: 'error',
     checks: "the release file has the extension's id and version",
-    reason: 'tools tell versions apart by these fields',
-    fix: 'build it with flatcar-ext, which writes them',
+    reason: 'tools identify an image by these fields',
+    fix: 'build it with flatcar-ext, which writes the fields',
     fixed: GENERATED,
     check: (context) =>
       withFile(context, (fields) => {

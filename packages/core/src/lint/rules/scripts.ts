@@ -3,7 +3,7 @@ import { scriptProblem } from '../../inspect/scripts.ts';
 import { follower } from './follow.ts';
 import type { RuleViolation, LintContext, Rule } from './rule.ts';
 
-/** Whether a program that is named by its path is there and can be run; else what is wrong with it. */
+/** Tells what is wrong with the program at a path: missing, or not executable (`mode`); undefined if it can be run. */
 export function programProblem(context: LintContext): (program: string) => 'missing' | 'mode' | undefined {
   const byPath = new Map(context.entries.map((entry) => [entry.path, entry]));
   const follow = follower(context.entries);
@@ -22,9 +22,9 @@ export const scripts: Readonly<Record<string, Rule>> = {
     level: 'error',
     sees: 'whole',
     checks:
-      'the interpreter of every executable script is in the image, in one that it requires, or on Flatcar, and its first line can be read by the kernel',
-    reason: 'a script whose interpreter is missing fails with "No such file or directory", and Flatcar has neither Python nor Perl',
-    fix: 'ship the interpreter with its library, write the script for /bin/sh, or chmod 644 what is never run by itself',
+      'the interpreter of every executable script is in the image, in an image that it requires, or on Flatcar, and the kernel can read its first line',
+    reason: 'a script whose interpreter is missing fails with "No such file or directory", and Flatcar has no Python and no Perl',
+    fix: 'ship the interpreter with its library, write the script for /bin/sh, or chmod 644 a file that is never run directly',
     check: (context) => {
       const problem = programProblem(context);
       return context.entries.flatMap(({ type, path, mode }): RuleViolation[] => {

@@ -2,13 +2,13 @@ import { below, type RuleViolation, type LintContext, type Rule } from './rule.t
 
 /** A line of tmpfiles.d(5). */
 export interface TmpfilesLine {
-  /** The file that has it, in the image. */
+  /** The file with the line, in the image. */
   readonly file: string;
   readonly text: string;
   readonly type: string;
   readonly modifiers: string;
   readonly path: string;
-  /** What is copied, linked to or written; empty without one. */
+  /** The source of a copy, the target of a link, or the text to write; empty without one. */
   readonly argument: string;
 }
 
@@ -22,32 +22,32 @@ const linesOf = ({ texts }: LintContext): { file: string; text: string }[] =>
     .flatMap(([file, text]) => text.split('\n').map((line) => ({ file, text: line.trimEnd() })))
     .filter(({ text }) => !COMMENT.test(text));
 
-/** All lines of an image's tmpfiles.d that can be read. */
+/** All valid lines of an image's tmpfiles.d. */
 export function tmpfilesOf(context: LintContext): TmpfilesLine[] {
   return linesOf(context).flatMap(({ file, text }) => {
     const match = LINE.exec(text);
     const path = match?.[3] ?? match?.[4] ?? match?.[5] ?? '';
     if (match === null || !/^[/%]/.test(path)) return [];
-    // Mode, user, group and age come before the argument, which may have blanks.
+    // Mode, user, group and age come before the argument, which may contain blanks.
     const argument = /^(?:\S+\s+){4}(.*)$/.exec(match[6] ?? '')?.[1] ?? '';
     return [{ file, text, type: match[1] ?? '', modifiers: match[2] ?? '', path, argument: argument.trim() }];
   });
 }
 
-/** Where nothing lives longer than a boot, or what is written are settings of the kernel. */
+/** Folders whose content does not outlive a boot, or contains settings of the kernel. */
 const VOLATILE = ['/run', '/tmp', '/dev', '/proc', '/sys'];
 
-/** What a line does to what may be there already; undefined for one that leaves it alone. */
+/** How a line changes a file that exists; undefined for a line that leaves it alone. */
 function harmOf({ type, modifiers }: TmpfilesLine): string | undefined {
   if ('rR'.includes(type)) return 'removes';
   if (type === 'D') return 'empties';
-  if (modifiers.includes('=')) return 'removes what has another type';
+  if (modifiers.includes('=')) return 'removes a file of another type at';
   if ('LCpcb'.includes(type) && modifiers.includes('+')) return type === 'C' ? 'mixes its files into' : 'replaces';
-  if (type === 'F' || type === 'w' || (type === 'f' && modifiers.includes('+'))) return 'writes over';
+  if (type === 'F' || type === 'w' || (type === 'f' && modifiers.includes('+'))) return 'overwrites';
   return undefined;
 }
 
-/** What tmpfiles.d of an image says. */
+/** Lines of tmpfiles.d. */
 export const tmpfiles: Readonly<Record<string, Rule>> = {
   'tmpfiles-line': {
     level: 'error',
@@ -58,15 +58,14 @@ export const tmpfiles: Readonly<Record<string, Rule>> = {
       const read = new Set(tmpfilesOf(context).map(({ file, text }) => `${file}\n${text}`));
       return linesOf(context)
         .filter(({ file, text }) => !read.has(`${file}\n${text}`))
-        .map(({ file, text }): RuleViolation => ({ what: `'${text.slice(0, 80)}' is no line of tmpfiles.d`, path: file }));
+        .map(({ file, text }): RuleViolation => ({ what: `'${text.slice(0, 80)}' is not a valid line of tmpfiles.d`, path: file }));
     },
   },
   'tmpfiles-force': {
     level: 'error',
-    checks:
-      'no line of tmpfiles.d replaces, removes or writes over what may be there already, except for below /run, /tmp, /dev, /proc and /sys',
-    reason: "it happens at every boot to whatever is there: an operator's file, or the program of another tool",
-    fix: "write the type that leaves alone what is there ('L' for 'L+', 'C' for 'C+', 'f' for 'F', 'd' for 'D')",
+    checks: 'no line of tmpfiles.d replaces, removes or overwrites files that may exist, except below /run, /tmp, /dev, /proc and /sys',
+    reason: "systemd does it at every boot, to an operator's file or another tool's program",
+    fix: "use the type that leaves an existing file alone ('L' for 'L+', 'C' for 'C+', 'f' for 'F', 'd' for 'D')",
     check: (context) =>
       tmpfilesOf(context).flatMap((line): RuleViolation[] => {
         const harm = harmOf(line);
@@ -77,8 +76,8 @@ export const tmpfiles: Readonly<Record<string, Rule>> = {
   'etc-copy': {
     level: 'error',
     sees: 'whole',
-    checks: 'a tmpfiles rule copies or links every file below usr/share/<extension>/etc',
-    reason: 'what stands in usr/share/<name>/etc reaches /etc only by a tmpfiles rule',
+    checks: 'a line of tmpfiles.d copies or links every file below usr/share/<extension>/etc',
+    reason: 'a file in usr/share/<extension>/etc gets into /etc only by a line of tmpfiles.d',
     fix: "add a 'C' line to usr/lib/tmpfiles.d/<extension>.conf",
     check: (context) => {
       const sources = tmpfilesOf(context).flatMap(({ type, argument }) =>
@@ -87,7 +86,7 @@ export const tmpfiles: Readonly<Record<string, Rule>> = {
       return context.entries
         .filter(({ type, path }) => type === 'file' && path.startsWith(`usr/share/${context.name}/etc/`))
         .filter(({ path }) => !sources.some((source) => below(`/${path}`, source)))
-        .map(({ path }): RuleViolation => ({ what: 'is copied to /etc by no rule', path }));
+        .map(({ path }): RuleViolation => ({ what: 'no line of tmpfiles.d copies this file to /etc', path }));
     },
   },
 };

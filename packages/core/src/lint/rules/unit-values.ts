@@ -5,9 +5,9 @@ import { follower } from './follow.ts';
 import { hostFolders } from '../../inspect/flatcar-host.ts';
 import type { RuleViolation, LintContext, Rule } from './rule.ts';
 import { tmpfilesOf } from './tmpfiles.ts';
-import { isProvided, settings, type Setting } from './units.ts';
+import { isProvided, settings, type Setting } from './unit-settings.ts';
 
-// Values of units' settings: systemd passes over those that it cannot read, as over settings that it does not know.
+// Values of units' settings. systemd ignores a value that it cannot read, like a setting that it does not know.
 
 /** Units of time (systemd.time(7)); without one a number is in seconds. */
 const SPAN =
@@ -19,7 +19,7 @@ const UNSIGNED = /^\+?(?:0x[\da-f]+|0o?[0-7]+|0b[01]+|\d+)$/i;
 interface Kind {
   readonly reads: (value: string) => boolean;
   readonly what: string;
-  /** All values, where there are few: the nearest one is told. */
+  /** All values, if there are few: a finding suggests the closest. */
   readonly words?: readonly string[];
 }
 
@@ -29,7 +29,7 @@ const within = (least: number, most: number): Kind => ({
   what: `a number from ${least} to ${most}`,
 });
 
-/** What values of each kind are, by systemd's name for the kind (--dump-configuration-items); systemd.service(5), systemd.kill(5). */
+/** The values of each kind, by systemd's name for the kind (--dump-configuration-items); systemd.service(5), systemd.kill(5). */
 const KINDS: Readonly<Record<string, Kind>> = {
   BOOLEAN: { reads: (value) => /^(?:1|yes|y|true|t|on|0|no|n|false|f|off)$/i.test(value), what: 'yes or no' },
   SECONDS: { reads: (value) => SPAN.test(value), what: "a time such as '90', '5min 20s' or 'infinity'" },
@@ -50,16 +50,16 @@ const KINDS: Readonly<Record<string, Kind>> = {
 /** Kinds by `Section.Key`. */
 const KIND_OF = new Map(Object.entries(known.values).flatMap(([kind, keys]) => (keys as readonly string[]).map((key) => [key, kind])));
 
-/** What is wrong with a value; undefined for what is in order, and for settings whose values are not judged. */
+/** What is wrong with a value; undefined for a valid value, and for settings whose values are not checked. */
 export function valueProblem({ section, key, value }: Pick<Setting, 'section' | 'key' | 'value'>): string | undefined {
   const kind = KINDS[KIND_OF.get(`${section}.${key}`) ?? ''];
-  // An empty value takes back what was said before, and specifiers (%) are filled in by systemd.
+  // An empty value resets a setting, and systemd expands specifiers (%).
   if (kind === undefined || value === '' || value.includes('%') || kind.reads(value)) return undefined;
   const [similar] = closest(value, kind.words ?? []);
   return `is not ${kind.words === undefined ? kind.what : `one of ${kind.what}`}${similar === undefined ? '' : ` (did you mean '${similar}'?)`}`;
 }
 
-/** Folders that systemd makes for a unit, by setting (systemd.exec(5)). */
+/** Folders that systemd creates for a unit, by setting (systemd.exec(5)). */
 const OWN_FOLDERS: Readonly<Record<string, string>> = {
   StateDirectory: '/var/lib',
   CacheDirectory: '/var/cache',
@@ -68,22 +68,22 @@ const OWN_FOLDERS: Readonly<Record<string, string>> = {
   ConfigurationDirectory: '/etc',
 };
 
-/** Paths that must be there when a unit starts: by setting the paths in its value, without those that may be missing (`-`). */
+/** Paths that must exist when a unit starts: by setting, the paths in its value. A path after `-` may be missing. */
 const NEEDED: Readonly<Record<string, (value: string) => readonly string[]>> = {
   WorkingDirectory: (value) => [value],
   RootDirectory: (value) => [value],
   RootImage: (value) => [value],
-  // ID:PATH (systemd.exec(5)); a name without a folder is one of the credentials that the machine was given.
+  // ID:PATH (systemd.exec(5)); a name without a folder is a credential of the machine.
   LoadCredential: (value) => [value.replace(/^[^:]*:?/, '')],
   LoadCredentialEncrypted: (value) => [value.replace(/^[^:]*:?/, '')],
   BindPaths: (value) => value.split(/\s+/).map((one) => one.split(':')[0] ?? ''),
   BindReadOnlyPaths: (value) => value.split(/\s+/).map((one) => one.split(':')[0] ?? ''),
 };
 
-/** What the kernel, other services or people have below these, no image can say. */
+/** Folders whose content comes from the kernel, other services or people. */
 const ELSEWHERE = /^\/(?:dev|proc|sys|run|tmp|home|root|mnt|media|boot|oem)(?:\/|$)/;
 
-/** Whether a path is there when a unit starts: shipped, made by tmpfiles.d or by the unit's own folders, a folder of every Flatcar, or a condition. */
+/** Tells whether a path exists when a unit starts: in the image, made by tmpfiles.d or by the unit's folders, on every Flatcar, or a condition. */
 function isThere(context: LintContext): (path: string, unit: string) => boolean {
   const provided = isProvided(context);
   const follow = follower(context.entries);
@@ -113,8 +113,8 @@ function isThere(context: LintContext): (path: string, unit: string) => boolean 
 export const unitValues: Readonly<Record<string, Rule>> = {
   'unit-value': {
     level: 'error',
-    checks: 'truth values, times, modes, numbers, signals, Type=, Restart= and KillMode= of units are ones that systemd can read',
-    reason: 'systemd passes over a value that it cannot read: the unit is loaded with the default, and does something else',
+    checks: 'systemd can read the booleans, times, modes, numbers, signals, Type=, Restart= and KillMode= of units',
+    reason: 'systemd ignores a value that it cannot read: the unit is loaded with the default and behaves differently',
     fix: 'correct the value; systemd.service(5), systemd.exec(5) and systemd.time(7) list them',
     check: (context) =>
       settings(context).flatMap(({ path, section, key, value }): RuleViolation[] => {
@@ -126,16 +126,16 @@ export const unitValues: Readonly<Record<string, Rule>> = {
     level: 'error',
     sees: 'whole',
     checks:
-      'WorkingDirectory=, RootDirectory=, RootImage=, LoadCredential= and BindPaths= of units are in the image, made by its tmpfiles.d or by the unit, on every Flatcar, or a condition of the unit',
+      'the paths in WorkingDirectory=, RootDirectory=, RootImage=, LoadCredential= and BindPaths= of units are in the image, made by its tmpfiles.d or by the unit, on every Flatcar, or a condition of the unit',
     reason: 'a unit does not start without them (status 200/CHDIR, 226/NAMESPACE, 243/CREDENTIALS)',
-    fix: "make the folder by StateDirectory= or tmpfiles.d, write - before a path that may be missing, or start the unit only with it: ConditionPathExists=/path. For what somebody else makes first waive it: { 'unit-path:/path': 'the reason' }",
+    fix: "create the folder by StateDirectory= or tmpfiles.d, write - before a path that may be missing, or start the unit only with it: ConditionPathExists=/path. If another program creates the path first, waive the rule: { 'unit-path:/path': 'the reason' }",
     check: (context) => {
       const there = isThere(context);
       return settings(context).flatMap(({ path, unit, key, value }): RuleViolation[] =>
         (NEEDED[key]?.(value) ?? [])
           .map((one) => (one.length > 1 ? one.replace(/\/+$/, '') : one))
           .filter((one) => one.startsWith('/') && !one.includes('%') && !ELSEWHERE.test(one) && !there(one, unit))
-          .map((one) => ({ what: `${key}=${value} must be there, and nobody ships or makes '${one}'`, path, subject: one })),
+          .map((one) => ({ what: `${key}=${value} needs '${one}', which nothing ships or creates`, path, subject: one })),
       );
     },
   },
