@@ -50,7 +50,7 @@ async function laterImage(folder: string, release: Release): Promise<Image> {
     {
       dir,
       extension: { ...extension, requiredPaths: extension.requiredPaths.filter((path) => path !== MODPROBE) },
-      pins: { [version]: { revision: 0, with: {}, licenses: {}, bytes: {} } },
+      pins: { [version]: { revision: 0, coupled: {}, licenses: {}, bytes: {} } },
       fixture: true,
     },
     { version, arch: hostArch(), targets: [release], profile: 'fast', origin: 'auto', out: join(dir, 'out'), store, tools: openTools(store), report: () => undefined },

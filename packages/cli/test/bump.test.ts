@@ -10,7 +10,7 @@ const BUMP = {
   from: '4.54.2',
   version: '4.54.3',
   coupled: {},
-  pinned: { extension: 'yq', version: '4.54.3', revision: 0, with: {}, lines: [], written: [] },
+  pinned: { extension: 'yq', version: '4.54.3', revision: 0, coupled: {}, lines: [], written: [] },
   dropped: ['4.54.2'],
   proofs: [],
   changes: ['yq 4.54.2 → 4.54.3'],

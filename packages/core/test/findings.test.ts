@@ -49,7 +49,7 @@ async function build(
     components: () => [],
     ...definition,
   });
-  const loaded = { dir: at, fixture: false, extension, pins: { [version]: { revision: 0, with: {}, licenses: {}, bytes: {} } } };
+  const loaded = { dir: at, fixture: false, extension, pins: { [version]: { revision: 0, coupled: {}, licenses: {}, bytes: {} } } };
   const result = buildExtension(loaded, {
     version, arch: hostArch(), targets, profile: 'fast', origin: 'auto', out: join(at, 'out'), store: openStore(join(dir, 'store')), tools,
     report: (event) => void events.push(event),

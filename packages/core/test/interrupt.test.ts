@@ -177,7 +177,7 @@ test.each<[string, string, 'fast' | 'publish']>([
       {
         dir: at,
         fixture: false,
-        pins: { '1.0': { revision: 0, with: {}, licenses: {}, bytes: {} } },
+        pins: { '1.0': { revision: 0, coupled: {}, licenses: {}, bytes: {} } },
         extension: defineExtension({
           name: 'big',
           summary: 'a large file',

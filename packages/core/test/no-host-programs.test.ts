@@ -84,7 +84,7 @@ test('a build out of packages and archives runs no program of the host', async (
         ...ARCHIVES.map((kind) => binary(`tool-${kind}`, '1.0', upstream(urlOf(kind)))),
       ],
     }),
-    pins: { '1.0': { revision: 0, with: {}, licenses, bytes } },
+    pins: { '1.0': { revision: 0, coupled: {}, licenses, bytes } },
   };
   await mkdir(loaded.dir);
 

@@ -47,7 +47,7 @@ async function loaded(
     pins: {
       '1.2.3': {
         revision: 0,
-        with: {},
+        coupled: {},
         licenses: { tool: 'MIT' },
         bytes: {
           [url('amd64')]: { sha256: 'a'.repeat(64), proof },

@@ -35,7 +35,7 @@ const definition: ExtensionDefinition = {
 };
 const pin: PinnedVersion = {
   revision: 1,
-  with: {},
+  coupled: {},
   licenses: { tool: 'MIT' },
   bytes: { [locator]: { sha256: createHash('sha256').update(program).digest('hex'), proof: 'nothing published: as first downloaded' } },
 };

@@ -64,7 +64,7 @@ beforeAll(async () => {
         ['one', 'two'].map((name) => binary(name, versions.version, upstream(`https://dl.example.org/v{version}/${name}-{arch}`))),
       start: ['one.service'],
     }),
-    pins: { '1.0': { revision: 2, with: {}, licenses: { one: 'MIT', two: 'Apache-2.0 AND MIT' }, bytes } },
+    pins: { '1.0': { revision: 2, coupled: {}, licenses: { one: 'MIT', two: 'Apache-2.0 AND MIT' }, bytes } },
   };
 });
 afterAll(async () => {

@@ -155,7 +155,7 @@ async function fetched(name: string, bytes: Buffer, check: (files: string) => Pr
     arch: 'x86-64',
     pin: {
       revision: 0,
-      with: {},
+      coupled: {},
       licenses: {},
       bytes: {
         [`https://dl.example.org/v1.0/${name}`]: {

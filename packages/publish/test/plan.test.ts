@@ -139,7 +139,7 @@ test('a version that was changed after it was published is named, and planned no
   const [was, is] = ['b'.repeat(64), 'c'.repeat(64)];
   const changed = (packaging: string | undefined, revision = 0): PlannedExtension => ({
     ...tool,
-    pins: { '1.0': { revision, with: {}, licenses: {}, bytes: {}, packaging } },
+    pins: { '1.0': { revision, coupled: {}, licenses: {}, bytes: {}, packaging } },
   });
   const whole = published({ name: 'tool', versions: [version('1.0', 0, all(), { packaging: was })] });
   expect(await plan([changed(is)], targets, whole)).toMatchObject({ images: [], stale: [{ extension: 'tool', version: '1.0' }] });

@@ -43,7 +43,7 @@ beforeAll(async () => {
     {
       dir: own,
       fixture: false,
-      pins: { '1.0': { revision: 3, with: {}, licenses: {}, bytes: {} } },
+      pins: { '1.0': { revision: 3, coupled: {}, licenses: {}, bytes: {} } },
       extension: defineExtension({
         name: 'node-exporter',
         summary: 'a test',

@@ -69,7 +69,7 @@ mergeTest('Python, which is at a fixed address, runs on its own libraries and lo
       if (origin?.kind !== 'debian') throw new Error('the origin is of another kind');
       const { snapshot, packages } = await resolvePackages(origin, component, arch, { store, archive });
       const bytes = Object.fromEntries(packages.map(({ locator, sha256, size, proof }) => [locator, { sha256, size, proof }]));
-      const pins = { '2026.11.27': { revision: 0, with: {}, licenses: { python3: 'PSF-2.0' }, snapshot, bytes } };
+      const pins = { '2026.11.27': { revision: 0, coupled: {}, licenses: { python3: 'PSF-2.0' }, snapshot, bytes } };
       const { images } = await buildExtension(
         { dir: join(dir, 'python3'), extension, pins, fixture: true },
         {

@@ -48,7 +48,7 @@ describe('writes', () => {
       '1.2.3': {
         revision: 0,
         packaging: expect.stringMatching(/^[0-9a-f]{64}$/),
-        with: {},
+        coupled: {},
         licenses: { tool: 'MIT' },
         bytes: Object.fromEntries(
           ['amd64', 'arm64'].map((arch) => [locator('1.2.3', arch), { sha256: sha(`1.2.3 ${arch}`), size: `1.2.3 ${arch}`.length, proof: 'sha256 file' }]), // prettier-ignore
@@ -184,12 +184,12 @@ describe('what is coupled', () => {
 
   test('follows the policy, an argument, and then the pin', async () => {
     internet.served.set('example.org/helper.json', '{"versions":["1.2.3","1.2.2","1.3.0"]}');
-    expect((await run()).with).toEqual({ helper: '1.2.3' });
+    expect((await run()).coupled).toEqual({ helper: '1.2.3' });
     internet.served.set('example.org/helper.json', '{"versions":["1.2.9"]}');
-    expect((await run()).with).toEqual({ helper: '1.2.3' });
+    expect((await run()).coupled).toEqual({ helper: '1.2.3' });
     publish('1.2.2');
     await expect(run({ coupled: { helper: '1.2.2' } })).rejects.toThrow(/is pinned with other versions/);
-    expect(await run({ coupled: { helper: '1.2.2' }, revision: true })).toMatchObject({ with: { helper: '1.2.2' }, revision: 1 });
+    expect(await run({ coupled: { helper: '1.2.2' }, revision: true })).toMatchObject({ coupled: { helper: '1.2.2' }, revision: 1 });
   });
   test('says how to go on when upstream cannot be asked', async () => {
     await expect(run()).rejects.toThrow(expect.objectContaining({ next: 'pass --coupled helper=VERSION' }));

@@ -223,7 +223,7 @@ describe('other sources', () => {
 });
 
 describe('outdated', () => {
-  const pinned = (runc: string): { revision: number; with: Record<string, string>; licenses: Record<string, string>; bytes: object } => ({ revision: 0, with: { runc }, licenses: {}, bytes: {} }); // prettier-ignore
+  const pinned = (runc: string): { revision: number; coupled: Record<string, string>; licenses: Record<string, string>; bytes: object } => ({ revision: 0, coupled: { runc }, licenses: {}, bytes: {} }); // prettier-ignore
   const loaded = (name: string, keep: string, pins: Record<string, ReturnType<typeof pinned>>) => ({
     dir: internet.dir,
     extension: extensionOf([releaseOrigin('https://example.org/{version}')], { name, versions: { kind: 'github', at: `example/${name}`, keep }, coupled: { runc: { kind: 'github', at: 'example/runc', keep: 'newest' } } }), // prettier-ignore

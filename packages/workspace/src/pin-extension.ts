@@ -87,7 +87,7 @@ async function assertUnchanged(dir: string, extension: Extension, version: strin
 }
 
 /** What a revision changed, for the changelog. */
-function changesOf(before: Readonly<Record<string, string>>, { with: after, lines }: PinResult): string[] {
+function changesOf(before: Readonly<Record<string, string>>, { coupled: after, lines }: PinResult): string[] {
   const coupled = Object.entries(after).flatMap(([name, version]) =>
     before[name] === version ? [] : [`${name} ${before[name] ?? ''} → ${version}`],
   );
@@ -145,7 +145,7 @@ export async function pinExtension(
   const result = await pinVersion({ ...request, revision }, context);
   const written = new Set(result.written);
   if (result.revision > (released ?? 0))
-    for (const file of await noteChange(dir, extension.name, result, changesOf(before?.with ?? {}, result))) written.add(file);
+    for (const file of await noteChange(dir, extension.name, result, changesOf(before?.coupled ?? {}, result))) written.add(file);
   if (await writeReadme(dir)) written.add(join(dir, 'README.md'));
   if (await writeRootReadme(repository)) written.add(join(repository, 'README.md'));
   return { ...result, written: [...written], note: noteOf(extension, result, isRevision, before?.revision, released, pins) };

@@ -57,7 +57,7 @@ beforeEach(async () => {
     pins: {
       '1.0': {
         revision: 2,
-        with: {},
+        coupled: {},
         licenses: { first: 'MIT', second: 'MIT' },
         bytes: {
           [locator]: { sha256: createHash('sha256').update(program).digest('hex'), proof: 'nothing published: as first downloaded' },

@@ -24,10 +24,10 @@ export async function componentsOf(
   const { extension, dir } = loaded;
   const pin = pinOf(loaded.pins, version, extension.name, dir);
   for (const name of Object.keys(extension.coupled)) {
-    if (pin.with[name] === undefined)
+    if (pin.coupled[name] === undefined)
       throw new UserError(`${extension.name} ${version}: pins.json has no version of '${name}' under "with"`, { where: dir });
   }
-  const components = extension.components({ ...pin.with, version }).map(async (component) => {
+  const components = extension.components({ ...pin.coupled, version }).map(async (component) => {
     const { lock, origins } = component;
     if (lock === undefined) return { component, dir, pin };
     // What only this repository ships needs no pins.

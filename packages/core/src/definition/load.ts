@@ -70,7 +70,7 @@ async function sampleVersions(dir: string, { coupled, versions }: Extension): Pr
     // What is wrong with the lock is reported where it is read.
   }
   const [newest = sample] = newestFirst(Object.keys(pins));
-  return { ...Object.fromEntries(Object.keys(coupled).map((name) => [name, sample])), ...pins[newest]?.with, version: newest };
+  return { ...Object.fromEntries(Object.keys(coupled).map((name) => [name, sample])), ...pins[newest]?.coupled, version: newest };
 }
 
 /** Calls the function that gives the components; what is wrong with them, and with the function itself. */

@@ -26,7 +26,7 @@ const PinnedVersionSchema = v.strictObject({
   /** Digest of all that this repository decides about its bytes, when it was pinned; see packaging.ts. Only in an extension's own lock. */
   packaging: v.optional(sha256),
   /** Versions of coupled components. */
-  with: v.optional(v.record(v.string(), v.string()), {}),
+  coupled: v.optional(v.record(v.string(), v.string()), {}),
   /** SPDX expression of each component. */
   licenses: v.record(v.string(), v.string()),
   /** Timestamp at which a snapshot archive has all Debian packages of this version, such as `20261121T091544Z`. */

@@ -417,7 +417,7 @@ export interface ExtensionDefinition<Coupled extends string = string> {
    */
   readonly versions: VersionSource;
   /**
-   * Components with versions of their own, by name; pins.json has them under `with`.
+   * Components with versions of their own, by name; pins.json has them under `coupled`.
    * @default {}
    * @example { runc: github('opencontainers/runc') }
    */

@@ -34,7 +34,7 @@ export function expectedAnswer({ says }: Command, versions: PinnedVersions): Reg
 export async function pinnedVersions(dir: string, { version: wanted }: Pick<ExtensionTest, 'version'>): Promise<PinnedVersions> {
   const { pins } = await loadExtension(dir);
   const version = wanted ?? newestFirst(Object.keys(pins))[0] ?? '';
-  return { ...pins[version]?.with, version };
+  return { ...pins[version]?.coupled, version };
 }
 
 /** What systemd-sysext reports for the one image that it merges; systemd 257 and later add the file's suffix. */

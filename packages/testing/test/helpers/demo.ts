@@ -48,7 +48,7 @@ export async function demoImages(folder: string, targets: readonly Target[], dem
   });
   const store = openStore();
   const { images } = await buildExtension(
-    { dir, extension, pins: { [version]: { revision: 0, with: {}, licenses: {}, bytes: {} } }, fixture: true },
+    { dir, extension, pins: { [version]: { revision: 0, coupled: {}, licenses: {}, bytes: {} } }, fixture: true },
     { version, arch: hostArch(), targets, profile: 'fast', origin: 'auto', out: join(dir, 'out'), store, tools: openTools(store), report: () => undefined, ...(sign === undefined ? {} : { sign }) },
   ); // prettier-ignore
   return images;

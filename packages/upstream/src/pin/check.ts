@@ -104,7 +104,7 @@ export async function checkPins(request: CheckRequest, context: UpstreamContext)
   const own = await openLock(dir, version, false);
   const pins = own.pins[version];
   if (pins === undefined) throw new UserError(`${extension.name} ${version} is not pinned`, { where: own.file });
-  const locks = await locksOf({ dir, extension, version }, own, pins.with);
+  const locks = await locksOf({ dir, extension, version }, own, pins.coupled);
   const isNew = (lock: Lock, locator: string, pinned: LockedBytes): boolean => {
     const key = `${lock.file} ${lock.version} ${locator}`;
     if (seen.has(key)) return false;

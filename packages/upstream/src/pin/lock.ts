@@ -48,7 +48,7 @@ export async function locksOf(request: PinRequest, own: Lock, versions: Readonly
 }
 
 /** An entry as it is written to the file. */
-export type Written = Omit<PinnedVersion, 'with'> & Partial<Pick<PinnedVersion, 'with'>>;
+export type Written = Omit<PinnedVersion, 'coupled'> & Partial<Pick<PinnedVersion, 'with'>>;
 
 /** The text of a lock file with a new entry: versions newest first, other versions unchanged. */
 export function textOf({ text, file }: Lock, version: string, entry: Written): string {
@@ -80,7 +80,7 @@ export function entryOf(
   return {
     revision: lock.shared ? (pinned?.revision ?? 0) : revisionOf(request, pinned?.revision),
     packaging: pinned?.packaging,
-    with: Object.keys(versions).length === 0 ? undefined : { ...versions },
+    coupled: Object.keys(versions).length === 0 ? undefined : { ...versions },
     licenses: lock.shared ? { ...pinned?.licenses, ...licenses } : licenses,
     snapshot,
     bytes: lock.shared ? { ...Object.fromEntries(others), ...bytes } : bytes,

@@ -26,7 +26,7 @@ async function coupledVersions(
       next: `choose one of its coupled components: ${Object.keys(extension.coupled).join(', ') || 'it has none'}`,
     });
   const entries = Object.entries(extension.coupled).map(async ([name, source]): Promise<[string, string]> => {
-    const known = coupled[name] ?? pinned?.with[name];
+    const known = coupled[name] ?? pinned?.coupled[name];
     if (known !== undefined) return [name, known];
     const next = `pass --coupled ${name}=VERSION`;
     const [newest] = await keptVersions(source, context, version).catch((cause: unknown) => {
@@ -115,8 +115,8 @@ async function pinLocked(request: PinRequest, context: UpstreamContext): Promise
   const own = await openLock(dir, version, false);
   const before = own.pins[version];
   const versions = await coupledVersions(request, before, context);
-  if (before !== undefined && !isSame(before.with, versions) && !isRevision(request))
-    throw new UserError(`${extension.name} ${version} is pinned with other versions: ${JSON.stringify(before.with)}`, {
+  if (before !== undefined && !isSame(before.coupled, versions) && !isRevision(request))
+    throw new UserError(`${extension.name} ${version} is pinned with other versions: ${JSON.stringify(before.coupled)}`, {
       where: own.file,
       next: 'pass --revision to pin these under a higher revision',
     });
@@ -138,12 +138,12 @@ async function pinLocked(request: PinRequest, context: UpstreamContext): Promise
     }
     // The extension's own lock is the last one, because it has a digest of all the others.
     const entry = entryFor(found.find(({ lock }) => lock === own) ?? { lock: own, lines: [], licenses: {}, snapshot: undefined });
-    const pins = { ...own.pins, [version]: { ...entry, with: versions } };
+    const pins = { ...own.pins, [version]: { ...entry, coupled: versions } };
     const packaging = await packagingDigest({ dir, extension, pins, fixture: false }, version);
     written.push(...(await writeLock(own, { ...entry, packaging })));
     const lines = found
       .flatMap((one) => one.lines)
       .map(({ locator, component, sha256, proof, change }) => ({ locator, component, sha256, proof, change }));
-    return { extension: extension.name, version, revision: entry.revision, with: versions, lines, written };
+    return { extension: extension.name, version, revision: entry.revision, coupled: versions, lines, written };
   });
 }

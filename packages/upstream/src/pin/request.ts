@@ -72,7 +72,7 @@ export interface PinResult {
   readonly extension: string;
   readonly version: string;
   readonly revision: number;
-  readonly with: Readonly<Record<string, string>>;
+  readonly coupled: Readonly<Record<string, string>>;
   readonly lines: readonly PinnedLine[];
   /** Files that were written; none if nothing changed. */
   readonly written: readonly string[];

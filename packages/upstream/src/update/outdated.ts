@@ -89,7 +89,7 @@ async function ofCoupled(
   return Promise.all(
     newestFirst(Object.keys(pins)).map(async (lead) => {
       const [newest] = await keptVersions(source, context, lead);
-      const current = pins[lead]?.with[of];
+      const current = pins[lead]?.coupled[of];
       const isBehind = current !== undefined && newest !== undefined && newestFirst([current, newest])[0] === current;
       return row({ extension: extension.name, of, lead, source: sourceOf(source) }, current, isBehind ? current : newest, source, context);
     }),

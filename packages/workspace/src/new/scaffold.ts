@@ -120,7 +120,7 @@ function originsOf(plan: Plan): { readonly text: string; readonly uses: string }
   return origins;
 }
 
-/** The page that lists files at a URL, and what their names begin with: all before `{version}`. */
+/** The page that lists files at a URL, and what their names begin coupled: all before `{version}`. */
 function pageOf(pattern: string): { readonly at: string; readonly tagPrefix: string } {
   const before = pattern.slice(0, Math.max(pattern.indexOf('{version}'), 0)) || pattern;
   const cut = before.lastIndexOf('/') + 1;
