@@ -76,8 +76,7 @@ describe('what a record says of its inputs', () => {
     ['components[1]', ({ components }) => ({ components: [...components, ...components.map((one) => ({ ...one, name: 'more' }))] })],
     ['tools[0].sha256', ({ tools }) => ({ tools: tools.map((tool) => ({ ...tool, sha256: '0'.repeat(64) })) })],
     ['tools[0].status', ({ tools }) => ({ tools: tools.map((tool) => ({ ...tool, status: 'unpinned: it left' })) })],
-    ['publishable', () => ({ publishable: false })],
-    ['withheld[0]', () => ({ withheld: ['made elsewhere'] })],
+    ['publishBlockers[0]', () => ({ publishBlockers: [{ code: 'fixture', what: 'made elsewhere' }] })],
     ['waived.shadowing', () => ({ waived: { shadowing: 'because' } })],
     ['replaces[0]', () => ({ replaces: ['usr/bin/containerd'] })],
     ['conflicts[0]', () => ({ conflicts: ['docker'] })],
@@ -119,10 +118,10 @@ describe('what a record says of its inputs', () => {
     const kubernetes = await loadExtension(join(repository, 'extensions/kubernetes'));
     const asked = { ...request, version: Object.keys(kubernetes.pins)[0] ?? '' };
     const preferred = await describePayload(kubernetes, asked, 'x86-64');
-    expect(preferred).toMatchObject({ publishable: true });
+    expect(preferred).toMatchObject({ publishBlockers: [] });
     const kinds = preferred.components.map(({ origin }) => (origin === 'upstream' ? 'go' : origin));
     const compiled = await describePayload(kubernetes, asked, 'x86-64', kinds);
-    expect(compiled).toMatchObject({ publishable: false, withheld: [] });
+    expect([...new Set(compiled.publishBlockers.map(({ code }) => code))]).toEqual(['fallback']);
     expect(compiled.components.map(({ origin }) => origin)).toEqual(kinds);
     expect(compiled.key).not.toBe(preferred.key);
   });

@@ -84,18 +84,18 @@ test('a component that cannot be had fails the build; without it the rest is bui
   const part = await build(['first']);
   expect(files(part)).toEqual(expect.arrayContaining(['usr/bin/first', 'usr/share/pair/own']));
   expect(files(part)).not.toContain('usr/bin/second');
-  expect(part).toMatchObject({ version: '1.0', publishable: false });
+  expect(part).toMatchObject({ version: '1.0', publishBlockers: [{ code: 'incomplete' }] });
   expect(notices.join()).toMatch(/WITHOUT second.*not for publishing/);
 
   served = ['first', 'second'];
   const whole = await build();
   expect(files(whole)).toEqual(expect.arrayContaining(['usr/bin/first', 'usr/bin/second']));
-  expect(whole.publishable).toBe(true);
+  expect(whole.publishBlockers).toEqual([]);
   expect(part.key).not.toBe(whole.key);
   // All of them by name: the same bytes, and still not for publishing.
   const named = await build(['first', 'second']);
-  expect(named).toMatchObject({ publishable: false, key: whole.key });
-  expect((await build()).publishable).toBe(true);
+  expect(named).toMatchObject({ publishBlockers: [{ code: 'incomplete' }], key: whole.key });
+  expect((await build()).publishBlockers).toEqual([]);
 });
 
 test('a host that cannot be reached is told with what has no source route, and nothing is compiled for the rest', async () => {

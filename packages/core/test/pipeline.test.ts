@@ -109,7 +109,7 @@ test('a build gives an image for each target, with all its sidecars, and the sum
       version: '1.0-2',
       target: image.target,
       sha256: image.sha256,
-      publishable: true,
+      publishBlockers: [],
     });
   }
 });

@@ -118,8 +118,10 @@ test('a build script reaches nothing; without the sandbox it reaches all of it, 
     expect(open.worked).toEqual(['a process', 'home', 'home folder', 'network', 'other processes', 'repository', 'store']);
     await sleep(3000);
     expect(made()).toHaveLength(4);
-    expect(open.payloads[0]).toMatchObject({ publishable: false });
-    expect(open.payloads[0]?.withheld).toContain('compiled without a sandbox (--no-sandbox)');
+    expect(open.payloads[0]).toMatchObject({
+      publishBlockers: expect.arrayContaining([expect.objectContaining({ code: 'unsandboxed' })]) as unknown,
+    });
+    expect(open.payloads[0]?.publishBlockers.map(({ what }) => what)).toContain('compiled without a sandbox (--no-sandbox)');
     for (const path of made()) await rm(path);
     await rm(join(dir, 'wrapped'), { force: true });
 
@@ -129,7 +131,7 @@ test('a build script reaches nothing; without the sandbox it reaches all of it, 
     expect(closed.worked).toEqual(['a process']);
     await sleep(3000);
     expect(made()).toEqual([]);
-    expect(closed.payloads[0]?.withheld).not.toContain('compiled without a sandbox (--no-sandbox)');
+    expect(closed.payloads[0]?.publishBlockers.map(({ what }) => what)).not.toContain('compiled without a sandbox (--no-sandbox)');
     expect(closed.payloads[0]?.key).not.toBe(open.payloads[0]?.key);
     expect(existsSync(join(dir, 'wrapped'))).toBe(false);
     expect(await ownTemp()).toEqual(temp);

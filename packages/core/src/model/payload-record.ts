@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { ARCHES } from './arch.ts';
 import { UserError } from '../util/errors.ts';
 import { parseJson } from '../util/json.ts';
-import type { Payload } from './payload.ts';
+import { PUBLISH_BLOCKERS, type Payload } from './payload.ts';
 
 /** A record lists every file of an image: the largest of today has some megabytes. */
 const MAX_BYTES = 64 << 20;
@@ -28,6 +28,8 @@ const BuiltComponent = v.strictObject({
   materials: v.array(Material),
   parameters: v.record(v.string(), text(1 << 16)),
 });
+/** See PublishBlocker. */
+export const PublishBlockerSchema = v.strictObject({ code: v.picklist(PUBLISH_BLOCKERS), what: text() });
 const TreeEntry = v.strictObject({
   path: hostPath,
   type: v.picklist(['file', 'dir', 'link']),
@@ -76,8 +78,7 @@ export const PayloadSchema = v.strictObject({
   }),
   components: v.array(BuiltComponent),
   tools: v.array(v.strictObject({ name: text(200), version: text(200), sha256: digest, status: text() })),
-  publishable: v.boolean(),
-  withheld: v.array(text()),
+  publishBlockers: v.array(PublishBlockerSchema),
   modules: v.array(EmbeddedModuleSchema),
   waived: v.record(v.string(), text()),
   replaces: v.array(text()),

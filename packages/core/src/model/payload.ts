@@ -105,6 +105,16 @@ export interface SourcePackage {
   readonly version: string;
 }
 
+/** Reasons that keep a payload from being published. A tree that declares its origins accepts `fallback`; nothing accepts the others. */
+export const PUBLISH_BLOCKERS = ['fallback', 'fixture', 'incomplete', 'unsandboxed', 'unpinned-tool'] as const;
+
+/** Why a payload must not be published. */
+export interface PublishBlocker {
+  readonly code: (typeof PUBLISH_BLOCKERS)[number];
+  /** What happened, such as `made with the pins of a fixture`. */
+  readonly what: string;
+}
+
 /** A payload: a file tree packed once per architecture and format, independent of any release. */
 export interface Payload {
   /** Digest of all that decides its bytes; see describe.ts. */
@@ -131,10 +141,8 @@ export interface Payload {
   readonly needs: HostRequirements;
   readonly components: readonly BuiltComponent[];
   readonly tools: readonly ToolRecord[];
-  /** False after any fallback: an origin that the definition does not prefer, or a tool that is not the pinned one. */
-  readonly publishable: boolean;
-  /** Why no publisher may take it, whatever origins are declared: pins of a fixture, missing components, a tool that is not the pinned one. */
-  readonly withheld: readonly string[];
+  /** Why no publisher may take it; empty means that it can be published. */
+  readonly publishBlockers: readonly PublishBlocker[];
   /** Go modules and the like that were found inside the binaries, for the SBOM. */
   readonly modules: readonly EmbeddedModule[];
   readonly waived: Readonly<Record<string, string>>;

@@ -8,13 +8,13 @@ import { describeComponents, type DescribedComponent } from '../origins/resolve.
 import { digestOf } from '../util/digest.ts';
 import { pinnedRecords, type ToolRecords } from '../tools/tool-records.ts';
 import type { Arch } from '../model/arch.ts';
-import type { BuiltComponent, OriginKind, Payload, Profile } from '../model/payload.ts';
+import type { BuiltComponent, OriginKind, Payload, Profile, PublishBlocker, ToolRecord } from '../model/payload.ts';
 import type { Format } from '../model/target.ts';
 
 /** Raised when the same inputs are to give other bytes: it is part of every payload's key. */
 const PAYLOAD_FORMAT = 4;
 /** Raised when the record of a payload of the same bytes is to say something else. */
-const RECORD_FORMAT = 1;
+const RECORD_FORMAT = 2;
 
 /**
  * What a payload's record says of its inputs. All of it is decided by the definition, the pins and the tools: whoever has the checkout can
@@ -34,8 +34,7 @@ export type PayloadClaims = Pick<
   | 'profile'
   | 'components'
   | 'tools'
-  | 'publishable'
-  | 'withheld'
+  | 'publishBlockers'
   | 'waived'
   | 'replaces'
   | 'conflicts'
@@ -104,6 +103,30 @@ export function packedKey({ extension: { requiredPaths, replaces, waive, require
 // bind makes disk images by systemd-repart, whose version decides bytes as mkfs.erofs does.
 const PACK_TOOLS: Readonly<Record<Format, readonly string[]>> = { squashfs: ['mksquashfs'], ddi: ['mkfs.erofs', 'systemd-repart'] };
 
+/** Why a payload of these components must not be published, most serious first. */
+function blockersOf(made: {
+  readonly isFixture: boolean;
+  readonly isIncomplete: boolean;
+  readonly isUnprotected: boolean;
+  readonly tools: readonly ToolRecord[];
+  readonly components: readonly DescribedComponent[];
+}): PublishBlocker[] {
+  const fallen = made.components.filter(({ preferred }) => !preferred);
+  const found: (PublishBlocker | false)[] = [
+    made.isFixture && { code: 'fixture', what: 'made with the pins of a fixture' },
+    made.isIncomplete && { code: 'incomplete', what: 'made without some of its components (--only)' },
+    made.isUnprotected && { code: 'unsandboxed', what: 'compiled without a sandbox (--no-sandbox)' },
+    ...made.tools
+      .filter(({ status }) => status !== 'pinned')
+      .map(({ name, status }): PublishBlocker => ({ code: 'unpinned-tool', what: `made with ${name}, ${status}` })),
+    ...fallen.map(({ component, origin }): PublishBlocker => ({
+      code: 'fallback',
+      what: `component '${component.name}' comes from '${origin.kind}', an origin that its definition does not prefer`,
+    })),
+  ];
+  return found.filter((one) => one !== false);
+}
+
 /** What the record of a payload says of its inputs, and the key that is computed from them: a build and a check of it come here. */
 export async function claimsOf(
   loaded: LoadedExtension,
@@ -119,14 +142,8 @@ export async function claimsOf(
   ];
   const tools = [...new Map(all.map((record) => [`${record.name} ${record.sha256}`, record])).values()];
   const isUnprotected = noSandbox && components.some(({ origin }) => COMPILING_ORIGINS.has(origin.kind));
-  const withheld = [
-    ...(loaded.fixture ? ['made with the pins of a fixture'] : []),
-    ...(only ? ['made without some of its components (--only)'] : []),
-    ...(isUnprotected ? ['compiled without a sandbox (--no-sandbox)'] : []),
-    ...tools.filter(({ status }) => status !== 'pinned').map((tool) => `made with ${tool.name}, ${tool.status}`),
-  ];
+  const publishBlockers = blockersOf({ isFixture: loaded.fixture, isIncomplete: only, isUnprotected, tools, components });
   const builtComponents = components.map(built);
-  const preferred = components.map((one) => one.preferred);
   const key = digestOf({
     step: 'payload',
     number: PAYLOAD_FORMAT,
@@ -150,8 +167,7 @@ export async function claimsOf(
     profile,
     components: builtComponents,
     tools,
-    publishable: withheld.length === 0 && preferred.every(Boolean),
-    withheld,
+    publishBlockers,
     waived: waive,
     replaces,
     conflicts,

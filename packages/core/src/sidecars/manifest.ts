@@ -4,6 +4,7 @@ import { UserError } from '../util/errors.ts';
 import { parseJson } from '../util/json.ts';
 import type { Image } from '../model/image.ts';
 import type { Payload } from '../model/payload.ts';
+import { PublishBlockerSchema } from '../model/payload-record.ts';
 import { sidecarPaths } from './paths.ts';
 
 const digest = (length: number): v.GenericSchema<string> => v.pipe(v.string(), v.regex(new RegExp(`^[0-9a-f]{${length}}$`)));
@@ -45,10 +46,8 @@ export const ManifestSchema = v.strictObject({
     }),
   ),
   payload: digest(64),
-  /** False where an origin or a tool was not the declared one. */
-  publishable: v.boolean(),
-  /** Why no publisher may take it, whatever origins are declared. */
-  withheld: v.array(v.string()),
+  /** Why it must not be published; empty means that it can be. */
+  publishBlockers: v.array(PublishBlockerSchema),
   waived: v.record(v.string(), v.string()),
   /** Paths of the host that it hides on purpose. */
   replaces: v.array(v.string()),
@@ -74,8 +73,7 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
     needs,
     components,
     key,
-    publishable,
-    withheld,
+    publishBlockers,
     waived,
     replaces,
     conflicts,
@@ -103,8 +101,7 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
     needs: { ...needs, libraries: [...needs.libraries] },
     components: components.map(({ name, version: its, license, origin }) => ({ name, version: its, license, origin })),
     payload: key,
-    publishable,
-    withheld: [...withheld],
+    publishBlockers: [...publishBlockers],
     waived: { ...waived },
     replaces: [...replaces],
     conflicts: [...conflicts],

@@ -19,7 +19,7 @@ const LOCAL_BUILDER = 'https://extensions.flatcar.org/builder/local';
  * is given: the same inputs give the same record.
  */
 export function provenanceOf(image: Image, payload: Payload, { gitCommit, repository, builder = LOCAL_BUILDER }: BuildContext): object {
-  const { components, tools, profile, publishable, key, waived, builders } = payload;
+  const { components, tools, profile, publishBlockers, key, waived, builders } = payload;
   const source = repository === undefined ? {} : { uri: `git+${repository}` };
   return {
     _type: 'https://in-toto.io/Statement/v1',
@@ -38,7 +38,7 @@ export function provenanceOf(image: Image, payload: Payload, { gitCommit, reposi
         },
         internalParameters: {
           payload: key,
-          publishable,
+          publishBlockers,
           waived,
           // JSON has no undefined: absent where nothing was compiled.
           builders,

@@ -56,16 +56,13 @@ export async function readInputs(paths: readonly string[]): Promise<Inputs> {
 
 /** Why an image cannot be published; empty when it can. */
 function publishErrors({ manifest }: Input, origins: DeclaredOrigins): string[] {
-  const { name, profile, publishable, withheld, components } = manifest;
-  const reasons = [...withheld];
+  const { name, profile, publishBlockers, components } = manifest;
+  // A tree that declares its origins decides by those which files it accepts.
+  const blocking = publishBlockers.filter(({ code }) => code !== 'fallback' || origins === 'preferred');
+  const reasons = blocking.map(({ what }) => what);
   if (RESERVED.has(name)) reasons.push(`the name '${name}' is a folder of the tree itself`);
   if (profile !== 'publish') reasons.push(`it was packed with the profile '${profile}', and 'publish' is what is published`);
-  if (origins === 'preferred') {
-    if (!publishable && withheld.length === 0)
-      reasons.push(
-        `a component comes from an origin that its definition does not prefer (${components.map((one) => `${one.name}: ${one.origin}`).join(', ')})`,
-      );
-  } else {
+  if (origins !== 'preferred') {
     const other = components.filter(({ origin }) => origin !== 'files' && !origins.includes(origin));
     if (other.length > 0)
       reasons.push(

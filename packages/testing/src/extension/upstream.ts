@@ -40,7 +40,9 @@ export function testUpstream(folder: string, about: UpstreamTest): void {
             for (const url of standIns) console.error(`fixture: ${basename(dir)} ${arch}: a file of this test replaces ${url}`);
             expect(standIns.length).toBeGreaterThan(0);
             // Only the pins distinguish it from what is published.
-            expect(payloads.map(({ withheld }) => withheld)).toEqual([['made with the pins of a fixture']]);
+            expect(payloads.map(({ publishBlockers }) => publishBlockers)).toEqual([
+              [{ code: 'fixture', what: 'made with the pins of a fixture' }],
+            ]);
             const files = payloads.flatMap(({ tree }) => tree.entries.filter(({ type }) => type !== 'dir').map(({ path }) => path));
             expect(files).toEqual(expect.arrayContaining(about.programs.map((path) => path.slice(1))));
             if (arch === hostArch()) await expectUpstreamPrograms(images[0], about);

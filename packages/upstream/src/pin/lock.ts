@@ -48,7 +48,7 @@ export async function locksOf(request: PinRequest, own: Lock, versions: Readonly
 }
 
 /** An entry as it is written to the file. */
-export type Written = Omit<PinnedVersion, 'coupled'> & Partial<Pick<PinnedVersion, 'with'>>;
+export type Written = Omit<PinnedVersion, 'coupled'> & Partial<Pick<PinnedVersion, 'coupled'>>;
 
 /** The text of a lock file with a new entry: versions newest first, other versions unchanged. */
 export function textOf({ text, file }: Lock, version: string, entry: Written): string {
