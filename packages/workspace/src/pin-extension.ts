@@ -2,35 +2,40 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   imageVersion,
+  matchingVersions,
   newestFirst,
+  openStore,
   packagingDigest,
+  PLAIN_VERSION,
   readPins,
+  UsageError,
   UserError,
   writeAtomic,
   type Extension,
   type Pins,
 } from '@flatcar/core/engine';
+import type { PublishKeys } from '@flatcar/publish';
 import type { PinRequest, PinResult, UpstreamContext } from '@flatcar/upstream';
 import { baseLock } from './base-commit.ts';
 import { writeReadme, writeRootReadme } from './readme.ts';
 
-/** What is released already, as far as is known: what a revision is counted from. */
+/** What is known to be released: revisions are counted from it. */
 export interface Released {
-  /** Lock of the branch that images are published from, or of another commit. */
+  /** The lock of the branch that images are published from, or of another commit. */
   readonly base?: Pins | undefined;
-  /** Revisions of each upstream version in a published tree. */
+  /** The highest revision of each upstream version in a published tree. */
   readonly published?: ReadonlyMap<string, number> | undefined;
 }
 
-/** The released revision of a version; undefined for a version that is not released. */
+/** The released revision of a version; undefined if the version is not released. */
 const releasedRevision = ({ base, published }: Released, version: string): number | undefined => {
   const known = [base?.[version]?.revision, published?.get(version)].filter((one) => one !== undefined);
   return known.length === 0 ? undefined : Math.max(...known);
 };
 
 /**
- * What a revision of an extension is counted from: the given commit, else the branch that images are published from, else (in a checkout
- * without that branch) the last commit, besides what a tree has.
+ * What the revisions of an extension are counted from: a published tree, and the given commit, else the branch that images are published from,
+ * else (in a checkout without that branch, and without a tree) the last commit.
  */
 export async function releasedOf(dir: string, ref: string | undefined, published?: ReadonlyMap<string, number>): Promise<Released> {
   const base = await baseLock(dir, ref);
@@ -38,20 +43,20 @@ export async function releasedOf(dir: string, ref: string | undefined, published
   return { base: await baseLock(dir, 'HEAD').catch(() => undefined) };
 }
 
-/** The version that an extension of dates gets today. */
+/** Today's version of an extension whose versions are dates. */
 export const today = (): string => new Date().toISOString().slice(0, 10).replaceAll('-', '.');
 
-/** What was pinned, and what was written besides the lock. */
+/** What was pinned, and which files were written. */
 export interface Pinned extends PinResult {
-  /** What a person should know about the revision. */
+  /** Why the revision or date is what it is, for a person. */
   readonly note: string | undefined;
 }
 
 interface PinOptions {
   readonly request: Omit<PinRequest, 'revision'>;
-  /** True to pin under the revision after the released one. */
+  /** Whether to pin under the revision after the released one. */
   readonly revision: boolean;
-  /** Where `revision` counts from: see releasedOf. */
+  /** Commit and tree that revisions are counted from; see releasedOf. */
   readonly base?: string | undefined;
   readonly published?: ReadonlyMap<string, number> | undefined;
   readonly repository: string;
@@ -64,8 +69,8 @@ async function readLock(dir: string): Promise<Pins> {
 }
 
 /**
- * The revision under which a pinned version is pinned again: the one after the released one, however often that is done before it is released.
- * Undefined where nothing is known of what is released.
+ * The revision for a version that is pinned again: the one after the released one, however often that is done before the release.
+ * Undefined if nothing is known of what is released.
  */
 export async function nextRevision(dir: string, version: string): Promise<number | undefined> {
   const known = await releasedOf(dir, undefined);
@@ -74,7 +79,7 @@ export async function nextRevision(dir: string, version: string): Promise<number
   return released === undefined ? (await readLock(dir))[version]?.revision : released + 1;
 }
 
-/** Refuses to pin under a released revision what has changed since: the lock would be right, and the image that is published another. */
+/** Throws a UserError if a released version was changed: the published image would differ from the lock. */
 async function assertUnchanged(dir: string, extension: Extension, version: string, pins: Pins, released: Released): Promise<void> {
   const [pin, before] = [pins[version], released.base?.[version]];
   if (pin === undefined || before?.packaging === undefined || before.revision !== pin.revision) return;
@@ -86,7 +91,7 @@ async function assertUnchanged(dir: string, extension: Extension, version: strin
   });
 }
 
-/** What a revision changed, for the changelog. */
+/** The changelog lines of a revision. */
 function changesOf(before: Readonly<Record<string, string>>, { coupled: after, lines }: PinResult): string[] {
   const coupled = Object.entries(after).flatMap(([name, version]) =>
     before[name] === version ? [] : [`${name} ${before[name] ?? ''} → ${version}`],
@@ -96,7 +101,7 @@ function changesOf(before: Readonly<Record<string, string>>, { coupled: after, l
   return changes.length === 0 ? ['packaging'] : changes;
 }
 
-/** Adds an entry for a revision, once. */
+/** Adds the changelog entry of a revision unless the changelog has it; returns the files that were written. */
 async function noteChange(dir: string, name: string, result: PinResult, lines: readonly string[]): Promise<string[]> {
   const { addChangelogEntry } = await import('@flatcar/upstream');
   const { version, revision } = result;
@@ -124,9 +129,8 @@ function noteOf(
 }
 
 /**
- * Pins a version and brings the files up to date that speak of it: the changelog (for a revision) and the READMEs. A revision is the one after
- * the released one, however often it is asked for. Throws a UserError, and writes nothing, where released files were changed and no revision
- * is asked for.
+ * Pins a version, and writes the changelog (for a revision) and the READMEs. A revision is the one after the released one, however often it is
+ * pinned. Throws a UserError, and writes nothing, if released files were changed and no revision is requested.
  */
 export async function pinExtension(
   { request, revision: isRevision, base, published, repository }: PinOptions,
@@ -138,7 +142,7 @@ export async function pinExtension(
   const before = pins[version];
   const known = await releasedOf(dir, base, published);
   const released = releasedRevision(known, version);
-  // What only the last commit has may still be changed in place: nothing says that it is published.
+  // A version of the last commit only may be changed in place: it is not known to be published.
   const isKnown = base !== undefined || published !== undefined || (await baseLock(dir)) !== undefined;
   if (!isRevision && isKnown) await assertUnchanged(dir, extension, version, pins, known);
   const revision = !isRevision ? undefined : released === undefined ? (before?.revision ?? 0) : released + 1;
@@ -149,4 +153,30 @@ export async function pinExtension(
   if (await writeReadme(dir)) written.add(join(dir, 'README.md'));
   if (await writeRootReadme(repository)) written.add(join(repository, 'README.md'));
   return { ...result, written: [...written], note: noteOf(extension, result, isRevision, before?.revision, released, pins) };
+}
+
+/**
+ * The version to pin for the word after `@`: `1.37.1` is that version, and `1.37` or no word the newest matching pinned version. An extension
+ * without pins gets upstream's newest version, or today's date.
+ */
+export async function versionToPin(extension: Extension, dir: string, word: string | undefined, context: UpstreamContext): Promise<string> {
+  const [found] = matchingVersions(newestFirst(Object.keys(await readLock(dir))), word);
+  if (found !== undefined) return found;
+  if (word !== undefined && !PLAIN_VERSION.test(word))
+    throw new UsageError(`'${word}' is not a version to pin`, { next: 'write it without v; pre-releases are not shipped' });
+  if (word !== undefined) return word;
+  if (extension.versions.kind === 'date') return today();
+  const { keptVersions } = await import('@flatcar/upstream');
+  const [newest] = await keptVersions(extension.versions, context);
+  if (newest === undefined)
+    throw new UserError('upstream lists no version', { where: dir, next: `specify a version: ${extension.name}@VERSION` });
+  return newest;
+}
+
+/** The highest published revision of each upstream version of an extension. */
+export async function treeRevisions(where: string, name: string, trusted: PublishKeys['trusted']): Promise<Map<string, number>> {
+  const { openTree, readPublished } = await import('@flatcar/publish');
+  const published = await readPublished(openTree(where, openStore(), { flag: '--tree' }), trusted);
+  const versions = (await published.extension(name))?.versions ?? [];
+  return new Map(versions.toSorted((a, b) => a.revision - b.revision).map(({ upstream, revision }) => [upstream, revision]));
 }

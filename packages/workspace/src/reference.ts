@@ -49,7 +49,7 @@ const CHAPTERS: readonly Chapter[] = [
         DEFINITION,
         'VersionSource',
         'Version sources',
-        "`github('owner/repo', 'newest', { tagPrefix })` returns one, and `asset(name)` of it returns release origins.",
+        "`github('owner/repo', 'newest', { tagPrefix })` returns one, and `asset(name)` of it returns upstream origins.",
       ),
       section(
         DEFINITION,
@@ -57,14 +57,14 @@ const CHAPTERS: readonly Chapter[] = [
         'Components',
         '`binary(name, version, …origins)` returns a component with one program in `usr/bin`, `programs(name, version, names, …origins)` one with several, and `packaged(name, version, debian(…))` one made of Debian packages.',
       ),
-      section(DEFINITION, 'InstallRule', 'Places'),
+      section(DEFINITION, 'InstallRule', 'Install rules'),
     ],
   },
   {
     title: 'Origins',
     intro: 'Where the files of a component come from. Several may be listed; the first is preferred.',
     sections: [
-      section(DEFINITION, 'ReleaseOrigin', 'upstream', '`upstream(url, options)`, or `asset(name, options)` of a GitHub source.'),
+      section(DEFINITION, 'UpstreamOrigin', 'upstream', '`upstream(url, options)`, or `asset(name, options)` of a GitHub source.'),
       section(DEFINITION, 'GoOrigin', 'go', '`go(module, packages, options)`'),
       section(DEFINITION, 'CargoOrigin', 'cargo', '`cargo(crate, programs, options)`'),
       section(DEFINITION, 'DebianOrigin', 'debian', '`debian(packages, options)`'),
@@ -75,7 +75,7 @@ const CHAPTERS: readonly Chapter[] = [
   {
     title: 'Signatures',
     intro:
-      'The key `signature` of a release origin. Its URLs may contain `{url}` (of the file), `{file}` (its name) and `{checksum}` (URL of the checksums) besides the words of the URL of the file.',
+      'The key `signature` of an upstream origin. Its URLs may contain `{url}` (of the file), `{file}` (its name) and `{checksum}` (URL of the checksums) besides the words of the URL of the file.',
     sections: [section(DEFINITION, 'PgpSignature', 'OpenPGP'), section(DEFINITION, 'SigstoreSignature', 'sigstore')],
   },
   {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { loadExtension, type LoadedExtension } from '@flatcar/core/engine';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { extensionsTable, readmeText, rootReadmeText, sizesTable, writeReadme } from '@flatcar/workspace/readme';
+import { extensionsTable, readmeText, rootReadmeText, writeReadme, type ImageSize } from '@flatcar/workspace/readme';
 import { lintSource, fixSource } from '@flatcar/workspace/source-lint';
 
 const CORE = pathToFileURL(join(import.meta.dirname, '../../core/src/engine.ts')).href;
@@ -50,11 +50,11 @@ test('a README is made from data: versions, proofs, units, Butane', async () => 
 
 test('what it needs beside it is named, with a link', async () => {
   await writeFile(join(dir, 'extension.ts'), DEFINITION.replace('start:', "requires: ['docker'],\n  start:"));
-  expect(await readmeText(await load(), undefined)).toContain('It needs [docker](../docker/README.md) merged beside it;');
+  expect(await readmeText(await load(), undefined)).toContain('The image requires [docker](../docker/README.md), which');
 });
 
 test('what packages were checked by is told of them together', async () => {
-  const packages = DEFINITION.replace('binary, defineExtension, release', 'debian, defineExtension, packaged').replace(
+  const packages = DEFINITION.replace('binary, defineExtension, upstream', 'debian, defineExtension, packaged').replace(
     /binary\(.*\)\]/,
     `packaged('tool', version, debian(['tool'], { programs: ['tool'] }))]`,
   );
@@ -96,9 +96,10 @@ test('a README without tests of real use has no table of them', async () => {
 });
 
 test('sizes stay as they were measured until they are measured again', async () => {
-  const measured = await readmeText(await load(), undefined, sizesTable([['1.2.3', 'portable', 'x86-64', '4.0 MiB']]));
+  const sizes = (size: number): ImageSize[] => [{ version: '1.2.3', target: 'portable', architecture: 'x86-64', size }];
+  const measured = await readmeText(await load(), undefined, sizes(4 << 20));
   expect(await readmeText(await load(), measured)).toBe(measured);
-  const again = await readmeText(await load(), measured, sizesTable([['1.2.3', 'portable', 'x86-64', '5.0 MiB']]));
+  const again = await readmeText(await load(), measured, sizes(5 << 20));
   expect(again).toContain('5.0 MiB');
   expect(again).not.toContain('4.0 MiB');
 });

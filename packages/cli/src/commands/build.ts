@@ -16,7 +16,8 @@ import {
   typedPath,
   wordsOf,
 } from '../options.ts';
-import { keysOption, signKeys } from '../published.ts';
+import { keysOption } from '../published.ts';
+import { signKeys } from '@flatcar/workspace/given-keys';
 import { formatBytes, reporter, show, table } from '../output/terminal.ts';
 
 interface Flags extends BuildFlags {

@@ -4,7 +4,7 @@ import { Argument, Option, type Command } from 'commander';
 import { addHelp } from '../help.ts';
 import { releaseOption } from '../options.ts';
 import { writeRaw, tell } from '../output/output.ts';
-import { targetsNamed } from '../published.ts';
+import { treeTargets } from '@flatcar/workspace/tree-targets';
 
 interface Flags {
   readonly release: string;
@@ -37,7 +37,7 @@ async function configOf(words: readonly string[], flags: Flags): Promise<NodeRes
   const result = await nodeConfig(
     {
       wanted,
-      targets: targetsNamed(flags.release),
+      targets: treeTargets(flags.release),
       arch: flags.arch === undefined ? hostArch() : parseArch(flags.arch),
       baseUrl: flags.baseUrl,
       minimal: flags.minimal === true,

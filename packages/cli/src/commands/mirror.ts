@@ -1,8 +1,9 @@
 import { catalogue, selectTargets, targetName, UsageError } from '@flatcar/core/engine';
 import { Option, type Command } from 'commander';
+import { archOption, arches, releaseOption, wordsOf, jsonOption } from '../options.ts';
+import { keyringOption, keysOption } from '../published.ts';
+import { trustedKeys } from '@flatcar/workspace/given-keys';
 import { addHelp } from '../help.ts';
-import { arches, archOption, jsonOption, releaseOption, wordsOf } from '../options.ts';
-import { keyringOption, keysOption, trustedKeys } from '../published.ts';
 import { formatBytes, reporter, show } from '../output/terminal.ts';
 
 interface Flags {

@@ -1,27 +1,12 @@
 import { checkText } from '../output/pin-check-text.ts';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import {
-  findExtensions,
-  loadDefinition,
-  loadExtension,
-  matchingVersions,
-  newestFirst,
-  parseRef,
-  PLAIN_VERSION,
-  readPins,
-  UsageError,
-  UserError,
-  type Extension,
-} from '@flatcar/core/engine';
-import type { UpstreamContext } from '@flatcar/upstream';
+import { loadDefinition, parseRef, UsageError } from '@flatcar/core/engine';
 import { Option, type Command } from 'commander';
+import { findDir, findDirs, REPOSITORY } from '@flatcar/workspace/select';
+import { mirrorOption, parseKeyValue, jsonOption } from '../options.ts';
+import type { Pinned } from '@flatcar/workspace/pin-extension';
+import { keyringOption, keysOption } from '../published.ts';
+import { trustedKeys } from '@flatcar/workspace/given-keys';
 import { addHelp } from '../help.ts';
-import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
-import { jsonOption, mirrorOption, parseKeyValue } from '../options.ts';
-import { packagingError, packagingProblems } from '@flatcar/workspace/packaging-check';
-import { pinExtension, today, type Pinned } from '@flatcar/workspace/pin-extension';
-import { keyringOption, keysOption, trustedKeys } from '../published.ts';
 import { reporter, show, table } from '../output/terminal.ts';
 import { openUpstream } from '@flatcar/workspace/open-upstream';
 
@@ -38,25 +23,6 @@ interface Flags {
   readonly json?: boolean;
 }
 
-/** `EXT@1.37.1` is that version; `EXT@1.37` and `EXT` the newest pinned one; an extension without pins gets upstream's newest, or today. */
-async function versionOf(extension: Extension, dir: string, word: string | undefined, context: UpstreamContext): Promise<string> {
-  const { keptVersions } = await import('@flatcar/upstream');
-  const where = join(dir, 'pins.json');
-  const text = await readFile(where, 'utf8').catch(() => '{}');
-  const pinned = newestFirst(Object.keys(readPins(text, where)));
-  const [found] = matchingVersions(pinned, word);
-  if (found !== undefined) return found;
-  if (word !== undefined) {
-    if (!PLAIN_VERSION.test(word))
-      throw new UsageError(`'${word}' is not a version to pin`, { next: 'write it without v; pre-releases are not shipped' });
-    return word;
-  }
-  if (extension.versions.kind === 'date') return today();
-  const [newest] = await keptVersions(extension.versions, context);
-  if (newest === undefined) throw new UserError('upstream lists no version', { where: dir, next: `say one: ${extension.name}@VERSION` });
-  return newest;
-}
-
 function text({ extension, version, revision, lines, written, note }: Pinned): string {
   const rows = lines.map(({ component, locator, change, proof }) => [component, change, locator, proof]);
   const head = `${extension} ${version}${revision === 0 ? '' : ` revision ${revision}`}`;
@@ -65,36 +31,14 @@ function text({ extension, version, revision, lines, written, note }: Pinned): s
   return `${head}\n${table([['component', 'pin', 'what', 'checked by'], ...rows])}\n${files}${notes}`;
 }
 
-/** The highest published revision of each upstream version. */
-async function publishedRevisions(where: string, name: string, flags: Flags): Promise<Map<string, number>> {
-  const { openStore } = await import('@flatcar/core/engine');
-  const { openTree, readPublished } = await import('@flatcar/publish');
-  const published = await readPublished(openTree(where, openStore(), { flag: '--tree' }), await trustedKeys(flags));
-  const versions = (await published.extension(name))?.versions ?? [];
-  return new Map(versions.toSorted((a, b) => a.revision - b.revision).map(({ upstream, revision }) => [upstream, revision]));
-}
-
-async function check(chosen: readonly { dir: string; version?: string | undefined }[], flags: Flags, signal: AbortSignal): Promise<void> {
-  const { checkExtensions, locksAt } = await import('@flatcar/workspace/pin-check');
+/** Checks pins and prints the result. Throws a UserError for pins that differ from upstream, or versions that were changed. */
+async function check(chosen: readonly { dir: string; version?: string }[], flags: Flags, signal: AbortSignal): Promise<void> {
+  const { checkExtensions, pinErrors } = await import('@flatcar/workspace/pin-check');
   const { report, done } = await reporter();
-  const before = flags.base === undefined ? undefined : await locksAt(flags.base);
-  const checked = await checkExtensions(chosen, before, openUpstream(report, signal, flags.mirror));
-  done();
-  show(checked, flags.json, checkText);
-  const wrong = checked.filter(({ state }) => state === 'different');
-  const changed = await Promise.all(
-    chosen.map(async ({ dir, version }) => {
-      const problems = await packagingProblems(await loadExtension(dir), before && (before.get(join(dir, 'pins.json')) ?? {}));
-      return problems.filter((one) => version === undefined || one.version === version || one.version.startsWith(`${version}.`));
-    }),
-  );
-  const error = packagingError(changed.flat());
-  if (wrong.length === 0 && error !== undefined) throw error;
-  if (wrong.length > 0)
-    throw new UserError(`${wrong.length} pins are not what upstream has`, {
-      where: [...new Set(wrong.map(({ file }) => file.replace(`${REPOSITORY}/`, '')))].join(', '),
-      next: 'find out why before you merge them; flatcar-ext pin NAME --revision pins what upstream has now',
-    });
+  const result = await checkExtensions(chosen, flags.base, openUpstream(report, signal, flags.mirror)).finally(done);
+  show(result.checked, flags.json, checkText);
+  const error = pinErrors(result);
+  if (error !== undefined) throw error;
 }
 
 /** `pin`: downloads, checks, and writes the lock. */
@@ -120,34 +64,28 @@ export function addPin(root: Command, signal: AbortSignal): void {
     .addOption(mirrorOption())
     .addOption(jsonOption())
     .action(async (name: string | undefined, flags: Flags) => {
-      const dirs = await findExtensions(REPOSITORY);
       if (name === undefined) {
         if (flags.check !== true) throw new UsageError('no extension was named', { next: 'name one, or check all with --check' });
         return check(
-          dirs.map((dir) => ({ dir })),
+          (await findDirs()).map((dir) => ({ dir })),
           flags,
           signal,
         );
       }
       const { name: word, version: wanted } = parseRef(name);
-      const dir = dirs.find((one) => one.split('/').at(-1) === word);
-      if (dir === undefined) throw unknownExtension(word, dirs);
+      const dir = await findDir(word);
       if (flags.check === true) return check([{ dir, version: wanted }], flags, signal);
+      const { pinExtension, treeRevisions, versionToPin } = await import('@flatcar/workspace/pin-extension');
       const extension = await loadDefinition(dir);
       const { report, done } = await reporter();
       const context = openUpstream(report, signal, flags.mirror);
-      const request = {
-        dir,
-        extension,
-        version: await versionOf(extension, dir, wanted, context),
-        coupled: flags.coupled,
-        licenses: flags.license,
+      const pin = async (): Promise<Pinned> => {
+        const version = await versionToPin(extension, dir, wanted, context);
+        const request = { dir, extension, version, coupled: flags.coupled, licenses: flags.license };
+        const published = flags.tree === undefined ? undefined : await treeRevisions(flags.tree, extension.name, await trustedKeys(flags));
+        return pinExtension({ request, revision: flags.revision === true, base: flags.base, published, repository: REPOSITORY }, context);
       };
-      const published = flags.tree === undefined ? undefined : await publishedRevisions(flags.tree, extension.name, flags);
-      const options = { request, revision: flags.revision === true, base: flags.base, published, repository: REPOSITORY };
-      const result = await pinExtension(options, context);
-      done();
-      show(result, flags.json, text);
+      show(await pin().finally(done), flags.json, text);
     });
   addHelp(command, {
     text: [

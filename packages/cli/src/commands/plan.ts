@@ -1,10 +1,10 @@
-import { catalogue, selectTargets } from '@flatcar/core/engine';
-import type { ReleasePlan } from '@flatcar/publish';
+import { selectTargets } from '@flatcar/core/engine';
 import { Option, type Command } from 'commander';
+import { archOption, arches, releaseOption, jsonOption } from '../options.ts';
+import { trustedKeys } from '@flatcar/workspace/given-keys';
+import type { CheckoutPlan } from '@flatcar/workspace/plan-release';
+import { keyringOption, keysOption } from '../published.ts';
 import { addHelp } from '../help.ts';
-import { arches, archOption, jsonOption, releaseOption } from '../options.ts';
-import { packagingProblems, type PackagingProblem } from '@flatcar/workspace/packaging-check';
-import { keyringOption, keysOption, loadNamed, plannedExtensions, trustedKeys } from '../published.ts';
 import { show, table } from '../output/terminal.ts';
 import { printJson, tell } from '../output/output.ts';
 
@@ -19,29 +19,9 @@ interface Flags {
   readonly json?: boolean;
 }
 
-/** A plan, and the versions that were changed since they were pinned. */
-export interface Planned extends ReleasePlan {
-  readonly changed: readonly PackagingProblem[];
-}
-
-/** The lines that name what cannot be published as it is, with what to do. */
-export function changedLines({ changed, stale }: Pick<Planned, 'changed' | 'stale'>): string[] {
-  const known = new Set(changed.map(({ extension }) => extension));
-  return [
-    ...changed.map(({ extension, what, next }) => `${extension}: ${what}; ${next}`),
-    ...stale
-      .filter(({ extension }) => !known.has(extension))
-      .map(
-        ({ extension, version }) =>
-          `${extension}: ${version} is published with other bytes than those that are pinned; flatcar-ext pin ${extension} --revision`,
-      ),
-  ].map((line) => `cannot be published as it is: ${line}`);
-}
-
 /** What a person reads of a plan. */
-export function planText({ images, payloads, skipped, targets, serial, changed, stale }: Planned): string {
-  const lines = changedLines({ changed, stale });
-  if (images.length === 0 && lines.length > 0) return lines.join('\n');
+export function planText({ images, payloads, skipped, targets, serial }: CheckoutPlan, unpublishable: readonly string[]): string {
+  if (images.length === 0 && unpublishable.length > 0) return unpublishable.join('\n');
   if (images.length === 0) return `nothing is missing: everything is published for ${targets.join(', ')} (index ${serial})`;
   const missing = new Set(payloads.map((one) => `${one.extension} ${one.version} ${one.architecture} ${one.format}`));
   return [
@@ -58,7 +38,7 @@ export function planText({ images, payloads, skipped, targets, serial, changed, 
     ]),
     '',
     `${payloads.length} payloads to build, ${images.reduce((sum, one) => sum + one.targets.length, 0)} images to bind (index ${serial})`,
-    ...lines,
+    ...unpublishable,
     ...skipped.map((one) => `not made: ${one.extension} ${one.version} ${one.architecture} for ${one.target}: ${one.why}`),
   ].join('\n');
 }
@@ -81,22 +61,18 @@ export function addPlan(root: Command): void {
     .option('--matrix', 'print a matrix for GitHub Actions: a job for each extension, architecture and set of targets')
     .addOption(jsonOption())
     .action(async (names: string[], flags: Flags) => {
-      const { ARCHES, openStore } = await import('@flatcar/core/engine');
-      const { matrixOf, openTree, plan, readPublished, supportedTargets } = await import('@flatcar/publish');
-      const published =
+      const { matrixOf } = await import('@flatcar/publish');
+      const { planRelease, unpublishableLines } = await import('@flatcar/workspace/plan-release');
+      const tree =
         flags.tree === undefined
-          ? { index: undefined, extension: async () => undefined, packages: async () => [] }
-          : await readPublished(openTree(flags.tree, openStore(), { flag: '--tree' }), await trustedKeys(flags), {
-              firstPublish: flags.firstPublish === true,
-            });
-      const targets = flags.release === undefined ? supportedTargets(catalogue()) : selectTargets(flags.release);
-      const loaded = await loadNamed(names);
-      const changed = (await Promise.all(loaded.map((one) => packagingProblems(one)))).flat();
-      const found = await plan(plannedExtensions(loaded), targets, published, flags.arch === undefined ? ARCHES : arches(flags.arch));
-      const result: Planned = { ...found, changed };
-      if (flags.matrix === true) for (const line of changedLines(result)) tell(line);
-      if (flags.matrix === true) printJson(matrixOf(result), 0);
-      else show(result, flags.json, planText);
+          ? undefined
+          : { where: flags.tree, trusted: await trustedKeys(flags), firstPublish: flags.firstPublish === true };
+      const targets = flags.release === undefined ? undefined : selectTargets(flags.release);
+      const plan = await planRelease(names, { tree, targets, arches: flags.arch === undefined ? undefined : arches(flags.arch) });
+      const unpublishable = unpublishableLines(plan);
+      if (flags.matrix === true) for (const line of unpublishable) tell(line);
+      if (flags.matrix === true) printJson(matrixOf(plan), 0);
+      else show(plan, flags.json, (value) => planText(value, unpublishable));
     });
   addHelp(command, {
     text: [

@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
+import { addSigningOptions, baseUrlOption, type SigningFlags, assetsOption, treeOption } from '../published.ts';
+import { publishKeys } from '@flatcar/workspace/given-keys';
 import { addHelp } from '../help.ts';
 import { jsonOption } from '../options.ts';
-import { addSigningOptions, assetsOption, baseUrlOption, publishKeys, type SigningFlags, treeOption } from '../published.ts';
 import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {

@@ -1,8 +1,10 @@
 import { catalogue } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { addSigningOptions, type SigningFlags, assetsOption, treeOption } from '../published.ts';
+import { loadAll } from '@flatcar/workspace/select';
+import { publishKeys } from '@flatcar/workspace/given-keys';
 import { addHelp } from '../help.ts';
 import { jsonOption } from '../options.ts';
-import { addSigningOptions, assetsOption, loadNamed, plannedExtensions, publishKeys, type SigningFlags, treeOption } from '../published.ts';
 import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {
@@ -25,7 +27,8 @@ export function addRetire(root: Command, signal: AbortSignal): void {
       const { expiredImages, expiredPackages, openDestination, publish, readPublished } = await import('@flatcar/publish');
       const destination = openDestination(flags.tree, { assets: flags.assets, signal });
       const keys = await publishKeys(flags);
-      const retire = { releases: catalogue(), extensions: plannedExtensions(await loadNamed([])) };
+      const { plannedExtensions } = await import('@flatcar/workspace/plan-release');
+      const retire = { releases: catalogue(), extensions: plannedExtensions(await loadAll([])) };
       if (flags.dryRun === true) {
         const published = await readPublished(destination, keys.trusted);
         const leaving = expiredPackages(await published.packages(), retire).map(({ path, release }) => ({ path, why: `Flatcar ${release} is out of support` })); // prettier-ignore

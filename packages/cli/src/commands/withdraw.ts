@@ -1,8 +1,9 @@
 import { parseRef, UsageError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { addSigningOptions, type SigningFlags, assetsOption, treeOption } from '../published.ts';
+import { publishKeys, withSignKeys } from '@flatcar/workspace/given-keys';
 import { addHelp } from '../help.ts';
 import { jsonOption } from '../options.ts';
-import { addSigningOptions, assetsOption, publishKeys, type SigningFlags, treeOption, withSignKeys } from '../published.ts';
 import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {

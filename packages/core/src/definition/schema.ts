@@ -8,7 +8,7 @@ import type {
   FilesOrigin,
   GoOrigin,
   PgpSignature,
-  Place,
+  InstallRule,
   UpstreamOrigin,
   SigstoreSignature,
   SourceOrigin,
@@ -247,7 +247,7 @@ const InstallRuleSchema = shape({
       v.maxValue(0o7777, ({ input }) => message(`0o${input.toString(8)} is not a file mode`, 'write permission bits as 0o755')),
     ),
   ),
-} satisfies Entries<Place>);
+} satisfies Entries<InstallRule>);
 
 const ComponentSchema = shape({
   name: like(/^[A-Za-z0-9][\w.+-]*$/, 'a valid component name', 'use letters, digits, dashes and underscores'),

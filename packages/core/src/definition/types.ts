@@ -336,7 +336,7 @@ export interface FilesOrigin {
 export type Origin = UpstreamOrigin | GoOrigin | CargoOrigin | DebianOrigin | SourceOrigin | FilesOrigin;
 
 /** Where a file of an origin goes. */
-export interface Place {
+export interface InstallRule {
   /**
    * File name (or a glob over paths) in what the origin gives; a raw download has the name of its component.
    * @example 'bin/tool'
@@ -376,7 +376,7 @@ export interface Component {
    * Where its files go.
    * @example [{ from: 'tool', to: 'usr/bin/' }]
    */
-  readonly install: readonly Place[];
+  readonly install: readonly InstallRule[];
   /**
    * Why nothing here builds it from source, for those that have only upstream's binary.
    * @example 'its crate is in no registry'

@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { chmod, copyFile, lstat, readlink, symlink } from 'node:fs/promises';
 import { basename, dirname, join, matchesGlob } from 'node:path';
 import { makeFolder } from '../util/files.ts';
-import type { Place } from '../definition/types.ts';
+import type { InstallRule } from '../definition/types.ts';
 import { UserError } from '../util/errors.ts';
 import { filesBelow } from '../util/walk.ts';
 
@@ -10,7 +10,7 @@ import { filesBelow } from '../util/walk.ts';
 export interface StagePart {
   readonly component: string;
   readonly dir: string;
-  readonly install: readonly Place[];
+  readonly install: readonly InstallRule[];
 }
 
 interface Found {
@@ -32,7 +32,7 @@ async function filesIn(dir: string): Promise<Found[]> {
 const isGlob = (text: string): boolean => text.includes('*');
 
 /** What a place asks for, and the path in the image for each file. */
-function select(rule: Place, found: readonly Found[], component: string): { file: Found; to: string }[] {
+function select(rule: InstallRule, found: readonly Found[], component: string): { file: Found; to: string }[] {
   const into = rule.to === '' || rule.to.endsWith('/');
   if (!isGlob(rule.from)) {
     const exact = found.filter((file) => file.path === rule.from);

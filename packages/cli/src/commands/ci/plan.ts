@@ -12,7 +12,7 @@ import { writeOutputs } from '@flatcar/workspace/ci/summary';
 import { withSecondBuilders } from '@flatcar/workspace/ci/second-builder';
 import { REPOSITORY } from '@flatcar/workspace/select';
 import { table } from '../../output/terminal.ts';
-import { changedLines } from '../plan.ts';
+import { unpublishableLines as changedLines } from '@flatcar/workspace/plan-release';
 import { print, stepOutput, tell } from '../../output/output.ts';
 
 interface Flags {
