@@ -8,6 +8,9 @@ import { addCache } from './commands/cache.ts';
 import { addCi } from './commands/ci/index.ts';
 import { addDiff } from './commands/diff.ts';
 import { addDocs } from './commands/docs.ts';
+import { addDoctor } from './commands/doctor.ts';
+import { addRemove } from './commands/remove.ts';
+import { addCompletion } from './commands/completion.ts';
 import { addExplain } from './commands/explain.ts';
 import { addInspect } from './commands/inspect.ts';
 import { addKeys } from './commands/keys.ts';
@@ -36,9 +39,9 @@ type Add = (root: Command, signal: AbortSignal) => void;
 /** The commands as help lists them: by what they are for. */
 const GROUPS: readonly (readonly [title: string, commands: readonly Add[]])[] = [
   ['Images:', [addBuild, addBind, addInspect, addDiff, addVerify, addLint, addExplain, addList, addReleases]],
-  ['Maintaining extensions:', [addNew, addOutdated, addBump, addPin, addTest, addDocs]],
+  ['Maintaining extensions:', [addNew, addOutdated, addBump, addPin, addTest, addDocs, addRemove]],
   ['Publishing and nodes:', [addPlan, addPublish, addWithdraw, addRetire, addMirror, addKeys, addButane]],
-  [MACHINE, [addCache, addVersion]],
+  [MACHINE, [addDoctor, addCache, addCompletion, addVersion]],
   ['Workflows:', [addCi]],
 ];
 
