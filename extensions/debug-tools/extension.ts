@@ -54,7 +54,7 @@ const origin = debian(
 export default defineExtension({
   name: 'debug-tools',
   summary: 'strace, gdb, perf, tcpdump, nmap, htop, vim, tmux and others to look into a host with',
-  versions: { kind: 'date', at: '', keep: 'newest' },
+  versions: { kind: 'date', track: 'newest' },
   components: (v) => [packaged('debug-tools', v.version, origin)],
   // Flatcar has some of these, often older or with less compiled in.
   replaces: ['ethtool', 'jq', 'lspci', 'lsof', 'socat', 'strace', 'tcpdump', 'vim'].map((name) => `usr/bin/${name}`),

@@ -1,6 +1,6 @@
 import { debian, defineExtension, packaged, type VersionSource } from '@flatcar/core';
 
-const git: VersionSource = { kind: 'debian', at: 'trixie/main/git', keep: 'newest' };
+const git: VersionSource = { kind: 'debian', package: 'trixie/main/git', track: 'newest' };
 const programs = ['git', 'git-receive-pack', 'git-shell', 'git-upload-archive', 'git-upload-pack', 'scalar'];
 
 const origin = debian(['git', 'openssh-client'], {

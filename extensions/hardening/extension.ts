@@ -4,7 +4,7 @@ export default defineExtension({
   name: 'hardening',
   summary: 'stricter settings for the kernel, the SSH server and module loading, as a confext',
   kind: 'confext',
-  versions: { kind: 'date', at: '', keep: 'newest' },
+  versions: { kind: 'date', track: 'newest' },
   // All of it is in files/.
   components: () => [],
   start: ['hardening-sysctl.service'],

@@ -17,7 +17,7 @@ import { defineExtension } from '@flatcar/core';
 export default defineExtension({
   name: 'hypervisor',
   summary: 'all hypervisors in one image: QEMU, cloud-hypervisor, Kata Containers and emulators of other architectures',
-  versions: { kind: 'date', at: '', keep: 'newest' },
+  versions: { kind: 'date', track: 'newest' },
   coupled: { qemu: qemuReleases, 'cloud-hypervisor': cloudHypervisorReleases, firmware: firmwareReleases, kata: kataReleases },
   components: (v) => [
     qemu(v.qemu),

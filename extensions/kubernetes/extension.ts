@@ -22,7 +22,7 @@ const stamps = Object.fromEntries(
 export default defineExtension({
   name: 'kubernetes',
   summary: 'kubelet, kubeadm, kubectl, crictl and the CNI plugins',
-  versions: { kind: 'kubernetes', at: 'https://dl.k8s.io/release', keep: '3 minors' },
+  versions: { kind: 'kubernetes', url: 'https://dl.k8s.io/release', track: '3 minors' },
   coupled: { cri, cni: cniReleases },
   components: (v) => [
     ...['kubelet', 'kubeadm', 'kubectl'].map((name) =>

@@ -3,6 +3,6 @@ import { debian, defineExtension, packaged } from '@flatcar/core';
 export default defineExtension({
   name: 'restic',
   summary: 'restic, encrypted backups that are deduplicated',
-  versions: { kind: 'debian', at: 'trixie/main/restic', keep: 'newest' },
+  versions: { kind: 'debian', package: 'trixie/main/restic', track: 'newest' },
   components: ({ version }) => [packaged('restic', version, debian(['restic'], { programs: ['restic'] }))],
 });

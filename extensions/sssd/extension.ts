@@ -1,6 +1,6 @@
 import { debian, defineExtension, packaged, type VersionSource } from '@flatcar/core';
 
-const sssd: VersionSource = { kind: 'debian', at: 'trixie/main/sssd', keep: 'newest' };
+const sssd: VersionSource = { kind: 'debian', package: 'trixie/main/sssd', track: 'newest' };
 const programs = ['sssd', 'sssctl', 'sss_cache', 'sss_override', 'sss_seed', 'sss_ssh_authorizedkeys', 'sss_ssh_knownhosts', 'adcli'];
 
 const origin = debian(

@@ -24,7 +24,7 @@ const features = [
 export default defineExtension({
   name: 'wasm-shims',
   summary: 'WebAssembly runtimes of containerd: wasmtime, wasmedge and spin, and the wasmtime command',
-  versions: { kind: 'date', at: '', keep: 'newest' },
+  versions: { kind: 'date', track: 'newest' },
   coupled: { 'wasmtime-shim': wasmtimeShim, 'wasmedge-shim': wasmedgeShim, 'spin-shim': spinShim, wasmtime },
   components: (v) => [
     binary(

@@ -3,6 +3,6 @@ import { binary, defineExtension, go } from '@flatcar/core';
 export default defineExtension({
   name: 'yq',
   summary: 'yq, reads and edits YAML, JSON, XML and TOML',
-  versions: { kind: 'go', at: 'github.com/mikefarah/yq/v4', keep: 'newest' },
+  versions: { kind: 'go', module: 'github.com/mikefarah/yq/v4', track: 'newest' },
   components: ({ version }) => [binary('yq', version, go('github.com/mikefarah/yq/v4', '.'))],
 });

@@ -154,7 +154,7 @@ const tiny = (dir: string, version: string): LoadedExtension => ({
   extension: defineExtension({
     name: 'tiny',
     summary: 'a small file',
-    versions: { kind: 'date', at: '', keep: 'newest' },
+    versions: { kind: 'date', track: 'newest' },
     components: () => [],
   }),
 });
@@ -175,7 +175,7 @@ async function planning(temp: string, keys: PublishKeys): Promise<void> {
   const planned = await seconds(async () => {
     const published = await readPublished(openTree(large, store), keys.trusted);
     await plan(
-      names.map((name) => ({ name, pins, keep: 'newest' })),
+      names.map((name) => ({ name, pins, track: 'newest' })),
       supportedTargets(catalogue()),
       published,
     );

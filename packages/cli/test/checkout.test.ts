@@ -239,7 +239,7 @@ test('ci update with automerge: a real bump of a patch release is merged by GitH
 export default defineExtension({
   name: 'tiny',
   summary: 'a tiny tool',
-  versions: { kind: 'json', at: 'https://example.org/index.json', keep: 'newest' },
+  versions: { kind: 'json', url: 'https://example.org/index.json', track: 'newest' },
   components: ({ version }) => [{ name: 'tiny', version, origins: [upstream('https://example.org/v{version}/{arch}/tiny', { checksum: '{url}.sha256' })], install: [{ from: 'tiny', to: 'usr/bin/' }] }],
 });
 `,

@@ -51,7 +51,7 @@ const put = async (path: string, text: string): Promise<void> => {
   await writeFile(join(checkout, path), text);
 };
 const definition = (name: string, more = ''): string =>
-  `import { defineExtension } from '@flatcar/core/engine';\n\nexport default defineExtension({\n  name: '${name}',\n  summary: 'a demonstration',\n  versions: { kind: 'date', at: '', keep: 'newest' },\n  components: () => [],\n${more}});\n`;
+  `import { defineExtension } from '@flatcar/core/engine';\n\nexport default defineExtension({\n  name: '${name}',\n  summary: 'a demonstration',\n  versions: { kind: 'date', track: 'newest' },\n  components: () => [],\n${more}});\n`;
 /** An extension of own files only, without anything that `new` writes besides. */
 async function extension(name: string, files: Readonly<Record<string, string>>, more = ''): Promise<void> {
   await rm(join(checkout, 'extensions', name), { recursive: true, force: true });

@@ -170,7 +170,7 @@ describe('on a terminal', { timeout: 240_000 }, () => {
     expect(definition).toContain("summary: 'a tool of a test'");
     expect(definition).toContain("upstream('https://example.org/tool-{version}-linux-{arch}'");
     // Where nothing else lists versions, the page does that the files are on.
-    expect(definition).toMatch(/kind: 'page', at: 'https:\/\/example\.org\/', keep: 'newest', tagPrefix: 'tool-'/);
+    expect(definition).toMatch(/kind: 'page', url: 'https:\/\/example\.org\/', track: 'newest', tagPrefix: 'tool-'/);
     expect(JSON.parse(await readFile(join(copy, 'extensions/tool/pins.json'), 'utf8'))).toMatchObject({ '1.2.3': { licenses: { tool: 'MIT' } } }); // prettier-ignore
     expect(await readFile(join(copy, 'README.md'), 'utf8')).toContain('| [tool](extensions/tool/README.md) | a tool of a test | 1.2.3 |');
     const lock = await readFile(join(copy, 'package-lock.json'), 'utf8');
@@ -507,7 +507,7 @@ test('the test of a program that does not say its version is a line of its help:
       summary: 'a tool',
       version: '2026.11.27',
       license: '0BSD',
-      keep: 'newest',
+      track: 'newest',
       programs: ['tool'],
       debian: { packages: ['xz-utils'], suite: tools.suite, programs: ['xz'] },
     };

@@ -7,8 +7,8 @@ import { tini } from '../tini/component.ts';
 /** Docker's own releases: an index page of archives, without checksum or signature. */
 export const dockerReleases: VersionSource = {
   kind: 'page',
-  at: 'https://download.docker.com/linux/static/stable/{machine}/',
-  keep: 'newest',
+  url: 'https://download.docker.com/linux/static/stable/{machine}/',
+  track: 'newest',
   tagPrefix: 'docker-',
 };
 
@@ -16,7 +16,7 @@ const CLI = 'github.com/docker/cli';
 const MOBY = 'github.com/moby/moby/v2';
 
 /** Docker's daemon as a Go module. Its beta tags are those of Docker's releases: 2.0.0-beta.24 is 29.8.1. */
-export const mobyReleases: VersionSource = { kind: 'go', at: MOBY, keep: 'newest' };
+export const mobyReleases: VersionSource = { kind: 'go', module: MOBY, track: 'newest' };
 
 /** The versions that a Docker Engine consists of. */
 export interface DockerVersions {

@@ -1,7 +1,7 @@
 import { debian, packaged, type Component, type VersionSource } from '@flatcar/core';
 
 /** QEMU as Debian packages it; its emulators for programs are built from the same source. */
-export const qemuReleases: VersionSource = { kind: 'debian', at: 'trixie/main/qemu-system-x86', keep: 'newest' };
+export const qemuReleases: VersionSource = { kind: 'debian', package: 'trixie/main/qemu-system-x86', track: 'newest' };
 
 const PACKAGES = [
   ...['system-x86', 'system-arm', 'system-common', 'system-data', 'utils', 'block-extra', 'efi-aarch64'].map((name) => `qemu-${name}`),

@@ -11,6 +11,7 @@ export * from './model/names.ts';
 export * from './definition/pins.ts';
 export * from './model/proof.ts';
 export * from './definition/types.ts';
+export * from './definition/version-source.ts';
 export * from './definition/builders.ts';
 export { pathsBeside } from './definition/beside.ts';
 export { allComponents, componentsOf } from './definition/components.ts';

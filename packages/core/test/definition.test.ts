@@ -14,7 +14,7 @@ const { binary, cargo, debian, defineExtension, github, go, packaged, source, up
 export default defineExtension({
   name: 'tool',
   summary: 'a tool',
-  versions: { kind: 'github', at: 'example/tool', keep: 'newest' },
+  versions: { kind: 'github', repo: 'example/tool', track: 'newest' },
   components: ({ version }) => [
     binary('tool', version, upstream('https://example.org/{version}/tool-{arch}')),
   ],
@@ -60,7 +60,7 @@ test('the one that the others are made of is right', async () => {
 });
 
 const START = "start: ['tool.service']";
-const VERSIONS = "{ kind: 'github', at: 'example/tool', keep: 'newest' }";
+const VERSIONS = "{ kind: 'github', repo: 'example/tool', track: 'newest' }";
 const COMPONENT = "binary('tool', version, upstream('https://example.org/{version}/tool-{arch}'))";
 const component = (rest: string): string => `{ name: 'tool', version, ${rest} }`;
 const PLACES = "install: [{ from: 'tool', to: 'usr/bin/' }]";
@@ -88,10 +88,10 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
   ["summary: 'a tool'", "sumary: 'a tool'", 6, "unknown key 'sumary'", "did you mean 'summary'?"],
   [START, `${START},\n  requiredPath: []`, 12, "unknown key 'requiredPath'", "did you mean 'requiredPaths'?"],
   [START, `${START},\n  xyzzy: []`, 12, "unknown key 'xyzzy'", /^there are: name, summary, kind/],
-  ["keep: 'newest'", "keeps: 'newest'", 7, "versions: unknown key 'keeps'", "did you mean 'keep'?"],
+  ["track: 'newest'", "keeps: 'newest'", 7, "versions: unknown key 'keeps'", "did you mean 'keep'?"],
   [
     START,
-    "coupled: { runc: { kind: 'github', at: 'a/b', kepp: 'newest' } }",
+    "coupled: { runc: { kind: 'github', repo: 'a/b', kepp: 'newest' } }",
     11,
     "coupled.runc: unknown key 'kepp'",
     "did you mean 'keep'?",
@@ -202,8 +202,8 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
     undefined,
   ],
   // Wrong values.
-  ["keep: 'newest'", "keep: 'newst'", 7, "versions.keep: 'newst' is not a policy of versions", /^did you mean 'newest'\?/],
-  ["keep: 'newest'", "keep: '0 minors'", 7, "versions.keep: '0 minors' is not a policy of versions", /3 minors/],
+  ["track: 'newest'", "track: 'newst'", 7, "versions.track: 'newst' is not a policy of versions", /^did you mean 'newest'\?/],
+  ["track: 'newest'", "track: '0 minors'", 7, "versions.track: '0 minors' is not a policy of versions", /3 minors/],
   ["kind: 'github'", "kind: 'gihub'", 7, /versions\.kind: 'gihub' is none of github, /.source, "did you mean 'github'?"],
   [
     "at: 'example/tool'",

@@ -27,7 +27,7 @@ beforeAll(async () => {
 export default defineExtension({
   name: 'tool',
   summary: 'a tool',
-  versions: { kind: 'date', at: '', keep: 'newest' },
+  versions: { kind: 'date', track: 'newest' },
   components: () => [binary('tool', '1.0.0', upstream('https://dl.example.org/tool'), cargo('tool', ['tool']))],
 });
 `,

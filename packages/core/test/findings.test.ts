@@ -45,7 +45,7 @@ async function build(
   const extension = defineExtension({
     name: 'demo',
     summary: 'a demonstration',
-    versions: { kind: 'date', at: '', keep: 'newest' },
+    versions: { kind: 'date', track: 'newest' },
     components: () => [],
     ...definition,
   });

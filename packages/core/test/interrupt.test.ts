@@ -181,7 +181,7 @@ test.each<[string, string, 'fast' | 'publish']>([
         extension: defineExtension({
           name: 'big',
           summary: 'a large file',
-          versions: { kind: 'date', at: '', keep: 'newest' },
+          versions: { kind: 'date', track: 'newest' },
           components: () => [],
         }),
       },

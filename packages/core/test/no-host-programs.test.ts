@@ -78,7 +78,7 @@ test('a build out of packages and archives runs no program of the host', async (
     extension: defineExtension({
       name: 'demo',
       summary: 'programs out of packages and archives',
-      versions: { kind: 'date', at: '', keep: 'newest' },
+      versions: { kind: 'date', track: 'newest' },
       components: () => [
         packaged('patchelf', version, debian(['patchelf'], { programs: ['patchelf'] })),
         ...ARCHIVES.map((kind) => binary(`tool-${kind}`, '1.0', upstream(urlOf(kind)))),

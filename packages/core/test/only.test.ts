@@ -40,7 +40,7 @@ beforeAll(async () => {
   const extension = defineExtension({
     name: 'pair',
     summary: 'two programs',
-    versions: { kind: 'date', at: '', keep: 'newest' },
+    versions: { kind: 'date', track: 'newest' },
     components: ({ version }) => ['first', 'second'].map((name) => binary(name, version, upstream(url(name)))),
   });
   const bytes = ['first', 'second', 'absent'].map((name) => [

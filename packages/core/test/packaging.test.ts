@@ -31,7 +31,7 @@ async function loaded(
     extension: defineExtension({
       name: 'tool',
       summary: 'a tool',
-      versions: { kind: 'github', at: 'example/tool', keep: 'newest' },
+      versions: { kind: 'github', repo: 'example/tool', track: 'newest' },
       components: ({ version = '' }) => [
         binary(
           'tool',
@@ -106,7 +106,7 @@ test.each<[string, () => Promise<string>]>([
   ['the summary', () => digest({ summary: 'another text' })],
   ['a waiver', () => digest({ waive: { shadowing: 'because' } })],
   ['a promise', () => digest({ requiredPaths: ['usr/bin/tool'] })],
-  ['the policy of its versions', () => digest({ versions: { kind: 'github', at: 'example/tool', keep: '2 minors' } })],
+  ['the policy of its versions', () => digest({ versions: { kind: 'github', repo: 'example/tool', track: '2 minors' } })],
   ['the revision', () => digest({}, { revision: 3 })],
   ['a licence', () => digest({}, { licenses: { tool: 'Apache-2.0' } })],
   [

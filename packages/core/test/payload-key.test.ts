@@ -28,7 +28,7 @@ const program = Buffer.concat([Buffer.from('#!/bin/sh\nexit 0\n'), Buffer.from(r
 const definition: ExtensionDefinition = {
   name: 'demo',
   summary: 'a tool',
-  versions: { kind: 'date', at: '', keep: 'newest' },
+  versions: { kind: 'date', track: 'newest' },
   components: ({ version = '' }) => [binary('tool', version, upstream(url))],
   start: ['one.service'],
   requiredPaths: ['usr/share/demo/LICENSE'],

@@ -59,7 +59,7 @@ beforeAll(async () => {
     extension: defineExtension({
       name: 'demo',
       summary: 'two programs',
-      versions: { kind: 'date', at: '', keep: 'newest' },
+      versions: { kind: 'date', track: 'newest' },
       components: (versions) =>
         ['one', 'two'].map((name) => binary(name, versions.version, upstream(`https://dl.example.org/v{version}/${name}-{arch}`))),
       start: ['one.service'],

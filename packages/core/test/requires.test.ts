@@ -32,7 +32,7 @@ async function writeMetrics(name: string, requires: string, command: string): Pr
 export default defineExtension({
   name: '${name}',
   summary: 'metrics of this system',
-  versions: { kind: 'date', at: '', keep: 'newest' },
+  versions: { kind: 'date', track: 'newest' },
   components: () => [],
   requires: [${requires}],
 });

@@ -27,7 +27,7 @@ const mark = `mark${process.pid}`;
 const extension = defineExtension({
   name: 'evil',
   summary: 'a crate whose build script attacks',
-  versions: { kind: 'date', at: '', keep: 'newest' },
+  versions: { kind: 'date', track: 'newest' },
   components: () => [binary('evil', '1.0.0', cargo('./evil', ['evil']))],
 });
 const PINS = '{ "2026.11.27": { "licenses": { "evil": "Apache-2.0" }, "bytes": {} } }';

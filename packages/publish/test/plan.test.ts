@@ -16,10 +16,10 @@ const pins = (versions: Record<string, number>): Pins =>
   readPins(JSON.stringify(Object.fromEntries(Object.entries(versions).map(([version, revision]) => [version, { revision, licenses: {}, bytes: {} }]))), 'pins.json'); // prettier-ignore
 const kubernetes: PlannedExtension = {
   name: 'kubernetes',
-  keep: '3 minors',
+  track: '3 minors',
   pins: pins({ '1.37.0': 0, '1.36.4': 1, '1.36.3': 0, '1.35.8': 0, '1.34.9': 0 }),
 };
-const tool: PlannedExtension = { name: 'tool', keep: 'newest', pins: pins({ '1.0': 0 }) };
+const tool: PlannedExtension = { name: 'tool', track: 'newest', pins: pins({ '1.0': 0 }) };
 const targets = selectTargets('portable,4593.2.5,4757.1.0');
 
 const image = (target: string, architecture: 'x86-64' | 'arm64'): PublishedImage => ({

@@ -47,7 +47,7 @@ beforeAll(async () => {
       extension: defineExtension({
         name: 'node-exporter',
         summary: 'a test',
-        versions: { kind: 'date', at: '', keep: 'newest' },
+        versions: { kind: 'date', track: 'newest' },
         components: () => components,
       }),
     },

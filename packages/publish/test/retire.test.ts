@@ -24,7 +24,7 @@ const [stable, older, beta] = selectTargets('4593.2.5,4593.2.4,beta') as [Releas
 const releases = catalogue().filter(({ number, channel }) => channel !== 'stable' || number === stable.number);
 const demo: PlannedExtension = {
   name: 'demo',
-  keep: 'newest',
+  track: 'newest',
   pins: readPins(JSON.stringify(Object.fromEntries(['1.0.0', '1.1.0', '2.0.0'].map((version) => [version, { licenses: {}, bytes: {} }]))), 'pins.json'), // prettier-ignore
 };
 let dir: string;

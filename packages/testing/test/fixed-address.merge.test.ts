@@ -61,7 +61,7 @@ mergeTest('Python, which is at a fixed address, runs on its own libraries and lo
     const extension = defineExtension({
       name: 'python3',
       summary: 'Python',
-      versions: { kind: 'date', at: '', keep: 'newest' },
+      versions: { kind: 'date', track: 'newest' },
       components: () => [component],
     });
     for (const arch of ARCHES) {

@@ -24,7 +24,7 @@ import { mergeTest } from '../src/levels.ts';
 const extension = defineExtension({
   name: 'origins',
   summary: 'one small program of each origin that compiles',
-  versions: { kind: 'date', at: '', keep: 'newest' },
+  versions: { kind: 'date', track: 'newest' },
   components: () => [
     binary('shellharden', '4.3.2', cargo('shellharden', ['shellharden'])),
     binary('counter', '1.0.0', cargo('./counter', ['counter'])),

@@ -40,7 +40,7 @@ beforeAll(async () => {
     extension: defineExtension({
       name: 'counter',
       summary: 'a program of Rust',
-      versions: { kind: 'date', at: '', keep: 'newest' },
+      versions: { kind: 'date', track: 'newest' },
       components: () => [binary('counter', '1.0.0', cargo('./counter', ['counter']))],
     }),
   };

@@ -89,7 +89,7 @@ export function extensionOf(origins: readonly Origin[], more: Partial<Parameters
   return defineExtension<string>({
     name: 'tool',
     summary: 'a tool',
-    versions: { kind: 'github', at: 'example/tool', keep: 'newest' },
+    versions: { kind: 'github', repo: 'example/tool', track: 'newest' },
     components: (v) => [{ ...component(...origins), version: v['version'] ?? '' }],
     ...more,
   });

@@ -29,7 +29,7 @@ const DEFINITION = `import { debian, defineExtension, packaged } from '${core}';
 export default defineExtension({
   name: 'tool',
   summary: 'a tool',
-  versions: { kind: 'debian', at: 'test/main/xz-utils', keep: 'newest' },
+  versions: { kind: 'debian', package: 'test/main/xz-utils', track: 'newest' },
   components: ({ version }) => [packaged('tool', version, debian(['xz-utils'], { programs: ['xz'], suite: 'test' }))],
 });
 `;
@@ -172,12 +172,12 @@ describe('a version that security updates raised', () => {
 
   test('the version source lists what would be pinned', async () => {
     await raised();
-    const source = { kind: 'debian', at: 'test/main/xz-utils', keep: 'newest' } as const;
+    const source = { kind: 'debian', package: 'test/main/xz-utils', track: 'newest' } as const;
     expect(await listVersions(source, archive.context())).toEqual(['5.9.0']);
   });
   test('a version with letters is told as what it is', async () => {
     await archive.serve({ security: withSecurity('xz-utils', '5.9a-1') });
-    const source = { kind: 'debian', at: 'test/main/xz-utils', keep: 'newest' } as const;
+    const source = { kind: 'debian', package: 'test/main/xz-utils', track: 'newest' } as const;
     await expect(listVersions(source, archive.context())).rejects.toThrow(
       'test has xz-utils 5.9a, which is not a version of digits and dots',
     );

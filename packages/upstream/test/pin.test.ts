@@ -176,7 +176,7 @@ describe('what is already pinned', () => {
 
 describe('what is coupled', () => {
   const extension = extensionOf([], {
-    coupled: { helper: { kind: 'json', at: 'https://example.org/helper.json#versions', keep: 'same minor' } },
+    coupled: { helper: { kind: 'json', url: 'https://example.org/helper.json#versions', track: 'same minor' } },
     components: (v) => [{ name: 'helper', version: v['helper'] ?? '', origins: [tool], install: [{ from: 'tool', to: 'usr/bin/' }] }],
   });
   const run = (more: Partial<PinRequest> = {}): Promise<PinResult> =>

@@ -7,8 +7,12 @@ import { keptVersions, listVersions, newerMajor } from '../src/sources/versions.
 import { extensionOf, openFakeInternet, type Answer, type FakeInternet } from './fake-internet.ts';
 
 let internet: FakeInternet;
-const list = (source: Partial<VersionSource>): Promise<string[]> =>
-  listVersions({ kind: 'github', at: 'example/tool', keep: 'newest', ...source }, internet.context());
+type Source = VersionSource extends infer S ? (S extends VersionSource ? Omit<S, 'track'> : never) : never;
+const list = (source: Source | { tagPrefix?: string }): Promise<string[]> =>
+  listVersions(
+    { track: 'newest', ...('kind' in source ? source : { kind: 'github', repo: 'example/tool', ...source }) } as VersionSource,
+    internet.context(),
+  );
 const json = (value: unknown, headers: Record<string, string> = {}): Answer => ({ body: JSON.stringify(value), headers });
 const release = (tag_name: string, more: object = {}): object => ({ tag_name, draft: false, prerelease: false, assets: [], ...more });
 const GITHUB = 'api.github.com/repos/example/tool/releases?per_page=100';
@@ -114,7 +118,7 @@ describe('GitHub', () => {
     vi.stubEnv('GITHUB_API_URL', `${internet.mirror}/api/`);
     internet.served.set('api/repos/example/tool/releases?per_page=100', json([release('v2.0.0')]));
     const { mirror: _, ...direct } = internet.context();
-    expect(await listVersions({ kind: 'github', at: 'example/tool', keep: 'newest' }, direct)).toEqual(['2.0.0']);
+    expect(await listVersions({ kind: 'github', repo: 'example/tool', track: 'newest' }, direct)).toEqual(['2.0.0']);
     expect(internet.asked[1]?.headers.authorization).toBe('Bearer secret');
   });
   test('a token does not follow to another host', async () => {
@@ -127,13 +131,13 @@ describe('GitHub', () => {
       })
       .set('else', json([release('v1.0.0')]));
     const { mirror: _, ...direct } = internet.context();
-    expect(await listVersions({ kind: 'github', at: 'example/tool', keep: 'newest' }, direct)).toEqual(['1.0.0']);
+    expect(await listVersions({ kind: 'github', repo: 'example/tool', track: 'newest' }, direct)).toEqual(['1.0.0']);
     expect(internet.asked.map(({ headers }) => headers.authorization)).toEqual(['Bearer secret', undefined]);
   });
   test("GitLab's token goes to GitLab, or to the host that GITLAB_HOST names, and to no other that a definition names", async () => {
     vi.stubEnv('GITLAB_TOKEN', 'secret');
     internet.served.set('api/v4/projects/a%2Fb/releases?per_page=100', json([{ tag_name: 'v1.0.0' }]));
-    const source = { kind: 'gitlab', at: `${internet.mirror}/a/b`, keep: 'newest' } as const;
+    const source = { kind: 'gitlab', repo: `${internet.mirror}/a/b`, track: 'newest' } as const;
     for (const host of ['', internet.mirror]) {
       vi.stubEnv('GITLAB_HOST', host);
       const { mirror: _, ...direct } = internet.context();
@@ -143,7 +147,7 @@ describe('GitHub', () => {
   });
   test('a host that does not answer', async () => {
     const context = { ...internet.context(), mirror: 'http://127.0.0.1:9' };
-    await expect(listVersions({ kind: 'github', at: 'example/tool', keep: 'newest' }, context)).rejects.toThrow(UnreachableError);
+    await expect(listVersions({ kind: 'github', repo: 'example/tool', track: 'newest' }, context)).rejects.toThrow(UnreachableError);
   });
 });
 
@@ -152,20 +156,20 @@ describe('GitLab', () => {
     const base = 'gitlab.com/api/v4/projects/virt%2Ftool';
     internet.served.set(`${base}/releases?per_page=100`, json([{ tag_name: 'v1.14.0' }, { tag_name: 'v2.0.0', upcoming_release: true }], { link: `<https://${base}/releases?page=2>; rel="next"` })); // prettier-ignore
     internet.served.set(`${base}/releases?page=2`, json([{ tag_name: 'v1.13.3' }]));
-    expect(await list({ kind: 'gitlab', at: 'virt/tool' })).toEqual(['1.14.0', '1.13.3']);
+    expect(await list({ kind: 'gitlab', repo: 'virt/tool' })).toEqual(['1.14.0', '1.13.3']);
     internet.served.set('gitlab.example.org/api/v4/projects/a%2Fb%2Fc/releases?per_page=100', json([]));
     internet.served.set(
       'gitlab.example.org/api/v4/projects/a%2Fb%2Fc/repository/tags?per_page=100',
       json([{ name: 'v3.1.0' }, { name: 'v3.2.0-rc1' }]),
     );
-    expect(await list({ kind: 'gitlab', at: 'https://gitlab.example.org/a/b/c' })).toEqual(['3.1.0']);
+    expect(await list({ kind: 'gitlab', repo: 'https://gitlab.example.org/a/b/c' })).toEqual(['3.1.0']);
   });
 });
 
 describe('other sources', () => {
   test("kubernetes' channels, as many minors as are kept", async () => {
     internet.served.set('dl.k8s.io/release/stable.txt', 'v1.37.1').set('dl.k8s.io/release/stable-1.36.txt', 'v1.36.4\n').set('dl.k8s.io/release/stable-1.35.txt', 'v1.35.8'); // prettier-ignore
-    const source: VersionSource = { kind: 'kubernetes', at: 'https://dl.k8s.io/release', keep: '3 minors' };
+    const source: VersionSource = { kind: 'kubernetes', url: 'https://dl.k8s.io/release', track: '3 minors' };
     expect(await keptVersions(source, internet.context())).toEqual(['1.37.1', '1.36.4', '1.35.8']);
     internet.served.set('dl.k8s.io/release/stable-1.35.txt', { status: 404 });
     await expect(listVersions(source, internet.context())).rejects.toThrow(/404/);
@@ -176,20 +180,20 @@ describe('other sources', () => {
     const html = (...names: string[]): string => `<html><pre>${names.map((name) => `<a href="${name}">${name}</a> 2026-09-01 80 MB`).join('\n')}</pre></html>`; // prettier-ignore
     internet.served.set('example.org/stable/x86_64/', html('../', 'docker-29.9.0.tgz', 'docker-29.8.2.tgz', 'docker-rootless-extras-30.0.0.tgz', 'docker-30.0.0-rc.1.tgz')); // prettier-ignore
     internet.served.set('example.org/stable/aarch64/', html('../', 'docker-29.8.2.tgz', 'docker-28.5.2.tgz'));
-    const source: Partial<VersionSource> = { kind: 'page', at: 'https://example.org/stable/{machine}/', tagPrefix: 'docker-' };
+    const source: Source = { kind: 'page', url: 'https://example.org/stable/{machine}/', tagPrefix: 'docker-' };
     expect(await list(source)).toEqual(['29.8.2']);
-    expect(await list({ ...source, at: 'https://example.org/stable/x86_64/' })).toEqual(['29.9.0', '29.8.2']);
+    expect(await list({ ...source, url: 'https://example.org/stable/x86_64/' })).toEqual(['29.9.0', '29.8.2']);
     internet.served.set('example.org/stable/aarch64/', 'maintenance');
     await expect(list(source)).rejects.toThrow(/no links/);
   });
   test('JSON documents: HashiCorp, a text, a list', async () => {
     internet.served.set('example.org/vault/index.json', json({ name: 'vault', versions: { '1.20.0': {}, '1.20.1': {}, '1.21.0-rc1': {}, '1.20.1+ent': {} } })); // prettier-ignore
-    expect(await list({ kind: 'json', at: 'https://example.org/vault/index.json#versions' })).toEqual(['1.20.1+ent', '1.20.1', '1.20.0']);
+    expect(await list({ kind: 'json', url: 'https://example.org/vault/index.json#versions' })).toEqual(['1.20.1+ent', '1.20.1', '1.20.0']);
     internet.served.set('example.org/?mode=json', json({ Version: '1.104.1', all: ['v1.104.1', 'v1.104.0'], more: [{ version: '2.0' }] }));
-    expect(await list({ kind: 'json', at: 'https://example.org/?mode=json#Version' })).toEqual(['1.104.1']);
-    expect(await list({ kind: 'json', at: 'https://example.org/?mode=json#all', tagPrefix: 'v' })).toEqual(['1.104.1', '1.104.0']);
-    expect(await list({ kind: 'json', at: 'https://example.org/?mode=json#more' })).toEqual(['2.0']);
-    await expect(list({ kind: 'json', at: 'https://example.org/?mode=json#none' })).rejects.toThrow(/invalid response: /);
+    expect(await list({ kind: 'json', url: 'https://example.org/?mode=json#Version' })).toEqual(['1.104.1']);
+    expect(await list({ kind: 'json', url: 'https://example.org/?mode=json#all', tagPrefix: 'v' })).toEqual(['1.104.1', '1.104.0']);
+    expect(await list({ kind: 'json', url: 'https://example.org/?mode=json#more' })).toEqual(['2.0']);
+    await expect(list({ kind: 'json', url: 'https://example.org/?mode=json#none' })).rejects.toThrow(/invalid response: /);
   });
   test('a Go module, by the real go from a proxy', async () => {
     const proxy = join(internet.dir, 'proxy', 'example.org', 'tool', '@v');
@@ -201,12 +205,12 @@ describe('other sources', () => {
     }
     vi.stubEnv('GOPROXY', `file://${join(internet.dir, 'proxy')}`);
     vi.stubEnv('GOSUMDB', 'off');
-    expect(await list({ kind: 'go', at: 'example.org/tool' })).toEqual(['1.10.0', '1.2.0']);
-    await expect(list({ kind: 'go', at: 'example.org/absent' })).rejects.toMatchObject({
+    expect(await list({ kind: 'go', module: 'example.org/tool' })).toEqual(['1.10.0', '1.2.0']);
+    await expect(list({ kind: 'go', module: 'example.org/absent' })).rejects.toMatchObject({
       message: "the Go module proxy has no module 'example.org/absent'",
       next: expect.stringContaining('/v2'),
     });
-    await expect(list({ kind: 'go', at: 'absent' })).rejects.toThrow("'absent' is not a valid Go module");
+    await expect(list({ kind: 'go', module: 'absent' })).rejects.toThrow("'absent' is not a valid Go module");
     // Major versions from 2 on have paths of their own; one may be left out.
     expect(await newerMajor('example.org/tool', '1.10.0', internet.context())).toBeUndefined();
     const major = join(internet.dir, 'proxy/example.org/tool/v2/@v');
@@ -218,7 +222,7 @@ describe('other sources', () => {
     expect(await newerMajor('example.org/tool/v2', '2.4.1', internet.context())).toBeUndefined();
   });
   test('a source by date offers none', async () => {
-    expect(await list({ kind: 'date', at: '' })).toEqual([]);
+    expect(await list({ kind: 'date' })).toEqual([]);
   });
 });
 
@@ -226,7 +230,7 @@ describe('outdated', () => {
   const pinned = (runc: string): { revision: number; coupled: Record<string, string>; licenses: Record<string, string>; bytes: object } => ({ revision: 0, coupled: { runc }, licenses: {}, bytes: {} }); // prettier-ignore
   const loaded = (name: string, keep: string, pins: Record<string, ReturnType<typeof pinned>>) => ({
     dir: internet.dir,
-    extension: extensionOf([releaseOrigin('https://example.org/{version}')], { name, versions: { kind: 'github', at: `example/${name}`, keep }, coupled: { runc: { kind: 'github', at: 'example/runc', keep: 'newest' } } }), // prettier-ignore
+    extension: extensionOf([releaseOrigin('https://example.org/{version}')], { name, versions: { kind: 'github', repo: `example/${name}`, track: keep }, coupled: { runc: { kind: 'github', repo: 'example/runc', track: 'newest' } } }), // prettier-ignore
     pins: pins as never,
     fixture: false,
   });

@@ -29,7 +29,7 @@ export function plannedExtensions(loaded: readonly LoadedExtension[]): PlannedEx
   return loaded.map(({ extension: { name, versions, waive, requires, releaseBound }, pins }) => ({
     name,
     pins,
-    keep: versions.keep,
+    track: versions.track,
     waive,
     requires,
     releaseBound,

@@ -47,10 +47,15 @@ const CHAPTERS: readonly Chapter[] = [
       section(DEFINITION, 'ExtensionDefinition', 'defineExtension'),
       section(
         DEFINITION,
-        'VersionSource',
-        'Version sources',
+        'RepositoryVersions',
+        'Versions of a repository',
         "`github('owner/repo', 'newest', { tagPrefix })` returns one, and `asset(name)` of it returns upstream origins.",
       ),
+      section(DEFINITION, 'UrlVersions', 'Versions that a document lists'),
+      section(DEFINITION, 'ModuleVersions', 'Versions of a Go module'),
+      section(DEFINITION, 'CrateVersions', 'Versions of a crate'),
+      section(DEFINITION, 'PackageVersions', 'Versions of a Debian package'),
+      section(DEFINITION, 'DateVersions', 'Versions by date'),
       section(
         DEFINITION,
         'Component',

@@ -116,7 +116,7 @@ describe('a new extension from packages of Debian', () => {
     }; // prettier-ignore
     const request: NewRequest = {
       name: 'daemon',
-      keep: 'newest',
+      track: 'newest',
       suite: 'test',
       known: false,
       debian: ['daemon'],
@@ -174,7 +174,7 @@ describe('a new extension from packages of Debian', () => {
     const of = await made;
     expect(of.version).toMatch(/^20\d\d\.\d\d\.\d\d$/);
     expect(of.debian).toMatchObject({ dated: true, versions: { lettered: '3.5a' } });
-    expect(definitionText(of)).toContain("versions: { kind: 'date', at: '', keep: 'newest' }");
+    expect(definitionText(of)).toContain("versions: { kind: 'date', track: 'newest' }");
     expect(notes).toContainEqual(expect.stringContaining('lettered is version 3.5a'));
     expect(testText(of, [{ run: ['lettered', '-V'], says: 'lettered ', numbered: true }])).toContain(
       String.raw`{ run: ['lettered', '-V'], says: /lettered \d/ }`,

@@ -24,7 +24,7 @@ function asker(): { ask: Prompter; notes: string[] } {
     },
   };
 }
-const request = (more: Partial<NewRequest>): NewRequest => ({ name: 'tool', keep: 'newest', suite: 'trixie', known: false, ...more });
+const request = (more: Partial<NewRequest>): NewRequest => ({ name: 'tool', track: 'newest', suite: 'trixie', known: false, ...more });
 
 describe('a plan from what upstream offers', () => {
   test('GitHub: files, checksum, programs, licence and description are found', async () => {
@@ -87,7 +87,7 @@ const PLAN: Plan = {
   summary: "upstream's tool",
   version: '1.2.3',
   license: 'MIT',
-  keep: 'newest',
+  track: 'newest',
   programs: ['tool'],
   github: { repo: 'example/tool', tagPrefix: 'v' },
   file: { pattern: 'tool-linux-{arch}', checksum: 'github', signatures: [] },

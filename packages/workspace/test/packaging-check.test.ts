@@ -15,7 +15,7 @@ const DEFINITION = `import { defineExtension } from '${CORE}';
 export default defineExtension({
   name: 'tool',
   summary: 'a tool',
-  versions: { kind: 'date', at: '', keep: 'newest' },
+  versions: { kind: 'date', track: 'newest' },
   components: () => [],
   start: ['tool.service'],
 });

@@ -13,7 +13,7 @@ const DEFINITION = `import { binary, defineExtension, upstream } from '${CORE}';
 export default defineExtension({
   name: 'tool',
   summary: 'a tool | with a bar',
-  versions: { kind: 'github', at: 'example/tool', keep: 'newest' },
+  versions: { kind: 'github', repo: 'example/tool', track: 'newest' },
   components: ({ version }) => [binary('tool', version, upstream('https://example.org/{version}/tool-{arch}'))],
   start: ['tool.service'],
 });

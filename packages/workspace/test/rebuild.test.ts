@@ -67,7 +67,7 @@ beforeEach(async () => {
     extension: defineExtension({
       name: 'mixed',
       summary: 'a program of upstream, and one that is not',
-      versions: { kind: 'date', at: '', keep: 'newest' },
+      versions: { kind: 'date', track: 'newest' },
       components: ({ version }) => [binary('first', version ?? '', upstream(locator)), second],
     }),
   };

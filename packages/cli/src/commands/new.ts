@@ -72,7 +72,7 @@ export function addNew(root: Command, signal: AbortSignal): void {
     .option('--suite <name>', 'with --debian: suite', 'trixie')
     .option('--program <name>', 'program to install in /usr/bin; repeatable', collect)
     .addOption(new Option('--version <version>', 'version to pin').default(undefined, 'the newest'))
-    .option('--keep <policy>', "versions to keep: newest, '3 minors' or '2 branches'", 'newest')
+    .option('--track <policy>', "versions to pin and publish: newest, '3 minors' or '2 branches'", 'newest')
     .option('--summary <text>', 'what the extension is, in one line')
     .option('--license <spdx>', 'license, as an SPDX expression')
     .option(

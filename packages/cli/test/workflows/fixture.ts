@@ -22,7 +22,7 @@ const definition = (name: string): string => `import { binary, defineExtension, 
 export default defineExtension({
   name: '${name}',
   summary: 'a program whose upstream is a server of this test',
-  versions: { kind: 'page', at: 'https://${name}.example.org/index.html', keep: 'newest', tagPrefix: '${name}-' },
+  versions: { kind: 'page', url: 'https://${name}.example.org/index.html', track: 'newest', tagPrefix: '${name}-' },
   components: ({ version }) => [
     binary('${name}', version, upstream('https://${name}.example.org/${name}-{version}-linux-{arch}', { checksum: 'SHA256SUMS-{version}' })),
   ],
@@ -77,7 +77,7 @@ ${module} v${version}/go.mod h1:UhUKOXx5fMcLZxwL20DUrWWBBoRYG9Jvc8FiwZhRHCI=
 export default defineExtension({
   name: '${name}',
   summary: 'a program that is compiled',
-  versions: { kind: 'go', at: '${module}', keep: 'newest' },
+  versions: { kind: 'go', module: '${module}', track: 'newest' },
   components: ({ version }) => [binary('hello', version, go('${module}', '.', { version: '${version}' }))],
 });
 `,

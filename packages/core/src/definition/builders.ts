@@ -14,8 +14,8 @@ import type {
   UpstreamOrigin,
   SourceOrigin,
   Versions,
-  VersionSource,
 } from './types.ts';
+import type { VersionSource } from './version-source.ts';
 
 /** What is wrong with the components of a definition that is wrong itself: so that all is reported at once, as far as it can be known. */
 function moreProblems({ components, coupled }: Partial<ExtensionDefinition>): DefinitionProblem[] {
@@ -110,14 +110,14 @@ export function packaged(name: string, version: string, origin: DebianOrigin): C
 /** A GitHub project: a version source that also makes the URLs of its release assets, whose digests GitHub knows unless said otherwise. */
 export function github(
   repo: string,
-  keep = 'newest',
+  track = 'newest',
   options: { tagPrefix?: string } = {},
 ): VersionSource & { asset(name: string, options?: { arch?: ArchWords } & Published): UpstreamOrigin } {
   const tagPrefix = options.tagPrefix ?? 'v';
   return {
     kind: 'github',
-    at: repo,
-    keep,
+    repo,
+    track,
     tagPrefix,
     asset: (name, words = {}) =>
       upstream(`https://github.com/${repo}/releases/download/${tagPrefix}{version}/${name}`, { checksum: 'github', ...words }),

@@ -2,7 +2,7 @@ import type { DefinitionProblem } from './schema-kit.ts';
 import { UserError, UserErrors } from '../util/errors.ts';
 import { blankComments } from '../util/text-position.ts';
 
-/** Keys and indexes as they are written in code: `versions.keep`, `components[0].install`. */
+/** Keys and indexes as they are written in code: `versions.track`, `components[0].install`. */
 function pathText(path: DefinitionProblem['path']): string {
   return path.map((step, index) => (typeof step === 'number' ? `[${step}]` : index === 0 ? step : `.${step}`)).join('');
 }

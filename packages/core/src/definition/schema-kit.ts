@@ -6,7 +6,7 @@ import { closest } from '../util/closest.ts';
 
 /** Something that is wrong with a definition. */
 export interface DefinitionProblem {
-  /** Keys and indexes down to it, such as `versions`, `keep`. */
+  /** Keys and indexes down to it, such as `versions`, `track`. */
   readonly path: readonly (string | number)[];
   readonly what: string;
   readonly next: string | undefined;

@@ -12,8 +12,8 @@ import type {
   UpstreamOrigin,
   SigstoreSignature,
   SourceOrigin,
-  VersionSource,
 } from './types.ts';
+import type { VersionSource } from './version-source.ts';
 import { workflowOf } from '../model/workflow-identity.ts';
 import {
   byKind,
@@ -50,11 +50,11 @@ const PUBLISHED_WORDS = [...UPSTREAM_WORDS, 'url', 'file', 'checksum'];
 type Entries<T> = { readonly [K in keyof Required<T>]: v.GenericSchema };
 
 const POLICIES = ['newest', 'same minor'];
-const source = (kind: VersionSource['kind'], at: v.GenericSchema): v.GenericSchema =>
+const source = (kind: VersionSource['kind'], location: Record<string, v.GenericSchema>): v.GenericSchema =>
   shape({
     kind: v.literal(kind),
-    at,
-    keep: v.pipe(
+    ...location,
+    track: v.pipe(
       text,
       v.regex(/^(?:newest|same minor|[1-9]\d* (?:minors|branches))$/, ({ input }) =>
         message(
@@ -73,22 +73,24 @@ const project = like(/^[\w.-]+(?:\/[\w.-]+)+$/, 'a project', "write it as 'owner
 const module_ = like(/^[\w.-]+\.[a-z]+(?:\/[\w.~-]+)*$/, 'a Go module', "write it as 'github.com/owner/repository'");
 const crate = like(/^(?:\.\/)?[\w][\w/.-]*$/, 'a crate', "write its name, or './folder' for a crate of the extension itself");
 const SOURCES = {
-  github: like(/^[\w.-]+\/[\w.-]+$/, 'a GitHub repository', "write it as 'owner/repository'"),
-  gitlab: v.pipe(
-    text,
-    v.check(
-      (at) => /^https?:\/\/\S+$/.test(at) || v.is(project, at),
-      ({ input }) => message(`'${input}' is not a GitLab project`, "write it as 'group/project', or as its URL"),
+  github: { repo: like(/^[\w.-]+\/[\w.-]+$/, 'a GitHub repository', "write it as 'owner/repository'") },
+  gitlab: {
+    repo: v.pipe(
+      text,
+      v.check(
+        (at) => /^https?:\/\/\S+$/.test(at) || v.is(project, at),
+        ({ input }) => message(`'${input}' is not a GitLab project`, "write it as 'group/project', or as its URL"),
+      ),
     ),
-  ),
-  kubernetes: url,
-  page: template(url, ['machine']),
-  go: module_,
-  crates: like(/^[A-Za-z][\w-]*$/, 'a crate', 'write its name in the registry'),
-  debian: like(/^[a-z][a-z0-9-]*\/main\/[a-z0-9][a-z0-9+.-]+$/, 'a Debian package', "write it as 'trixie/main/package'"),
-  json: url,
-  date: v.literal('', () => message("a source of dates has nothing in 'at'", "write at: ''")),
-} as const satisfies Record<VersionSource['kind'], v.GenericSchema>;
+  },
+  kubernetes: { url },
+  page: { url: template(url, ['machine']) },
+  go: { module: module_ },
+  crates: { crate: like(/^[A-Za-z][\w-]*$/, 'a crate', 'write its name in the registry') },
+  debian: { package: like(/^[a-z][a-z0-9-]*\/main\/[a-z0-9][a-z0-9+.-]+$/, 'a Debian package', "write it as 'trixie/main/package'") },
+  json: { url },
+  date: {},
+} as const satisfies Record<VersionSource['kind'], Record<string, v.GenericSchema>>;
 const KINDS = Object.keys(SOURCES) as VersionSource['kind'][];
 
 const VersionSourceSchema = byKind(Object.fromEntries(KINDS.map((kind) => [kind, source(kind, SOURCES[kind])])));

@@ -1,30 +1,5 @@
+import type { VersionSource } from './version-source.ts';
 import type { Pins, PinnedVersion } from './pins.ts';
-
-/** Where new versions of something are listed; read when pinning and planning, never by a build. */
-export interface VersionSource {
-  /**
-   * What lists the versions.
-   * @example 'github'
-   */
-  readonly kind: 'github' | 'gitlab' | 'kubernetes' | 'page' | 'go' | 'crates' | 'debian' | 'json' | 'date';
-  /**
-   * `owner/repo` (github, gitlab), a URL (gitlab, kubernetes, page, json), a Go module, a crate, or `suite/main/package` (debian); empty
-   * for `date`.
-   * @example 'prometheus/node_exporter'
-   */
-  readonly at: string;
-  /**
-   * Which versions are kept: `newest`, the newest of each of `3 minors` or `2 branches`, or `same minor` as the lead version.
-   * @example '3 minors'
-   */
-  readonly keep: string;
-  /**
-   * What precedes the version in a tag or file name.
-   * @default 'v' (json: '')
-   * @example 'release-'
-   */
-  readonly tagPrefix?: string;
-}
 
 /** Arch words that differ from Go's (amd64, arm64) for one URL. */
 export type ArchWords = Readonly<Record<'x86-64' | 'arm64', string>>;
@@ -413,7 +388,7 @@ export interface ExtensionDefinition<Coupled extends string = string> {
   readonly kind?: 'sysext' | 'confext';
   /**
    * Where versions are listed.
-   * @example { kind: 'github', at: 'mikefarah/yq', keep: 'newest' }
+   * @example { kind: 'github', repo: 'mikefarah/yq', track: 'newest' }
    */
   readonly versions: VersionSource;
   /**

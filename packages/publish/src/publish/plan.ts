@@ -9,7 +9,7 @@ export interface PlannedExtension {
   readonly name: string;
   readonly pins: Pins;
   /** Policy of its versions, such as `3 minors`; see keep() of core. */
-  readonly keep: string;
+  readonly track: string;
   /** Lint rules that do not apply, as in its definition. */
   readonly waive?: Readonly<Record<string, string>>;
   /** Extensions that are merged beside it. */
@@ -101,7 +101,7 @@ function successor(byVersion: ReadonlyMap<string, PublishedVersion>, version: st
 }
 
 /** Names of this extension that a withdrawal has given to the content of another version: a pin of the same name never becomes images. */
-function takenNames({ name, pins, keep: policy }: PlannedExtension, index: ExtensionIndex | undefined): Collision[] {
+function takenNames({ name, pins, track: policy }: PlannedExtension, index: ExtensionIndex | undefined): Collision[] {
   const by = new Map(
     (index?.versions ?? []).flatMap(({ version, withdrawn }) => (withdrawn === undefined ? [] : [[withdrawn.by, version] as const])),
   );
@@ -113,7 +113,7 @@ function takenNames({ name, pins, keep: policy }: PlannedExtension, index: Exten
 }
 
 /** Pins that say something else of a version than what is published under its name. */
-function staleNames({ name, pins, keep: policy }: PlannedExtension, index: ExtensionIndex | undefined): Changed[] {
+function staleNames({ name, pins, track: policy }: PlannedExtension, index: ExtensionIndex | undefined): Changed[] {
   return keep(policy, Object.keys(pins)).flatMap((upstream): Changed[] => {
     const version = imageVersion(upstream, pins[upstream]?.revision ?? 0);
     const is = pins[upstream]?.packaging;
@@ -125,7 +125,7 @@ function staleNames({ name, pins, keep: policy }: PlannedExtension, index: Exten
 const pick = ({ version, upstream, revision }: PublishedVersion): Omit<Wanted, 'published'> => ({ version, upstream, revision });
 
 /** The versions that are offered: those of the lock that its policy keeps, and in place of a withdrawn one what follows it. */
-function wantedVersions({ pins, keep: policy }: PlannedExtension, index: ExtensionIndex | undefined): Wanted[] {
+function wantedVersions({ pins, track: policy }: PlannedExtension, index: ExtensionIndex | undefined): Wanted[] {
   const byVersion = new Map((index?.versions ?? []).map((one) => [one.version, one]));
   const wanted = new Map<string, Wanted>();
   for (const upstream of keep(policy, Object.keys(pins))) {

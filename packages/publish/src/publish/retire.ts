@@ -34,8 +34,8 @@ const isServed = ({ withdrawn, images }: PublishedVersion): boolean => withdrawn
 /**
  * Versions that rank below all branches that the policy keeps. The newest of them stays, for `withdraw` to have something to go back to.
  */
-function oldVersions({ versions }: ExtensionIndex, { pins, keep }: PlannedExtension): PublishedVersion[] {
-  const branch = oldestBranch(keep, Object.keys(pins));
+function oldVersions({ versions }: ExtensionIndex, { pins, track }: PlannedExtension): PublishedVersion[] {
+  const branch = oldestBranch(track, Object.keys(pins));
   const below = versions.filter(({ version }) => branch !== undefined && compareVersions(version, branch) < 0);
   const spare = below.find(isServed);
   return below.filter((one) => one !== spare);

@@ -61,7 +61,7 @@ export async function buildDemo(out: string, demo: Demo): Promise<BuildResult[]>
             extension: defineExtension({
               name,
               summary: 'A demonstration',
-              versions: { kind: 'page', at: 'https://dl.example.org', keep: 'newest' },
+              versions: { kind: 'page', url: 'https://dl.example.org', track: 'newest' },
               components: (versions) => [binary('demo', versions.version, upstream('https://dl.example.org/v{version}/demo-{arch}'))],
             }),
           },

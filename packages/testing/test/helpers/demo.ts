@@ -42,7 +42,7 @@ export async function demoImages(folder: string, targets: readonly Target[], dem
     name,
     kind,
     summary: 'for the tests of machines',
-    versions: { kind: 'date', at: '', keep: 'newest' },
+    versions: { kind: 'date', track: 'newest' },
     components: () => [],
     start: kind === 'sysext' ? [`${name}.service`] : [],
   });

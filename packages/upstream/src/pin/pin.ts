@@ -1,5 +1,5 @@
 import { mkdir } from 'node:fs/promises';
-import { packagingDigest, UserError, UserErrors, writeAtomic, type PinnedVersion } from '@flatcar/core/engine';
+import { packagingDigest, UserError, UserErrors, writeAtomic, type PinnedVersion, locationOf } from '@flatcar/core/engine';
 import type { UpstreamContext } from '../context.ts';
 import { keptVersions } from '../sources/versions.ts';
 import { pinOne, pinOrKeep } from './bytes.ts';
@@ -34,7 +34,7 @@ async function coupledVersions(
       throw new UserError(`the version of '${name}' is unknown: ${cause.message}`, { where: cause.where, next, cause });
     });
     if (newest === undefined)
-      throw new UserError(`upstream has no version of '${name}' that matches ${version}`, { where: source.at, next });
+      throw new UserError(`upstream has no version of '${name}' that matches ${version}`, { where: locationOf(source), next });
     return [name, newest];
   });
   return Object.fromEntries(await Promise.all(entries));

@@ -18,6 +18,11 @@ import {
   type HttpResponse,
   type VersionSource,
   userGoEnv,
+  locationOf,
+  type RepositoryVersions,
+  type UrlVersions,
+  type ModuleVersions,
+  type PackageVersions,
 } from '@flatcar/core/engine';
 import * as v from 'valibot';
 import { memoize, MOST_DOCUMENT, MOST_LISTING, newestPackages, type UpstreamContext } from '../context.ts';
@@ -41,8 +46,8 @@ const GitlabRelease = v.object({
 });
 
 /** `group/project` at gitlab.com, or a URL of a project elsewhere. */
-async function gitlab({ at, tagPrefix }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
-  const { origin, pathname } = new URL(at, 'https://gitlab.com/');
+async function gitlab({ repo, tagPrefix }: RepositoryVersions, context: UpstreamContext): Promise<Listed[]> {
+  const { origin, pathname } = new URL(repo, 'https://gitlab.com/');
   const token = process.env['GITLAB_TOKEN'] || undefined;
   // A definition may name any host; the token is for the one of its owner (GITLAB_HOST, as GitLab's own command line has it).
   const own = process.env['GITLAB_HOST'] || 'gitlab.com';
@@ -64,7 +69,7 @@ async function gitlab({ at, tagPrefix }: VersionSource, context: UpstreamContext
 }
 
 /** Kubernetes' channels: `stable.txt` names the newest version, `stable-1.36.txt` the newest of a minor. */
-async function kubernetes({ at, keep: policy }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
+async function kubernetes({ url: at, track: policy }: UrlVersions, context: UpstreamContext): Promise<Listed[]> {
   const channel = async (name: string): Promise<Listed> => {
     const url = `${at}/${name}.txt`;
     const { bytes, headers } = await httpGet(url, { ...context, max: MOST_DOCUMENT });
@@ -84,7 +89,7 @@ async function kubernetes({ at, keep: policy }: VersionSource, context: Upstream
 }
 
 /** Links of an index page such as `docker-29.8.2.tgz`; `{machine}` in the URL stands for both, and only what both have counts. */
-async function page({ at, tagPrefix = 'v' }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
+async function page({ url: at, tagPrefix = 'v' }: UrlVersions, context: UpstreamContext): Promise<Listed[]> {
   const urls = at.includes('{machine}') ? MACHINES.map((machine) => at.replaceAll('{machine}', machine)) : [at];
   const lists = await Promise.all(
     urls.map(async (url) => {
@@ -123,7 +128,7 @@ async function goList(query: string, args: readonly string[], { store, tools, si
 }
 
 /** A module's tags, from the proxy that the user's Go is configured for. */
-async function goModule({ at }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
+async function goModule({ module: at }: ModuleVersions, context: UpstreamContext): Promise<Listed[]> {
   const { Version, Versions = [] } = await goList(`${at}@latest`, ['-versions'], context);
   const tags = [...Versions, ...(Version === undefined ? [] : [Version])];
   return versionsInNames(tags).map(({ version }) => ({ version: version.replace(/\+incompatible$/, '') }));
@@ -148,13 +153,13 @@ export async function debianVersion(at: string, context: UpstreamContext): Promi
   return upstreamVersion(found.version);
 }
 
-async function debian({ at }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
+async function debian({ package: at }: PackageVersions, context: UpstreamContext): Promise<Listed[]> {
   const version = await debianVersion(at, context);
   const [suite = '', , name = ''] = at.split('/');
   if (!PLAIN_VERSION.test(version))
     throw new UserError(`${suite} has ${name} ${version}, which is not a version of digits and dots`, {
       where: at,
-      next: "systemd ranks letters as earlier than a release: date the extension (versions: { kind: 'date', at: '', keep: 'newest' })",
+      next: "systemd ranks letters as earlier than a release: date the extension (versions: { kind: 'date', track: 'newest' })",
     });
   return [{ version }];
 }
@@ -163,7 +168,7 @@ async function debian({ at }: VersionSource, context: UpstreamContext): Promise<
  * A JSON document and, behind `#`, the keys down to what has the versions: the keys of an object (`…/index.json#versions`, as
  * HashiCorp has them), a list of texts or of objects with `version`, or one text.
  */
-async function json({ at, tagPrefix = '' }: VersionSource, context: UpstreamContext): Promise<Listed[]> {
+async function json({ url: at, tagPrefix = '' }: UrlVersions, context: UpstreamContext): Promise<Listed[]> {
   const [url = '', path = ''] = at.split('#');
   const Value = v.union([v.string(), v.array(v.union([v.string(), v.object({ version: v.string() })])), v.record(v.string(), v.unknown())]);
   let value = (await getJson(url, { ...context, max: MOST_LISTING })).json;
@@ -177,7 +182,7 @@ async function json({ at, tagPrefix = '' }: VersionSource, context: UpstreamCont
 function list(source: VersionSource, context: UpstreamContext): Promise<readonly Listed[]> {
   switch (source.kind) {
     case 'github':
-      return githubTags(source.at, source.tagPrefix ?? 'v', context).then((tags) => versionsInTags(tags, source.tagPrefix));
+      return githubTags(source.repo, source.tagPrefix ?? 'v', context).then((tags) => versionsInTags(tags, source.tagPrefix));
     case 'gitlab':
       return gitlab(source, context);
     case 'kubernetes':
@@ -187,7 +192,7 @@ function list(source: VersionSource, context: UpstreamContext): Promise<readonly
     case 'go':
       return goModule(source, context);
     case 'crates':
-      return crateVersions(source.at, context);
+      return crateVersions(source.crate, context);
     case 'debian':
       return debian(source, context);
     case 'json':
@@ -198,15 +203,19 @@ function list(source: VersionSource, context: UpstreamContext): Promise<readonly
 }
 
 async function listAll(source: VersionSource, context: UpstreamContext): Promise<readonly Listed[]> {
-  return memoize(context, `versions ${JSON.stringify({ ...source, keep: source.kind === 'kubernetes' ? source.keep : '' })}`, async () => {
-    const all = await list(source, context);
-    if (!all.some(({ version }) => /^\d/.test(version)) && source.kind !== 'date')
-      throw new UserError('upstream lists no version', {
-        where: `${source.kind} ${source.at}`,
-        next: 'check the version source (`tagPrefix`) in the definition',
-      });
-    return all.filter(({ version }) => PLAIN_VERSION.test(version));
-  });
+  return memoize(
+    context,
+    `versions ${JSON.stringify({ ...source, track: source.kind === 'kubernetes' ? source.track : '' })}`,
+    async () => {
+      const all = await list(source, context);
+      if (!all.some(({ version }) => /^\d/.test(version)) && source.kind !== 'date')
+        throw new UserError('upstream lists no version', {
+          where: `${source.kind} ${locationOf(source)}`,
+          next: 'check the version source (`tagPrefix`) in the definition',
+        });
+      return all.filter(({ version }) => PLAIN_VERSION.test(version));
+    },
+  );
 }
 
 /**
@@ -238,7 +247,7 @@ export async function assertOffered(
   const [newest] = versions ?? [];
   if (versions === undefined || newest === undefined || versions.includes(version)) return;
   throw new UserError(`${about.name} has no ${version}; the newest is ${newest}`, {
-    where: `${source.kind} ${source.at}`,
+    where: `${source.kind} ${locationOf(source)}`,
     next: about.next(newest),
   });
 }
@@ -256,7 +265,7 @@ export async function newerMajor(
   let found: { module: string; version: string } | undefined;
   for (let major = Math.max(Number(own), Number(newest.split('.')[0])) + 1; ; major += 1) {
     const at = `${base}/v${major}`;
-    const [version] = await listVersions({ kind: 'go', at, keep: 'newest' }, context).catch((error: unknown) => {
+    const [version] = await listVersions({ kind: 'go', module: at, track: 'newest' }, context).catch((error: unknown) => {
       if (error instanceof UserError) return [];
       throw error;
     });
@@ -271,12 +280,12 @@ export async function releaseDate(source: VersionSource, version: string, contex
   const date =
     found?.date ??
     (source.kind === 'go'
-      ? (await memoize(context, `date ${source.at} ${version}`, () => goList(`${source.at}@v${version}`, [], context))).Time
+      ? (await memoize(context, `date ${source.module} ${version}`, () => goList(`${source.module}@v${version}`, [], context))).Time
       : undefined);
   return date === undefined || Number.isNaN(Date.parse(date)) ? undefined : new Date(date).toISOString().slice(0, 10);
 }
 
 /** The versions of a source that its policy keeps, newest first. */
 export async function keptVersions(source: VersionSource, context: UpstreamContext, lead?: string): Promise<string[]> {
-  return keep(source.keep, await listVersions(source, context), lead);
+  return keep(source.track, await listVersions(source, context), lead);
 }

@@ -106,7 +106,7 @@ export async function bumpTo(
     });
   const { name } = extension;
   await assertOffered(extension.versions, version, { name, next: (newest) => `run flatcar-ext bump ${name}@${newest}` }, context);
-  const parts = branchParts(extension.versions.keep);
+  const parts = branchParts(extension.versions.track);
   const from = pinned.find((one) => branchOf(one, parts) === branchOf(version, parts));
   return {
     bumps: [{ extension: extension.name, version, coupled: {}, from }],

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { lineOf, messageOf, newestFirst, UserError, type LoadedExtension, type VersionSource } from '@flatcar/core/engine';
+import { lineOf, messageOf, newestFirst, UserError, type LoadedExtension, type VersionSource, locationOf } from '@flatcar/core/engine';
 import type { UpstreamContext } from '../context.ts';
 import { newerPackages, type PackageChange } from './newer-packages.ts';
 import { keptVersions, listVersions, releaseDate } from '../sources/versions.ts';
@@ -44,7 +44,7 @@ export interface Outdated {
   readonly errors: readonly OutdatedError[];
 }
 
-const sourceOf = ({ kind, at }: VersionSource): string => `${kind} ${at}`;
+const sourceOf = (source: VersionSource): string => `${source.kind} ${locationOf(source)}`;
 
 /** How many numbers of a version name its branch, by policy: `1.36` for minors, `29` for majors, none for `newest`. */
 export const branchParts = (policy: string): number => (policy.endsWith('minors') ? 2 : policy.endsWith('branches') ? 1 : 0);
@@ -66,7 +66,7 @@ async function ofLead({ extension, pins }: LoadedExtension, context: UpstreamCon
   const { versions: source, name } = extension;
   const about = { extension: name, of: 'version', source: sourceOf(source) };
   const pinned = newestFirst(Object.keys(pins));
-  const parts = branchParts(source.keep);
+  const parts = branchParts(source.track);
   const kept = await keptVersions(source, context);
   if (kept.length === 0) return [await row(about, pinned[0], undefined, source, context)];
   return Promise.all(
@@ -109,7 +109,8 @@ async function ofPackages(loaded: LoadedExtension, context: UpstreamContext): Pr
 }
 
 /** File and line of a source in the definition: the line of its address, else of its key. */
-async function placeOf({ dir }: LoadedExtension, of: string, { at }: VersionSource): Promise<string> {
+async function placeOf({ dir }: LoadedExtension, of: string, source: VersionSource): Promise<string> {
+  const at = locationOf(source);
   const file = join(dir, 'extension.ts');
   const keys =
     of === 'version' ? [/^\s*versions:/] : of === 'packages' ? [/\bcomponents:/] : [new RegExp(`^\\s*(?:'${of}'|${of}):`), /^\s*coupled:/];
@@ -133,7 +134,7 @@ export async function findOutdated(extensions: readonly LoadedExtension[], conte
         loaded,
         extension: name,
         of: 'packages',
-        source: { kind: 'debian' as const, at: 'packages', keep: 'newest' },
+        source: { kind: 'debian' as const, package: 'packages', track: 'newest' },
         read: () => ofPackages(loaded, context),
       },
     ];

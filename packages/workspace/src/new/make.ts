@@ -47,7 +47,7 @@ export interface NewExtensionResult {
 
 /** Throws where a name cannot be one, or is taken. */
 export async function assertFree(name: string): Promise<void> {
-  defineExtension({ name, summary: '-', versions: { kind: 'date', at: '', keep: 'newest' }, components: () => [] });
+  defineExtension({ name, summary: '-', versions: { kind: 'date', track: 'newest' }, components: () => [] });
   const taken = (await findExtensions(REPOSITORY)).find((dir) => dir.endsWith(`/${name}`));
   if (taken !== undefined)
     throw new UserError(`there is an extension '${name}' already`, { where: taken, next: `flatcar-ext bump ${name} brings it up to date` });

@@ -13,6 +13,7 @@ import {
   type Arch,
   type ArchWords,
   type VersionSource,
+  locationOf,
 } from '@flatcar/core/engine';
 import {
   MOST_FILE,
@@ -57,7 +58,7 @@ export interface NewRequest {
   readonly version?: string;
   readonly license?: string;
   readonly summary?: string;
-  readonly keep: string;
+  readonly track: string;
   /** A command that a service is written for, or the name of a service that Debian's packages bring. */
   readonly unit?: { readonly exec: string; readonly condition?: string };
   /** True where upstream's bytes are known from elsewhere: nothing is downloaded to look into it. */
@@ -104,9 +105,9 @@ async function listingOf(request: NewRequest, context: UpstreamContext): Promise
 
 /** Where versions of what is built or taken from packages are listed. */
 function compiledFrom({ go, cargo, debian, suite }: NewRequest): VersionSource | undefined {
-  if (go !== undefined) return { kind: 'go', at: go, keep: 'newest' };
-  if (cargo !== undefined) return { kind: 'crates', at: cargo, keep: 'newest' };
-  return debian === undefined ? undefined : { kind: 'debian', at: `${suite}/main/${debian[0] ?? ''}`, keep: 'newest' };
+  if (go !== undefined) return { kind: 'go', module: go, track: 'newest' };
+  if (cargo !== undefined) return { kind: 'crates', crate: cargo, track: 'newest' };
+  return debian === undefined ? undefined : { kind: 'debian', package: `${suite}/main/${debian[0] ?? ''}`, track: 'newest' };
 }
 
 /** The version of an extension that is dated. */
@@ -132,22 +133,25 @@ async function newestOf(request: NewRequest, listing: Listing | undefined, dated
     if (!PLAIN_VERSION.test(version))
       throw new UserError(`'${version}' is no version to ship`, { next: 'write it without v; pre-releases are not shipped' });
     const from = compiledFrom(request);
-    if (from !== undefined) await assertOffered(from, version, { name: from.at, next: (newest) => `say --version ${newest}` }, context);
+    if (from !== undefined)
+      await assertOffered(from, version, { name: locationOf(from), next: (newest) => `say --version ${newest}` }, context);
     return version;
   }
   if (listing !== undefined) return splitTag(listing.tag_name).version;
   const source: VersionSource | undefined =
     compiledFrom(request) ??
-    (github === undefined ? undefined : { kind: 'github', at: github, keep: 'newest', ...(tagPrefix === undefined ? {} : { tagPrefix }) });
+    (github === undefined
+      ? undefined
+      : { kind: 'github', repo: github, track: 'newest', ...(tagPrefix === undefined ? {} : { tagPrefix }) });
   if (source === undefined) throw new UserError('the version is not known', { next: 'say --version' });
   const [newest] = await listVersions(source, context);
   const next = go === undefined || newest === undefined ? undefined : await newerMajor(go, newest, context);
   if (next !== undefined)
     throw new UserError(`${go} ends with ${newest}, and ${next.module} has ${next.version}`, {
-      where: source.at,
+      where: locationOf(source),
       next: `say --go ${next.module}, or --version ${newest} for the old one`,
     });
-  if (newest === undefined) throw new UserError('upstream lists no version', { where: source.at, next: 'say --version' });
+  if (newest === undefined) throw new UserError('upstream lists no version', { where: locationOf(source), next: 'say --version' });
   return newest;
 }
 
@@ -412,7 +416,7 @@ async function planOwn(request: NewRequest, own: readonly ScaffoldFile[], ask: P
   return {
     name,
     version,
-    keep: 'newest',
+    track: 'newest',
     programs: own.flatMap(({ path }) => /^usr\/bin\/([^/]+)$/.exec(path)?.[1] ?? []),
     summary,
     license: '',
@@ -496,7 +500,7 @@ export async function planNew(request: NewRequest, ask: Prompter, context: Upstr
   return {
     name,
     version,
-    keep: request.keep,
+    track: request.track,
     programs,
     summary,
     license,

@@ -26,7 +26,7 @@ export interface Flags {
   readonly version?: string;
   readonly license?: string;
   readonly summary?: string;
-  readonly keep: string;
+  readonly track: string;
   readonly unit?: string;
   readonly condition?: string;
   readonly sha256?: Readonly<Record<string, string>>;
@@ -97,7 +97,7 @@ export async function requestOf(name: string, flags: Flags): Promise<NewRequest>
     ...(license === undefined ? {} : { license }),
     ...(flags.files === undefined ? {} : { own: flags.files === true ? [] : await ownFiles(flags.files) }),
     suite: flags.suite,
-    keep: flags.keep,
+    track: flags.track,
     known: flags.sha256 !== undefined,
   };
 }

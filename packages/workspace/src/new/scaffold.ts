@@ -9,7 +9,7 @@ export interface Plan {
   /** SPDX expression. */
   readonly license: string;
   /** Which branches are kept, as in VersionSource. */
-  readonly keep: string;
+  readonly track: string;
   /** Programs that come to usr/bin. */
   readonly programs: readonly string[];
   /** Where versions are listed, and where assets are when there is no `url`. */
@@ -120,21 +120,21 @@ function originsOf(plan: Plan): { readonly text: string; readonly uses: string }
   return origins;
 }
 
-/** The page that lists files at a URL, and what their names begin coupled: all before `{version}`. */
+/** The page that lists files at a URL, and what their names begin with: all before `{version}`. */
 function pageOf(pattern: string): { readonly at: string; readonly tagPrefix: string } {
   const before = pattern.slice(0, Math.max(pattern.indexOf('{version}'), 0)) || pattern;
   const cut = before.lastIndexOf('/') + 1;
   return { at: before.slice(0, cut), tagPrefix: before.slice(cut) };
 }
 
-function versionsOf({ github, go, cargo, debian, own, file, keep }: Plan): string {
-  if (own !== undefined || debian?.dated === true) return code({ kind: 'date', at: '', keep });
+function versionsOf({ github, go, cargo, debian, own, file, track }: Plan): string {
+  if (own !== undefined || debian?.dated === true) return code({ kind: 'date', track });
   if (github !== undefined) return 'releases';
-  if (go !== undefined) return code({ kind: 'go', at: go.module, keep });
-  if (cargo !== undefined) return code({ kind: 'crates', at: cargo.crate, keep });
-  if (debian !== undefined) return code({ kind: 'debian', at: `${debian.suite}/main/${debian.packages[0] ?? ''}`, keep });
+  if (go !== undefined) return code({ kind: 'go', module: go.module, track });
+  if (cargo !== undefined) return code({ kind: 'crates', crate: cargo.crate, track });
+  if (debian !== undefined) return code({ kind: 'debian', package: `${debian.suite}/main/${debian.packages[0] ?? ''}`, track });
   const { at, tagPrefix } = pageOf(file?.pattern ?? '');
-  return code({ kind: 'page', at, keep, tagPrefix });
+  return code({ kind: 'page', url: at, track, tagPrefix });
 }
 
 function componentOf(plan: Plan): { readonly text: string; readonly uses: readonly string[] } {
@@ -161,7 +161,7 @@ function componentOf(plan: Plan): { readonly text: string; readonly uses: readon
 
 /** extension.ts, before oxfmt. */
 export function definitionText(plan: Plan): string {
-  const { name, summary, github, unit, keep } = plan;
+  const { name, summary, github, unit, track } = plan;
   const { waive = {} } = plan.debian ?? {};
   const component = plan.own !== undefined ? undefined : componentOf(plan);
   const uses = [...new Set([...(component?.uses ?? []), 'defineExtension', ...(github === undefined ? [] : ['github'])])].toSorted();
@@ -169,7 +169,7 @@ export function definitionText(plan: Plan): string {
   const releases =
     github === undefined
       ? []
-      : [`const releases = ${call('github', github.repo, keep === 'newest' && prefix === undefined ? undefined : keep, prefix)};`, ''];
+      : [`const releases = ${call('github', github.repo, track === 'newest' && prefix === undefined ? undefined : track, prefix)};`, ''];
   return [
     `import { ${uses.join(', ')} } from '@flatcar/core';`,
     '',
