@@ -8,7 +8,7 @@ import { completeRelocation, wrappedPrograms, type CompletedOrigin } from '../sr
 import { debian } from '../src/definition/builders.ts';
 import { lintTree } from '../src/lint/lint.ts';
 import type { PackageFiles } from '../src/debian/package-index.ts';
-import { chooseFiles } from '../src/origins/debian/relocate.ts';
+import { chooseFiles } from '../src/origins/debian/choose.ts';
 import { readTree } from '../src/image/tree.ts';
 import { unpackTool } from './tool-packages.ts';
 
@@ -288,7 +288,7 @@ describe('the rule compiled-in-path', () => {
   }
   test('tells the path, who names it, who has it and the line that adds it', async () => {
     expect(await lint(['usr/bin/demo'])).toEqual([
-      "usr/bin/demo: names '/usr/share/demo/themes', which the package demo-data has and the image does not: data: ['usr/share/demo/themes/**'] adds it",
+      "usr/bin/demo: names '/usr/share/demo/themes', which is in the package demo-data and not in the image: data: ['usr/share/demo/themes/**'] adds it",
     ]);
   });
   test("is content with the extension's own file in that place", async () => {

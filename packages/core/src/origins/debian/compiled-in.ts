@@ -17,7 +17,7 @@ import {
   type PackageFiles,
 } from '../../debian/package-index.ts';
 import { mapParallel } from '../../util/parallel.ts';
-import type { ChosenFile } from './relocate.ts';
+import type { ChosenFile } from './choose.ts';
 import { RUNTIME_FILES } from './runtime-files.ts';
 
 // What programs look for by paths and names that are compiled in, that packages have, and that an image was not given.

@@ -5,7 +5,7 @@ import { readElf } from '../../inspect/elf.ts';
 import type { DebianOrigin } from '../../definition/types.ts';
 import { archWords } from '../../model/arch.ts';
 import { fillIn, indexPackages, inUsr, matches, resolveLinks, type Found, type PackageFiles } from '../../debian/package-index.ts';
-import { chooseFiles } from './relocate.ts';
+import { chooseFiles } from './choose.ts';
 import { HOST_PROGRAMS } from '../../inspect/flatcar-host.ts';
 import { scriptProblem } from '../../inspect/scripts.ts';
 import type { Arch } from '../../model/arch.ts';

@@ -15,7 +15,8 @@ import type { Component, DebianOrigin, PinnedComponent } from '../../definition/
 import { locatorText, packageNameOf, parseLocator, type PackageName } from '../../model/locator.ts';
 import type { PackageFiles } from '../../debian/package-index.ts';
 import { mapParallel } from '../../util/parallel.ts';
-import { chooseFiles, writeRelocated, type ChosenFile } from './relocate.ts';
+import { chooseFiles, type ChosenFile } from './choose.ts';
+import { writeRelocated } from './relocate.ts';
 import { RUNTIME_PACKAGES } from './runtime-files.ts';
 import { digestOf } from '../../util/digest.ts';
 import type { Store } from '../../store/store.ts';
