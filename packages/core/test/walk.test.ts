@@ -41,7 +41,7 @@ test('a walk follows no link: not out of the folder, and not in circles', async 
 test('files are refused where one would be read for ever', async () => {
   expect((await filesBelow(at('tree'))).map(({ path }) => path)).toEqual(['a/b/file', 'a/loop', 'broken', 'link', 'out']);
   fifo(at('tree/a/pipe'));
-  await expect(filesBelow(at('tree'))).rejects.toThrow("'a/pipe' is neither file, folder nor link");
+  await expect(filesBelow(at('tree'))).rejects.toThrow("'a/pipe' is not a file, folder or link");
 });
 
 test('a copy has modes and links as they are, and nothing of what links lead to', async () => {
@@ -57,7 +57,7 @@ test('a copy has modes and links as they are, and nothing of what links lead to'
   expect((await stat(at('new/copy/a'))).mode & 0o777).toBe(0o555);
   await chmod(at('new/copy/a'), 0o755);
   fifo(at('tree/pipe'));
-  await expect(copyTree(at('tree'), at('again'))).rejects.toThrow("'pipe' is neither file, folder nor link");
+  await expect(copyTree(at('tree'), at('again'))).rejects.toThrow("'pipe' is not a file, folder or link");
 });
 
 test('a path in a tree is where its links lead, unless that is outside', async () => {
@@ -83,8 +83,8 @@ test('steps of a build follow no links of what they are given, and end at a FIFO
     'out',
   ]);
   fifo(at('tree/a/pipe'));
-  await expect(stage([{ component: 'x', dir: at('tree'), install }], at('again'))).rejects.toThrow(/neither file, folder nor link/);
-  await expect(indexPackages([{ name: 'x', dir: at('tree') }])).rejects.toThrow(/neither file, folder nor link/);
+  await expect(stage([{ component: 'x', dir: at('tree'), install }], at('again'))).rejects.toThrow(/not a file, folder or link/);
+  await expect(indexPackages([{ name: 'x', dir: at('tree') }])).rejects.toThrow(/not a file, folder or link/);
 });
 
 test('nothing in the repository walks a folder in another way', async () => {

@@ -3,18 +3,18 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { UserError } from './errors.ts';
 import { throwIfInterrupted } from './interrupt.ts';
 
-/** Most files, folders and links of an image that is read; the largest extension has a tenth of it. */
+/** Most files, folders and links that a reader accepts in an image; the largest extension has a tenth of that. */
 export const MOST_ENTRIES = 1 << 18;
 /** Most characters of all their paths together. */
 const MOST_PATHS = 64 << 20;
 /** PATH_MAX of Linux: neither a path nor the target of a link is longer. */
 export const LONGEST_PATH = 4096;
-/** Entries after which a reader lets timers and signals have a turn. */
+/** Entries after which a reader yields to timers and signals. */
 const TURN = 4096;
 
 /**
- * A file whose content is not trusted. Nothing outside of it is read, and no more in all than `budget` bytes (unlimited unless specified):
- * structures that overlap or lead to one another end there.
+ * A file with untrusted content. It is never read outside its bounds, and never more than `budget` bytes in total (unlimited by default):
+ * that stops structures that overlap or refer to each other.
  */
 export class BoundedFile {
   readonly handle: FileHandle;
@@ -27,7 +27,7 @@ export class BoundedFile {
     this.left = budget;
   }
 
-  /** Reads exactly `length` bytes; throws a RangeError for what is outside of the file, larger than `most`, or over the budget. */
+  /** Reads exactly `length` bytes. Throws a RangeError for a range outside the file, larger than `most`, or over the budget. */
   async read(offset: number, length: number, most = 64 << 20): Promise<Buffer> {
     if (!(offset >= 0 && length >= 0 && offset + length <= this.size)) throw new RangeError('it is cut off');
     if (length > most) throw new RangeError(`a part of ${length} bytes where at most ${most} are expected`);
@@ -58,21 +58,21 @@ export async function withBounded<T>(
   }
 }
 
-/** A UserError for content that cannot be read; errors of the system and those that are UserErrors already stay as they are. */
+/** A UserError for content that cannot be read; returns errors of the system and UserErrors unchanged. */
 export function unreadable(cause: unknown, what: string, where: string): unknown {
   if (cause instanceof UserError || !(cause instanceof Error)) return cause;
   if ((cause as NodeJS.ErrnoException).syscall !== undefined || cause.name === 'AbortError') return cause;
   return new UserError(`${what} cannot be read: ${cause.message}`, { where, next: 'build or fetch it again', cause });
 }
 
-/** A name in a folder of an image: neither a path nor something that no file can be called. */
+/** Returns a name in a folder of an image. Throws a RangeError for a path, and for a name that no file can have. */
 export function checkName(name: string): string {
   if (name === '' || name === '.' || name === '..' || /[/\0]/.test(name) || name.length > 255)
-    throw new RangeError(`a name ${JSON.stringify(name.slice(0, 80))}`);
+    throw new RangeError(`the name ${JSON.stringify(name.slice(0, 80))} is not valid`);
   return name;
 }
 
-/** Counts what a reader finds, so that an image can neither list more than it has room for nor keep a signal waiting. */
+/** Counts the entries that a reader finds: an image cannot list more than fit into it, and cannot delay a signal. */
 export class EntryCount {
   private entries = 0;
   private characters = 0;
@@ -81,7 +81,7 @@ export class EntryCount {
     this.most = Math.min(most, MOST_ENTRIES);
   }
 
-  /** Counts one entry; throws a RangeError for one too many, and the reason of an interruption. */
+  /** Counts one entry. Throws a RangeError for one too many, and the reason of an interruption. */
   async add(path: string): Promise<void> {
     this.entries += 1;
     this.characters += path.length;

@@ -16,13 +16,13 @@ function distance(from: string, to: string): number {
   return previous[to.length] ?? 0;
 }
 
-/** The known words that a mistyped one most likely means, best first, at most three; empty where none is similar. */
+/** The known words most similar to a mistyped one, best first, at most three; empty if none is similar. */
 export function closest(word: string, known: Iterable<string>): string[] {
   const typed = word.toLowerCase();
   return [...new Set(known)]
     .map((one) => {
       const plain = one.toLowerCase();
-      // A part of the right word is similar, too: `sbin` to `usr-sbin`.
+      // A part of the right word counts as similar: `sbin` for `usr-sbin`.
       const isPart = typed.length >= 3 && (plain.includes(typed) || typed.includes(plain));
       const changes = distance(typed, plain);
       return { one, changes, far: isPart ? Math.min(1, changes) : changes };

@@ -1,26 +1,26 @@
 import { userInfo } from 'node:os';
 
-/** Environment variables, as process.env has them. */
+/** Environment variables, in the form of process.env. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The value of an environment variable; undefined when it is unset or empty: an empty variable is an unset variable, everywhere. */
+/** The value of an environment variable; undefined if it is unset or empty, which means the same everywhere. */
 export function envOf(name: string, env: Environment = process.env): string | undefined {
   return env[name] || undefined;
 }
 
-/** Removes the empty variables of an environment, for libraries and children that take an empty variable for a set one. */
+/** Removes empty variables from an environment, for libraries and children that treat an empty variable as set. */
 export function dropEmpty(env: NodeJS.ProcessEnv): void {
   for (const [name, value] of Object.entries(env)) if (value === '') delete env[name];
 }
 
 /**
- * Names of variables that hold what signs, publishes, or speaks for somebody to a server, and of a runner's files by which a step of a workflow
- * sets those of later steps.
+ * Names of variables with signing keys, credentials for publishing or for a server, and the files of a runner by which a step of a workflow
+ * sets variables of later steps.
  */
 const SECRET =
   /^(?:FLATCAR_EXT_KEYS|AWS_\w+|ACTIONS_\w+|GITHUB_(?:TOKEN|ENV|OUTPUT|PATH|STATE|STEP_SUMMARY)|SSH_AUTH_SOCK|GPG_AGENT_INFO|(?:\w+_)?(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASSPHRASE|PAT|AUTH|AUTHTOKEN|CREDENTIALS?))$/i;
 
-/** An environment without those: what compiles, tests or reads other people's code is not given them. */
+/** An environment without secrets, for programs that compile, test or read other people's code. */
 export function withoutSecrets(env: Environment = process.env): Record<string, string> {
   return Object.fromEntries(
     Object.entries(env).flatMap(([name, value]) => (value === undefined || SECRET.test(name) ? [] : [[name, value] as const])),
@@ -36,13 +36,13 @@ function homeInPasswd(): string | undefined {
   }
 }
 
-/** Whether root runs this for somebody else by sudo: then HOME and XDG_CACHE_HOME may still be those of that user. */
+/** Whether root runs this for another user through sudo: HOME and XDG_CACHE_HOME may still be those of that user. */
 export const isSudo = (env: Environment = process.env): boolean => process.geteuid?.() === 0 && (envOf('SUDO_UID', env) ?? '0') !== '0';
 
 /**
- * The user's home folder: HOME where it is an absolute path, else the one in the user database. Undefined when neither is known: a relative
- * HOME would mean another folder for every command. Under sudo it is root's own, also where HOME was kept: what root writes into the
- * home of a user, that user could not write any more.
+ * The user's home folder: HOME if it is an absolute path, else the one in the user database. Undefined if neither is known: a relative
+ * HOME would be another folder for every command. Under sudo it is root's own home, even if HOME was kept: a user could not overwrite files that
+ * root writes into that user's home.
  */
 export function homeOf(env: Environment = process.env): string | undefined {
   const home = envOf('HOME', env);

@@ -3,7 +3,7 @@ import { userInfo } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { UserError } from './errors.ts';
 
-/** What an errno of the kernel means to a person: errno(3), and the text that C programs print for it. */
+/** The meaning of an errno of the kernel (errno(3)), and the text that C programs print for it. */
 interface Meaning {
   /** strerror(3) in the C locale. */
   readonly text: string;
@@ -106,7 +106,7 @@ const ALIASES: Readonly<Record<string, string>> = { EOPNOTSUPP: 'ENOTSUP', ENOSY
 
 const meaningOf = (code: string): Meaning | undefined => MEANINGS[ALIASES[code] ?? code];
 
-/** System calls on files, by the names that Node gives them; errors of sockets and name servers are the network's. */
+/** System calls of the network, by Node's names; all others are about files. */
 const NETWORK = /^(?:connect|getaddrinfo|query\w*|listen|bind|accept|shutdown|send\w*|recv\w*)$/;
 
 const nameOf = (uid: number): string => {
@@ -120,7 +120,7 @@ const nameOf = (uid: number): string => {
   }
 };
 
-/** The path itself, or the nearest folder above it that is there. */
+/** The path itself, or the nearest existing folder above it. */
 function nearest(path: string): string {
   let at = resolve(path);
   while (at !== dirname(at)) {
@@ -134,11 +134,11 @@ function nearest(path: string): string {
   return at;
 }
 
-/** Whose file it is that a user may not touch, and how to get it back: after `sudo` it is often root's. */
+/** The owner of a file that a user may not change, and how to take it back: after `sudo` the owner is often root. */
 function ownership(path: string): { what: string; next: string } | undefined {
   const me = process.geteuid?.() ?? 0;
   if (me === 0) return undefined;
-  // What blocks is the path itself, the nearest folder that is there, or the folder that holds it.
+  // The blocker is the path itself, the nearest existing folder, or the folder that contains it.
   const at = nearest(path);
   for (const candidate of [at, dirname(at)]) {
     let owner: number;
@@ -178,7 +178,7 @@ function isErrno(error: unknown): error is NodeJS.ErrnoException & { code: strin
   );
 }
 
-/** The options by which a path is mounted, such as `noexec`; none where /proc is not there. */
+/** The mount options of a path, such as `noexec`; none without /proc. */
 export function mountOptions(path: string): ReadonlySet<string> {
   let mounts: string;
   try {
@@ -193,13 +193,13 @@ export function mountOptions(path: string): ReadonlySet<string> {
     const [, raw = '', , options = ''] = line.split(' ');
     const point = unescape(raw);
     const holds = point === '/' || at === point || at.startsWith(`${point}/`);
-    // The last of two mounts on one folder is the one that is seen.
+    // The last of two mounts on one folder hides the other.
     if (raw !== '' && holds && point.length >= (found?.point.length ?? 0)) found = { point, options };
   }
   return new Set(found?.options.split(',') ?? []);
 }
 
-/** A failed start of a program, as a person needs it: the kernel's reason, and what to do. `install` names the package of a missing one. */
+/** The error for a program that did not start: the kernel's reason, and what to do. `install` names the package of a missing program. */
 export function describeStart(
   program: string,
   code: string,
@@ -209,13 +209,13 @@ export function describeStart(
   const name = about.name ?? program.split('/').at(-1) ?? program;
   const fail = (what: string, next: string | undefined, where = program): UserError => new UserError(what, { where, cause, next });
   if (code === 'ENOENT') {
-    // The kernel gives the same number for the folder to run in, for the program, and for its loader or interpreter.
+    // The kernel reports the same number for the working folder, the program, and its loader or interpreter.
     if (cwd !== undefined && !existsSync(cwd))
       return fail(`${name} cannot be run: no such folder`, 'another process may have removed it: run this again', cwd);
     if (program.startsWith('/') && existsSync(program))
       return fail(
         `${name} cannot be run: its interpreter or loader is missing on this machine`,
-        'install what the first line of the script, or readelf -l, names',
+        'install the interpreter in the first line of the script, or the loader that readelf -l shows',
       );
     return fail(
       `'${name}' is not installed`,
@@ -242,7 +242,7 @@ export function describeStart(
 
 /**
  * A failed system call as an error that a person can act on: what failed, on which path, what to do. Undefined for anything else,
- * and for errors of the network. `where` stands in where the error names no path.
+ * and for errors of the network. `where` is used if the error names no path.
  */
 export function describeErrno(error: unknown, where?: string): UserError | undefined {
   if (!isErrno(error)) return undefined;
@@ -251,7 +251,7 @@ export function describeErrno(error: unknown, where?: string): UserError | undef
   if (syscall !== undefined && NETWORK.test(syscall)) return undefined;
   const meaning = meaningOf(code);
   if (meaning === undefined) return undefined;
-  // Of a copy or a rename the target is what could not be made; but where the source is missing it is the source.
+  // A copy or a rename fails at its target, unless the source is missing.
   const at = (dest !== undefined && code !== 'ENOENT' ? dest : path) ?? where;
   const place = at === undefined ? {} : { where: path !== undefined && dest !== undefined ? `${path} -> ${dest}` : at };
   const blocked = at !== undefined && ['EACCES', 'EPERM'].includes(code) ? ownership(at) : undefined;
@@ -269,7 +269,7 @@ export function describeErrno(error: unknown, where?: string): UserError | undef
   });
 }
 
-/** Anything thrown as a UserError, where it is one, or a failed system call, or was caused by one. */
+/** Any thrown value as a UserError, if it is one or a failed system call, or was caused by one. */
 export function asUserError(error: unknown, where?: string): UserError | undefined {
   for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth += 1) {
     if (at instanceof UserError) return at;
@@ -282,14 +282,14 @@ export function asUserError(error: unknown, where?: string): UserError | undefin
 const OF_THE_SYSTEM = new Set('ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EMFILE ENFILE ENOMEM EAGAIN EIO EUCLEAN ESTALE ENOTCONN'.split(' '));
 
 /**
- * A failed system call that says something of this machine, and nothing of the file that is read: no reason to call that damaged. `where` stands
- * in where the error names no path, as that of a stream does.
+ * A failed system call that is about this machine and not about the file being read, which is not damaged then. `where` is used if the error
+ * names no path, like that of a stream.
  */
 export function systemFailure(error: unknown, where?: string): UserError | undefined {
   return isErrno(error) && OF_THE_SYSTEM.has(error.code) ? describeErrno(error, where) : undefined;
 }
 
-/** What to do about a failure of the system that a tool prints (strerror in the C locale); undefined where it prints none. */
+/** Advice for a failure of the system that a tool printed (strerror in the C locale); undefined if it printed none. */
 export function adviceFor(output: string): string | undefined {
   const texts: [RegExp, string][] = [
     [/Cannot fork|fork: retry|fork failed|failed to create new OS thread|pthread_create failed/i, MEANINGS['EAGAIN']?.next ?? ''],

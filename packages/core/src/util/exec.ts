@@ -8,40 +8,40 @@ import { reap } from './reaper.ts';
 import { temporaryFolder } from './temporary.ts';
 import type { Report } from './events.ts';
 
-/** How a tool is run. */
+/** Options for running a tool. */
 export interface ExecOptions {
-  /** What the tool is called in errors and events, where its command is another program that starts it. */
+  /** Name of the tool in errors and events, if its command is another program that starts it. */
   readonly name?: string;
-  /** Arguments by which the command starts the tool, such as those of a dynamic loader; not shown in errors. */
+  /** Arguments that make the command start the tool, such as those of a dynamic loader; not shown in errors. */
   readonly startArgs?: readonly string[];
   readonly cwd?: string;
-  /** The whole environment besides PATH, HOME, TMPDIR and the C locale: nothing else of the caller's reaches a tool. */
+  /** The whole environment besides PATH, HOME, TMPDIR and the C locale: no other variable of the caller reaches a tool. */
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string | Buffer;
-  /** Each line of output is reported as it comes. */
+  /** Receives each line of output as it is printed. */
   readonly report?: Report;
-  /** What to do when the tool is not installed, such as `install dpkg`. */
+  /** Advice if the tool is not installed, such as `install dpkg`. */
   readonly install?: string;
-  /** What to do when the tool ran and failed. */
+  /** Advice if the tool ran and failed. */
   readonly next?: string;
   readonly signal?: AbortSignal;
-  /** Keeps the tool's input open until the tool ends or the signal aborts: for one that belongs to another user (sudo) and gets no signal of ours. */
+  /** Keeps the tool's input open until the tool ends or the signal aborts: for a tool of another user (sudo), which receives no signal of ours. */
   readonly holdInput?: boolean;
-  /** The most characters of output; a tool that prints more is ended, and the output is what came until then. Default: 256 Mi. */
+  /** The most characters of output, 256 Mi by default; a tool that prints more is ended, and the output is cut there. */
   readonly maxOutput?: number;
 }
 
-/** What became of a tool that was started. */
+/** How a tool ended. */
 export interface ExecResult {
-  /** Undefined for a tool that a signal ended. */
+  /** Undefined if a signal ended the tool. */
   readonly exitCode: number | undefined;
   readonly signal: string | undefined;
   readonly stdout: string;
-  /** Standard output and standard error, as they came. */
+  /** Standard output and standard error, in the order of printing. */
   readonly output: string;
 }
 
-/** Where programs are looked for when PATH is not set, as execvp(3) has it on Debian. */
+/** The search path for programs if PATH is not set, that of execvp(3) on Debian. */
 export const DEFAULT_PATH = '/usr/local/bin:/usr/bin:/bin';
 
 const NETWORK = /^(?:(?:https?|all|no)_proxy|SSL_CERT_(?:FILE|DIR))$/i;
@@ -53,7 +53,7 @@ export function networkEnv(): Record<string, string> {
   );
 }
 
-/** TMPDIR: of the work that a tool is run for, else the caller's, where it is a folder: tools end at once when it is not. */
+/** TMPDIR: of the work that a tool is run for, else the caller's if it is a folder: tools fail at once if it is not. */
 function temporaryEnv(): Record<string, string> {
   const own = temporaryFolder();
   if (own !== undefined) return { TMPDIR: own };
@@ -62,7 +62,7 @@ function temporaryEnv(): Record<string, string> {
   return statSync(dir, { throwIfNoEntry: false })?.isDirectory() === true ? { TMPDIR: dir } : {};
 }
 
-// Each child leads a process group of its own, so that what it starts ends with it.
+// Each child leads a process group of its own, so that all processes that it starts end with it.
 const running = new Set<number>();
 const killGroup = (pid: number, signal: NodeJS.Signals): void => {
   try {
@@ -78,7 +78,7 @@ const killAll = (): void => {
 /** How long a child may clean up after SIGTERM before its group is killed, in milliseconds. */
 const GRACE = 700;
 
-/** Ends a child and all that it started when the signal aborts, and what it left running when it ends. Gives the clean-up. */
+/** Ends a child and all processes that it started when the signal aborts, and those that it left running when it ends. Returns the clean-up. */
 function follow(pid: number | undefined, signal: AbortSignal | undefined): () => void {
   if (pid === undefined) return () => undefined;
   if (running.size === 0) process.on('exit', killAll);
@@ -147,7 +147,7 @@ export async function execResult(command: string, args: readonly string[], optio
     const report = options.report;
     void (async () => {
       for await (const line of child.iterable({ from: 'all' })) report({ type: 'log', what: name, line });
-    })().catch(() => undefined); // a failure is told by the result below
+    })().catch(() => undefined); // the result below reports a failure
   }
   const letGo = (): void => void child.stdin?.destroy();
   if (options.holdInput === true) signal?.addEventListener('abort', letGo, { once: true });
@@ -158,7 +158,7 @@ export async function execResult(command: string, args: readonly string[], optio
     letGo();
   });
   signal?.throwIfAborted();
-  // What never ran has a code of the kernel, and neither an exit code nor a signal.
+  // A program that never ran has a code of the kernel, but no exit code and no signal.
   if (result.failed && result.exitCode === undefined && result.signal === undefined && /^E[A-Z0-9]+$/.test(result.code ?? ''))
     throw describeStart(command, result.code ?? '', { name, cwd: options.cwd, install: options.install, cause: result.cause });
   return { exitCode: result.exitCode, signal: result.signal, stdout: result.stdout, output: result.all ?? '' };
@@ -175,7 +175,7 @@ export async function exec(command: string, args: readonly string[], options: Ex
   if (result.exitCode === 0) return result.stdout;
   const tail = result.output.split('\n').slice(-20).join('\n');
   const how = result.signal === undefined ? `exit code ${result.exitCode}` : `signal ${result.signal}`;
-  // SIGKILL that we did not send is most often the kernel's, out of memory.
+  // A SIGKILL that we did not send is usually the kernel's: out of memory.
   const killed = result.signal === 'SIGKILL' ? 'the machine or container may be out of memory: see the kernel log (dmesg)' : undefined;
   const next = killed ?? adviceFor(tail) ?? options.next;
   throw new ToolError(`${name} failed (${how})${tail === '' ? '' : `\n${tail}`}`, {

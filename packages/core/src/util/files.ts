@@ -13,7 +13,7 @@ export async function digestsOf<T extends string>(path: string, algorithms: read
   const hashes = algorithms.map((algorithm) => [algorithm, createHash(algorithm)] as const);
   const handle = await open(path, 'r');
   const { size } = await handle.stat();
-  // As large as the file needs: thousands of small files would each take, and give back, a megabyte.
+  // As large as the file needs: thousands of small files would each allocate a megabyte.
   const highWaterMark = Math.min(CHUNK, Math.max(size, 4096));
   for await (const chunk of handle.createReadStream({ highWaterMark })) {
     throwIfInterrupted();
@@ -27,7 +27,7 @@ export async function hashFile(path: string, algorithm = 'sha256'): Promise<stri
   return (await digestsOf(path, [algorithm]))[algorithm] ?? '';
 }
 
-/** Has what was written to a file, or the names in a folder, survive a crash. */
+/** Makes the content of a file, or the names in a folder, survive a crash. */
 export async function fsync(path: string): Promise<void> {
   const handle = await open(path, 'r');
   try {
@@ -38,9 +38,9 @@ export async function fsync(path: string): Promise<void> {
 }
 
 /**
- * Makes a file, folder or link under a temporary name beside `path`, and gives it that name in one step: whoever looks sees what was there
- * before, or all that is new. That it survives a crash is up to `make` and an fsync of the folder. What a killed process leaves is removed by
- * the next that writes in the same folder.
+ * Makes a file, folder or link under a temporary name beside `path`, and renames it in one step: readers see the complete old or the complete
+ * new content. `make` and an fsync of the folder must make it survive a crash. The next process that writes in the same folder removes what a
+ * killed process left.
  */
 export async function replaceFile(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
   const temporary = await temporaryBeside(path);
@@ -48,17 +48,17 @@ export async function replaceFile(path: string, make: (temporary: string) => Pro
     await make(temporary);
     await rename(temporary, path);
   } catch (error) {
-    // What fails on an open file (a full disk, a limit) names none.
+    // A failure on an open file (a full disk, a limit) names no path.
     const failed = error as NodeJS.ErrnoException;
     if (failed.syscall !== undefined && (failed.path === undefined || failed.path === temporary)) failed.path = path;
     throw error;
   } finally {
-    // Left by a failure, and where both were one file already: then rename(2) does nothing.
+    // It exists after a failure, and if both names were the same file: then rename(2) does nothing.
     await rm(temporary, { recursive: true, force: true });
   }
 }
 
-/** Writes a file so that after a crash it has its old or its new content, whole. With `mode` it has that mode under any umask. */
+/** Writes a file so that after a crash it has its complete old or new content. `mode` applies under any umask. */
 export async function writeAtomic(path: string, data: string | Buffer, mode?: number): Promise<void> {
   await replaceFile(path, async (temporary) => {
     const handle = await open(temporary, 'wx', mode);
@@ -73,16 +73,16 @@ export async function writeAtomic(path: string, data: string | Buffer, mode?: nu
   await fsync(dirname(path));
 }
 
-/** Modes of what is published or handed to others: everybody reads it, its owner writes it. */
+/** Modes of published files and folders: everybody can read them, their owner can write. */
 export const PUBLIC_FILE = 0o644;
 export const PUBLIC_FOLDER = 0o755;
 
 const errnoOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
 
 /**
- * Gives a file or a folder the mode that others need to read it, whatever the umask of whoever made it. A symbolic link is left as it is.
- * `add` keeps the other bits: a folder that a group may write stays so.
- * Throws a UserError where the mode cannot be set: somebody else's file, or a file system that keeps no modes.
+ * Sets the mode that others need to read a file or a folder, whatever the umask was. Leaves a symbolic link unchanged.
+ * `add` keeps the other bits, such as a group's permission to write.
+ * Throws a UserError if the mode cannot be set: another user's file, or a file system without modes.
  */
 export async function makePublic(path: string, add = false): Promise<void> {
   const before = await lstat(path);
@@ -106,8 +106,8 @@ export async function makePublic(path: string, add = false): Promise<void> {
 }
 
 /**
- * Makes a folder and those above it that are missing; gives those that it made, uppermost first. Unlike mkdir's own `recursive`, which
- * asks /proc for ever, it fails at once where a folder cannot be made, with the errno of mkdir(2).
+ * Makes a folder and the missing ones above it; returns those that it made, uppermost first. If a folder cannot be made, it fails at once with the
+ * errno of mkdir(2), unlike mkdir's own `recursive`, which never ends in /proc.
  */
 export async function makeFolder(path: string, mode?: number): Promise<string[]> {
   const missing: string[] = [];
@@ -120,7 +120,7 @@ export async function makeFolder(path: string, mode?: number): Promise<string[]>
       break;
     } catch (error) {
       if (errnoOf(error) === 'EEXIST' && (await stat(at)).isDirectory()) break;
-      // The folder above is missing; where that can be made and this cannot, the loop below says so.
+      // The folder above is missing; if only this one cannot be made, the loop below fails.
       if (errnoOf(error) !== 'ENOENT' || at === dirname(at)) throw error;
       missing.push(at);
     }
@@ -130,16 +130,15 @@ export async function makeFolder(path: string, mode?: number): Promise<string[]>
       await mkdir(folder, mode);
       made.push(folder);
     } catch (error) {
-      if (errnoOf(error) !== 'EEXIST') throw error; // made by another at the same time
+      if (errnoOf(error) !== 'EEXIST') throw error; // made by another process at the same time
     }
   }
   return made;
 }
 
 /**
- * Makes a folder, and those above it that are missing, readable by others under any umask; what is there already is left as it is, but
- * from `within` down it is made public, too. Gives the folders that it made, uppermost first. Fails at once where a folder cannot be made
- * (/proc/x), with the errno of mkdir(2).
+ * Makes a folder, and the missing ones above it, readable by others under any umask. Existing folders are left unchanged, except from `within`
+ * down. Returns the folders that it made, uppermost first. Throws as makeFolder does.
  */
 export async function mkdirPublic(path: string, within?: string): Promise<string[]> {
   const made = await makeFolder(path, PUBLIC_FOLDER);
@@ -155,7 +154,7 @@ export async function mkdirPublic(path: string, within?: string): Promise<string
 
 /**
  * Copies a file so that its owner can write the copy and everybody can read it: blobs of the store are 0444, and copyFile(3) keeps modes.
- * `flags` are those of fs.copyFile; a copy on write is made where the file system can.
+ * `flags` are those of fs.copyFile; file systems that support it make a copy on write.
  */
 export async function copyPublic(from: string, to: string, flags = 0): Promise<void> {
   await copyFile(from, to, flags | constants.COPYFILE_FICLONE);

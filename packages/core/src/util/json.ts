@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
 import { messageOf, UserError, UserErrors } from './errors.ts';
 
-/** What a text is, for errors: `pins.json`, `package.json`. */
+/** Name of the text in errors: `pins.json`, `package.json`. */
 interface About {
   readonly what: string;
   /** The file. */
@@ -13,10 +13,10 @@ interface About {
   readonly next?: string;
 }
 
-/** Characters of a text in which lines are looked up: a record of many megabytes is no text that a person edits. */
+/** Characters of a text in which lines are looked up: nobody edits a record of many megabytes. */
 const LONGEST = 4 << 20;
 
-/** Line (from 1) that a syntax error of JSON.parse names; a text that ends too early is wrong at its end. */
+/** Line (from 1) of a syntax error of JSON.parse; for a text that ends too early, its last line. */
 function lineOfSyntax(text: string, message: string): number {
   // V8: `… in JSON at position 12 (line 2 column 3)`, and `Unexpected end of JSON input` without a place.
   const line = /\(line (\d+) column/.exec(message)?.[1];
@@ -25,14 +25,14 @@ function lineOfSyntax(text: string, message: string): number {
   return /Unexpected end/.test(message) ? last : 1;
 }
 
-/** A container of JSON that is being read: where it is, and what comes next in it. */
+/** A container of JSON that is being read. */
 interface Level {
   readonly isList: boolean;
-  /** The key of the value that comes, or its index. */
+  /** The key of the next value, or its index. */
   key: string | number;
 }
 
-/** Line (from 1) of a place in valid JSON, by its keys and indexes: that of the innermost one that is there. */
+/** Line (from 1) of a place in valid JSON, by its keys and indexes: the line of the innermost that exists. */
 export function lineOfPath(text: string, path: readonly (string | number)[]): number {
   const levels: Level[] = [];
   let [best, depth] = [0, 0];
@@ -59,12 +59,12 @@ export function lineOfPath(text: string, path: readonly (string | number)[]): nu
   return text.slice(0, best).split('\n').length;
 }
 
-/** Errors of one text that are listed; finding the line of each takes a pass over the text. */
+/** The most errors that are listed for one text; finding the line of each takes a pass over the text. */
 const SHOWN = 20;
 
 /**
- * Reads JSON that a person may have edited, or another process, job or host wrote. Throws a UserError with what is wrong, each with its file
- * and line: all of it, or the first 20.
+ * Reads JSON that a person may have edited, or another process, job or host wrote. Throws a UserError with all problems, at most 20, each with
+ * its file and line.
  */
 export function parseJson<S extends v.GenericSchema>(schema: S, text: string, { what, where, next }: About): v.InferOutput<S> {
   let json: unknown;
@@ -99,7 +99,7 @@ export function readDataFile<S extends v.GenericSchema>(schema: S, url: URL): v.
   return parseJson(schema, readFileSync(where, 'utf8'), { what: basename(where), where, next: 'restore it from git' });
 }
 
-/** A JSON object, which a list is not. */
+/** A JSON object; a list is not one. */
 export const jsonObject = v.custom<Record<string, unknown>>(
   (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
   ({ input }) => `expected an object, got ${input === null ? 'null' : Array.isArray(input) ? 'a list' : `a ${typeof input}`}`,

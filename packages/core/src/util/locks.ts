@@ -8,25 +8,25 @@ import { makeFolder } from './files.ts';
 import { interruption } from './interrupt.ts';
 
 /**
- * An open lock file. The lock belongs to the descriptor: the kernel lets go of it when the process dies, however it dies.
- * Node opens with O_CLOEXEC, so no child inherits it.
+ * An open lock file. The lock belongs to the descriptor: the kernel releases it when the process dies, however it dies.
+ * Node opens files with O_CLOEXEC, so no child inherits it.
  */
 export interface LockFile {
-  /** Tries once; taking a shared lock on what is held exclusively turns it into a shared one, and the other way round. */
+  /** Tries once to take the lock; converts a lock that is held already from exclusive to shared, or the other way round. */
   tryTake(shared: boolean): boolean;
-  /** Takes a place in the queue of those who want it alone; gives a function that says whether all who came before have gone. Undefined: ask again. */
+  /** Enters the queue for the exclusive lock; returns a function that reports whether all earlier ones have left. Undefined: try again. */
   queue(): (() => boolean) | undefined;
-  /** Writes into the file who has it now, for those who wait. */
+  /** Writes the holder into the file, for those who wait. */
   sign(): void;
-  /** What `sign` wrote, by whoever had the lock last. */
+  /** What the last holder wrote with `sign`. */
   signature(): string;
   close(): void;
 }
 
-/** Where a lock file says who has it: behind the number of the last who came. */
+/** Position of the holder in a lock file: behind the number of the last in the queue. */
 const SIGNATURE = { at: 16, length: 240 };
 
-/** This process, as a person knows it. */
+/** This process as a person knows it. */
 function ownSignature(): string {
   const [, script = '', ...args] = process.argv;
   const name = basename(script) === 'main.ts' ? 'flatcar-ext' : basename(script);
@@ -40,22 +40,22 @@ function sign(fd: number): void {
   try {
     writeSync(fd, bytes, 0, bytes.length, SIGNATURE.at);
   } catch {
-    // a full disk: the lock is ours all the same
+    // a full disk: the lock is held all the same
   }
 }
 
 let announce: (text: string) => void = () => undefined;
 
-/** Has waits for other processes told, a line each, once they have taken some seconds. */
-export function announceWaits(tell: (text: string) => void): void {
-  announce = tell;
+/** Sets the function that reports waits for other processes of more than some seconds, a line each. */
+export function announceWaits(report: (text: string) => void): void {
+  announce = report;
 }
 
-/** When a wait is told, and how often it is told again, in milliseconds. */
+/** When a wait is reported, and how often again, in milliseconds. */
 const PATIENCE = 3_000;
 const REMINDER = 60_000;
 
-/** Other processes that have a file open, as far as this user may see them. */
+/** Other processes that have a file open, as far as this user can see them. */
 export async function usersOf(file: string): Promise<string[]> {
   const path = await realpath(file).catch(() => file);
   const found: string[] = [];
@@ -72,7 +72,7 @@ export async function usersOf(file: string): Promise<string[]> {
   return found;
 }
 
-/** What fails in `fn`, with the errno of the kernel and the file: libuv has no name for ENOLCK, which NFS answers with. */
+/** Runs `fn`; its errors get the errno of the kernel and the file. libuv has no name for ENOLCK, which NFS returns. */
 function named<T>(file: string, fn: () => T): T {
   try {
     return fn();
@@ -84,6 +84,7 @@ function named<T>(file: string, fn: () => T): T {
   }
 }
 
+/** Opens a lock file, which is made if it is missing. */
 export async function openLock(file: string): Promise<LockFile> {
   await makeFolder(dirname(file));
   const fd = openSync(file, constants.O_RDWR | constants.O_CREAT);
@@ -100,14 +101,14 @@ export async function openLock(file: string): Promise<LockFile> {
 }
 
 /**
- * The queue of a lock file: it holds the number of the last who came, byte 0 is locked while that is changed, and whoever came as number
- * n keeps byte n locked. It is one's turn when all bytes before can be locked. The kernel lets go of a dead one's byte, wherever it stood.
+ * Enters the queue of a lock file. The file contains the number of the last entry, byte 0 is locked while that changes, and entry number
+ * n keeps byte n locked. It is an entry's turn when all earlier bytes can be locked. The kernel releases the byte of a dead process.
  */
 function enqueue(fd: number): (() => boolean) | undefined {
   if (!native.tryLock(fd, 0, 1)) return undefined;
   try {
     let place = (Number.parseInt(readFileSync(fd, 'utf8'), 10) || 0) + 1;
-    while (!native.tryLock(fd, place, 1)) place += 1; // of a file that was damaged
+    while (!native.tryLock(fd, place, 1)) place += 1; // the file was damaged
     writeSync(fd, String(place).padEnd(16), 0);
     return () => place === 1 || native.tryLock(fd, 1, place - 1);
   } finally {
@@ -116,34 +117,34 @@ function enqueue(fd: number): (() => boolean) | undefined {
 }
 
 /**
- * Waits until something is so, and tells of a wait that takes long. It polls: a waiting thread would be one of the four that all file operations
+ * Waits until a condition holds, and reports a long wait. It polls, because a waiting thread would occupy one of the four that all file operations
  * share.
  */
-async function until(isSo: () => boolean, lock: LockFile, file: string, signal?: AbortSignal): Promise<void> {
+async function until(isTrue: () => boolean, lock: LockFile, file: string, signal?: AbortSignal): Promise<void> {
   const stop = interruption(signal);
-  let told = Date.now() - REMINDER + PATIENCE;
-  for (let pause = 2; !isSo(); pause = Math.min(pause * 2, 100)) {
+  let reported = Date.now() - REMINDER + PATIENCE;
+  for (let pause = 2; !isTrue(); pause = Math.min(pause * 2, 100)) {
     stop?.throwIfAborted();
-    if (Date.now() - told > REMINDER) {
-      told = Date.now();
+    if (Date.now() - reported > REMINDER) {
+      reported = Date.now();
       announce(`waiting for ${lock.signature() || 'another process'}, which has the lock ${file}`);
     }
     await sleep(pause);
   }
 }
 
-/** Waits until a lock is ours, in no order. `file` is its path. */
+/** Waits until the lock is taken, in no order. `file` is its path. */
 export const take = (lock: LockFile, file: string, shared: boolean, signal?: AbortSignal): Promise<void> =>
   until(() => lock.tryTake(shared), lock, file, signal);
 
-/** Waits until a lock is ours alone, behind those who came before. */
+/** Waits until the exclusive lock is taken, in the order of arrival. */
 async function takeTurn(lock: LockFile, file: string, signal?: AbortSignal): Promise<void> {
   let isOurTurn: (() => boolean) | undefined;
   await until(() => (isOurTurn ??= lock.queue()) !== undefined && isOurTurn(), lock, file, signal);
   lock.sign();
 }
 
-// Who waits in this process, by lock file: descriptors of one process exclude each other too, but polling has no order.
+// Waiting calls of this process by lock file: descriptors of one process exclude each other too, but polling has no order.
 const queues = new Map<string, Promise<unknown>>();
 
 /** Lock files that this process holds or waits for. */
@@ -165,7 +166,7 @@ async function untilAborted(promise: Promise<unknown> | undefined, signal: Abort
   }
 }
 
-/** Runs `fn` while holding an exclusive lock on a file, in this process and among all, in the order in which they came. Not reentrant. */
+/** Runs `fn` while holding an exclusive lock on a file, within this process and among all processes, in the order of arrival. Not reentrant. */
 export async function withLock<T>(file: string, fn: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   const before = queues.get(file);
   const run = async (): Promise<T> => {

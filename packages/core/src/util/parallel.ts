@@ -1,8 +1,8 @@
 import { throwIfInterrupted } from './interrupt.ts';
 
 /**
- * Maps a list with at most `width` calls under way at once; the results stand in the list's order.
- * After an error no further call is begun, and it is thrown once those under way have ended: nothing works on unseen.
+ * Maps a list with at most `width` calls at once; the results are in the list's order.
+ * After an error no further call begins, and the first error is thrown once the running calls have ended.
  */
 export async function mapParallel<T, R>(items: readonly T[], map: (item: T) => Promise<R>, width = 8): Promise<R[]> {
   const results: R[] = [];

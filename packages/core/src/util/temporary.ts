@@ -5,22 +5,22 @@ import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 
 /**
- * A name says which process made the file: `<machine>-<pid>-<start>-<random>`. `machine` stands for one boot of one machine (or container, which
- * has process ids of its own), `start` for when the process began (proc_pid_stat(5), field 22), as ids are used again.
+ * A name identifies the process that made the file: `<machine>-<pid>-<start>-<random>`. `machine` identifies one boot of one machine (or container,
+ * which has process ids of its own), `start` is the start of the process (proc_pid_stat(5), field 22), because ids are reused.
  */
 const OWNED = /([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}(?:\.|$)/;
 
-/** Names of temporary files and folders beside what they become: hidden, so that no web server lists them. */
+/** Names of temporary files and folders beside their final paths: hidden, so that no web server lists them. */
 export const TEMPORARY = /^\.[0-9a-f]{8}-\d+-\d+-[0-9a-f]{8}\.tmp$/;
 
-/** What a process of another machine has made is left behind when it is as old as this, in milliseconds: no build takes as long. */
+/** Age at which a file of another machine counts as abandoned, in milliseconds: no build takes that long. */
 const OLD = 24 * 3_600_000;
 
-/** When a process began, in the kernel's ticks since the boot; undefined where it cannot be known. */
+/** Start of a process in the kernel's ticks since the boot; undefined if it is not known. */
 function startOf(pid: number | 'self'): string | undefined {
   try {
     const status = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return status.slice(status.lastIndexOf(')') + 2).split(' ')[19]; // after the name, which may hold anything
+    return status.slice(status.lastIndexOf(')') + 2).split(' ')[19]; // after the name, which may contain anything
   } catch {
     return undefined;
   }
@@ -44,7 +44,7 @@ function ownMarks(): { machine: string; start: string } {
   return own;
 }
 
-/** A name of this process's own that no other temporary file has; see `isAbandoned`. */
+/** A name that identifies this process and is unique; see `isAbandoned`. */
 export function ownedName(): string {
   const { machine, start } = ownMarks();
   return `${machine}-${process.pid}-${start}-${randomBytes(4).toString('hex')}`;
@@ -56,11 +56,11 @@ function isRunning(pid: number, start: string): boolean {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
   }
-  const there = startOf(pid);
-  return there === undefined || there === start; // hidden from us: it may be the same
+  const current = startOf(pid);
+  return current === undefined || current === start; // undefined: hidden from this user, and possibly the same
 }
 
-/** Whether a file or folder whose name holds an `ownedName` is left behind by a process that has ended. Others are nobody's: false. */
+/** Whether a file or folder with an `ownedName` in its name belongs to a process that has ended. False for other names. */
 export async function isAbandoned(path: string): Promise<boolean> {
   const [, machine, pid, start] = OWNED.exec(path.slice(path.lastIndexOf('/') + 1)) ?? [];
   if (machine === undefined || start === undefined) return false;
@@ -72,7 +72,7 @@ export async function isAbandoned(path: string): Promise<boolean> {
   return age > OLD;
 }
 
-/** Removes what killed processes have left in a folder, of names that match. Whatever cannot be removed stays. */
+/** Removes matching files of killed processes from a folder. Files that cannot be removed stay. */
 export async function removeAbandoned(folder: string, names: RegExp): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
     const path = join(folder, name);
@@ -83,8 +83,8 @@ export async function removeAbandoned(folder: string, names: RegExp): Promise<vo
 const swept = new Map<string, Promise<void>>();
 
 /**
- * A path beside another on which that is made, to be renamed at the end. What killed processes have left in this folder under such names is
- * removed first, once in each process.
+ * A temporary path beside another, under which a file is made and then renamed. Removes such files of killed processes in this folder first,
+ * once per process.
  */
 export async function temporaryBeside(path: string): Promise<string> {
   const folder = dirname(resolve(path));
@@ -97,8 +97,8 @@ export async function temporaryBeside(path: string): Promise<string> {
 const current = new AsyncLocalStorage<string>();
 
 /**
- * Runs `fn` with a folder below `dir` as the one for temporary files of all programs that it starts: what they leave when they are killed goes
- * with `dir`. (systemd-repart, for one, leaves copies of the whole image in /var/tmp.)
+ * Runs `fn` with a folder below `dir` for temporary files of all programs that it starts, so that files of killed programs are removed with
+ * `dir`. (systemd-repart leaves copies of the whole image in /var/tmp.)
  */
 export async function withTemporaryFolder<T>(dir: string, fn: () => Promise<T>): Promise<T> {
   const folder = join(dir, '.tmp');
@@ -106,5 +106,5 @@ export async function withTemporaryFolder<T>(dir: string, fn: () => Promise<T>):
   return current.run(folder, fn);
 }
 
-/** The folder for temporary files of programs that are started here, where there is one of their own. */
+/** The folder for temporary files of started programs, if the surrounding call set one. */
 export const temporaryFolder = (): string | undefined => current.getStore();

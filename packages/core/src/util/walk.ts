@@ -4,20 +4,20 @@ import { dirname, join, sep } from 'node:path';
 import { UserError } from './errors.ts';
 import { throwIfInterrupted } from './interrupt.ts';
 
-/** What a folder contains at a path. */
+/** An entry of a folder. */
 export interface WalkEntry {
   /** Relative to the folder that was walked. */
   readonly path: string;
   /** On disk. */
   readonly full: string;
   readonly name: string;
-  /** `special` is a FIFO, a socket or a device: opening one may wait for ever. */
+  /** `special` is a FIFO, a socket or a device: opening one may block for ever. */
   readonly type: 'file' | 'dir' | 'link' | 'special';
 }
 
 /**
- * Everything below a folder, sorted by path. No link is followed, whatever it leads to: readdir's own `recursive` does follow them, and so
- * leaves the folder and goes round in circles; fs.glob follows one. This is the one walk of the repository.
+ * Everything below a folder, sorted by path, without following links: readdir's own `recursive` follows them, and so leaves the folder and loops;
+ * fs.glob follows one. All code in this repository walks folders by this function.
  * Throws the errno of readdir(2).
  */
 export async function walk(dir: string): Promise<WalkEntry[]> {
@@ -35,16 +35,16 @@ export async function walk(dir: string): Promise<WalkEntry[]> {
   return found.toSorted((a, b) => (a.path < b.path ? -1 : 1));
 }
 
-/** Refuses what is neither file, folder nor link. */
+/** Throws a UserError for an entry that is not a file, folder or link. */
 export function refuseSpecial({ path, full, type }: WalkEntry): void {
   if (type === 'special')
-    throw new UserError(`'${path}' is neither file, folder nor link`, {
+    throw new UserError(`'${path}' is not a file, folder or link`, {
       where: full,
-      next: 'remove it, or what makes it: images contain nothing else',
+      next: 'remove it, or the step that makes it: images contain nothing else',
     });
 }
 
-/** Files and links below a folder, sorted by path; of a link nothing is read. Throws a UserError for a FIFO, a socket or a device. */
+/** Files and links below a folder, sorted by path; links are not followed. Throws a UserError for a FIFO, a socket or a device. */
 export async function filesBelow(dir: string): Promise<WalkEntry[]> {
   const entries = await walk(dir);
   entries.forEach(refuseSpecial);
@@ -52,7 +52,7 @@ export async function filesBelow(dir: string): Promise<WalkEntry[]> {
 }
 
 /**
- * Copies a folder with its modes; links are copied as they are, and none is followed. `to` must not exist, the folders above it may be
+ * Copies a folder with its modes and links, without following links. `to` must not exist; the folders above it may be
  * missing. Throws a UserError for a FIFO, a socket or a device.
  */
 export async function copyTree(from: string, to: string): Promise<void> {
@@ -70,11 +70,11 @@ export async function copyTree(from: string, to: string): Promise<void> {
       folders.push([target, (await lstat(entry.full)).mode]);
     }
   }
-  // Last, since a folder may be one that its owner cannot write to.
+  // Last, because a folder may have a mode that does not allow its owner to write.
   for (const [folder, mode] of folders.toReversed()) await chmod(folder, mode & 0o777);
 }
 
-/** Where a path of a tree is when the links on its way are followed as they are on this machine; undefined where that is outside, or nowhere. */
+/** The real location of a path in a tree, with links followed on this machine; undefined if it is outside or does not exist. */
 export async function insideTree(root: string, path: string): Promise<string | undefined> {
   const [base, full] = await Promise.all([realpath(root), realpath(join(root, path)).catch(() => undefined)]);
   return full === base || full?.startsWith(base + sep) === true ? full : undefined;
