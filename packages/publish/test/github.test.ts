@@ -17,7 +17,7 @@ import {
   type PublishKeys,
   type PublishResult,
 } from '../src/index.ts';
-import { sha256Of } from '../src/tree/state.ts';
+import { sha256Of } from '../src/tree/digest.ts';
 import { buildDemo } from './helpers/demo.ts';
 import { startGithub, type TestGithub } from './helpers/github.ts';
 

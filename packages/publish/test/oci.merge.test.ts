@@ -91,7 +91,7 @@ mergeTest('images are artifacts of a real registry, with SBOM and provenance as 
         annotations: { 'org.opencontainers.image.title': 'demo.4593.2.5_1.0.1_x86-64.raw' },
       },
     ]);
-    const { sha256Of } = await import('../src/tree/state.ts');
+    const { sha256Of } = await import('../src/tree/digest.ts');
     expect(sha256Of((await get(`${base}/blobs/sha256:${image.sha256}`)).bytes)).toBe(image.sha256);
 
     const referrers = JSON.parse((await get(`${base}/manifests/${digest?.replace(':', '-') ?? ''}`)).bytes.toString()) as Manifest;

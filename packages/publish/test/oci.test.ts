@@ -192,7 +192,7 @@ describe('a registry over https, on a host of its own', () => {
       '127.0.0.2',
       ({ method }, response) => void response.writeHead(method === 'POST' ? 202 : 404, { location }).end(),
     );
-    await expect(pushTo(own)).rejects.toThrow('which is not a valid address for it');
+    await expect(pushTo(own)).rejects.toThrow('which is not a valid address for an upload');
     expect(new Set(asked.map((one) => one.split(' ')[1]))).toEqual(new Set(['GET', 'HEAD', 'POST']));
   });
 });

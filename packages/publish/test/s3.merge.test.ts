@@ -98,7 +98,7 @@ test('a name that an unfinished publish has taken with other bytes is refused, w
   const put = async (text: string): Promise<void> => {
     const file = join(dir, 'small');
     await writeFile(file, text);
-    const { sha256Of } = await import('../src/tree/state.ts');
+    const { sha256Of } = await import('../src/tree/digest.ts');
     await place.put('demo/x.raw', file, { size: text.length, sha256: sha256Of(Buffer.from(text)) });
   };
   await put('one');
@@ -135,12 +135,12 @@ test('what a dead publish left is replaced when it is old, and may be of one at 
   const path = 'demo/portable/demo.portable_1.0.0_x86-64.raw';
   const text = 'of a publish that died';
   await writeFile(join(dir, 'left'), text);
-  const { sha256Of } = await import('../src/tree/state.ts');
+  const { sha256Of } = await import('../src/tree/digest.ts');
   const about = { size: text.length, sha256: sha256Of(Buffer.from(text)) };
   await destination().put(path, join(dir, 'left'), about);
   await writeFile(join(dir, 'new'), 'new');
   const put = (): Promise<void> => destination().putOver(path, join(dir, 'new'), { size: 3, sha256: sha256Of(Buffer.from('new')) });
-  await expect(put()).rejects.toThrow(/it has other bytes, of a publish that is at work or died \d+ s ago/);
+  await expect(put()).rejects.toThrow(/the file has other bytes, from a publish that is running or died \d+ s ago/);
   expect(await readFile(at(path), 'utf8')).toBe(text);
   const old = new Date(Date.now() - 16 * 60_000);
   await utimes(at(path), old, old);
@@ -202,7 +202,7 @@ test('a version with a plus sign is fetched by the URL that Ignition has, and by
   const source = file !== undefined && 'source' in file.contents ? file.contents.source : '';
   expect(source).toBe(`${baseUrl}/k3s/portable/k3s.portable_1.33.1%2Bk3s1_x86-64.raw`);
   const sha256 = await hashFile(at('k3s/portable/k3s.portable_1.33.1+k3s1_x86-64.raw'));
-  const { sha256Of } = await import('../src/tree/state.ts');
+  const { sha256Of } = await import('../src/tree/digest.ts');
   // The last as S3 reads a plus sign that is not written as %2B.
   for (const url of [source, source.replace('%2B', '+'), source.replace('%2B', '%20')])
     expect(sha256Of(Buffer.from(await (await fetch(url)).arrayBuffer())), url).toBe(sha256);

@@ -119,7 +119,7 @@ test('a mirror goes into an empty folder or a mirror, and never back by itself',
   await mirror({ tree: openTree(tree, openStore()), destination: localDestination(old), keys: keys.trusted, baseUrl });
   await into(['one']);
   expect(await copy(tree)).toMatchObject({ serial: 2 });
-  await expect(copy(old)).rejects.toThrow('the mirror has index 2, and the tree has 1');
+  await expect(copy(old)).rejects.toThrow('the mirror has index 2, and the tree has the older index 1');
   expect((await readPublished(openTree(to, openStore()), keys.trusted)).index?.serial).toBe(2);
   expect(await copy(old, { allowOlder: true })).toMatchObject({ serial: 1 });
   const other = join(dir, `documents${trees}`);
@@ -163,7 +163,7 @@ test('a mirror takes the certificate and the update key as the signed index list
     const before = await readFile(join(to, 'keys', name));
     await writeFile(file, forged);
     await expect(copy(), name).rejects.toMatchObject({
-      message: 'the file is not the one that the signed index lists',
+      message: 'the file does not match the signed index',
       where: expect.stringContaining(name) as string,
     });
     await rm(file);
@@ -189,7 +189,7 @@ test('a publisher without a certificate vouches for none that somebody else has 
   await into(['base']);
   // Replaced: nothing is signed over it, and who has the certificate puts it back.
   await writeFile(join(tree, 'keys/.current/roothash.crt'), forged);
-  await expect(into(['one'], { keys: without })).rejects.toThrow('the file is not the one that the signed index lists');
+  await expect(into(['one'], { keys: without })).rejects.toThrow('the file does not match the signed index');
   expect((await readPublished(openTree(tree, openStore()), keys.trusted)).index?.serial).toBe(1);
   await into(['one']);
   expect(await readFile(file, 'utf8')).toBe(keys.certificate);

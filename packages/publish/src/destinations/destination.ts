@@ -1,10 +1,10 @@
 import { UserError, type Report, type Store } from '@flatcar/core/engine';
 import type { FileAbout, Source, Tree } from '../tree/tree.ts';
 
-/** Whoever changed what we were about to replace; the whole step is done again on what is there now. */
+/** Another publisher changed what this one was about to replace: the whole step is done again on the new state. */
 export class ConflictError extends UserError {
   constructor(where: string, why?: string) {
-    super(why === undefined ? 'another publisher changed this at the same time' : `it has other bytes, ${why}`, {
+    super(why === undefined ? 'another publisher changed this at the same time' : `the file has other bytes, ${why}`, {
       where,
       next: 'run publish again',
     });
@@ -25,33 +25,33 @@ export class TakenError extends UserError {
 
 /** A place that holds a published tree. Paths are relative to its root. */
 export interface Destination extends Source {
-  /** True where `publish` keeps others out; elsewhere what is there and not listed may be that of one who is at work. */
+  /** True if `publish` keeps other publishers out. Otherwise an unlisted file may belong to a publisher at work. */
   readonly locks: boolean;
   /**
-   * Runs a publish: `staging` is an empty or left-over folder to put files into by their digest. Where the place can lock, others wait;
-   * where it cannot, `replace` tells by a ConflictError.
+   * Runs a publish: `staging` is an empty or left-over folder for files named by their digests. If the place locks, other publishers wait;
+   * otherwise `replace` throws a ConflictError when another publisher was faster.
    */
   publish<T>(fn: (staging: string) => Promise<T>): Promise<T>;
-  /** Makes a staged file appear under a name for good. The same bytes again are fine; other bytes are a TakenError. */
+  /** Publishes a staged file under a new name. The name may exist with the same bytes; with other bytes, throws a TakenError. */
   put(path: string, file: string, about: FileAbout): Promise<void>;
   /**
-   * The same for a file that neither an index nor sums list: what a publish that died left under the name is replaced. Where nobody is kept
-   * out, what is there may be of a publish at work: it is replaced only when it is old, and a ConflictError until then.
+   * Publishes a staged file that no index and no sums list yet, over what a killed publish left under its name. If the place does not lock,
+   * a recent file may belong to a publisher at work: throws a ConflictError until the file is old.
    */
   putOver(path: string, file: string, about: FileAbout): Promise<void>;
-  /** Where files of `put` do not appear one by one: makes them appear. Called before anything points to them. */
-  flush?(): Promise<void>;
+  /** Makes the files of `put` visible if the place collects them. Called before anything refers to them. */
+  flush(): Promise<void>;
   /**
-   * Replaces files of one folder that belong together (sums and their signature, in this order): in one step where the place can,
-   * elsewhere one after the other, and only if they are still as this publish read them. The files of a folder are always the same ones.
+   * Replaces the files of a folder that belong together, such as sums and their signature, in this order: in one step if the place can,
+   * otherwise one by one and only if each is still as this publish read it. A folder always has the same files.
    */
   replace(folder: string, files: ReadonlyMap<string, Buffer>): Promise<void>;
-  /** True where nothing was ever published and nothing else is: a first publish into it needs no word. */
-  readonly isNew?: () => Promise<boolean>;
-  /** Makes the tree readable for everybody and refuses what others cannot read; `extensions` are the names of the folders to look into. */
-  readonly openToOthers?: (extensions: readonly string[], report?: Report) => Promise<void>;
-  /** The same place to read large files from. */
+  /** True if the place is empty, or holds only a first publish that was killed. Undefined if the place cannot tell. */
+  isNew(): Promise<boolean | undefined>;
+  /** Makes the tree readable for everybody and refuses files that others cannot read; `extensions` are the folders to check. */
+  openToOthers(extensions: readonly string[], report?: Report): Promise<void>;
+  /** The same place, to read large files from. */
   tree(store: Store, report?: Report): Tree;
-  /** Takes files away; those that are not there are none to worry about. */
+  /** Removes files; missing files are ignored. */
   remove(paths: readonly string[]): Promise<void>;
 }

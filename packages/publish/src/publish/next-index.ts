@@ -5,7 +5,7 @@ import {
   extensionIndexText, indexText, packagesText, SCHEMA, type ExtensionIndex, type Index, type ListedKey, type PublishedFile, type UpdatePackage,
 } from '../tree/schema.ts'; // prettier-ignore
 import { stageBytes, stageText, type Staged } from './stage.ts';
-import { sha256Of } from '../tree/state.ts';
+import { sha256Of } from '../tree/digest.ts';
 
 /** What is to be listed. */
 export interface Listing {

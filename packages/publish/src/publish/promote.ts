@@ -1,10 +1,9 @@
-import { basename } from 'node:path';
 import { mapParallel } from '@flatcar/core/engine';
 import { TakenError, type Destination } from '../destinations/destination.ts';
 import type { PublicKeys } from './public-keys.ts';
 import type { ExtensionIndex } from '../tree/schema.ts';
 import type { Staged, StagedImage } from './stage.ts';
-import { transferFiles } from '../tree/transfer.ts';
+import { transferFolders } from '../tree/transfer.ts';
 
 /** Everything that is to appear, staged, checked and signed. */
 export interface Promotion {
@@ -53,14 +52,12 @@ export async function promote(destination: Destination, all: Promotion): Promise
   );
   // In one order for all publishers: where two wait for names that the other has taken, neither would get further.
   for (const file of all.official.toSorted((a, b) => (a.path < b.path ? -1 : 1))) await destination.putOver(file.path, file.from, file);
-  await destination.flush?.();
+  await destination.flush();
   await replaceChanged(destination, 'keys', all.keys.files);
   await destination.remove(all.keys.dropped);
   for (const [folder, files] of all.sums) await destination.replace(folder, files);
   for (const extension of all.extensions) {
-    const folders = Map.groupBy(transferFiles(extension, all.baseUrl), ([path]) => path.replace(/\/[^/]+$/, ''));
-    for (const [folder, files] of folders)
-      await replaceChanged(destination, folder, new Map(files.map(([path, bytes]) => [basename(path), bytes])));
+    for (const [folder, files] of transferFolders(extension, all.baseUrl)) await replaceChanged(destination, folder, files);
   }
   for (const file of all.listed) await destination.put(file.path, file.from, file);
   if (all.signature !== undefined) await putSignature(destination, all.signature);

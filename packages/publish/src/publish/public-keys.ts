@@ -5,7 +5,7 @@ import { publicPem, type PublishKeys } from '../keys/keys.ts';
 import { KEYS } from '../tree/layout.ts';
 import { keyringOf } from '../keys/openpgp.ts';
 import type { Index, ListedKey } from '../tree/schema.ts';
-import { sha256Of } from '../tree/state.ts';
+import { sha256Of } from '../tree/digest.ts';
 
 /** Public keys as nodes take them. */
 export interface PublicKeys {
@@ -18,7 +18,7 @@ export interface PublicKeys {
 }
 
 const mismatch = (where: string): UserError =>
-  new UserError('the file is not the one that the signed index lists', {
+  new UserError('the file does not match the signed index', {
     where,
     next: 'find out who replaced it; publish with the key itself (--keys DIR, or the environment) to put it back',
   });

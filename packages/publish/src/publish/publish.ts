@@ -90,7 +90,7 @@ async function publishOnce(
   const indexSet = isSame && isOurs ? undefined : await signed(INDEX, indexText(index), keys);
 
   signal?.throwIfAborted();
-  await destination.openToOthers?.([...(before?.extensions ?? []).map(({ name }) => name), ...extensions.keys()], report);
+  await destination.openToOthers([...(before?.extensions ?? []).map(({ name }) => name), ...extensions.keys()], report);
   report({ type: 'step', text: `promoting ${plan.staged.length} images to ${destination.where}` });
   await promote(destination, {
     images: plan.staged,
@@ -136,7 +136,7 @@ async function checkDestination({
   if (index === undefined) {
     const needsTree = withdraw !== undefined || retire !== undefined || (paths.length === 0 && !firstPublish);
     if (needsTree) throw new NoTreeError(destination, 'check the name: this works on a tree that is published already');
-    if (!firstPublish && (await destination.isNew?.()) !== true)
+    if (!firstPublish && (await destination.isNew()) !== true)
       throw new NoTreeError(destination, 'check the name; to make this the root of a new tree, pass --first-publish');
   }
   baseUrlOf(baseUrl, index?.baseUrl);

@@ -17,7 +17,7 @@ import type { FileAbout } from '../tree/tree.ts';
 import type { Input } from './inputs.ts';
 import { imagePath, payloadPath } from '../tree/layout.ts';
 import type { Evidence } from './add-images.ts';
-import { sha256Of } from '../tree/state.ts';
+import { sha256Of } from '../tree/digest.ts';
 
 /** A file in the staging folder, and where it goes. */
 export interface Staged extends FileAbout {

@@ -16,9 +16,9 @@ export function localTree(dir: string): Tree {
     async file(path, { sha256 }) {
       const file = join(root, path);
       const actual = await hashFile(file).catch((cause: unknown) => {
-        throw new UserError('the index lists a file that is not there', { where: file, cause });
+        throw new UserError('the tree lacks a file that belongs to it', { where: file, cause });
       });
-      if (actual !== sha256) throw new UserError('the file is not the one that the signed index lists', { where: file });
+      if (actual !== sha256) throw new UserError('the file does not match the signed index', { where: file });
       return file;
     },
   };

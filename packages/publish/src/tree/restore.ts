@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { PARTITION_TYPES, parsePayload, readPartitions, UserError, type Arch, type Format, type Payload } from '@flatcar/core/engine';
 import { payloadPath } from './layout.ts';
 import type { ExtensionIndex } from './schema.ts';
-import { sha256Of } from './state.ts';
+import { readListed } from './read-listed.ts';
 import type { Tree } from './tree.ts';
 
-/** Copies the root partition of a disk image into a file of its own. */
+/** Copies the root partition of a disk image into a file. */
 async function extractRoot(image: string, arch: Arch, out: string): Promise<void> {
   const root = (await readPartitions(image)).find(({ type }) => type === PARTITION_TYPES[arch].root);
   if (root === undefined) throw new UserError(`the disk image has no root partition for ${arch}`, { where: image });
@@ -15,7 +15,7 @@ async function extractRoot(image: string, arch: Arch, out: string): Promise<void
     const chunk = Buffer.allocUnsafe(1 << 20);
     for (let at = 0; at < root.size; at += chunk.length) {
       const { bytesRead } = await source.read(chunk, 0, Math.min(chunk.length, root.size - at), root.offset + at);
-      if (bytesRead === 0) throw new UserError('the disk image is cut off', { where: image });
+      if (bytesRead === 0) throw new UserError('the disk image is truncated', { where: image });
       await target.writeFile(chunk.subarray(0, bytesRead));
     }
   } finally {
@@ -25,8 +25,8 @@ async function extractRoot(image: string, arch: Arch, out: string): Promise<void
 }
 
 /**
- * A published payload, out of its record and any image that was bound from it: what `bind` needs for one more release, without building
- * anything. Its release file is another's, which binding rewrites. `dir` takes what has to be extracted.
+ * Restores a published payload from its record and any image that was bound from it, so that `bind` can make an image for one more release
+ * without a build. The file has the release file of that image, which binding rewrites. `dir` is for extracted files.
  */
 export async function restorePayload(
   tree: Tree,
@@ -41,12 +41,10 @@ export async function restorePayload(
   if (published === undefined || image === undefined)
     throw new UserError(`${index.name} ${version} is not published for ${arch} as ${format}`, { where: tree.where, next: 'build it' });
   const path = payloadPath(index.name, published.key);
-  const bytes = await tree.read(path);
-  if (bytes === undefined || sha256Of(bytes) !== published.record)
-    throw new UserError("the payload's record is not the one that the signed index lists", { where: `${tree.where}/${path}` });
+  const bytes = await readListed(tree, path, published.record);
   const payload = parsePayload(bytes.toString(), `${tree.where}/${path}`);
   if (payload.key !== published.key || payload.arch !== arch || payload.format !== format)
-    throw new UserError("the payload's record is for another payload", { where: `${tree.where}/${path}` });
+    throw new UserError('the record belongs to another payload', { where: `${tree.where}/${path}` });
   const local = await tree.file(image.path, image);
   if (format === 'squashfs') return { payload, file: local };
   const file = join(dir, `${published.key}.${format}`);

@@ -1,18 +1,11 @@
-import { createHash } from 'node:crypto';
 import { UserError } from '@flatcar/core/engine';
 import type { PublicKey } from 'openpgp';
+import { sha256Of } from './digest.ts';
+import { readListed } from './read-listed.ts';
 import type { Source } from './tree.ts';
 import { extensionIndexPath, INDEX, indexSignaturePath, SIGNATURE } from './layout.ts';
 import { checkSignatures } from '../keys/openpgp.ts';
-import {
-  parseExtensionIndex,
-  parseIndex,
-  parsePackages,
-  type ExtensionIndex,
-  type Index,
-  type PublishedFile,
-  type UpdatePackage,
-} from './schema.ts';
+import { parseExtensionIndex, parseIndex, parsePackages, type ExtensionIndex, type Index, type UpdatePackage } from './schema.ts';
 
 /** There is no index where a published tree was expected. */
 export class NoTreeError extends UserError {
@@ -39,27 +32,12 @@ export class SignatureError extends UserError {
 
 const EMPTY: Published = { index: undefined, extension: async () => undefined, packages: async () => [] };
 
-export const sha256Of = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
-
 /** A published tree, as its signed index has it. Each extension's index is read when it is asked for. */
 export interface Published {
   /** Undefined for a tree that is still empty. */
   readonly index: Index | undefined;
   extension(name: string): Promise<ExtensionIndex | undefined>;
   packages(): Promise<readonly UpdatePackage[]>;
-}
-
-/** A listed file, checked against its digest. */
-async function readListed(source: Source, { path, size, sha256 }: PublishedFile): Promise<string> {
-  const { where } = source;
-  const bytes = await source.read(path);
-  if (bytes === undefined) throw new UserError('the index lists a file that is not there', { where: `${where}/${path}` });
-  if (bytes.length !== size || sha256Of(bytes) !== sha256)
-    throw new UserError('the file is not the one that the signed index lists', {
-      where: `${where}/${path}`,
-      next: 'fetch it again; if it stays so, do not trust this tree',
-    });
-  return bytes.toString();
 }
 
 /**
@@ -92,13 +70,16 @@ export async function readPublished(
       const listed = index.extensions.find((one) => one.name === name);
       if (listed === undefined) return undefined;
       if (listed.path !== extensionIndexPath(name, listed.sha256)) throw new UserError(`the index of ${name} stands elsewhere`, { where });
-      const found = parseExtensionIndex(await readListed(source, listed), `${where}/${listed.path}`);
+      const found = parseExtensionIndex((await readListed(source, listed.path, listed.sha256)).toString(), `${where}/${listed.path}`);
       if (found.name !== name)
         throw new UserError(`this is the index of '${found.name}', not of '${name}'`, { where: `${where}/${listed.path}` });
       return found;
     },
     async packages() {
-      return parsePackages(await readListed(source, index.packages), `${where}/${index.packages.path}`).packages;
+      return parsePackages(
+        (await readListed(source, index.packages.path, index.packages.sha256)).toString(),
+        `${where}/${index.packages.path}`,
+      ).packages;
     },
   };
 }

@@ -1,3 +1,4 @@
+import { basename, dirname } from 'node:path';
 import { linkFolder, UserError } from '@flatcar/core/engine';
 import { transferPath, type Channel } from './layout.ts';
 import type { ExtensionIndex } from './schema.ts';
@@ -93,4 +94,10 @@ export function transferFiles({ name, kind: merges, versions }: ExtensionIndex, 
     }
   }
   return files;
+}
+
+/** Transfer files of an extension by folder and file name: a destination replaces the files of a folder together. */
+export function transferFolders(extension: ExtensionIndex, baseUrl: string): Map<string, Map<string, Buffer>> {
+  const folders = Map.groupBy(transferFiles(extension, baseUrl), ([path]) => dirname(path));
+  return new Map([...folders].map(([folder, files]) => [folder, new Map(files.map(([path, bytes]) => [basename(path), bytes]))]));
 }

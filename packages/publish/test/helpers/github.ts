@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { sha256Of } from '../../src/tree/state.ts';
+import { sha256Of } from '../../src/tree/digest.ts';
 
 interface Asset {
   name: string;

@@ -4,16 +4,14 @@ import { loadKeys, localDestination, publish } from '../../src/index.ts';
 
 const [tree = '', keysDir = '', ...paths] = process.argv.slice(2);
 const keys = await loadKeys(keysDir, {});
-const place = localDestination(tree);
+const destination = localDestination(tree);
 const dieAt = process.env['DIE_AT'];
 const kindOf = (folder: string): string =>
   folder === '' ? 'index' : folder === 'keys' ? 'keys' : folder.includes('/transfer/') ? 'transfer' : 'sums';
-const destination: typeof place = {
-  ...place,
-  async replace(folder, files) {
-    if (kindOf(folder) === dieAt) process.kill(process.pid, 'SIGKILL');
-    await place.replace(folder, files);
-  },
+const replace = destination.replace.bind(destination);
+destination.replace = async (folder, files) => {
+  if (kindOf(folder) === dieAt) process.kill(process.pid, 'SIGKILL');
+  await replace(folder, files);
 };
 process.stdout.write('ready\n');
 await publish({ paths, destination, keys, unsigned: true, ...(process.env['TREE_URL'] ? { baseUrl: process.env['TREE_URL'] } : {}) });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { digestOf, hashFile, openGo, openSandbox, openStore, openTools, takeFile } from '@flatcar/core/engine';
 import { freePort, untilAnswers } from './server.ts';
 
-const MODULE = join(import.meta.dirname, '../versitygw');
+const MODULE = join(import.meta.dirname, '../../versitygw');
 
 /** Versity's S3 gateway, compiled once out of the Go module proxy and kept in the store. */
 async function gateway(): Promise<string> {
