@@ -1,6 +1,7 @@
 import { glob, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
+import { LAYERS } from '../scripts/lint/layers.ts';
 
 const REPOSITORY = resolve(import.meta.dirname, '..');
 
@@ -40,4 +41,15 @@ test('files that docs/architecture.md names exist', async () => {
   for (const path of new Set(named))
     if ((await Array.fromAsync(glob(path, { cwd: join(REPOSITORY, 'packages') }))).length === 0) missing.push(path);
   expect(missing).toEqual([]);
+});
+
+test('layers in docs/architecture.md are those that npm run lint checks', () => {
+  const rows = [...page.matchAll(/^\| `(\w+)` \| (`.* ← .*) \|$/gm)];
+  expect(rows.map(([, name]) => name)).toEqual(['core', 'publish', 'upstream', 'testing']);
+  for (const [, name = '', text = ''] of rows) {
+    const layers = text.split(' ← ').map((layer) => [...layer.matchAll(/`(\w+)`/g)].map(([, folder]) => folder));
+    // Root files, and what only tests of this repository use, are left out on the page.
+    const checked = LAYERS[name]?.map((layer) => layer.filter((folder) => folder !== '.' && folder !== 'github'));
+    expect(layers, name).toEqual(checked?.filter((layer) => layer.length > 0));
+  }
 });

@@ -13,6 +13,7 @@ const CHECKS: readonly Check[] = [
   { command: ['oxfmt', '--check', '.'], next: 'npm run fix formats' },
   { command: ['tsc', '-p', '.'], next: 'correct the types' },
   { command: ['turbo', 'boundaries'], next: 'declare the package as a dependency in package.json, or do without it' },
+  { command: ['node', 'scripts/lint/layers.ts'], next: 'move the code to the layer that it belongs to (docs/architecture.md)' },
   { command: ['node', 'scripts/lint/scripts.ts'], next: 'correct the script or the workflow' },
   { command: ['flatcar-ext', 'docs', '--check'], next: 'flatcar-ext docs writes the READMEs' },
 ];
