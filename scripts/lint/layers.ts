@@ -4,7 +4,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 
 /** Folders of a package's `src`, lowest layer first. `.` are the files of `src` itself, except for the entry points. */
 export const LAYERS: Readonly<Record<string, readonly (readonly string[])[]>> = {
-  cli: [['.'], ['output'], ['commands']],
+  cli: [['.'], ['completion', 'output'], ['commands']],
   core: [
     ['util'],
     ['model', 'http', 'archives'],
