@@ -45,37 +45,54 @@ import {
   type PublishedImage,
   type PublishKeys,
 } from '@flatcar/publish';
+import { printResults, say, seconds, type Results } from './measure.ts';
+
+const HELP = `measure what publishing costs, in seconds and as ratios of one run
+
+npm run bench:publish -- [OPTIONS]
+
+  --only PART          measure this part only: plan (on an index of 100,000 images), many (publish 1,000 images) or release (bind, read
+                       back, sign and index one more release, compared with packing again)
+  --extension NAMES    the extensions of the part release, comma-separated (default: kubernetes)
+  --json               print JSON
+  -h, --help           print this help
+
+Examples:
+  npm run bench:publish -- --only plan
+  npm run bench:publish -- --only release --extension kubernetes,containerd`;
 
 const PARTS = ['plan', 'many', 'release'];
-const { values } = parseArgs({
-  options: {
-    json: { type: 'boolean' },
-    help: { type: 'boolean' },
-    only: { type: 'string' },
-    extension: { type: 'string', default: 'kubernetes' },
-  },
-});
-if (values.help === true) {
-  console.log('npm run bench:publish -- [--json] [--only plan|many|release] [--extension kubernetes,containerd]');
-  process.exit(0);
+
+function readArguments() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        json: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+        only: { type: 'string' },
+        extension: { type: 'string', default: 'kubernetes' },
+      },
+    });
+    if (values.only !== undefined && !PARTS.includes(values.only)) throw new Error(`--only ${values.only}: not one of ${PARTS.join(', ')}`);
+    return values;
+  } catch (error) {
+    console.error(`error: ${(error as Error).message}\nnext: see npm run bench:publish -- --help`);
+    process.exit(2);
+  }
 }
-if (values.only !== undefined && !PARTS.includes(values.only)) {
-  console.error(`--only ${values.only}: the parts are ${PARTS.join(', ')}`);
-  process.exit(2);
+
+const values = readArguments();
+if (values.help) {
+  console.log(HELP);
+  process.exit(0);
 }
 const wanted = (part: string): boolean => values.only === undefined || values.only === part;
 const store = openStore();
-const say = (text: string): void => console.error(text);
 const report = (event: { type: string; text?: string }): void => {
   if (event.type === 'step') say(`  ${event.text}`);
 };
 const tools = openTools(store, report);
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
-const seconds = async (run: () => Promise<unknown>): Promise<number> => {
-  const started = performance.now();
-  await run();
-  return (performance.now() - started) / 1000;
-};
 
 /** A signed tree of 100,000 images that are nowhere: planning reads indexes only. */
 async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly string[]> {
@@ -159,9 +176,9 @@ const tiny = (dir: string, version: string): LoadedExtension => ({
   }),
 });
 
-const result: Record<string, { value: number; aim?: string }> = {};
+const results: Results = {};
 const note = (what: string, value: number, aim?: string): void => {
-  result[what] = { value, ...(aim === undefined ? {} : { aim }) };
+  results[what] = { value, aim };
   say(`  ${what}: ${value.toFixed(3)}`);
 };
 
@@ -315,8 +332,5 @@ await store.withTemp(async (temp) => {
   if (wanted('plan')) await planning(temp, keys);
   if (wanted('many')) await many(temp, keys);
   if (wanted('release')) await release(temp, keys);
-  if (values.json === true) console.log(JSON.stringify(result, undefined, 2));
-  else
-    for (const [what, { value, aim }] of Object.entries(result))
-      console.log(`${what.padEnd(72)} ${value.toFixed(value < 0.1 ? 4 : 2).padStart(10)}  ${aim ?? ''}`);
+  printResults(results, values.json);
 });
