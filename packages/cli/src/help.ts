@@ -45,14 +45,17 @@ function belowOptions({ text = [], environment = {}, examples }: HelpText, helpe
   ].join('\n');
 }
 
-/** Adds paragraphs, environment variables and examples to the help of a command. */
-export function addHelp(command: Command, help: HelpText): Command {
-  return command.addHelpText('after', ({ command: shown }) => {
-    const helper = shown.createHelp();
+/** Paragraphs, environment variables and examples for addHelpText. */
+export const helpText =
+  (help: HelpText) =>
+  ({ command }: { readonly command: Command }): string => {
+    const helper = command.createHelp();
     helper.prepareContext({});
     return belowOptions(help, helper);
-  });
-}
+  };
+
+/** Adds paragraphs, environment variables and examples to the help of a command. */
+export const addHelp = (command: Command, help: HelpText): Command => command.addHelpText('after', helpText(help));
 
 /** The description of an option, with its choices, its default and the variable that sets it. */
 function optionDescription({ description, argChoices, mandatory, defaultValue, defaultValueDescription, envVar, negate }: Option): string {
@@ -67,8 +70,9 @@ function optionDescription({ description, argChoices, mandatory, defaultValue, d
 }
 
 /** How help is laid out: a narrow column of terms, so that descriptions have room on a terminal of 80 columns. */
-export const helpLayout: Partial<Help> = {
+export const helpLayout = (): Partial<Help> => ({
   helpWidth: helpWidth(),
+  minWidthToWrap: 20,
   optionDescription,
   visibleOptions(command) {
     const options = Help.prototype.visibleOptions.call(this, command);
@@ -82,4 +86,4 @@ export const helpLayout: Partial<Help> = {
     const item = Help.prototype.formatItem.call(helper, isLong ? '' : term, termWidth, description, helper);
     return isLong ? `  ${term}\n${item}` : item;
   },
-};
+});

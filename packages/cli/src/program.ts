@@ -54,7 +54,7 @@ export function createProgram(signal: AbortSignal): Command {
     .option('--debug', 'print stack traces of errors')
     .helpOption('-h, --help', 'print the help of a command')
     .addHelpCommand(new Command('help').argument('[command]').description('print the help of a command').helpGroup(MACHINE))
-    .configureHelp(helpLayout)
+    .configureHelp(helpLayout())
     .configureOutput({ writeOut: write, writeErr: (text) => tell(shortened(text.trimEnd(), 2000)) })
     .showHelpAfterError('(add --help for the options)')
     .exitOverride();

@@ -2,6 +2,7 @@ import { relative } from 'node:path';
 import { UserError, UserErrors, inLine } from '@flatcar/core/engine';
 import type { Command } from 'commander';
 import { addHelp } from '../help.ts';
+import { jsonOption } from '../options.ts';
 import type { ReportedFinding } from '@flatcar/workspace/image-lint';
 import type { LintReport } from '@flatcar/workspace/lint';
 import { REPOSITORY } from '@flatcar/workspace/select';
@@ -36,20 +37,10 @@ export function lintText({ findings, extensions, images, pending }: LintReport):
 export function addLint(root: Command): void {
   const command = root
     .command('lint')
-    .description('check extensions, and finished images by their own bytes (builds check what they stage by the same rules)')
-    .argument(
-      '[names...]',
-      'extensions (their sources, and the images in their dist/ that are built from them), or .raw files with their manifests beside them; all extensions by default',
-    )
-    .option(
-      '--fix',
-      'fix what a program can fix: locks, READMEs (the root one included), package.json with its entry in package-lock.json, file modes; CHANGELOG.md is written by pin and bump',
-    )
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      '\nExamples:\n  flatcar-ext lint kubernetes\n  flatcar-ext lint --fix\n  flatcar-ext lint docker kubernetes crun        also: can they be merged together?',
-    )
+    .description('check extensions and finished images by the lint rules')
+    .argument('[names...]', 'extensions, or .raw files with their manifests (default: all extensions)')
+    .option('--fix', 'fix what a program can fix: locks, READMEs, package.json with its entry in package-lock.json, file modes')
+    .addOption(jsonOption())
     .action(async (names: string[], flags: { fix?: boolean; json?: boolean }) => {
       const { lint } = await import('@flatcar/workspace/lint');
       const report = await lint(names, { fix: flags.fix });

@@ -1,7 +1,7 @@
 import type { Report } from '@flatcar/core/engine';
 import type { Command } from 'commander';
 import { addHelp } from '../help.ts';
-import { sandboxOption } from '../options.ts';
+import { jsonOption, sandboxOption } from '../options.ts';
 import { reporter, show, table } from '../output/terminal.ts';
 
 interface Flags {
@@ -39,11 +39,7 @@ export function addVerify(root: Command, signal: AbortSignal): void {
     .argument('<images...>', '.raw files with their sidecars')
     .option('--rebuild', 'build each image again with an empty result store, from the origins in its manifest, and compare the bytes')
     .addOption(sandboxOption())
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      '\nExamples:\n  flatcar-ext verify extensions/kubernetes/dist/*/*.raw\n  flatcar-ext verify --rebuild extensions/kubernetes/dist/portable/*.raw',
-    )
+    .addOption(jsonOption())
     .action(async (words: string[], flags: Flags) => {
       const { report, done } = await reporter();
       const passed = await verifyAll(words, flags, report, signal).finally(done);

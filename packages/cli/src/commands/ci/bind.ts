@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { openStore, UserError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { helpText } from '../../help.ts';
 import { failureText } from '@flatcar/workspace/ci/run-step';
 import { acceptPayloads, bindJob, removeImages, type BindFlags } from '@flatcar/workspace/ci/bind';
 import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
@@ -23,26 +24,29 @@ interface Flags extends BindFlags {
 /** `ci bind`: the images that the jobs of a matrix ask for. */
 export function addBind(ci: Command, signal: AbortSignal): void {
   ci.command('bind')
-    .description('bind and sign the images that the jobs of a matrix ask for, to look at them before ci publish does the same')
-    .option('--matrix <file>', 'what ci plan wrote', pipelinePath('matrix.json'))
-    .option('--built <dir>', 'the artifacts of ci build: a folder payload-<id>/ for each job', pipelinePath('built'))
-    .option('--out <dir>', 'where images go: <dir>/<extension>/<target>/', pipelinePath('images'))
-    .option('--outcomes <dir>', 'where outcomes go, for ci report', pipelinePath('outcomes'))
-    .option('--extension <name>', 'only what is built of this extension')
+    .description('bind and sign the images of the jobs of a matrix, for review before ci publish does the same')
+    .option('--matrix <file>', 'jobs that ci plan wrote', pipelinePath('matrix.json'))
+    .option('--built <dir>', 'artifacts of ci build: a folder payload-<id>/ for each job', pipelinePath('built'))
+    .option('--out <dir>', 'write images to <dir>/<extension>/<target>/', pipelinePath('images'))
+    .option('--outcomes <dir>', 'write outcomes to this folder, for ci report', pipelinePath('outcomes'))
+    .option('--extension <name>', 'only jobs of this extension')
     .option('--bind-only', 'only jobs whose payloads are published already')
-    .option('--tree <where>', 'the published tree')
+    .option('--tree <where>', 'the published tree: a folder, https://… or s3://bucket/prefix')
     .addOption(keysOption())
-    .option('--keyring <file>', 'OpenPGP public keys that the published index is verified by')
+    .option('--keyring <file>', 'OpenPGP public keys that verify the published index')
     .addHelpText(
       'after',
-      `
-Instead of --keys, FLATCAR_EXT_ROOTHASH_KEY and FLATCAR_EXT_ROOTHASH_CERTIFICATE
-(PEM) sign disk images. All jobs are tried; the command exits with 1 when one
-failed.
-
-Examples:
-  flatcar-ext ci bind --matrix matrix.json --out images --keys ~/dev-keys
-  flatcar-ext ci bind --matrix matrix.json --extension hardening --out images`,
+      helpText({
+        text: ['All jobs are tried; the command exits with 1 if one failed.'],
+        environment: {
+          FLATCAR_EXT_ROOTHASH_KEY: 'PEM key that signs disk images, instead of --keys',
+          FLATCAR_EXT_ROOTHASH_CERTIFICATE: 'its PEM certificate',
+        },
+        examples: [
+          'flatcar-ext ci bind --matrix matrix.json --out images --keys ~/dev-keys',
+          'flatcar-ext ci bind --matrix matrix.json --extension hardening --out images',
+        ],
+      }),
     )
     .action(async (flags: Flags) => {
       const jobs = selectJobs(await readMatrix(flags.matrix), flags);

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { openStore, UserError, withoutSecrets } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { helpText } from '../../help.ts';
 import { attempt } from '@flatcar/workspace/ci/run-step';
 import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
 import { parseJob, readMatrix, type Job } from '@flatcar/workspace/ci/job';
@@ -45,23 +46,20 @@ async function buildElsewhere(args: readonly string[], signal: AbortSignal): Pro
 export function addBuild(ci: Command, signal: AbortSignal): void {
   ci.command('build')
     .description('build the payloads of jobs that ci plan wrote')
-    .option('--job <json>', 'one job, an entry of `include` of the matrix')
-    .option('--matrix <file>', 'instead of --job: all jobs of this file, one after the other')
-    .option('--out <dir>', 'with --job: where payloads go (default: payloads)')
-    .option('--outcomes <dir>', 'with --job: where the outcome goes (default: outcomes)')
-    .option('--built <dir>', 'with --matrix: a folder payload-<id>/ for each job, as ci publish reads it', pipelinePath('built'))
-    .option('--origin <kind>', 'passed on to build', 'upstream')
+    .option('--job <json>', 'build this job, an entry of `include` of the matrix')
+    .option('--matrix <file>', 'build all jobs of this file, one after the other')
+    .option('--out <dir>', 'with --job: write payloads to this folder (default: payloads)')
+    .option('--outcomes <dir>', 'with --job: write the outcome to this folder (default: outcomes)')
+    .option('--built <dir>', 'with --matrix: write a folder payload-<id>/ for each job, which ci publish reads', pipelinePath('built'))
+    .option('--origin <kind>', 'passed to build', 'upstream')
     .addHelpText(
       'after',
-      `
-Only payloads are kept, <out>/<extension>/payload/: images are bound out of them
-by ci bind or ci publish. Builds are given no key of the environment. In GitHub
-Actions folders default to $RUNNER_TEMP. A second builder (NAME-ARCHITECTURE-second)
-shares downloads with the store and none of its results.
-
-Examples:
-  flatcar-ext ci build --matrix matrix.json
-  flatcar-ext ci build --job "$(jq -c '.include[0]' matrix.json)"`,
+      helpText({
+        text: [
+          'Only payloads are kept, in <out>/<extension>/payload/: ci bind and ci publish make images from them. Builds get no key of the environment. In GitHub Actions folders default to $RUNNER_TEMP. A second builder (NAME-ARCHITECTURE-second) shares downloads with the store, and no results.',
+        ],
+        examples: ['flatcar-ext ci build --matrix matrix.json', 'flatcar-ext ci build --job "$(jq -c \'.include[0]\' matrix.json)"'],
+      }),
     )
     .action(async (flags: Flags) => {
       if ((flags.job === undefined) === (flags.matrix === undefined))

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { helpText } from '../../help.ts';
 import { addBind } from './bind.ts';
 import { addBuild } from './build.ts';
 import { addPlan } from './plan.ts';
@@ -15,15 +16,16 @@ export function addCi(root: Command, signal: AbortSignal): void {
     .description('run the steps of the workflows in .github/, on any machine')
     .addHelpText(
       'after',
-      `
-A release is planned, built per extension and architecture, bound and signed,
-and published; each extension fails alone, and the next run tries it again.
-
-Examples:
-  flatcar-ext ci plan hardening --out matrix.json
-  flatcar-ext ci build --matrix matrix.json
-  flatcar-ext ci publish --matrix matrix.json --tree /srv/extensions \\
-    --keys ~/dev-keys --base-url https://extensions.example.org`,
+      helpText({
+        text: [
+          'A release is planned, built for each extension and architecture, bound and signed, and published. Each extension fails by itself, and the next run tries it again.',
+        ],
+        examples: [
+          'flatcar-ext ci plan hardening --out matrix.json',
+          'flatcar-ext ci build --matrix matrix.json',
+          'flatcar-ext ci publish --matrix matrix.json --tree /srv/extensions --keys ~/dev-keys --base-url https://extensions.example.org',
+        ],
+      }),
     );
 
   addPlan(ci, signal);

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import * as v from 'valibot';
 import { ARCHES, parseJson, UserError, writeAtomic } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { helpText } from '../../help.ts';
 import { runStep } from '@flatcar/workspace/ci/run-step';
 import { holdBack, type HeldJob } from '@flatcar/workspace/ci/backoff';
 import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
@@ -68,38 +69,27 @@ function text(jobs: readonly Job[], left: number, held: readonly HeldJob[]): str
 /** `ci plan`: plan's matrix in a file, and the outputs of a workflow's step. */
 export function addPlan(ci: Command, signal: AbortSignal): void {
   ci.command('plan')
-    .description('write the jobs of a release to a file, and their matrix to the outputs of a workflow')
-    .argument('[extensions...]', 'names; all unless specified')
-    .option('--out <file>', 'where the matrix is written', pipelinePath('matrix.json'))
-    .option('--tree <where>', 'the published tree: a folder or a URL; an empty one unless specified')
-    .option('--keyring <file>', 'OpenPGP public keys that the published index is verified by')
-    .option('--first-publish', 'take a tree that does not exist yet for an empty one')
-    .option('--retry', 'begin builds that failed not long ago, too')
-    .option(
-      '--no-second-builder',
-      'what is compiled is built by one job only, and recorded so (by default two jobs build it and must agree)',
-    )
+    .description('write the jobs of a release to a file, and to the outputs of a workflow')
+    .argument('[extensions...]', 'names (default: all)')
+    .option('--out <file>', 'write the matrix to this file', pipelinePath('matrix.json'))
+    .option('--tree <where>', 'the published tree: a folder, https://… or s3://bucket/prefix (default: an empty tree)')
+    .option('--keyring <file>', 'OpenPGP public keys that verify the published index')
+    .option('--first-publish', 'accept a tree without an index: nothing is published there yet')
+    .option('--retry', 'include builds that failed recently')
+    .option('--no-second-builder', 'compile in one job only, which build records note (default: two jobs compile, and must agree)')
     .addHelpText(
       'after',
-      `
-With GITHUB_TOKEN (issues: read) a build that failed is begun again after 1, 2,
-4, 8 and 16 hours, then once a day, until something that it depends on changes.
-The open issue of the extension remembers its failures.
-
-A job that compiles has a second one beside it, NAME-ARCHITECTURE-second, which
-builds the same elsewhere; ci publish takes neither where they differ. That doubles
-the time of runners for these jobs, and of no others: upstream's own binaries are
-pinned by their digest.
-
-Outputs in a workflow: jobs (matrix of those that build), extensions (names of
-those that build, JSON), matrices (a matrix for each of them, JSON), and the
-counts build, bind (jobs that only bind) and all. At most 256 jobs build in one
-run; the next run takes the rest.
-
-Examples:
-  flatcar-ext ci plan hardening --out matrix.json
-  flatcar-ext ci plan --tree https://extensions.example.org \\
-    --keyring keys.gpg --out matrix.json`,
+      helpText({
+        text: [
+          'With GITHUB_TOKEN (issues: read), a build that failed is tried again after 1, 2, 4, 8 and 16 hours, then once a day, or as soon as something that it depends on changes. The open issue of the extension records its failures.',
+          "A job that compiles has a second one, NAME-ARCHITECTURE-second, which builds the same elsewhere; ci publish accepts neither if they differ. This doubles the runner time of these jobs only: upstream's own binaries are pinned by their digests.",
+          'Outputs in a workflow: jobs (matrix of those that build), extensions (names of those that build, JSON), matrices (a matrix for each of them, JSON), and the counts build, bind (jobs that only bind) and all. At most 256 jobs build in one run; the next run takes the rest.',
+        ],
+        examples: [
+          'flatcar-ext ci plan hardening --out matrix.json',
+          'flatcar-ext ci plan --tree https://extensions.example.org --keyring keys.gpg --out matrix.json',
+        ],
+      }),
     )
     .action(async (words: string[], flags: Flags) => {
       const names = words.flatMap((one) => one.split(/\s+/)).filter((one) => one !== '');

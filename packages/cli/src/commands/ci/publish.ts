@@ -1,5 +1,6 @@
 import { UserError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { helpText } from '../../help.ts';
 import { failureText } from '@flatcar/workspace/ci/run-step';
 import { requireLasting, requireMain } from '@flatcar/workspace/ci/publish-guards';
 import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
@@ -53,39 +54,35 @@ function failed(jobs: readonly Job[], thrown: unknown, signal: AbortSignal): { o
 /** `ci publish`: binds and publishes each extension by itself. */
 export function addPublish(ci: Command, signal: AbortSignal): void {
   ci.command('publish')
-    .description('bind and publish what the jobs of a matrix ask for, one extension after the other')
-    .option('--matrix <file>', 'what ci plan wrote', pipelinePath('matrix.json'))
-    .option('--built <dir>', 'the artifacts of ci build: a folder payload-<id>/ for each job', pipelinePath('built'))
-    .requiredOption('--tree <where>', 'as of publish: a folder or s3://bucket/prefix')
-    .option('--base-url <url>', 'as of publish')
+    .description('bind and publish the images of the jobs of a matrix, one extension after the other')
+    .option('--matrix <file>', 'jobs that ci plan wrote', pipelinePath('matrix.json'))
+    .option('--built <dir>', 'artifacts of ci build: a folder payload-<id>/ for each job', pipelinePath('built'))
+    .requiredOption('--tree <where>', 'as in publish: a folder, or s3://bucket/prefix')
+    .option('--base-url <url>', 'as in publish')
     .addOption(keysOption())
-    .option('--keyring <file>', 'OpenPGP public keys that the tree is verified by, and that nodes are to know')
-    .option('--assets <where>', 'as of publish')
-    .option('--read-from <where>', 'where published payloads are read, such as the URL of the tree (default: --tree)')
-    .option('--extension <name>', 'only what is built of this extension')
+    .option('--keyring <file>', 'OpenPGP public keys that verify the tree, and that nodes trust')
+    .option('--assets <where>', 'as in publish')
+    .option('--read-from <where>', 'read published payloads here, such as from the URL of the tree (default: --tree)')
+    .option('--extension <name>', 'only jobs of this extension')
     .option('--bind-only', 'only jobs whose payloads are published already')
-    .option('--checksums <dir>', 'where the digests of what was published go, as subjects-<n>.sha256')
-    .option('--outcomes <dir>', 'where outcomes go, for ci report', pipelinePath('outcomes'))
-    .option('--images <dir>', 'where images are bound, and removed once they are published', pipelinePath('images'))
-    .option('--first-publish', 'as of publish: nothing is published there yet')
-    .option('--unsigned', 'as of publish: without some of the keys')
-    .option('--any-branch', 'in GitHub Actions, publish from another branch than main')
+    .option('--checksums <dir>', 'write the digests of published files to this folder, as subjects-<n>.sha256')
+    .option('--outcomes <dir>', 'write outcomes to this folder, for ci report', pipelinePath('outcomes'))
+    .option('--images <dir>', 'bind images in this folder, and remove them once they are published', pipelinePath('images'))
+    .option('--first-publish', 'as in publish: create a new tree')
+    .option('--unsigned', 'as in publish: publish without a key that is missing')
+    .option('--any-branch', 'publish from a branch other than main, in GitHub Actions')
     .addHelpText(
       'after',
-      `
-What a job built is not believed: its artifact may hold payloads of its own
-extension and architecture only, and their keys, components, licenses, proofs
-and tools must be those that this checkout computes. One extension that fails
-holds back no other; the command exits with 1 when one failed.
-
-Outputs in a workflow: published (number of images), subjects (number of
-files in --checksums, of at most 1024 lines each).
-
-Examples:
-  flatcar-ext ci publish --matrix matrix.json --tree /srv/extensions \\
-    --keys ~/dev-keys --base-url https://extensions.example.org
-  flatcar-ext ci publish --extension hardening --tree s3://extensions \\
-    --base-url https://extensions.example.org --checksums subjects`,
+      helpText({
+        text: [
+          'Artifacts of jobs are not trusted: an artifact may have payloads of its own extension and architecture only, and their keys, components, licenses, proofs and tools must be those that this checkout computes. Each extension is published by itself; the command exits with 1 if one failed.',
+          'Outputs in a workflow: published (number of images) and subjects (number of files in --checksums, of at most 1024 lines each).',
+        ],
+        examples: [
+          'flatcar-ext ci publish --matrix matrix.json --tree /srv/extensions --keys ~/dev-keys --base-url https://extensions.example.org',
+          'flatcar-ext ci publish --extension hardening --tree s3://extensions --base-url https://extensions.example.org --checksums subjects',
+        ],
+      }),
     )
     .action(async (flags: Flags) => {
       requireMain(flags.anyBranch);

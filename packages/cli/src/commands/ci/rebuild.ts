@@ -2,6 +2,7 @@ import { glob, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { exec, hostArch, newestFirst, openStore, sidecarPaths, UserError, withoutSecrets, parseJson } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { helpText } from '../../help.ts';
 import * as v from 'valibot';
 import { attempt, failureText, runProgram } from '@flatcar/workspace/ci/run-step';
 import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
@@ -68,19 +69,20 @@ export function addRebuild(ci: Command, signal: AbortSignal): void {
   ci.command('rebuild')
     .description('build published images again from the commits that they were built from, and compare the bytes')
     .argument('<extensions...>', 'names')
-    .requiredOption('--tree <where>', 'the published tree: a URL or a folder')
-    .requiredOption('--keyring <file>', 'OpenPGP public keys that the published index is verified by')
-    .option('--outcomes <dir>', 'where outcomes are written, for ci report', pipelinePath('outcomes'))
+    .requiredOption('--tree <where>', 'the published tree: a folder, https://… or s3://bucket/prefix')
+    .requiredOption('--keyring <file>', 'OpenPGP public keys that verify the published index')
+    .option('--outcomes <dir>', 'write outcomes to this folder, for ci report', pipelinePath('outcomes'))
     .addHelpText(
       'after',
-      `
-Takes the newest portable image of each extension for this machine's
-architecture. Its commit must be in the history of this checkout.
-
-Examples:
-  flatcar-ext ci rebuild yq --tree https://extensions.example.org \\
-    --keyring keys.gpg
-  flatcar-ext ci rebuild yq hardening --tree /srv/extensions --keyring keys.gpg`,
+      helpText({
+        text: [
+          "Builds the newest portable image of each extension for this machine's architecture. Its commit must be in the history of this checkout.",
+        ],
+        examples: [
+          'flatcar-ext ci rebuild yq --tree https://extensions.example.org --keyring keys.gpg',
+          'flatcar-ext ci rebuild yq hardening --tree /srv/extensions --keyring keys.gpg',
+        ],
+      }),
     )
     .action(async (words: string[], flags: Flags) => {
       const names = words.flatMap((one) => one.split(/\s+/)).filter((one) => one !== '');

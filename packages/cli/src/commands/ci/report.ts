@@ -1,6 +1,7 @@
 import { basename, resolve } from 'node:path';
 import { findExtensions, messageOf, UserError, UserErrors, oneLine, plainText, withoutCommands } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { helpText } from '../../help.ts';
 import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
 import type { IssueChange, Verdict } from '@flatcar/workspace/ci/issues';
 import type { Matrix } from '@flatcar/workspace/ci/job';
@@ -79,24 +80,22 @@ export function addReport(ci: Command): void {
   ci.command('report')
     .description('report how a run of a workflow went, and keep one issue for each extension that fails')
     .requiredOption('--workflow <name>', 'name in the titles of issues: release, update or machines')
-    .option('--matrix <file>', 'what ci plan wrote; each of its jobs must have gone well in all steps')
-    .option('--outcomes <dir>', 'where the outcomes of the steps are', pipelinePath('outcomes'))
+    .option('--matrix <file>', 'jobs that ci plan wrote; all steps of each must have succeeded')
+    .option('--outcomes <dir>', 'read the outcomes of the steps from this folder', pipelinePath('outcomes'))
     .option('--results <json>', 'how the jobs of the workflow ended: ${{ toJSON(needs) }}')
-    .option('--json', 'print JSON')
+    .option('--json', 'print the result as JSON')
     .addHelpText(
       'after',
-      `
-A planned job that ended without an outcome failed, whatever the reason. What no
-extension's failure explains is reported as the issue '<workflow> run fails'. An
-issue is closed when everything that was planned for its extension went well, and
-by the workflow that opened it. With GITHUB_TOKEN (issues: write) and the rest of
-a workflow's environment it opens, updates, closes and reopens issues.
-
-Ends with 1 when anything failed.
-
-Examples:
-  flatcar-ext ci report --workflow release --matrix matrix.json --outcomes outcomes
-  flatcar-ext ci report --workflow update --outcomes outcomes --results "$RESULTS"`,
+      helpText({
+        text: [
+          "A planned job without an outcome failed. A failure of no extension is reported as the issue '<workflow> run fails'. An issue is closed when everything that was planned for its extension succeeded, by the workflow that opened it. With GITHUB_TOKEN (issues: write) and the rest of a workflow's environment, it opens, updates, closes and reopens issues.",
+          'Exits with 1 if anything failed.',
+        ],
+        examples: [
+          'flatcar-ext ci report --workflow release --matrix matrix.json --outcomes outcomes',
+          'flatcar-ext ci report --workflow update --outcomes outcomes --results "$RESULTS"',
+        ],
+      }),
     )
     .action(async (flags: Flags) => {
       const [{ readOutcomes }, { reportFindings, parseResults }, { inputsOf }] = await Promise.all([

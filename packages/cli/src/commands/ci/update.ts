@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import { componentsOf, findExtensions, loadExtension, UsageError, UserError, withoutSecrets } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { helpText } from '../../help.ts';
 import { passedOn, runStep } from '@flatcar/workspace/ci/run-step';
 import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
 import { githubFrom, mutate, type GitHub } from '@flatcar/workspace/ci/github';
@@ -86,33 +87,22 @@ function limitOf(text: string): number {
 /** `ci update`: newer versions of each extension by itself. */
 export function addUpdate(ci: Command, signal: AbortSignal): void {
   ci.command('update')
-    .description('bump each extension by itself to what upstream has now, and open a pull request for each')
-    .argument('[extensions...]', 'names; all, and the Flatcar releases, unless specified')
-    .option('--outcomes <dir>', 'where outcomes are written, for ci report', pipelinePath('outcomes'))
-    .option('--limit <minutes>', 'time limit of each extension', '30')
-    .option('--automerge', 'let GitHub merge patch releases that change nothing else; also by UPDATE_AUTOMERGE=true')
+    .description('bump each extension by itself, and open a pull request for each')
+    .argument('[extensions...]', 'names (default: all, and the catalogue of Flatcar releases)')
+    .option('--outcomes <dir>', 'write outcomes to this folder, for ci report', pipelinePath('outcomes'))
+    .option('--limit <minutes>', 'time limit of each extension, in minutes', '30')
+    .option('--automerge', 'let GitHub merge patch releases that change nothing else; UPDATE_AUTOMERGE=true does the same')
     .option('--dry-run', 'list the steps')
     .addHelpText(
       'after',
-      `
-With GITHUB_TOKEN and the rest of a workflow's environment it opens pull
-requests from branches update/<name>; elsewhere the changes stay in the checkout.
-Only extensions/, packages/ and README.md are proposed, and each step starts from
-a clean checkout. A branch is pushed only when its change differs, and never over
-commits of somebody else; a pull request that was closed stays closed until there
-are other versions. Locks that extensions share change in one pull request.
-
-The token is used for git push and for pull requests. Child processes are not
-given it, nor any key: they read upstream's releases through a port of this
-machine, which forwards GET requests with the token.
-
---automerge takes a patch release with proofs no weaker than before and the same
-files, units and host requirements; it builds the images before and after. It
-needs auto-merge in the repository's settings and required checks on the branch.
-
-Examples:
-  flatcar-ext ci update kubernetes
-  flatcar-ext ci update --outcomes /tmp/outcomes --limit 60`,
+      helpText({
+        text: [
+          "With GITHUB_TOKEN and the rest of a workflow's environment, it opens pull requests from branches update/<name>; elsewhere the changes stay in the checkout. Only extensions/, packages/ and README.md are proposed, and each step starts from a clean checkout. A branch is pushed only if its change differs, and never over commits of others. A pull request that was closed stays closed until there are other versions. Locks that extensions share change in one pull request.",
+          "The token is used for git push and for pull requests. Child processes get neither the token nor any key: they read upstream's releases through a port of this machine, which forwards GET requests with the token.",
+          "--automerge accepts a patch release if its proofs are no weaker than before, and files, units and host requirements are the same; it builds the images before and after. It needs auto-merge in the repository's settings and required checks on the branch.",
+        ],
+        examples: ['flatcar-ext ci update kubernetes', 'flatcar-ext ci update --outcomes /tmp/outcomes --limit 60'],
+      }),
     )
     .action(async (words: string[], flags: Flags) => {
       const names = words.flatMap((one) => one.split(/\s+/)).filter((one) => one !== '');
