@@ -1,5 +1,5 @@
 /** What all sources of versions have. */
-interface Tracked {
+export interface Tracked {
   /**
    * Versions to pin and publish: `newest`, the newest of each of `3 minors` or `2 branches`, or `same minor` as the lead version.
    * @example '3 minors'
