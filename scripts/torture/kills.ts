@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { openStore, walk } from '@flatcar/core/engine';
 import { commandOf, makeRound, type Round, type Torture } from './commands.ts';
 import { checkCheckout, checkImages, checkKeys, checkTree, differences, differing, snapshot, type Snapshot } from './invariants.ts';
-import { processesLeft, runCommand, type Ended } from './run.ts';
+import { mountsIn, processesLeft, runCommand, type Ended } from './run.ts';
 import type { World } from './world.ts';
 
 /** What was seen of one command. */
@@ -169,6 +169,7 @@ async function once(
     if (name !== 'SIGKILL') row.slowest = Math.max(row.slowest, ended.afterSignal);
   }
   problems.push(...(await processesLeft(round.dir)).map((line) => `a process is left: ${line}`));
+  problems.push(...(await mountsIn(round.dir)).map((point) => `a mount is left: ${point}`));
   problems.push(...(await brokenNow(torture, round, world, ref)).map((one) => `right after ${name}: ${one}`));
   if (name !== 'SIGKILL') problems.push(...(await impolite(ended, name, limit, torture, round, ref)));
   const left = (await leftovers(torture, round, ref)).map(kindOf);

@@ -73,6 +73,12 @@ export async function expectSuccess(command: readonly string[], options: RunOpti
   return ended;
 }
 
+/** Mount points in a folder, by this process's table of mounts: a namespace of a command ends with its processes. */
+export async function mountsIn(dir: string): Promise<string[]> {
+  const lines = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n');
+  return lines.flatMap((line) => line.split(' ')[4] ?? []).filter((point) => point.startsWith(`${dir}/`));
+}
+
 /** Command lines of running processes that have to do with a folder: by their arguments, environment or working folder. */
 export async function processesOf(dir: string): Promise<string[]> {
   const found: string[] = [];

@@ -141,7 +141,9 @@ async function makeCheckout(to: string): Promise<void> {
     });
   }
   for (const name of await readdir(join(repository, 'node_modules')))
-    if (!name.startsWith('.') || name === '.bin') await symlink(join(repository, 'node_modules', name), join(to, 'node_modules', name));
+    if (name === '@flatcar') await copyTree(join(repository, 'node_modules', name), join(to, 'node_modules', name)); // relative links to packages
+    else if (!name.startsWith('.') || name === '.bin')
+      await symlink(join(repository, 'node_modules', name), join(to, 'node_modules', name));
 }
 
 /** Commits what is in a checkout: a build of the profile `release` names the commit. */
