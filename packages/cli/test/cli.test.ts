@@ -142,7 +142,7 @@ test.each([
   [['build', 'kubernets'], /no extension 'kubernets'[^]*kubernetes/],
   [['build', 'kubernetes@1.2'], /not pinned[^]*1\.3\d/],
   [['build', 'kubernetes', '--arch', 'amd65'], /unknown architecture 'amd65'[^]*x86-64/],
-  [['build', 'kubernetes', '--release', '4593.2.99'], /4593\.2\.99[^]*nearest known is 4593\.2\.\d/],
+  [['build', 'kubernetes', '--release', '4593.2.99'], /4593\.2\.99[^]*nearest known release is 4593\.2\.\d/],
   [['build', 'kubernetes', '--release', 'stabel'], /stabel[^]*stable/],
   [['build', 'kubernetes', '--key', 'k.pem'], /--key and --certificate go together/],
   [['explain', 'no-rule'], /no rule 'no-rule'/],

@@ -183,7 +183,7 @@ test('where no sandbox can be had, nothing runs', async () => {
   const image = join(dir, 'other');
   await cp(root, image, { recursive: true, verbatimSymlinks: true });
   const trial = openTrial(openSandbox(store, none), image, join(dir, 'work'));
-  await expect(trial('perl', ['-e', `open(F, ">${written}")`])).rejects.toThrow(/runs in a sandbox only, and none can be set up/);
+  await expect(trial('perl', ['-e', `open(F, ">${written}")`])).rejects.toThrow(/runs in a sandbox only, and no sandbox can be set up/);
   expect(await readdir(dir)).not.toContain('ran');
 });
 

@@ -74,7 +74,7 @@ describe('selectTargets', () => {
 
   test('says what is allowed for what is neither', () => {
     expect(thrown(() => selectTargets('nightly', RELEASES)).next).toMatch(/4593\.2\.10, stable, beta, alpha, lts, or portable/);
-    expect(thrown(() => selectTargets(' , ', RELEASES)).message).toMatch(/no release was named/);
+    expect(thrown(() => selectTargets(' , ', RELEASES)).message).toMatch(/no release was specified/);
   });
 
   test('shows all that is wrong at once', () => {

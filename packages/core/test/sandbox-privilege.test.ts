@@ -133,7 +133,7 @@ test('without namespaces and without sudo the sandbox refuses, and says what to 
   const env = { PATH: '/usr/bin:/bin', HOME: '/', FLATCAR_EXT_CACHE: store.root };
   const { code, said } = await ended(spawn(process.execPath, [CHILD, work, bwrap, 'touch', join(work, 'ran')], { env }));
   expect(said).toMatch(
-    /^REFUSED other people's code runs in a sandbox only, and none can be set up: .*setting up uid map: Permission denied/,
+    /^REFUSED other people's code runs in a sandbox only, and no sandbox can be set up: .*setting up uid map: Permission denied/,
   );
   expect(said).toMatch(/DO .*--no-sandbox/);
   expect(code).toBe(99);

@@ -1,10 +1,10 @@
 import type { FileHandle } from 'node:fs/promises';
 import { throwIfInterrupted } from '../util/interrupt.ts';
 
-/** How much is read from a file, and handed on, at a time. */
+/** Bytes that are read from a file, and passed on, at a time. */
 export const CHUNK = 1 << 20;
 
-/** An archive that is damaged, cut off, or longer than it should be; whoever unpacks it names the file. */
+/** An archive that is damaged, cut off, or longer than it should be; the caller adds the file. */
 export class DamagedError extends Error {
   constructor(what: string, cause?: unknown) {
     super(what, { cause });
@@ -12,7 +12,7 @@ export class DamagedError extends Error {
   }
 }
 
-/** The bytes of an open file from `start` up to `end`, which is not included. */
+/** The bytes of an open file from `start` up to, but not including, `end`. */
 export async function* fileBytes(handle: FileHandle, start: number, end: number): AsyncGenerator<Buffer, void> {
   for (let at = start; at < end;) {
     throwIfInterrupted();
@@ -23,14 +23,14 @@ export async function* fileBytes(handle: FileHandle, start: number, end: number)
   }
 }
 
-/** Reads exactly `length` bytes of an open file. Throws a DamagedError where it has fewer. */
+/** Reads exactly `length` bytes of an open file. Throws a DamagedError if it has fewer. */
 export async function readAt(handle: FileHandle, at: number, length: number): Promise<Buffer> {
   const parts: Buffer[] = [];
   for await (const part of fileBytes(handle, at, at + length)) parts.push(part);
   return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts);
 }
 
-/** Gives the bytes of a stream in the portions that a format has. All that was read is counted by `count` before anybody sees it. */
+/** Reads a stream in the portions of a format. Passes the size of each chunk to `count` before the chunk is used. */
 export class ByteReader {
   private readonly source: AsyncIterator<Buffer, unknown>;
   private readonly count: (bytes: number) => void;
@@ -41,7 +41,7 @@ export class ByteReader {
     this.count = count;
   }
 
-  /** True when there is nothing more. */
+  /** True if nothing is left. */
   async atEnd(): Promise<boolean> {
     while (this.chunk.length === 0) {
       const { done, value } = await this.source.next();
@@ -61,7 +61,7 @@ export class ByteReader {
     return part;
   }
 
-  /** `length` bytes, or what is left where that is less. */
+  /** `length` bytes, or all that are left if there are fewer. */
   async upTo(length: number): Promise<Buffer> {
     const first = await this.some(length);
     if (first.length === length || first.length === 0) return first;
@@ -75,14 +75,14 @@ export class ByteReader {
     return Buffer.concat(parts);
   }
 
-  /** `length` bytes. Throws a DamagedError where fewer are left. */
+  /** `length` bytes. Throws a DamagedError if fewer are left. */
   async exactly(length: number): Promise<Buffer> {
     const bytes = await this.upTo(length);
     if (bytes.length < length) throw new DamagedError('it ends in the middle');
     return bytes;
   }
 
-  /** The next `length` bytes in portions. Throws a DamagedError where fewer are left. */
+  /** The next `length` bytes in portions. Throws a DamagedError if fewer are left. */
   async *stream(length: number): AsyncGenerator<Buffer, void> {
     for (let missing = length; missing > 0;) {
       const part = await this.some(missing);
@@ -92,7 +92,7 @@ export class ByteReader {
     }
   }
 
-  /** Ends the source, whatever of it was not read; returns when it runs no more. */
+  /** Ends the source, even if it was not read completely; resolves when it has ended. */
   async close(): Promise<void> {
     await this.source.return?.();
   }

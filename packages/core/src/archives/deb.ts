@@ -8,10 +8,10 @@ import { readTar } from './tar.ts';
 // deb(5): an ar archive (Debian's common format, ar(5)) of debian-binary, control.tar and data.tar.
 
 const AR_HEADER = 60;
-/** What a package's control files may hold: the largest are lists of files with some MiB. */
+/** Limit for a package's control files: the largest are lists of files of some MiB. */
 const MAX_CONTROL = 64 << 20;
 
-/** A tar in a package: where it is, and how it is compressed. */
+/** Position and compression of a tar in a package. */
 export interface DebMember {
   readonly start: number;
   readonly size: number;
@@ -36,7 +36,7 @@ async function readAr(handle: FileHandle): Promise<Member[]> {
     if (header.length !== AR_HEADER || header.slice(58) !== '`\n' || !/^\d+$/.test(size))
       throw new DamagedError('the header of a member is damaged');
     const start = at + AR_HEADER;
-    at = start + Number(size) + (Number(size) % 2); // members begin at even places
+    at = start + Number(size) + (Number(size) % 2); // members begin at even offsets
     if (start + Number(size) > total) throw new DamagedError('it is cut off');
     members.push({ name: name.replace(/\/$/, ''), start, size: Number(size) });
   }
@@ -52,12 +52,12 @@ function tarMember({ name, start, size }: Member, expected: string): DebMember {
   return { start, size, compression: COMPRESSIONS[suffix] };
 }
 
-/** Where the two tars of a package are. Throws a DamagedError for anything that is not exactly a package. */
+/** The positions of the two tars in a package. Throws a DamagedError for anything that is not exactly a package. */
 export async function readDeb(handle: FileHandle): Promise<{ readonly control: DebMember; readonly data: DebMember }> {
-  // Names that begin with _ are for others than dpkg, such as a signature.
+  // dpkg ignores names that begin with _, such as a signature.
   const [version, control, data, ...others] = (await readAr(handle)).filter(({ name }) => !name.startsWith('_'));
   if (version?.name !== 'debian-binary' || control === undefined || data === undefined || others.length > 0)
-    throw new DamagedError('it has not the three members of a Debian package');
+    throw new DamagedError('it does not have the three members of a Debian package');
   if (version.size > 64 || !/^2\.\d+\n/.test((await readAt(handle, version.start, version.size)).toString('latin1')))
     throw new DamagedError('it is a Debian package of an unknown version');
   return { control: tarMember(control, 'control'), data: tarMember(data, 'data') };
@@ -72,7 +72,7 @@ export async function* memberBytes(
   yield* decompress(fileBytes(handle, start, start + size), size, compression, decompressor);
 }
 
-/** The control files of a package by name (`control`, `postinst`), as text. Throws a UserError for what is not a package. */
+/** The control files of a package by name (`control`, `postinst`), as text. Throws a UserError for a file that is not a package. */
 export async function readControlFiles(file: string): Promise<Map<string, string>> {
   const handle = await open(file);
   try {

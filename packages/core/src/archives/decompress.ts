@@ -7,26 +7,26 @@ import { describeErrno } from '../util/errno.ts';
 import { interruption } from '../util/interrupt.ts';
 import { ByteReader, CHUNK, DamagedError } from './bytes.ts';
 
-/** How a file is compressed; undefined for one that is not. */
+/** The compression of a file; undefined for a plain file. */
 export type Compression = 'gzip' | 'zstd' | 'xz' | 'bzip2' | undefined;
 
-/** A command that reads a compressed stream and writes the plain one: xz and bzip2 are not in Node. */
+/** A command that reads a compressed stream and writes the plain one: Node has no xz and bzip2. */
 export interface Command {
   readonly command: string;
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** Gives the program that decompresses xz or bzip2. */
+/** Returns the program that decompresses xz or bzip2. */
 export type Decompressor = (kind: 'xz' | 'bzip2') => Promise<Command>;
 
-/** Memory that a stream may make a decompressor take: as much as `zstd -d` and `xz -9` take unless told otherwise, and some more. */
+/** Memory that a stream may make a decompressor use: somewhat more than the defaults of `zstd -d` and `xz -9`. */
 const MEMORY = { zstdWindowLog: 27, xz: '1GiB' };
 
-/** What a Node stream makes of bytes. Whoever stops reading, or fails, leaves nothing running. */
+/** Passes bytes through a Node stream, which is destroyed when the reader stops or fails. */
 async function* through(source: AsyncIterable<Buffer>, engine: Duplex): AsyncGenerator<Buffer, void> {
   const feeding = pipeline(source, engine);
-  feeding.catch(() => undefined); // the engine gives the same error
+  feeding.catch(() => undefined); // the engine reports the same error
   try {
     yield* engine as AsyncIterable<Buffer>;
   } finally {
@@ -35,7 +35,7 @@ async function* through(source: AsyncIterable<Buffer>, engine: Duplex): AsyncGen
   }
 }
 
-/** All members of a gzip file (RFC 1952, 2.2). Node ends at the first byte that begins no member, without a word. */
+/** All members of a gzip file (RFC 1952, 2.2). Node silently ends at the first byte that does not begin a member. */
 async function* gunzip(source: AsyncIterable<Buffer>, size: number): AsyncGenerator<Buffer, void> {
   const engine = createGunzip({ chunkSize: CHUNK });
   yield* through(source, engine);
@@ -56,7 +56,7 @@ async function* joined(parts: AsyncIterable<Buffer>): AsyncGenerator<Buffer, voi
   if (length > 0) yield Buffer.concat(waiting);
 }
 
-/** The bytes of one zstd frame (RFC 8878, 3.1.1), whose magic number was read: its blocks tell where it ends. */
+/** The bytes of one zstd frame (RFC 8878, 3.1.1) after its magic number; the headers of its blocks determine its end. */
 async function* zstdFrame(bytes: ByteReader, magic: Buffer): AsyncGenerator<Buffer, void> {
   yield magic;
   const start = await bytes.exactly(1);
@@ -72,7 +72,7 @@ async function* zstdFrame(bytes: ByteReader, magic: Buffer): AsyncGenerator<Buff
     const word = header.readUIntLE(0, 3);
     last = (word & 1) === 1;
     const [type, size] = [(word >> 1) & 0b11, word >> 3];
-    // A block is at most 128 KiB, and of one repeated byte only that byte is there.
+    // A block is at most 128 KiB; a block of one repeated byte contains only that byte.
     if (type === 3 || size > 128 << 10) throw new DamagedError('a zstd block is damaged');
     yield header;
     const length = type === 1 ? 1 : size;
@@ -81,7 +81,7 @@ async function* zstdFrame(bytes: ByteReader, magic: Buffer): AsyncGenerator<Buff
   if ((descriptor & 0b100) !== 0) yield await bytes.exactly(4);
 }
 
-/** All frames of a zstd file. Node's decompressor ends after the first, whatever follows it. */
+/** All frames of a zstd file. Node's decompressor ends after the first one. */
 async function* unzstd(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
   const bytes = new ByteReader(source);
   try {
@@ -92,7 +92,7 @@ async function* unzstd(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, vo
         const params = { [constants.ZSTD_d_windowLogMax]: MEMORY.zstdWindowLog };
         yield* through(joined(zstdFrame(bytes, magic)), createZstdDecompress({ chunkSize: CHUNK, params }));
       } else if (word >>> 4 === 0x184d2a5) {
-        for await (const _ of bytes.stream((await bytes.exactly(4)).readUInt32LE())); // a skippable frame holds nothing of the content
+        for await (const _ of bytes.stream((await bytes.exactly(4)).readUInt32LE())); // a skippable frame has no content
       } else throw new DamagedError('there is data that is not a zstd frame');
     } while (!(await bytes.atEnd()));
   } finally {
@@ -100,13 +100,13 @@ async function* unzstd(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, vo
   }
 }
 
-/** What another program makes of bytes. Its output counts when it ended well and had nothing to say: bzip2 only warns of garbage. */
+/** Passes bytes through a program. Its output is valid if it succeeded without a message: bzip2 only warns about garbage. */
 async function* byProgram(
   source: AsyncIterable<Buffer>,
   kind: 'xz' | 'bzip2',
   { command, args, env }: Command,
 ): AsyncGenerator<Buffer, void> {
-  // Files of several blocks, as dpkg writes them, are decompressed by several threads where that fits into memory.
+  // Files of several blocks, as dpkg writes them, are decompressed by several threads if memory allows.
   const limit = kind === 'xz' ? ['--threads=0', `--memlimit-decompress=${MEMORY.xz}`] : [];
   const child = spawn(command, [...args, '-dc', ...limit], {
     stdio: ['pipe', 'pipe', 'pipe'],
@@ -120,7 +120,7 @@ async function* byProgram(
   child.once('error', (cause) => (failure = describeErrno(cause) ?? cause));
   const closed = new Promise<number | null>((resolve) => child.once('close', resolve));
   const feeding = pipeline(source, child.stdin);
-  feeding.catch(() => undefined); // its exit code tells why it stopped reading
+  feeding.catch(() => undefined); // the exit code shows why it stopped reading
   try {
     yield* child.stdout as AsyncIterable<Buffer>;
     const code = await closed;
@@ -136,8 +136,8 @@ async function* byProgram(
 }
 
 /**
- * What a decoder in WebAssembly makes of an xz file: a third as fast as xz, but it needs no program, and the pinned xz is itself in
- * packages that xz compressed. It reads all streams of a file and checks CRC32 and CRC64; it refuses filters and dictionaries above 64 MiB.
+ * Decompresses an xz file with a decoder in WebAssembly: a third as fast as xz, but without a program, since the pinned xz is itself in
+ * packages that are compressed by xz. Reads all streams of a file and checks CRC32 and CRC64; refuses filters and dictionaries above 64 MiB.
  */
 async function* unxz(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
   const { default: xz } = await import('xz-decompress');
@@ -152,7 +152,7 @@ async function* unxz(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void
   })();
   const plain = new xz.XzReadableStream(ReadableStream.from(watched));
   try {
-    // A loop that ends early cancels the stream, without which its decoder would serve nobody else.
+    // A loop that ends early must cancel the stream, which releases the shared decoder.
     for await (const chunk of plain as unknown as AsyncIterable<Uint8Array>) if (chunk.length > 0) yield Buffer.from(chunk.buffer);
   } catch (cause) {
     if (failure !== undefined) throw failure;
@@ -161,9 +161,9 @@ async function* unxz(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void
 }
 
 /**
- * The plain bytes of a compressed stream of `size` bytes: of all its frames, members or streams, and nothing else may be in it.
- * Throws a DamagedError for what is damaged, cut off or has more behind its end, after the bytes before that were given: only a stream
- * that ended is good. bzip2 needs a `decompressor`; xz is faster with one.
+ * The plain bytes of a compressed stream of `size` bytes: of all its frames, members or streams.
+ * Throws a DamagedError for a stream that is damaged, cut off or followed by other data, after yielding the bytes before the fault: the content is
+ * valid only once the stream has ended. bzip2 needs a `decompressor`; xz is faster with one.
  */
 export async function* decompress(
   source: AsyncIterable<Buffer>,
@@ -176,5 +176,5 @@ export async function* decompress(
   else if (compression === 'zstd') yield* unzstd(source);
   else if (decompressor !== undefined) yield* byProgram(source, compression, await decompressor(compression));
   else if (compression === 'xz') yield* unxz(source);
-  else throw new DamagedError('no program for bzip2 was given');
+  else throw new DamagedError('bzip2 is not supported here');
 }

@@ -2,11 +2,11 @@ import { chmodSync, closeSync, fchmodSync, linkSync, lstatSync, mkdirSync, openS
 import { dirname, join, normalize } from 'node:path';
 import { UserError } from '../util/errors.ts';
 
-/** What an archive may grow to. */
+/** Limits for the content of an archive. */
 export interface UnpackLimits {
-  /** Plain bytes, those of headers and padding included. */
+  /** Plain bytes, including headers and padding. */
   readonly bytes: number;
-  /** Files, links and folders, those folders included that only the paths of others name. */
+  /** Files, links and folders, including folders that are only named in other paths. */
   readonly entries: number;
   /** How long unpacking may take. */
   readonly seconds: number;
@@ -14,7 +14,7 @@ export interface UnpackLimits {
 
 export const DEFAULT_LIMITS: UnpackLimits = { bytes: 16 * 2 ** 30, entries: 200_000, seconds: 1800 };
 
-/** Folders that may be nested, and bytes of a path and of one name in it (the kernel's limits are 4096 and 255, for our folder too). */
+/** Nested folders, and bytes of a path and of one name in it (the kernel's limits of 4096 and 255 include our folder). */
 const DEPTH = 64;
 const PATH_BYTES = 1024;
 const NAME_BYTES = 255;
@@ -28,18 +28,18 @@ type Kind = 'dir' | 'file' | 'link';
 export interface ExtractionOptions {
   readonly limits?: Partial<UnpackLimits> | undefined;
   /**
-   * True for packages of a distribution: their links lead to paths of a whole system (no code follows them), several are unpacked into one
-   * folder, where a later file replaces an earlier one, and modes count. Setuid and setgid bits of files are dropped, not refused.
+   * True for packages of a distribution: their links refer to a whole system (no code follows them), several are unpacked into one
+   * folder, in which a later file replaces an earlier one, and modes are kept. Setuid and setgid bits of files are dropped, not refused.
    */
   readonly distribution?: boolean | undefined;
 }
 
-// oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+// oxlint-disable-next-line no-control-regex -- the expression matches control characters
 const CONTROL = /[\u0000-\u001f\u007f]/;
 
 const isErrno = (error: unknown, code: string): boolean => (error as NodeJS.ErrnoException).code === code;
 
-/** Checks what an archive from outside contains, and writes it into a folder: one entry after the other, so that nothing runs after a refusal. */
+/** Checks the entries of an untrusted archive and writes them into a folder, one after the other, so that nothing is running after a refusal. */
 export class Extraction {
   private readonly archive: string;
   private readonly dest: string;
@@ -62,7 +62,7 @@ export class Extraction {
     this.deadline = performance.now() + this.limits.seconds * 1000;
   }
 
-  /** Ends with the reason why an archive is not unpacked. */
+  /** Throws a UserError with the reason for refusing the archive. */
   refuse(path: string, why: string): never {
     throw new UserError(`the archive is refused: '${path.slice(0, 200)}' ${why}`, {
       where: this.archive,
@@ -70,14 +70,14 @@ export class Extraction {
     });
   }
 
-  /** Counts plain bytes before anything else is done with them, and looks at the clock. */
+  /** Counts plain bytes before they are used, and checks the time limit. */
   count(bytes: number): void {
     this.bytes += bytes;
     if (this.bytes > this.limits.bytes) this.refuse(this.last, `makes the archive larger than ${this.limits.bytes} bytes`);
     if (performance.now() > this.deadline) this.refuse(this.last, `is reached after more than ${this.limits.seconds} seconds`);
   }
 
-  /** Refuses a size that cannot fit before its bytes are read. */
+  /** Refuses a size over the limit before its bytes are read. */
   expect(raw: string, size: number): void {
     if (this.bytes + size > this.limits.bytes) this.refuse(raw, `makes the archive larger than ${this.limits.bytes} bytes`);
   }
@@ -100,7 +100,7 @@ export class Extraction {
     if (this.kinds.size > this.limits.entries) this.refuse(raw, `is one entry too many: ${this.limits.entries} are allowed`);
   }
 
-  /** Checks a path against all that came before, and enters it with the folders that it implies. Undefined for the root itself. */
+  /** Checks a path against all earlier entries, and enters it with the folders that it implies. Undefined for the root itself. */
   private claim(raw: string, kind: Kind): string | undefined {
     this.last = raw;
     const path = this.clean(raw);
@@ -115,12 +115,12 @@ export class Extraction {
       this.enter(raw, parent, 'dir');
     }
     const before = this.kinds.get(path);
-    if (before !== undefined && !(before === 'dir' && kind === 'dir')) this.refuse(raw, 'is there twice');
+    if (before !== undefined && !(before === 'dir' && kind === 'dir')) this.refuse(raw, 'exists twice');
     this.enter(raw, path, kind);
     return path;
   }
 
-  /** Makes a folder with those above it; what is there from an earlier package must be a folder, too. */
+  /** Makes a folder and those above it; an existing entry of an earlier package must be a folder, too. */
   private folder(path: string): void {
     if (this.made.has(path)) return;
     this.folder(dirname(path));
@@ -130,12 +130,12 @@ export class Extraction {
       chmodSync(full, 0o755); // under any umask
     } catch (error) {
       if (!isErrno(error, 'EEXIST')) throw error;
-      if (!lstatSync(full).isDirectory()) this.refuse(path, 'is a folder here and no folder in another package');
+      if (!lstatSync(full).isDirectory()) this.refuse(path, 'is a folder here, but not in another package');
     }
     this.made.add(path);
   }
 
-  /** Does what makes a new file or link; for packages once more after a file or link of an earlier one was removed. */
+  /** Makes a new file or link; for packages, replaces a file or link of an earlier package. */
   private create(path: string, make: (full: string) => void): void {
     this.folder(dirname(path));
     const full = join(this.dest, path);
@@ -143,7 +143,7 @@ export class Extraction {
       make(full);
     } catch (error) {
       if (!this.distribution || !isErrno(error, 'EEXIST')) throw error;
-      if (lstatSync(full).isDirectory()) this.refuse(path, 'is a folder in another package, and not in this one');
+      if (lstatSync(full).isDirectory()) this.refuse(path, 'is a folder in another package, but not in this one');
       unlinkSync(full);
       make(full);
     }
@@ -157,7 +157,7 @@ export class Extraction {
     if (this.distribution) this.modes.set(path, mode);
   }
 
-  /** Writes a file of exactly `size` bytes, or of as many as there are where no header gives a size. */
+  /** Writes a file of exactly `size` bytes, or of any size if no header specifies one. */
   async file(raw: string, size: number | undefined, mode: number, content: AsyncIterable<Buffer>): Promise<void> {
     if (size !== undefined) this.expect(raw, size);
     if ((mode & 0o6000) !== 0 && !this.distribution) this.refuse(raw, 'is setuid or setgid');
@@ -169,14 +169,14 @@ export class Extraction {
     let written = 0;
     try {
       for await (const chunk of content) {
-        // Not in another thread: for small files that takes several times as long, and large ones come in small portions.
+        // Synchronous: another thread takes several times as long for small files, and large ones arrive in small portions.
         for (let at = 0; at < chunk.length;) at += writeSync(fd, chunk, at);
         written += chunk.length;
       }
       fchmodSync(fd, kept);
     } catch (error) {
       const failed = error as NodeJS.ErrnoException;
-      if (failed.syscall !== undefined) failed.path ??= join(this.dest, path); // a full disk names none
+      if (failed.syscall !== undefined) failed.path ??= join(this.dest, path); // the error of a full disk has no path
       throw error;
     } finally {
       closeSync(fd);
@@ -184,7 +184,7 @@ export class Extraction {
     if (size !== undefined && written !== size) this.refuse(raw, `contains ${written} bytes, and its header gives ${size}`);
   }
 
-  /** Makes a symbolic link; finish() tells whether it stays inside. */
+  /** Makes a symbolic link; finish() checks whether it stays inside. */
   symlink(raw: string, target: string): void {
     if (target === '' || CONTROL.test(target) || Buffer.byteLength(target) > PATH_BYTES)
       this.refuse(raw, 'is a link whose target is empty, too long, or has control characters');
@@ -200,7 +200,7 @@ export class Extraction {
     this.create(path, (full) => symlinkSync(target, full));
   }
 
-  /** Makes a hard link to a file that came before. */
+  /** Makes a hard link to an earlier file. */
   hardlink(raw: string, target: string): void {
     const other = this.clean(target);
     if (other === undefined || this.kinds.get(other) !== 'file')
@@ -210,8 +210,8 @@ export class Extraction {
   }
 
   /**
-   * Where a link leads when every link of the archive on the way is followed. Refused where that is outside, where it depends on who
-   * resolves it (`..` after a link), and where links lead in a circle. Each link is resolved once.
+   * The target of a link after following every link of the archive. Refuses targets outside, targets that depend on the
+   * resolver (`..` after a link), and circles. Each link is resolved once.
    */
   private resolveLink(path: string, hops: number): string {
     const known = this.resolved.get(path);
@@ -236,7 +236,7 @@ export class Extraction {
     return target;
   }
 
-  /** What can be checked, and set, when all entries are there. */
+  /** Checks links and sets modes once all entries exist. */
   finish(): void {
     if (!this.distribution) for (const path of this.links.keys()) this.resolveLink(path, 0);
     // Its owner must be able to remove a folder again.

@@ -3,12 +3,12 @@ import { DamagedError, type ByteReader } from './bytes.ts';
 // POSIX.1-2024 pax, "ustar Interchange Format" and "pax Extended Header"; GNU's own types as in tar's manual, "Basic Tar Format".
 
 const BLOCK = 512;
-/** What one extended header may take: names, and attributes that are not kept. */
+/** Limit for one extended header: names, and attributes that are not kept. */
 const MAX_META = 1 << 20;
-/** Padding behind the end: GNU tar fills up to a record, 10 KiB unless told otherwise; tapes have larger ones. */
+/** Padding behind the end: GNU tar fills a record, 10 KiB by default; tapes have larger ones. */
 const MAX_PADDING = 1 << 20;
 
-/** One entry of a tar. What is not read of its content is skipped. */
+/** One entry of a tar. Content that is not read is skipped. */
 export interface TarEntry {
   readonly path: string;
   readonly type: 'file' | 'dir' | 'symlink' | 'hardlink';
@@ -19,7 +19,7 @@ export interface TarEntry {
   readonly content: AsyncIterable<Buffer>;
 }
 
-/** Says why an entry is not taken. */
+/** Throws the error for an entry that is not accepted. */
 export type Refuse = (path: string, why: string) => never;
 
 const SPECIAL: Readonly<Record<string, string>> = {
@@ -80,7 +80,7 @@ function paxRecords(bytes: Buffer): Map<string, Buffer> {
   return records;
 }
 
-/** What headers before an entry say of it. */
+/** Properties of an entry that are set by headers before it. */
 interface Meta {
   path?: string;
   link?: string;
@@ -111,7 +111,7 @@ function readGlobal(bytes: Buffer, name: string, refuse: Refuse): void {
 
 function pathOf(header: Buffer): string {
   const name = text(header.subarray(0, 100));
-  // Only POSIX has a prefix here: the older format of GNU has times.
+  // Only POSIX has a prefix here: GNU's older format has times.
   const prefix = header.toString('latin1', 257, 263) === 'ustar\0' ? text(header.subarray(345, 500)) : '';
   return prefix === '' ? name : `${prefix}/${name}`;
 }
@@ -119,10 +119,10 @@ function pathOf(header: Buffer): string {
 const ZEROS = Buffer.alloc(BLOCK * 20);
 const isZero = (bytes: Buffer): boolean => bytes.equals(ZEROS.subarray(0, bytes.length));
 
-/** What is behind the first block of the end: the second one, and zeros up to the end of a record. */
+/** Reads the blocks after the first block of the end: the second one, and zeros up to the end of a record. */
 async function readEnd(bytes: ByteReader): Promise<void> {
   const second = await bytes.upTo(BLOCK);
-  if (second.length < BLOCK) throw new DamagedError('it has only half of its end');
+  if (second.length < BLOCK) throw new DamagedError('the second half of its end is missing');
   if (!isZero(second)) throw new DamagedError('it has entries behind an empty block');
   for (let padding = 0; ;) {
     const part = await bytes.some(ZEROS.length);
@@ -139,11 +139,11 @@ async function readMeta(bytes: ByteReader, size: number): Promise<Buffer> {
   return content.subarray(0, size);
 }
 
-/** What type flag and path make of an entry. Only files have content: writers differ in whether that of others is there. */
+/** The type of an entry by its flag and path. Only files may have content: writers differ in whether other entries with a size are followed by it. */
 function typeOf(flag: string, path: string, size: number, refuse: Refuse): TarEntry['type'] {
   if (flag === '0' || flag === '\0' || flag === '7') {
     if (!path.endsWith('/')) return 'file';
-    flag = '5'; // of before POSIX
+    flag = '5'; // older than POSIX
   }
   const type = ({ '1': 'hardlink', '2': 'symlink', '5': 'dir' } as const)[flag];
   if (type === undefined) return refuse(path, `is ${SPECIAL[flag] ?? `of the unknown type ${JSON.stringify(flag)}`}`);
@@ -152,8 +152,8 @@ function typeOf(flag: string, path: string, size: number, refuse: Refuse): TarEn
 }
 
 /**
- * The entries of a tar, to its very end: both blocks of zeros must be there, and nothing but zeros after them. Names may come from pax and
- * GNU headers. Throws a DamagedError, or what `refuse` throws.
+ * The entries of a tar, up to its end: two blocks of zeros, followed by nothing but zeros. Names may be set by pax and
+ * GNU headers. Throws a DamagedError, or the error of `refuse`.
  */
 export async function* readTar(bytes: ByteReader, refuse: Refuse): AsyncGenerator<TarEntry, void> {
   let meta: Meta = {};

@@ -9,7 +9,7 @@ const BLOCK = 512;
 
 const octal = (value: number, width: number): string => `${value.toString(8).padStart(width - 1, '0')}\0`;
 
-/** A POSIX ustar header: everything belongs to root, and is of 1970. */
+/** A POSIX ustar header, with owner root and times of 1970. */
 function header({ path, full, type }: WalkEntry, size: number, mode: number): Buffer {
   const name = type === 'dir' ? `${path}/` : path;
   const bytes = Buffer.alloc(BLOCK);
@@ -47,7 +47,7 @@ async function* contentOf(dir: string): AsyncGenerator<Buffer, void> {
 
 /**
  * Writes the files and folders below `dir` into a tar, sorted: the same content gives the same bytes. Names have up to 100 bytes. Throws a
- * UserError for links and for what is neither file nor folder.
+ * UserError for anything but files and folders.
  */
 export async function writeTar(dir: string, file: string): Promise<void> {
   await pipeline(contentOf(dir), createWriteStream(file, { flags: 'wx' }));

@@ -5,8 +5,8 @@ import * as yauzl from 'yauzl';
 import { CHUNK, DamagedError, fileBytes, readAt } from './bytes.ts';
 import type { Extraction } from './extraction.ts';
 
-// APPNOTE.TXT 6.3.10: 4.3.7 local file header, 4.3.9 data descriptor, 4.4.4 flags. yauzl reads the central directory; what lies before an
-// entry's data, and behind it, is read here, since it must say the same.
+// APPNOTE.TXT 6.3.10: 4.3.7 local file header, 4.3.9 data descriptor, 4.4.4 flags. yauzl reads the central directory; this file reads the headers
+// before and behind an entry's data, which must match it.
 
 const STORED = 0;
 const DEFLATED = 8;
@@ -22,14 +22,14 @@ const TYPES: Readonly<Record<number, string>> = {
 const FOLDER = 0o040000;
 const REGULAR = 0o100000;
 
-/** Where an entry's data is. */
+/** Position of an entry's data. */
 interface Data {
   readonly start: number;
   readonly end: number;
   readonly hasDescriptor: boolean;
 }
 
-/** Reads an entry's local header, and refuses one that does not say what the central directory says. */
+/** Reads an entry's local header, and refuses one that differs from the central directory. */
 async function readLocal(handle: FileHandle, entry: yauzl.Entry, refuse: (why: string) => never): Promise<Data> {
   const at = entry.relativeOffsetOfLocalHeader;
   const header = await readAt(handle, at, LOCAL_HEADER);
@@ -39,8 +39,8 @@ async function readLocal(handle: FileHandle, entry: yauzl.Entry, refuse: (why: s
   const hasDescriptor = (flags & 8) !== 0;
   const differs = (offset: number, value: number): boolean => {
     const local = header.readUInt32LE(offset);
-    if (hasDescriptor && local === 0) return false; // known only behind the data
-    return local !== value && !(offset !== 14 && local === 0xffffffff); // then the size is in a zip64 field
+    if (hasDescriptor && local === 0) return false; // the descriptor behind the data has it
+    return local !== value && !(offset !== 14 && local === 0xffffffff); // the size is in a zip64 field then
   };
   if (((flags | entry.generalPurposeBitFlag) & 1) !== 0) refuse('is encrypted');
   if (
@@ -56,7 +56,7 @@ async function readLocal(handle: FileHandle, entry: yauzl.Entry, refuse: (why: s
   return { start, end: start + entry.compressedSize, hasDescriptor };
 }
 
-/** The end of a data descriptor, which may begin with a signature and have sizes of 4 or 8 bytes; refused where it says something else. */
+/** The end of a data descriptor, which may begin with a signature and have sizes of 4 or 8 bytes; refuses one that differs from the central directory. */
 async function readDescriptor(
   handle: FileHandle,
   entry: yauzl.Entry,
@@ -74,7 +74,7 @@ async function readDescriptor(
   return refuse('has a data descriptor that differs from the central directory');
 }
 
-/** The plain bytes of an entry; its CRC-32 is checked at their end. */
+/** The plain bytes of an entry; checks its CRC-32 at the end. */
 async function* contentOf(handle: FileHandle, entry: yauzl.Entry, data: Data, extraction: Extraction): AsyncGenerator<Buffer, void> {
   const refuse = (why: string): never => extraction.refuse(entry.fileName, why);
   let crc = 0;
@@ -91,7 +91,7 @@ async function* contentOf(handle: FileHandle, entry: yauzl.Entry, data: Data, ex
   if (entry.compressionMethod === STORED) {
     for await (const chunk of packed) yield checked(chunk);
   } else if (entry.compressedSize <= CHUNK && entry.uncompressedSize <= CHUNK) {
-    // A stream for each of thousands of small files would take most of the time.
+    // Streams for thousands of small files would take most of the time.
     const options = { info: true, maxOutputLength: entry.uncompressedSize + 1 } as const;
     const { buffer, engine } = inflateRawSync(await readAt(handle, data.start, entry.compressedSize), options) as unknown as {
       buffer: Buffer;
@@ -115,7 +115,7 @@ async function* contentOf(handle: FileHandle, entry: yauzl.Entry, data: Data, ex
   if (size === entry.uncompressedSize && crc !== entry.crc32) refuse('has a wrong CRC-32');
 }
 
-/** The mode of an entry, whose kind of file must be the one that its name has; 0 in what did not come from Unix. */
+/** The mode of an entry, whose type must match its name; 0 in archives that were not made on Unix. */
 function modeOf(entry: yauzl.Entry, refuse: (why: string) => never): number {
   const mode = entry.externalFileAttributes >>> 16;
   const type = mode & 0o170000;
@@ -125,7 +125,7 @@ function modeOf(entry: yauzl.Entry, refuse: (why: string) => never): number {
   return mode & 0o7777;
 }
 
-/** All entries in the order of their data; none of another one, and no data that belongs to none. */
+/** Unpacks all entries in the order of their data. Refuses entries that overlap, and data that belongs to no entry. */
 async function unpackEntries(handle: FileHandle, entries: readonly yauzl.Entry[], end: number, extraction: Extraction): Promise<void> {
   let at = 0;
   for (const entry of entries.toSorted((a, b) => a.relativeOffsetOfLocalHeader - b.relativeOffsetOfLocalHeader)) {
@@ -144,11 +144,11 @@ async function unpackEntries(handle: FileHandle, entries: readonly yauzl.Entry[]
   if (at !== end) throw new DamagedError('it has data between the last entry and the central directory');
 }
 
-/** Unpacks a zip file. Throws a DamagedError, or what the extraction refuses. */
+/** Unpacks a zip file. Throws a DamagedError, or the refusal of the extraction. */
 export async function unpackZip(file: string, extraction: Extraction): Promise<void> {
   const zip = await yauzl.openPromise(file, { strictFileNames: true, autoClose: false });
   try {
-    const end = Number(zip.readEntryCursor); // where the central directory begins, until it is read
+    const end = Number(zip.readEntryCursor); // the start of the central directory, until it is read
     const entries: yauzl.Entry[] = [];
     for await (const entry of zip.eachEntry()) {
       extraction.count(0);

@@ -2,16 +2,16 @@ import type { Key } from 'openpgp';
 import { clockProblem } from '../util/clock.ts';
 import { messageOf, UserError } from '../util/errors.ts';
 
-/** A fingerprint as people compare it. */
+/** A fingerprint in the form that people compare. */
 export const shownFingerprint = (fingerprint: string): string => `0x${fingerprint.toUpperCase()}`;
 
 /**
- * Refuses a key that has expired or is revoked now, or must not sign: with such a key, a signature's own date proves nothing.
- * `where` names the file that the key is from.
+ * Throws a UserError for a key that is expired or revoked now, or must not sign: the date of a signature by such a key proves nothing.
+ * `where` names the file with the key.
  */
 export async function assertKeyCanSign(key: Key, keyId: Parameters<Key['getSigningKey']>[0], where: string): Promise<void> {
   const name = shownFingerprint(key.getFingerprint());
-  const next = 'get the current key from its owner, and look into why this one ended';
+  const next = 'get the current key from its owner, and find out why this one ended';
   if (await key.isRevoked()) throw new UserError(`key ${name} is revoked`, { where, next });
   const ends = await key.getExpirationTime();
   if (ends instanceof Date && ends.getTime() <= Date.now())
@@ -21,27 +21,27 @@ export async function assertKeyCanSign(key: Key, keyId: Parameters<Key['getSigni
   });
 }
 
-/** A signature as openpgp.verify() gives it. */
+/** A signature as openpgp.verify() returns it. */
 interface VerifiedSignature {
   readonly keyID: Parameters<Key['getSigningKey']>[0] & { toHex(): string };
   readonly verified: Promise<true>;
   readonly signature: Promise<{ readonly packets: readonly { readonly created?: Date | null; readonly signatureType?: number | null }[] }>;
 }
 
-/** What a signature is worth now. */
+/** The signer of a valid signature, or the problem of an invalid one. */
 export type SignatureVerdict = { readonly key: Key; readonly problem?: undefined } | { readonly problem: UserError };
 
-/** How signatures are checked, and what errors about them say. */
+/** Context of a check of signatures, and of its errors. */
 export interface SignatureContext {
   /** The signed file. */
   readonly where: string;
-  /** The file that `keys` are from. */
+  /** The file that contains `keys`. */
   readonly keyFile: string;
-  /** What to do when a signature is bad. */
+  /** Advice for a bad signature. */
   readonly next?: string;
-  /** The bytes that a detached signature is over; not specified for a cleartext message, whose text is the one that was signed. */
+  /** The signed bytes of a detached signature; undefined for a cleartext message, which contains the signed text. */
   readonly bytes?: Uint8Array;
-  /** What is said of a key that is not among `keys`, by its id. */
+  /** The message for a key id that is not among `keys`. */
   readonly unknown?: (id: string) => string;
 }
 
@@ -50,9 +50,9 @@ const CARRIAGE_RETURN = 0x0d;
 const TEXT_SIGNATURE = 0x01;
 
 /**
- * Judges signatures as gpg does, with the key as it is now: a key or subkey that has expired or is revoked does not count, however old the
- * signature says that it is, since whoever has such a key can write any date. A text signature is over line ends in one form (RFC 9580, 5.2.4),
- * so it does not tell LF from CRLF: over bytes with a carriage return it is refused.
+ * Judges signatures as gpg does, by the current state of the key: an expired or revoked key or subkey does not count, whatever the date of the
+ * signature is, because a holder of such a key can write any date. A text signature covers normalized line ends (RFC 9580, 5.2.4), so
+ * it does not distinguish LF from CRLF: over bytes with a carriage return it is refused.
  */
 export async function judgeSignatures(
   signatures: readonly VerifiedSignature[],
@@ -68,7 +68,7 @@ export async function judgeSignatures(
     if (clock !== undefined) return { problem: new UserError(clock, { where, next: 'set the clock of this machine' }) };
     if (bytes?.includes(CARRIAGE_RETURN) === true && packet?.signatureType === TEXT_SIGNATURE)
       return {
-        problem: new UserError('a text signature does not say which line ends were signed, and this file has carriage returns', {
+        problem: new UserError('a text signature does not cover line ends, and this file has carriage returns', {
           where,
           next,
         }),

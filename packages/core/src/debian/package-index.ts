@@ -8,13 +8,13 @@ import { filesBelow } from '../util/walk.ts';
 export interface PackageFiles {
   readonly name: string;
   readonly dir: string;
-  /** Its source package, where it is known. */
+  /** Its source package, if known. */
   readonly source?: string;
 }
 
 /** A file or link of a package. */
 export interface Found {
-  /** As packages of a merged /usr have it: `usr/bin/gdb`. */
+  /** Path in a merged /usr: `usr/bin/gdb`. */
   readonly path: string;
   readonly package: string;
   /** On disk. */
@@ -22,7 +22,7 @@ export interface Found {
   readonly link?: string;
 }
 
-/** Older packages still have /bin, /sbin and /lib; usr/sbin is a link on Flatcar. */
+/** A path in a merged /usr: older packages still have /bin, /sbin and /lib, and usr/sbin is a link on Flatcar. */
 export const inUsr = (path: string): string => path.replace(/^(?=s?bin\/|lib(?:64)?\/)/, 'usr/').replace(/^usr\/sbin\//, 'usr/bin/');
 
 /** The files of packages by path, of the first package that has each. */
@@ -38,11 +38,11 @@ export async function indexPackages(packages: readonly PackageFiles[]): Promise<
   return index;
 }
 
-/** The path that a link leads to, as packages have it. */
+/** The target of a link, as a path in a merged /usr. */
 export const targetOf = ({ path, link = '' }: Found): string =>
   inUsr(normalize(link.startsWith('/') ? link.slice(1) : join(dirname(path), link)));
 
-/** A file behind any number of links; undefined when one leads nowhere. */
+/** The file behind a chain of links; undefined if the target does not exist. */
 export function resolveLinks(index: ReadonlyMap<string, Found>, found: Found): Found | undefined {
   let at: Found | undefined = found;
   for (let hops = 0; at?.link !== undefined && hops < 20; hops += 1) at = index.get(targetOf(at));
@@ -55,10 +55,10 @@ export function fillIn(globs: readonly string[], arch: Arch): string[] {
   return globs.map((glob) => glob.replaceAll('{triplet}', triplet).replaceAll('{machine}', machine));
 }
 
-/** A glob of paths for an entry of `programs`: a name is in Debian's bin or sbin, a path is itself. */
+/** The glob of paths for an entry of `programs`: a name is located in Debian's bin or sbin, a path is used unchanged. */
 export const programGlob = (entry: string): string => (entry.includes('/') ? entry : entry.replace(/^(!?)/, '$1usr/bin/'));
 
-/** Whether a path is one that such a glob means. */
+/** Whether a path matches such a glob. */
 export function matches(path: string, pattern: string): boolean {
   const star = pattern.search(/[*?[{]/);
   if (star === -1) return path === pattern;
@@ -66,14 +66,16 @@ export function matches(path: string, pattern: string): boolean {
   return pattern.endsWith('/**') && star === pattern.length - 2 ? true : matchesGlob(path, pattern);
 }
 
-/** A sorted selection by globs; each must be of use, unless that is left open. */
+/** A sorted selection by globs. Throws a UserError for a glob that matches nothing, unless `optional`. */
 export function select(index: ReadonlyMap<string, Found>, globs: readonly string[], arch: Arch, { optional = false } = {}): Found[] {
   const patterns = fillIn(globs, arch);
   const chosen = new Map<string, Found>();
   for (const pattern of patterns.filter((one) => !one.startsWith('!'))) {
     const found = [...index.values()].filter(({ path }) => matches(path, pattern));
     if (found.length === 0 && !optional)
-      throw new UserError(`no package has a file '${pattern}'`, { next: 'correct it in the definition, or add the package that has it' });
+      throw new UserError(`no package has a file '${pattern}'`, {
+        next: 'correct the path in the definition, or add the package that contains it',
+      });
     for (const one of found) chosen.set(one.path, one);
   }
   for (const pattern of patterns.filter((one) => one.startsWith('!')))

@@ -1,8 +1,8 @@
-/** One part of a version as numbers and texts: letters sort before other signs, and `~` before the end. */
+/** Compares one part of a version by its numbers and texts: letters sort before other signs, and `~` before the end. */
 function compareParts(a: string, b: string): number {
   const weight = (sign: string | undefined): number =>
     sign === undefined ? 0 : sign === '~' ? -1 : /[a-z]/i.test(sign) ? sign.charCodeAt(0) : sign.charCodeAt(0) + 256;
-  // Texts stand at even places, as a version may begin with either.
+  // Texts are at even indexes, since a version may begin with either.
   const [x, y] = [a, b].map((text): string[] => [...(/^\d/.test(text) ? [''] : []), ...(text.match(/\d+|\D+/g) ?? [])]);
   for (let index = 0; index < Math.max(x?.length ?? 0, y?.length ?? 0); index += 1) {
     const [one, other] = [x?.[index] ?? '', y?.[index] ?? ''];
@@ -19,7 +19,7 @@ function compareParts(a: string, b: string): number {
   return 0;
 }
 
-/** Orders two versions as dpkg does: epoch, upstream's version, Debian's revision (deb-version(7)). */
+/** Compares two versions as dpkg does: epoch, upstream's version, Debian's revision (deb-version(7)). */
 export function compareDebianVersions(a: string, b: string): number {
   const [x, y] = [a, b].map((text) => /^(?:(\d+):)?(.*?)(?:-([^-]*))?$/.exec(text) ?? []);
   return (
@@ -28,8 +28,8 @@ export function compareDebianVersions(a: string, b: string): number {
 }
 
 /**
- * The version of upstream in a version of Debian (deb-version(7)): without the epoch, Debian's revision, marks of a repacked source, and
- * what builds and updates of native packages append. `2.0+really1.9-1` is 1.9.
+ * The upstream version in a Debian version (deb-version(7)): without the epoch, Debian's revision, marks of a repacked source, and
+ * suffixes of builds and updates of native packages. `2.0+really1.9-1` is 1.9.
  */
 export function upstreamVersion(version: string): string {
   return version

@@ -1,6 +1,6 @@
 import { LONGEST_PATH, withBounded, type BoundedFile } from '../util/bounded.ts';
 
-/** What an ELF file asks of the system that runs it. */
+/** The requirements of an ELF file on the system that runs it. */
 export interface Elf {
   /** e_machine (elf.h): 62 is x86-64, 183 is arm64. */
   readonly machine: number;
@@ -16,7 +16,7 @@ export interface Elf {
   readonly glibc?: string;
 }
 
-/** A section by name, for those who look for their own. */
+/** A section of an ELF file. */
 export interface Section {
   readonly offset: number;
   readonly size: number;
@@ -29,12 +29,12 @@ const SECTION_HEADER = 64;
 const SYMBOL = 24;
 const PT = { LOAD: 1, DYNAMIC: 2, INTERP: 3 };
 const DT = { NEEDED: 1, STRTAB: 5, STRSZ: 10, SONAME: 14, RPATH: 15, RUNPATH: 29, VERNEED: 0x6ffffffe, VERNEEDNUM: 0x6fffffff };
-/** Larger than any real string table; what claims more is damaged. */
+/** Larger than any real string table; a file with a larger one is damaged. */
 const MOST = 64 << 20;
 /** Larger than any real dynamic section or list of version needs. */
 const MOST_DYNAMIC = 1 << 20;
 
-/** Reads NUL-terminated texts of one table. They may share bytes, but no real file reads its whole table many times over. */
+/** Reads NUL-terminated texts of one table. They may share bytes, but no real file refers to its whole table many times. */
 class Strings {
   private readonly table: Buffer;
   private left: number;
@@ -91,8 +91,8 @@ const newer = (a: string, b: string): boolean => {
 };
 
 /**
- * The highest GLIBC_x.y of a chain of needed versions (Elf64_Verneed, Elf64_Vernaux). Both are linked lists: an entry without a next one
- * ends its list whatever the count says, and there are no more entries than the list has room for.
+ * The highest GLIBC_x.y of a chain of needed versions (Elf64_Verneed, Elf64_Vernaux). Both are linked lists: an entry without a successor
+ * ends its list whatever the count is, and a list cannot have more entries than fit into it.
  */
 function highestGlibc(needs: Buffer, count: number, strings: Strings): string | undefined {
   let highest: string | undefined;
@@ -149,7 +149,7 @@ async function readDynamic(reader: BoundedFile, header: Header): Promise<Pick<El
   };
 }
 
-/** Opens a file for reading its ELF structures; damaged ones give undefined, never an exception. */
+/** Reads the ELF structures of a file; undefined for damaged ones, never an exception. */
 async function withElf<T>(path: string, use: (reader: BoundedFile, header: Header) => Promise<T>): Promise<T | undefined> {
   try {
     return await withBounded(path, async (reader) => {
@@ -164,8 +164,8 @@ async function withElf<T>(path: string, use: (reader: BoundedFile, header: Heade
 }
 
 /**
- * True where two loaded segments of a file have addresses in common, so that one hides a part of the other. No linker makes such a file; patchelf
- * 0.18 does, of programs at a fixed address.
+ * True if two loaded segments of a file share addresses, so that one hides a part of the other. No linker makes such a file, but patchelf
+ * 0.18 does from programs with a fixed address.
  */
 export async function hasOverlappingSegments(path: string): Promise<boolean> {
   const found = await withElf(path, async (_, { programs }) => {
@@ -175,7 +175,7 @@ export async function hasOverlappingSegments(path: string): Promise<boolean> {
   return found ?? false;
 }
 
-/** Reads a 64-bit ELF file, a few kilobytes of it; undefined for anything else and for damaged ones. */
+/** Reads a few kilobytes of a 64-bit ELF file; undefined for any other file and for damaged ones. */
 export async function readElf(path: string): Promise<Elf | undefined> {
   return withElf(path, async (reader, header) => {
     const interpreter = header.programs.find(({ type }) => type === PT.INTERP);
@@ -210,7 +210,7 @@ export async function readSection(path: string, name: string, most = 16 << 20): 
   });
 }
 
-/** Symbols that a dynamic ELF file takes from its libraries, such as `iconv_open`; empty for what is not one, and where they were stripped. */
+/** Symbols that a dynamic ELF file imports from its libraries, such as `iconv_open`; empty for any other file, and if symbols were stripped. */
 export async function readImports(path: string): Promise<ReadonlySet<string>> {
   const [symbols, strings] = await Promise.all([readSection(path, '.dynsym'), readSection(path, '.dynstr')]);
   const imports = new Set<string>();
@@ -223,7 +223,7 @@ export async function readImports(path: string): Promise<ReadonlySet<string>> {
     }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    return new Set(); // damaged: as if it had none
+    return new Set(); // damaged
   }
   return imports;
 }

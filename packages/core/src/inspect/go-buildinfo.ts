@@ -4,10 +4,10 @@ import * as v from 'valibot';
 import { readSection } from './elf.ts';
 import type { EmbeddedModule, Tree } from '../model/payload.ts';
 
-/** What the Go linker wrote into a program (runtime/debug.BuildInfo). */
+/** The build info that the Go linker writes into a program (runtime/debug.BuildInfo). */
 export interface GoBuildInfo {
   readonly goVersion: string;
-  /** The main module and all that were compiled in, replaces applied. */
+  /** The main module and all compiled-in modules, with replaces applied. */
   readonly modules: readonly { readonly path: string; readonly version: string }[];
   readonly settings: Readonly<Record<string, string>>;
 }
@@ -16,7 +16,7 @@ export interface GoBuildInfo {
 const MAGIC = Buffer.from('\xff Go buildinf:', 'latin1');
 const INLINE = 2;
 const STRINGS = 32;
-/** The module text stands between two marks of 16 bytes. */
+/** The module text is between two marks of 16 bytes. */
 const MARK = 16;
 
 function inlineString(bytes: Buffer, at: number): { text: string; next: number } | undefined {
@@ -31,7 +31,7 @@ function inlineString(bytes: Buffer, at: number): { text: string; next: number }
   return undefined;
 }
 
-/** Go's build info of a program; undefined for what Go (1.18 or newer) did not make. */
+/** Go's build info of a program; undefined for a program that was not built by Go 1.18 or newer. */
 export async function readGoBuildInfo(path: string): Promise<GoBuildInfo | undefined> {
   const bytes = await readSection(path, '.go.buildinfo');
   if (bytes === undefined || !bytes.subarray(0, MAGIC.length).equals(MAGIC) || ((bytes[15] ?? 0) & INLINE) === 0) return undefined;
@@ -39,7 +39,7 @@ export async function readGoBuildInfo(path: string): Promise<GoBuildInfo | undef
   const info = version === undefined ? undefined : inlineString(bytes, version.next);
   if (version === undefined || info === undefined) return undefined;
   const modules: { path: string; version: string }[] = [];
-  const settings = Object.create(null) as Record<string, string>; // whatever a key is called
+  const settings = Object.create(null) as Record<string, string>; // a key may be called __proto__
   for (const line of info.text.slice(MARK, -MARK).split('\n')) {
     const [kind, first = '', second = ''] = line.split('\t');
     if (kind === 'mod' || kind === 'dep') modules.push({ path: first, version: second });
@@ -60,10 +60,10 @@ export async function readAuditableCrates(path: string): Promise<{ name: string;
   try {
     const parsed = v.safeParse(AuditableCrates, JSON.parse(inflateSync(bytes, { maxOutputLength: 16 << 20 }).toString()));
     const crates = parsed.success ? parsed.output.packages : [];
-    // Those of build scripts are not in the program, and what is in no registry nobody can look up.
+    // Crates of build scripts are not in the program, and nobody can look up a crate without a registry.
     return crates.filter(({ kind, source }) => kind !== 'build' && source === 'crates.io');
   } catch {
-    return []; // damaged, or a section of somebody else's
+    return []; // damaged, or another program's section
   }
 }
 
@@ -77,7 +77,7 @@ async function goModulesIn(path: string): Promise<{ name: string; version: strin
   );
 }
 
-/** All modules of Go and crates of Rust that the programs of a tree say are in them, for the SBOM. */
+/** All Go modules and Rust crates that are recorded in the programs of a tree, for the SBOM. */
 export async function embeddedModules(tree: Tree): Promise<EmbeddedModule[]> {
   const found = new Map<string, { type: string; name: string; version: string; paths: string[] }>();
   for (const { path, type } of tree.entries) {

@@ -17,25 +17,25 @@ export async function readElfFiles(tree: Tree): Promise<Map<string, Elf>> {
   return elfFiles;
 }
 
-/** Folders that a program's RUNPATH names, as paths in the image. */
+/** Folders in a program's RUNPATH, as paths in the image. */
 export function runpathFolders(path: string, elf: Elf): string[] {
   return elf.runpath.map((folder) => normalize(folder.replaceAll(/\$\{?ORIGIN\}?/g, `/${dirname(path)}`)).replace(/^\//, ''));
 }
 
-/** True when a program starts by the host's own loader, and so runs on the host's C library. */
+/** True if a program starts through the host's loader, and so runs on the host's C library. */
 export function usesHostLibc(elf: Elf, arch: Arch): boolean {
   const { loader } = archWords(arch);
   return elf.interpreter !== undefined && [`/${loader}`, `/usr/${loader}`].includes(elf.interpreter);
 }
 
-/** True for what runs on the host's C library: a program that starts by the host's loader, or a module that such a program loads. */
+/** True for a file that runs on the host's C library: a program that starts through the host's loader, or a module that such a program loads. */
 export function runsOnHost(path: string, elf: Elf, arch: Arch, inTree: (path: string) => boolean): boolean {
   if (elf.interpreter !== undefined) return usesHostLibc(elf, arch);
   const isModule = elf.type === 'shared' && elf.needed.includes('libc.so.6');
   return isModule && !runpathFolders(path, elf).some((folder) => inTree(`${folder}/libc.so.6`));
 }
 
-// First systemd that knows a unit setting (systemd.unit(5), NEWS). The others used here are older than any Flatcar.
+// First systemd version with a unit setting (systemd.unit(5), NEWS). All other settings are older than any supported Flatcar.
 const SETTING_SINCE: Readonly<Record<string, string>> = { Upholds: '249', RestartSteps: '254', ImagePolicy: '254', MemoryZSwapMax: '253' };
 /** systemd-sysext with `ID=_any` and links of other names (flatcar/coreos-overlay PR 2373, NEWS 252). */
 const LEAST_SYSTEMD = '252';
@@ -53,7 +53,7 @@ async function leastSystemd(tree: Tree): Promise<string> {
   return least;
 }
 
-/** The libraries that each program and library of a tree expects on the host; of those only that expect any. */
+/** The libraries that each program and library of a tree expects on the host; without those that expect none. */
 export function hostLibraries(elfFiles: ReadonlyMap<string, Elf>, inTree: ReadonlySet<string>): Map<string, string[]> {
   const found = [...elfFiles].map(([path, elf]): [string, string[]] => {
     const folders = runpathFolders(path, elf);
@@ -76,5 +76,5 @@ export async function measureNeeds(tree: Tree, arch: Arch): Promise<HostRequirem
   return { glibc, systemd: await leastSystemd(tree), kernel, libraries: [...libraries].toSorted() };
 }
 
-/** The kernel that a module is for, by its path. */
+/** The kernel of a module, by its path. */
 export const kernelOf = (path: string): string | undefined => /^usr\/lib\/modules\/([^/]+)\//.exec(path)?.[1];

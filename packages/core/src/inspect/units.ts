@@ -1,4 +1,4 @@
-/** The lines of a unit file that say something: continuation lines joined, comments and blank lines left out (systemd.syntax(7)). */
+/** The lines of a unit file, with continuation lines joined and without comments and blank lines (systemd.syntax(7)). */
 export function unitLines(text: string): string[] {
   return text
     .replaceAll('\r\n', '\n')

@@ -6,7 +6,7 @@ export type Arch = 'x86-64' | 'arm64';
 /** The architectures that are built, in the order in which they are shown. */
 export const ARCHES: readonly Arch[] = ['x86-64', 'arm64'];
 
-/** How others name an architecture. */
+/** An architecture in the words of other projects. */
 interface Words {
   /** GOARCH, also Debian and most release files. */
   readonly go: string;
@@ -45,19 +45,19 @@ const words: Readonly<Record<Arch, Words>> = {
   },
 };
 
-/** How Go, Debian, ELF and Flatcar call an architecture. */
+/** The names of an architecture in Go, Debian, ELF and Flatcar. */
 export function archWords(arch: Arch): Words {
   return words[arch];
 }
 
-/** The architecture of this machine. Throws where nothing is built for it. */
+/** The architecture of this machine. Throws a UserError if it is not supported. */
 export function hostArch(): Arch {
   if (process.arch === 'x64') return 'x86-64';
   if (process.arch === 'arm64') return 'arm64';
   throw new UserError(`this machine is ${process.arch}; images are made on x86-64 and arm64 only`);
 }
 
-/** Reads an architecture as people write it (`amd64`, `x86_64`, `aarch64` are understood). */
+/** Reads an architecture in any usual spelling (`amd64`, `x86_64`, `aarch64`). Throws a UsageError for anything else. */
 export function parseArch(text: string): Arch {
   for (const arch of ARCHES) {
     const { go, machine } = words[arch];

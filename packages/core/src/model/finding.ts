@@ -5,7 +5,7 @@ export interface Finding {
   /** What is wrong, with the path in the image where there is one. */
   readonly what: string;
   readonly path?: string;
-  /** What it is about besides the path, such as a path that a program contains; waivers may name it. */
+  /** The subject besides the path, such as a path that a program contains; waivers may name it. */
   readonly subject?: string;
   /** What to do about it. */
   readonly fix: string;

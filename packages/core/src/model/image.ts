@@ -1,7 +1,7 @@
 import type { Arch } from './arch.ts';
 import type { Format, Target } from './target.ts';
 
-/** The text that stands in an image's release file, before padding; see release-file.ts. */
+/** The fields of an image's release file; see release-file.ts. */
 export interface ReleaseFileFields {
   readonly name: string;
   readonly kind: 'sysext' | 'confext';
@@ -11,7 +11,7 @@ export interface ReleaseFileFields {
   readonly reload: boolean;
 }
 
-/** One entry of a finished image, as its file system has it. */
+/** One entry in the file system of a finished image. */
 export interface ImageEntry {
   readonly path: string;
   readonly type: 'file' | 'dir' | 'link' | 'char' | 'block' | 'fifo' | 'socket';

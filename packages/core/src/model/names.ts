@@ -12,7 +12,7 @@ export function targetName(target: Target): string {
   return target === 'portable' ? 'portable' : target.number;
 }
 
-/** Image version: `1.36.4`, or `1.36.4-2` where packaging was changed twice (systemd ranks them so). */
+/** Image version: `1.36.4`, or `1.36.4-2` after two changes of the packaging (systemd ranks them in this order). */
 export function imageVersion(version: string, revision: number): string {
   return revision === 0 ? version : `${version}-${revision}`;
 }
@@ -47,7 +47,7 @@ export function linkName(name: string, target: Target): string {
   return target === 'portable' ? `${name}.raw` : `${name}-${target.number}.raw`;
 }
 
-/** Folder of the links that systemd looks at (systemd-sysext(8)); /etc itself is no place for what is merged over it. */
+/** Folder of the links that systemd reads (systemd-sysext(8)); confexts are merged over /etc, so their links cannot be in it. */
 export function linkFolder(kind: 'sysext' | 'confext'): string {
   return kind === 'sysext' ? '/etc/extensions' : '/var/lib/confexts';
 }
@@ -58,12 +58,12 @@ export function releaseFilePath(name: string, kind: 'sysext' | 'confext'): strin
 }
 
 /**
- * Extensions that Flatcar has built in, with a program by which an extension that takes their place is known.
- * Turned off by a link to /dev/null (flatcar.org, system extensions).
+ * Flatcar's built-in extensions, each with a program that identifies an extension that replaces it.
+ * A link to /dev/null disables a built-in extension (flatcar.org, system extensions).
  */
 const BUILT_IN: Readonly<Record<string, string>> = { 'containerd-flatcar': 'usr/bin/containerd', 'docker-flatcar': 'usr/bin/dockerd' };
 
-/** Links that turn off what Flatcar has built in and extensions replace. */
+/** Links that disable Flatcar's built-in extensions for an extension that replaces them. */
 export const replacedBuiltIns = (replaces: readonly string[]): { path: string; target: string }[] =>
   Object.entries(BUILT_IN).flatMap(([name, program]) =>
     replaces.includes(program) ? [{ path: `/etc/extensions/${name}.raw`, target: '/dev/null' }] : [],

@@ -1,6 +1,6 @@
 import { UsageError } from '../util/errors.ts';
 
-/** An extension as somebody names it: `kubernetes`, `kubernetes@1.36` (a branch) or `kubernetes@1.36.4`. */
+/** A reference to an extension: `kubernetes`, `kubernetes@1.36` (a branch) or `kubernetes@1.36.4`. */
 export interface ExtensionRef {
   readonly name: string;
   /** A version, or the beginning of one. */
@@ -18,8 +18,7 @@ export function parseRef(word: string): ExtensionRef {
 }
 
 /**
- * The versions that a word means, out of some that are newest first: exactly that one where it is there, else those of the branch `1.36`, else
- * none; all without a word.
+ * The versions that a word selects, in the given order: exactly that version if it exists, else those of the branch `1.36`. Without a word, all.
  */
 export function matchingVersions(versions: readonly string[], word: string | undefined): readonly string[] {
   if (word === undefined) return versions;

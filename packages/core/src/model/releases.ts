@@ -53,7 +53,7 @@ export function channelHead(channel: Release['channel'], releases: readonly Rele
   return head;
 }
 
-/** The known release whose number is nearest to one that is not known; where parts are missing, the newest with those that are there. */
+/** The known release with the number nearest to an unknown one; if the number has fewer parts, the newest of that branch. */
 export function nearest(number: string, releases: readonly Release[] = catalogue()): Release | undefined {
   const wanted = number.split('.').map(Number);
   const distances = (release: Release): number[] =>
@@ -65,18 +65,18 @@ export function nearest(number: string, releases: readonly Release[] = catalogue
 }
 
 /**
- * The target that an image names. Its release may have left the catalogue, or not be in it yet: then it is taken for what the nearest known one
- * is, in the format that the image has.
+ * The target that an image names. For a release that has left the catalogue, or is not in it yet, the facts of the nearest known release are
+ * used, with the image's format.
  */
 export function targetOfImage(name: string, format: Format, releases: readonly Release[] = catalogue()): Target {
   if (name === 'portable') return name;
   const known = releases.find(({ number }) => number === name);
   const like = known ?? nearest(name, releases);
-  if (like === undefined) throw new UserError(`nothing is known of Flatcar ${name}: the catalogue of releases is empty`);
+  if (like === undefined) throw new UserError(`nothing is known about Flatcar ${name}: the catalogue of releases is empty`);
   return known ?? { ...like, number: name, format, arches: ARCHES };
 }
 
-/** The target that a word names, or what is wrong with the word. */
+/** The target that a word names, or the error about the word. */
 function selectOne(word: string, releases: readonly Release[]): Target | UserError {
   if (word === 'portable') return 'portable';
   const channel = CHANNELS.find((one) => one === word);
@@ -84,22 +84,22 @@ function selectOne(word: string, releases: readonly Release[]): Target | UserErr
   const found = releases.find(({ number }) => number === word);
   if (found !== undefined) return found;
   if (!/^\d+(\.\d+)*$/.test(word)) {
-    return new UsageError(`'${word}' is neither a Flatcar release nor a channel`, {
+    return new UsageError(`'${word}' is not a Flatcar release or channel`, {
       next: `use a number such as ${channelHead('stable', releases).number}, ${CHANNELS.join(', ')}, or portable`,
     });
   }
   return new UsageError(`Flatcar ${word} is not in the catalogue`, {
-    next: `the nearest known is ${nearest(word, releases)?.number}; for a newer one run flatcar-ext releases update`,
+    next: `the nearest known release is ${nearest(word, releases)?.number}; for newer ones run flatcar-ext releases update`,
   });
 }
 
-/** Reads `--release`: numbers, channels and `portable`, separated by commas; each target once, all that is wrong at once. */
+/** Reads `--release`: numbers, channels and `portable`, separated by commas; each target once. Throws all errors together. */
 export function selectTargets(text: string, releases: readonly Release[] = catalogue()): Target[] {
   const words = text
     .split(',')
     .map((word) => word.trim())
     .filter((word) => word !== '');
-  if (words.length === 0) throw new UsageError('no release was named', { next: 'use for example --release stable' });
+  if (words.length === 0) throw new UsageError('no release was specified', { next: 'use for example --release stable' });
   const selected = words.map((word) => selectOne(word, releases));
   const errors = selected.filter((one) => one instanceof UserError);
   const [first] = errors;

@@ -2,7 +2,7 @@ import { UserError } from '../util/errors.ts';
 
 const isDigit = (char: string | undefined): boolean => char !== undefined && char >= '0' && char <= '9';
 const isAlpha = (char: string | undefined): boolean => char !== undefined && ((char >= 'a' && char <= 'z') || (char >= 'A' && char <= 'Z'));
-/** Characters outside of these only separate (UAPI.10). */
+/** All other characters only separate (UAPI.10). */
 const isValid = (char: string): boolean => isDigit(char) || isAlpha(char) || '~-^.'.includes(char);
 
 /**
@@ -53,7 +53,7 @@ export function newestFirst(versions: readonly string[]): string[] {
   return versions.toSorted((a, b) => compareVersions(b, a));
 }
 
-/** What may be built and listed: no leading v and no pre-release, which systemd would rank above the release. */
+/** Versions that may be built and listed: without a leading v, and no pre-releases, which systemd would rank above the release. */
 export const PLAIN_VERSION = /^\d+(\.\d+)*(\+[0-9a-z]+)?$/;
 
 /** The first `parts` numbers of a version: `1.36` of `1.36.4`. */

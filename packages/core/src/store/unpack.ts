@@ -13,11 +13,11 @@ import { throwIfInterrupted } from '../util/interrupt.ts';
 export type { Command } from '../archives/decompress.ts';
 
 export interface UnpackOptions {
-  /** Gives the program for `xz` or `bzip2`. Without one xz is decompressed more slowly, and bzip2 not at all. */
+  /** Returns the program for `xz` or `bzip2`. Without it, xz is slower and bzip2 is not supported. */
   readonly decompressor?: Decompressor | undefined;
-  /** What an archive may grow to: 16 GiB, 200,000 entries and half an hour unless specified. */
+  /** Limits for the content: 16 GiB, 200,000 entries and half an hour by default. */
   readonly limits?: Partial<UnpackLimits>;
-  /** What the file of an archive that is a single one is called; by default as the archive, without the suffix of its compression. */
+  /** Name of the file in an archive that is a single file; by default the archive's name without the suffix of its compression. */
   readonly single?: string | undefined;
 }
 
@@ -35,7 +35,7 @@ const COMPRESSIONS: Readonly<Record<string, Compression>> = {
   bz: 'bzip2',
 };
 
-/** What a file is, by its name. `raw` is a single file, which may be compressed. */
+/** The kind of an archive, by its name. `raw` is a single file, which may be compressed. */
 export function archiveKind(name: string): ArchiveKind {
   if (name.endsWith('.zip')) return { archive: 'zip', packed: undefined };
   if (name.endsWith('.deb')) return { archive: 'deb', packed: undefined };
@@ -65,7 +65,7 @@ async function* counted(plain: AsyncIterable<Buffer>, extraction: Extraction): A
   }
 }
 
-/** Unpacks an archive by its kind; ends when nothing runs any more. */
+/** Unpacks an archive by its kind; resolves when nothing is running any more. */
 async function unpackKind(file: string, name: string, extraction: Extraction, options: UnpackOptions): Promise<void> {
   const { archive, packed } = archiveKind(name);
   if (archive === 'zip') return unpackZip(file, extraction);
@@ -82,23 +82,23 @@ async function unpackKind(file: string, name: string, extraction: Extraction, op
   }
 }
 
-/** Anything thrown while unpacking as an error that a person can act on. */
+/** Any error of unpacking as an error that a person can act on. */
 function asRefusal(cause: unknown, name: string): unknown {
   if (cause instanceof UserError) return cause;
   return (
     systemFailure(cause) ??
     new UserError(`the archive is damaged or cut off: ${messageOf(cause)}`, {
       where: name,
-      next: 'fetch it again; if that does not help, upstream published it broken',
+      next: 'fetch it again; if that does not help, upstream published a broken file',
       cause,
     })
   );
 }
 
 /**
- * Unpacks `file` into the folder `dest`, which it makes. `name` decides what the file is; a single file becomes an executable program.
- * Archives are hostile until shown otherwise: names and links that lead out, devices, duplicates, setuid, sparse files, bombs, wrong
- * checksums, streams that are cut off, and data behind their ends are refused with a UserError. On an error nothing is left of `dest`.
+ * Unpacks `file` into the new folder `dest`. `name` determines the kind of the archive; a single file becomes an executable program.
+ * Throws a UserError for a hostile archive: names and links that lead out, devices, duplicates, setuid, sparse files, bombs, wrong
+ * checksums, streams that are cut off, and data behind their ends. Removes `dest` after an error.
  */
 export async function unpack(file: string, name: string, dest: string, options: UnpackOptions = {}): Promise<void> {
   await mkdirPublic(dest);
@@ -114,9 +114,9 @@ export async function unpack(file: string, name: string, dest: string, options: 
 }
 
 /**
- * Unpacks a Debian package into a folder, which may have other packages already, for programs that know that it is one: its links are
- * those of a whole system. Devices, FIFOs and entries that lead out are refused; no file is setuid or setgid. On an error the folder is
- * left as it is, so it must be a temporary one.
+ * Unpacks a Debian package into a folder, which may contain other packages. Callers must not follow its links, which are
+ * those of a whole system. Throws a UserError for devices, FIFOs and entries that lead out; no file is setuid or setgid. The folder is
+ * incomplete after an error, so it must be a temporary one.
  */
 export async function unpackPackage(file: string, dest: string, options: Pick<UnpackOptions, 'decompressor'> = {}): Promise<void> {
   await mkdirPublic(dest);
@@ -131,7 +131,7 @@ export async function unpackPackage(file: string, dest: string, options: Pick<Un
 }
 
 /**
- * The plain content of a compressed file of up to `limit` bytes. Throws a UserError for a larger one, and for one that is damaged or cut off.
+ * The plain content of a compressed file, up to `limit` bytes. Throws a UserError for larger content, and for a file that is damaged or cut off.
  */
 export async function readCompressed(file: string, compression: Compression, limit: number): Promise<Buffer> {
   const handle = await open(file);

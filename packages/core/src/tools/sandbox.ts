@@ -10,19 +10,19 @@ import { digestOf } from '../util/digest.ts';
 import type { Store } from '../store/store.ts';
 import { onPath, type Tools } from './tools.ts';
 
-/** What a program in the sandbox gets. */
+/** Options for a program in the sandbox. */
 export interface SandboxOptions extends Pick<ExecOptions, 'name' | 'report' | 'next' | 'signal' | 'maxOutput'> {
-  /** The one folder that it may write to, at its own path: a temporary one (Store.withTemp), never a result or a checkout. */
+  /** The only writable folder, at its own path: a temporary one (Store.withTemp), never a result or a checkout. */
   readonly work: string;
-  /** True for a program that has nothing to write: it does not see `work`, and can write only to what is in memory, within its limits. */
+  /** True for a program that writes nothing: it does not see `work`, and can write only to file systems in memory, within their limits. */
   readonly readOnly?: boolean;
-  /** Files and folders that it may read, each at its own path; there must be no other people's secrets in them. */
+  /** Readable files and folders, each at its own path; they must not contain secrets. */
   readonly inputs?: readonly string[];
-  /** An unpacked system that the program sees as /, read-only, in place of this host's /usr. */
+  /** An unpacked system that the program sees as /, read-only, instead of this host's /usr. */
   readonly root?: string;
-  /** Default: `work`. */
+  /** Working folder; `work` by default. */
   readonly cwd?: string;
-  /** Besides PATH, HOME (empty), TMPDIR, the C locale and UTC. Nothing else of the caller's environment is there. */
+  /** Variables besides PATH, HOME (empty), TMPDIR, the C locale and UTC. No other variable of the caller is passed. */
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -41,55 +41,55 @@ export interface SandboxOptions extends Pick<ExecOptions, 'name' | 'report' | 'n
  * });
  * ```
  *
- * It has user, mount, pid, net, ipc, uts and cgroup namespaces of its own: no network but an empty loopback, no other process, no socket, no
+ * A program has user, mount, pid, net, ipc, uts and cgroup namespaces of its own: no network but an empty loopback, no other process, no socket, no
  * home. It sees this host's /usr, its inputs (read-only) and `work` (read-write), a fresh /proc (read-only), five harmless devices and an empty /tmp
  * in memory. It has no capability, cannot gain any (no_new_privs), and a seccomp filter refuses what namespaces do not hide (seccomp.ts). All of its
- * processes are dead when `run` returns, so that what it left in `work` changes no more. That content is hostile: take files out of it by
- * `takeFile` or `takeFolder` only.
+ * processes are dead when `run` returns, so that the content of `work` no longer changes. That content is hostile: copy files from it only with
+ * `takeFile` or `takeFolder`.
  */
 export interface Sandbox {
-  /** False for the one that `--no-sandbox` asks for: what it makes must never be published or taken for what a sandbox made. */
+  /** False with `--no-sandbox`: its results must never be published, or be used as results of a sandbox. */
   readonly isolates: boolean;
-  /** Runs a command and returns its standard output; errors as exec's. Throws a UserError that says what to do where no sandbox can be had. */
+  /** Runs a command and returns its standard output. Throws as exec does, and a UserError with advice if no sandbox can be set up. */
   run(command: string, args: readonly string[], options: SandboxOptions): Promise<string>;
-  /** Runs a command and gives how it ended: a program on trial may fail. */
+  /** Runs a command and returns how it ended: a program on trial may fail. */
   attempt(command: string, args: readonly string[], options: SandboxOptions): Promise<ExecResult>;
 }
 
-/** Who sets the namespaces up: the caller by a user namespace, or root by sudo, who then becomes the caller again before anything else runs. */
+/** Who sets up the namespaces: the caller through a user namespace, or root through sudo, who becomes the caller again before anything else runs. */
 type Privilege = 'user' | 'sudo';
 
 /** The uid and gid inside, the same for all callers: there is no user database. */
 const ID = '1000';
 const HOME = '/tmp/home';
-/** The environment of what sets the sandbox up, in which process 1 could be read. */
+/** The environment of the programs that set up the sandbox, which is readable through process 1. */
 const OUTSIDE = { HOME: '/' };
 const MIB = 1 << 20;
 
 /**
- * The outermost shell: limits (no core files; processes, by the letter that bash or dash has for them), and the filter as descriptor 9.
+ * The outermost shell: limits (no core files; processes, by the letter that bash or dash uses for them), and the filter as descriptor 9.
  */
 const LIMITS = 'ulimit -c 0; { ulimit -u 8192 || ulimit -p 8192; } 2>/dev/null; exec 9<"$1"; shift';
 const START = `${LIMITS}; exec "$@"`;
-/** Under sudo nobody but root can signal what runs: it ends with the input, which we hold. */
+/** Under sudo only root can signal the program: it ends when its input ends, which we hold. */
 const START_HELD = `${LIMITS}; exec 8<&0; "$@" </dev/null 8<&- & child=$!
 { read -r _ <&8; kill -KILL $child; } 2>/dev/null 9<&- >/dev/null & held=$!
 wait $child; code=$?; kill $held 2>/dev/null; exit $code`;
 /**
- * Is process 1 of the namespace: when it ends, the kernel ends all others before anybody is told. Under sudo it stays root, whom a change of the
- * user would make forget that it ends with bwrap (PR_SET_PDEATHSIG).
+ * Process 1 of the namespace: when it ends, the kernel ends all others before it reports the end. Under sudo it stays root, because a change of the
+ * user would reset the signal by which it ends with bwrap (PR_SET_PDEATHSIG).
  */
 const FIRST = '"$@"; exit $?';
 
-/** Namespaces other than the user's, which must all be there (`-try`: kernels without cgroups), and an end with us. */
+/** Namespaces other than the user's, which are all required (`-try`: kernels without cgroups), and an end with this process. */
 const NAMESPACES =
   '--unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try --die-with-parent --new-session --seccomp 9';
-/** A user namespace, and no capability in it. */
+/** A user namespace without capabilities. */
 const AS_USER = `--unshare-user --uid ${ID} --gid ${ID} --cap-drop ALL`;
-/** No user namespace; what bwrap needs to enter folders of the caller, and setpriv to become the caller. */
+/** No user namespace; the capabilities that bwrap needs to enter folders of the caller, and setpriv to become the caller. */
 const AS_ROOT = '--cap-drop ALL --cap-add CAP_DAC_READ_SEARCH --cap-add CAP_SETUID --cap-add CAP_SETGID --cap-add CAP_SETPCAP';
 /**
- * Nobody may write to /proc: files of /proc/sys are those of the machine, and let its root write without any capability. What is in memory has
+ * /proc is read-only: files of /proc/sys belong to the machine, and root could write to them without any capability. File systems in memory have
  * a limit.
  */
 const KERNEL = [
@@ -98,9 +98,9 @@ const KERNEL = [
   `--size ${256 * MIB} --perms 1777 --tmpfs /tmp --perms 1777 --dir ${HOME}`,
 ].join(' ');
 
-/** bwrap's options for the namespaces and file systems of a sandbox. */
+/** The options of bwrap for the namespaces and file systems of a sandbox. */
 async function confine({ root, work, readOnly, inputs = [] }: SandboxOptions, privilege: Privilege): Promise<string[]> {
-  const sorted = inputs.toSorted((a, b) => a.length - b.length); // folders before what lies in them
+  const sorted = inputs.toSorted((a, b) => a.length - b.length); // folders before their content
   const fixed = [privilege === 'user' ? AS_USER : AS_ROOT, NAMESPACES].join(' ').split(' ');
   const files = root === undefined ? await hostFiles() : await filesOf(root);
   const writable = readOnly === true ? [] : [work];
@@ -110,7 +110,7 @@ async function confine({ root, work, readOnly, inputs = [] }: SandboxOptions, pr
   return [...fixed, ...files, ...KERNEL.split(' '), ...parents, ...readable, ...bound, '--remount-ro', '/'];
 }
 
-/** All folders above paths, from the top: bwrap would make them for root only. */
+/** All folders above paths, from the top: bwrap would make them accessible to root only. */
 function parentsOf(paths: readonly string[]): string[] {
   const found = new Set<string>();
   for (const path of paths) for (let at = dirname(path); at !== dirname(at); at = dirname(at)) found.add(at);
@@ -119,7 +119,7 @@ function parentsOf(paths: readonly string[]): string[] {
 
 const EMPTY = new Set(['dev', 'proc', 'sys', 'tmp', 'run']);
 
-/** The top-level entries of an unpacked system, but for those that every system has as file systems of its own. */
+/** The top-level entries of an unpacked system, except those that are separate file systems in every system. */
 async function filesOf(root: string): Promise<string[]> {
   const names = (await readdir(root)).filter((name) => !EMPTY.has(name));
   const found = names.map(async (name) => {
@@ -129,7 +129,7 @@ async function filesOf(root: string): Promise<string[]> {
   return [...(await Promise.all(found)).flat(), '--size', String(64 * MIB), '--perms', '1777', '--tmpfs', '/run'];
 }
 
-/** This host's programs and what they start with; of /etc nothing but links and the list of libraries. */
+/** This host's programs and libraries; of /etc only links and the list of libraries. */
 async function hostFiles(): Promise<string[]> {
   const links = ['bin', 'sbin', 'lib', 'lib32', 'lib64', 'libx32'].map(async (name) => {
     const status = await lstat(`/${name}`).catch(() => undefined);
@@ -146,22 +146,22 @@ function environment({ env }: SandboxOptions, tmpdir: string): string[] {
   return ['--clearenv', ...Object.entries(all).flatMap(([name, value]) => ['--setenv', name, value])];
 }
 
-/** Arguments of setpriv by which root becomes the caller again, without a way back. */
+/** Arguments of setpriv by which root irrevocably becomes the caller again. */
 function becomeCaller(): string[] {
   const ids = ['--reuid', String(process.getuid?.() ?? ID), '--regid', String(process.getgid?.() ?? ID), '--clear-groups'];
   return [...ids, '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs', '--'];
 }
 
-/** A setting of the kernel; undefined where it has none of that name. */
+/** A setting of the kernel; undefined if it does not exist. */
 const setting = (name: string): Promise<string | undefined> =>
   readFile(`/proc/sys/${name}`, 'utf8').then(
     (text) => text.trim(),
     () => undefined,
   );
 
-/** What to do on a machine that lets nobody but root make user namespaces. */
+/** Advice for a machine on which only root can make user namespaces. */
 async function adviceFor(loader: string): Promise<string> {
-  const otherwise = 'or run the command with --no-sandbox: other people’s code then runs as you, and nothing of it can be published';
+  const otherwise = 'or pass --no-sandbox: other people’s code then runs as you, and its results cannot be published';
   if ((await setting('kernel/apparmor_restrict_unprivileged_userns')) === '1') {
     const profile = `profile flatcar-ext-sandbox ${dirname(loader).replace(/[0-9a-f]{64}/, '*')}/ld-linux-*.so.* flags=(unconfined) { userns, }`;
     return `AppArmor restricts user namespaces: write 'abi <abi/4.0>, include <tunables/global> ${profile}' to /etc/apparmor.d/flatcar-ext-sandbox and run 'sudo apparmor_parser -r /etc/apparmor.d/flatcar-ext-sandbox'; or 'sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0'; or give this user passwordless sudo; ${otherwise}`;
@@ -172,10 +172,10 @@ async function adviceFor(loader: string): Promise<string> {
     return `run 'sudo sysctl user.max_user_namespaces=15000'; or give this user passwordless sudo; ${otherwise}`;
   if (existsSync('/.dockerenv') || existsSync('/run/.containerenv'))
     return `start this container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined; ${otherwise}`;
-  return `let this user make user namespaces; ${otherwise}`;
+  return `allow this user to make user namespaces; ${otherwise}`;
 }
 
-/** Opens the sandbox of this host; nothing is fetched or tried before it is used. */
+/** Opens the sandbox of this host; nothing is fetched or tried before the first use. */
 export function openSandbox(store: Store, tools: Tools): Sandbox {
   let found: Promise<Privilege> | undefined;
 
@@ -187,7 +187,7 @@ export function openSandbox(store: Store, tools: Tools): Sandbox {
     return join(dir, 'seccomp.bpf');
   }
 
-  /** The command line that starts a program, without the program. */
+  /** The command line that starts a program, without the program itself. */
   async function start(options: SandboxOptions, privilege: Privilege): Promise<[string, ...string[]]> {
     const bwrap = await tools.command('bwrap');
     const setpriv = privilege === 'sudo' ? await tools.command('setpriv') : undefined;
@@ -229,7 +229,7 @@ export function openSandbox(store: Store, tools: Tools): Sandbox {
     if (bySudo === true) return 'sudo';
     const { command } = await tools.command('bwrap');
     const reasons = [own, ...(bySudo === undefined ? [] : [`sudo: ${bySudo}`])].map((text) => text.split('\n').slice(0, 4).join('; '));
-    throw new UserError(`other people's code runs in a sandbox only, and none can be set up: ${reasons.join(' / ')}`, {
+    throw new UserError(`other people's code runs in a sandbox only, and no sandbox can be set up: ${reasons.join(' / ')}`, {
       next: await adviceFor(command),
     });
   }
@@ -265,12 +265,12 @@ export function openSandbox(store: Store, tools: Tools): Sandbox {
   };
 }
 
-/** Runs what a sandbox would run as the caller, with the caller's files and network: what `--no-sandbox` asks for. */
+/** The sandbox of `--no-sandbox`: runs programs as the caller, with the caller's files and network. */
 export function withoutSandbox(): Sandbox {
   async function prepare(options: SandboxOptions): Promise<ExecOptions> {
     const { work, cwd = work, env, name, report, next, signal, root } = options;
     if (root !== undefined)
-      throw new UserError('programs of an image run in a sandbox only', { next: 'leave --no-sandbox out, or do not try them' });
+      throw new UserError('programs of an image run in a sandbox only', { next: 'omit --no-sandbox, or do not try them' });
     const [home, tmp] = [join(work, 'home'), join(work, 'tmp')];
     for (const dir of [home, tmp]) await mkdir(dir, { recursive: true });
     return { name, report, next, signal, cwd, env: { PATH: DEFAULT_PATH, HOME: home, TMPDIR: tmp, ...env } };
@@ -282,33 +282,34 @@ export function withoutSandbox(): Sandbox {
   };
 }
 
-/** Part of the key of what compiles: a build in a sandbox never takes what was made without one. Undefined leaves keys as they were. */
+/** Part of the key of a compiled program: a build in a sandbox never uses a result without one. Undefined does not change the key. */
 export const isolation = ({ isolates }: Sandbox): 'none' | undefined => (isolates ? undefined : 'none');
 
-/** Copies a program out of what a sandbox wrote. Throws a UserError for what is not a plain file of it: a link could name any file of this host. */
+/** Copies a program from the work folder of a sandbox. Throws a UserError for anything but a plain file: a link could name any file of this host. */
 export async function takeFile(work: string, path: string, to: string): Promise<void> {
   const from = join(work, path);
   const status = await lstat(from).catch(() => undefined);
   if (status === undefined) throw new UserError('the build did not make this file', { where: path });
   if (!status.isFile() || (await realpath(from)) !== join(await realpath(work), path))
-    throw new UserError('the build made something else than a plain file', { where: path });
+    throw new UserError('the build made something other than a plain file', { where: path });
   await copyFile(from, to);
   await chmod(to, 0o755);
 }
 
 /**
- * Moves a folder out of what a sandbox wrote. Throws a UserError for what is neither a file, a folder nor a link that stays in the folder, and
+ * Moves a folder from the work folder of a sandbox. Throws a UserError for anything but files, folders and links that stay in the folder, and
  * for files with setuid or setgid.
  */
 export async function takeFolder(work: string, path: string, to: string): Promise<void> {
   const from = join(work, path);
   const real = join(await realpath(work), path);
-  if ((await realpath(from)) !== real) throw new UserError('the build put something else in the place of this folder', { where: path });
+  if ((await realpath(from)) !== real) throw new UserError('the build replaced this folder', { where: path });
   for (const entry of await readdir(from, { recursive: true, withFileTypes: true })) {
     const file = join(entry.parentPath, entry.name);
     const where = file.slice(work.length + 1);
     const isLink = entry.isSymbolicLink();
-    if (!isLink && !entry.isFile() && !entry.isDirectory()) throw new UserError('the build made something else than files', { where });
+    if (!isLink && !entry.isFile() && !entry.isDirectory())
+      throw new UserError('the build made something other than files, folders and links', { where });
     if (isLink && !(await staysIn(file, real))) throw new UserError('the build made a link that leads out of its folder', { where });
     if (entry.isFile() && ((await lstat(file)).mode & 0o6000) !== 0) throw new UserError('the build made a setuid program', { where });
   }

@@ -6,9 +6,9 @@ const ENOSYS = 38;
 const EAFNOSUPPORT = 97;
 
 /**
- * Calls that no compiler needs and that reach more of the kernel than the namespaces hide: numbers on x86-64 and arm64
+ * Calls that no compiler needs and that reach more of the kernel than the namespaces hide, with their numbers on x86-64 and arm64
  * (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h). The calls for mounts need a capability, which only a new user
- * namespace could give: both are refused.
+ * namespace could provide: both are refused.
  */
 const REFUSED: Readonly<Record<string, Readonly<Partial<Record<Arch, number>>>>> = {
   acct: { 'x86-64': 163, arm64: 89 },
@@ -51,26 +51,26 @@ const REFUSED: Readonly<Record<string, Readonly<Partial<Record<Arch, number>>>>>
   userfaultfd: { 'x86-64': 323, arm64: 282 },
 };
 
-/** Calls whose arguments are behind a pointer, which a filter cannot read: programs fall back to the older call on ENOSYS. */
+/** Calls with arguments behind a pointer, which a filter cannot read: programs fall back to the older call on ENOSYS. */
 const UNKNOWN: Readonly<Record<string, Readonly<Partial<Record<Arch, number>>>>> = {
   clone3: { 'x86-64': 435, arm64: 435 },
   openat2: { 'x86-64': 437, arm64: 437 },
 };
 
-/** CLONE_NEW* of clone(2), without CLONE_NEWTIME, which only clone3 takes. */
+/** CLONE_NEW* of clone(2), without CLONE_NEWTIME, which only clone3 accepts. */
 const NEW_NAMESPACES = 0x7e02_0000;
-/** S_ISUID and S_ISGID: a file with these, on the host's disk, would run as its owner for everybody. */
+/** S_ISUID and S_ISGID: a file with one of these on the host's disk would run as its owner for every user. */
 const SET_ID = 0o6000;
-/** O_CREAT and O_TMPFILE: without them a mode is not an argument. */
+/** O_CREAT and O_TMPFILE: the mode is an argument only with one of these. */
 const CREATES = 0x40_0040;
 /** ioctl(2) requests that type into a terminal (TIOCSTI, TIOCLINUX). */
 const TYPES = [0x5412, 0x541c];
-/** AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: of these a network namespace has its own. AF_VSOCK reaches the host of a virtual machine from any. */
+/** AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: a network namespace isolates these. AF_VSOCK reaches the host of a virtual machine from any namespace. */
 const SOCKETS = [1, 2, 10, 16];
 
 /** AUDIT_ARCH_* (linux/audit.h). */
 const AUDIT_ARCH: Readonly<Record<Arch, number>> = { 'x86-64': 0xc000_003e, arm64: 0xc000_00b7 };
-/** Bit of the calls of x32, which have other numbers. */
+/** Bit of the numbers of x32 calls. */
 const X32 = 0x4000_0000;
 
 /** One instruction (struct sock_filter of linux/filter.h). */
@@ -85,16 +85,16 @@ const ALLOW: Instruction = [0x06, 0, 0, 0x7fff_0000];
 /** Offset of the low word of an argument in struct seccomp_data. */
 const argument = (index: number): Instruction => load(16 + 8 * index);
 
-/** What follows for one call; it ends in a return, so that the next call's number is compared with the loaded one. */
+/** Instructions for one call; they end in a return, so that the next number is compared with the loaded one. */
 function when(numbers: Readonly<Partial<Record<Arch, number>>>, arch: Arch, then: readonly Instruction[]): Instruction[] {
   const number = numbers[arch];
   return number === undefined ? [] : [unlessEqual(number, then.length), ...then];
 }
 
 /**
- * A seccomp filter (classic BPF, struct sock_filter[]) that bwrap's --seccomp takes. It refuses calls of other architectures, the ones that
+ * A seccomp filter (classic BPF, struct sock_filter[]) for bwrap's --seccomp. It refuses calls of other architectures, calls that
  * change mounts, namespaces, keys, modules and the machine, typing into a terminal, files with setuid or setgid, and sockets that a network
- * namespace does not contain.
+ * namespace does not isolate.
  */
 export function seccompFilter(arch: Arch): Buffer {
   const failIfSetId = (mode: number): Instruction[] => [argument(mode), unlessAnyBit(SET_ID, 1), fail(EPERM), ALLOW];

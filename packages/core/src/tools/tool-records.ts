@@ -4,9 +4,9 @@ import { pinnedCRecord, pinnedRustRecord, type Toolchains } from './toolchains.t
 import { pinnedToolRecord, type Tools } from './tools.ts';
 import type { ToolRecord } from '../model/payload.ts';
 
-/** What the tools that make a payload consist of, as far as its key and its record need them. */
+/** The packages of the tools that make a payload, for its key and its record. */
 export interface ToolRecords {
-  /** The kind of machine that they run on: it decides which packages they come from. */
+  /** The architecture of the host: it determines the packages. */
   readonly host: Arch;
   tool(name: string): Promise<readonly ToolRecord[]>;
   c(target: Arch): Promise<readonly ToolRecord[]>;
@@ -14,7 +14,7 @@ export interface ToolRecords {
   go(): Promise<ToolRecord>;
 }
 
-/** The tools of this machine: they are installed when they are asked for, and a package that stands in for another is reported. */
+/** The tools of this machine: installed on first use, with the packages that replace pinned ones. */
 export function installedRecords(tools: Tools, toolchains: Toolchains): ToolRecords {
   const host = hostArch();
   return {
@@ -26,7 +26,7 @@ export function installedRecords(tools: Tools, toolchains: Toolchains): ToolReco
   };
 }
 
-/** The tools as they are pinned for a kind of machine; nothing is fetched. */
+/** The tools as they are pinned for a host architecture; nothing is fetched. */
 export function pinnedRecords(host: Arch): ToolRecords {
   return {
     host,

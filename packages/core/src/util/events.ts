@@ -1,4 +1,4 @@
-/** What the pipeline tells whoever watches; the cli draws it, core prints nothing. */
+/** Events of the pipeline: the cli shows them, core prints nothing. */
 export type Event =
   | { readonly type: 'step'; readonly text: string }
   | { readonly type: 'notice'; readonly text: string }
