@@ -41,7 +41,7 @@ import { readLinks } from '@flatcar/upstream/sources/links';
 import { checksumOf } from '@flatcar/upstream/verify/checksums';
 import { verifyClearsigned, verifyDetached } from '@flatcar/upstream/verify/openpgp';
 import { trustMaterial, verifyBundles } from '@flatcar/upstream/verify/sigstore';
-import { readListing } from '@flatcar/workspace/new/propose';
+import { readListing } from '@flatcar/workspace/new/propose-assets';
 import {
   diskImages,
   elfWith,

@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
-import { access, copyFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { access, copyFile, mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -9,7 +9,8 @@ import { pathToFileURL } from 'node:url';
 import { promisify, stripVTControlCharacters } from 'node:util';
 import { ARCHES, cacheRoot, openStore, openToolchains, openTools, readToolPins, type Arch } from '@flatcar/core/engine';
 import { shareStore } from '@flatcar/testing';
-import { scaffold, type Plan, type Probe } from '@flatcar/workspace/new/scaffold';
+import { scaffold } from '@flatcar/workspace/new/package-files';
+import type { Plan, Probe } from '@flatcar/workspace/new/plan';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { probe, versionSaid } from '@flatcar/workspace/new/probe';
 
@@ -96,6 +97,19 @@ const changed = async (): Promise<string> =>
   (await run('sh', ['-c', 'git diff --name-only; git ls-files --others --exclude-standard'], { cwd: copy })).stdout;
 const API = 'api.github.com/repos/example/tool';
 
+/** Links to installed packages; the packages of the repository are those of the copy. */
+async function linkModules(from: string, to: string): Promise<void> {
+  for (const entry of await readdir(from, { withFileTypes: true })) {
+    const { name } = entry;
+    if (name.startsWith('.') && name !== '.bin') continue;
+    if (entry.isSymbolicLink()) await symlink(await readlink(join(from, name)), join(to, name));
+    else if (name === '@flatcar') {
+      await mkdir(join(to, name));
+      await linkModules(join(from, name), join(to, name));
+    } else await symlink(join(from, name), join(to, name));
+  }
+}
+
 beforeAll(async () => {
   copy = await mkdtemp(join(tmpdir(), 'new-'));
   cache = await mkdtemp(join(tmpdir(), 'new-cache-'));
@@ -104,8 +118,7 @@ beforeAll(async () => {
   await run('sh', ['-c', `${files} 2>/dev/null | tar --extract --directory ${copy}`], { cwd: root });
   // Its own folder with links to what is installed: nothing that is written here comes to the repository.
   await mkdir(join(copy, 'node_modules'));
-  for (const name of await readdir(join(root, 'node_modules')))
-    if (!name.startsWith('.') || name === '.bin') await symlink(join(root, 'node_modules', name), join(copy, 'node_modules', name));
+  await linkModules(join(root, 'node_modules'), join(copy, 'node_modules'));
   await run('git', ['init', '--quiet'], { cwd: copy });
   await run('git', ['add', '--all'], { cwd: copy });
   const person = ['-c', 'user.name=test', '-c', 'user.email=test@example.org', '-c', 'commit.gpgsign=false'];
@@ -326,7 +339,7 @@ describe('without a terminal', { timeout: 240_000 }, () => {
 
   test('what cannot be built is kept, and the errors name files that are there and how to go on', async () => {
     const { code, err } = await flatcarExt('new', 'tool', ...TOOL, '--unit', '/usr/bin/other --daemon');
-    expect({ code, err }).toMatchObject({ code: 1, err: expect.stringContaining('tool was written, and could not be built or tried') });
+    expect({ code, err }).toMatchObject({ code: 1, err: expect.stringContaining('tool was written, but could not be built or tried') });
     const named = [...err.matchAll(/^ +at: (\S+?)(?::\d+)?$/gm)].map(([, path = '']) => path);
     expect(named).toContain(join(copy, 'extensions/tool/files/usr/lib/systemd/system/tool.service'));
     for (const path of named) await access(path);
@@ -405,7 +418,7 @@ test('without a terminal what is not known is an error that names its flag, and 
     '--no-build',
   ];
   await expect(run(process.execPath, args, { env, cwd: copy })).rejects.toMatchObject({
-    stderr: expect.stringMatching(/What is it, in one line\?\n.*say --summary/),
+    stderr: expect.stringMatching(/no --summary given: What is it, in one line\?\n.*pass --summary/),
   });
   await expect(run(process.execPath, [...args, '--summary', 'x', '--license', 'GPL2'], { env, cwd: copy })).rejects.toMatchObject({
     stderr: expect.stringContaining("'GPL2' is not a valid SPDX expression"),

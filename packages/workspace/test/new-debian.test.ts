@@ -3,8 +3,10 @@ import { ARCHES } from '@flatcar/core/engine';
 import { controlOf, makePackage, openFakeArchive, type FakeArchive } from '@flatcar/upstream/test/fake-archive';
 import { openFakeInternet, type FakeInternet } from '@flatcar/upstream/test/fake-internet';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { planNew, type NewRequest } from '../src/new/plan.ts';
-import { definitionText, testText } from '../src/new/scaffold.ts';
+import { definitionText } from '../src/new/definition-text.ts';
+import { planNew } from '../src/new/plan-new.ts';
+import type { PackagesRequest } from '../src/new/request.ts';
+import { testText } from '../src/new/test-text.ts';
 
 let internet: FakeInternet;
 let archive: FakeArchive;
@@ -107,19 +109,19 @@ beforeAll(async () => {
 afterAll(() => internet.close());
 
 describe('a new extension from packages of Debian', () => {
-  const plan = (more: Partial<NewRequest> = {}): { plan: ReturnType<typeof planNew>; notes: string[] } => {
+  const plan = (more: Partial<PackagesRequest> = {}): { plan: ReturnType<typeof planNew>; notes: string[] } => {
     const notes: string[] = [];
     const ask = {
       text: async (question: string, flag: string, proposed?: string): Promise<string> => proposed ?? Promise.reject(new Error(`${question} ${flag}`)),
       choose: () => Promise.reject(new Error('nothing to choose')),
       note: (text: string) => void notes.push(text),
     }; // prettier-ignore
-    const request: NewRequest = {
+    const request: PackagesRequest = {
       name: 'daemon',
+      origin: 'packages',
       track: 'newest',
       suite: 'test',
-      known: false,
-      debian: ['daemon'],
+      packages: ['daemon'],
       version: '1.2',
       license: 'ISC',
       ...more,
@@ -132,12 +134,12 @@ describe('a new extension from packages of Debian', () => {
     const { plan: made, notes } = plan({ programs: ['daemonctl', 'daemond'] });
     expect(await made).toMatchObject({ programs: ['daemonctl', 'daemond'], summary: 'daemon, server of nothing' });
     expect(await made).not.toHaveProperty('unit');
-    expect(notes).toContainEqual(expect.stringMatching(/have daemon\.service: --unit/));
+    expect(notes).toContainEqual(expect.stringMatching(/have daemon\.service: pass one as --unit/));
   });
   test('folders that a chosen program looks into are part of the definition, and others are not', async () => {
     const { plan: made, notes } = plan({ programs: ['daemond'] });
     expect((await made).debian).toMatchObject({ data: ['usr/libexec/daemon/start', 'usr/share/daemon/**', '!usr/share/daemon/modules'] });
-    expect(notes).toContainEqual("taken along: data: ['usr/libexec/daemon/start'] (1 files, 0.0 MiB), which usr/bin/daemond looks into");
+    expect(notes).toContainEqual("added: data: ['usr/libexec/daemon/start'] (1 files, 0.0 MiB), which usr/bin/daemond reads");
     expect((await plan({ programs: ['daemonctl'] }).plan).debian).toMatchObject({ data: [], dlopen: [] });
     expect(definitionText(await made)).toContain("data: ['usr/libexec/daemon/start', 'usr/share/daemon/**', '!usr/share/daemon/modules']");
     expect(notes).toContainEqual("left out: usr/share/daemon/modules: is a link to '../../lib/daemon/absent', which no package has");
@@ -152,25 +154,25 @@ describe('a new extension from packages of Debian', () => {
   });
   test('a program that the named packages do not have is refused', async () => {
     await expect(plan({ programs: ['unneeded-tool'] }).plan).rejects.toMatchObject({
-      message: 'neither the packages nor what they depend on have a program unneeded-tool',
+      message: 'neither the packages nor their dependencies have a program unneeded-tool',
       next: expect.stringContaining('daemonctl, daemond'),
     });
   });
   test('a package of dependencies only is refused with the one that has the program', async () => {
-    await expect(plan({ debian: ['meta'], version: undefined, programs: ['wrapped'] }).plan).rejects.toMatchObject({
-      message: 'the package meta contains nothing: it depends on others, and wrapped 17.6 is in server-17',
+    await expect(plan({ packages: ['meta'], version: undefined, programs: ['wrapped'] }).plan).rejects.toMatchObject({
+      message: 'the package meta only has dependencies: wrapped 17.6 is in server-17',
       next: 'name that package first: --debian server-17',
     });
   });
   test('a program that a script wraps which nothing can run is taken from where it is; programs may be of dependencies', async () => {
-    const { plan: made } = plan({ debian: ['server-17'], version: undefined, programs: ['wrapped', 'server-helper'] });
+    const { plan: made } = plan({ packages: ['server-17'], version: undefined, programs: ['wrapped', 'server-helper'] });
     const { version, programs, debian: of } = await made;
     expect(version).toBe('17.6');
     expect(programs).toEqual(['wrapped', 'server-helper']);
     expect(of?.programs).toEqual(['usr/lib/server/17/bin/wrapped', 'server-helper']);
   });
   test('packages whose version no image can have make an extension of dates, which says so', async () => {
-    const { plan: made, notes } = plan({ debian: ['lettered'], version: undefined, programs: ['lettered'] });
+    const { plan: made, notes } = plan({ packages: ['lettered'], version: undefined, programs: ['lettered'] });
     const of = await made;
     expect(of.version).toMatch(/^20\d\d\.\d\d\.\d\d$/);
     expect(of.debian).toMatchObject({ dated: true, versions: { lettered: '3.5a' } });
@@ -217,11 +219,13 @@ describe('a new extension from packages of Debian', () => {
     expect(texts.get('usr/lib/systemd/system/daemon-user.service')).toMatch(
       /^Type=oneshot\nRemainAfterExit=yes\nExecStart=\/usr\/bin\/systemd-sysusers daemon\.conf\nExecStart=\/usr\/bin\/systemd-tmpfiles --create daemon\.conf$/m,
     );
-    expect(notes).toContainEqual('copied to /etc on the first boot, where there is none: /etc/daemon/main.conf');
-    expect(notes).toContainEqual('left out of daemon.service: ExecStopPost=-/usr/bin/absent --quiet, which nothing here can run');
+    expect(notes).toContainEqual('copied to /etc on the first boot, unless it exists there: /etc/daemon/main.conf');
+    expect(notes).toContainEqual(
+      'left out of daemon.service: ExecStopPost=-/usr/bin/absent --quiet, because nothing in the image or on Flatcar can run it',
+    );
   });
   test('what maintainer scripts make is made by the image: users, groups, folders, configuration, and a conflict with the host', async () => {
-    const { plan: made } = plan({ name: 'clock', debian: ['clock'], version: '4.6', unit: { exec: 'clock.service' } });
+    const { plan: made } = plan({ name: 'clock', packages: ['clock'], version: '4.6', unit: { exec: 'clock.service' } });
     const { unit, files, debian: of, license } = await made;
     expect(license).toBe('ISC');
     const texts = new Map(files?.map(({ path, text }) => [path, text]));
@@ -251,7 +255,7 @@ describe('a new extension from packages of Debian', () => {
   });
   test('users that every Debian has are made where a configuration runs as one of them', async () => {
     const { files, unit } = await plan({
-      debian: ['web'],
+      packages: ['web'],
       version: '1.26.3',
       programs: ['web'],
       name: 'web',

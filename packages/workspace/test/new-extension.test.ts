@@ -1,6 +1,11 @@
-import { planNew, type Prompter, type NewRequest } from '../src/new/plan.ts';
-import { recognizeLicense } from '../src/new/inspect.ts';
-import { definitionText, scaffold, serviceText, testText, type Plan } from '../src/new/scaffold.ts';
+import { planNew } from '../src/new/plan-new.ts';
+import { recognizeLicense } from '../src/new/license-text.ts';
+import { definitionText } from '../src/new/definition-text.ts';
+import { scaffold, serviceText } from '../src/new/package-files.ts';
+import type { Plan } from '../src/new/plan.ts';
+import type { Prompter } from '../src/new/prompter.ts';
+import type { UpstreamRequest } from '../src/new/request.ts';
+import { testText } from '../src/new/test-text.ts';
 import { openFakeInternet, type FakeInternet } from '@flatcar/upstream/test/fake-internet';
 import { API, downloadsOf, program, releaseOf, serveProject } from '@flatcar/upstream/test/fake-project';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -13,23 +18,29 @@ afterAll(() => internet.close());
 beforeEach(() => internet.served.clear());
 
 /** Takes what is proposed, and remembers what it was told. */
-function asker(): { ask: Prompter; notes: string[] } {
+function recorder(): { prompter: Prompter; notes: string[] } {
   const notes: string[] = [];
   return {
     notes,
-    ask: {
+    prompter: {
       text: async (question, flag, proposed) => proposed ?? Promise.reject(new Error(`${question} ${flag}`)),
       choose: async (_, options) => (options[0] ?? { value: undefined as never }).value,
       note: (text) => void notes.push(text),
     },
   };
 }
-const request = (more: Partial<NewRequest>): NewRequest => ({ name: 'tool', track: 'newest', suite: 'trixie', known: false, ...more });
+const request = (more: Partial<UpstreamRequest>): UpstreamRequest => ({
+  name: 'tool',
+  track: 'newest',
+  origin: 'upstream',
+  isKnown: false,
+  ...more,
+});
 
 describe('a plan from what upstream offers', () => {
   test('GitHub: files, checksum, programs, licence and description are found', async () => {
     serveProject(internet, '1.2.3');
-    const plan = await planNew(request({ github: 'example/tool' }), asker().ask, internet.context());
+    const plan = await planNew(request({ github: 'example/tool' }), recorder().prompter, internet.context());
     expect(plan).toMatchObject({
       version: '1.2.3',
       license: 'MIT',
@@ -45,7 +56,7 @@ describe('a plan from what upstream offers', () => {
     const listing = { text: JSON.stringify(releaseOf('1.2.3')), where: 'saved.json' };
     const plan = await planNew(
       request({ github: 'example/tool', listing, license: 'MIT', summary: 'a tool' }),
-      asker().ask,
+      recorder().prompter,
       internet.context(),
     );
     expect(plan.file?.pattern).toBe('tool-linux-{arch}');
@@ -53,8 +64,8 @@ describe('a plan from what upstream offers', () => {
   test('a URL of one version becomes a pattern', async () => {
     serveProject(internet, '1.2.3');
     const plan = await planNew(
-      request({ url: `https://${downloadsOf('1.2.3')}/tool-linux-amd64`, version: '1.2.3', license: 'MIT', summary: 'a tool' }),
-      asker().ask,
+      request({ file: { url: `https://${downloadsOf('1.2.3')}/tool-linux-amd64` }, version: '1.2.3', license: 'MIT', summary: 'a tool' }),
+      recorder().prompter,
       internet.context(),
     );
     expect(plan.file).toEqual({
@@ -66,19 +77,22 @@ describe('a plan from what upstream offers', () => {
   test('a file for another architecture is refused', async () => {
     serveProject(internet, '1.2.3');
     internet.served.set(`${downloadsOf('1.2.3')}/tool-linux-arm64`, program('x86-64'));
-    await expect(planNew(request({ github: 'example/tool' }), asker().ask, internet.context())).rejects.toThrow(/no program for arm64/);
+    await expect(planNew(request({ github: 'example/tool' }), recorder().prompter, internet.context())).rejects.toThrow(
+      /no program for arm64/,
+    );
   });
   test.each([
-    [{}, /nothing says where|version is not known/],
+    [{}, /the version is unknown/],
+    [{ version: '1.0.0' }, /no option specifies where the files come from/],
     [{ github: 'example/none' }, /404/],
-    [{ url: 'https://example.org/x', version: '1.0.0-rc1' }, /no version to ship/],
+    [{ file: { url: 'https://example.org/x' }, version: '1.0.0-rc1' }, /not a valid version/],
   ])('%j is told', async (more, message) => {
-    await expect(planNew(request(more), asker().ask, internet.context())).rejects.toThrow(message);
+    await expect(planNew(request(more), recorder().prompter, internet.context())).rejects.toThrow(message);
   });
   test('what nobody knows is asked for by its flag', async () => {
     serveProject(internet, '1.2.3');
     internet.served.delete(`${API}/license`);
-    await expect(planNew(request({ github: 'example/tool' }), asker().ask, internet.context())).rejects.toThrow(/--license/);
+    await expect(planNew(request({ github: 'example/tool' }), recorder().prompter, internet.context())).rejects.toThrow(/--license/);
   });
 });
 

@@ -4,8 +4,7 @@ import type { Signature } from '@flatcar/core/engine';
 import { openFakeInternet, sha, type FakeInternet } from '@flatcar/upstream/test/fake-internet';
 import { IDENTITY, ISSUER, openFakeSigstore, RUN, WORKFLOW, type FakeSigstore, type Run } from '@flatcar/upstream/test/fake-sigstore';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { AssetProposal } from '../src/new/propose.ts';
-import { proposeSignatures } from '../src/new/signers.ts';
+import { proposeSignatures } from '../src/new/propose-signatures.ts';
 
 const content = Buffer.from('the bytes of a tool');
 let internet: FakeInternet;
@@ -17,18 +16,13 @@ beforeAll(async () => {
 afterAll(() => internet.close());
 
 describe('the signer that new proposes', () => {
-  const proposal = (): AssetProposal => ({
-    asset: 'tool',
-    files: { 'x86-64': '', arm64: '' },
-    checksum: 'none',
-    signatures: [{ kind: 'sigstore', of: 'file', url: '{url}.sigstore.json' }],
-  });
+  const bundle = { kind: 'sigstore', of: 'file', url: '{url}.sigstore.json' } as const;
   const propose = async (name: string, run: Run, url: string): Promise<{ signatures: Signature[]; notes: string[] }> => {
     const path = join(internet.dir, 'proposed');
     await writeFile(path, content);
     internet.served.set(`${url.slice('https://'.length)}.sigstore.json`, (await sigstore.signBlob(content, name, ISSUER, run)).bundle);
     return proposeSignatures(
-      proposal(),
+      [bundle],
       { url, path, sha256: sha(content), version: '1.2.3' },
       undefined,
       internet.context(),
@@ -50,7 +44,7 @@ describe('the signer that new proposes', () => {
     [
       'of another project',
       { ...RUN, 5: 'evil/tool', 12: 'https://github.com/evil/tool' },
-      /a run of https:\/\/github\.com\/evil\/tool signed it/,
+      /signed by a run of https:\/\/github\.com\/evil\/tool/,
     ],
     ['for another version', { 12: 'https://github.com/example/tool', 14: 'refs/tags/v1.2.2' }, /does not name version 1\.2\.3/],
   ] as const)('is nothing for a run %s', async (_, run, note) => {

@@ -1,9 +1,9 @@
-import type { Prompter } from '@flatcar/workspace/new/plan';
 import { Option, type Command } from 'commander';
 import { addHelp } from '../help.ts';
-import { openAsk } from '../output/prompt.ts';
-import { requestOf, type Flags } from '@flatcar/workspace/new/request';
+import { openPrompter } from '../output/prompt.ts';
+import { requestOf, type Flags } from '@flatcar/workspace/new/flags';
 import type { NewExtensionResult } from '@flatcar/workspace/new/make';
+import type { Prompter } from '@flatcar/workspace/new/prompter';
 import { collect, jsonOption, mirrorOption, parseKeyValue } from '../options.ts';
 import { reporter, show } from '../output/terminal.ts';
 import { openUpstream } from '@flatcar/workspace/open-upstream';
@@ -32,8 +32,8 @@ const ORIGIN_QUESTIONS = {
   debian: 'Which packages?',
 } as const;
 
-async function askOrigin(kind: keyof typeof ORIGIN_QUESTIONS, ask: Prompter): Promise<string | string[]> {
-  const answer = await ask.text(ORIGIN_QUESTIONS[kind], `--${kind}`);
+async function askOrigin(kind: keyof typeof ORIGIN_QUESTIONS, prompter: Prompter): Promise<string | string[]> {
+  const answer = await prompter.text(ORIGIN_QUESTIONS[kind], `--${kind}`);
   return kind === 'debian' ? answer.split(/[\s,]+/) : answer;
 }
 
@@ -99,12 +99,13 @@ export function addNew(root: Command, signal: AbortSignal): void {
       const unlisted = await findUnlisted(name);
       if (unlisted !== undefined) return tell(await completeEntry(unlisted, flags, context));
       await assertFree(name);
-      const { planNew, wrongLicense } = await import('@flatcar/workspace/new/plan');
-      const { ask, isAttended } = await openAsk(flags.yes, signal);
+      const { planNew } = await import('@flatcar/workspace/new/plan-new');
+      const { invalidLicense } = await import('@flatcar/workspace/new/prompter');
+      const { prompter, isAttended } = await openPrompter(flags.yes, signal);
       const hasOrigin = [flags.github, flags.url, flags.go, flags.cargo, flags.debian, flags.files].some((one) => one !== undefined);
       let given = flags;
       if (!hasOrigin && isAttended) {
-        const kind = await ask.choose('Where does it come from?', [
+        const kind = await prompter.choose('Where does it come from?', [
           { value: 'github', label: 'files of GitHub releases' },
           { value: 'url', label: 'files at another URL' },
           { value: 'go', label: 'a Go module' },
@@ -112,16 +113,16 @@ export function addNew(root: Command, signal: AbortSignal): void {
           { value: 'debian', label: 'packages of Debian' },
           { value: 'files', label: 'files of this repository only' },
         ] as const);
-        given = kind === 'files' ? { ...flags, files: true } : { ...flags, [kind]: await askOrigin(kind, ask) };
+        given = kind === 'files' ? { ...flags, files: true } : { ...flags, [kind]: await askOrigin(kind, prompter) };
       }
-      const plan = await planNew(await requestOf(name, given), ask, context);
+      const plan = await planNew(await requestOf(name, given), prompter, context);
       const askLicense = async (component: string, hint?: string): Promise<string> => {
         done(); // no moving line beside a question
-        return ask.text(
+        return prompter.text(
           `The licence of ${component}, as SPDX?${hint === undefined ? '' : ` (${hint})`}`,
           '--license',
           undefined,
-          wrongLicense,
+          invalidLicense,
         );
       };
       tell(await make(plan, given, isAttended ? askLicense : undefined, context, report));

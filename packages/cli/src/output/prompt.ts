@@ -1,15 +1,15 @@
 import { envOf, UserError, inLine, oneLine, plainText } from '@flatcar/core/engine';
-import type { Prompter } from '@flatcar/workspace/new/plan';
+import type { Prompter } from '@flatcar/workspace/new/prompter';
 import { tell } from './output.ts';
 
 /** Somebody ended a question by Ctrl-C or Escape. */
 export class Cancelled extends UserError {}
 
-/** Answers out of flags and proposals, for scripts: what nothing is proposed for must be said. */
+/** Takes proposals, for scripts: without a proposal, the option must be given. */
 const unattended: Prompter = {
   text: async (question, flag, proposed) => {
     if (proposed !== undefined && proposed !== '') return proposed;
-    throw new UserError(`not known: ${question}`, { next: `say ${flag}` });
+    throw new UserError(`no ${flag} given: ${question}`, { next: `pass ${flag}` });
   },
   choose: async (_, options) => {
     const [first] = options;
@@ -26,12 +26,12 @@ async function attended(signal: AbortSignal): Promise<Prompter> {
     throw new Cancelled('cancelled; nothing was written');
   };
   return {
-    text: async (question, _flag, proposed, wrong) => {
+    text: async (question, _flag, proposed, invalid) => {
       const given = await clack.text({
         message: oneLine(question, 500),
         signal, // an interrupt before the terminal is clack's
         initialValue: proposed === undefined ? undefined : oneLine(proposed, 1000),
-        validate: (value) => ((value ?? '').trim() === '' ? 'It cannot be empty.' : wrong?.((value ?? '').trim())),
+        validate: (value) => ((value ?? '').trim() === '' ? 'It cannot be empty.' : invalid?.((value ?? '').trim())),
       });
       return clack.isCancel(given) ? cancelled() : given.trim();
     },
@@ -49,8 +49,8 @@ async function attended(signal: AbortSignal): Promise<Prompter> {
   };
 }
 
-/** Asks a person when one is there and `--yes` was not said. */
-export async function openAsk(yes: boolean | undefined, signal: AbortSignal): Promise<{ ask: Prompter; isAttended: boolean }> {
+/** Prompts on a terminal, unless `yes`. */
+export async function openPrompter(yes: boolean | undefined, signal: AbortSignal): Promise<{ prompter: Prompter; isAttended: boolean }> {
   const isAttended = yes !== true && process.stdin.isTTY && process.stderr.isTTY && envOf('CI') === undefined;
-  return { ask: isAttended ? await attended(signal) : unattended, isAttended };
+  return { prompter: isAttended ? await attended(signal) : unattended, isAttended };
 }

@@ -22,18 +22,20 @@ import {
   UsageError,
 } from '@flatcar/core/engine';
 import { addChangelogEntry, pinVersion, type UpstreamContext } from '@flatcar/upstream';
-import { scaffold, untried, type Plan, type Probe } from './scaffold.ts';
 import { REPOSITORY } from '../select.ts';
 import { packageLock, updatePackageLock } from '../package-lock.ts';
 import { refreshPackaging } from '../packaging-check.ts';
 import { writeReadme, writeRootReadme } from '../readme.ts';
-import type { Flags } from './request.ts';
+import type { Flags } from './flags.ts';
+import { scaffold } from './package-files.ts';
+import type { Plan, Probe } from './plan.ts';
 import { probe, type Tried } from './probe.ts';
+import { untried } from './test-text.ts';
 
-/** Asks for a component's licence; `hint` is what upstream says of it. */
+/** Prompts for a component's licence; `hint` is what upstream publishes about it. */
 type AskLicense = (component: string, hint?: string) => Promise<string>;
 
-/** What was made. */
+/** The result of `new`. */
 export interface NewExtensionResult {
   readonly extension: string;
   readonly version: string;
@@ -45,15 +47,15 @@ export interface NewExtensionResult {
   readonly built: boolean;
 }
 
-/** Throws where a name cannot be one, or is taken. */
+/** Throws a UserError if a name is not valid, or is already used. */
 export async function assertFree(name: string): Promise<void> {
   defineExtension({ name, summary: '-', versions: { kind: 'date', track: 'newest' }, components: () => [] });
   const taken = (await findExtensions(REPOSITORY)).find((dir) => dir.endsWith(`/${name}`));
   if (taken !== undefined)
-    throw new UserError(`there is an extension '${name}' already`, { where: taken, next: `flatcar-ext bump ${name} brings it up to date` });
+    throw new UserError(`the extension '${name}' already exists`, { where: taken, next: `run flatcar-ext bump ${name} to update it` });
   await access(join(REPOSITORY, 'extensions', name)).then(
     () => {
-      throw new UserError('the folder is there, but holds no extension', {
+      throw new UserError('the folder exists, but contains no extension', {
         where: join(REPOSITORY, 'extensions', name),
         next: 'remove it first',
       });
@@ -62,16 +64,16 @@ export async function assertFree(name: string): Promise<void> {
   );
 }
 
-/** Digests that are known from elsewhere, as pins that `pin` compares with what upstream has, where it can be reached. */
+/** Writes digests that are known from elsewhere as pins; `pin` compares them with what upstream has, if it answers. */
 async function writeKnown(dir: string, extension: Extension, version: string, flags: Flags): Promise<void> {
   if (flags.sha256 === undefined) return;
   if (flags.proof === undefined)
     throw new UsageError('--sha256 needs --proof', {
-      next: 'say where the digests are from, such as --proof "third-party pin: kubespray"',
+      next: 'pass where the digests are from, such as --proof "third-party pin: kubespray"',
     });
   if (parseProof(flags.proof)?.kind !== 'third-party')
-    throw new UsageError(`'${flags.proof}' does not say whose pins the digests are`, {
-      next: 'such as --proof "third-party pin: kubespray"; what upstream publishes itself, new checks itself',
+    throw new UsageError(`'${flags.proof}' does not name the project that pins the digests`, {
+      next: 'pass it as --proof "third-party pin: kubespray"; new itself checks what upstream publishes',
     });
   const given = Object.fromEntries(Object.entries(flags.sha256).map(([arch, sha256]) => [parseArch(arch), sha256])) as Partial<
     Record<Arch, string>
@@ -82,7 +84,7 @@ async function writeKnown(dir: string, extension: Extension, version: string, fl
       for (const arch of ARCHES) {
         const sha256 = given[arch];
         if (sha256 === undefined || !/^[0-9a-f]{64}$/.test(sha256))
-          throw new UsageError(`--sha256 ${arch}= needs 64 lowercase hex digits`, { next: 'both architectures are shipped' });
+          throw new UsageError(`--sha256 ${arch}= needs 64 lowercase hex digits`, { next: 'pass the digests for both architectures' });
         bytes[locatorOf(origin, component, arch) ?? ''] = { sha256, proof: flags.proof };
       }
     }
@@ -90,27 +92,31 @@ async function writeKnown(dir: string, extension: Extension, version: string, fl
   await writeFile(join(dir, 'pins.json'), JSON.stringify({ [version]: { revision: 0, licenses: {}, bytes } }, undefined, 2));
 }
 
+/** Formats a file with the settings of its later path. It is piped, because oxfmt skips files in ignored folders. */
+async function formatFile(file: string, path: string): Promise<void> {
+  const text = await exec(join(REPOSITORY, 'node_modules/.bin/oxfmt'), ['--stdin-filepath', join(REPOSITORY, path)], {
+    cwd: REPOSITORY,
+    input: await readFile(file),
+    env: { PATH: process.env['PATH'] ?? '' },
+  });
+  await writeFile(file, `${text.trimEnd()}\n`);
+}
+
 async function writePackage(dir: string, plan: Plan, probes: readonly Probe[], flags: Flags): Promise<void> {
   if (typeof flags.files === 'string') {
-    await rm(join(dir, 'files'), { recursive: true, force: true }); // of the first time, before its programs were tried
+    await rm(join(dir, 'files'), { recursive: true, force: true }); // from before its programs were tried
     await copyTree(flags.files, join(dir, 'files'));
   }
   for (const { path, text } of scaffold(plan, probes)) {
     await mkdir(dirname(join(dir, path)), { recursive: true });
     await writeFile(join(dir, path), text);
   }
-  const formatter = join(REPOSITORY, 'node_modules/.bin/oxfmt');
-  // Ignored folders are not formatted, so the text goes through a pipe.
-  for (const name of ['extension.ts', 'test/extension.test.ts'])
-    await writeFile(
-      join(dir, name),
-      `${(await exec(formatter, ['--stdin-filepath', join(REPOSITORY, 'extensions', plan.name, name)], { cwd: REPOSITORY, input: await readFile(join(dir, name)), env: { PATH: process.env['PATH'] ?? '' } })).trimEnd()}\n`,
-    );
+  for (const name of ['extension.ts', 'test/extension.test.ts']) await formatFile(join(dir, name), join('extensions', plan.name, name));
 }
 
 /**
- * Builds the package and tries its programs, for its test; gives the error where it cannot be built, or where a program is another
- * version than the one that is pinned: what was written so far is right all the same, and somebody can go on from there.
+ * Builds the package and tries its programs, for its test. Returns an error if it cannot be built, or if a program has another version than the
+ * pinned one: what was written so far is right, and a person can continue from there.
  */
 async function tryOut(aside: string, plan: Plan, flags: Flags, context: UpstreamContext, report: Report): Promise<UserError | undefined> {
   try {
@@ -119,23 +125,23 @@ async function tryOut(aside: string, plan: Plan, flags: Flags, context: Upstream
     tellProbes(plan, probes, silent, report);
     const wrong = others.map(
       ({ program, said }) =>
-        new UserError(`${program} says that it is version ${said}, and ${plan.version} is pinned`, {
+        new UserError(`${program} reports version ${said}, but ${plan.version} is pinned`, {
           where: join(aside, 'pins.json'),
-          next: `pin the version that it is (--version ${said}), or say why it differs: --other-version 'REASON'`,
+          next: `pin that version (--version ${said}), or pass --other-version 'REASON' if it differs for a reason`,
         }),
     );
     const [first] = broken;
     if (first !== undefined)
       return new UserError(`${first.program} cannot load modules of its own: ${first.said}`, {
         where: join(aside, 'extension.ts'),
-        next: 'add the package and the folder that have them to debian(…) in extension.ts (`data`, `dlopen`)',
+        next: 'add their package and folder to debian(…) in extension.ts (`data`, `dlopen`)',
       });
-    if (plan.own !== undefined || plan.debian?.dated === true) return undefined; // a date is no version of a program
+    if (plan.own !== undefined || plan.debian?.dated === true) return undefined; // no program has a date as its version
     if (flags.otherVersion !== undefined) {
       for (const { message } of wrong) report({ type: 'notice', text: `${message}: ${flags.otherVersion}` });
       return undefined;
     }
-    return wrong.length > 1 ? new UserErrors('programs say other versions', wrong) : wrong[0];
+    return wrong.length > 1 ? new UserErrors('programs report other versions', wrong) : wrong[0];
   } catch (error) {
     if (!(error instanceof UserError) || context.signal?.aborted === true) throw error;
     return error;
@@ -148,15 +154,15 @@ function tellProbes(plan: Plan, probes: readonly Probe[], silent: Tried['silent'
     if (found?.says === 'version' || found?.numbered === true) continue;
     const what =
       found === undefined
-        ? `the test only looks whether it is there; write a command into test/extension.test.ts, such as { run: ['${program}', 'ARGUMENT'], says: /WORDS/ }`
-        : `the test looks for a line of '${found.run.join(' ')}'`;
+        ? `the test only checks that it exists; add a command to test/extension.test.ts, such as { run: ['${program}', 'ARGUMENT'], says: /WORDS/ }`
+        : `the test checks a line of the output of '${found.run.join(' ')}'`;
     const said = silent.find((one) => one.program === program)?.said ?? '';
-    const why = plan.own === undefined ? `does not say ${plan.version} when it is asked for its version` : 'was not run';
+    const why = plan.own === undefined ? `does not print ${plan.version} as its version` : 'was not run';
     report({ type: 'notice', text: `${program} ${why}${said === '' ? '' : ` ('${said.slice(0, 120)}')`}: ${what}` });
   }
 }
 
-/** Writes, pins and tries the package in a folder aside; gives why it could not be built, where it could not. */
+/** Writes, pins and tries the package in a separate folder. Returns the error if it could not be built. */
 async function prepare(
   aside: string,
   plan: Plan,
@@ -179,37 +185,37 @@ async function prepare(
   return failed;
 }
 
-/** The same errors, about the folder in which the package is now. */
+/** The same errors, with the folder in which the package is now. */
 function moved(error: UserError, from: string, to: string): UserError[] {
   if (error instanceof UserErrors) return error.errors.flatMap((one) => moved(one, from, to));
   const { message, where, next, cause } = error;
   return [new UserError(message.replaceAll(from, to), { where: where?.replaceAll(from, to), next: next?.replaceAll(from, to), cause })];
 }
 
-/** What was written, and could not be built: nothing of the work is lost, and the errors name files that are there. */
+/** The error for a package that was written, but could not be built: its errors name files that exist. */
 function unfinished({ name }: Plan, error: UserError, from: string, to: string): UserError {
   const goOn = new UserError(`extensions/${name} was written and pinned, but it is not finished`, {
     where: to,
     next: `correct it and run flatcar-ext build ${name}, or remove it: git checkout package-lock.json README.md; rm -r extensions/${name}`,
   });
-  return new UserErrors(`${name} was written, and could not be built or tried`, [...moved(error, from, to), goOn]);
+  return new UserErrors(`${name} was written, but could not be built or tried`, [...moved(error, from, to), goOn]);
 }
 
-/** Where packages are made, each in a folder that ends in the id of the process. */
+/** Where packages are prepared, each in a folder that ends in the ID of the process. */
 const ASIDE = join(REPOSITORY, 'dist', 'new');
 const ROOT_README = join(REPOSITORY, 'README.md');
 
-/** Brings the files that list all extensions up to date with the folders that are there. */
+/** Updates the files that list all extensions. */
 async function enterLists(report: Report): Promise<void> {
   await writeRootReadme(REPOSITORY);
-  report({ type: 'step', text: 'entering it in package-lock.json' });
+  report({ type: 'step', text: 'adding it to package-lock.json' });
   await updatePackageLock();
 }
 
 /** One process at a time moves packages into this checkout and writes the files that list them. */
 const alone = <T>(store: Store, work: () => Promise<T>): Promise<T> => store.lock(`new-${digestOf({ repository: REPOSITORY })}`, work);
 
-/** Puts the package in its place and enters it in the files that list all of them. Interrupted, it takes all of it back. */
+/** Moves the package into place and adds it to the files that list all extensions. An interrupt undoes all of that. */
 async function enter(aside: string, dir: string, { store, report, signal }: UpstreamContext): Promise<void> {
   await alone(store, async () => {
     signal?.throwIfAborted();
@@ -223,7 +229,7 @@ async function enter(aside: string, dir: string, { store, report, signal }: Upst
   });
 }
 
-/** The folder of an extension that is in place, and that the files that list all extensions do not have: `new` was killed in between. */
+/** The folder of an extension that the files that list all extensions do not have, because `new` was killed; undefined if there is none. */
 export async function findUnlisted(name: string): Promise<string | undefined> {
   const dir = (await findExtensions(REPOSITORY)).find((one) => one === join(REPOSITORY, 'extensions', name));
   if (dir === undefined) return undefined;
@@ -231,19 +237,19 @@ export async function findUnlisted(name: string): Promise<string | undefined> {
   return lock.includes(`"extensions/${name}"`) && readme.includes(`(extensions/${name}/`) ? undefined : dir;
 }
 
-/** Does what was left to do when `new` was killed behind the rename: the package itself was written, pinned and tried before. */
+/** Completes a `new` that was killed after it moved the package into place: the package itself is complete. */
 export async function completeEntry(
   dir: string,
   flags: Flags,
   { store, report }: UpstreamContext,
 ): Promise<Omit<NewExtensionResult, 'seconds'>> {
-  report({ type: 'notice', text: `${basename(dir)} is in place, but the files that list all extensions do not have it: completing that` });
+  report({ type: 'notice', text: `${basename(dir)} exists, but the files that list all extensions do not have it: adding it` });
   await alone(store, () => enterLists(report));
   await removeLeftovers(ASIDE);
   return madeIn(dir, flags);
 }
 
-/** What is in a package that was made. */
+/** The result for a package that is in place. */
 async function madeIn(dir: string, flags: Flags): Promise<Omit<NewExtensionResult, 'seconds'>> {
   const listed = await readdir(dir, { recursive: true, withFileTypes: true });
   const files = listed.filter((entry) => entry.isFile()).map((entry) => relative(REPOSITORY, join(entry.parentPath, entry.name)));
@@ -259,8 +265,8 @@ async function madeIn(dir: string, flags: Flags): Promise<Omit<NewExtensionResul
 }
 
 /**
- * Makes the package of a plan: it comes to extensions/ as a whole or not at all. Interrupted, it leaves the repository as it was; where
- * its build fails, it stays. Killed behind the rename, the next run completes what was left. Throws when it could not be built.
+ * Writes the package of a plan to extensions/, as a whole or not at all. An interrupt leaves the repository unchanged, and the next run completes
+ * what a kill left undone. If the package cannot be built, it stays, and this throws a UserError.
  */
 export async function make(
   plan: Plan,
@@ -283,7 +289,7 @@ export async function make(
   return madeIn(dir, flags);
 }
 
-/** Removes what killed processes left. */
+/** Removes the folders of killed processes. */
 async function removeLeftovers(parent: string): Promise<void> {
   const names = await readdir(parent).catch(() => []);
   for (const name of names) {
@@ -292,7 +298,7 @@ async function removeLeftovers(parent: string): Promise<void> {
   }
 }
 
-/** Whether a process of this id is there, of whomever. */
+/** True if a process with this ID exists, of any user. */
 const isRunning = (pid: number): Promise<boolean> =>
   access(`/proc/${pid}`).then(
     () => true,

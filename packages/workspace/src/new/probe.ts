@@ -12,20 +12,20 @@ import {
   type Report,
 } from '@flatcar/core/engine';
 import type { UpstreamContext } from '@flatcar/upstream';
-import type { Plan, Probe } from './scaffold.ts';
+import type { Plan, Probe } from './plan.ts';
 import { furnish, openTrial, type Trial } from './trial.ts';
 
-/** Commands that a program is tried with, until one says its version. */
+/** Arguments that a program is tried with, until it prints its version. */
 const ASKING = [['--version'], ['version'], ['version', '--short'], ['-version'], ['-V'], ['-v']];
-/** And if none does: until one prints its help, and calls that no error. */
+/** Arguments for a program without a version, until it prints its help and succeeds. */
 const HELPING = [['--help'], ['help'], ['-h']];
 
-/** Programs of a package that are tried; each takes a second or two. */
+/** Most programs of a package to try: each takes a second or two. */
 const MOST_PROGRAMS = 200;
-/** Commands that may not end before a program is tried no more: one may be a daemon by another word. */
+/** Most commands of a program that do not end: it may be a daemon that ignores its arguments. */
 const MOST_UNENDED = 2;
 
-/** What interpreters and shells load at run time: that they start shows nothing of it. Each prints `loaded`. */
+/** Commands that make interpreters and shells load modules, which starting them does not. Each prints `loaded`. */
 const LOADING: readonly (readonly [program: RegExp, args: readonly string[]])[] = [
   [/^zsh$/, ['-f', '-c', 'zmodload zsh/datetime zsh/zle && autoload -Uz compinit && compinit -D -u && print loaded']],
   [/^python3?[\d.]*$/, ['-c', 'import ssl, ctypes, sqlite3, encodings.idna; print("loaded")']],
@@ -35,25 +35,25 @@ const LOADING: readonly (readonly [program: RegExp, args: readonly string[]])[] 
   [/^fish$/, ['-c', 'functions --query fish_prompt; and echo loaded']],
 ];
 
-/** A program that says another version than the one that is pinned. */
+/** A program that reports another version than the pinned one. */
 export interface OtherVersion {
   readonly program: string;
   readonly said: string;
 }
 
-/** What came of the trial. */
+/** The results of all programs. */
 export interface Tried {
   readonly probes: readonly Probe[];
   readonly others: readonly OtherVersion[];
-  /** Interpreters and shells that cannot load modules of their own, and what they say. */
+  /** Interpreters and shells that cannot load modules of their own, with their output. */
   readonly broken: readonly { readonly program: string; readonly said: string }[];
-  /** Programs that said nothing of use, and what they said when they were asked for their version. */
+  /** Programs that printed neither a version nor help, with the first line of what they printed for --version. */
   readonly silent: readonly { readonly program: string; readonly said: string }[];
 }
 
 /**
- * A line of a program's help that only the program prints: without its name, which a loader's errors have too and which depends on how it
- * was started, and without digits, which may be of a version.
+ * A line of a program's help that only the program itself prints: without its name, which errors of the loader contain too, and without digits,
+ * which may belong to a version.
  */
 function helpLine(help: string, program: string): string | undefined {
   return help
@@ -62,7 +62,7 @@ function helpLine(help: string, program: string): string | undefined {
     .find((line) => line.length <= 80 && /[a-z]{2,}\W+[a-z]{2,}/i.test(line) && !/[\d/]/.test(line) && !line.includes(program));
 }
 
-/** A version as a program says it of itself: behind its name or the word `version`, or as the only one in its first line. */
+/** The version that a program reports: after its name or the word `version`, or the only version in its first line. */
 export function versionSaid(said: string, program: string): string | undefined {
   const number = String.raw`(\d+(?:\.\d+)+)`;
   const behind = new RegExp(`(?:\\bversion|\\b${RegExp.escape(program)})[\\s:"'(]*(?:version[\\s:"']*)?v?${number}`, 'i');
@@ -74,24 +74,24 @@ export function versionSaid(said: string, program: string): string | undefined {
 
 type Run = (program: string, args: readonly string[]) => Promise<Trial>;
 
-/** What comes before a version in what a program says of itself, on one line and with the program's name or another word: `tmux ` of `tmux 3.5a`. */
+/** The words before a version on the same line of a program's output, such as `tmux ` in `tmux 3.5a`. */
 function wordsBefore(said: string, version: string): string | undefined {
   const line = said.split('\n').find((one) => one.includes(version)) ?? '';
   const words = line.slice(0, line.indexOf(version)).trimStart();
   return /[a-z]{2,}[\s:v]+$/i.test(words) && !/[\d/]/.test(words) ? words : undefined;
 }
 
-/** What came of one program. */
+/** The result of one program. */
 interface TriedProgram {
   readonly probes: Probe[];
-  readonly other?: string;
-  readonly said?: string;
-  readonly broken?: string;
+  readonly other?: string | undefined;
+  readonly said?: string | undefined;
+  readonly broken?: string | undefined;
 }
 
 /**
- * How one program says its version, or prints help, and what else it can show; `packaged` is the version of its package, in a dated extension. One whose
- * commands do not end is not tried further.
+ * Finds a command by which a program prints its version or help. `packaged` is the version of its package, in a dated extension. Stops if the
+ * program's commands do not end.
  */
 async function tryProgram(program: string, version: string, packaged: string | undefined, run: Run): Promise<TriedProgram> {
   const wanted = new RegExp(`(?<![\\d.])${RegExp.escape(version)}(?!\\d|\\.\\d)`);
@@ -126,7 +126,7 @@ async function tryProgram(program: string, version: string, packaged: string | u
   return silent;
 }
 
-/** Builds the image, and tries how its programs say their version, or print help. */
+/** Builds the image and tries its programs: which command prints their version, or their help. */
 export async function probe(dir: string, plan: Plan, context: UpstreamContext, report: Report): Promise<Tried> {
   const arch = hostArch();
   return context.store.withTemp(async (temp) => {
@@ -161,7 +161,7 @@ export async function probe(dir: string, plan: Plan, context: UpstreamContext, r
     }
     const left = plan.programs.length - tried.length;
     if (left > 0)
-      report({ type: 'notice', text: `${left} of ${plan.programs.length} programs were not tried: ${MOST_PROGRAMS} are the most` });
+      report({ type: 'notice', text: `${left} of ${plan.programs.length} programs were not tried: the limit is ${MOST_PROGRAMS}` });
     return {
       probes: tried.flatMap(({ probes }) => probes),
       broken: tried.flatMap(({ program, broken }) => (broken === undefined ? [] : [{ program, said: broken }])),

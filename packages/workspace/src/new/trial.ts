@@ -2,9 +2,9 @@ import { cp, lstat, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { insideTree, walk, type Sandbox } from '@flatcar/core/engine';
 
-/** How a program ended, and what it printed. */
+/** How a program ended, and its output. */
 export interface Trial {
-  /** Undefined for a program that was ended: by a signal, or because it took too long. */
+  /** Its exit status; undefined if it was killed, by a signal or because it took too long. */
   readonly status: number | undefined;
   readonly said: string;
 }
@@ -17,10 +17,10 @@ export interface TrialLimits {
   readonly output: number;
 }
 
-/** One that does not end by itself is no answer, and a busy machine is slow to load libraries. */
+/** The default limits: a busy machine takes seconds to load libraries. */
 export const TRIAL_LIMITS: TrialLimits = { time: 30_000, output: 1 << 20 };
 
-/** Makes a folder in a tree; undefined where links lead it out of that. */
+/** Creates a folder in a tree; undefined if links lead out of the tree. */
 async function folderIn(root: string, path: string): Promise<string | undefined> {
   for (let at = path; at !== '/'; at = dirname(at)) {
     if ((await lstat(join(root, at)).catch(() => undefined)) === undefined) continue;
@@ -31,17 +31,17 @@ async function folderIn(root: string, path: string): Promise<string | undefined>
   return insideTree(root, path);
 }
 
-/** Copies what a C line of tmpfiles.d (tmpfiles.d(5)) names, unless one of its paths leaves the image: the line may be upstream's. */
+/** Does what a C line of tmpfiles.d(5) does, unless one of its paths leaves the image: upstream may have written the line. */
 export async function copyInside(root: string, from: string, to: string): Promise<void> {
   if (/(?:^|\/)\.\.(?:\/|$)/.test(`${from}\n${to}`)) return;
   const source = await insideTree(root, from);
   const folder = source === undefined ? undefined : await folderIn(root, dirname(to));
   if (source === undefined || folder === undefined) return;
   const options = { recursive: true, force: false, verbatimSymlinks: true };
-  await cp(source, join(folder, basename(to)), options).catch(() => undefined); // lint tells what is not there
+  await cp(source, join(folder, basename(to)), options).catch(() => undefined); // lint reports missing files
 }
 
-/** What a node has around an image: users, and what tmpfiles.d of the image copies to /etc. */
+/** Adds what a node has besides an image: users, and what tmpfiles.d of the image copies to /etc. */
 export async function furnish(root: string): Promise<void> {
   for (const dir of ['var/lib', 'etc']) await mkdir(join(root, dir), { recursive: true });
   await writeFile(join(root, 'etc/passwd'), 'root:x:0:0:root:/:/bin/sh\ntrial:x:1000:1000:trial:/tmp/home:/bin/sh\n');
@@ -55,9 +55,9 @@ export async function furnish(root: string): Promise<void> {
 }
 
 /**
- * Runs programs of an unpacked image that nobody has reviewed: as a user without rights in the sandbox, whose / is the image, read-only, without network and
- * without a folder to write to. A program that takes too long or prints without end is ended, with all that it started. Throws a UserError where no
- * sandbox can be had: then nothing runs.
+ * Runs programs of an unpacked image that nobody has reviewed: in the sandbox, as an unprivileged user, with the image as read-only /, without
+ * network and without a writable folder. Kills a program that takes too long or prints too much, with its children. Throws a UserError if there
+ * is no sandbox: then nothing runs.
  */
 export function openTrial(sandbox: Sandbox, root: string, work: string, limits: TrialLimits = TRIAL_LIMITS) {
   return async (program: string, args: readonly string[], signal?: AbortSignal): Promise<Trial> => {

@@ -23,7 +23,7 @@ import {
 } from '@flatcar/core/engine';
 import { archiveOf, newestPackages, type UpstreamContext } from '@flatcar/upstream';
 
-/** What packages of Debian contain, as far as a new extension is written from it. */
+/** The content of Debian packages that a new extension is written from. */
 export interface PackagesFound {
   /** Programs in bin and sbin of the packages asked for, and of those that they depend on and that are of the same sources, by name. */
   readonly programs: readonly string[];
@@ -185,7 +185,7 @@ async function programsIn(packages: readonly Unpacked[]): Promise<Map<string, { 
  * Looks into Debian's packages themselves. Settings and services are those of the packages asked for, and of those that they depend on and that
  * are of the same sources (nginx-common for nginx); programs may be of any package that they depend on.
  */
-export async function inspectDebian(packages: readonly string[], suite: string, context: UpstreamContext): Promise<PackagesFound> {
+export async function inspectPackages(packages: readonly string[], suite: string, context: UpstreamContext): Promise<PackagesFound> {
   return withUnpacked(packages, suite, context, async (all) => {
     const sources = new Set(all.filter(({ name }) => packages.includes(name)).map(({ source }) => source));
     // Those asked for come first: of two files with one name theirs counts.
@@ -237,7 +237,7 @@ export async function inspectDebian(packages: readonly string[], suite: string, 
 const MOST_DATA = 20 << 20;
 
 /** What an origin is completed for. */
-export interface DebianRequest {
+export interface ProposalRequest {
   readonly packages: readonly string[];
   readonly suite: string;
   /** Names of programs. */
@@ -253,7 +253,7 @@ export interface DebianRequest {
  * An origin for programs of packages with everything that they look for at run time, by the engine's own analysis. A program that is a script
  * which nothing can run here becomes the one that it wraps, where the packages have that.
  */
-export async function proposeOrigin(request: DebianRequest, context: UpstreamContext): Promise<CompletedOrigin> {
+export async function proposeOrigin(request: ProposalRequest, context: UpstreamContext): Promise<CompletedOrigin> {
   const { packages, suite, programs, data, name, version } = request;
   return withUnpacked(packages, suite, context, async (all) => {
     const wrapped = await wrappedPrograms(all, programs);

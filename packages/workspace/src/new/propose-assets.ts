@@ -3,7 +3,7 @@ import * as v from 'valibot';
 
 /** A file of a release, as GitHub lists it. */
 const Asset = v.object({ name: v.string(), digest: v.nullish(v.string()) });
-/** A release as GitHub's API gives it (REST API, Releases); `GET …/releases/latest` or `…/releases`, saved or just asked. */
+/** A release as GitHub's API returns it (REST API, Releases): `GET …/releases/latest` or `…/releases`. */
 const Release = v.object({
   tag_name: v.string(),
   draft: v.optional(v.boolean(), false),
@@ -14,15 +14,15 @@ const Release = v.object({
 /** The files of one release. */
 export type Listing = v.InferOutput<typeof Release>;
 
-/** What stands for an upstream's files: a pattern, and what is published to check them by. */
+/** A pattern for an upstream's files, and what upstream publishes to check them. */
 export interface AssetProposal {
   /** File name with `{version}` and `{arch}` or `{machine}`. */
   readonly asset: string;
-  /** Where the words for `{arch}` are not amd64 and arm64. */
-  readonly arch?: ArchWords;
-  /** The names that it stands for in the listing. */
+  /** The words for `{arch}` if they are not amd64 and arm64. */
+  readonly arch?: ArchWords | undefined;
+  /** The names in the listing that match the pattern. */
   readonly files: Readonly<Record<Arch, string>>;
-  /** As `checksum` of a definition has it: `{url}.sha256`, the name of a list, `github` or `none`. */
+  /** As `checksum` of a definition: `{url}.sha256`, the name of a list, `github` or `none`. */
   readonly checksum: string;
   /** Files that look like signatures over the file (or its checksums), by name pattern relative to what is signed. */
   readonly signatures: readonly SignatureFile[];
@@ -36,7 +36,7 @@ export interface SignatureFile {
   readonly url: string;
 }
 
-/** Reads a release, or the newest proper one of a list, out of an answer of GitHub's API that was saved. */
+/** Reads a release, or the newest published one of a list, from an answer of GitHub's API. */
 export function readListing(text: string, where: string): Listing {
   const listed = parseJson(v.union([Release, v.array(Release)]), text, {
     what: 'listing of a release',
@@ -53,7 +53,7 @@ export function splitTag(tag: string): { prefix: string; version: string } {
   const [, prefix = '', version = ''] = /^(.*?)(\d+(?:\.\d+)*(?:\+[0-9a-z]+)?)$/.exec(tag) ?? [];
   if (!PLAIN_VERSION.test(version) || /\d\.\d|(?:^|[^a-z])(?:alpha|beta|rc|pre|preview|nightly|dev)[.-]?$/i.test(prefix))
     throw new UserError(`the tag '${tag}' does not end in a plain version`, {
-      next: 'pre-releases are not shipped; say --version and --tag-prefix',
+      next: 'pre-releases are not shipped; pass --version and --tag-prefix',
     });
   return { prefix, version };
 }
@@ -62,8 +62,9 @@ const OTHER_SYSTEMS =
   /darwin|macos|mac-?os|osx|apple|windows|win(?:32|64)|\.exe\b|freebsd|openbsd|netbsd|dragonfly|android|illumos|solaris|plan9|wasi|wasm32/i;
 const NO_PROGRAM =
   /\.(?:sha\d+(?:sums?)?|md5|asc|sig|gpg|minisig|pem|cert|crt|pub|key|sbom|spdx|cdx|json|jsonl|txt|ya?ml|toml|md|deb|rpm|apk|msi|dmg|pkg|appimage|snap|flatpak|whl|intoto|bundle|sigstore|att|prov|zsync|vsix|tf|sh|ps1|rb|nix|patch|diff|html|pdf)$|\.pkg\.tar\.\w+$|(?:^|[._-])(?:checksums?|sha\d*sums?|source|src|vendor(?:ed)?|docs?|manpages?|completions?|manifests?|charts?|bom)(?:[._-]|$)/i;
-/** An architecture in a file's name; a Rust triple counts whole where its halves differ by C library. */
+/** A word for an architecture in a file's name. */
 const TOKEN = /(?<![a-z0-9])(?:x86[-_]64|amd64|x64|64bit|aarch64|arm64(?:v8)?|armv8)(?![a-z0-9])/gi;
+/** A Rust target, for names in which the two architectures differ in the C library as well. */
 const TRIPLE = /(?<![a-z0-9])(?:x86_64|aarch64)(?:-unknown)?-linux-(?:gnu|musl)/gi;
 const isX86 = (token: string): boolean => /^(?:x86|amd64|x64|64bit)/i.test(token);
 
@@ -73,7 +74,7 @@ interface Candidate {
   readonly tokens: Partial<Record<Arch, string>>;
 }
 
-/** Files that are the same but for one word for the architecture. */
+/** Names that only differ in one word for the architecture. */
 function pairs(names: readonly string[], pattern: RegExp): Candidate[] {
   const found = new Map<string, Partial<Record<Arch, string>>>();
   for (const name of names) {
@@ -81,13 +82,13 @@ function pairs(names: readonly string[], pattern: RegExp): Candidate[] {
     const [token] = tokens;
     if (token === undefined || tokens.length > 1) continue;
     const shape = name.replaceAll(token, '\0');
-    // Of `x86_64` and `amd64` for the same file, the one that comes first is as good as the other.
+    // If there is a file for `x86_64` and one for `amd64`, the first one wins.
     found.set(shape, { [isX86(token) ? 'x86-64' : 'arm64']: token, ...found.get(shape) });
   }
   return [...found].map(([shape, tokens]) => ({ shape, tokens }));
 }
 
-/** `tool` beside `tool-arm64`: what has no word is for x86-64. */
+/** `tool` beside `tool-arm64`: the name without a word is for x86-64. */
 function suffixed(names: readonly string[]): Candidate[] {
   return names.flatMap((name) => {
     const suffix = ['-arm64', '-aarch64', '_arm64', '_aarch64'].find((one) => names.includes(`${name}${one}`));
@@ -124,7 +125,7 @@ function checksumOf(files: Readonly<Record<Arch, string>>, { assets }: Listing, 
   const general = lists.filter((one) => !OTHER_SYSTEMS.test(one) && one.match(TOKEN) === null);
   const [list] = general.toSorted((a, b) => Number(!/256/.test(a)) - Number(!/256/.test(b)) || a.length - b.length);
   if (list !== undefined) return generalize(list);
-  // A list for each architecture, named by Go's words for them or by uname's: `sha256sum-amd64.txt`.
+  // A list for each architecture, with Go's words or with uname's: `sha256sum-amd64.txt`.
   const isOwn = (one: string): boolean => /^(?:checksums?|sha)/i.test(one) && isList(one.replace(TOKEN, '').replace(/[._-]+(?=\.|$)/, ''));
   const own = pairs(
     [...names].filter((one) => !OTHER_SYSTEMS.test(one) && isOwn(one)),
@@ -168,8 +169,7 @@ function signaturesOf(files: Readonly<Record<Arch, string>>, list: string | unde
 }
 
 /**
- * The patterns that a release's files fit for both architectures, the likeliest first; none where upstream has no
- * Linux programs for both.
+ * Patterns that match files of a release for both architectures, the likeliest first; none if upstream has no Linux programs for both.
  */
 export function proposeAssets(listing: Listing, name: string): AssetProposal[] {
   const { version } = splitTag(listing.tag_name);
@@ -196,7 +196,7 @@ export function proposeAssets(listing: Listing, name: string): AssetProposal[] {
           : checksum.replaceAll('{version}', version).replaceAll('{goarch}', 'amd64').replaceAll('{machine}', 'x86_64');
       return {
         asset: generalize(shape.replaceAll('\0', isMachine ? '{machine}' : '{arch}')),
-        ...(isMachine || isGo ? {} : { arch: words }),
+        arch: isMachine || isGo ? undefined : words,
         files,
         checksum,
         signatures: signaturesOf(files, list, listing),
@@ -204,13 +204,13 @@ export function proposeAssets(listing: Listing, name: string): AssetProposal[] {
     });
 }
 
-/** A pattern out of a URL of one version and architecture: `…/helm-v4.3.0-linux-amd64.tar.gz`. */
+/** The pattern for a URL of one version and architecture, such as `…/helm-v4.3.0-linux-amd64.tar.gz`. */
 export function generalizeUrl(url: string, version: string): string {
   if (url.includes('{version}')) return url;
   if (!url.includes(version))
-    throw new UserError(`the URL does not say version ${version}`, {
+    throw new UserError(`the URL does not contain the version ${version}`, {
       where: url,
-      next: 'write {version} where it stands, or say another --version',
+      next: 'write {version} in its place, or pass another --version',
     });
   return url
     .replaceAll(version, '{version}')

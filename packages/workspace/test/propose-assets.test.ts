@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { generalizeUrl, proposeAssets, readListing, splitTag, type Listing } from '../src/new/propose.ts';
+import { generalizeUrl, proposeAssets, readListing, splitTag, type Listing } from '../src/new/propose-assets.ts';
 
 const DIGEST = `sha256:${'a'.repeat(64)}`;
 /** A release as GitHub's API gives it; names as these projects have them. */
@@ -181,5 +181,5 @@ test('a URL of one version becomes a pattern', () => {
     'https://get.helm.sh/helm-v{version}-linux-{arch}.tar.gz',
   );
   expect(generalizeUrl('https://x.example/1.0/a-aarch64.tgz', '1.0')).toBe('https://x.example/{version}/a-{machine}.tgz');
-  expect(() => generalizeUrl('https://x.example/latest/a', '1.0')).toThrow(/does not say version/);
+  expect(() => generalizeUrl('https://x.example/latest/a', '1.0')).toThrow(/does not contain the version/);
 });

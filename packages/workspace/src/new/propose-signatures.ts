@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { httpGet, HttpStatusError, UserError, workflowOf, type Signature, type SigstoreSignature } from '@flatcar/core/engine';
+import { httpGet, HttpStatusError, messageOf, UserError, workflowOf, type Signature, type SigstoreSignature } from '@flatcar/core/engine';
 import type { TrustMaterial } from '@sigstore/verify';
 import {
   attestationsOf,
@@ -11,9 +11,9 @@ import {
   type Signer,
   type UpstreamContext,
 } from '@flatcar/upstream';
-import type { AssetProposal } from './propose.ts';
+import type { AssetProposal } from './propose-assets.ts';
 
-/** A signer, as a definition should name it for every version; a string says why none can be proposed. */
+/** A signer, as a definition should name it for every version, or a string with the reason why none can be proposed. */
 function proposedSigner(found: Signer, version: string, fileUrl: string): Omit<SigstoreSignature, 'kind' | 'bundle'> | string {
   const { issuer, identity, source, ref } = found;
   const anyVersion = (text: string): string => text.replaceAll(version, '{version}');
@@ -21,7 +21,7 @@ function proposedSigner(found: Signer, version: string, fileUrl: string): Omit<S
   if (workflow === undefined) return { issuer, identity };
   const [, project] = /^(https:\/\/github\.com\/[^/]+\/[^/]+)\/releases\/download\//.exec(fileUrl) ?? [];
   if (project !== undefined && source?.toLowerCase() !== project.toLowerCase())
-    return `a run of ${source ?? 'an unknown repository'} signed it, and the file is of ${project}`;
+    return `it was signed by a run of ${source ?? 'an unknown repository'}, but the file belongs to ${project}`;
   if (ref === undefined || !(ref.startsWith('refs/heads/') || ref.includes(version)))
     return `it was signed for ${ref ?? 'an unknown ref'}, which does not name version ${version}`;
   const at = identity.slice(0, identity.length - workflow.ref.length);
@@ -31,11 +31,11 @@ function proposedSigner(found: Signer, version: string, fileUrl: string): Omit<S
 }
 
 /**
- * What signs a file of upstream, as a definition may ask for it: sigstore bundles beside it and GitHub's attestations are verified and
- * say who signed. `trust` is the public sigstore unless specified. What cannot be proposed (PGP and others, whose keys are not known) comes as notes.
+ * Signatures that a definition may require: who signed is read from verified sigstore bundles beside the file, or from GitHub's attestations.
+ * `trust` is the public sigstore by default. Notes report what cannot be proposed, such as PGP signatures, whose keys are unknown.
  */
 export async function proposeSignatures(
-  proposal: AssetProposal,
+  files: AssetProposal['signatures'],
   file: { readonly url: string; readonly path: string; readonly sha256: string; readonly version: string },
   checksumUrl: string | undefined,
   context: UpstreamContext,
@@ -44,23 +44,23 @@ export async function proposeSignatures(
   const signatures: Signature[] = [];
   const notes: string[] = [];
   trust ??= await trustMaterial();
-  for (const { kind, of, url } of proposal.signatures) {
+  for (const { kind, of, url } of files) {
     const where = url.replace('{url}', file.url).replace('{checksum}', checksumUrl ?? '');
     if (kind !== 'sigstore') {
-      notes.push(`${where} looks like a signature: put the keys into the package, and signature: { kind: 'pgp', … } into extension.ts`);
+      notes.push(`${where} looks like a signature: add the keys to the package, and signature: { kind: 'pgp', … } to extension.ts`);
       continue;
     }
-    if (signatures.some((one) => one.of === (of === 'file' ? undefined : of))) continue; // a second bundle of the same says nothing new
+    if (signatures.some((one) => one.of === (of === 'file' ? undefined : of))) continue; // one bundle is enough
     const bytes = of === 'file' ? await readFile(file.path) : (await httpGet(checksumUrl ?? '', { ...context, max: MOST_DOCUMENT })).bytes;
     const artifact = { bytes, sha256: createHash('sha256').update(bytes).digest('hex') };
     try {
       const found = signerOf((await httpGet(where, { ...context, max: MOST_DOCUMENT })).bytes.toString('utf8'), artifact, trust, where);
       const signer = proposedSigner(found, file.version, file.url);
-      if (typeof signer === 'string') notes.push(`${where} was not taken: ${signer}`);
+      if (typeof signer === 'string') notes.push(`${where} is not used: ${signer}`);
       else signatures.push({ kind: 'sigstore', ...signer, of: of === 'file' ? undefined : of, bundle: url });
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
-      notes.push(`${where} looks like a sigstore bundle, but: ${error.message}`);
+      notes.push(`${where} looks like a sigstore bundle, but cannot be used: ${error.message}`);
     }
   }
   if (signatures.length > 0 || !file.url.startsWith('https://github.com/')) return { signatures, notes };
@@ -68,12 +68,11 @@ export async function proposeSignatures(
     const text = await attestationsOf(file.url, file.sha256, context);
     const artifact = { bytes: await readFile(file.path), sha256: file.sha256 };
     const signer = proposedSigner(signerOf(text, artifact, trust, file.url), file.version, file.url);
-    if (typeof signer === 'string') notes.push(`GitHub's attestation of ${file.url} was not taken: ${signer}`);
+    if (typeof signer === 'string') notes.push(`GitHub's attestation of ${file.url} is not used: ${signer}`);
     else signatures.push({ kind: 'sigstore', ...signer, bundle: 'github' });
   } catch (error) {
     const isNone = error instanceof HttpStatusError || error instanceof NoAttestationError;
-    if (!isNone)
-      notes.push(`GitHub's attestations of ${file.url} were not taken: ${error instanceof Error ? error.message : String(error)}`);
+    if (!isNone) notes.push(`GitHub's attestations of ${file.url} are not used: ${messageOf(error)}`);
   }
   return { signatures, notes };
 }
