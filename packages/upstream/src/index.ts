@@ -1,6 +1,7 @@
 // The public face of upstream, which is used to pin and never to build.
 export { archiveOf, memoize, MOST_DOCUMENT, MOST_FILE, newestPackages, type UpstreamContext } from './context.ts';
-export { assertOffered, debianVersion, keptVersions, listVersions, newerMajor } from './sources/versions.ts';
+export { assertOffered, keptVersions, listVersions, newerMajor } from './sources/versions.ts';
+export { debianVersion } from './sources/debian.ts';
 export { findOutdated, type Outdated, type OutdatedError, type OutdatedRow } from './update/outdated.ts';
 export { fetchVerified, type VerifiedFile } from './verify/verify.ts';
 export { checksumOf, readChecksums } from './verify/checksums.ts';

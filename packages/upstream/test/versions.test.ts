@@ -10,7 +10,7 @@ let internet: FakeInternet;
 type Source = VersionSource extends infer S ? (S extends VersionSource ? Omit<S, 'track'> : never) : never;
 const list = (source: Source | { tagPrefix?: string }): Promise<string[]> =>
   listVersions(
-    { track: 'newest', ...('kind' in source ? source : { kind: 'github', repo: 'example/tool', ...source }) } as VersionSource,
+    { track: 'newest', ...('kind' in source ? source : { kind: 'github', repo: 'example/tool', ...source }) },
     internet.context(),
   );
 const json = (value: unknown, headers: Record<string, string> = {}): Answer => ({ body: JSON.stringify(value), headers });
@@ -174,7 +174,7 @@ describe('other sources', () => {
     internet.served.set('dl.k8s.io/release/stable-1.35.txt', { status: 404 });
     await expect(listVersions(source, internet.context())).rejects.toThrow(/404/);
     internet.served.set('dl.k8s.io/release/stable.txt', '<html>');
-    await expect(listVersions(source, internet.context())).rejects.toThrow(/names no version/);
+    await expect(listVersions(source, internet.context())).rejects.toThrow(/does not contain a version/);
   });
   test("Docker's index pages: what both architectures have", async () => {
     const html = (...names: string[]): string => `<html><pre>${names.map((name) => `<a href="${name}">${name}</a> 2026-09-01 80 MB`).join('\n')}</pre></html>`; // prettier-ignore

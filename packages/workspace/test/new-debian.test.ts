@@ -93,7 +93,10 @@ beforeAll(async () => {
   });
   const lettered = await makePackage(join(internet.dir, 'lettered'), {
     'DEBIAN/control': controlOf('lettered'),
-    'usr/bin/lettered': '#!/bin/sh\n',
+    'usr/bin/lettered': '#!/bin/sh\nexec /usr/libexec/lettered/start /usr/share/lettered\n',
+    'usr/libexec/lettered/start': '#!/bin/sh\n',
+    ...Object.fromEntries(['a', 'b', 'c', 'd', 'e'].map((name) => [`usr/share/lettered/${name}`, '#!/usr/bin/absent\n'])),
+    'usr/share/lettered/f': 'x',
   });
   for (const arch of ARCHES) {
     archive.add(arch, 'daemon', '1.2-3', 'pool/main/d/daemon/daemon_1.2-3_all.deb', daemon, 'unneeded');
@@ -178,6 +181,12 @@ describe('a new extension from packages of Debian', () => {
     expect(of.debian).toMatchObject({ dated: true, versions: { lettered: '3.5a' } });
     expect(definitionText(of)).toContain("versions: { kind: 'date', track: 'newest' }");
     expect(notes).toContainEqual(expect.stringContaining('lettered is version 3.5a'));
+    // One note for all files with the same problem.
+    expect(notes.filter((note) => note.includes('interpreter'))).toEqual([
+      expect.stringMatching(
+        /^left out: usr\/share\/lettered\/a, usr\/share\/lettered\/b, usr\/share\/lettered\/c and 2 more: its interpreter/,
+      ),
+    ]);
     expect(testText(of, [{ run: ['lettered', '-V'], says: 'lettered ', numbered: true }])).toContain(
       String.raw`{ run: ['lettered', '-V'], says: /lettered \d/ }`,
     );

@@ -16,3 +16,10 @@ export interface Listed {
 export function versionsInTags(tags: readonly Tag[], prefix = 'v'): Listed[] {
   return tags.filter(({ name }) => name.startsWith(prefix)).map(({ name, date }) => ({ version: name.slice(prefix.length), date }));
 }
+
+/** The versions in names without dates. */
+export const versionsInNames = (names: readonly string[], prefix = 'v'): Listed[] =>
+  versionsInTags(
+    names.map((name) => ({ name })),
+    prefix,
+  );

@@ -156,7 +156,8 @@ function tellProbes(plan: Plan, probes: readonly Probe[], silent: Tried['silent'
       found === undefined
         ? `the test only checks that it exists; add a command to test/extension.test.ts, such as { run: ['${program}', 'ARGUMENT'], says: /WORDS/ }`
         : `the test checks a line of the output of '${found.run.join(' ')}'`;
-    const said = silent.find((one) => one.program === program)?.said ?? '';
+    // An image of own files has no interpreter for scripts: what the sandbox prints then is of no use.
+    const said = plan.own === undefined ? (silent.find((one) => one.program === program)?.said ?? '') : '';
     const why = plan.own === undefined ? `does not print ${plan.version} as its version` : 'was not run';
     report({ type: 'notice', text: `${program} ${why}${said === '' ? '' : ` ('${said.slice(0, 120)}')`}: ${what}` });
   }

@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import { HOST_PROGRAMS, UserError } from '@flatcar/core/engine';
+import { HOST_PROGRAMS, UserError, type CompletedOrigin } from '@flatcar/core/engine';
 import type { UpstreamContext } from '@flatcar/upstream';
 import { programsOfUnit, serviceOf } from './daemon.ts';
 import { inspectPackages, proposeOrigin, type PackagesFound, type ProposalRequest } from './inspect-packages.ts';
@@ -10,6 +10,9 @@ import { planService } from './plan-service.ts';
 import type { Plan } from './plan.ts';
 import { invalidLicense, promptSummary, type Prompter } from './prompter.ts';
 import type { PackagesRequest } from './request.ts';
+
+/** Most paths in a note. */
+const SHOWN = 3;
 
 /** Throws a UserError for programs that no package has, and for scripts whose interpreter is neither in the image nor on Flatcar. */
 function assertPrograms(found: PackagesFound, programs: readonly string[]): void {
@@ -73,6 +76,17 @@ function noteRest({ unit, programs }: Pick<Plan, 'unit' | 'programs'>, found: Pa
       );
 }
 
+/** One note for all files that were left out for the same reason. */
+function leftOutNotes(left: CompletedOrigin['left']): string[] {
+  return [...Map.groupBy(left, ({ why, line }) => `${why}${line === undefined ? '' : `; ${line} in extension.ts adds it`}`)].map(
+    ([why, files]) => {
+      const shown = files.slice(0, SHOWN).map(({ path }) => path);
+      const more = files.length > SHOWN ? ` and ${files.length - SHOWN} more` : '';
+      return `left out: ${shown.join(', ')}${more}: ${why}`;
+    },
+  );
+}
+
 type OriginPlan = Pick<NonNullable<Plan['debian']>, 'programs' | 'data' | 'dlopen' | 'waive'>;
 
 /** The origin with everything that its programs read at run time; reports what was added and what was left out. */
@@ -80,8 +94,7 @@ async function planOrigin(request: ProposalRequest, prompter: Prompter, context:
   const { origin, added, left } = await proposeOrigin(request, context);
   for (const { line, files, size, wantedBy } of added)
     prompter.note(`added: ${line} (${files} files, ${(size / (1 << 20)).toFixed(1)} MiB), which ${wantedBy} reads`);
-  for (const { path, why, line } of left)
-    prompter.note(`left out: ${path}: ${why}${line === undefined ? '' : `; ${line} in extension.ts adds it`}`);
+  for (const note of leftOutNotes(left)) prompter.note(note);
   const waive = left.filter(({ isReported }) => isReported).map(({ path, why }) => [`compiled-in-path:${path}`, `left out: ${why}`]);
   return {
     programs: origin.programs,
