@@ -2,7 +2,7 @@ import { debian, defineExtension, packaged } from '@flatcar/core';
 
 export default defineExtension({
   name: 'btop',
-  summary: 'btop, a monitor of processors, memory, disks, networks and processes',
+  summary: 'btop, a monitor for processors, memory, disks, networks and processes',
   versions: { kind: 'debian', package: 'trixie/main/btop', track: 'newest' },
   components: ({ version }) => [packaged('btop', version, debian(['btop'], { programs: ['btop'], data: ['usr/share/btop/themes/**'] }))],
 });

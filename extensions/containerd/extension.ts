@@ -3,7 +3,7 @@ import { defineExtension } from '@flatcar/core';
 
 export default defineExtension({
   name: 'containerd',
-  summary: 'containerd with its shim, ctr and runc, instead of the one in Flatcar',
+  summary: 'containerd with its shim, ctr and runc, replacing the one in Flatcar',
   versions: containerdReleases,
   coupled: { runc: runcReleases },
   components: (v) => [containerd(v.version), runc(v.runc), containerdService, containerdConf],

@@ -53,7 +53,7 @@ const origin = debian(
 
 export default defineExtension({
   name: 'debug-tools',
-  summary: 'strace, gdb, perf, tcpdump, nmap, htop, vim, tmux and others to look into a host with',
+  summary: 'strace, gdb, perf, tcpdump, nmap, htop, vim, tmux and other tools to inspect a host',
   versions: { kind: 'date', track: 'newest' },
   components: (v) => [packaged('debug-tools', v.version, origin)],
   // Flatcar has some of these, often older or with less compiled in.

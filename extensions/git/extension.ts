@@ -20,7 +20,7 @@ const origin = debian(['git', 'openssh-client'], {
 
 export default defineExtension({
   name: 'git',
-  summary: 'git with https and ssh transport, on libraries of its own',
+  summary: 'git with https and ssh transport, and its own libraries',
   versions: git,
   components: ({ version }) => [packaged('git', version, origin)],
   replaces: programs.map((name) => `usr/bin/${name}`),

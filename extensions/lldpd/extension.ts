@@ -2,7 +2,7 @@ import { debian, defineExtension, packaged } from '@flatcar/core';
 
 export default defineExtension({
   name: 'lldpd',
-  summary: 'lldpd, tells the switches and hosts of a network who a host is, and learns who they are (LLDP)',
+  summary: 'lldpd, an LLDP daemon that announces a host to its network neighbors and lists them',
   versions: { kind: 'debian', package: 'trixie/main/lldpd', track: 'newest' },
   components: ({ version }) => [packaged('lldpd', version, debian(['lldpd'], { programs: ['lldpd', 'lldpcli'] }))],
   start: ['lldpd.service'],

@@ -6,7 +6,7 @@ const module = 'github.com/containerd/nerdctl/v2';
 
 export default defineExtension({
   name: 'nerdctl',
-  summary: "nerdctl, containerd's command line in Docker's words, with the CNI plugins",
+  summary: 'nerdctl, a Docker-compatible command line for containerd, with the CNI plugins',
   versions: nerdctl,
   coupled: { cni: cniReleases },
   components: (v) => [

@@ -2,7 +2,7 @@ import { binary, defineExtension, go } from '@flatcar/core';
 
 export default defineExtension({
   name: 'node-exporter',
-  summary: "Prometheus' exporter of machine metrics",
+  summary: 'the Prometheus exporter of machine metrics',
   versions: { kind: 'go', module: 'github.com/prometheus/node_exporter', track: 'newest' },
   components: ({ version }) => [
     binary(
