@@ -199,7 +199,7 @@ test('a publisher without a certificate vouches for none that somebody else has 
   await writeFile(join(tree, 'keys/roothash.crt'), forged);
   const notices: string[] = [];
   await into(['one'], { keys: without, report: (event) => event.type === 'notice' && notices.push(event.text) });
-  expect(notices.join()).toContain('roothash.crt is taken away: no index lists it');
+  expect(notices.join()).toContain('roothash.crt is removed: no index lists it');
   await expect(readFile(join(tree, 'keys/roothash.crt'))).rejects.toThrow('ENOENT');
   expect((await readPublished(openTree(tree, openStore()), keys.trusted)).index?.keys?.map(({ path }) => path)).toEqual([
     'keys/update-payload-key.pub.pem',

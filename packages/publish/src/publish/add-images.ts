@@ -25,8 +25,8 @@ export function imageOf({ manifest }: Input, evidence: Evidence): PublishedImage
     size,
     sha256,
     sha512,
-    ...(roothash === undefined ? {} : { roothash }),
-    ...(signed === undefined ? {} : { signed }),
+    roothash,
+    signed,
     manifest: evidence.manifest,
     sbom: evidence.sbom,
     provenance: evidence.provenance,
@@ -38,8 +38,8 @@ function emptyVersion({ version, upstream, revision, components, replaces, confl
 }
 
 /**
- * Enters one image into its version. Refuses other bytes under a published name, and another payload under a published version: its images
- * would differ in content from release to release.
+ * Adds an image to its version. Refuses other bytes under a published name, and another payload under a published version: the content of its
+ * images would differ from release to release.
  */
 function addImage(before: PublishedVersion, input: Input, evidence: Evidence): PublishedVersion {
   const { manifest } = input;
@@ -54,7 +54,7 @@ function addImage(before: PublishedVersion, input: Input, evidence: Evidence): P
   if (before.packaging !== undefined && manifest.packaging !== undefined && before.packaging !== manifest.packaging)
     throw new TakenError(input.file, what);
   if (published !== undefined && published.key !== key) throw new TakenError(input.file, `${what} for ${arch}`);
-  // What is published stays as it is: a record of the same bytes may differ in the commit that it names.
+  // Published entries stay: a sidecar of the same bytes may differ in the commit that it names.
   if (same !== undefined) return before;
   return {
     ...before,
@@ -68,7 +68,7 @@ function addImage(before: PublishedVersion, input: Input, evidence: Evidence): P
   };
 }
 
-/** An extension's index with more images in it. Pure: the same inputs give the same index. */
+/** An extension's index with more images. Pure: the same inputs give the same index. */
 export function addImages(before: ExtensionIndex | undefined, added: readonly { input: Input; evidence: Evidence }[]): ExtensionIndex {
   const [first] = added;
   if (first === undefined) throw new Error('no image is added');
@@ -87,7 +87,7 @@ export function addImages(before: ExtensionIndex | undefined, added: readonly { 
   };
 }
 
-/** An extension's index in which a version is marked as withdrawn. */
+/** An extension's index with a version marked as withdrawn. */
 export function markWithdrawn(before: ExtensionIndex, version: string, withdrawn: { reason: string; by: string }): ExtensionIndex {
   return { ...before, versions: before.versions.map((one) => (one.version === version ? { ...one, withdrawn } : one)) };
 }

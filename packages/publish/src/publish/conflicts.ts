@@ -2,13 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Report } from '@flatcar/core/engine';
 import { ConflictError } from '../destinations/destination.ts';
 
-/** How often something begins again because another publisher was faster; each time at least one of them has got further. */
+/** Attempts while other publishers are faster. In each round at least one publisher makes progress. */
 const ATTEMPTS = 30;
 
-/** A pause of random length, so that those who met do not meet again: up to half a second at first, ten at last. */
+/** A random pause in milliseconds, so that publishers do not collide again: at first up to half a second, later up to ten. */
 const pauseAfter = (attempt: number): number => 100 + Math.random() * Math.min(10_000, 500 * 2 ** (attempt - 1));
 
-/** Runs `attempt` (with its number, from 1) until it meets no other publisher. Throws the last ConflictError after some minutes. */
+/** Runs `attempt` with its number, from 1, until it throws no ConflictError. Throws the last one after some minutes. */
 export async function untilNoConflict<T>(
   attempt: (count: number) => Promise<T>,
   { report, signal }: { readonly report?: Report | undefined; readonly signal?: AbortSignal | undefined },
@@ -19,7 +19,7 @@ export async function untilNoConflict<T>(
     } catch (error) {
       if (!(error instanceof ConflictError) || count === ATTEMPTS) throw error;
       report?.({ type: 'notice', text: `${error.message}: trying again` });
-      await sleep(pauseAfter(count), undefined, signal === undefined ? {} : { signal });
+      await sleep(pauseAfter(count), undefined, { signal });
     }
   }
 }

@@ -2,66 +2,88 @@ import { basename } from 'node:path';
 import { sidecarPaths } from '@flatcar/core/engine';
 import { extensionIndexPath, INDEX, indexSignaturePath, officialBase, packagesPath, SIGNATURE } from '../tree/layout.ts';
 import {
-  extensionIndexText, indexText, packagesText, SCHEMA, type ExtensionIndex, type Index, type ListedKey, type PublishedFile, type UpdatePackage,
-} from '../tree/schema.ts'; // prettier-ignore
+  extensionIndexText,
+  indexText,
+  packagesText,
+  SCHEMA,
+  type ExtensionIndex,
+  type Index,
+  type ListedKey,
+  type PublishedFile,
+  type UpdatePackage,
+} from '../tree/schema.ts';
 import { stageBytes, stageText, type Staged } from './stage.ts';
 import { sha256Of } from '../tree/digest.ts';
 
-/** What is to be listed. */
+/** What the next index lists. */
 export interface Listing {
   readonly baseUrl: string;
   readonly origins: Index['origins'];
-  /** Those that change; the others stay as they are listed. */
+  /** Changed extensions; the entries of all others stay. */
   readonly extensions: ReadonlyMap<string, ExtensionIndex>;
   readonly packages: readonly UpdatePackage[];
   readonly keys: readonly ListedKey[];
-  /** Whether the tree has the signature of each index by its digest: that of the one before goes as other files do. */
+  /** True if the tree has each index's signature under the index's digest; a former index's signature is dropped like its files. */
   readonly signatures: boolean;
-  /** Paths of what is listed no more. */
-  readonly gone: readonly string[];
+  /** Paths that are no longer listed. */
+  readonly removed: readonly string[];
 }
 
 /** The index that follows another one, with the files that it lists, staged. */
 export interface NextIndex {
   readonly index: Index;
-  /** Nothing differs: `index` is the one that is served. */
+  /** Nothing differs: `index` is the published one. */
   readonly isSame: boolean;
   readonly files: readonly Staged[];
-  /** What nobody reads any more once this index is served. */
+  /** Files that no reader needs once this index is published. */
   readonly dropped: readonly string[];
 }
 
 const fileOf = ({ path, size, sha256 }: Staged): PublishedFile => ({ path, size, sha256 });
 
-/** An image of an extension's folder has sidecars; what the official layout has stands alone. */
+/** A path with those of its sidecars: images have sidecars, except in the official layout. */
 const withSidecars = (path: string): string[] =>
   path.endsWith('.raw') && !basename(path).startsWith(officialBase('')) ? [path, ...Object.values(sidecarPaths(path))] : [path];
 
-/** Composes the index that comes after `before`. Files that `before` lists and this one does not are named in it, and gone with the next one. */
-export async function nextIndex(staging: string, before: Index | undefined, listing: Listing): Promise<NextIndex> {
-  const { baseUrl, origins } = listing;
+/** Stages the changed indexes of extensions, and gives the entries of all extensions, by name. */
+async function stageExtensions(
+  staging: string,
+  before: Index | undefined,
+  extensions: Listing['extensions'],
+): Promise<{ files: Staged[]; entries: Index['extensions'] }> {
   const files: Staged[] = [];
   const entries = new Map((before?.extensions ?? []).map((one) => [one.name, one]));
-  for (const [name, index] of listing.extensions) {
+  for (const [name, index] of extensions) {
     const text = extensionIndexText(index);
     const file = await stageText(staging, extensionIndexPath(name, sha256Of(Buffer.from(text))), text);
     files.push(file);
     const newest = index.versions.find(({ withdrawn, images }) => withdrawn === undefined && images.length > 0)?.version ?? '';
     entries.set(name, { name, summary: index.summary, newest, ...fileOf(file) });
   }
+  return { files, entries: [...entries.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1)) };
+}
+
+/** Paths of an index's own files. */
+const indexFiles = ({ extensions, packages }: Pick<Index, 'extensions' | 'packages'>): string[] => [
+  ...extensions.map(({ path }) => path),
+  packages.path,
+];
+
+/** Paths of images and packages that are listed, with their sidecars. */
+function listedImages({ extensions, packages }: Listing): string[] {
+  const images = [...extensions.values()].flatMap(({ versions }) => versions.flatMap((version) => version.images));
+  return [...images.flatMap(({ path }) => withSidecars(path)), ...packages.flatMap(({ path, image }) => [path, image.path])];
+}
+
+/**
+ * Composes the index that follows `before`. The new index names the files that `before` lists and the new one does not; the index after it
+ * drops them.
+ */
+export async function nextIndex(staging: string, before: Index | undefined, listing: Listing): Promise<NextIndex> {
+  const { baseUrl, origins, keys } = listing;
+  const { files, entries: extensions } = await stageExtensions(staging, before, listing.extensions);
   const text = packagesText(listing.packages);
   const packages = await stageText(staging, packagesPath(sha256Of(Buffer.from(text))), text);
-  files.push(packages);
-  const extensions = [...entries.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
-  const listed = new Set([...extensions.map(({ path }) => path), packages.path]);
-  const was =
-    before === undefined
-      ? []
-      : [
-          ...before.extensions.map(({ path }) => path),
-          before.packages.path,
-          ...(listing.signatures ? [indexSignaturePath(sha256Of(Buffer.from(indexText(before))))] : []),
-        ];
   const next = (serial: number, superseded: string[]): Index => ({
     schema: SCHEMA,
     serial,
@@ -69,19 +91,20 @@ export async function nextIndex(staging: string, before: Index | undefined, list
     origins,
     extensions,
     packages: fileOf(packages),
-    keys: [...listing.keys],
+    keys: [...keys],
     superseded,
   });
+  const staged = [...files, packages];
   if (before !== undefined && indexText(next(before.serial, before.superseded)) === indexText(before))
-    return { index: before, isSame: true, files, dropped: [] };
-  for (const { versions } of listing.extensions.values())
-    for (const { images } of versions) for (const { path } of images) for (const one of withSidecars(path)) listed.add(one);
-  for (const { path, image } of listing.packages) listed.add(path).add(image.path);
-  const superseded = [...was, ...listing.gone.flatMap(withSidecars)].filter((path) => !listed.has(path));
+    return { index: before, isSame: true, files: staged, dropped: [] };
+  const former = before === undefined ? [] : indexFiles(before);
+  if (before !== undefined && listing.signatures) former.push(indexSignaturePath(sha256Of(Buffer.from(indexText(before)))));
+  const listed = new Set([...indexFiles({ extensions, packages }), ...listedImages(listing)]);
+  const superseded = [...former, ...listing.removed.flatMap(withSidecars)].filter((path) => !listed.has(path));
   return {
     index: next((before?.serial ?? 0) + 1, superseded),
     isSame: false,
-    files,
+    files: staged,
     dropped: (before?.superseded ?? []).filter((path) => !listed.has(path) && !superseded.includes(path)),
   };
 }

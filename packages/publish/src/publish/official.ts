@@ -8,15 +8,15 @@ import { officialBase, officialFolder } from '../tree/layout.ts';
 import type { UpdatePackage } from '../tree/schema.ts';
 import type { Staged, StagedImage } from './stage.ts';
 
-/** What the official layout gets of one image: its files, and their entry in the list of packages. */
+/** One image in the official layout: its files, and their entry in the list of packages. */
 export interface StagedOfficial {
   readonly files: readonly Staged[];
   readonly entry: UpdatePackage;
 }
 
 /**
- * The images that stand for their extension in the official layout: for each release and architecture that has none yet the newest of those
- * that are published now. Its name has no version, and a published name keeps its bytes: like Flatcar's own it stays for the release's life.
+ * The images that represent their extension in the official layout: for each release and architecture without an image, the newest of those
+ * that are published now. The name has no version and never changes its bytes: like Flatcar's own images, it stays for the release's life.
  */
 export function officialImages(staged: readonly StagedImage[], packages: readonly UpdatePackage[]): StagedImage[] {
   const has = new Set(packages.map(({ extension, release, architecture }) => `${extension} ${release} ${architecture}`));
@@ -31,7 +31,7 @@ export function officialImages(staged: readonly StagedImage[], packages: readonl
   return [...chosen.values()];
 }
 
-/** Stages update payload and image of the official layout. */
+/** Stages the update payload and the image for the official layout. */
 export async function stageOfficial(staging: string, { input, image }: StagedImage, keys: readonly KeyObject[]): Promise<StagedOfficial> {
   const { name, version, target: release, architecture } = input.manifest;
   const base = `${officialFolder(release, architecture)}/${officialBase(name)}`;
@@ -41,7 +41,7 @@ export async function stageOfficial(staging: string, { input, image }: StagedIma
   await rename(temporary, from);
   await makePublic(from);
   await checkUpdate({ file: from, where: input.file }, image.sha256, keys);
-  if ((await hashFile(from)) !== digests.sha256) throw new UserError('the update payload was changed while it was staged', { where: from });
+  if ((await hashFile(from)) !== digests.sha256) throw new UserError('the update payload changed while it was staged', { where: from });
   const update: Staged = { from, path: `${base}.gz`, sha256: digests.sha256, size: digests.size };
   const raw: Staged = { ...image, path: `${base}.raw` };
   return {

@@ -10,19 +10,19 @@ export interface PublishOptions {
   readonly paths: readonly string[];
   readonly destination: Destination;
   readonly keys: PublishKeys;
-  /** URL under which the tree is served; that of the tree unless said. */
+  /** URL of the tree; by default the URL in its index. */
   readonly baseUrl?: string;
-  /** Declared by the first publish into a tree; `preferred` unless said. A tree keeps what it has declared. */
+  /** Origins that the first publish into a tree declares; by default `preferred`. A tree keeps its declaration. */
   readonly origins?: DeclaredOrigins;
-  /** A version to mark as withdrawn, with the one among the images that takes its place. */
+  /** A version to mark as withdrawn, and its replacement among the images. */
   readonly withdraw?: { readonly name: string; readonly version: string; readonly reason: string; readonly by: string };
-  /** The tree is meant to have no index yet. Without it, only a folder that is empty or not there yet becomes a tree. */
+  /** The tree has no index yet. Otherwise only a new or empty folder becomes a tree. */
   readonly firstPublish?: boolean;
-  /** Publishes although a key is missing: disk images without a signature of their roothash, no update payloads for the official layout. */
+  /** Publishes without keys: disk images without a signature of their roothash, no update payloads for the official layout. */
   readonly unsigned?: boolean;
-  /** Takes OpenPGP keys out of the published keyring that are not among `keys` any more. */
+  /** Removes OpenPGP keys from the published keyring that are not among `keys`. */
   readonly dropKeys?: boolean;
-  /** What by this is too old leaves index and sums; its files leave with the next publish that changes something. */
+  /** Images that are too old by this are removed from index and sums; their files are removed by the next publish that changes something. */
   readonly retire?: Retention;
   readonly report?: Report;
   readonly signal?: AbortSignal;
@@ -32,11 +32,11 @@ export interface PublishOptions {
 export interface PublishResult {
   readonly where: string;
   readonly serial: number;
-  /** Paths of images that were not there before. */
+  /** Paths of new images. */
   readonly added: readonly string[];
-  /** Number of given images that were published before, with the same bytes. */
+  /** Number of given images that were already published with the same bytes. */
   readonly unchanged: number;
-  /** Images and update payloads that left the index. */
+  /** Paths of images and update payloads that were removed from the index. */
   readonly retired: readonly string[];
   /** Folders whose sums were written. */
   readonly signed: readonly string[];

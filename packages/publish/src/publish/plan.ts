@@ -1,10 +1,22 @@
 import {
-  ARCHES, compareVersions, checkCompatibility, formatOf, imageVersion, keep, targetName, waiveFindings, type Arch, type Format, type Pins, type Release, type Target,
-} from '@flatcar/core/engine'; // prettier-ignore
+  ARCHES,
+  checkCompatibility,
+  compareVersions,
+  formatOf,
+  imageVersion,
+  keep,
+  targetName,
+  waiveFindings,
+  type Arch,
+  type Format,
+  type Pins,
+  type Release,
+  type Target,
+} from '@flatcar/core/engine';
 import type { ExtensionIndex, PublishedVersion } from '../tree/schema.ts';
 import type { Published } from '../tree/state.ts';
 
-/** An extension of the repository, as far as planning needs it. */
+/** What planning needs of an extension of the repository. */
 export interface PlannedExtension {
   readonly name: string;
   readonly pins: Pins;
@@ -12,7 +24,7 @@ export interface PlannedExtension {
   readonly track: string;
   /** Lint rules that do not apply, as in its definition. */
   readonly waive?: Readonly<Record<string, string>>;
-  /** Extensions that are merged beside it. */
+  /** Extensions that must be merged as well. */
   readonly requires?: readonly string[];
   /** True if no portable image is built of it, as in its definition. */
   readonly releaseBound?: boolean;
@@ -21,7 +33,7 @@ export interface PlannedExtension {
 /** A payload that is not published. */
 export interface MissingPayload {
   readonly extension: string;
-  /** Image version, and what it is made of. */
+  /** Image version; upstream version and revision are its parts. */
   readonly version: string;
   readonly upstream: string;
   readonly revision: number;
@@ -36,11 +48,11 @@ export interface MissingImages {
   readonly architecture: Arch;
   readonly format: Format;
   readonly targets: readonly string[];
-  /** `build`: its payload is to be built first; `published`: it is bound from the one that is published. */
+  /** `build`: the payload must be built first. `published`: the images are bound from the published payload. */
   readonly from: 'build' | 'published';
 }
 
-/** A published image that is not made for a target, and why. */
+/** An image that is not bound to a target, and why. */
 export interface Skipped {
   readonly extension: string;
   readonly version: string;
@@ -49,34 +61,34 @@ export interface Skipped {
   readonly why: string;
 }
 
-/** A pinned version whose name was given away when another one was withdrawn. */
+/** A pinned version whose name belongs to the replacement of a withdrawn version. */
 export interface Collision {
   readonly extension: string;
   readonly version: string;
-  /** The version that was withdrawn, and replaced under this name. */
+  /** The version that was withdrawn and replaced under this name. */
   readonly withdrawn: string;
 }
 
-/** A pinned version that was changed after it had been published under the same revision. */
+/** A pinned version that changed after it was published under the same revision. */
 export interface Changed {
   readonly extension: string;
   readonly version: string;
 }
 
 export interface ReleasePlan {
-  /** Of the index that this was computed from; 0 for an empty tree. */
+  /** Of the index that the plan was computed from; 0 for an empty tree. */
   readonly serial: number;
   readonly targets: readonly string[];
   readonly payloads: readonly MissingPayload[];
   readonly images: readonly MissingImages[];
   readonly skipped: readonly Skipped[];
-  /** Pins whose revision must be raised before anything is built of them. */
+  /** Pins whose revision must be raised before they can be built. */
   readonly collisions: readonly Collision[];
-  /** Pins whose revision must be raised, or their change is never published. */
+  /** Pins whose revision must be raised, otherwise their change is never published. */
   readonly stale: readonly Changed[];
 }
 
-/** The targets that are published for: any, and the newest release of each channel (of LTS: of each supported major). */
+/** The targets to publish for: portable, and the newest release of each channel (for LTS, of each supported major). */
 export function supportedTargets(releases: readonly Release[]): Target[] {
   const heads = new Map<string, Release>();
   for (const release of releases) {
@@ -94,13 +106,13 @@ interface Wanted {
   readonly published: PublishedVersion | undefined;
 }
 
-/** A published version, or what took its place when it was withdrawn. */
+/** A published version; if it was withdrawn, its replacement. */
 function successor(byVersion: ReadonlyMap<string, PublishedVersion>, version: string): PublishedVersion | undefined {
   const found = byVersion.get(version);
   return found?.withdrawn === undefined ? found : (successor(byVersion, found.withdrawn.by) ?? found);
 }
 
-/** Names of this extension that a withdrawal has given to the content of another version: a pin of the same name never becomes images. */
+/** Pinned versions whose names belong to the replacement of a withdrawn version: these pins can never be published. */
 function takenNames({ name, pins, track: policy }: PlannedExtension, index: ExtensionIndex | undefined): Collision[] {
   const by = new Map(
     (index?.versions ?? []).flatMap(({ version, withdrawn }) => (withdrawn === undefined ? [] : [[withdrawn.by, version] as const])),
@@ -112,7 +124,7 @@ function takenNames({ name, pins, track: policy }: PlannedExtension, index: Exte
   });
 }
 
-/** Pins that say something else of a version than what is published under its name. */
+/** Pinned versions that differ from what is published under their names. */
 function staleNames({ name, pins, track: policy }: PlannedExtension, index: ExtensionIndex | undefined): Changed[] {
   return keep(policy, Object.keys(pins)).flatMap((upstream): Changed[] => {
     const version = imageVersion(upstream, pins[upstream]?.revision ?? 0);
@@ -124,7 +136,7 @@ function staleNames({ name, pins, track: policy }: PlannedExtension, index: Exte
 
 const pick = ({ version, upstream, revision }: PublishedVersion): Omit<Wanted, 'published'> => ({ version, upstream, revision });
 
-/** The versions that are offered: those of the lock that its policy keeps, and in place of a withdrawn one what follows it. */
+/** The versions to offer: those that the policy keeps, and the replacement of a withdrawn version. */
 function wantedVersions({ pins, track: policy }: PlannedExtension, index: ExtensionIndex | undefined): Wanted[] {
   const byVersion = new Map((index?.versions ?? []).map((one) => [one.version, one]));
   const wanted = new Map<string, Wanted>();
@@ -140,9 +152,57 @@ function wantedVersions({ pins, track: policy }: PlannedExtension, index: Extens
   return [...wanted.values()].toSorted((a, b) => compareVersions(b.version, a.version));
 }
 
+/** Why a published payload does not fit a target: the first error after waived findings are removed. */
+function misfit(
+  { waive, requires }: PlannedExtension,
+  published: PublishedVersion | undefined,
+  architecture: Arch,
+  target: Target,
+): string | undefined {
+  const needs = published?.needs[architecture];
+  if (published === undefined || needs === undefined) return undefined;
+  const findings = checkCompatibility({ needs, components: published.components, requires }, target);
+  return waiveFindings(findings, waive ?? {}).left.find(({ level }) => level === 'error')?.what;
+}
+
+/** What is missing of one version on one architecture. */
+function missingOf(
+  extension: PlannedExtension,
+  { version, upstream, revision, published }: Wanted,
+  architecture: Arch,
+  targets: readonly Target[],
+): Pick<ReleasePlan, 'payloads' | 'images' | 'skipped'> {
+  const { name } = extension;
+  const payloads: MissingPayload[] = [];
+  const images: MissingImages[] = [];
+  const skipped: Skipped[] = [];
+  // A withdrawn version without a successor gets no more images.
+  if (published?.withdrawn !== undefined) return { payloads, images, skipped };
+  const existing = published?.images.filter((one) => one.architecture === architecture) ?? [];
+  const missing = targets.filter(
+    (target) =>
+      !existing.some((image) => image.target === targetName(target)) &&
+      (target === 'portable' ? extension.releaseBound !== true : target.arches.includes(architecture)),
+  );
+  for (const format of new Set(targets.map(formatOf))) {
+    const fitting: string[] = [];
+    for (const target of missing.filter((one) => formatOf(one) === format)) {
+      const why = misfit(extension, published, architecture, target);
+      if (why === undefined) fitting.push(targetName(target));
+      else skipped.push({ extension: name, version, architecture, target: targetName(target), why });
+    }
+    if (fitting.length === 0) continue;
+    // An image is bound from another image of the payload: a retired version without images must be built again.
+    const isPublished = existing.some((image) => image.format === format);
+    if (!isPublished) payloads.push({ extension: name, version, upstream, revision, architecture, format });
+    images.push({ extension: name, version, architecture, format, targets: fitting, from: isPublished ? 'published' : 'build' });
+  }
+  return { payloads, images, skipped };
+}
+
 /**
- * What is to be built and bound so that every kept version of every extension is published for all targets. Decided by the lock files, the
- * release catalogue and the index alone: the same three give the same plan, and nothing else is asked. What is published is never built again.
+ * What to build and bind so that every kept version of every extension is published for all targets. Depends only on the lock files, the
+ * release catalogue and the index. Published images are never built again.
  */
 export async function plan(
   extensions: readonly PlannedExtension[],
@@ -150,77 +210,43 @@ export async function plan(
   published: Published,
   arches: readonly Arch[] = ARCHES,
 ): Promise<ReleasePlan> {
-  const payloads: MissingPayload[] = [];
-  const images: MissingImages[] = [];
-  const skipped: Skipped[] = [];
+  const parts: Pick<ReleasePlan, 'payloads' | 'images' | 'skipped'>[] = [];
   const collisions: Collision[] = [];
   const stale: Changed[] = [];
-  const formats = [...new Set(targets.map(formatOf))];
   for (const extension of extensions.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
-    const { name } = extension;
-    // One index at a time: memory is bounded by the largest extension's, not by all.
-    const index = await published.extension(name);
+    // One index at a time: memory is bounded by the largest extension, not by all.
+    const index = await published.extension(extension.name);
     collisions.push(...takenNames(extension, index));
     stale.push(...staleNames(extension, index));
-    for (const { version, upstream, revision, published: there } of wantedVersions(extension, index)) {
-      for (const architecture of arches) {
-        const has = new Set(there?.images.filter((one) => one.architecture === architecture).map(({ target }) => target));
-        const needs = there?.needs[architecture];
-        for (const format of formats) {
-          const wanted = targets.filter(
-            (target) =>
-              formatOf(target) === format &&
-              !has.has(targetName(target)) &&
-              (target === 'portable' ? extension.releaseBound !== true : target.arches.includes(architecture)) &&
-              // A name that was withdrawn and has no successor gets no more images.
-              there?.withdrawn === undefined,
-          );
-          const fitting = wanted.filter((target) => {
-            const unfit =
-              needs === undefined
-                ? []
-                : waiveFindings(
-                    checkCompatibility({ needs, components: there?.components ?? [], requires: extension.requires }, target),
-                    extension.waive ?? {},
-                  ).left;
-            const first = unfit.find(({ level }) => level === 'error');
-            if (first !== undefined) skipped.push({ extension: name, version, architecture, target: targetName(target), why: first.what });
-            return first === undefined;
-          });
-          if (fitting.length === 0) continue;
-          // It is bound out of an image: without any, what is left of a retired version is its name.
-          const isPublished = there?.images.some((one) => one.architecture === architecture && one.format === format) === true;
-          if (!isPublished) payloads.push({ extension: name, version, upstream, revision, architecture, format });
-          images.push({
-            extension: name,
-            version,
-            architecture,
-            format,
-            targets: fitting.map(targetName),
-            from: isPublished ? 'published' : 'build',
-          });
-        }
-      }
-    }
+    for (const wanted of wantedVersions(extension, index))
+      for (const architecture of arches) parts.push(missingOf(extension, wanted, architecture, targets));
   }
-  return { serial: published.index?.serial ?? 0, targets: targets.map(targetName), payloads, images, skipped, collisions, stale };
+  return {
+    serial: published.index?.serial ?? 0,
+    targets: targets.map(targetName),
+    payloads: parts.flatMap(({ payloads }) => payloads),
+    images: parts.flatMap(({ images }) => images),
+    skipped: parts.flatMap(({ skipped }) => skipped),
+    collisions,
+    stale,
+  };
 }
 
-/** A job: versions of one extension on one architecture that lack the same targets, so that none holds back another. Values are arguments. */
+/** A job: versions of one extension on one architecture that lack the same targets. Its values are arguments of commands. */
 export interface Job {
-  /** Unique in a plan, and a name for artifacts and folders: `<extension>-<architecture>`, with `-<n>` where there are several. */
+  /** Unique in a plan and used in names of artifacts and folders: `<extension>-<architecture>`, with `-<n>` if there are several. */
   readonly id: string;
   readonly extension: string;
   readonly architecture: Arch;
   /** `build` or `bind --tree`. */
   readonly from: MissingImages['from'];
-  /** `kubernetes@1.37.0 kubernetes@1.36.4`: upstream versions where they are built, image versions where they are bound. */
+  /** `kubernetes@1.37.0 kubernetes@1.36.4`: upstream versions to build, or image versions to bind. */
   readonly versions: string;
   /** For `--release`: `portable,4593.2.5`. */
   readonly targets: string;
 }
 
-/** A GitHub matrix holds no more jobs. */
+/** Limit of jobs in a GitHub matrix. */
 export const MATRIX_LIMIT = 256;
 
 /** The jobs of a plan, all of them. */
@@ -229,7 +255,7 @@ export function jobsOf({ images, payloads }: Pick<ReleasePlan, 'images' | 'paylo
     from === 'published'
       ? `${extension}@${version}`
       : `${extension}@${payloads.find((one) => one.extension === extension && one.version === version)?.upstream ?? version}`;
-  // A version's targets of both formats together, then versions that lack the same.
+  // First the targets of a version in both formats, then the versions that lack the same targets.
   const versions = Map.groupBy(images, (one) => JSON.stringify([one.extension, one.architecture, one.from, argument(one)]));
   const whole = [...versions.entries()].map(([key, group]) => {
     const [extension, architecture, from, what] = JSON.parse(key) as [string, Arch, MissingImages['from'], string];
@@ -254,7 +280,7 @@ export function jobsOf({ images, payloads }: Pick<ReleasePlan, 'images' | 'paylo
   );
 }
 
-/** The plan as a GitHub matrix (`strategy.matrix`); what is beyond its limit is left for the next run. */
+/** The plan as a GitHub matrix (`strategy.matrix`); jobs beyond its limit are left for the next run. */
 export function matrixOf(plan: ReleasePlan): { include: Job[] } {
   return { include: jobsOf(plan).slice(0, MATRIX_LIMIT) };
 }

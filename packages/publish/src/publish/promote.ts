@@ -5,7 +5,7 @@ import type { ExtensionIndex } from '../tree/schema.ts';
 import type { Staged, StagedImage } from './stage.ts';
 import { transferFolders } from '../tree/transfer.ts';
 
-/** Everything that is to appear, staged, checked and signed. */
+/** Everything that becomes visible, staged, checked and signed. */
 export interface Promotion {
   readonly images: readonly StagedImage[];
   /** Of the official layout. */
@@ -14,17 +14,17 @@ export interface Promotion {
   readonly baseUrl: string;
   /** Files of each folder's sums. */
   readonly sums: ReadonlyMap<string, ReadonlyMap<string, Buffer>>;
-  /** Whose transfer files may differ. */
+  /** Extensions whose transfer files may differ. */
   readonly extensions: Iterable<ExtensionIndex>;
-  /** What the index lists. */
+  /** Files that the index lists. */
   readonly listed: readonly Staged[];
-  /** The signature of the index by its digest, where index and signature cannot be replaced in one step. */
+  /** The signature of the index under the index's digest, if index and signature cannot be replaced in one step. */
   readonly signature: Staged | undefined;
-  /** index.json and its signature; undefined when they stay. */
+  /** index.json and its signature; undefined if they stay. */
   readonly index: ReadonlyMap<string, Buffer> | undefined;
 }
 
-/** Replaces files of one folder where one of them differs from what is served. */
+/** Replaces the files of a folder if one of them differs from the published one. */
 async function replaceChanged(destination: Destination, folder: string, files: ReadonlyMap<string, Buffer>): Promise<void> {
   const served = await Promise.all(
     [...files].map(async ([name, bytes]) => (await destination.read(`${folder}/${name}`))?.equals(bytes) === true),
@@ -32,7 +32,7 @@ async function replaceChanged(destination: Destination, folder: string, files: R
   if (!served.every(Boolean)) await destination.replace(folder, files);
 }
 
-/** Puts the signature of an index under the index's digest. One that is there is as good: of the same index, by another publisher. */
+/** Publishes the signature of an index under the index's digest. An existing signature is equally good: another publisher made it for the same index. */
 export async function putSignature(destination: Destination, signature: Staged): Promise<void> {
   if ((await destination.read(signature.path)) !== undefined) return;
   await destination.put(signature.path, signature.from, signature).catch((error: unknown) => {
@@ -40,17 +40,17 @@ export async function putSignature(destination: Destination, signature: Staged):
   });
 }
 
-/** Makes it all appear: first what nothing points to yet, then what points to it, the index last. */
+/** Makes everything visible: first files that nothing refers to yet, then the files that refer to them, the index last. */
 export async function promote(destination: Destination, all: Promotion): Promise<void> {
   await mapParallel(
     all.images,
     async ({ image, sidecars }) => {
-      // Neither the index nor sums list any of them: sums were compared when they were signed.
+      // No index and no sums list these files: sums were compared when they were signed.
       for (const file of [...sidecars, image]) await destination.putOver(file.path, file.from, file);
     },
     4,
   );
-  // In one order for all publishers: where two wait for names that the other has taken, neither would get further.
+  // In the same order for all publishers: otherwise two could wait for each other's names.
   for (const file of all.official.toSorted((a, b) => (a.path < b.path ? -1 : 1))) await destination.putOver(file.path, file.from, file);
   await destination.flush();
   await replaceChanged(destination, 'keys', all.keys.files);

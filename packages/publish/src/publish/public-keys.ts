@@ -7,32 +7,32 @@ import { keyringOf } from '../keys/openpgp.ts';
 import type { Index, ListedKey } from '../tree/schema.ts';
 import { sha256Of } from '../tree/digest.ts';
 
-/** Public keys as nodes take them. */
+/** Public keys for nodes. */
 export interface PublicKeys {
-  /** Files of the folder `keys/`, by their names. */
+  /** Files of the folder `keys/` by name. */
   readonly files: ReadonlyMap<string, Buffer>;
-  /** Those that the index lists: nothing else tells whoever reads them that they are the publisher's. */
+  /** Keys that the index lists: only the index vouches for them. */
   readonly listed: readonly ListedKey[];
-  /** Paths of files that are served and that nobody vouches for. */
+  /** Paths of published files that no index lists and that this publish cannot vouch for. */
   readonly dropped: readonly string[];
 }
 
 const mismatch = (where: string): UserError =>
   new UserError('the file does not match the signed index', {
     where,
-    next: 'find out who replaced it; publish with the key itself (--keys DIR, or the environment) to put it back',
+    next: 'find out who replaced it; to restore it, publish with the key itself (--keys DIR, or the environment)',
   });
 
 /**
- * The public keys of a tree. A publisher that has no key of a kind leaves what is published of it: the certificate of disk images does not go
- * because one publish signs none. What is left must be what the index lists, which was checked when it was signed.
- * `patient`: another publisher may have replaced a file since the index was read, which is a ConflictError then.
+ * The public keys of a tree. A publisher without a key of a kind keeps the published one, such as the certificate of disk images. A kept file
+ * must match the index, which was checked when it was signed.
+ * `patient`: another publisher may have replaced a file since the index was read; throws a ConflictError then.
  */
 export async function publicKeys(
   destination: Destination,
   { trusted, update, certificate }: PublishKeys,
   before: Index | undefined,
-  { patient, report = () => undefined }: { readonly patient: boolean; readonly report?: Report },
+  { patient, report }: { readonly patient: boolean; readonly report?: Report },
 ): Promise<PublicKeys> {
   const files = new Map([[basename(KEYS.keyring), keyringOf(trusted)]]);
   const listed: ListedKey[] = [];
@@ -51,9 +51,9 @@ export async function publicKeys(
     if (bytes === undefined) continue;
     if (own === undefined && known === undefined) {
       dropped.push(path);
-      report({
+      report?.({
         type: 'notice',
-        text: `${destination.where}/${path} is taken away: no index lists it and this publish has no key of its kind; publish with that key to have it again`,
+        text: `${destination.where}/${path} is removed: no index lists it, and this publish has no key of its kind; publish with that key to restore it`,
       });
       continue;
     }

@@ -4,124 +4,159 @@ import { untilNoConflict } from './conflicts.ts';
 import { ConflictError } from '../destinations/destination.ts';
 import { checkInputs, checkRequires, readInputs, type Inputs } from './inputs.ts';
 import { INDEX } from '../tree/layout.ts';
-import { nextIndex, stageSignature } from './next-index.ts';
-import { originsText, parseOrigins, sameOrigins } from '../tree/origins.ts';
+import { nextIndex, stageSignature, type NextIndex } from './next-index.ts';
+import { originsText, parseOrigins, sameOrigins, type DeclaredOrigins } from '../tree/origins.ts';
 import type { PublishOptions, PublishResult } from './options.ts';
 import { promote } from './promote.ts';
-import { publicKeys } from './public-keys.ts';
-import { indexText } from '../tree/schema.ts';
+import { publicKeys, type PublicKeys } from './public-keys.ts';
+import { indexText, type ExtensionIndex, type Index } from '../tree/schema.ts';
 import { checkServed } from './served.ts';
-import { signed, signedByUs, signSums } from './sign.ts';
+import { isSignedByCurrentKeys, signed, signSums } from './sign.ts';
 import { checkKeyring } from './signing-policy.ts';
-import { stageAll } from './stage-all.ts';
-import { NoTreeError, readPublished, SignatureError } from '../tree/state.ts';
+import { stageAll, type StagedPublish } from './stage-all.ts';
+import { NoTreeError, readPublished, SignatureError, type Published } from '../tree/state.ts';
 
-/** The URL of a tree, for its transfer files, without a slash at its end. */
+/** The URL of a tree for its transfer files, without a trailing slash. */
 function baseUrlOf(given: string | undefined, before: string | undefined): string {
   const url = (given || before)?.replace(/\/+$/, '');
   if (url === undefined)
-    throw new UserError('the URL under which this tree is served is not known', {
+    throw new UserError('the URL of this tree is not known', {
       where: '--base-url',
-      next: 'pass --base-url URL: it stands in the transfer files',
+      next: 'pass --base-url URL: transfer files contain it',
     });
   if (!/^https?:\/\/[^/\s?#]+[^\s?#]*$/.test(url) || !URL.canParse(url))
     throw new UserError(`'${url}' is not a valid http(s) URL`, {
       where: '--base-url',
-      next: 'pass the URL under which nodes see the tree',
+      next: 'pass the URL from which nodes fetch the tree',
     });
   return url;
 }
 
-async function publishOnce(
-  options: PublishOptions,
-  inputs: Inputs,
-  staging: string,
-  attempt: number,
-  added: Set<string>,
-): Promise<PublishResult> {
-  const { destination, keys, report = () => undefined, signal } = options;
-  // That it may be empty was decided before anything was made.
-  const published = await readPublished(destination, keys.trusted, { firstPublish: true });
-  const { index: before } = published;
-  const wanted = options.origins === undefined ? undefined : parseOrigins(options.origins);
-  if (before !== undefined && wanted !== undefined && !sameOrigins(before.origins, wanted))
+/** The origins of a tree: those that it declares, else those that were specified. */
+function originsOf({ destination, origins }: PublishOptions, before: Index | undefined): DeclaredOrigins {
+  const specified = origins === undefined ? undefined : parseOrigins(origins);
+  if (before === undefined) return specified ?? 'preferred';
+  if (specified !== undefined && !sameOrigins(before.origins, specified))
     throw new UserError(
-      `this tree declares the origins '${originsText(before.origins)}' and keeps them, and '${originsText(wanted)}' was specified`,
-      { where: destination.where, next: 'leave --origins out, or publish what has other origins into another tree' },
+      `this tree declares the origins '${originsText(before.origins)}' and keeps them, and '${originsText(specified)}' was specified`,
+      { where: destination.where, next: 'omit --origins, or publish images of other origins into another tree' },
     );
-  // In the order in which the tree lists them: another order would be another index.
-  const origins = before?.origins ?? wanted ?? 'preferred';
-  const baseUrl = baseUrlOf(options.baseUrl, before?.baseUrl);
-  checkInputs(inputs, origins);
-  checkRequires(inputs, before?.extensions.map(({ name }) => name) ?? []);
-  await checkKeyring(options);
+  // In the order of the tree: another order would be another index.
+  return before.origins;
+}
 
-  const plan = await stageAll(options, published, staging, inputs);
-  // After a change of keys or of the URL everything is written anew, whatever is published now.
-  const isOurs = before === undefined || (await signedByUs(destination, INDEX, keys));
-  const resignAll = !isOurs || (before !== undefined && before.baseUrl !== baseUrl);
-  const extensions = new Map(plan.extensions);
+/**
+ * Attempts in which sums or an index with a signature that does not match count as those of a publisher at work. Later, as what a killed
+ * publisher left.
+ */
+const PATIENT_ATTEMPTS = 4;
+
+/** One attempt to publish. */
+interface Attempt {
+  readonly options: PublishOptions;
+  readonly inputs: Inputs;
+  readonly staging: string;
+  /** A ConflictError is thrown for files that another publisher may just be replacing. */
+  readonly patient: boolean;
+}
+
+/** Everything that follows from the staged files: the indexes, signed sums, public keys and the signed index. */
+interface SignedPublish {
+  readonly extensions: ReadonlyMap<string, ExtensionIndex>;
+  readonly sums: ReadonlyMap<string, ReadonlyMap<string, Buffer>>;
+  readonly keys: PublicKeys;
+  readonly next: NextIndex;
+  /** index.json and its signature; undefined if they stay. */
+  readonly index: ReadonlyMap<string, Buffer> | undefined;
+}
+
+/** Composes and signs what lists the staged files. After a change of keys or of the URL, everything is signed again. */
+async function signAll(
+  { options, staging, patient }: Attempt,
+  published: Published,
+  staged: StagedPublish,
+  { baseUrl, origins }: { readonly baseUrl: string; readonly origins: DeclaredOrigins },
+): Promise<SignedPublish> {
+  const { destination, keys, report } = options;
+  const { index: before } = published;
+  const indexSignedByCurrentKey = before === undefined || (await isSignedByCurrentKeys(destination, INDEX, keys));
+  const resignAll = !indexSignedByCurrentKey || (before !== undefined && before.baseUrl !== baseUrl);
+  const extensions = new Map(staged.extensions);
   if (resignAll)
     for (const { name } of before?.extensions ?? []) {
       const index = extensions.has(name) ? undefined : await published.extension(name);
       if (index !== undefined) extensions.set(name, index);
     }
-
-  report({ type: 'step', text: 'signing' });
-  signal?.throwIfAborted();
-  const entries = resignAll ? plan.packages : plan.official.map(({ entry }) => entry);
+  const changed = resignAll ? staged.packages : staged.official.map(({ entry }) => entry);
   const sums = await signSums(destination, keys, {
     extensions: [...extensions.values()],
-    packages: plan.packages,
-    folders: new Set(entries.map(({ path }) => dirname(path))),
-    gone: plan.retired,
-    patient: !destination.locks && attempt <= PATIENT_ATTEMPTS,
+    packages: staged.packages,
+    folders: new Set(changed.map(({ path }) => dirname(path))),
+    removed: staged.retired,
+    patient,
   });
-  const publics = await publicKeys(destination, keys, before, { patient: !destination.locks && attempt <= PATIENT_ATTEMPTS, report });
-  const { index, isSame, files, dropped } = await nextIndex(staging, before, {
+  const publics = await publicKeys(destination, keys, before, { patient, report });
+  const next = await nextIndex(staging, before, {
     baseUrl,
     origins,
     extensions,
-    packages: plan.packages,
+    packages: staged.packages,
     keys: publics.listed,
     signatures: !destination.locks,
-    gone: [...plan.retired, ...plan.orphans],
+    removed: [...staged.retired, ...staged.orphans],
   });
-  const indexSet = isSame && isOurs ? undefined : await signed(INDEX, indexText(index), keys);
+  const index = next.isSame && indexSignedByCurrentKey ? undefined : await signed(INDEX, indexText(next.index), keys);
+  return { extensions, sums, keys: publics, next, index };
+}
+
+async function publishOnce(attempt: Attempt, added: Set<string>): Promise<PublishResult> {
+  const { options, inputs, staging } = attempt;
+  const { destination, keys, report = () => undefined, signal } = options;
+  // checkDestination decided whether the tree may be empty.
+  const published = await readPublished(destination, keys.trusted, { firstPublish: true });
+  const { index: before } = published;
+  const origins = originsOf(options, before);
+  const baseUrl = baseUrlOf(options.baseUrl, before?.baseUrl);
+  const publishedNames = before?.extensions.map(({ name }) => name) ?? [];
+  checkInputs(inputs, origins);
+  checkRequires(inputs, publishedNames);
+  await checkKeyring(options);
+
+  const staged = await stageAll(options, published, staging, inputs);
+  report({ type: 'step', text: 'signing' });
+  signal?.throwIfAborted();
+  const { extensions, sums, keys: publics, next, index } = await signAll(attempt, published, staged, { baseUrl, origins });
 
   signal?.throwIfAborted();
-  await destination.openToOthers([...(before?.extensions ?? []).map(({ name }) => name), ...extensions.keys()], report);
-  report({ type: 'step', text: `promoting ${plan.staged.length} images to ${destination.where}` });
+  await destination.openToOthers([...publishedNames, ...extensions.keys()], report);
+  report({ type: 'step', text: `promoting ${staged.staged.length} images to ${destination.where}` });
   await promote(destination, {
-    images: plan.staged,
-    official: plan.official.flatMap((one) => one.files),
+    images: staged.staged,
+    official: staged.official.flatMap((one) => one.files),
     keys: publics,
     baseUrl,
     sums,
     extensions: extensions.values(),
-    listed: files,
-    signature: indexSet === undefined || destination.locks ? undefined : await stageSignature(staging, indexSet),
-    index: indexSet,
+    listed: next.files,
+    signature: index === undefined || destination.locks ? undefined : await stageSignature(staging, index),
+    index,
   });
-  for (const { image } of plan.staged) added.add(image.path);
+  for (const { image } of staged.staged) added.add(image.path);
   if (!destination.locks) await checkServed(destination, keys.trusted, { names: [...extensions.keys()], paths: added });
-  await destination.remove(dropped);
+  await destination.remove(next.dropped);
   return {
     where: destination.where,
-    serial: index.serial,
+    serial: next.index.serial,
     added: [...added],
     unchanged: inputs.images.length - added.size,
-    retired: plan.retired,
+    retired: staged.retired,
     signed: [...sums.keys()].toSorted(),
   };
 }
 
-/** So often, sums or an index whose signature does not fit are taken for those of a publisher at work, and later for what a dead one left. */
-const PATIENT_ATTEMPTS = 4;
-
 /**
- * Decides, before anything is made, that there is a tree to publish into. A folder that is empty or not there yet may become one; a bucket
- * without an index, or a folder with other files, may be a typo or a tree that lost its index: the caller must say that it is meant.
+ * Decides, before anything is written, whether there is a tree to publish into. A new or empty folder may become one. A bucket without an
+ * index, or a folder with other files, may be a typo or a tree that lost its index: `firstPublish` must be set.
  */
 async function checkDestination({
   destination,
@@ -135,7 +170,7 @@ async function checkDestination({
   const { index } = await readPublished(destination, keys.trusted, { firstPublish: true });
   if (index === undefined) {
     const needsTree = withdraw !== undefined || retire !== undefined || (paths.length === 0 && !firstPublish);
-    if (needsTree) throw new NoTreeError(destination, 'check the name: this works on a tree that is published already');
+    if (needsTree) throw new NoTreeError(destination, 'check the name: this command needs a published tree');
     if (!firstPublish && (await destination.isNew()) !== true)
       throw new NoTreeError(destination, 'check the name; to make this the root of a new tree, pass --first-publish');
   }
@@ -143,15 +178,15 @@ async function checkDestination({
 }
 
 /**
- * Publishes images into a tree: stage by digest → check as a client would → sign → promote, sums and index last. Whatever fails or dies
- * before leaves what is served as it was; running it again completes it; what is published already is left alone.
+ * Publishes images into a tree: stage by digest → check as a client would → sign → promote, sums and index last. A publish that fails or is
+ * killed leaves the served tree as it was, and the next run completes it. Published files stay as they are.
  */
 export async function publish(options: PublishOptions): Promise<PublishResult> {
   const { destination, paths } = options;
   if (options.origins !== undefined) parseOrigins(options.origins);
   const inputs = await readInputs(paths);
   if (options.withdraw === undefined && paths.length > 0 && inputs.images.length === 0)
-    throw new UserError('there is no image here', {
+    throw new UserError('no image found', {
       where: paths.join(', '),
       next: 'name folders that flatcar-ext build or bind wrote',
     });
@@ -159,9 +194,10 @@ export async function publish(options: PublishOptions): Promise<PublishResult> {
   return untilNoConflict(async (attempt) => {
     try {
       await checkDestination(options);
-      return await destination.publish((staging) => publishOnce(options, inputs, staging, attempt, added));
+      const patient = !destination.locks && attempt <= PATIENT_ATTEMPTS;
+      return await destination.publish((staging) => publishOnce({ options, inputs, staging, patient }, added));
     } catch (error) {
-      // Index and signature are two objects there: one of them may be another publisher's already.
+      // Without a lock, index and signature are replaced one by one: one of them may already be another publisher's.
       if (error instanceof SignatureError && !destination.locks && attempt <= PATIENT_ATTEMPTS) throw new ConflictError(destination.where);
       throw error;
     }

@@ -2,24 +2,23 @@ import { compareVersions, oldestBranch, type Release } from '@flatcar/core/engin
 import type { PlannedExtension } from './plan.ts';
 import type { ExtensionIndex, PublishedImage, PublishedVersion, UpdatePackage } from '../tree/schema.ts';
 
-/** By what it is decided that something leaves: nothing else is asked. */
+/** What decides which images expire. */
 export interface Retention {
   /** The catalogue of Flatcar releases. */
   readonly releases: readonly Release[];
-  /** Extensions with their policies; of those that are not here, no version leaves. */
+  /** Extensions with their policies; versions of other extensions never expire. */
   readonly extensions: readonly PlannedExtension[];
 }
 
-/** An image that leaves, and why. */
+/** An expired image, and why it expired. */
 export interface ExpiredImage {
   readonly path: string;
   readonly why: string;
 }
 
 /**
- * True for a release that has left the catalogue because newer ones took its place: it is older than all of its channel there, of an LTS
- * release than all of its major. (Flatcar's second number is the channel: 0 alpha, 1 beta, 2 stable, 3 LTS.) What the catalogue does not
- * know yet is never taken for old.
+ * True for a release that newer releases replaced in the catalogue: it is older than all releases of its channel there, or, for LTS, of its
+ * major. (Flatcar's second number is the channel: 0 alpha, 1 beta, 2 stable, 3 LTS.) A release that is newer than the catalogue is not old.
  */
 export function isOutOfSupport(number: string, releases: readonly Release[]): boolean {
   const [major, channel] = number.split('.');
@@ -32,7 +31,7 @@ export function isOutOfSupport(number: string, releases: readonly Release[]): bo
 const isServed = ({ withdrawn, images }: PublishedVersion): boolean => withdrawn === undefined && images.length > 0;
 
 /**
- * Versions that rank below all branches that the policy keeps. The newest of them stays, for `withdraw` to have something to go back to.
+ * Versions below all branches that the policy keeps. The newest of them stays, so that `withdraw` has a version to go back to.
  */
 function oldVersions({ versions }: ExtensionIndex, { pins, track }: PlannedExtension): PublishedVersion[] {
   const branch = oldestBranch(track, Object.keys(pins));
@@ -42,8 +41,8 @@ function oldVersions({ versions }: ExtensionIndex, { pins, track }: PlannedExten
 }
 
 /**
- * Images that leave: those of releases out of support, and those of old versions that another served version follows for the same target and
- * architecture, so that what a supported release has at newest always stays.
+ * Expired images: images for releases out of support, and images of old versions if a newer version has an image for the same target and
+ * architecture. The newest image for a supported release always stays.
  */
 export function expiredImages(index: ExtensionIndex, { releases, extensions }: Retention): ExpiredImage[] {
   const planned = extensions.find(({ name }) => name === index.name);
@@ -59,18 +58,18 @@ export function expiredImages(index: ExtensionIndex, { releases, extensions }: R
     version.images.flatMap((image): ExpiredImage[] => {
       const { path, target } = image;
       if (target !== 'portable' && isOutOfSupport(target, releases)) return [{ path, why: `Flatcar ${target} is out of support` }];
-      if (old.has(version) && isFollowed(version, image)) return [{ path, why: `no branch as old as ${version.version} is kept` }];
+      if (old.has(version) && isFollowed(version, image)) return [{ path, why: `${version.version} is older than all kept branches` }];
       return [];
     }),
   );
 }
 
-/** Update payloads that leave: in the official layout one version stands for a release as long as that is supported. */
+/** Expired update payloads: the official layout keeps one version for a release as long as the release is supported. */
 export function expiredPackages(packages: readonly UpdatePackage[], { releases }: Retention): UpdatePackage[] {
   return packages.filter(({ release }) => isOutOfSupport(release, releases));
 }
 
-/** An index without some of its images. Versions stay, with the keys of their payloads: their names are never given to other bytes. */
+/** An index without some of its images. Versions stay with the keys of their payloads, so that their names never get other bytes. */
 export function withoutImages(index: ExtensionIndex, paths: ReadonlySet<string>): ExtensionIndex {
   return { ...index, versions: index.versions.map((one) => ({ ...one, images: one.images.filter(({ path }) => !paths.has(path)) })) };
 }

@@ -7,104 +7,120 @@ import { foldersOf } from '../tree/folders.ts';
 import { goodSignatures, signDetached } from '../keys/openpgp.ts';
 import type { ExtensionIndex, UpdatePackage } from '../tree/schema.ts';
 
-/** A text with its signature, ready to be switched together. */
+/** A text with its signature, to be replaced together. */
 export async function signed(name: string, text: string, keys: PublishKeys): Promise<Map<string, Buffer>> {
   const bytes = Buffer.from(text);
   const signature = await signDetached(bytes, keys.sums);
-  const good = await goodSignatures(bytes, signature, keys.sums.map((key) => key.toPublic())); // prettier-ignore
-  if (good.size !== keys.sums.length) throw new UserError('a signature made just now is not good; nothing was published', { where: name });
+  const publics = keys.sums.map((key) => key.toPublic());
+  const good = await goodSignatures(bytes, signature, publics);
+  if (good.size !== keys.sums.length) throw new UserError('a new signature does not verify; nothing was published', { where: name });
   return new Map([
     [name, bytes],
     [`${name}${SIGNATURE}`, signature],
   ]);
 }
 
-/** True when exactly the keys that sign now have signed a file as it is served. */
-export async function signedByUs(destination: Destination, path: string, keys: PublishKeys): Promise<boolean> {
+/** True if exactly the current keys have signed a published file. */
+export async function isSignedByCurrentKeys(destination: Destination, path: string, keys: PublishKeys): Promise<boolean> {
   const [bytes, signature] = [await destination.read(path), await destination.read(`${path}${SIGNATURE}`)];
   if (bytes === undefined || signature === undefined) return false;
   const good = await goodSignatures(bytes, signature, keys.trusted);
   return good.size === keys.sums.length && keys.sums.every((key) => good.has(key.getFingerprint()));
 }
 
-/**
- * The sums of a folder: what the index lists, and what a publish that has not got as far as the index entered there before.
- * `gone` names what must not be listed any more. `isFixed`: a name that is listed has its bytes for good; in the official layout only the
- * index decides that.
- */
-async function sumsOf(
-  destination: Destination,
-  folder: string,
-  listed: readonly { path: string; sha256: string }[],
-  gone: ReadonlySet<string>,
-  keys: PublishKeys,
-  { isFixed, patient }: { isFixed: boolean; patient: boolean },
-): Promise<string> {
-  const path = `${folder}/${SUMS}`;
-  const [bytes, signature] = [await destination.read(path), await destination.read(`${path}${SIGNATURE}`)];
-  const isOurs = bytes !== undefined && signature !== undefined && (await goodSignatures(bytes, signature, keys.trusted)).size > 0;
-  // Sums and signature of another publisher, who has replaced one of the two by now.
-  if (patient && bytes !== undefined && !isOurs) throw new ConflictError(`${destination.where}/${path}`);
-  const sums = isOurs ? parseSums(bytes.toString(), path) : new Map<string, string>();
-  for (const { path: file, sha256 } of listed) {
-    const name = basename(file);
-    const before = sums.get(name);
-    if (isFixed && before !== undefined && before !== sha256) throw new TakenError(`${destination.where}/${path}`, file);
-    sums.set(name, sha256);
-  }
-  for (const name of gone) sums.delete(name);
-  return formatSums(sums);
-}
-
-/** What sums are to say. */
-export interface SumsUpdate {
-  readonly extensions: readonly ExtensionIndex[];
-  /** Of the official layout, and those of its folders whose sums are looked at. */
-  readonly packages: readonly UpdatePackage[];
-  readonly folders: Iterable<string>;
-  /** Paths that no sums may list any more; their folders' sums are looked at, too. */
-  readonly gone: readonly string[];
-  /** True while sums whose signature does not fit are taken for those of another publisher at work: then a ConflictError. */
-  readonly patient?: boolean;
-}
-
 /** A file that sums list. */
-interface Listed {
+interface ListedFile {
   readonly path: string;
   readonly sha256: string;
 }
 
-/**
- * Sums of the extensions' folders and of the official ones, with their signatures. What stands as it should and is signed by exactly our keys
- * is left out.
- */
-export async function signSums(
-  destination: Destination,
-  keys: PublishKeys,
-  { extensions, packages, folders: official, gone: retired, patient = false }: SumsUpdate,
-): Promise<Map<string, Map<string, Buffer>>> {
-  const folders = new Map<string, { listed: Listed[]; gone: Set<string>; isFixed: boolean }>();
+/** What the sums of one folder must list. */
+interface FolderSums {
+  readonly listed: readonly ListedFile[];
+  /** Names that the sums must no longer list. */
+  readonly removedNames: Set<string>;
+  /** A listed name never changes its bytes. In the official layout only the index decides that. */
+  readonly immutable: boolean;
+}
+
+/** What sums must list. */
+export interface SumsUpdate {
+  readonly extensions: readonly ExtensionIndex[];
+  /** Packages of the official layout, and those of its folders whose sums are checked. */
+  readonly packages: readonly UpdatePackage[];
+  readonly folders: Iterable<string>;
+  /** Paths that sums must no longer list; the sums of their folders are checked, too. */
+  readonly removed: readonly string[];
+  /** True: sums with a signature that does not match belong to a publisher at work, and are a ConflictError. */
+  readonly patient?: boolean;
+}
+
+/** The folders whose sums are checked, with what they must list. */
+function foldersToCheck({ extensions, packages, folders: official, removed }: SumsUpdate): Map<string, FolderSums> {
+  const folders = new Map<string, FolderSums>();
   for (const index of extensions) {
-    const gone = new Set(
-      index.versions.filter(({ withdrawn }) => withdrawn !== undefined).flatMap(({ images }) => images.map(({ path }) => basename(path))),
-    );
-    for (const [folder, listed] of foldersOf(index)) folders.set(folder, { listed, gone, isFixed: true });
+    const withdrawn = index.versions.flatMap((version) => (version.withdrawn === undefined ? [] : version.images));
+    const removedNames = new Set(withdrawn.map(({ path }) => basename(path)));
+    for (const [folder, listed] of foldersOf(index)) folders.set(folder, { listed, removedNames, immutable: true });
   }
-  const listedIn = (folder: string): Listed[] => packages.flatMap((one) => (dirname(one.path) === folder ? [one.image, one] : []));
-  for (const folder of official) folders.set(folder, { listed: listedIn(folder), gone: new Set(), isFixed: false });
-  for (const path of retired) {
-    const folder = dirname(path);
-    const there = folders.get(folder) ?? { listed: listedIn(folder), gone: new Set(), isFixed: false };
-    there.gone.add(basename(path));
-    folders.set(folder, there);
+  const officialSums = (folder: string): FolderSums => ({
+    listed: packages.flatMap((one) => (dirname(one.path) === folder ? [one.image, one] : [])),
+    removedNames: new Set(),
+    immutable: false,
+  });
+  for (const folder of official) folders.set(folder, officialSums(folder));
+  for (const path of removed) {
+    const folder = folders.get(dirname(path)) ?? officialSums(dirname(path));
+    folder.removedNames.add(basename(path));
+    folders.set(dirname(path), folder);
   }
+  return folders;
+}
+
+/** The sums of a folder as they are published, if a known key has signed them. */
+async function publishedSums(destination: Destination, folder: string, keys: PublishKeys, patient: boolean): Promise<Map<string, string>> {
+  const path = `${folder}/${SUMS}`;
+  const [bytes, signature] = [await destination.read(path), await destination.read(`${path}${SIGNATURE}`)];
+  if (bytes === undefined) return new Map();
+  const isSigned = signature !== undefined && (await goodSignatures(bytes, signature, keys.trusted)).size > 0;
+  // Another publisher may have replaced one of the two.
+  if (!isSigned && patient) throw new ConflictError(`${destination.where}/${path}`);
+  return isSigned ? parseSums(bytes.toString(), path) : new Map();
+}
+
+/** The new sums of a folder: its listed files, and files that a killed publish entered before it reached the index. */
+async function nextSums(
+  destination: Destination,
+  folder: string,
+  { listed, removedNames, immutable }: FolderSums,
+  keys: PublishKeys,
+  patient: boolean,
+): Promise<string> {
+  const sums = await publishedSums(destination, folder, keys, patient);
+  for (const { path, sha256 } of listed) {
+    const name = basename(path);
+    const before = sums.get(name);
+    if (immutable && before !== undefined && before !== sha256) throw new TakenError(`${destination.where}/${folder}/${SUMS}`, path);
+    sums.set(name, sha256);
+  }
+  for (const name of removedNames) sums.delete(name);
+  return formatSums(sums);
+}
+
+/**
+ * Sums of the extensions' folders and of the official layout, with their signatures, by folder. Leaves out sums that are published with the
+ * same text and signed by exactly the current keys.
+ */
+export async function signSums(destination: Destination, keys: PublishKeys, update: SumsUpdate): Promise<Map<string, Map<string, Buffer>>> {
+  const { patient = false } = update;
   const result = new Map<string, Map<string, Buffer>>();
   await mapParallel(
-    [...folders],
-    async ([folder, { listed, gone, isFixed }]) => {
-      const text = await sumsOf(destination, folder, listed, gone, keys, { isFixed, patient });
-      const same = (await destination.read(`${folder}/${SUMS}`))?.toString() === text;
-      if (same && (await signedByUs(destination, `${folder}/${SUMS}`, keys))) return;
+    [...foldersToCheck(update)],
+    async ([folder, sums]) => {
+      const path = `${folder}/${SUMS}`;
+      const text = await nextSums(destination, folder, sums, keys, patient);
+      const isSame = (await destination.read(path))?.toString() === text;
+      if (isSame && (await isSignedByCurrentKeys(destination, path, keys))) return;
       result.set(folder, await signed(SUMS, text, keys));
     },
     8,

@@ -4,7 +4,7 @@ import { KEYS } from '../tree/layout.ts';
 import { readKeyring } from '../keys/openpgp.ts';
 import type { PublishOptions } from './options.ts';
 
-/** Refuses new disk images without a signature of their roothash, unless that is meant: a published name never changes its bytes. */
+/** Refuses new disk images without a signature of their roothash, unless `unsigned`: a published name never changes its bytes. */
 export function checkSigned(images: readonly Input[], { unsigned = false }: Pick<PublishOptions, 'unsigned'>): void {
   const lacking = images.filter(({ manifest }) => manifest.format === 'ddi' && manifest.signed !== true);
   if (lacking.length === 0 || unsigned) return;
@@ -21,8 +21,8 @@ export function checkSigned(images: readonly Input[], { unsigned = false }: Pick
 }
 
 /**
- * Refuses to leave the official layout out silently: at the first publish, which decides it for the tree, and where the tree has update
- * payloads and `missing` images would get one.
+ * Refuses to omit the official layout silently: at the first publish, which decides for the tree, and if the tree has update payloads and
+ * `missing` images need one.
  */
 export function checkUpdateKey(
   missing: number,
@@ -37,26 +37,26 @@ export function checkUpdateKey(
       : `this tree has update payloads, and there is no key to sign those of ${missing} new images`,
     {
       where: 'FLATCAR_EXT_UPDATE_KEY',
-      next: 'set it, or give --keys DIR with update/*.key.pem; to publish without the official layout, pass --unsigned',
+      next: 'set it, or pass --keys DIR with update/*.key.pem; to publish without the official layout, pass --unsigned',
     },
   );
 }
 
 /**
- * Refuses to take a key out of the published keyring that nodes may rely on (the next one of a rotation, or the one before), unless that is
- * meant. What only the tree vouches for is never carried on: whoever can write the bucket could add a key.
+ * Refuses to remove a key from the published keyring that nodes may need (the next or the former key of a rotation), unless `dropKeys`. Keys
+ * that only the tree has are never kept: whoever can write the bucket could add one.
  */
 export async function checkKeyring({ destination, keys, dropKeys = false }: PublishOptions): Promise<void> {
   const bytes = dropKeys ? undefined : await destination.read(KEYS.keyring);
   if (bytes === undefined) return;
   const known = new Set(keys.trusted.map((key) => key.getFingerprint()));
-  const lost = (await readKeyring(bytes, `${destination.where}/${KEYS.keyring}`)).filter((key) => !known.has(key.getFingerprint()));
-  if (lost.length === 0) return;
+  const removed = (await readKeyring(bytes, `${destination.where}/${KEYS.keyring}`)).filter((key) => !known.has(key.getFingerprint()));
+  if (removed.length === 0) return;
   throw new UserError(
-    `the published keyring has a key that this publish would take away: ${lost.map((key) => key.getFingerprint().toUpperCase()).join(', ')}`,
+    `this publish would remove a key from the published keyring: ${removed.map((key) => key.getFingerprint().toUpperCase()).join(', ')}`,
     {
       where: `${destination.where}/${KEYS.keyring}`,
-      next: 'pass --keyring FILE with all keys that nodes are to know (.github/keyring.gpg in the workflows); if the key is to leave, pass --drop-keys; if nobody knows it, look into who wrote it',
+      next: 'pass --keyring FILE with all keys that nodes must know (.github/keyring.gpg in the workflows); to remove the key, pass --drop-keys; if the key is unknown, find out who wrote it',
     },
   );
 }

@@ -1,104 +1,162 @@
 import { mapParallel, UserError } from '@flatcar/core/engine';
-import type { Inputs } from './inputs.ts';
 import { imagePath } from '../tree/layout.ts';
+import type { ExtensionIndex, UpdatePackage } from '../tree/schema.ts';
+import type { Published } from '../tree/state.ts';
+import { transferPaths } from '../tree/transfer.ts';
 import { addImages, markWithdrawn } from './add-images.ts';
+import type { Inputs } from './inputs.ts';
 import { officialImages, stageOfficial, type StagedOfficial } from './official.ts';
 import type { PublishOptions } from './options.ts';
-import { expiredImages, expiredPackages, withoutImages } from './retire.ts';
-import type { ExtensionIndex, UpdatePackage } from '../tree/schema.ts';
+import { expiredImages, expiredPackages, withoutImages, type Retention } from './retire.ts';
 import { checkSigned, checkUpdateKey } from './signing-policy.ts';
 import { stageImage, type StagedImage } from './stage.ts';
-import type { Published } from '../tree/state.ts';
-import { transferFiles } from '../tree/transfer.ts';
 
-/** Everything that is to appear, staged and checked. */
+/** All files of a publish, staged and checked, and the indexes that list them. */
 export interface StagedPublish {
   readonly staged: readonly StagedImage[];
   readonly official: readonly StagedOfficial[];
   readonly extensions: ReadonlyMap<string, ExtensionIndex>;
   readonly packages: readonly UpdatePackage[];
-  /** Paths of images and update payloads that leave, and of transfer files that have nothing to transfer any more. */
+  /** Paths of images and update payloads that are retired. */
   readonly retired: readonly string[];
+  /** Paths of transfer files that are left without any image to transfer. */
   readonly orphans: readonly string[];
 }
 
-/** Stages what is new of the inputs, checks it, and computes what the tree lists afterwards. Nothing appears yet. */
-export async function stageAll(options: PublishOptions, published: Published, staging: string, inputs: Inputs): Promise<StagedPublish> {
-  const { keys, report = () => undefined, signal, withdraw, retire } = options;
-  const before = new Map<string, ExtensionIndex | undefined>();
-  const names = new Set([
-    ...inputs.images.map(({ manifest }) => manifest.name),
-    ...(withdraw === undefined ? [] : [withdraw.name]),
-    ...(retire === undefined ? [] : (published.index?.extensions ?? []).map(({ name }) => name)),
-  ]);
-  for (const name of names) before.set(name, await published.extension(name));
+type Indexes = ReadonlyMap<string, ExtensionIndex | undefined>;
 
-  // The same bytes under the same name are published already; everything else is new, or refused by addImages.
-  const known = new Map<string, string>();
+/** Indexes of the extensions that this publish may change, as they are published; undefined for a new extension. */
+async function readIndexes({ withdraw, retire }: PublishOptions, published: Published, inputs: Inputs): Promise<Indexes> {
+  const names = new Set(inputs.images.map(({ manifest }) => manifest.name));
+  if (withdraw !== undefined) names.add(withdraw.name);
+  if (retire !== undefined) for (const { name } of published.index?.extensions ?? []) names.add(name);
+  const indexes = new Map<string, ExtensionIndex | undefined>();
+  for (const name of names) indexes.set(name, await published.extension(name));
+  return indexes;
+}
+
+/** Images that are not published with the same bytes under the same name. addImages refuses other bytes under a published name. */
+function newImages(inputs: Inputs, before: Indexes): Inputs['images'] {
+  const published = new Map<string, string>();
   for (const index of before.values())
-    for (const { images } of index?.versions ?? []) for (const one of images) known.set(one.path, one.sha256);
-  const fresh = inputs.images.filter(({ manifest }) => known.get(imagePath(manifest)) !== manifest.sha256);
+    for (const { images } of index?.versions ?? []) for (const { path, sha256 } of images) published.set(path, sha256);
+  return inputs.images.filter(({ manifest }) => published.get(imagePath(manifest)) !== manifest.sha256);
+}
 
-  checkSigned(fresh, options);
+/** Digests of published payload records, by the key of their payload. */
+function publishedRecords(before: Indexes): Map<string, string> {
   const records = new Map<string, string>();
   for (const index of before.values())
     for (const { payloads } of index?.versions ?? []) for (const { key, record } of Object.values(payloads)) records.set(key, record);
+  return records;
+}
 
-  report({ type: 'step', text: `staging ${fresh.length} images` });
-  const staged = await mapParallel(
-    fresh,
+/** Stages images, each with the record of its payload unless that is published. */
+async function stageImages(
+  images: Inputs['images'],
+  payloads: Inputs['payloads'],
+  records: ReadonlyMap<string, string>,
+  staging: string,
+  signal: AbortSignal | undefined,
+): Promise<StagedImage[]> {
+  return mapParallel(
+    images,
     async (input) => {
       signal?.throwIfAborted();
-      const { payload } = input.manifest;
-      const record = records.has(payload) ? undefined : inputs.payloads.get(payload);
-      if (record === undefined && !records.has(payload))
-        throw new UserError('the record of the payload that this image was bound from is not among what was given', {
+      const { payload: key } = input.manifest;
+      const record = records.get(key);
+      if (record !== undefined) {
+        const staged = await stageImage(staging, input, undefined);
+        return { ...staged, evidence: { ...staged.evidence, record } };
+      }
+      const payload = payloads.get(key);
+      if (payload === undefined)
+        throw new UserError('the record of the payload of this image is missing', {
           where: input.file,
-          next: 'name the folder that build wrote too (it has payload/*.payload.json)',
+          next: 'also name the folder that build wrote: it has payload/*.payload.json',
         });
-      const one = await stageImage(staging, input, record);
-      return record === undefined ? { ...one, evidence: { ...one.evidence, record: records.get(payload) ?? '' } } : one;
+      return stageImage(staging, input, payload);
     },
     4,
   );
+}
 
+/** The indexes with the staged images in them, and with the version that is withdrawn. */
+function enterImages(
+  { withdraw, destination }: PublishOptions,
+  before: Indexes,
+  staged: readonly StagedImage[],
+): Map<string, ExtensionIndex> {
   const extensions = new Map<string, ExtensionIndex>();
   for (const [name, index] of before) {
     const added = staged.filter(({ input }) => input.manifest.name === name);
     const after = added.length === 0 ? index : addImages(index, added);
     if (after !== undefined) extensions.set(name, after);
   }
-  if (withdraw !== undefined) {
-    const index = extensions.get(withdraw.name);
-    if (index?.versions.some(({ version }) => version === withdraw.version) !== true)
-      throw new UserError(`${withdraw.name} ${withdraw.version} is not published`, { where: options.destination.where });
-    extensions.set(withdraw.name, markWithdrawn(index, withdraw.version, { reason: withdraw.reason, by: withdraw.by }));
+  if (withdraw === undefined) return extensions;
+  const { name, version, reason, by } = withdraw;
+  const index = extensions.get(name);
+  if (index?.versions.some((one) => one.version === version) !== true)
+    throw new UserError(`${name} ${version} is not published`, { where: destination.where });
+  return extensions.set(name, markWithdrawn(index, version, { reason, by }));
+}
+
+/** Removes expired images from the indexes. Returns their paths, and those of transfer files without any image. */
+function retireImages(extensions: Map<string, ExtensionIndex>, retire: Retention): { retired: string[]; orphans: string[] } {
+  const retired: string[] = [];
+  const orphans: string[] = [];
+  for (const [name, before] of extensions) {
+    const paths = expiredImages(before, retire).map(({ path }) => path);
+    const after = withoutImages(before, new Set(paths));
+    extensions.set(name, after);
+    retired.push(...paths);
+    orphans.push(...transferPaths(before).difference(transferPaths(after)));
   }
+  return { retired, orphans };
+}
+
+/** Stages update payloads for those staged images that get one, unless there is no key for them. */
+async function stageOfficialImages(
+  options: PublishOptions,
+  staged: readonly StagedImage[],
+  packages: readonly UpdatePackage[],
+  staging: string,
+  isFirst: boolean,
+): Promise<StagedOfficial[]> {
+  const { keys, report, signal } = options;
+  const images = officialImages(staged, packages);
+  checkUpdateKey(images.length, isFirst, packages.length > 0, options);
+  if (keys.update.length === 0 || images.length === 0) return [];
+  report?.({ type: 'step', text: `making ${images.length} update payloads` });
+  const official: StagedOfficial[] = [];
+  for (const image of images) {
+    signal?.throwIfAborted();
+    official.push(await stageOfficial(staging, image, keys.update));
+  }
+  return official;
+}
+
+/** Stages the new images of a publish, checks them, and computes what the tree lists afterwards. Publishes nothing yet. */
+export async function stageAll(options: PublishOptions, published: Published, staging: string, inputs: Inputs): Promise<StagedPublish> {
+  const { report, signal, retire } = options;
+  const before = await readIndexes(options, published, inputs);
+  const images = newImages(inputs, before);
+  checkSigned(images, options);
+  report?.({ type: 'step', text: `staging ${images.length} images` });
+  const staged = await stageImages(images, inputs.payloads, publishedRecords(before), staging, signal);
+  const extensions = enterImages(options, before, staged);
+  const { retired, orphans } = retire === undefined ? { retired: [], orphans: [] } : retireImages(extensions, retire);
 
   const packagesBefore = await published.packages();
-  const leaving = retire === undefined ? [] : expiredPackages(packagesBefore, retire);
-  const retired = leaving.flatMap(({ path, image }) => [path, image.path]);
-  const orphans: string[] = [];
-  if (retire !== undefined)
-    for (const [name, index] of extensions) {
-      const paths = expiredImages(index, retire).map(({ path }) => path);
-      const rest = withoutImages(index, new Set(paths));
-      extensions.set(name, rest);
-      retired.push(...paths);
-      const [had, has] = [index, rest].map((one) => transferFiles(one, published.index?.baseUrl ?? ''));
-      orphans.push(...[...(had?.keys() ?? [])].filter((path) => has?.has(path) === false));
-    }
-  const candidates = officialImages(staged, packagesBefore);
-  const chosen = keys.update.length === 0 ? [] : candidates;
-  checkUpdateKey(candidates.length, published.index === undefined, packagesBefore.length > 0, options);
-  if (chosen.length > 0) report({ type: 'step', text: `making ${chosen.length} update payloads` });
-  const official: StagedOfficial[] = [];
-  for (const one of chosen) {
-    signal?.throwIfAborted();
-    official.push(await stageOfficial(staging, one, keys.update));
-  }
-  const packages = [...packagesBefore.filter((one) => !leaving.includes(one)), ...official.map(({ entry }) => entry)].toSorted((a, b) =>
-    a.path < b.path ? -1 : 1,
-  );
-  return { staged, official, extensions, packages, retired, orphans };
+  const expired = retire === undefined ? [] : expiredPackages(packagesBefore, retire);
+  const official = await stageOfficialImages(options, staged, packagesBefore, staging, published.index === undefined);
+  const kept = packagesBefore.filter((one) => !expired.includes(one));
+  return {
+    staged,
+    official,
+    extensions,
+    packages: [...kept, ...official.map(({ entry }) => entry)].toSorted((a, b) => (a.path < b.path ? -1 : 1)),
+    retired: [...expired.flatMap(({ path, image }) => [path, image.path]), ...retired],
+    orphans,
+  };
 }

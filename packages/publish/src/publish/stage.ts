@@ -19,7 +19,7 @@ import { imagePath, payloadPath } from '../tree/layout.ts';
 import type { Evidence } from './add-images.ts';
 import { sha256Of } from '../tree/digest.ts';
 
-/** A file in the staging folder, and where it goes. */
+/** A file in the staging folder, and its path in the tree. */
 export interface Staged extends FileAbout {
   readonly from: string;
   readonly path: string;
@@ -33,7 +33,7 @@ export interface StagedImage {
   readonly evidence: Evidence;
 }
 
-/** Copies a file into the staging folder, under its digest: what is there under it already is taken, and checked like all else. */
+/** Copies a file into the staging folder, named by its digest. An existing file is reused if its digest matches. */
 export async function stageFile(staging: string, file: string, sha256: string): Promise<string> {
   const staged = join(staging, sha256);
   if ((await hashFile(staged).catch(() => undefined)) !== sha256)
@@ -41,15 +41,15 @@ export async function stageFile(staging: string, file: string, sha256: string): 
       await copyFile(file, temporary, constants.COPYFILE_FICLONE);
       await fsync(temporary);
     });
-  // A copy has the mode of what was copied, and what a strict umask left of it.
+  // A copy has the mode of its source, reduced by a strict umask.
   await makePublic(staged);
   return staged;
 }
 
-/** Puts a text into the staging folder, under its digest. */
+/** Writes a text into the staging folder, named by its digest. */
 export const stageText = (staging: string, path: string, text: string): Promise<Staged> => stageBytes(staging, path, Buffer.from(text));
 
-/** Puts bytes into the staging folder, under their digest. */
+/** Writes bytes into the staging folder, named by their digest. */
 export async function stageBytes(staging: string, path: string, bytes: Buffer): Promise<Staged> {
   const sha256 = sha256Of(bytes);
   const from = join(staging, sha256);
@@ -57,7 +57,7 @@ export async function stageBytes(staging: string, path: string, bytes: Buffer): 
   return { from, path, sha256, size: bytes.length };
 }
 
-/** Copies an image into the staging folder with its sidecars, and with its payload's record unless that is published. */
+/** Copies an image into the staging folder with its sidecars, and with its payload's record unless the record is published. */
 async function copyImage(staging: string, input: Input, payload: Payload | undefined): Promise<StagedImage> {
   const { manifest, sidecars } = input;
   const path = imagePath(manifest);
@@ -77,7 +77,7 @@ async function copyImage(staging: string, input: Input, payload: Payload | undef
   const manifestFile = await stage(sidecars.manifest, paths.manifest);
   const sbom = await stage(sidecars.sbom, paths.sbom);
   const provenance = await stage(sidecars.provenance, paths.provenance);
-  // Only what decides bytes: the record's path differs from folder to folder.
+  // Without the path of the payload, which differs from machine to machine.
   const record =
     payload === undefined
       ? undefined
@@ -85,12 +85,12 @@ async function copyImage(staging: string, input: Input, payload: Payload | undef
   return {
     input,
     image,
-    sidecars: [manifestFile, sbom, provenance, ...(record === undefined ? [] : [record])],
+    sidecars: [manifestFile, sbom, provenance, record].filter((one) => one !== undefined),
     evidence: { manifest: manifestFile.sha256, sbom: sbom.sha256, provenance: provenance.sha256, record: record?.sha256 ?? '' },
   };
 }
 
-/** Checks what was staged as whoever fetches it would. */
+/** Checks a staged image as a client would. */
 async function checkStaged({ input, image, sidecars }: StagedImage): Promise<void> {
   await checkImage({ file: image.from, where: input.file }, input.manifest);
   const [manifest, sbom, provenance] = sidecars;
@@ -101,10 +101,10 @@ async function checkStaged({ input, image, sidecars }: StagedImage): Promise<voi
   );
   for (const { from, sha256 } of sidecars)
     if ((await hashFile(from)) !== sha256)
-      throw new UserError('a staged sidecar was changed while it was checked', { where: from, next: 'run publish again' });
+      throw new UserError('a staged sidecar changed while it was checked', { where: from, next: 'run publish again' });
 }
 
-/** Stages an image with its evidence and checks it. `payload` is its payload's record, undefined where that is published already. */
+/** Stages an image with its sidecars and checks them. `payload` is its payload's record; undefined if the record is published. */
 export async function stageImage(staging: string, input: Input, payload: Payload | undefined): Promise<StagedImage> {
   const staged = await copyImage(staging, input, payload);
   await checkStaged(staged);

@@ -1,31 +1,31 @@
 import { basename, dirname } from 'node:path';
 import { linkFolder, UserError } from '@flatcar/core/engine';
 import { transferPath, type Channel } from './layout.ts';
-import type { ExtensionIndex } from './schema.ts';
+import type { ExtensionIndex, PublishedVersion } from './schema.ts';
 
-/** Suffixes under which a transfer file is read: systemd up to 256 takes `.conf`, newer ones `.transfer` (sysupdate.d(5)). */
-export const TRANSFER_SUFFIXES = ['.conf', '.transfer'] as const;
+/** Suffixes of transfer files: systemd up to 256 reads `.conf`, newer versions prefer `.transfer` (sysupdate.d(5)). */
+const TRANSFER_SUFFIXES = ['.conf', '.transfer'] as const;
 
-/** What a transfer file is made for. */
+/** What a transfer file is for. */
 export interface TransferOptions {
   readonly name: string;
-  /** `release` takes images bound to the release that runs the update (`%w`), `portable` those for any. */
+  /** `release`: images bound to the running release (`%w`). `portable`: images for any release. */
   readonly kind: 'portable' | 'release';
   readonly channel: Channel;
-  /** What the image is merged as, which decides where it is linked; `sysext` unless said. */
+  /** What the image is merged as, which decides where it is linked; by default `sysext`. */
   readonly merges?: 'sysext' | 'confext';
   /** URL of the published tree. */
   readonly baseUrl: string;
-  /** Stands for `%w`: a release other than the running one, to have its image before it is booted. */
+  /** A release in place of `%w`: fetches its image before the node boots into it. */
   readonly release?: string;
-  /** Versions kept on the node, the current one included; 2 unless said. */
+  /** Versions kept on the node, the current one included; by default 2. */
   readonly instances?: number;
 }
 
-/** Folder on nodes that holds an extension's images. */
+/** Folder of an extension's images on nodes. */
 export const nodeFolder = (name: string): string => `/opt/extensions/${name}`;
 
-/** A systemd specifier starts with `%`: one in a value must be doubled. */
+/** Doubles `%`, which starts a systemd specifier. */
 const escape = (text: string): string => text.replaceAll('%', '%%');
 
 /**
@@ -41,12 +41,12 @@ function imagePattern({ name, kind, channel, release }: TransferOptions): string
   return channel.kind === 'branch' ? `${name}.${target}_${version}.@v_%a.raw` : `${name}.${target}_${version}_%a.r@vw`;
 }
 
-/** The text of a transfer file (sysupdate.d(5)). Signatures are always asked for. */
+/** The text of a transfer file (sysupdate.d(5)). Signatures are always required. */
 export function transferText(options: TransferOptions): string {
   const { name, kind, baseUrl, release, instances = 2 } = options;
   const url = baseUrl.replace(/\/+$/, '');
   if (!/^https?:\/\/[^\s]+$/.test(url))
-    throw new UserError(`'${baseUrl}' is no http(s) URL`, { next: 'give the URL of the published tree' });
+    throw new UserError(`'${baseUrl}' is not a valid http(s) URL`, { next: 'pass the URL of the published tree' });
   const names = imagePattern(options);
   const target = kind === 'portable' ? 'portable' : (release ?? '%w');
   const link = kind === 'portable' ? name : `${name}-${release ?? '%w'}`;
@@ -70,34 +70,48 @@ export function transferText(options: TransferOptions): string {
   ].join('\n');
 }
 
-/** Transfer files of an extension: for portable and for bound images, each in every channel. */
-export function transferFiles({ name, kind: merges, versions }: ExtensionIndex, baseUrl: string): Map<string, Buffer> {
-  const listed = versions.filter(({ withdrawn }) => withdrawn === undefined);
-  const files = new Map<string, Buffer>();
-  for (const kind of ['portable', 'release'] as const) {
-    const having = listed.filter(({ images }) => images.some(({ target }) => (target === 'portable') === (kind === 'portable')));
-    if (having.length === 0) continue;
-    // `1.36` follows patches, `1` minors: a branch is what has at least one part more.
-    const branches = having.flatMap(({ upstream }) => {
-      const parts = upstream.split('.');
-      return parts.slice(0, -1).map((_, index) => parts.slice(0, index + 1).join('.'));
-    });
-    const channels: Channel[] = [
-      { kind: 'latest' },
-      ...[...new Set(branches)].map((version): Channel => ({ kind: 'branch', version })),
-      // Versions of one number are branches of nothing; a pinned one never has the name of a branch.
-      ...having.filter(({ version }) => !branches.includes(version)).map(({ version }): Channel => ({ kind: 'pinned', version })),
-    ];
-    for (const channel of channels) {
-      const text = Buffer.from(transferText({ name, kind, channel, merges, baseUrl }));
-      for (const suffix of TRANSFER_SUFFIXES) files.set(`${transferPath(name, kind, channel)}${suffix}`, text);
-    }
-  }
-  return files;
+/** Versions of an extension that a transfer file can follow: its newest, its branches, and each single version. */
+function channelsOf(versions: readonly PublishedVersion[]): Channel[] {
+  // `1.36` follows patches, `1` minors: a branch has at least one part less than its versions.
+  const branches = versions.flatMap(({ upstream }) => {
+    const parts = upstream.split('.');
+    return parts.slice(0, -1).map((_, index) => parts.slice(0, index + 1).join('.'));
+  });
+  // A version of one number belongs to no branch. A pinned version never has the name of a branch.
+  const pinned = versions.filter(({ version }) => !branches.includes(version));
+  return [
+    { kind: 'latest' },
+    ...[...new Set(branches)].map((version): Channel => ({ kind: 'branch', version })),
+    ...pinned.map(({ version }): Channel => ({ kind: 'pinned', version })),
+  ];
 }
+
+/** Transfers of an extension: for portable and for bound images, if it has such images, in every channel. */
+function transfersOf({ versions }: ExtensionIndex): Pick<TransferOptions, 'kind' | 'channel'>[] {
+  const available = versions.filter(({ withdrawn }) => withdrawn === undefined);
+  return (['portable', 'release'] as const).flatMap((kind) => {
+    const having = available.filter(({ images }) => images.some(({ target }) => (target === 'portable') === (kind === 'portable')));
+    return having.length === 0 ? [] : channelsOf(having).map((channel) => ({ kind, channel }));
+  });
+}
+
+const pathsOf = (name: string, { kind, channel }: Pick<TransferOptions, 'kind' | 'channel'>): string[] =>
+  TRANSFER_SUFFIXES.map((suffix) => `${transferPath(name, kind, channel)}${suffix}`);
+
+/** Paths of an extension's transfer files. */
+export const transferPaths = (extension: ExtensionIndex): Set<string> =>
+  new Set(transfersOf(extension).flatMap((transfer) => pathsOf(extension.name, transfer)));
 
 /** Transfer files of an extension by folder and file name: a destination replaces the files of a folder together. */
 export function transferFolders(extension: ExtensionIndex, baseUrl: string): Map<string, Map<string, Buffer>> {
-  const folders = Map.groupBy(transferFiles(extension, baseUrl), ([path]) => dirname(path));
-  return new Map([...folders].map(([folder, files]) => [folder, new Map(files.map(([path, bytes]) => [basename(path), bytes]))]));
+  const { name, kind: merges } = extension;
+  const folders = new Map<string, Map<string, Buffer>>();
+  for (const transfer of transfersOf(extension)) {
+    const text = Buffer.from(transferText({ name, ...transfer, merges, baseUrl }));
+    for (const path of pathsOf(name, transfer)) {
+      const files = folders.get(dirname(path)) ?? new Map<string, Buffer>();
+      folders.set(dirname(path), files.set(basename(path), text));
+    }
+  }
+  return folders;
 }
