@@ -36,6 +36,7 @@ async function* contentOf(dir: string): AsyncGenerator<Buffer, void> {
     if (size === 0) continue;
     let read = 0;
     for await (const chunk of createReadStream(entry.full, { end: size - 1 })) {
+      throwIfInterrupted();
       read += (chunk as Buffer).length;
       yield chunk as Buffer;
     }

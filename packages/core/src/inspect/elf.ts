@@ -1,3 +1,4 @@
+import { compareVersions } from '../model/versions.ts';
 import { LONGEST_PATH, withBounded, type BoundedFile } from '../util/bounded.ts';
 
 /** The requirements of an ELF file on the system that runs it. */
@@ -80,16 +81,6 @@ async function readHeader(reader: BoundedFile): Promise<Header | undefined> {
   };
 }
 
-/** Compares dotted versions by their numbers. */
-const newer = (a: string, b: string): boolean => {
-  const [x, y] = [a, b].map((one) => one.split('.').map(Number));
-  for (let index = 0; index < Math.max(x?.length ?? 0, y?.length ?? 0); index += 1) {
-    const difference = (x?.[index] ?? 0) - (y?.[index] ?? 0);
-    if (difference !== 0) return difference > 0;
-  }
-  return false;
-};
-
 /**
  * The highest GLIBC_x.y of a chain of needed versions (Elf64_Verneed, Elf64_Vernaux). Both are linked lists: an entry without a successor
  * ends its list whatever the count is, and a list cannot have more entries than fit into it.
@@ -104,7 +95,7 @@ function highestGlibc(needs: Buffer, count: number, strings: Strings): string | 
     for (let left = needs.readUInt16LE(at + 2); left > 0; left -= 1) {
       if ((entries -= 1) < 0) throw new RangeError('version needs without end');
       const version = /^GLIBC_(\d+(?:\.\d+)+)$/.exec(strings.at(needs.readUInt32LE(aux + 8)))?.[1];
-      if (version !== undefined && (highest === undefined || newer(version, highest))) highest = version;
+      if (version !== undefined && (highest === undefined || compareVersions(version, highest) > 0)) highest = version;
       const next = needs.readUInt32LE(aux + 12);
       if (next === 0) break;
       aux += next;
@@ -145,7 +136,7 @@ async function readDynamic(reader: BoundedFile, header: Header): Promise<Pick<El
     needed,
     runpath: path === undefined ? [] : strings.at(path).split(':').filter(Boolean),
     soname: name === undefined ? undefined : strings.at(name),
-    ...(glibc === undefined ? {} : { glibc }),
+    glibc,
   };
 }
 
@@ -182,9 +173,8 @@ export async function readElf(path: string): Promise<Elf | undefined> {
     return {
       machine: header.machine,
       type: header.type === 2 ? 'executable' : header.type === 3 ? 'shared' : 'other',
-      ...(interpreter === undefined
-        ? {}
-        : { interpreter: new Strings(await reader.read(interpreter.offset, interpreter.size, LONGEST_PATH)).at(0) }),
+      interpreter:
+        interpreter === undefined ? undefined : new Strings(await reader.read(interpreter.offset, interpreter.size, LONGEST_PATH)).at(0),
       ...(await readDynamic(reader, header)),
     };
   });

@@ -175,27 +175,55 @@ async function adviceFor(loader: string): Promise<string> {
   return `allow this user to make user namespaces; ${otherwise}`;
 }
 
-/** Opens the sandbox of this host; nothing is fetched or tried before the first use. */
-export function openSandbox(store: Store, tools: Tools): Sandbox {
-  let found: Promise<Privilege> | undefined;
+class BwrapSandbox implements Sandbox {
+  readonly isolates = true;
+  private readonly store: Store;
+  private readonly tools: Tools;
+  private privilege: Promise<Privilege> | undefined;
 
-  async function filter(): Promise<string> {
-    const bytes = seccompFilter(hostArch());
-    const { dir } = await store.result('sandbox', digestOf({ filter: bytes.toString('hex') }), (fresh) =>
-      writeFile(join(fresh, 'seccomp.bpf'), bytes),
-    );
-    return join(dir, 'seccomp.bpf');
+  constructor(store: Store, tools: Tools) {
+    this.store = store;
+    this.tools = tools;
+  }
+
+  async run(command: string, args: readonly string[], options: SandboxOptions): Promise<string> {
+    const { program, how } = await this.prepare(command, options);
+    return exec(program, args, how);
+  }
+
+  async attempt(command: string, args: readonly string[], options: SandboxOptions): Promise<ExecResult> {
+    const { program, how } = await this.prepare(command, options);
+    return execResult(program, args, how);
+  }
+
+  private async prepare(command: string, options: SandboxOptions): Promise<{ program: string; how: ExecOptions }> {
+    this.privilege ??= this.findPrivilege();
+    this.privilege.catch(() => (this.privilege = undefined)); // such as an interruption
+    const privilege = await this.privilege;
+    const [program, ...startArgs] = await this.start(options, privilege);
+    const { name = basename(command), report, next, signal, maxOutput } = options;
+    const how = {
+      name,
+      report,
+      next,
+      signal,
+      maxOutput,
+      startArgs: [...startArgs, command],
+      holdInput: privilege === 'sudo',
+      env: OUTSIDE,
+    };
+    return { program, how };
   }
 
   /** The command line that starts a program, without the program itself. */
-  async function start(options: SandboxOptions, privilege: Privilege): Promise<[string, ...string[]]> {
-    const bwrap = await tools.command('bwrap');
-    const setpriv = privilege === 'sudo' ? await tools.command('setpriv') : undefined;
+  private async start(options: SandboxOptions, privilege: Privilege): Promise<[string, ...string[]]> {
+    const bwrap = await this.tools.command('bwrap');
+    const setpriv = privilege === 'sudo' ? await this.tools.command('setpriv') : undefined;
     const toolDirs = setpriv === undefined ? [] : [resolve(setpriv.command, '../../../..')];
     const isBuild = options.root === undefined;
     await mkdir(join(options.work, 'tmp'), { recursive: true });
     const line = [
-      await filter(),
+      await this.filter(),
       bwrap.command,
       ...bwrap.args,
       ...(await confine({ ...options, inputs: [...(options.inputs ?? []), ...toolDirs] }, privilege)),
@@ -210,59 +238,44 @@ export function openSandbox(store: Store, tools: Tools): Sandbox {
     return privilege === 'sudo' ? ['sudo', '-n', '--', 'sh', '-c', START_HELD, 'sh', ...line] : ['sh', '-c', START, 'sh', ...line];
   }
 
-  async function works(privilege: Privilege): Promise<true | string> {
-    return store.withTemp(async (work) => {
-      const [command, ...startArgs] = await start({ work }, privilege);
-      return exec(command, ['true'], { name: 'bwrap', startArgs, holdInput: privilege === 'sudo', env: OUTSIDE }).then(
-        () => true as const,
-        (error: unknown) => messageOf(error),
-      );
-    });
+  private async filter(): Promise<string> {
+    const bytes = seccompFilter(hostArch());
+    const { dir } = await this.store.result('sandbox', digestOf({ filter: bytes.toString('hex') }), (fresh) =>
+      writeFile(join(fresh, 'seccomp.bpf'), bytes),
+    );
+    return join(dir, 'seccomp.bpf');
   }
 
-  async function find(): Promise<Privilege> {
-    const own = await works('user');
-    if (own === true) return 'user';
+  /** The privilege by which a sandbox can be set up on this host. Throws a UserError with advice if there is none. */
+  private async findPrivilege(): Promise<Privilege> {
+    const own = await this.failureOf('user');
+    if (own === undefined) return 'user';
     throwIfInterrupted();
-    const isRoot = process.geteuid?.() === 0;
-    const bySudo = isRoot || (await onPath('sudo')) === undefined ? undefined : await works('sudo');
-    if (bySudo === true) return 'sudo';
-    const { command } = await tools.command('bwrap');
+    const hasSudo = process.geteuid?.() !== 0 && (await onPath('sudo')) !== undefined;
+    const bySudo = hasSudo ? await this.failureOf('sudo') : undefined;
+    if (hasSudo && bySudo === undefined) return 'sudo';
+    const { command } = await this.tools.command('bwrap');
     const reasons = [own, ...(bySudo === undefined ? [] : [`sudo: ${bySudo}`])].map((text) => text.split('\n').slice(0, 4).join('; '));
     throw new UserError(`other people's code runs in a sandbox only, and no sandbox can be set up: ${reasons.join(' / ')}`, {
       next: await adviceFor(command),
     });
   }
 
-  async function prepare(command: string, options: SandboxOptions): Promise<{ program: string; how: ExecOptions }> {
-    found ??= find();
-    found.catch(() => (found = undefined)); // such as an interruption
-    const privilege = await found;
-    const [program, ...startArgs] = await start(options, privilege);
-    const { name = basename(command), report, next, signal, maxOutput } = options;
-    const how = {
-      name,
-      report,
-      next,
-      signal,
-      maxOutput,
-      startArgs: [...startArgs, command],
-      holdInput: privilege === 'sudo',
-      env: OUTSIDE,
-    };
-    return { program, how };
+  /** The reason why no sandbox can be set up by a privilege; undefined if one can. */
+  private async failureOf(privilege: Privilege): Promise<string | undefined> {
+    return this.store.withTemp(async (work) => {
+      const [command, ...startArgs] = await this.start({ work }, privilege);
+      return exec(command, ['true'], { name: 'bwrap', startArgs, holdInput: privilege === 'sudo', env: OUTSIDE }).then(
+        () => undefined,
+        (error: unknown) => messageOf(error),
+      );
+    });
   }
-  return {
-    isolates: true,
-    run: async (command, args, options) => {
-      const { program, how } = await prepare(command, options);
-      return exec(program, args, how);
-    },
-    attempt: async (command, args, options) => {
-      const { program, how } = await prepare(command, options);
-      return execResult(program, args, how);
-    },
-  };
+}
+
+/** Opens the sandbox of this host; nothing is fetched or tried before the first use. */
+export function openSandbox(store: Store, tools: Tools): Sandbox {
+  return new BwrapSandbox(store, tools);
 }
 
 /** The sandbox of `--no-sandbox`: runs programs as the caller, with the caller's files and network. */

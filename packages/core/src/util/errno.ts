@@ -1,6 +1,6 @@
 import { existsSync, lstatSync, readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
-import { dirname, resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import { UserError } from './errors.ts';
 
 /** The meaning of an errno of the kernel (errno(3)), and the text that C programs print for it. */
@@ -206,7 +206,7 @@ export function describeStart(
   about: { name?: string; cwd?: string | undefined; install?: string | undefined; cause?: unknown } = {},
 ): UserError {
   const { cwd, cause } = about;
-  const name = about.name ?? program.split('/').at(-1) ?? program;
+  const name = about.name ?? basename(program);
   const fail = (what: string, next: string | undefined, where = program): UserError => new UserError(what, { where, cause, next });
   if (code === 'ENOENT') {
     // The kernel reports the same number for the working folder, the program, and its loader or interpreter.
@@ -253,7 +253,7 @@ export function describeErrno(error: unknown, where?: string): UserError | undef
   if (meaning === undefined) return undefined;
   // A copy or a rename fails at its target, unless the source is missing.
   const at = (dest !== undefined && code !== 'ENOENT' ? dest : path) ?? where;
-  const place = at === undefined ? {} : { where: path !== undefined && dest !== undefined ? `${path} -> ${dest}` : at };
+  const place = path !== undefined && dest !== undefined ? `${path} -> ${dest}` : at;
   const blocked = at !== undefined && ['EACCES', 'EPERM'].includes(code) ? ownership(at) : undefined;
   if (syscall === 'mkdir' && code === 'ENOENT' && at !== undefined && existsSync(dirname(resolve(at))))
     return new UserError('no folder can be made here (mkdir: ENOENT)', {
@@ -263,7 +263,7 @@ export function describeErrno(error: unknown, where?: string): UserError | undef
     });
   const doing = syscall === undefined ? '' : ` (${syscall}: ${code})`;
   return new UserError(`${meaning.what}${doing}${blocked === undefined ? '' : `: ${blocked.what}`}`, {
-    ...place,
+    where: place,
     next: blocked?.next ?? meaning.next,
     cause: error,
   });

@@ -1,4 +1,5 @@
 import { statSync } from 'node:fs';
+import { basename } from 'node:path';
 import { execa } from 'execa';
 import { envOf, homeOf } from './env.ts';
 import { adviceFor, describeStart } from './errno.ts';
@@ -126,7 +127,7 @@ export function outputOf(error: unknown): string {
  * processes that it started have ended.
  */
 export async function execResult(command: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-  const name = options.name ?? command.split('/').at(-1) ?? command;
+  const name = options.name ?? basename(command);
   const signal = interruption(options.signal);
   signal?.throwIfAborted();
   const child = execa(command, [...(options.startArgs ?? []), ...args], {
@@ -170,7 +171,7 @@ export async function execResult(command: string, args: readonly string[], optio
  * the signal if that aborts: then the tool and all processes that it started have ended.
  */
 export async function exec(command: string, args: readonly string[], options: ExecOptions = {}): Promise<string> {
-  const name = options.name ?? command.split('/').at(-1) ?? command;
+  const name = options.name ?? basename(command);
   const result = await execResult(command, args, options);
   if (result.exitCode === 0) return result.stdout;
   const tail = result.output.split('\n').slice(-20).join('\n');
