@@ -4,5 +4,7 @@ export default defineExtension({
   name: 'btop',
   summary: 'btop, a monitor for processors, memory, disks, networks and processes',
   versions: { kind: 'debian', package: 'trixie/main/btop', track: 'newest' },
-  components: ({ version }) => [packaged('btop', version, debian(['btop'], { programs: ['btop'], data: ['usr/share/btop/themes/**'] }))],
+  components: ({ version }) => [
+    packaged('btop', version, debian(['btop'], { programs: ['btop'], relocate: { data: ['usr/share/btop/themes/**'] } })),
+  ],
 });

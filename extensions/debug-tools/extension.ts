@@ -19,35 +19,37 @@ const origin = debian(
   {
     programs,
     rename: { 'iotop-c': 'iotop', 'sar.sysstat': 'sar', 'traceroute.db': 'traceroute', 'vim.basic': 'vim' },
-    dlopen: ['libthread_db.so.1'], // gdbserver sees threads by it
-    data: [
-      'usr/libexec/sysstat/sadc',
-      'usr/share/nmap/**',
-      'usr/share/ltrace/**', // prototypes
-      'usr/share/misc/pci.ids',
-      'usr/share/perf-core/strace/groups/*',
-      ...['dlfilters', 'scripts'].map((name) => `usr/lib/perf-core/${name}/**`),
-      // They have windows, or write into databases.
-      ...['exported-sql-viewer', 'export-to-*', 'sched-migration', 'Perf-Trace-Util/lib/Perf/Trace/SchedGui'].map(
-        (name) => `!usr/lib/perf-core/scripts/python/${name}.py`,
-      ),
-      ...['export-to-*', 'sched-migration-*'].map((name) => `!usr/lib/perf-core/scripts/python/bin/${name}`),
-      'usr/lib/{triplet}/perl-base/**', // for scripts of perf
-      'usr/share/vim/vim91/**',
-      ...['doc', 'lang', 'spell', 'tutor', 'print', 'tools'].map((name) => `!usr/share/vim/vim91/${name}/**`),
-    ],
-    // gdb looks for its own files and Python's from where it is located; files/ links to it. Scripts in files/ start perf and tcpdump.
-    beside: [
-      'usr/bin/gdb',
-      'usr/bin/perf',
-      'usr/bin/tcpdump',
-      'usr/bin/getent',
-      'usr/share/gdb/**',
-      'usr/lib/python3.13/**',
-      ...['ensurepip', 'idlelib', 'lib2to3', 'pydoc_data', 'test', 'tkinter', 'turtledemo', 'unittest'].map(
-        (name) => `!usr/lib/python3.13/${name}/**`,
-      ),
-    ],
+    relocate: {
+      plugins: ['libthread_db.so.1'], // gdbserver sees threads by it
+      data: [
+        'usr/libexec/sysstat/sadc',
+        'usr/share/nmap/**',
+        'usr/share/ltrace/**', // prototypes
+        'usr/share/misc/pci.ids',
+        'usr/share/perf-core/strace/groups/*',
+        ...['dlfilters', 'scripts'].map((name) => `usr/lib/perf-core/${name}/**`),
+        // They have windows, or write into databases.
+        ...['exported-sql-viewer', 'export-to-*', 'sched-migration', 'Perf-Trace-Util/lib/Perf/Trace/SchedGui'].map(
+          (name) => `!usr/lib/perf-core/scripts/python/${name}.py`,
+        ),
+        ...['export-to-*', 'sched-migration-*'].map((name) => `!usr/lib/perf-core/scripts/python/bin/${name}`),
+        'usr/lib/{triplet}/perl-base/**', // for scripts of perf
+        'usr/share/vim/vim91/**',
+        ...['doc', 'lang', 'spell', 'tutor', 'print', 'tools'].map((name) => `!usr/share/vim/vim91/${name}/**`),
+      ],
+      // gdb looks for its own files and Python's from where it is located; files/ links to it. Scripts in files/ start perf and tcpdump.
+      siblings: [
+        'usr/bin/gdb',
+        'usr/bin/perf',
+        'usr/bin/tcpdump',
+        'usr/bin/getent',
+        'usr/share/gdb/**',
+        'usr/lib/python3.13/**',
+        ...['ensurepip', 'idlelib', 'lib2to3', 'pydoc_data', 'test', 'tkinter', 'turtledemo', 'unittest'].map(
+          (name) => `!usr/lib/python3.13/${name}/**`,
+        ),
+      ],
+    },
   },
 );
 

@@ -5,17 +5,19 @@ const programs = ['git', 'git-receive-pack', 'git-shell', 'git-upload-archive', 
 
 const origin = debian(['git', 'openssh-client'], {
   programs,
-  data: [
-    'usr/lib/git-core/**',
-    'usr/share/git-core/templates/**',
-    // ssh's helpers for keys on FIDO and PKCS#11 devices, at the paths that are compiled into it.
-    'usr/lib/openssh/ssh-sk-helper',
-    'usr/lib/openssh/ssh-pkcs11-helper',
-    // Scripts that need Perl, which Flatcar does not have, or a web server.
-    ...['filter-branch', 'instaweb', 'request-pull', 'web--browse'].map((name) => `!usr/lib/git-core/git-${name}`),
-  ],
-  // Git finds the programs of its own folder first: files/ links to them from there, and the host keeps its own. ssh-keygen signs commits.
-  beside: ['usr/bin/ssh', 'usr/bin/ssh-keygen'],
+  relocate: {
+    data: [
+      'usr/lib/git-core/**',
+      'usr/share/git-core/templates/**',
+      // ssh's helpers for keys on FIDO and PKCS#11 devices, at the paths that are compiled into it.
+      'usr/lib/openssh/ssh-sk-helper',
+      'usr/lib/openssh/ssh-pkcs11-helper',
+      // Scripts that need Perl, which Flatcar does not have, or a web server.
+      ...['filter-branch', 'instaweb', 'request-pull', 'web--browse'].map((name) => `!usr/lib/git-core/git-${name}`),
+    ],
+    // Git finds the programs of its own folder first: files/ links to them from there, and the host keeps its own. ssh-keygen signs commits.
+    siblings: ['usr/bin/ssh', 'usr/bin/ssh-keygen'],
+  },
 });
 
 export default defineExtension({

@@ -16,26 +16,28 @@ const origin = debian(
   {
     programs,
     // Back ends and plugins, by the folders that sssd, ldb, Kerberos and SASL look in.
-    dlopen: [
-      'liblzma.so.5', // compressed journals
-      'libnss_files.so.2', // for the proxy back end: users out of files
-      'usr/lib/{triplet}/sssd/**',
-      'usr/lib/{triplet}/samba/ldb/*.so',
-      'usr/lib/{triplet}/krb5/plugins/**',
-      'usr/lib/{triplet}/sasl2/lib{gssapiv2,gs2,plain,scram}.so*',
-      '!usr/lib/{triplet}/sssd/conf/**',
-      '!usr/lib/{triplet}/samba/ldb/sample.so',
-      '!usr/lib/{triplet}/samba/ldb/skel.so',
-    ],
-    data: [
-      'usr/libexec/sssd/*',
-      '!usr/libexec/sssd/sss_analyze',
-      'usr/share/sssd/sssd.api.conf',
-      'usr/share/sssd/sssd.api.d/*',
-      'usr/share/sssd/cfg_rules.ini',
-    ],
-    // The host's own programs ask these two: they stand where its C library and PAM look.
-    host: ['usr/lib/{triplet}/libnss_sss.so.2', 'usr/lib/{triplet}/security/pam_sss.so'],
+    relocate: {
+      plugins: [
+        'liblzma.so.5', // compressed journals
+        'libnss_files.so.2', // for the proxy back end: users out of files
+        'usr/lib/{triplet}/sssd/**',
+        'usr/lib/{triplet}/samba/ldb/*.so',
+        'usr/lib/{triplet}/krb5/plugins/**',
+        'usr/lib/{triplet}/sasl2/lib{gssapiv2,gs2,plain,scram}.so*',
+        '!usr/lib/{triplet}/sssd/conf/**',
+        '!usr/lib/{triplet}/samba/ldb/sample.so',
+        '!usr/lib/{triplet}/samba/ldb/skel.so',
+      ],
+      data: [
+        'usr/libexec/sssd/*',
+        '!usr/libexec/sssd/sss_analyze',
+        'usr/share/sssd/sssd.api.conf',
+        'usr/share/sssd/sssd.api.d/*',
+        'usr/share/sssd/cfg_rules.ini',
+      ],
+      // The host's own programs ask these two: they stand where its C library and PAM look.
+      hostModules: ['usr/lib/{triplet}/libnss_sss.so.2', 'usr/lib/{triplet}/security/pam_sss.so'],
+    },
   },
 );
 

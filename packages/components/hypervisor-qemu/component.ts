@@ -22,14 +22,16 @@ const OTHER_FIRMWARE =
 export function qemu(version: string): Component {
   const origin = debian(PACKAGES, {
     programs: ['qemu-system-x86_64', 'qemu-system-aarch64', 'qemu-img', 'qemu-io', 'qemu-nbd', 'qemu-storage-daemon'],
-    dlopen: MODULES.map((name) => `usr/lib/{triplet}/qemu/${name}.so`),
-    data: [
-      'usr/libexec/virtiofsd',
-      'usr/lib/qemu/qemu-bridge-helper',
-      ...['AAVMF', 'OVMF', 'qemu', 'qemu-efi-aarch64', 'seabios'].map((name) => `usr/share/${name}/**`),
-      ...OTHER_FIRMWARE.split(' ').map((name) => `!usr/share/qemu/${name}`),
-      ...['fd', 'pem', 'key'].map((kind) => `!usr/share/*/*snakeoil*.${kind}`), // keys that everybody knows
-    ],
+    relocate: {
+      plugins: MODULES.map((name) => `usr/lib/{triplet}/qemu/${name}.so`),
+      data: [
+        'usr/libexec/virtiofsd',
+        'usr/lib/qemu/qemu-bridge-helper',
+        ...['AAVMF', 'OVMF', 'qemu', 'qemu-efi-aarch64', 'seabios'].map((name) => `usr/share/${name}/**`),
+        ...OTHER_FIRMWARE.split(' ').map((name) => `!usr/share/qemu/${name}`),
+        ...['fd', 'pem', 'key'].map((kind) => `!usr/share/*/*snakeoil*.${kind}`), // keys that everybody knows
+      ],
+    },
   });
   return { ...packaged('hypervisor-qemu', version, origin), lock: import.meta.dirname };
 }

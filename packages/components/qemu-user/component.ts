@@ -7,11 +7,13 @@ export function qemuUser(version: string): Component {
   const origin = debian(['qemu-user', 'qemu-user-binfmt'], {
     programs: [`qemu-${machines}`, '!qemu-{machine}'],
     // Debian registers none for what the machine runs by itself. `F` opens the emulator once, so that containers need none.
-    data: [
-      `usr/lib/binfmt.d/qemu-${machines}.conf`,
-      `usr/libexec/qemu-binfmt/${machines}-binfmt-P`,
-      '!usr/libexec/qemu-binfmt/{machine}-binfmt-P',
-    ],
+    relocate: {
+      data: [
+        `usr/lib/binfmt.d/qemu-${machines}.conf`,
+        `usr/libexec/qemu-binfmt/${machines}-binfmt-P`,
+        '!usr/libexec/qemu-binfmt/{machine}-binfmt-P',
+      ],
+    },
   });
   return { ...packaged('qemu-user', version, origin), lock: import.meta.dirname };
 }

@@ -60,7 +60,7 @@ describe('what a program names and the image lacks', () => {
       `/${LIBRARIES}/demo/plugins`,
       `${LIBRARIES}/demo/plugins/a.so`,
       `${LIBRARIES}/demo/plugins`,
-      "dlopen: ['usr/lib/{triplet}/demo/plugins/**']",
+      "plugins: ['usr/lib/{triplet}/demo/plugins/**']",
     ],
     [
       `/${LIBRARIES}//demo/list.txt`,
@@ -71,7 +71,7 @@ describe('what a program names and the image lacks', () => {
     ['/etc/demo:/usr/share/demo:/opt', 'usr/share/demo/x', 'usr/share/demo', "data: ['usr/share/demo/**']"],
     ['/lib/demo/x', 'lib/demo/x', 'usr/lib/demo/x', "data: ['usr/lib/demo/x']"],
     ['/usr/sbin/democtl', 'usr/sbin/democtl', 'usr/bin/democtl', "programs: ['democtl']"],
-    ['libdemo-extra.so.3', `${LIBRARIES}/libdemo-extra.so.3`, 'libdemo-extra.so.3', "dlopen: ['libdemo-extra.so.3']"],
+    ['libdemo-extra.so.3', `${LIBRARIES}/libdemo-extra.so.3`, 'libdemo-extra.so.3', "plugins: ['libdemo-extra.so.3']"],
   ])('%s', async (named, file, path, line) => {
     const program = await pack('demo', { 'usr/bin/demo': [named] });
     const other = await pack('demo-data', { [file]: 'x' }, 'demo');
@@ -79,8 +79,8 @@ describe('what a program names and the image lacks', () => {
     // Whatever the line says settles it.
     const [key = '', value = ''] = line.split(/: \['|'\]/);
     const given = key === 'programs' ? ['demo', value] : [value];
-    if (key === 'dlopen' && !value.includes('/')) return; // a text is not a library
-    expect(await omitted([program, other], { [key]: given })).toEqual([]);
+    if (key === 'plugins' && !value.includes('/')) return; // a text is not a library
+    expect(await omitted([program, other], key === 'programs' ? { programs: given } : { relocate: { [key]: given } })).toEqual([]);
   });
 
   test('is found in scripts, too, but not in their first line, and not in data', async () => {
@@ -90,7 +90,7 @@ describe('what a program names and the image lacks', () => {
       'usr/bin/demo': '#!/usr/share/demo2/y\ncat /usr/share/demo/x\n',
       'usr/share/doc/demo/README': 'see /usr/share/demo3/z\n',
     });
-    const found = await omitted([program], { data: ['usr/share/doc/demo/README'] });
+    const found = await omitted([program], { relocate: { data: ['usr/share/doc/demo/README'] } });
     expect(found.map(({ path }) => path)).toEqual(['usr/share/demo/x']);
   });
 
@@ -101,12 +101,12 @@ describe('what a program names and the image lacks', () => {
       'usr/share/demo/b': 'b',
     });
     expect((await omitted([program])).map(({ path }) => path)).toEqual(['usr/share/demo']);
-    expect((await omitted([program], { data: ['usr/share/demo/a'] })).map(({ path }) => path)).toEqual(['usr/share/demo/b']);
+    expect((await omitted([program], { relocate: { data: ['usr/share/demo/a'] } })).map(({ path }) => path)).toEqual(['usr/share/demo/b']);
   });
 
   test('what a ! takes out is left out on purpose', async () => {
     const program = await pack('demo', { 'usr/bin/demo': ['/usr/share/demo/a'], 'usr/share/demo/a': 'a', 'usr/share/demo/b': 'b' });
-    expect(await omitted([program], { data: ['usr/share/demo/**', '!usr/share/demo/a'] })).toEqual([]);
+    expect(await omitted([program], { relocate: { data: ['usr/share/demo/**', '!usr/share/demo/a'] } })).toEqual([]);
   });
 
   test('a link to a folder is that folder, as Perl has its library', async () => {
@@ -124,10 +124,10 @@ describe('what a program names and the image lacks', () => {
     const program = await pack('demo', { 'usr/bin/demo': ['nothing'], 'usr/bin/python3.13': ['nothing'] });
     const line = "data: ['usr/lib/python3.13/**']";
     expect(await omitted([program, library], { programs: ['demo', 'python3.13'] })).toMatchObject([{ path: 'usr/lib/python3.13', line }]);
-    expect(await omitted([program, library, embedded], { dlopen: ['libpython3.13.so.1.0'] })).toMatchObject([{ line }]);
-    expect(await omitted([program, library, embedded], { dlopen: ['libpython3.13.so.1.0'], beside: ['usr/lib/python3.13/**'] })).toEqual(
-      [],
-    );
+    expect(await omitted([program, library, embedded], { relocate: { plugins: ['libpython3.13.so.1.0'] } })).toMatchObject([{ line }]);
+    expect(
+      await omitted([program, library, embedded], { relocate: { plugins: ['libpython3.13.so.1.0'], siblings: ['usr/lib/python3.13/**'] } }),
+    ).toEqual([]);
   });
 });
 
@@ -183,10 +183,9 @@ describe('an origin completed for its programs', () => {
     const { origin, added, left } = await complete([program]);
     expect(origin).toMatchObject({
       programs: ['demo', 'demo-helper'],
-      dlopen: ['usr/lib/{triplet}/demo/plugins/**'],
-      data: ['usr/share/demo/words', 'usr/libexec/demo/list'],
+      relocate: { plugins: ['usr/lib/{triplet}/demo/plugins/**'], data: ['usr/share/demo/words', 'usr/libexec/demo/list'] },
     });
-    expect(added.find(({ line }) => line.startsWith('dlopen'))).toMatchObject({ files: 1, wantedBy: 'usr/bin/demo' });
+    expect(added.find(({ line }) => line.startsWith('plugins'))).toMatchObject({ files: 1, wantedBy: 'usr/bin/demo' });
     expect(left).toEqual([]);
   });
 
@@ -197,7 +196,7 @@ describe('an origin completed for its programs', () => {
       'usr/share/demo/1.2/gone': '-> ../absent',
     });
     const { origin } = await complete([program]);
-    expect(origin.data).toEqual(['usr/share/demo/[0-9]*/**', '!usr/share/demo/[0-9]*/gone']);
+    expect(origin.relocate?.data).toEqual(['usr/share/demo/[0-9]*/**', '!usr/share/demo/[0-9]*/gone']);
   });
 
   test('has no script that nothing can run, no link that leads nowhere, and nothing that is too large', async () => {
@@ -213,7 +212,7 @@ describe('an origin completed for its programs', () => {
     for (const path of ['usr/share/demo/own', 'usr/share/demo/perl', 'usr/share/demo/env', 'usr/libexec/demo-perl'])
       await chmod(join(program.dir, path), 0o755);
     const { origin, left } = await complete([program]);
-    expect(origin.data).toEqual(['usr/share/demo/**', '!usr/share/demo/env', '!usr/share/demo/link', '!usr/share/demo/perl']);
+    expect(origin.relocate?.data).toEqual(['usr/share/demo/**', '!usr/share/demo/env', '!usr/share/demo/link', '!usr/share/demo/perl']);
     expect(left.filter(({ isReported }) => isReported)).toEqual([
       { path: 'usr/libexec/demo-perl', why: expect.stringContaining("'/usr/bin/perl'") as string, isReported: true },
       { path: 'usr/share/demo-large', why: '2.0 MiB, more than most need', line: "data: ['usr/share/demo-large/**']", isReported: true },
@@ -224,7 +223,7 @@ describe('an origin completed for its programs', () => {
     const program = await pack('demo', { 'usr/bin/demo': '-> python3.13', 'usr/bin/python3.13': ['nothing'] });
     const library = await pack('libpython3.13', { 'usr/lib/python3.13/encodings/__init__.py': '', 'usr/lib/python3.13/large.py': 'xxx' });
     const { origin } = await complete([program, library], { limit: 2 });
-    expect(origin.data).toEqual(['usr/lib/python3.13/**']);
+    expect(origin.relocate?.data).toEqual(['usr/lib/python3.13/**']);
   });
 
   test('has what else is wanted, and what that looks for', async () => {
@@ -235,7 +234,7 @@ describe('an origin completed for its programs', () => {
       'usr/share/others/list': 'x',
     });
     const { origin } = await complete([program], { also: ['usr/share/demo/stop', 'usr/libexec/demo-start'] });
-    expect(origin.data).toEqual(['usr/share/demo/**', 'usr/libexec/demo-start', 'usr/share/others/list']);
+    expect(origin.relocate?.data).toEqual(['usr/share/demo/**', 'usr/libexec/demo-start', 'usr/share/others/list']);
   });
 });
 

@@ -105,8 +105,12 @@ describe('what cannot be had', () => {
     const choose = (files: Parameters<typeof debian>[1]): Promise<unknown> =>
       chooseFiles(packages[arch], debian(['xz-utils'], files), 'demo', arch);
     await expect(choose({ programs: ['zx'] })).rejects.toThrow("no package has a file 'usr/bin/zx'");
-    await expect(choose({ programs: ['xz'], data: ['usr/share/none/**'] })).rejects.toThrow("no package has a file 'usr/share/none/**'");
-    await expect(choose({ programs: ['xz'], dlopen: ['libnone.so.1'] })).rejects.toThrow('needs libnone.so.1, which no package');
+    await expect(choose({ programs: ['xz'], relocate: { data: ['usr/share/none/**'] } })).rejects.toThrow(
+      "no package has a file 'usr/share/none/**'",
+    );
+    await expect(choose({ programs: ['xz'], relocate: { plugins: ['libnone.so.1'] } })).rejects.toThrow(
+      'needs libnone.so.1, which no package',
+    );
   });
 
   test('a link to what the administrator of a Debian chooses is no program', async () => {
@@ -134,7 +138,12 @@ describe('what cannot be had', () => {
     }
     const twins = dirs.map((dir) => ({ name: basename(dir), dir }));
     await expect(
-      chooseFiles([...packages[arch], ...twins], debian(['x'], { programs: ['xz'], dlopen: ['libtwin.so.1'] }), 'demo', arch),
+      chooseFiles(
+        [...packages[arch], ...twins],
+        debian(['x'], { programs: ['xz'], relocate: { plugins: ['libtwin.so.1'] } }),
+        'demo',
+        arch,
+      ),
     ).rejects.toThrow('libtwin.so.1');
   });
 });
@@ -146,9 +155,11 @@ test('data keeps its place, what finds itself is moved, modules of the host stay
     debian(['xz-utils'], {
       programs: ['xz'],
       rename: { xz: 'zx' },
-      data: ['usr/share/doc/xz-utils/copyright', 'usr/lib/{triplet}/gconv/UTF-16.so'],
-      beside: ['usr/bin/lzmainfo'],
-      host: ['usr/lib/{triplet}/libnss_files.so.2'],
+      relocate: {
+        data: ['usr/share/doc/xz-utils/copyright', 'usr/lib/{triplet}/gconv/UTF-16.so'],
+        siblings: ['usr/bin/lzmainfo'],
+        hostModules: ['usr/lib/{triplet}/libnss_files.so.2'],
+      },
     }),
     'demo',
     arch,

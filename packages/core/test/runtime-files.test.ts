@@ -73,7 +73,7 @@ describe.each(['x86-64', 'arm64'] as const)('what libraries load by themselves, 
     await mkdir(join(legacy, `usr/lib/${triplet}/ossl-modules`), { recursive: true });
     await writeFile(join(legacy, `usr/lib/${triplet}/ossl-modules/legacy.so`), 'a provider');
     const script = await writePackage('scripts', { 'usr/share/x/verify': '#!/bin/sh\nls /usr/lib/ssl/certs /usr/lib/sslfoo\n' });
-    const chosen = { programs: [], dlopen: ['libcrypto.so.3'], data: ['usr/share/x/verify'] };
+    const chosen = { programs: [], relocate: { plugins: ['libcrypto.so.3'], data: ['usr/share/x/verify'] } };
     const { paths, read } = await relocate([...packages, script], chosen, 'demo', arch);
     const libcrypto = await read('usr/lib/demo/libcrypto.so.3');
     expect(libcrypto.includes('/usr/lib/ssl')).toBe(false);
@@ -126,7 +126,7 @@ test.each([
   await writeFile(library, await readFile(join(liblzma, 'usr/lib/x86_64-linux-gnu', file)));
   await appendFile(library, '\0/etc/terminfo\0/etc/terminfo:/lib/terminfo:/usr/share/terminfo\0');
   const base = await writePackage('ncurses-base', { 'usr/share/terminfo/x/xterm': 'xterm', 'usr/share/terminfo/d/dumb': 'dumb' });
-  const { paths, read } = await relocate([...packages, tinfo, base], { programs: ['xz'], dlopen: ['libtinfo.so.6'] }, name);
+  const { paths, read } = await relocate([...packages, tinfo, base], { programs: ['xz'], relocate: { plugins: ['libtinfo.so.6'] } }, name);
   expect(paths).toEqual(expect.arrayContaining([`usr/lib/${name}/ti/d/dumb`, `usr/lib/${name}/ti/x/xterm`]));
   const bytes = await read(`usr/lib/${name}/libtinfo.so.6`);
   expect(bytes.includes(`\0${list}\0`)).toBe(true);

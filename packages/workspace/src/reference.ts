@@ -73,6 +73,7 @@ const CHAPTERS: readonly Chapter[] = [
       section(DEFINITION, 'GoOrigin', 'go', '`go(module, packages, options)`'),
       section(DEFINITION, 'CargoOrigin', 'cargo', '`cargo(crate, programs, options)`'),
       section(DEFINITION, 'DebianOrigin', 'debian', '`debian(packages, options)`'),
+      section(DEFINITION, 'Relocation', 'Relocation of Debian programs'),
       section(DEFINITION, 'SourceOrigin', 'source', '`source(path, script)`'),
       section(DEFINITION, 'FilesOrigin', 'files', 'The `files/` folder of every extension is one. Only shared components list it.'),
     ],

@@ -143,14 +143,14 @@ describe('a new extension from packages of Debian', () => {
     const { plan: made, notes } = plan({ programs: ['daemond'] });
     expect((await made).debian).toMatchObject({ data: ['usr/libexec/daemon/start', 'usr/share/daemon/**', '!usr/share/daemon/modules'] });
     expect(notes).toContainEqual("added: data: ['usr/libexec/daemon/start'] (1 files, 0.0 MiB), which usr/bin/daemond reads");
-    expect((await plan({ programs: ['daemonctl'] }).plan).debian).toMatchObject({ data: [], dlopen: [] });
+    expect((await plan({ programs: ['daemonctl'] }).plan).debian).toMatchObject({ data: [], plugins: [] });
     expect(definitionText(await made)).toContain("data: ['usr/libexec/daemon/start', 'usr/share/daemon/**', '!usr/share/daemon/modules']");
     expect(notes).toContainEqual("left out: usr/share/daemon/modules: is a link to '../../lib/daemon/absent', which no package has");
   });
   test('a plugin that needs a library of no dependency is left out, and told', async () => {
     const { plan: made, notes } = plan({ programs: ['daemon-start'] });
     const of = (await made).debian;
-    expect(of?.dlopen).toEqual(['usr/lib/{triplet}/daemon/**', '!usr/lib/{triplet}/daemon/one.so']);
+    expect(of?.plugins).toEqual(['usr/lib/{triplet}/daemon/**', '!usr/lib/{triplet}/daemon/one.so']);
     expect(notes).toContainEqual(
       expect.stringMatching(/^left out: usr\/lib\/x86_64-linux-gnu\/daemon\/one\.so: needs libc\.so\.6 of a package/),
     );

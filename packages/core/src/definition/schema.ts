@@ -8,6 +8,7 @@ import type {
   FilesOrigin,
   GoOrigin,
   PgpSignature,
+  Relocation,
   InstallRule,
   UpstreamOrigin,
   SigstoreSignature,
@@ -218,6 +219,12 @@ const sourceOrigin = shape({
 } satisfies Entries<SourceOrigin>);
 const debianGlob = template(glob, ['triplet', 'machine']);
 // What is in braces without a comma must be a word; a list of alternatives is part of the glob.
+const relocation = shape({
+  plugins: v.optional(listOf(debianGlob)),
+  data: v.optional(listOf(debianGlob)),
+  siblings: v.optional(listOf(debianGlob)),
+  hostModules: v.optional(listOf(debianGlob)),
+} satisfies Entries<Relocation>);
 const debian = shape({
   kind: v.literal('debian'),
   packages: v.pipe(
@@ -227,10 +234,7 @@ const debian = shape({
   suite: like(/^[a-z][a-z0-9-]*$/, 'a suite of Debian', "write its name, such as 'trixie'"),
   programs: listOf(glob),
   rename: v.optional(mapOf(filled)),
-  dlopen: v.optional(listOf(debianGlob)),
-  data: v.optional(listOf(debianGlob)),
-  beside: v.optional(listOf(debianGlob)),
-  host: v.optional(listOf(debianGlob)),
+  relocate: v.optional(relocation),
 } satisfies Entries<DebianOrigin>);
 const files = shape({ kind: v.literal('files'), dir: template(imagePath, ['arch']) } satisfies Entries<FilesOrigin>);
 

@@ -240,6 +240,34 @@ export interface SourceOrigin {
   readonly script: string;
 }
 
+/** Files of packages that relocated programs need, by how they are found at run time. */
+export interface Relocation {
+  /**
+   * Shared objects that are loaded by name at run time: sonames, or globs of paths.
+   * @default []
+   * @example ['usr/lib/{triplet}/krb5/plugins/**']
+   */
+  readonly plugins?: readonly string[];
+  /**
+   * Globs of what programs look for under paths that are compiled in: it keeps its place.
+   * @default []
+   * @example ['usr/share/nmap/**']
+   */
+  readonly data?: readonly string[];
+  /**
+   * Globs of what finds its files relative to itself: `usr/x` is installed as `usr/lib/<component>/x`.
+   * @default []
+   * @example ['usr/bin/gdb', 'usr/share/gdb/**']
+   */
+  readonly siblings?: readonly string[];
+  /**
+   * Globs of what the host's own programs load (NSS and PAM modules): it runs on the host's libraries, from `usr/lib64`.
+   * @default []
+   * @example ['usr/lib/{triplet}/security/pam_sss.so']
+   */
+  readonly hostModules?: readonly string[];
+}
+
 /**
  * Programs out of Debian's packages, with their own C library and all libraries that they need in `usr/lib/<component>/`, so that
  * they run on any host; relocate.ts says how. Paths and globs are those in the packages, without a leading slash; `{triplet}`
@@ -272,29 +300,11 @@ export interface DebianOrigin {
    */
   readonly rename?: Readonly<Record<string, string>>;
   /**
-   * Shared objects that are loaded by name at run time: sonames, or globs of paths.
-   * @default []
-   * @example ['usr/lib/{triplet}/krb5/plugins/**']
+   * What the programs need at run time besides the libraries that they are linked to.
+   * @default {}
+   * @example { data: ['usr/share/nmap/**'], plugins: ['usr/lib/{triplet}/krb5/plugins/**'] }
    */
-  readonly dlopen?: readonly string[];
-  /**
-   * Globs of what programs look for under paths that are compiled in: it keeps its place.
-   * @default []
-   * @example ['usr/share/nmap/**']
-   */
-  readonly data?: readonly string[];
-  /**
-   * Globs of what finds its files relative to itself: `usr/x` is installed as `usr/lib/<component>/x`.
-   * @default []
-   * @example ['usr/bin/gdb', 'usr/share/gdb/**']
-   */
-  readonly beside?: readonly string[];
-  /**
-   * Globs of what the host's own programs load (NSS and PAM modules): it runs on the host's libraries, from `usr/lib64`.
-   * @default []
-   * @example ['usr/lib/{triplet}/security/pam_sss.so']
-   */
-  readonly host?: readonly string[];
+  readonly relocate?: Relocation;
 }
 
 /** Files that the extension ships itself, in its folder `files/`. */

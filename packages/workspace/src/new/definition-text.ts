@@ -79,10 +79,10 @@ function componentOf(plan: Plan): { readonly text: string; readonly uses: readon
   const { name, programs, debian } = plan;
   if (debian !== undefined) {
     const some = (of: readonly string[] = []): readonly string[] | undefined => (of.length === 0 ? undefined : of);
+    const relocate = { plugins: some(debian.plugins), data: some(debian.data) };
     const files = {
       programs: debian.programs,
-      dlopen: some(debian.dlopen),
-      data: some(debian.data),
+      relocate: isEmpty(relocate) ? undefined : relocate,
       suite: debian.suite === 'trixie' ? undefined : debian.suite,
     };
     return { text: `packaged(${code(name)}, version, ${call('debian', debian.packages, files)})`, uses: ['debian', 'packaged'] };

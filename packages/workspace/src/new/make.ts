@@ -134,7 +134,7 @@ async function tryOut(aside: string, plan: Plan, flags: Flags, context: Upstream
     if (first !== undefined)
       return new UserError(`${first.program} cannot load modules of its own: ${first.said}`, {
         where: join(aside, 'extension.ts'),
-        next: 'add their package and folder to debian(…) in extension.ts (`data`, `dlopen`)',
+        next: 'add their package and folder to debian(…) in extension.ts (`relocate`)',
       });
     if (plan.own !== undefined || plan.debian?.dated === true) return undefined; // no program has a date as its version
     if (flags.otherVersion !== undefined) {

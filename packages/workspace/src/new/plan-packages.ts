@@ -87,7 +87,7 @@ function leftOutNotes(left: CompletedOrigin['left']): string[] {
   );
 }
 
-type OriginPlan = Pick<NonNullable<Plan['debian']>, 'programs' | 'data' | 'dlopen' | 'waive'>;
+type OriginPlan = Pick<NonNullable<Plan['debian']>, 'programs' | 'data' | 'plugins' | 'waive'>;
 
 /** The origin with everything that its programs read at run time; reports what was added and what was left out. */
 async function planOrigin(request: ProposalRequest, prompter: Prompter, context: UpstreamContext): Promise<OriginPlan> {
@@ -98,8 +98,8 @@ async function planOrigin(request: ProposalRequest, prompter: Prompter, context:
   const waive = left.filter(({ isReported }) => isReported).map(({ path, why }) => [`compiled-in-path:${path}`, `left out: ${why}`]);
   return {
     programs: origin.programs,
-    data: origin.data ?? [],
-    dlopen: origin.dlopen ?? [],
+    data: origin.relocate?.data ?? [],
+    plugins: origin.relocate?.plugins ?? [],
     waive: Object.fromEntries(waive) as Record<string, string>,
   };
 }

@@ -38,7 +38,7 @@ export interface Plan {
         readonly programs: readonly string[];
         /** Files and plugins that programs load at run time, as in `debian()`. */
         readonly data?: readonly string[] | undefined;
-        readonly dlopen?: readonly string[] | undefined;
+        readonly plugins?: readonly string[] | undefined;
         /** True if the version is a date instead of that of the first package. */
         readonly dated?: boolean | undefined;
         /** Findings of lint to waive, with the reason. */

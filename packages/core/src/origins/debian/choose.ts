@@ -119,15 +119,15 @@ class FileChooser {
   }
 
   /** Adds data and plugins at their own paths, files that belong beside programs, and modules of the host's programs. */
-  async addFiles({ dlopen = [], data = [], beside = [], host = [] }: DebianOrigin): Promise<void> {
-    const paths = [...dlopen.filter((one) => one.includes('/')), ...data];
+  async addFiles({ relocate: { plugins = [], data = [], siblings = [], hostModules = [] } = {} }: DebianOrigin): Promise<void> {
+    const paths = [...plugins.filter((one) => one.includes('/')), ...data];
     const kept = select(this.index, paths, this.arch).map((found): [Found, string] => [found, this.place(found.path)]);
-    const moved = select(this.index, beside, this.arch).map((found): [Found, string] => [
+    const moved = select(this.index, siblings, this.arch).map((found): [Found, string] => [
       found,
       this.folder + found.path.slice('usr'.length),
     ]);
     await this.addAll([...kept, ...moved]);
-    for (const found of select(this.index, host, this.arch)) {
+    for (const found of select(this.index, hostModules, this.arch)) {
       const isLibrary = found.path.startsWith(`${this.libraries}/`);
       const to = isLibrary ? HOST_LIBRARIES + found.path.slice(this.libraries.length) : found.path;
       if (found.link === undefined) await this.add(found, to, { relocate: false });
@@ -167,7 +167,7 @@ class FileChooser {
 
   /** Adds the libraries that the definition names, and the C library if any program needs one. */
   async addLibraries(sonames: readonly string[]): Promise<void> {
-    for (const soname of sonames) await this.provide(soname, 'dlopen of the definition');
+    for (const soname of sonames) await this.provide(soname, 'relocate.plugins of the definition');
     if (this.elfFiles.size === 0) return;
     await this.provide(this.loaderName, this.name);
     await this.provide('libgcc_s.so.1', 'libc.so.6'); // glibc loads it when a thread is cancelled
@@ -235,6 +235,6 @@ export async function chooseFiles(
   const chooser = new FileChooser(await indexPackages(packages), name, arch);
   await chooser.addPrograms(origin);
   await chooser.addFiles(origin);
-  await chooser.addLibraries((origin.dlopen ?? []).filter((one) => !one.includes('/')));
+  await chooser.addLibraries((origin.relocate?.plugins ?? []).filter((one) => !one.includes('/')));
   return chooser.result(await chooser.addDependencies());
 }

@@ -25,7 +25,7 @@ import { RUNTIME_FILES } from './runtime-files.ts';
 /** An omission with all that decides whether it should be added. */
 export interface OmittedFiles extends Omit<Omission, 'line'> {
   /** The key of `debian()` that adds it. */
-  readonly key: 'programs' | 'data' | 'dlopen';
+  readonly key: 'programs' | 'data' | 'plugins';
   /** The entry of that key: a program's name, a soname, or a glob with `{triplet}` for the architecture's word. */
   readonly glob: string;
   /** What the entry adds. */
@@ -166,9 +166,9 @@ function most(names: readonly string[]): string {
 function entryFor({ path, kind, files }: Candidate, triplet: string): Pick<OmittedFiles, 'key' | 'glob'> {
   const isPlugins = kind !== 'interpreter' && path.startsWith('usr/lib/') && files.every((file) => /\.so(?:\.|$)/.test(file.path));
   if (path.startsWith('usr/bin/')) return { key: 'programs', glob: basename(path) };
-  if (kind === 'library') return { key: 'dlopen', glob: basename(path) };
+  if (kind === 'library') return { key: 'plugins', glob: basename(path) };
   const glob = kind === 'file' ? path : `${path}/**`;
-  return { key: isPlugins ? 'dlopen' : 'data', glob: glob.replaceAll(triplet, '{triplet}') };
+  return { key: isPlugins ? 'plugins' : 'data', glob: glob.replaceAll(triplet, '{triplet}') };
 }
 
 /** What decides which omissions there are. */
@@ -200,7 +200,8 @@ export async function omittedFiles(input: RelocationInput): Promise<OmittedFiles
   const there = { from: new Set(chosen.flatMap(({ from }) => from ?? [])), to: new Set(chosen.map(({ to }) => to)) };
   const isThere = (found: Found): boolean =>
     there.from.has(found.full) || there.to.has(placeOf(found.path)) || there.from.has(resolveLinks(index, found)?.full ?? found.full);
-  const names = [...origin.programs.map(programGlob), ...(origin.dlopen ?? []), ...(origin.data ?? []), ...(origin.beside ?? [])];
+  const { relocate = {} } = origin;
+  const names = [...origin.programs.map(programGlob), ...(relocate.plugins ?? []), ...(relocate.data ?? []), ...(relocate.siblings ?? [])];
   const leftOut = fillIn(
     names.filter((one) => one.startsWith('!')).map((one) => one.slice(1)),
     arch,

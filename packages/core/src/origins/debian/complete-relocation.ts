@@ -123,8 +123,13 @@ export async function completeRelocation(input: CompletionInput): Promise<Comple
   const { packages, name, arch, also = [] } = input;
   const index = await indexPackages(packages);
   const libraries = [...index.values()].filter(({ path }) => /\.so(?:\.|$)/.test(path)).map(({ path }) => basename(path));
-  const entries = { programs: [...input.origin.programs], data: [...(input.origin.data ?? [])], dlopen: [...(input.origin.dlopen ?? [])] };
-  const origin: DebianOrigin = { ...input.origin, ...entries };
+  const entries = {
+    programs: [...input.origin.programs],
+    data: [...(input.origin.relocate?.data ?? [])],
+    plugins: [...(input.origin.relocate?.plugins ?? [])],
+  };
+  const { programs, ...relocate } = entries;
+  const origin: DebianOrigin = { ...input.origin, programs, relocate: { ...input.origin.relocate, ...relocate } };
   const added: Added[] = [];
   const left = new Map<string, LeftOut>();
   const judged = new Set<string>();
