@@ -82,8 +82,9 @@ describe('a plan from what upstream offers', () => {
     );
   });
   test.each([
-    [{}, /the version is unknown/],
+    [{}, /no option specifies where the files come from/],
     [{ version: '1.0.0' }, /no option specifies where the files come from/],
+    [{ file: { url: 'https://example.org/tool' } }, /the version is unknown/],
     [{ github: 'example/none' }, /404/],
     [{ file: { url: 'https://example.org/x' }, version: '1.0.0-rc1' }, /not a valid version/],
   ])('%j is told', async (more, message) => {

@@ -31,7 +31,7 @@ async function stampsIn(dir: string, module: string): Promise<Record<string, str
     const variables = Object.fromEntries(
       [...text.matchAll(/^\s*([A-Z_]+)\s*[:?]?=\s*(\S+)\s*$/gm)].map(([, key = '', value = '']) => [key, value]),
     );
-    for (const [, left = '', right = ''] of text.matchAll(/-X[ =]+['"]?([^\s='"]+)=(\S+)/g)) {
+    for (const [, left = '', right = ''] of text.matchAll(/-X[ =]+['"]?([^\s='"]+)=((?:\{\{[^{}\n]*\}\}|\S)+)/g)) {
       const variable = left
         .replaceAll(/\$[({](\w+)[)}]/g, (whole, key: string) => variables[key] ?? whole)
         .replaceAll('{{repoPath}}', module);

@@ -1,4 +1,4 @@
-import { isNetworkFailure, isUnanswered, UserError } from '@flatcar/core/engine';
+import { isNetworkFailure, isUnanswered, UsageError, UserError } from '@flatcar/core/engine';
 import { descriptionOf, licenseOf, releaseOf, type UpstreamContext } from '@flatcar/upstream';
 import { inspectCargo, inspectGo, oneLine, type Source } from './inspect-source.ts';
 import { upstreamVersionOf } from './new-version.ts';
@@ -62,15 +62,15 @@ function mainPackagesOf({ module, packages }: GoRequest, programs: readonly stri
 /** A plan of an extension of upstream's own files, of source to compile, or of both. */
 export async function planUpstream(request: UpstreamRequest, prompter: Prompter, context: UpstreamContext): Promise<Plan> {
   const { name, github, source, track, tagPrefix } = request;
+  if ([github, request.listing, request.file, source].every((one) => one === undefined))
+    throw new UsageError('no option specifies where the files come from', {
+      next: 'pass --github, --url, --go, --cargo or --debian, or --files for files of this repository',
+    });
   const listing = await listingOf(request, context);
   const version = await upstreamVersionOf(request, listing, context);
   const prefix = tagPrefix ?? (listing === undefined ? 'v' : splitTag(listing.tag_name).prefix);
   const file = await findFile(request, listing, { version, prefix }, prompter, context);
   const inspected = await inspectSource(request, version, context);
-  if (file === undefined && inspected === undefined)
-    throw new UserError('no option specifies where the files come from', {
-      next: 'pass --github, --url, --go, --cargo or --debian, or --files for files of this repository',
-    });
   const programs = request.programs ?? choosePrograms(file?.programs ?? inspected?.programs ?? [], name);
   const packages = source?.kind === 'go' && inspected !== undefined ? mainPackagesOf(source, programs, inspected) : [];
   const found = file?.license ?? inspected?.license;
