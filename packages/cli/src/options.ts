@@ -38,7 +38,7 @@ export const jsonOption = (): Option => new Option('--json', 'print the result a
 /** Collects `name=value`, which may be given several times. */
 export function parseKeyValue(text: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
   const [, name, value] = /^([^=]+)=(.+)$/.exec(text) ?? [];
-  if (name === undefined || value === undefined) throw new InvalidArgumentError('It is not name=value.');
+  if (name === undefined || value === undefined) throw new InvalidArgumentError('Expected name=value.');
   return { ...before, [name]: value };
 }
 
@@ -75,6 +75,6 @@ export function arches(text: string | undefined): Arch[] {
  * current folder, because turbo runs each extension in its own.
  */
 export function typedPath(text: string): string {
-  if (text === '') throw new InvalidArgumentError('It is empty.');
+  if (text === '') throw new InvalidArgumentError('Expected a path.');
   return resolve(envOf('FLATCAR_EXT_CWD') ?? process.cwd(), text);
 }

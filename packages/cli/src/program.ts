@@ -55,8 +55,11 @@ export function createProgram(signal: AbortSignal): Command {
     .helpOption('-h, --help', 'print the help of a command')
     .addHelpCommand(new Command('help').argument('[command]').description('print the help of a command').helpGroup(MACHINE))
     .configureHelp(helpLayout())
-    .configureOutput({ writeOut: write, writeErr: (text) => tell(shortened(text.trimEnd(), 2000)) })
-    .showHelpAfterError('(add --help for the options)')
+    .configureOutput({
+      writeOut: write,
+      writeErr: (text) => tell(shortened(text.trimEnd(), 2000)),
+      outputError: (text, writeError) => writeError(inOurForm(text)),
+    })
     .exitOverride();
   for (const [title, commands] of GROUPS) {
     root.commandsGroup(title);
@@ -84,6 +87,18 @@ export function createProgram(signal: AbortSignal): Command {
     refuseEmpty(command);
   });
   return root;
+}
+
+/** An error of commander in the form of ours: what is wrong, then what to do. */
+function inOurForm(text: string): string {
+  const [line = '', hint = ''] = text.trimEnd().split('\n');
+  const [, what = line, expected] = /^(.*?)\. (.*?)\.?$/.exec(line) ?? [];
+  const similar = /^\(Did you mean (?:one of )?(.*)\?\)$/.exec(hint)?.[1]?.split(', ');
+  const next =
+    similar === undefined
+      ? (expected?.replace(/^[A-Z]/, (letter) => letter.toLowerCase()) ?? 'add --help to see the options')
+      : `did you mean ${similar.map((word) => `'${word}'`).join(' or ')}?`;
+  return `${what}\n  do: ${next}\n`;
 }
 
 /** Refuses an option with one value that is specified twice: neither of the two is certainly the right one. */

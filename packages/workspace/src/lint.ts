@@ -11,7 +11,7 @@ import {
   type Neighbour,
 } from '@flatcar/core/engine';
 import { lintImages, sortByAge, type ReportedFinding } from './image-lint.ts';
-import { extensionsFolder, REPOSITORY } from './select.ts';
+import { REPOSITORY, extensionsFolder, similarExtensions } from './select.ts';
 import { fixSource, lintRootReadme, lintSource, type SourceFinding } from './source-lint.ts';
 
 interface LintSubjects {
@@ -36,7 +36,7 @@ async function chooseSubjects(names: readonly string[], repository: string): Pro
     if (dir === undefined)
       throw new UsageError(`'${name}' is neither an image file nor an extension`, {
         where: extensionsFolder(repository),
-        next: 'flatcar-ext list shows the extensions',
+        next: similarExtensions(name, all),
       });
     dirs.push(dir);
     built.push(...(await Array.fromAsync(glob('dist/*/*.raw', { cwd: dir }))).toSorted().map((image) => join(dir, image)));

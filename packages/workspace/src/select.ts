@@ -16,16 +16,18 @@ export const REPOSITORY = resolve(import.meta.dirname, '../../..');
 /** The folder with all extensions of a repository. */
 export const extensionsFolder = (repository: string): string => join(repository, 'extensions');
 
-/** The error for a name that no extension has. */
-export function unknownExtension(name: string, dirs: readonly string[]): UsageError {
+/** What to do about a name that no extension has. */
+export function similarExtensions(name: string, dirs: readonly string[]): string {
   const similar = closest(
     name,
     dirs.map((dir) => basename(dir)),
   );
-  return new UsageError(`there is no extension '${name}'`, {
-    where: extensionsFolder(REPOSITORY),
-    next: similar.length === 0 ? 'flatcar-ext list shows the extensions' : `did you mean ${similar.map((one) => `'${one}'`).join(' or ')}?`,
-  });
+  return similar.length === 0 ? 'flatcar-ext list shows the extensions' : `did you mean ${similar.map((one) => `'${one}'`).join(' or ')}?`;
+}
+
+/** The error for a name that no extension has. */
+export function unknownExtension(name: string, dirs: readonly string[]): UsageError {
+  return new UsageError(`there is no extension '${name}'`, { where: extensionsFolder(REPOSITORY), next: similarExtensions(name, dirs) });
 }
 
 /** The folders of the named extensions, in the order of the folders; all without names. Throws a UsageError for an unknown name. */

@@ -76,9 +76,9 @@ export function addBump(root: Command, signal: AbortSignal): void {
     .addOption(jsonOption())
     .action(async (names: string[], flags: Flags) => {
       if (names.length > 0 === (flags.all === true))
-        throw new UsageError('no extension was named', {
-          next: 'name some, or specify --all; flatcar-ext outdated lists what is outdated',
-        });
+        throw names.length > 0
+          ? new UsageError('--all takes no names', { next: 'leave out the names, or --all' })
+          : new UsageError('no extension was named', { next: 'name some, or pass --all; flatcar-ext outdated lists what is outdated' });
       const { bump } = await import('@flatcar/workspace/bump');
       const { report, done } = await reporter();
       const context = openUpstream(report, signal, flags.mirror);

@@ -8,7 +8,7 @@ import { formatBytes, show, table } from '../output/terminal.ts';
 function amount(unit: string): (text: string) => number {
   return (text) => {
     const value = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) : NaN;
-    if (!Number.isFinite(value)) throw new InvalidArgumentError(`It is a number of ${unit}, without a unit.`);
+    if (!Number.isFinite(value)) throw new InvalidArgumentError(`Expected a number of ${unit}, without a unit.`);
     return value;
   };
 }

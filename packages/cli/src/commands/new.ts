@@ -1,4 +1,5 @@
-import { Option, type Command } from 'commander';
+import { UsageError } from '@flatcar/core/engine';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import { addHelp } from '../help.ts';
 import { openPrompter } from '../output/prompt.ts';
 import { requestOf, type Flags } from '@flatcar/workspace/new/flags';
@@ -37,6 +38,12 @@ async function askOrigin(kind: keyof typeof ORIGIN_QUESTIONS, prompter: Prompter
   return kind === 'debian' ? answer.split(/[\s,]+/) : answer;
 }
 
+/** Parses the name of a GitHub project. */
+function ownerAndName(text: string): string {
+  if (!/^[\w.-]+\/[\w.-]+$/.test(text)) throw new InvalidArgumentError('Expected owner/repo.');
+  return text;
+}
+
 /** `new`: a new extension, from what upstream offers. */
 export function addNew(root: Command, signal: AbortSignal): void {
   const command = root
@@ -44,7 +51,11 @@ export function addNew(root: Command, signal: AbortSignal): void {
     .summary('add an extension from what upstream offers')
     .description('add an extension: read what upstream offers, write the package, pin it, build it and try its programs')
     .argument('<name>', 'name of the extension')
-    .option('--github <owner/repo>', 'a GitHub project: its releases are the versions, and have the files unless --url names others')
+    .option(
+      '--github <owner/repo>',
+      'a GitHub project: its releases are the versions, and have the files unless --url names others',
+      ownerAndName,
+    )
     .option('--listing <file>', "with --github: a saved response of GitHub's API (…/releases or …/releases/latest) to read instead")
     .option(
       '--asset <pattern>',
@@ -103,8 +114,12 @@ export function addNew(root: Command, signal: AbortSignal): void {
       const { invalidLicense } = await import('@flatcar/workspace/new/prompter');
       const { prompter, isAttended } = await openPrompter(flags.yes, signal);
       const hasOrigin = [flags.github, flags.url, flags.go, flags.cargo, flags.debian, flags.files].some((one) => one !== undefined);
+      if (!hasOrigin && !isAttended)
+        throw new UsageError('nothing specifies where the files come from', {
+          next: 'pass --github, --url, --go, --cargo, --debian or --files',
+        });
       let given = flags;
-      if (!hasOrigin && isAttended) {
+      if (!hasOrigin) {
         const kind = await prompter.choose('Where does it come from?', [
           { value: 'github', label: 'files of GitHub releases' },
           { value: 'url', label: 'files at another URL' },

@@ -61,7 +61,8 @@ export function addPlan(root: Command): void {
     .option('--matrix', 'print a matrix for GitHub Actions: a job for each extension, architecture and set of targets')
     .addOption(jsonOption())
     .action(async (names: string[], flags: Flags) => {
-      const { matrixOf } = await import('@flatcar/publish');
+      const { matrixOf, parsePlace } = await import('@flatcar/publish');
+      if (flags.tree !== undefined) parsePlace(flags.tree, '--tree');
       const { planRelease, unpublishableLines } = await import('@flatcar/workspace/plan-release');
       const tree =
         flags.tree === undefined

@@ -125,12 +125,16 @@ export function addTest(root: Command, signal: AbortSignal): void {
       const versioned = names.find((name) => name.includes('@'));
       if (versioned !== undefined)
         throw new UsageError(`'${versioned}' names a version`, {
-          next: 'machines run the newest, or the one that test/extension.test.ts says',
+          next: 'leave out the version: machines run the newest, or the one in test/extension.test.ts',
         });
       const releases = selectTargets(flags.release ?? (flags.all === true ? 'stable,beta' : 'stable'))
         .filter((target) => target !== 'portable')
         .map(targetName);
-      if (releases.length === 0) throw new UsageError('a machine runs a release', { next: 'give --release a channel or a number' });
+      if (releases.length === 0)
+        throw new UsageError('machines boot a Flatcar release, not portable', {
+          where: '--release',
+          next: 'pass a channel or a release number',
+        });
       const extensions = flags.all === true ? undefined : (await chooseExtensions(names)).map(({ loaded }) => loaded.extension.name);
       const os = await osOf(flags.os);
       await runMachines({ extensions, releases, arches: arches(flags.arch), os }, flags.json === true, signal);

@@ -20,6 +20,8 @@ export const verbosity = (): Verbosity => chosen;
 let failure: NodeJS.ErrnoException | undefined;
 const writing = new Set<Promise<void>>();
 
+const ignore = (): undefined => undefined;
+
 function remember(error: NodeJS.ErrnoException): void {
   failure ??= error;
 }
@@ -79,8 +81,8 @@ export const stepOutput = { tell, fence: fenceCommands };
 
 /** Remembers failures to write instead of ending the process with a stack; those to standard error cannot be reported. */
 export function guardOutput(): void {
-  process.stdout.on('error', remember);
-  process.stderr.on('error', () => undefined);
+  process.stdout.off('error', remember).on('error', remember);
+  process.stderr.off('error', ignore).on('error', ignore);
 }
 
 /** Waits until all output is written. Throws a UserError if a write failed; a reader that has gone away (`| head`) is not a failure. */

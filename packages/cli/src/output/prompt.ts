@@ -1,4 +1,4 @@
-import { envOf, UserError, inLine, oneLine, plainText } from '@flatcar/core/engine';
+import { envOf, UsageError, UserError, inLine, oneLine, plainText } from '@flatcar/core/engine';
 import type { Prompter } from '@flatcar/workspace/new/prompter';
 import { tell } from './output.ts';
 
@@ -9,7 +9,7 @@ export class Cancelled extends UserError {}
 const unattended: Prompter = {
   text: async (question, flag, proposed) => {
     if (proposed !== undefined && proposed !== '') return proposed;
-    throw new UserError(`no ${flag} given: ${question}`, { next: `pass ${flag}` });
+    throw new UsageError(`no ${flag} given: ${question}`, { next: `pass ${flag}` });
   },
   choose: async (_, options) => {
     const [first] = options;

@@ -49,10 +49,14 @@ export interface NewExtensionResult {
 
 /** Throws a UserError if a name is not valid, or is already used. */
 export async function assertFree(name: string): Promise<void> {
-  defineExtension({ name, summary: '-', versions: { kind: 'date', track: 'newest' }, components: () => [] });
+  try {
+    defineExtension({ name, summary: '-', versions: { kind: 'date', track: 'newest' }, components: () => [] });
+  } catch (error) {
+    throw error instanceof UserError ? new UsageError(error.message, { next: error.next, cause: error }) : error;
+  }
   const taken = (await findExtensions(REPOSITORY)).find((dir) => dir.endsWith(`/${name}`));
   if (taken !== undefined)
-    throw new UserError(`the extension '${name}' already exists`, { where: taken, next: `run flatcar-ext bump ${name} to update it` });
+    throw new UsageError(`the extension '${name}' already exists`, { where: taken, next: `run flatcar-ext bump ${name} to update it` });
   await access(join(REPOSITORY, 'extensions', name)).then(
     () => {
       throw new UserError('the folder exists, but contains no extension', {

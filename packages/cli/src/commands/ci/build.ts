@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { openStore, UserError, withoutSecrets } from '@flatcar/core/engine';
+import { openStore, UsageError, UserError, withoutSecrets } from '@flatcar/core/engine';
 import type { Command } from 'commander';
 import { helpText } from '../../help.ts';
 import { attempt } from '@flatcar/workspace/ci/run-step';
@@ -63,7 +63,9 @@ export function addBuild(ci: Command, signal: AbortSignal): void {
     )
     .action(async (flags: Flags) => {
       if ((flags.job === undefined) === (flags.matrix === undefined))
-        throw new UserError('ci build takes either --job or --matrix', { next: 'flatcar-ext ci build --matrix matrix.json' });
+        throw new UsageError('ci build takes either --job or --matrix', {
+          next: 'pass one of them: flatcar-ext ci build --matrix matrix.json',
+        });
       const jobs = flags.matrix === undefined ? [parseJob(flags.job ?? '')] : await readMatrix(flags.matrix);
       const building = jobs.filter(({ from }) => from === 'build');
       if (building.length === 0) return tell('every payload is published: nothing to build');

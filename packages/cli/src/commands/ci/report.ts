@@ -1,5 +1,5 @@
 import { basename, resolve } from 'node:path';
-import { findExtensions, messageOf, UserError, UserErrors, oneLine, plainText, withoutCommands } from '@flatcar/core/engine';
+import { findExtensions, messageOf, oneLine, plainText, UsageError, UserError, UserErrors, withoutCommands } from '@flatcar/core/engine';
 import type { Command } from 'commander';
 import { helpText } from '../../help.ts';
 import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
@@ -104,7 +104,10 @@ export function addReport(ci: Command): void {
         import('@flatcar/workspace/ci/backoff'),
       ]);
       if (!/^[a-z][a-z-]*$/.test(flags.workflow))
-        throw new UserError(`'${flags.workflow}' is not a valid name of a workflow`, { where: '--workflow' });
+        throw new UsageError(`'${flags.workflow}' is not a valid name of a workflow`, {
+          where: '--workflow',
+          next: 'use lowercase letters and dashes',
+        });
       const results = flags.results === undefined || flags.results.trim() === '' ? undefined : parseResults(flags.results);
       const { plan, planError } = await planOf(flags, results);
       const { outcomes, rejected } = await readOutcomes(resolve(flags.outcomes));
