@@ -20,6 +20,9 @@ import {
   readTree,
   stageReleaseFile,
   unpackImage,
+  imageVersion,
+  asUpstreamVersion,
+  targetName,
   type Format,
   type LoadedExtension,
   type Release,
@@ -101,9 +104,9 @@ async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly stri
   const extensions = [];
   await mkdir(dir, { recursive: true });
   for (const name of names) {
-    const versions = Array.from({ length: 100 }, (_, index) => `1.${99 - index}.0`).map((version) => ({
+    const versions = Array.from({ length: 100 }, (_, index) => imageVersion(`1.${99 - index}.0`, 0)).map((version) => ({
       version,
-      upstream: version,
+      upstream: asUpstreamVersion(version),
       revision: 0,
       needs: {},
       components: [{ name, version, license: 'MIT', origin: 'upstream' }],
@@ -113,10 +116,10 @@ async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly stri
       payloads: {},
       images: releases.flatMap((target) =>
         ARCHES.map((architecture): PublishedImage => {
-          const path = imagePath({ name, version, target: target.number, architecture });
+          const path = imagePath({ name, version, target: targetName(target), architecture });
           const digest = sha256(path);
           return {
-            target: target.number,
+            target: targetName(target),
             architecture,
             format: target.format,
             path,

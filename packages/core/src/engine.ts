@@ -7,6 +7,7 @@ export * from './util/events.ts';
 export * from './util/errors.ts';
 export { dropEmpty, envOf, homeOf, withoutSecrets, type Environment } from './util/env.ts';
 export * from './model/arch.ts';
+export { asUpstreamVersion, brandedBy, type ImageVersion, type TargetName, type UpstreamVersion } from './model/brands.ts';
 export * from './model/names.ts';
 export * from './definition/pins.ts';
 export * from './model/proof.ts';

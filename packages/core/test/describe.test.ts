@@ -11,6 +11,7 @@ import { buildExtension } from '../src/pipeline/build.ts';
 import { openStore } from '../src/store/store.ts';
 import { openTools } from '../src/tools/tools.ts';
 import type { Payload } from '../src/model/payload.ts';
+import { imageVersion } from '../src/model/names.ts';
 import { targetOf } from './helpers/targets.ts';
 
 const repository = resolve(import.meta.dirname, '../../..');
@@ -51,7 +52,7 @@ describe('what a record says of its inputs', () => {
   const forged: readonly [string, (payload: Payload) => Partial<Payload>][] = [
     ['key', () => ({ key: 'f'.repeat(64) })],
     ['summary', () => ({ summary: 'another' })],
-    ['version', () => ({ version: '99.0.0' })],
+    ['version', () => ({ version: imageVersion('99.0.0', 0) })],
     ['revision', () => ({ revision: 7 })],
     ['components[0].license', ({ components }) => ({ components: components.map((one) => ({ ...one, license: 'MIT' })) })],
     ['components[0].version', ({ components }) => ({ components: components.map((one) => ({ ...one, version: '99.0.0' })) })],

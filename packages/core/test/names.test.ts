@@ -1,12 +1,15 @@
 import { describe, expect, test } from 'vitest';
-import { imageBase, payloadBase } from '../src/engine.ts';
+import { imageBase, payloadBase, type ImageVersion, type TargetName } from '../src/engine.ts';
+
+const base = (name: string, version: string, target: string, arch: 'x86-64' | 'arm64'): string =>
+  imageBase(name, version as ImageVersion, target as TargetName, arch);
 
 describe('file names', () => {
   test('an image is named by extension, target, version and architecture; a payload has no target', () => {
-    expect(imageBase('docker', '29.8.1', '4593.2.5', 'x86-64')).toBe('docker.4593.2.5_29.8.1_x86-64');
-    expect(imageBase('docker-engine', '29.8.1-2', 'portable', 'arm64')).toBe('docker-engine.portable_29.8.1-2_arm64');
-    expect(imageBase('k3s', '1.33.1+k3s1', 'portable', 'x86-64')).toBe('k3s.portable_1.33.1+k3s1_x86-64');
-    expect(payloadBase('docker', '29.8.1', 'x86-64')).toBe('docker_29.8.1_x86-64');
+    expect(base('docker', '29.8.1', '4593.2.5', 'x86-64')).toBe('docker.4593.2.5_29.8.1_x86-64');
+    expect(base('docker-engine', '29.8.1-2', 'portable', 'arm64')).toBe('docker-engine.portable_29.8.1-2_arm64');
+    expect(base('k3s', '1.33.1+k3s1', 'portable', 'x86-64')).toBe('k3s.portable_1.33.1+k3s1_x86-64');
+    expect(payloadBase('docker', '29.8.1' as ImageVersion, 'x86-64')).toBe('docker_29.8.1_x86-64');
   });
 
   test.each([
@@ -19,6 +22,6 @@ describe('file names', () => {
     ['a', '1.0', 'portable_2.0', "'portable_2.0' is not a valid target in a file name"],
     ['a', '1.0', '', "'' is not a valid target in a file name"],
   ])('refuses parts that could run into each other: %j %j %j', (name, version, target, message) => {
-    expect(() => imageBase(name, version, target, 'x86-64')).toThrow(message);
+    expect(() => base(name, version, target, 'x86-64')).toThrow(message);
   });
 });

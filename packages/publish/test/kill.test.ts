@@ -3,7 +3,7 @@ import { cp, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ARCHES, hashFile, imageBase, parseSums, selectTargets } from '@flatcar/core/engine';
+import { ARCHES, hashFile, imageBase, imageVersion, type TargetName, parseSums, selectTargets } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { goodSignatures, initKeys, loadKeys, localDestination, publish, readPublished, type PublishKeys } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
@@ -44,7 +44,8 @@ async function checkTree(tree: string): Promise<Set<string>> {
     const sums = parseSums(bytes.toString(), folder);
     for (const [name, sha256] of sums) expect(await hashFile(join(folder, name)), name).toBe(sha256);
     for (const version of ['1.0.0', '1.0.1'])
-      for (const arch of ARCHES) if (sums.has(`${imageBase('demo', version, basename(folder), arch)}.raw`)) versions.add(version);
+      for (const arch of ARCHES)
+        if (sums.has(`${imageBase('demo', imageVersion(version, 0), basename(folder) as TargetName, arch)}.raw`)) versions.add(version);
   }
   const published = await readPublished(localDestination(tree), keys.trusted);
   const index = await published.extension('demo');

@@ -5,7 +5,19 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { ARCHES, exec, buildGoTool, imageBase, openStore, openTools, parseRef, selectTargets, type Arch } from '@flatcar/core/engine';
+import {
+  ARCHES,
+  exec,
+  buildGoTool,
+  imageBase,
+  openStore,
+  openTools,
+  parseRef,
+  selectTargets,
+  type Arch,
+  type ImageVersion,
+  type TargetName,
+} from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   butaneText, httpSource, ignitionConfig, initKeys, KEYS, loadKeys, localDestination, nodeConfig, parseExtensionIndex, publish, readKeyring,
@@ -62,7 +74,7 @@ function index(
           ...(withdrawn === true ? { withdrawn: { reason: 'broken', by: 'another' } } : {}),
           images: targets.flatMap((target) =>
             arches.map((architecture) => {
-              const base = imageBase(name, version, target, architecture);
+              const base = imageBase(name, version as ImageVersion, target as TargetName, architecture);
               return {
               target, architecture, format: 'squashfs', path: `${name}/${target}/${base}.raw`, size: 4096,
               sha256: hex(64, base), sha512: hex(128, base), manifest: hex(64, 'm'), sbom: hex(64, 's'), provenance: hex(64, 'p'),

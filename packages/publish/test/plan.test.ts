@@ -1,4 +1,13 @@
-import { catalogue, readPins, selectTargets, targetName, type Pins } from '@flatcar/core/engine';
+import {
+  catalogue,
+  readPins,
+  selectTargets,
+  targetName,
+  imageVersion,
+  asUpstreamVersion,
+  type Pins,
+  type TargetName,
+} from '@flatcar/core/engine';
 import { expect, test } from 'vitest';
 import {
   matrixOf,
@@ -23,10 +32,10 @@ const tool: PlannedExtension = { name: 'tool', track: 'newest', pins: pins({ '1.
 const targets = selectTargets('portable,4593.2.5,4757.1.0');
 
 const image = (target: string, architecture: 'x86-64' | 'arm64'): PublishedImage => ({
-  target, architecture, format: target.startsWith('47') ? 'ddi' : 'squashfs', path: `x/${target}/x.raw`, size: 1, sha256: hex(64), sha512: hex(128), manifest: hex(64), sbom: hex(64), provenance: hex(64),
+  target: target as TargetName, architecture, format: target.startsWith('47') ? 'ddi' : 'squashfs', path: `x/${target}/x.raw`, size: 1, sha256: hex(64), sha512: hex(128), manifest: hex(64), sbom: hex(64), provenance: hex(64),
 }); // prettier-ignore
 const version = (upstream: string, revision: number, images: readonly PublishedImage[], more: Partial<PublishedVersion> = {}): PublishedVersion => ({
-  version: revision === 0 ? upstream : `${upstream}-${revision}`, upstream, revision, needs: {}, components: [], replaces: [], conflicts: [], requires: [],
+  version: imageVersion(upstream, revision), upstream: asUpstreamVersion(upstream), revision, needs: {}, components: [], replaces: [], conflicts: [], requires: [],
   payloads: Object.fromEntries(images.map((one) => [`${one.architecture} ${one.format}`, { key: hex(64), record: hex(64) }])), images: [...images], ...more,
 }); // prettier-ignore
 const published = (...indexes: { name: string; versions: PublishedVersion[] }[]): Published => ({

@@ -12,6 +12,8 @@ import {
   newestFirst,
   type LoadedExtension,
   type PinnedComponent,
+  type ImageVersion,
+  type TargetName,
 } from '@flatcar/core/engine';
 import type { UseRootName } from '@flatcar/testing';
 
@@ -70,11 +72,11 @@ async function unitsOf({ dir, extension }: LoadedExtension, components: readonly
 }
 
 /** A Butane configuration that puts an image on a node. */
-function butane({ extension }: LoadedExtension, version: string): string {
+function butane({ extension }: LoadedExtension, version: ImageVersion): string {
   const { name, releaseBound } = extension;
   // A portable image, if there is one: a release number would be outdated with each release.
   const [target, link] = releaseBound ? ['RELEASE', `${name}-RELEASE.raw`] : ['portable', linkName(name, 'portable')];
-  const file = `${imageBase(name, version, target, 'x86-64')}.raw`;
+  const file = `${imageBase(name, version, target as TargetName, 'x86-64')}.raw`; // RELEASE is for the reader to replace
   return [
     '```yaml',
     'variant: flatcar',

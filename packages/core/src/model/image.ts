@@ -1,4 +1,5 @@
 import type { Arch } from './arch.ts';
+import type { ImageVersion, TargetName } from './brands.ts';
 import type { Format, Target } from './target.ts';
 
 /** The fields of an image's release file; see release-file.ts. */
@@ -28,11 +29,11 @@ export interface ImageEntry {
 export interface Image {
   readonly extension: string;
   readonly kind: 'sysext' | 'confext';
-  readonly version: string;
+  readonly version: ImageVersion;
   readonly arch: Arch;
   readonly format: Format;
   /** `portable` or the release number. */
-  readonly target: string;
+  readonly target: TargetName;
   /** Absolute path of the .raw. */
   readonly file: string;
   readonly sha256: string;

@@ -1,5 +1,6 @@
 import { UserError } from '../util/errors.ts';
 import type { Arch } from './arch.ts';
+import type { ImageVersion, TargetName } from './brands.ts';
 import type { Target } from './target.ts';
 
 /** A valid extension name: lowercase letters, digits and single dashes. */
@@ -8,13 +9,13 @@ export const EXTENSION_NAME = /^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$/;
 const FILE_NAME_PART = /^[0-9A-Za-z][0-9A-Za-z.+-]*$/;
 
 /** The word for a target in folder names: `portable` or the release number. */
-export function targetName(target: Target): string {
-  return target === 'portable' ? 'portable' : target.number;
+export function targetName(target: Target): TargetName {
+  return (target === 'portable' ? 'portable' : target.number) as TargetName;
 }
 
 /** Image version: `1.36.4`, or `1.36.4-2` after two changes of the packaging (systemd ranks them in this order). */
-export function imageVersion(version: string, revision: number): string {
-  return revision === 0 ? version : `${version}-${revision}`;
+export function imageVersion(version: string, revision: number): ImageVersion {
+  return (revision === 0 ? version : `${version}-${revision}`) as ImageVersion;
 }
 
 /** Throws a UserError for a part of a file name that could run into the next part. */
@@ -31,13 +32,13 @@ function checkParts(name: string, others: Readonly<Record<string, string>>): voi
  * hold the fields. Signed sums list bare file names, so a name identifies extension, target (`targetName`), version and architecture: no two
  * parts can run into each other, because a name has no `.` and the other parts have no `_` (UAPI.10 version-pick form).
  */
-export function imageBase(name: string, version: string, target: string, arch: Arch): string {
+export function imageBase(name: string, version: ImageVersion, target: TargetName, arch: Arch): string {
   checkParts(name, { version, target });
   return `${name}.${target}_${version}_${arch}`;
 }
 
 /** File name of a payload without its suffixes: a payload has no target. */
-export function payloadBase(name: string, version: string, arch: Arch): string {
+export function payloadBase(name: string, version: ImageVersion, arch: Arch): string {
   checkParts(name, { version });
   return `${name}_${version}_${arch}`;
 }

@@ -1,6 +1,7 @@
 import { lstat, readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { ARCHES } from './arch.ts';
+import { brandedBy, type ImageVersion, type UpstreamVersion } from './brands.ts';
 import { UserError } from '../util/errors.ts';
 import { parseJson } from '../util/json.ts';
 import { PUBLISH_BLOCKERS, type Payload } from './payload.ts';
@@ -58,8 +59,8 @@ export const PayloadSchema = v.strictObject({
   extension: name,
   summary: text(1000),
   kind: v.picklist(['sysext', 'confext']),
-  version,
-  upstream: version,
+  version: brandedBy<ImageVersion>(version),
+  upstream: brandedBy<UpstreamVersion>(version),
   revision: count,
   arch: v.picklist(ARCHES),
   format: v.picklist(['squashfs', 'ddi']),

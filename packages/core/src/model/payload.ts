@@ -1,4 +1,5 @@
 import type { Arch } from './arch.ts';
+import type { ImageVersion, UpstreamVersion } from './brands.ts';
 import type { Format } from './target.ts';
 
 /** `fast` for local work and pull requests, `release` for what is published. */
@@ -123,9 +124,9 @@ export interface Payload {
   readonly summary: string;
   readonly kind: 'sysext' | 'confext';
   /** Image version: upstream's version, `-<revision>` when the revision is not 0. */
-  readonly version: string;
+  readonly version: ImageVersion;
   /** The lead component's version, a key of pins.json. */
-  readonly upstream: string;
+  readonly upstream: UpstreamVersion;
   readonly revision: number;
   readonly arch: Arch;
   readonly format: Format;

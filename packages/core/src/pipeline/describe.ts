@@ -3,6 +3,7 @@ import { UserError } from '../util/errors.ts';
 import { COMPILING_ORIGINS } from '../origins/origin.ts';
 import type { LoadedExtension } from '../definition/types.ts';
 import { allComponents } from '../definition/components.ts';
+import { asUpstreamVersion } from '../model/brands.ts';
 import { imageVersion } from '../model/names.ts';
 import { describeComponents, type DescribedComponent } from '../origins/resolve.ts';
 import { digestOf } from '../util/digest.ts';
@@ -160,7 +161,7 @@ export async function claimsOf(
     summary,
     kind,
     version,
-    upstream,
+    upstream: asUpstreamVersion(upstream),
     revision,
     arch,
     format,

@@ -1,5 +1,6 @@
 import { lstat, readFile } from 'node:fs/promises';
 import * as v from 'valibot';
+import { brandedBy, type ImageVersion, type TargetName, type UpstreamVersion } from '../model/brands.ts';
 import { UserError } from '../util/errors.ts';
 import { parseJson } from '../util/json.ts';
 import type { Image } from '../model/image.ts';
@@ -15,12 +16,14 @@ export const ManifestSchema = v.strictObject({
   name: v.string(),
   kind: v.picklist(['sysext', 'confext']),
   summary: v.string(),
-  version: v.string(),
+  version: brandedBy<ImageVersion>(v.string()),
   /** Upstream's version, and how often packaging was changed under it. */
-  upstream: v.string(),
+  upstream: brandedBy<UpstreamVersion>(v.string()),
   revision: v.number(),
   /** `portable` or a Flatcar release. */
-  target: v.pipe(v.string(), v.regex(/^(?:portable|\d+\.\d+\.\d+)$/, "must be 'portable' or a Flatcar release such as 4593.2.5")),
+  target: brandedBy<TargetName>(
+    v.pipe(v.string(), v.regex(/^(?:portable|\d+\.\d+\.\d+)$/, "must be 'portable' or a Flatcar release such as 4593.2.5")),
+  ),
   architecture: v.picklist(['x86-64', 'arm64']),
   format: v.picklist(['squashfs', 'ddi']),
   profile: v.picklist(['fast', 'publish']),

@@ -41,7 +41,7 @@ export type ReadExtension = (name: string) => Promise<ExtensionIndex | undefined
 
 /** Versions that a word selects: one image version if the word has a revision, else all of an upstream version or of a branch. */
 function selectVersions(versions: readonly PublishedVersion[], wanted: string | undefined): readonly PublishedVersion[] {
-  const upstreams = versions.map(({ upstream }) => upstream);
+  const upstreams: readonly string[] = versions.map(({ upstream }) => upstream);
   const image = versions.find(({ version }) => version === wanted);
   if (image !== undefined && !upstreams.includes(image.version)) return [image];
   const found = new Set(matchingVersions(upstreams, wanted));

@@ -1,4 +1,4 @@
-import { ARCHES, parseJson } from '@flatcar/core/engine';
+import { ARCHES, brandedBy, parseJson, type ImageVersion, type TargetName, type UpstreamVersion } from '@flatcar/core/engine';
 import * as v from 'valibot';
 import { KEYS } from './layout.ts';
 
@@ -20,7 +20,7 @@ const FileSchema = v.strictObject({ path: Path, size: count, sha256: hex(64) });
 /** One image. */
 export const ImageSchema = v.strictObject({
   /** `portable` or a Flatcar release. */
-  target: v.pipe(v.string(), v.regex(/^(?:portable|\d+\.\d+\.\d+)$/)),
+  target: brandedBy<TargetName>(v.pipe(v.string(), v.regex(/^(?:portable|\d+\.\d+\.\d+)$/))),
   architecture: v.picklist(ARCHES),
   format: v.picklist(['squashfs', 'ddi']),
   /** Its sidecars stand beside it: `.raw` becomes `.manifest.json`, `.spdx.json`, `.provenance.json`. */
@@ -48,8 +48,8 @@ const Needs = v.strictObject({
 /** One version of an extension with all its images. */
 export const VersionSchema = v.strictObject({
   /** As file names have it: upstream's version, `-<revision>` when the revision is not 0. */
-  version: v.string(),
-  upstream: v.string(),
+  version: brandedBy<ImageVersion>(v.string()),
+  upstream: brandedBy<UpstreamVersion>(v.string()),
   revision: count,
   /** By architecture: for modules and libraries they may differ. */
   needs: v.partial(v.strictObject({ 'x86-64': Needs, arm64: Needs })),
