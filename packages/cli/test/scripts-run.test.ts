@@ -184,6 +184,21 @@ test('an installation waits for commands that run on node_modules, but not for t
   expect(nested).toMatchObject({ code: 0, out: 'inside\n' });
 });
 
+test('a command whose child must install is not blocked by another command that waits to install', async () => {
+  await run(['true']);
+  const long = run(['sh', '-c', 'touch begun; until [ -e go ]; do sleep 0.05; done; scripts/run echo inside']);
+  await expect.poll(() => isThere('begun'), { timeout: 120_000 }).toBe(true);
+  await writeFile(join(root, 'package-lock.json'), '{"changed":1}');
+  const waiting = Promise.withResolvers<void>();
+  const waited = run(['echo', 'outside'], {}, root, {}, (shown) => {
+    if (shown.includes('waiting for commands that run in this checkout')) waiting.resolve();
+  });
+  await waiting.promise;
+  await writeFile(join(root, 'go'), '');
+  expect(await long).toMatchObject({ code: 0, out: 'inside\n' });
+  expect(await waited).toMatchObject({ code: 0, out: 'outside\n' });
+}, 60_000);
+
 test('under sudo nothing is left in the checkout that its owner cannot write', async ({ skip }) => {
   if (process.geteuid?.() !== 0) return skip('skipped: only root can play sudo');
   const owner = async (path: string): Promise<number> => (await stat(join(root, path))).uid;
