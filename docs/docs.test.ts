@@ -149,6 +149,17 @@ describe('links and pictures lead somewhere', () => {
   });
 });
 
+describe('files of the repository that a page names exist', () => {
+  test.each(PAGES)('%s', async (page) => {
+    const text = await readFile(join(REPOSITORY, page), 'utf8');
+    const named = [...text.matchAll(/`((?:packages|scripts|extensions|docs|\.github|\.ci)\/[a-z0-9./*-]+)`/g)].map(([, path = '']) => path);
+    const missing: string[] = [];
+    for (const path of new Set(named)) if ((await Array.fromAsync(glob(path, { cwd: REPOSITORY }))).length === 0) missing.push(path);
+    // What the operator of a repository makes (docs/releases.md).
+    expect(missing.filter((path) => path !== '.github/keyring.gpg')).toEqual([]);
+  });
+});
+
 describe('command blocks work, page after page, in a fresh copy of the repository', () => {
   let copy: string;
 
