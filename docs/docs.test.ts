@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { lexer, type Token, type Tokens } from 'marked';
+import { createProgram } from '../packages/cli/src/program.ts';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const REPOSITORY = resolve(import.meta.dirname, '..');
@@ -146,6 +147,28 @@ describe('links and pictures lead somewhere', () => {
         href,
       ).toContain(anchor);
     }
+  });
+});
+
+/** Options that a page passes to commands of `flatcar-ext` which do not have them; blocks that do not run count too. */
+function unknownOptions(text: string): string[] {
+  const calls = text.replaceAll('\\\n', ' ').matchAll(/\bflatcar-ext ([a-z][a-z ]*?)(?= *(?:$|[^a-z ]))([^\n|`]*)/gm);
+  return [...calls].flatMap(([call, words = '', rest = '']) => {
+    let command = createProgram(AbortSignal.timeout(60_000));
+    for (const word of words.split(' ')) command = command.commands.find((one) => one.name() === word) ?? command;
+    const known = [...command.options, ...(command.parent?.options ?? [])].flatMap(({ long }) => long ?? []);
+    return [...rest.matchAll(/(?<= )--[a-z][a-z-]*/g)].flatMap(([option]) => (known.includes(option) ? [] : [`${option}: ${call.trim()}`]));
+  });
+}
+
+describe('options that a page passes to flatcar-ext exist', () => {
+  test.each(PAGES)('%s', async (page) => {
+    expect(unknownOptions(await readFile(join(REPOSITORY, page), 'utf8'))).toEqual([]);
+  });
+  test('one that does not exist is found', () => {
+    expect(unknownOptions('flatcar-ext keys init ~/keys\nflatcar-ext ci plan a --out x \\\n  --nothing y')).toEqual([
+      '--nothing: flatcar-ext ci plan a --out x    --nothing y',
+    ]);
   });
 });
 
