@@ -9,6 +9,6 @@ export default defineExtension({
   components: (v) => [containerd(v.version), runc(v.runc), containerdService, containerdConf],
   start: ['containerd.service'],
   replaces: ['usr/bin/containerd', 'usr/bin/containerd-shim-runc-v2', 'usr/bin/ctr', 'usr/bin/runc'],
-  // docker brings a containerd and runc of its own, of other versions.
+  // docker contains other versions of containerd and runc.
   conflicts: ['docker'],
 });

@@ -2,7 +2,7 @@ import { containerdConf, containerdConfWaiver } from '@flatcar/components';
 import { binary, defineExtension, github, source } from '@flatcar/core';
 
 const crun = github('containers/crun', 'newest', { tagPrefix: '' });
-/** Debian's stable release keeps the source of this version for years, so it can always be compiled; nobody has pinned upstream's binary of it. */
+/** Debian's stable release keeps the source of this version for years, so it can always be compiled; no digest of upstream's binary is known. */
 const COMPILED = '1.21';
 
 export default defineExtension({

@@ -20,7 +20,7 @@ const origin = debian(
     programs,
     rename: { 'iotop-c': 'iotop', 'sar.sysstat': 'sar', 'traceroute.db': 'traceroute', 'vim.basic': 'vim' },
     relocate: {
-      plugins: ['libthread_db.so.1'], // gdbserver sees threads by it
+      plugins: ['libthread_db.so.1'], // for threads in gdbserver
       data: [
         'usr/libexec/sysstat/sadc',
         'usr/share/nmap/**',
@@ -28,7 +28,7 @@ const origin = debian(
         'usr/share/misc/pci.ids',
         'usr/share/perf-core/strace/groups/*',
         ...['dlfilters', 'scripts'].map((name) => `usr/lib/perf-core/${name}/**`),
-        // They have windows, or write into databases.
+        // They open windows or write into databases.
         ...['exported-sql-viewer', 'export-to-*', 'sched-migration', 'Perf-Trace-Util/lib/Perf/Trace/SchedGui'].map(
           (name) => `!usr/lib/perf-core/scripts/python/${name}.py`,
         ),
@@ -63,6 +63,6 @@ export default defineExtension({
   waive: {
     'compiled-in-path:usr/lib/*/bfd-plugins': 'plugins of ar and ld, which are not here',
     'compiled-in-path:usr/lib/*/perl/*': 'scripts of perf run on the modules of perl-base',
-    'script-interpreter:usr/lib/debug-tools/lib/python3.*/**': "modules that gdb's Python imports; nobody runs them by themselves",
+    'script-interpreter:usr/lib/debug-tools/lib/python3.*/**': "modules that gdb's Python imports, which nobody runs directly",
   },
 });

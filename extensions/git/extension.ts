@@ -15,7 +15,7 @@ const origin = debian(['git', 'openssh-client'], {
       // Scripts that need Perl, which Flatcar does not have, or a web server.
       ...['filter-branch', 'instaweb', 'request-pull', 'web--browse'].map((name) => `!usr/lib/git-core/git-${name}`),
     ],
-    // Git finds the programs of its own folder first: files/ links to them from there, and the host keeps its own. ssh-keygen signs commits.
+    // Git looks into its own folder first: files/ links to these programs from there, and the host keeps its own. ssh-keygen signs commits.
     siblings: ['usr/bin/ssh', 'usr/bin/ssh-keygen'],
   },
 });

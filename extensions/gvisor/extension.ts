@@ -12,7 +12,7 @@ export default defineExtension({
       name: 'gvisor',
       version: v.version,
       origins: [gvisor.asset('gvisor-{machine}.tar.bz2', { checksum: 'SHA512SUMS' })],
-      // runsc starts its sidecars from beside itself, and their set changes between releases.
+      // runsc starts its sidecars from its own folder, and their set changes between releases.
       install: [{ from: '**', to: 'usr/lib/gvisor/' }],
       noSource: 'its sidecars are built by Bazel only; the Go module has runsc without them',
     },

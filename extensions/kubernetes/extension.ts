@@ -43,6 +43,6 @@ export default defineExtension({
   ],
   // Not kubelet.service itself: it would fail every ten seconds until kubeadm has run.
   start: ['kubernetes-sysctl.service', 'kubelet.path'],
-  // Flatcar has one of its own, which is older than the cluster as a rule.
+  // Flatcar contains one, which is usually older than the cluster.
   replaces: ['usr/bin/crictl'],
 });

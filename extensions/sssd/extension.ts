@@ -19,7 +19,7 @@ const origin = debian(
     relocate: {
       plugins: [
         'liblzma.so.5', // compressed journals
-        'libnss_files.so.2', // for the proxy back end: users out of files
+        'libnss_files.so.2', // for the proxy back end: users from files
         'usr/lib/{triplet}/sssd/**',
         'usr/lib/{triplet}/samba/ldb/*.so',
         'usr/lib/{triplet}/krb5/plugins/**',
@@ -35,7 +35,7 @@ const origin = debian(
         'usr/share/sssd/sssd.api.d/*',
         'usr/share/sssd/cfg_rules.ini',
       ],
-      // The host's own programs ask these two: they stand where its C library and PAM look.
+      // The host's own programs load these two: they are in the folders where its C library and PAM look.
       hostModules: ['usr/lib/{triplet}/libnss_sss.so.2', 'usr/lib/{triplet}/security/pam_sss.so'],
     },
   },

@@ -1,20 +1,20 @@
 import { containerdConf, containerdConfWaiver } from '@flatcar/components';
 import { binary, cargo, defineExtension, github } from '@flatcar/core';
 
-/** The shims of containerd's runwasi, each with tags and an archive of its own. */
+/** The shims of containerd's runwasi, each with its own tags and archive. */
 const runwasi = (engine: string): ReturnType<typeof github> =>
   github('containerd/runwasi', 'newest', { tagPrefix: `containerd-shim-${engine}/v` });
 const shimOf = (engine: string): string => `containerd-shim-${engine}-{machine}-linux-musl.tar.gz`;
 
-// Not here: wasmer 0.6.1 and wamr 0.2.1, whose archives' digests are known to nobody who could be asked from here. They are two
-// more such lines, components and handlers, and `flatcar-ext pin`, once upstream can be reached. Lunatic, slight and wws: archived.
+// Not here: wasmer 0.6.1 and wamr 0.2.1, because no digests of their archives are known. Two more such lines, components and handlers and
+// `flatcar-ext pin` add them once upstream can be reached. Lunatic, slight and wws are archived.
 const wasmtimeShim = runwasi('wasmtime');
 const wasmedgeShim = runwasi('wasmedge');
 const spinShim = github('spinframework/containerd-shim-spin');
 const wasmtime = github('bytecodealliance/wasmtime');
 
-// Upstream's own program has more: serve, HTTP, TLS and WASI 0.3, which a third of the time to compile would go to, and tools
-// for the development of Wasmtime. wasi-nn would load libraries of the host, which a static program cannot.
+// Upstream's program has more: serve, HTTP, TLS and WASI 0.3, which take a third of the time to compile, and tools for the development of
+// Wasmtime. wasi-nn would load libraries of the host, which a static program cannot.
 const features = [
   'run compile config completion wasi-config wasi-keyvalue component-model threads',
   'gc gc-copying gc-drc gc-null cranelift parallel-compilation pooling-allocator cache',

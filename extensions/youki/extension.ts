@@ -12,7 +12,7 @@ export default defineExtension({
       'youki',
       v.version,
       youki.asset('youki-{version}-{machine}-musl.tar.gz'),
-      // The crate has no default features, and without these it neither makes cgroups nor filters system calls.
+      // The crate has no default features; without these it does not create cgroups or filter system calls.
       cargo('youki', ['youki'], {
         features: ['v1', 'v2', 'systemd', 'seccomp'],
         env: { LIBSECCOMP_LINK_TYPE: 'static', LIBSECCOMP_LIB_PATH: '{sysroot}/usr/lib/{triplet}' },

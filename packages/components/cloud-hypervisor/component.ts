@@ -17,7 +17,7 @@ const EDK2_TAG = 'ch-1e1b96f126';
 export function cloudHypervisor(v: CloudHypervisorVersions): Component[] {
   const program = (name: string): Component => ({
     ...binary(name, v.version, cloudHypervisorReleases.asset(`${name}-static{arch}`, { arch: { 'x86-64': '', arm64: '-aarch64' } })),
-    noSource: 'it needs crates out of git repositories, which are in no registry',
+    noSource: 'it needs crates from git repositories, which are in no registry',
     lock: import.meta.dirname,
   });
   const edk2: Component = {

@@ -19,7 +19,7 @@ async function installBuiltIn(host: Host, builtIn: BuiltIn, release: Release): P
 /** As Flatcar has it, though there they lie in /usr/share/flatcar/sysext. */
 const enable = (host: Host, name: BuiltIn['name']): Promise<string> =>
   host.run(['ln', '-sfn', `/var/built-in/${name}.raw`, `/etc/extensions/${name}.raw`]);
-/** As the READMEs say it. */
+/** As the READMEs describe. */
 const disable = (host: Host, name: BuiltIn['name']): Promise<string> =>
   host.run(['ln', '-sfn', '/dev/null', `/etc/extensions/${name}.raw`]);
 
@@ -92,7 +92,7 @@ describe("Flatcar's built-in docker and containerd", () => {
     ),
   );
 
-  mergeTest('hide what an extension brings, where they are not disabled', () =>
+  mergeTest('hide the files of an extension unless they are disabled', () =>
     withUpstream((upstream) =>
       withHost({ release: stable.number }, async (host) => {
         for (const builtIn of [CONTAINERD_FLATCAR, DOCKER_FLATCAR]) await installBuiltIn(host, builtIn, stable);
@@ -104,7 +104,7 @@ describe("Flatcar's built-in docker and containerd", () => {
   );
 });
 
-/** The effective configuration, as containerd itself says it. */
+/** The effective configuration, as containerd itself reports it. */
 const dump = async (host: Host, config = '/run/containerd-conf/config.toml'): Promise<string> =>
   host.run(['containerd', '--config', config, 'config', 'dump']);
 /** The handlers that CRI knows. */

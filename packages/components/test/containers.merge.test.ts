@@ -6,7 +6,7 @@ const EXTENSIONS = join(import.meta.dirname, '../../../extensions');
 const arch = hostArch();
 const ended = `ends with ${HELLO.ends}`;
 
-/** What is to be had from source of each. */
+/** The components of each that can be built from source. */
 const built = {
   containerd: {},
   crun: { version: '1.21', origin: 'source' },

@@ -33,7 +33,7 @@ runtime_type = "io.containerd.runc.v2"
 SystemdCgroup = true
 `;
 
-/** The files of a built-in extension: what each says of itself, or a file of this machine. */
+/** The files of a built-in extension: their text, or a file of this machine. */
 export interface BuiltIn {
   readonly name: 'docker-flatcar' | 'containerd-flatcar';
   readonly programs: readonly string[];

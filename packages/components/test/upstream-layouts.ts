@@ -1,9 +1,9 @@
-// What upstreams' archives hold, for the tests that serve their like (testUpstream).
+// The contents of upstream archives, for the tests that serve files of the same layout (testUpstream).
 const all = (folder: string, names: string): string[] => names.split(' ').map((name) => `${folder}${name}`);
 type Layout = readonly [name: RegExp, members: readonly string[]];
 
 export const containerdLayout: Layout = [/^containerd-static-/, all('bin/', 'containerd containerd-shim-runc-v2 containerd-stress ctr')];
-// Its containerd and runc are not taken: those of the shared locks are.
+// Its containerd and runc are not used: the shared components have their own.
 export const dockerLayout: Layout = [
   /^docker-[\d.]+\.tgz$/,
   all('docker/', 'containerd containerd-shim-runc-v2 ctr docker docker-init docker-proxy dockerd runc'),
@@ -17,7 +17,7 @@ export const cniLayout: Layout = [
 ];
 
 const GUEST = 'opt/kata/share/kata-containers/';
-/** kata-static 4.2.0: what is taken, and of what is left out one of each kind. */
+/** kata-static 4.2.0: what is used, and one file of each kind that is left out. */
 export const kataLayouts: readonly Layout[] = ['x86_64', 'aarch64'].map((machine) => [
   machine === 'x86_64' ? /^kata-static-.*-amd64\./ : /^kata-static-.*-arm64\./,
   [

@@ -6,7 +6,7 @@ import { digestOf, exec, networkEnv, sidecarPaths, type Store } from '@flatcar/c
 
 const FOLDER = join(import.meta.dirname, '../evidence');
 
-/** Validators out of PyPI, by the digests in evidence/requirements.txt; kept in the store. Needs python3 with pip. */
+/** Validators from PyPI, pinned in evidence/requirements.txt and kept in the store. Requires python3 with pip. */
 async function validators(store: Store): Promise<string> {
   const requirements = join(FOLDER, 'requirements.txt');
   const { stdout: python } = await promisify(execFile)('python3', ['--version']);
@@ -35,15 +35,15 @@ async function validators(store: Store): Promise<string> {
 }
 
 /**
- * What is wrong with the sidecars of images: SPDX documents by SPDX's own validator, with unique ids and canonical package URLs, and build records
- * by the schemas of in-toto and SLSA. Empty when nothing is.
+ * Problems of the sidecars of images, empty if there are none: SPDX's own validator checks SPDX documents, and their ids and package URLs are
+ * checked for being unique and canonical; the schemas of in-toto and SLSA check build records.
  */
 export async function evidenceProblems(store: Store, images: readonly string[]): Promise<string[]> {
   const files = images.flatMap((image) => [sidecarPaths(image).sbom, sidecarPaths(image).provenance]);
   return sidecarProblems(store, files);
 }
 
-/** The same for sidecars by their own paths: `*.spdx.json` or a build record. */
+/** The same for sidecars by path: `*.spdx.json` or a build record. */
 export async function sidecarProblems(store: Store, files: readonly string[]): Promise<string[]> {
   const said = await exec('python3', [join(FOLDER, 'check.py'), ...files], { env: { PYTHONPATH: await validators(store) } });
   return JSON.parse(said) as string[];

@@ -1,17 +1,17 @@
 import { appendFile } from 'node:fs/promises';
 
-/** Names the file that `npm test` collects these lines in; without it nothing is written. */
+/** Environment variable: the file in which `npm test` collects these lines; without it nothing is written. */
 export const LEDGER = 'FLATCAR_EXT_TEST_LEDGER';
 
-/** One thing that tests needed: an image, a Debian root, a stand-in. */
+/** One thing that tests needed, such as an image, a Debian root or a stand-in. */
 export interface LedgerEntry {
   readonly what: string;
-  /** True when the store had it. */
+  /** True if the store had it. */
   readonly cached: boolean;
   readonly seconds: number;
 }
 
-/** Records for the summary of `npm test` what came from the store and what was made, and how long that took. */
+/** Records for the summary of `npm test` what came from the store, what was built, and how long that took. */
 export async function record(what: string, cached: boolean, started: number): Promise<void> {
   const file = process.env[LEDGER] ?? '';
   if (file === '') return;

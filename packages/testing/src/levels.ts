@@ -3,13 +3,13 @@ import * as vitest from 'vitest';
 
 const isRoot = process.getuid?.() === 0;
 
-/** True in CI, where everything that tests need can be had: what is missing there is a failure, not a skip. `sudo` must keep CI for this. */
+/** True in CI, where everything that tests need is available: a missing prerequisite is a failure there, not a skip. `sudo` must keep CI for this. */
 export const inCI = (): boolean => (process.env['CI'] ?? '') !== '';
 
-/** Definitions of extensions' tests, while they are read instead of run. */
+/** Definitions of extensions' tests while they are read instead of run; undefined otherwise. */
 let collected: object[] | undefined;
 
-/** What test files define, by their paths: a file that was imported once defines nothing when it is imported again. */
+/** Definitions of test files by path: a file that was imported once defines nothing when it is imported again. */
 const definitions = new Map<string, Promise<readonly object[]>>();
 let last: Promise<unknown> = Promise.resolve();
 
@@ -36,13 +36,13 @@ export async function definitionsIn<T extends object>(file: string): Promise<rea
   return (await reading) as readonly T[];
 }
 
-/** Takes a definition while definitions are collected, and says so. */
+/** True while definitions are collected; keeps the definition then. */
 export function isCollected(definition: object): boolean {
   collected?.push(definition);
   return collected !== undefined;
 }
 
-/** A word of vitest that does nothing while definitions are collected. */
+/** A function of vitest that does nothing while definitions are collected. */
 const unlessCollecting = <T extends object>(word: T): T =>
   new Proxy(word, {
     apply: (call, self, args) => (collected === undefined ? (Reflect.apply(call as () => unknown, self, args) as unknown) : undefined),
@@ -55,7 +55,7 @@ export const beforeEach = unlessCollecting(vitest.beforeEach);
 export const afterAll = unlessCollecting(vitest.afterAll);
 export const afterEach = unlessCollecting(vitest.afterEach);
 
-/** Ends a test that cannot run on this machine, and says why. */
+/** Skips a test that cannot run on this machine, with the reason. */
 export type Skip = (why: string) => never;
 
 /** Which runs a test is part of. */
@@ -67,7 +67,7 @@ export interface Selected {
 /** The tag of tests that `npm test` leaves out (vitest.config.ts); a file of plain tests takes it by a line `// @module-tag full`. */
 export const FULL = 'full';
 
-/** Registers a test that takes root. Without root it is skipped, and its name says why; CI has root, so there its absence is a failure. */
+/** Registers a test that requires root. Without root it is skipped, with the reason in its name; CI has root, so that its absence is a failure there. */
 function rootTest(what: string, name: string, run: (skip: Skip) => Promise<void>, { small = false }: Selected): void {
   if (collected !== undefined) return;
   const options = { tags: small ? [] : [FULL] };
@@ -84,10 +84,10 @@ function rootTest(what: string, name: string, run: (skip: Skip) => Promise<void>
   }
 }
 
-/** A test that merges images, which takes root. What else it finds missing, it skips by `skip`, with the reason. */
+/** A test that merges images, which requires root. If another prerequisite is missing, it calls `skip` with the reason. */
 export const mergeTest = (name: string, run: (skip: Skip) => Promise<void>, selected: Selected = {}): void =>
   rootTest('merge', name, run, selected);
 
-/** A test that boots a machine: making its operating system takes root. */
+/** A test that boots a machine: building its operating system requires root. */
 export const machineTest = (name: string, run: (skip: Skip) => Promise<void>, selected: Selected = {}): void =>
   rootTest('machine', name, run, selected);

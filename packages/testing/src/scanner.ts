@@ -29,7 +29,7 @@ export function affects({ id, ecosystem, name, fixed }: Advisory): object {
   };
 }
 
-/** osv-scanner out of the Go module proxy, compiled once and kept in the store. */
+/** osv-scanner from the Go module proxy, compiled once and kept in the store. */
 const scanner = (store: Store): Promise<string> =>
   buildGoTool(join(import.meta.dirname, '../osv-scanner'), { store, tools: openTools(store) });
 

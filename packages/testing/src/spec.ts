@@ -2,7 +2,7 @@
 import type { Arch, OriginChoice, Target } from '@flatcar/core/engine';
 import type { Host, Machine, TlsServer, UseRoot, UseRootName } from './hosts.ts';
 
-/** A command and what it must say; a version is the pinned one, the extension's or what pins.json has under that name, so that a bump changes no test. */
+/** A command and what it must print. A version is a pinned one, of the extension or under a name in pins.json, so that a bump changes no test. */
 export interface Command {
   /**
    * The program and its arguments.
@@ -16,7 +16,7 @@ export interface Command {
    */
   readonly env?: Readonly<Record<string, string>>;
   /**
-   * What it prints: a pattern, the pinned version of the extension, or that of a coupled component.
+   * What it prints: a pattern, the pinned version of the extension, or the version of a coupled component.
    * @example 'version'
    */
   readonly says: RegExp | 'version' | { readonly version: string };
@@ -25,10 +25,10 @@ export interface Command {
 /** Pinned versions by name: `version` is the extension's own, the others are those of `with` in pins.json. */
 export type PinnedVersions = Readonly<Record<string, string>>;
 
-/** How a program shows that it believes the CAs of the host's store, and no others. */
+/** How a program shows that it trusts the CAs of the host's store and no others. */
 export interface TlsCheck {
   /**
-   * Connects to a server, by the program's own defaults: no CA is named.
+   * Returns a command that connects to a server with the program's own defaults: it names no CA.
    * @example ({ url }) => ['curl', '--silent', url]
    */
   readonly run: (server: TlsServer) => readonly string[];
@@ -39,21 +39,21 @@ export interface TlsCheck {
    */
   readonly env?: Readonly<Record<string, string>>;
   /**
-   * What it prints once it has verified the server.
+   * What it prints after it verified the server.
    * @example /hello over TLS/
    */
   readonly accepts: RegExp;
   /**
-   * What it prints of a server whose CA it does not know.
+   * What it prints for a server whose CA it does not know.
    * @example /certificate verify failed/
    */
   readonly refuses: RegExp;
 }
 
-/** What a test says of its programs that open TLS connections, or why it has none. */
+/** The programs that open TLS connections, or the reason why there are none. */
 export type TlsChecks = readonly TlsCheck[] | string;
 
-/** What an extension's test says of a booted machine; its commands run there too. */
+/** What a boot must show; the commands of the test run in the machine too. */
 export interface MachineTest {
   /**
    * Files that the node has from its first boot, by their paths: what an operator's Ignition would write.
@@ -99,7 +99,7 @@ export interface MachineTest {
    */
   readonly beside?: readonly string[];
   /**
-   * True to boot it in `npm test`, though it is not small, where the store has its image and those beside it.
+   * True to boot it in `npm test` although it is not small, if the store has its image and those of the extensions beside it.
    * @default false
    * @example true
    */
@@ -117,7 +117,7 @@ export interface MachineTest {
   readonly also?: (machine: Machine) => Promise<void>;
 }
 
-/** What an extension's own test says of it; everything else is the same for all. */
+/** What the test of an extension specifies; everything else is the same for all extensions. */
 export interface ExtensionTest {
   /**
    * What the extension is.
@@ -143,7 +143,7 @@ export interface ExtensionTest {
    */
   readonly paths?: readonly string[];
   /**
-   * Components that the test is about, where others can only be had from upstream.
+   * Components to build, if others are available from upstream only.
    * @default all
    * @example ['wasmtime']
    */
@@ -161,7 +161,7 @@ export interface ExtensionTest {
    */
   readonly origin?: OriginChoice;
   /**
-   * Of an image with a TLS library: its programs that verify servers by the host's CAs, or why there are none.
+   * For an image with a TLS library: its programs that verify servers with the host's CAs, or the reason why there are none.
    * @example { programs: [{ run: ({ url }) => ['curl', url], accepts: /hello/, refuses: /certificate/ }] }
    */
   readonly tls?: TlsChecks;
@@ -184,7 +184,7 @@ export interface ExtensionTest {
   readonly small?: boolean;
 }
 
-/** What the test of an extension out of Debian's packages says. */
+/** What the test of an extension from Debian packages specifies. */
 export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 'origin' | 'machine' | 'tls'> {
   /**
    * Folder of its own libraries.
@@ -203,7 +203,7 @@ export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 
    */
   readonly target?: Target;
   /**
-   * Programs among the commands that have no libraries at all.
+   * Programs among the commands that are linked statically.
    * @default []
    * @example ['busybox']
    */
@@ -215,47 +215,47 @@ export interface RelocatedTest extends Pick<ExtensionTest, 'only' | 'version' | 
   readonly also?: (host: Host, arch: Arch) => Promise<void>;
 }
 
-/** One thing that a person does with an extension. */
+/** One thing that a user does with an extension. */
 export interface RealUse {
   /**
-   * What is done, for the README.
+   * What the user does, for the README.
    * @example 'clones over https'
    */
   readonly does: string;
   /**
-   * A script of sh, run in an empty folder with `set -e` and no locale. Everything that it starts ends with it. Rows do not depend on
-   * each other.
+   * A shell script, run in an empty folder with `set -e` and without a locale. Everything that it starts ends with it. Rows do not
+   * depend on each other.
    * @example 'git init --quiet x && ls -a x'
    */
   readonly run: string;
   /**
-   * All that it prints (both outputs, without blanks around them), or a pattern of it.
+   * The whole output (stdout and stderr, trimmed), or a pattern that it must match.
    * @example /\.git/
    */
   readonly gives: string | RegExp;
   /**
-   * Roots where it does not run, each with the reason, which the README gives.
+   * Roots where it does not run, each with the reason, which the README repeats.
    * @default {}
    * @example { emulated: 'it traces system calls' }
    */
   readonly except?: Readonly<Partial<Record<UseRootName, string>>>;
 }
 
-/** What people do with an extension. */
+/** What users do with an extension. */
 export interface RealUses extends Pick<ExtensionTest, 'only' | 'version' | 'origin' | 'small'> {
   /**
-   * Things that people do with the extension, a row of the README each.
+   * What users do with the extension, one row of the README each.
    * @example [{ does: 'prints a value', run: 'echo a: 1 | yq .a', gives: '1' }]
    */
   readonly uses: readonly RealUse[];
   /**
-   * More packages on the Debian root: servers that the scripts talk to.
+   * More packages of the Debian root: servers that the scripts talk to.
    * @default []
    * @example ['nginx']
    */
   readonly packages?: readonly string[];
   /**
-   * Starts what the scripts talk to, calls `rows` with variables for them (ports), and ends it afterwards. Called once for each root.
+   * Starts servers for the scripts, calls `rows` with variables for them (ports), and stops them afterwards. Called once for each root.
    * @example async (root, rows) => rows({ PORT: '8080' })
    */
   readonly withServers?: (root: UseRoot, rows: (env: Readonly<Record<string, string>>) => Promise<void>) => Promise<void>;
@@ -267,15 +267,15 @@ export interface RealUses extends Pick<ExtensionTest, 'only' | 'version' | 'orig
  */
 export type Layouts = readonly (readonly [name: RegExp, members: readonly string[]])[];
 
-/** What is said of an extension whose upstreams cannot be reached from here, with archives of the layout that theirs have. */
+/** What the test of an extension specifies whose upstream is not reachable from a test; archives have the layouts of upstream's. */
 export interface UpstreamTest {
   readonly version?: string;
-  /** Programs that must come out of the merged image. */
+  /** Programs that the merged image must contain. */
   readonly programs: readonly string[];
   readonly paths?: readonly string[];
-  /** What a booted machine shows of upstream's own files; skipped where they cannot be had. */
+  /** What a boot must show with upstream's own files; skipped if they are not available. */
   readonly machine?: MachineTest;
   readonly also?: (host: Host) => Promise<void>;
-  /** True for the one that `npm test` runs for all. */
+  /** True for the test that `npm test` runs as an example for all. */
   readonly small?: boolean;
 }

@@ -16,13 +16,13 @@ import { join } from 'node:path';
 import { openStore } from '@flatcar/core/engine';
 import type { TestProject } from 'vitest/node';
 
-/** What unit tests share with the user's store: all of it is pinned, and the store checks it when it is used. */
+/** What unit tests share with the user's store: all of it is pinned, and the store checks it on use. */
 const SHARED = [
   'blobs',
   ...['tools', 'debian', 'npm-folder', 'go-toolchain', 'go-program', 'toolchain-c', 'toolchain-rust'].map((kind) => `results/${kind}`),
 ];
 
-/** Copies a tree by hard links; where that is not possible (files of somebody else, another disk), by copies with the same times. */
+/** Copies a tree by hard links; if that is not possible (another owner, another disk), by copies with the same times. */
 function linkTree(from: string, to: string): void {
   const status = lstatSync(from);
   if (status.isDirectory()) {
@@ -40,7 +40,7 @@ function linkTree(from: string, to: string): void {
   }
 }
 
-/** Gives a store the entries of another that it does not have: each appears whole, a result's list after the result. */
+/** Adds the entries of another store that a store does not have: each appears whole, and a result's list after the result. */
 export function shareStore(from: string, to: string): void {
   for (const kind of SHARED) {
     const names = existsSync(join(from, kind)) ? readdirSync(join(from, kind)).toSorted() : [];
@@ -59,8 +59,8 @@ export function shareStore(from: string, to: string): void {
 }
 
 /**
- * A store for the unit tests of this run, which begins with what the user's store has downloaded. Afterwards the user's store gets
- * what was downloaded meanwhile, and nothing else that tests put into theirs.
+ * A store for the unit tests of this run, which begins with the downloads of the user's store. Afterwards the user's store gets what was
+ * downloaded meanwhile, and nothing else.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const ready = Promise.withResolvers<void>();
@@ -68,7 +68,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const user = openStore();
   // Its temporary folder: on the same disk, and removed with the next use if this process is killed.
   const used = user.withTemp(async (root) => {
-    chmodSync(root, 0o755); // tests run programs out of it as other users
+    chmodSync(root, 0o755); // tests run its programs as other users
     shareStore(user.root, root);
     project.config.env['FLATCAR_EXT_CACHE'] = root;
     ready.resolve();

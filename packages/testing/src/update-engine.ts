@@ -1,11 +1,11 @@
-// A stand-in for update-engine in tests: com.coreos.update1 on a bus, with GetStatus() → (xdssx) and nothing else.
-// The few messages that this takes are written by hand (D-Bus specification, "Message Protocol"); there is no kept library for it.
+// A fake update-engine for tests: com.coreos.update1 on a bus, with GetStatus() → (xdssx) and nothing else.
+// The few messages are written by hand (D-Bus specification, "Message Protocol"), because no library for them is maintained.
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 
-/** A running stand-in. */
+/** A running fake. */
 export interface UpdateEngine {
-  /** What GetStatus() answers from now on. */
+  /** Sets the answer of GetStatus(). */
   set(operation: string, version: string): void;
   close(): void;
 }
@@ -58,7 +58,7 @@ function message(type: number, serial: number, fields: readonly (readonly [numbe
     else header.string(value);
   }
   const start = new Writer().raw(Buffer.from('l')).byte(type).byte(0).byte(1).u32(body.bytes.length).u32(serial).u32(header.bytes.length);
-  // Fields are aligned from the start of the message, where they stand at 16.
+  // Fields are aligned from the start of the message, and begin at byte 16.
   return Buffer.from(start.raw(Buffer.from(header.bytes)).align(8).raw(Buffer.from(body.bytes)).bytes);
 }
 
@@ -89,7 +89,7 @@ export async function startUpdateEngine(socket: Socket): Promise<UpdateEngine> {
   let serial = 0;
   socket.write(`\0AUTH EXTERNAL ${Buffer.from('0').toString('hex')}\r\n`);
   const [hello] = (await once(socket, 'data')) as [Buffer];
-  if (!hello.toString().startsWith('OK ')) throw new Error(`the bus says ${hello.toString()}`);
+  if (!hello.toString().startsWith('OK ')) throw new Error(`the bus refused the connection: ${hello.toString()}`);
   socket.write('BEGIN\r\n');
   const bus = (member: string, signature: string, body: Writer): void => {
     const name = 'org.freedesktop.DBus';

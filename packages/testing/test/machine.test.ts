@@ -119,7 +119,7 @@ test('a stand-in tells what it has, and its age once that is long', async () => 
   const after = (days: number): Promise<string> => stateOf(stand, 'trixie for arm64', Date.parse('2026-01-01') + days * 86_400_000);
   const first = await after(10);
   expect(first).toMatch(/^stand-in: trixie for arm64 of 2026-01-01, packages [0-9a-f]{16}$/);
-  expect(await after(40)).toBe(`${first}, 40 days old: remove ${stand} for one of today`);
+  expect(await after(40)).toBe(`${first}, 40 days old: remove ${stand} to build it again`);
   await writeFile(join(stand, 'packages'), 'bash\t5.3\n');
   await utimes(join(stand, 'packages'), new Date('2026-01-01'), new Date('2026-01-01'));
   expect(await after(10)).not.toBe(first);

@@ -26,7 +26,7 @@ const port = v.pipe(
     ({ input }) => `${input} is not a port`,
   ),
 );
-/** A choice between schemas by what the value is: so that messages are those of one of them. */
+/** Chooses a schema by the value, so that messages come from one schema. */
 const choice = (choose: (input: unknown) => v.GenericSchema): v.GenericSchema => v.lazy(choose);
 
 const command = shape({
@@ -44,7 +44,7 @@ const command = shape({
 } satisfies Entries<Command>);
 
 const tlsCheck = shape({
-  run: v.function(expected('a function that gives a command')),
+  run: v.function(expected('a function that returns a command')),
   env: optional(mapOf(text)),
   accepts: pattern,
   refuses: pattern,
@@ -69,7 +69,7 @@ const machine = optional(
     memory: optional(
       v.pipe(
         v.number(expected('a number')),
-        v.minValue(128, ({ input }) => `${input} MiB are not enough`),
+        v.minValue(128, ({ input }) => `${input} MiB are too little`),
       ),
     ),
     also: code,
@@ -81,7 +81,7 @@ const common = {
   origin: optional(oneOf(['auto', 'upstream', 'source'])),
 };
 
-/** What each helper is given, by its name. */
+/** The argument of each helper, by its name. */
 const SPECS = {
   testExtension: shape({
     ...common,

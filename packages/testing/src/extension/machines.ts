@@ -21,15 +21,18 @@ import { sharedMachine } from '../machine/shared.ts';
 import type { ExtensionTest } from '../spec.ts';
 import { buildImages, expectedAnswer, pinnedVersions, requiredBy, wasBuilt } from './images.ts';
 
-/** Which machines are booted. */
+/** Which machines to boot. */
 export interface Selection {
-  /** Names, or `small`: what `npm test` boots on a bare machine. All unless specified. */
+  /**
+   * Names, or `small`: what `npm test` boots on a bare machine.
+   * @default all
+   */
   readonly extensions?: readonly string[] | 'small';
   readonly releases: readonly Release[];
   readonly arches: readonly Arch[];
 }
 
-/** An extension's definition for a machine. */
+/** An extension and what its test specifies. */
 interface Tested {
   readonly name: string;
   readonly dir: string;
@@ -47,17 +50,17 @@ async function readTested(dir: string): Promise<Tested> {
   const found: { about?: ExtensionTest }[] = [];
   for (const file of files) found.push(...(await definitionsIn<{ about?: ExtensionTest }>(join(folder, file))));
   const { extension } = await loadExtension(dir);
-  // What no test says more of is still booted and must be merged.
+  // An extension whose tests specify nothing for a machine is still booted, and must be merged.
   const [about = { kind: extension.kind, commands: [] }] = found.flatMap((one) => one.about ?? []);
   return { name: basename(dir), dir, about, kind: extension.kind, conflicts: extension.conflicts };
 }
 
-/** What decides which extensions share a machine. */
+/** What determines which extensions share a machine. */
 type Grouped = Pick<Tested, 'name' | 'kind' | 'conflicts'> & { readonly beside: readonly string[] };
 
 /**
- * Extensions that can be merged together, in as few groups as a greedy division gives; what one needs beside it comes along.
- * Confexts have machines of their own: /etc is read-only below them up to 4593, where others are configured.
+ * Divides extensions greedily into groups that can be merged together; each group contains what its members need beside them. Confexts have
+ * their own machines: up to 4593 /etc is read-only below them, which other extensions configure.
  */
 export function groupsOf<T extends Grouped>(all: readonly T[]): T[][] {
   const groups: T[][] = [];
@@ -117,7 +120,7 @@ async function checkExtension(machine: Machine, { about, dir, name }: Tested): P
   await more.also?.(machine);
 }
 
-/** Why nothing can be built of an extension here: an upstream that cannot be reached, and no source to compile. Any other error is one. */
+/** Why an extension cannot be built here: its upstream is not reachable, and there is no source to compile. Undefined for any other error. */
 function withoutSource(error: unknown): string | undefined {
   if (error instanceof UserErrors) {
     const reasons = error.errors.map(withoutSource);
@@ -126,26 +129,26 @@ function withoutSource(error: unknown): string | undefined {
   return error instanceof UserError && error.cause instanceof UnreachableError ? error.message : undefined;
 }
 
-/** The image of an extension, or why there can be none here. */
+/** The image of an extension, or the reason why it cannot be built here. */
 async function imageOf({ dir, about }: Tested, release: Release, arch: Arch): Promise<Image | string> {
   try {
     const [image] = await buildImages(dir, arch, [release], about);
-    if (image === undefined) throw new Error('the build made no image');
+    if (image === undefined) throw new Error('the build wrote no image');
     return image;
   } catch (error) {
     const why = withoutSource(error);
-    // CI reaches every upstream: there nobody is skipped because one is down.
+    // CI reaches every upstream: no extension is skipped there because one is down.
     if (why === undefined || inCI()) throw error;
     return why;
   }
 }
 
-/** One machine with all images of a group that can be had, and a test for each of the group. */
+/** One machine with all available images of a group, and a test for each extension of the group. */
 function describeGroup(group: readonly Tested[], release: Release, arch: Arch): void {
   const images = new Map<string, Image>();
   const inMachine = sharedMachine(async () => {
     for (const one of group) {
-      const image = await imageOf(one, release, arch).catch(() => 'its own test tells');
+      const image = await imageOf(one, release, arch).catch(() => 'its own test reports it');
       if (typeof image !== 'string') images.set(one.name, image);
     }
     const memory = Math.max(...group.map(({ about }) => about.machine?.memory ?? 2048));
@@ -164,7 +167,7 @@ function describeGroup(group: readonly Tested[], release: Release, arch: Arch): 
     );
 }
 
-/** What `npm test` boots, as one machine: the small sysexts, and others of which the store has the images. */
+/** What `npm test` boots in one machine: the small sysexts, and others whose images are in the store. */
 async function smallNames(dirs: ReadonlyMap<string, string>, arches: readonly Arch[]): Promise<string[]> {
   const names: string[] = [];
   for (const [name, dir] of dirs) {
@@ -177,14 +180,14 @@ async function smallNames(dirs: ReadonlyMap<string, string>, arches: readonly Ar
   return names;
 }
 
-/** Registers the machine tests of extensions: one boot for each group of those that can be merged together, release and architecture. */
+/** Registers the machine tests of extensions: one boot for each group that can be merged together, each release and each architecture. */
 export async function describeMachines({ extensions, releases, arches }: Selection): Promise<void> {
   const dirs = new Map((await findExtensions(REPOSITORY)).map((dir) => [basename(dir), dir]));
   const names = extensions === 'small' ? await smallNames(dirs, arches) : [...(extensions ?? dirs.keys())];
   const tested: (Tested & Grouped)[] = [];
   for (const name of names) {
     const dir = dirs.get(name);
-    if (dir === undefined) throw new UserError(`there is no extension '${name}'`, { next: `there are: ${[...dirs.keys()].join(', ')}` });
+    if (dir === undefined) throw new UserError(`unknown extension '${name}'`, { next: `choose one of ${[...dirs.keys()].join(', ')}` });
     const one = await readTested(dir);
     const beside = [...new Set([...(await requiredBy(dir)), ...(one.about.machine?.beside ?? [])])];
     tested.push({ ...one, beside });

@@ -10,7 +10,7 @@ import type { RealUse, RealUses } from '../spec.ts';
 import { checkSpec } from './check-spec.ts';
 import { buildImages, imagesBeside } from './images.ts';
 
-/** The definition of an extension's real uses, as `declaredUses` collects it. */
+/** What `declaredUses` collects of an extension's test. */
 interface Declared {
   readonly uses?: readonly RealUse[];
 }
@@ -18,14 +18,14 @@ interface Declared {
 /** All roots, in the order of the README's columns. */
 export const USE_ROOTS: readonly UseRootName[] = ['bare', 'debian', 'emulated'];
 
-/** The architecture that a root's image is for. */
+/** The architecture of a root's image. */
 const archOf = (name: UseRootName): (typeof ARCHES)[number] =>
   (name === 'emulated' ? ARCHES.find((arch) => arch !== hostArch()) : undefined) ?? hostArch();
 
 /**
- * Tests that an extension's programs do what people use them for, and not only start. Each row runs on three roots: on a bare one (busybox, bash and the
- * host's certificates), on Debian with the os-release of Flatcar, and on a bare one with the image of the other architecture, by qemu-user. The
- * extensions that it requires are merged with it. The README of the extension has the same rows (`flatcar-ext docs`).
+ * Tests that an extension's programs do what users run them for, instead of only that they start. Each row runs on three roots: on a bare one (busybox,
+ * bash and the host's certificates), on Debian with the os-release of Flatcar, and on a bare one with the image of the other architecture, by
+ * qemu-user. The extensions that it requires are merged with it. The README of the extension has the same rows (`flatcar-ext docs`).
  */
 export function testRealUse(folder: string, about: RealUses): void {
   checkSpec('testRealUse', folder, about);
@@ -41,7 +41,7 @@ export function testRealUse(folder: string, about: RealUses): void {
       let running: Promise<void> | undefined;
       const start = async (): Promise<void> => {
         const [image] = await buildImages(dir, archOf(name), ['portable'], about);
-        if (image === undefined) throw new Error('the build made no image');
+        if (image === undefined) throw new Error('the build wrote no image');
         const beside = await imagesBeside(dir, archOf(name), 'portable');
         await withUseRoot({ name, image, beside, packages: about.packages }, async (root) => {
           const withServers = about.withServers ?? ((_, rows) => rows({}));
@@ -72,7 +72,7 @@ export function testRealUse(folder: string, about: RealUses): void {
   }
 }
 
-/** The real uses that the tests of an extension declare; no test runs. */
+/** The real uses in the tests of an extension; no test runs. */
 export async function declaredUses(dir: string): Promise<readonly RealUse[]> {
   const folder = testFolder(dir);
   const found: Declared[] = [];

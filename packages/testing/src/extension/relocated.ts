@@ -9,9 +9,9 @@ import type { RelocatedTest } from '../spec.ts';
 import { checkSpec } from './check-spec.ts';
 import { buildImages, expectedAnswer, installBeside, merged, pinnedVersions } from './images.ts';
 
-/** Where a trace is written, a file per process. */
+/** Prefix of traces, one file per process. */
 const TRACE = '/run/trace';
-/** Runs host programs through their loader, and gives what each would load; a script, so that hundreds take a second. */
+/** Lists the libraries that each host program would load, with its loader; one script, so that hundreds take a second. */
 const LIST_LIBRARIES = `
 for program in /usr/bin/* /usr/lib/systemd/systemd*; do
   [ -f "$program" ] && [ ! -L "$program" ] || continue
@@ -20,16 +20,16 @@ for program in /usr/bin/* /usr/lib/systemd/systemd*; do
 done
 `;
 
-/** What a command said, and what its processes loaded that start by a loader in `folder`. */
+/** The output of a command, and what those of its processes load whose loader is in `folder`. */
 export interface Traced {
   readonly said: string;
-  /** Paths of shared objects, those that were looked for in vain too. */
+  /** Paths of shared objects, those that do not exist included. */
   readonly objects: readonly string[];
 }
 
 /**
- * Runs a command and notes every shared object that its processes load, by the loader's own report (LD_DEBUG of ld.so(8)), which
- * is the same for programs of another architecture. Processes of the host's programs do not count.
+ * Runs a command and collects every shared object that its processes load, as the loader itself reports (LD_DEBUG of ld.so(8)), for programs of
+ * another architecture too. Processes of the host's programs do not count.
  */
 export async function traced(
   host: Host,
@@ -40,7 +40,7 @@ export async function traced(
   const said = await host.run(command, { ...options, env: { ...options.env, LD_DEBUG: 'files,libs', LD_DEBUG_OUTPUT: TRACE } });
   const files = await host.run(['sh', '-c', `for file in ${TRACE}.*; do echo "== $file"; cat "$file"; done; rm -f ${TRACE}.*`]);
   const objects = files.split('== ').flatMap((process) => {
-    // What it looked for by name, what it opened by path, and what it initialised: not every object shows in each.
+    // What it searched by name, opened by path, and initialized: not every object appears in each.
     const seen = process.matchAll(/(?:trying file=|calling init: |(?<!\S)file=)(\/[^\s;]+)/g);
     const loaded = [...seen].map(([, path = '']) => path);
     return loaded.some((path) => path.startsWith(`${folder}/ld-linux-`)) ? loaded : [];
@@ -48,15 +48,15 @@ export async function traced(
   return { said, objects: [...new Set(objects)].toSorted() };
 }
 
-/** Fails on any shared object outside of `folder`, and when none was seen; name-service modules of the host are excepted by name. */
+/** Fails for any shared object outside of `folder`, and if there is none at all; name-service modules of the host are excepted by name. */
 export function expectOwnObjects(objects: readonly string[], folder: string, command: string): void {
   expect(objects, `${command} runs on its own C library`).toContain(`${folder}/libc.so.6`);
-  // The loader's folders of the host were made ones that no host has (`/___/`).
+  // The loader's folders of the host were replaced by one that no host has (`/___/`).
   const foreign = objects.filter((path) => !path.startsWith(`${folder}/`) && !/^\/_+\/|\/libnss_\w+\.so\.2$/.test(path));
   expect(foreign, `${command} loads nothing of the host`).toEqual([]);
 }
 
-/** What all programs of the host load, but for those that an image replaces. */
+/** What all programs of the host load, except those that an image replaces. */
 export async function hostLibraries(host: Host, replaced: readonly string[] = []): Promise<string> {
   const listed = await host.run(['sh', '-c', LIST_LIBRARIES]);
   const programs = listed.split('== ').filter((one) => one.includes('=>'));
@@ -72,7 +72,7 @@ export function testRelocated(from: string, about: RelocatedTest): void {
   for (const arch of ARCHES) {
     mergeTest(`${arch}: programs run, and load no library of the host`, async () => {
       const [image] = await buildImages(dir, arch, [target], about);
-      if (image === undefined) throw new Error('the build made no image');
+      if (image === undefined) throw new Error('the build wrote no image');
       const versions = await pinnedVersions(dir, about);
       await withHost({ release: target === 'portable' ? channelHead('stable').number : target.number }, async (host) => {
         await host.install(image.file, linkName(image.extension, target));

@@ -1,7 +1,7 @@
 // What is booted, whichever operating system it is.
 import type { Arch, Release } from '@flatcar/core/engine';
 
-/** What is booted, and where its files may be written. */
+/** What to boot, and a folder for its files. */
 export interface BootOptions {
   readonly release: Release;
   readonly arch: Arch;
@@ -13,8 +13,8 @@ export interface BootOptions {
 export interface Boot extends AsyncDisposable {
   /** QEMU's arguments for a start, with the /usr of a release. */
   args(release: Release): Promise<readonly string[]>;
-  /** True when it starts by its own boot loader, for which arm64's board needs firmware. */
+  /** True if it starts by its own boot loader, for which arm64's board needs firmware. */
   readonly firmware: boolean;
-  /** Arguments of a start that leaves no trace, and what its console shows once a guest really runs. */
+  /** Arguments of a start that changes no file, and what its console shows once the guest really runs. */
   readonly probe: { readonly args: readonly string[]; readonly shows: RegExp };
 }

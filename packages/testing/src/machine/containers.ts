@@ -3,13 +3,13 @@ import type { ContainerHost, Machine } from '../hosts.ts';
 import { HELLO, runContainers, type ContainerRun } from '../merge/containers.ts';
 import { quote } from './machine.ts';
 
-/** A booted machine as the tests of merged hosts see one. */
+/** A booted machine, with the interface of a merged host. */
 export const hostOf = (machine: Machine): ContainerHost => ({
   run: async (command) => (await machine.ask(command.map(quote).join(' '))).said,
   copyIn: (from, path) => machine.copyIn(from, path),
 });
 
-/** Runs containers in a booted machine, whose own containerd does it, and expects what each must say. */
+/** Runs containers by the containerd of a booted machine, and checks what each prints. */
 export async function expectContainers(machine: Machine, how: Omit<ContainerRun, 'arch' | 'start'>): Promise<void> {
   await machine.until('ctr version');
   const { answers, log } = await runContainers(hostOf(machine), { ...how, arch: machine.arch, start: false });

@@ -5,6 +5,7 @@ import {
   archWords,
   digestOf,
   fetchNew,
+  parseJson,
   UserError,
   type Arch,
   type Release,
@@ -12,11 +13,12 @@ import {
   type Tools,
 } from '@flatcar/core/engine';
 import { verifyDetached } from '@flatcar/upstream';
+import * as v from 'valibot';
 import type { Boot, BootOptions } from './boot.ts';
 import { ignitionArgs } from './ignition.ts';
 import type { Seed } from './seed.ts';
 
-/** Where images come from, and who must have signed them. */
+/** A server of images, and the key that must have signed them. */
 export interface ImageServer {
   /** URL of the folder of a release's files. */
   readonly folder: (release: Release, board: string) => string;
@@ -42,7 +44,7 @@ const NAMES: Readonly<Record<Arch, string>> = {
 /** Room for what a test writes; Flatcar grows its root on the first boot. */
 const DISK_SIZE = '16G';
 
-/** How it may be packed; not every release has it plain. */
+/** Suffixes of the packed image; not every release has an unpacked one. */
 const PACKED = ['', '.bz2'] as const;
 
 async function textOf(store: Store, url: string): Promise<Buffer> {
@@ -62,13 +64,13 @@ async function findImage(store: Store, plain: string): Promise<{ url: string; pa
   }
   throw new UserError('the release server has no signed image for QEMU', {
     where: plain,
-    next: 'look into the folder of that release, or name an image at hand: --os PATH',
+    next: 'look into the folder of that release, or pass an image that you have: --os PATH',
   });
 }
 
 /**
  * The disk image of a Flatcar release, fetched and checked by the key's signature once, then kept in the store.
- * Throws UnreachableError where the server cannot be reached, UserError where an image is not as signed.
+ * Throws UnreachableError if the server cannot be reached, UserError if the signature of an image is not valid.
  */
 export async function flatcarImage(
   store: Store,
@@ -97,19 +99,19 @@ export async function flatcarImage(
   return join(dir, 'image');
 }
 
-/** What a Flatcar's console shows once its kernel runs. */
+/** What Flatcar's console shows once its kernel runs. */
 const RUNS = /Run \S+ as init process|systemd\[1\]: /;
 
-/** What a file is to QEMU. */
+/** The format of a disk image, as QEMU names it. */
 async function formatOf(tools: Tools, image: string): Promise<string> {
-  const told = JSON.parse(await tools.run('qemu-img', ['info', '--output=json', image])) as { format: string };
-  return told.format;
+  const text = await tools.run('qemu-img', ['info', '--output=json', image]);
+  return parseJson(v.looseObject({ format: v.string() }), text, { what: 'output of qemu-img', where: image }).format;
 }
 
-/** A Flatcar image as a machine boots it by its own boot loader; a seed comes by Ignition. */
+/** A Flatcar image, ready to boot by its own boot loader; Ignition applies the seed. */
 export async function flatcarBoot(tools: Tools, image: string, seed: Seed, { release, network, temp }: BootOptions): Promise<Boot> {
   const format = await formatOf(tools, image).catch((cause: unknown) => {
-    throw new UserError('this is no image of a disk', { where: image, next: 'name a .img of Flatcar for QEMU, unpacked', cause });
+    throw new UserError('not a disk image', { where: image, next: 'pass an unpacked .img of Flatcar for QEMU', cause });
   });
   const disk = join(temp, 'disk');
   await tools.run('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', image, '-F', format, disk, DISK_SIZE]);
@@ -120,7 +122,7 @@ export async function flatcarBoot(tools: Tools, image: string, seed: Seed, { rel
     probe: { args: [...start, '-snapshot'], shows: RUNS },
     firmware: true,
     async args(next) {
-      if (next !== release) throw new Error(`a Flatcar ${release.number} becomes ${next.number} by its own update only`);
+      if (next !== release) throw new Error(`Flatcar ${release.number} becomes ${next.number} by its own update only`);
       return [...start, ...ignition.args];
     },
     [Symbol.asyncDispose]: () => ignition[Symbol.asyncDispose](),

@@ -6,8 +6,8 @@ import { chosenOs } from './chosen-os.ts';
 import type { Seed } from './seed.ts';
 
 /**
- * gpg, by which systemd-sysupdate verifies; Flatcar has it, and the stand-in of Debian 13 has it not. Debian 13's own,
- * merged as an extension that is a folder, since nothing can be written into /usr.
+ * gpg, with which systemd-sysupdate verifies signatures: Flatcar has it, but the stand-in of Debian 13 does not. Debian's gpg is merged as an
+ * extension in a folder, because /usr is read-only.
  */
 export async function gnupg(): Promise<Seed> {
   if (chosenOs() !== 'stand-in') return {};

@@ -7,10 +7,10 @@ import { pipeline } from 'node:stream/promises';
 import { hashFile } from '@flatcar/core/engine';
 import { modeOf, type Seed } from './seed.ts';
 
-/** Where a machine finds the server of its files: in QEMU's user network, which has nothing else unless asked for. */
+/** Address of the server of a machine's files in QEMU's user network. */
 const SERVER = { address: '10.0.2.100', port: 80 };
 
-/** Under which name Flatcar's Ignition finds its config in QEMU's firmware configuration device. */
+/** Name of Ignition's config in QEMU's firmware configuration device. */
 const FLATCAR_CONFIG = 'opt/org.flatcar-linux/config';
 
 /** A seed as an Ignition config (spec 3.3.0, which every release of the catalogue reads); copies are fetched from `url` and a number. */
@@ -43,7 +43,7 @@ export async function serveFiles(paths: readonly string[]): Promise<AsyncDisposa
   const server = createServer((request, response) => {
     const path = paths[Number(request.url?.slice(1))];
     if (path === undefined) response.writeHead(404).end();
-    else pipeline(createReadStream(path), response).catch(() => response.destroy()); // the machine went away: it tells why
+    else pipeline(createReadStream(path), response).catch(() => response.destroy()); // the machine is gone and reports it
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
@@ -58,8 +58,8 @@ export async function serveFiles(paths: readonly string[]): Promise<AsyncDisposa
 }
 
 /**
- * QEMU's arguments that give a machine a seed by Ignition: the config in the firmware's configuration device, and a
- * network with the server of its files and, unless `network`, nothing else.
+ * QEMU's arguments that pass a seed to a machine by Ignition: the config in the firmware's configuration device, and a network with the
+ * server of its files, which is restricted to that server unless `network` is true.
  */
 export async function ignitionArgs(
   seed: Seed,

@@ -35,8 +35,8 @@ export function cpio(entries: readonly Entry[]): Buffer {
 const FOLDERS = ['etc', 'etc/systemd', 'etc/systemd/system', 'etc/systemd/system/initrd.target.wants', 'usr', 'usr/lib'];
 
 /**
- * What makes a distribution's initrd that of a stand-in: the seed is unpacked as Ignition would, and in the mergeStage of the
- * initrd extensions are merged before the switch to the real root. It is put before the distribution's own.
+ * The initrd of a stand-in: an archive before the distribution's own initrd. It unpacks the seed as Ignition would, and merges extensions before
+ * the switch to the real root if the release merges in the initrd.
  */
 export async function initrdFor(mergeStage: Release['mergeStage'], distribution: string): Promise<Buffer> {
   const guest = (name: string): Promise<Buffer> => readFile(join(import.meta.dirname, 'guest/initrd', name));

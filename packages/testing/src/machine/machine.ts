@@ -31,7 +31,7 @@ export interface Delivered {
 
 /** What a machine starts with. */
 export interface MachineOptions {
-  /** Which Flatcar it is. */
+  /** The Flatcar release that it runs. */
   readonly release: Release;
   readonly arch?: Arch;
   readonly images?: readonly Delivered[];
@@ -53,24 +53,25 @@ export interface MachineOptions {
 /** The shell word of an argument. */
 export const quote = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
 
-/** Folder of images on a node, and the names of their links. */
+/** Path of an image on a node. */
 export const imagePath = ({ image }: Delivered): string => `/opt/extensions/${image.extension}/${basename(image.file)}`;
+/** Path of an image's link on a node. */
 export const linkPath = ({ image, link: name }: Delivered): string => {
   const [target = 'portable'] = selectTargets(image.target);
   return `${linkFolder(image.kind)}/${name ?? linkName(image.extension, target)}`;
 };
 
-/** Times in milliseconds; without KVM a busy host may take many minutes for a boot, and a test must not judge that. */
+/** Limits in milliseconds: without KVM a busy host may take many minutes for a boot, which is not a failure. */
 const BOOT = 2_700_000;
 const COMMAND = 300_000;
 
-/** Words on the console after which no boot succeeds. */
+/** Text on the console after which no boot succeeds. */
 const LOST =
   /Kernel panic|You are in emergency mode|Boot has failed|Emergency Mode|Cannot open access to console|Failed to start initrd-switch-root/;
 
 const AGENT = '/opt/test-agent/agent';
 
-/** Images, as a node gets them by Ignition: files below /opt/extensions and links in /etc, and the tests' shell. */
+/** Images as Ignition installs them on a node (files below /opt/extensions and links in /etc), and the tests' shell. */
 async function seedOf({ images = [], seed = {} }: MachineOptions): Promise<Seed> {
   const guest = (name: string): Promise<string> => readFile(join(import.meta.dirname, 'guest', name), 'utf8');
   const units = '/etc/systemd/system';

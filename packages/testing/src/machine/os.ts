@@ -7,14 +7,14 @@ import { flatcarBoot, flatcarImage } from './flatcar.ts';
 import type { Seed } from './seed.ts';
 import { standIn, standInBoot } from './stand-in.ts';
 
-/** Makes the chosen operating system ready, with images and what else it gets on its first boot. */
+/** Prepares the chosen operating system, with images and everything else that it gets on its first boot. */
 export async function bootOf(store: Store, tools: Tools, seed: Seed, images: readonly Image[], options: BootOptions): Promise<Boot> {
   const chosen = chosenOs();
   const { release, arch } = options;
   if (chosen === 'stand-in') return standInBoot(store, tools, await standIn(store, tools, release.mergeStage, arch), seed, options);
   const image = chosen === 'flatcar' ? await flatcarImage(store, tools, release, arch) : resolve(chosen);
   await access(image).catch((cause: unknown) => {
-    throw new UserError('there is no such image', { where: image, next: 'give --os stand-in, flatcar or the path of an image', cause });
+    throw new UserError('the image does not exist', { where: image, next: 'pass --os stand-in, flatcar or the path of an image', cause });
   });
   const replaced = await Promise.all(images.map(async ({ file }) => (await readManifest(file)).replaces));
   const off = Object.fromEntries(replacedBuiltIns(replaced.flat()).map(({ path, target }) => [path, target]));

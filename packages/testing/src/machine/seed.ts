@@ -2,7 +2,7 @@ import { link, mkdir, realpath, symlink, writeFile, copyFile } from 'node:fs/pro
 import { dirname, join } from 'node:path';
 import { exec, type Store } from '@flatcar/core/engine';
 
-/** What a node gets on its first boot, besides the OS: Ignition's files and links. */
+/** Files and links that Ignition writes on a node's first boot. */
 export interface Seed {
   /** Path on the node to the text of the file. */
   readonly files?: Readonly<Record<string, string>>;
@@ -12,7 +12,7 @@ export interface Seed {
   readonly links?: Readonly<Record<string, string>>;
 }
 
-/** Programs by their place; everything else is 0644. */
+/** 0755 for programs, which their first line or folder shows; 0644 for everything else. */
 export const modeOf = (path: string, text: string): number => (text.startsWith('#!') || path.includes('/bin/') ? 0o755 : 0o644);
 
 /** Writes a seed as the tar that the stand-in's initrd unpacks over the root on the first boot. */

@@ -2,15 +2,15 @@ import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Answer } from '../hosts.ts';
 
-/** The machine's end of a serial line is guest/agent. */
+/** A shell in the machine over a serial line; guest/agent is the other end. */
 export interface Shell {
-  /** Waits for the agent of the next boot and gives that boot's id. */
+  /** Waits for the agent of the next boot and returns the id of that boot. */
   ready(timeout: number): Promise<string>;
   /** Runs a bash script. */
   run(script: string, timeout: number): Promise<Answer>;
 }
 
-/** Speaks with guest/agent over a pair of streams. */
+/** Talks to guest/agent over a pair of streams. */
 export function shellOver(input: Writable, output: Readable): Shell {
   let text = '';
   let next = 0;
@@ -27,7 +27,7 @@ export function shellOver(input: Writable, output: Readable): Shell {
     }
     for (const wake of waiting) wake();
   });
-  input.on('error', () => undefined); // the machine has gone: whoever waits is told by its timeout or by QEMU's end
+  input.on('error', () => undefined); // the machine is gone: a timeout or QEMU's end ends every wait
 
   async function until<T>(value: () => T | undefined, timeout: number, what: string): Promise<T> {
     const end = Date.now() + timeout;

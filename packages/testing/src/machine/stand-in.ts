@@ -21,10 +21,10 @@ import type { Boot, BootOptions } from './boot.ts';
 import { initrdFor } from './initrd.ts';
 import { writeSeed, type Seed } from './seed.ts';
 
-/** A stand-in as a machine starts it: kernel and initrd beside the disks, so that no boot loader is needed. */
+/** The files of a stand-in: kernel and initrd beside the disks, so that no boot loader is needed. */
 export interface StandIn {
   readonly kernel: string;
-  /** The distribution's; initrd.ts adds what makes it ours. */
+  /** The distribution's; initrd.ts adds ours to it. */
   readonly initrd: string;
   /** Read-only /usr: an erofs whose os-release is a block of its own. */
   readonly usr: string;
@@ -43,7 +43,7 @@ const ROOT_SIZE = 6 * 2 ** 30;
  */
 const SUITES: Readonly<Record<Release['mergeStage'], string>> = { system: 'trixie', initrd: 'sid' };
 
-/** What Flatcar has in its /usr, as far as extensions and the tests call it. */
+/** The part of Flatcar's /usr that extensions and the tests use. */
 const PACKAGES: readonly string[] = [
   'systemd systemd-sysv systemd-resolved systemd-container systemd-cryptsetup dbus udev kmod procps iproute2 iptables nftables',
   'conntrack ethtool socat curl ca-certificates e2fsprogs gpgv openssl openssh-server dmsetup cryptsetup-bin passwd',
@@ -57,21 +57,21 @@ add_dracutmodules+=" stand-in "
 omit_dracutmodules+=" kernel-modules kernel-modules-extra i18n lvm mdraid dmraid multipath btrfs plymouth network resume nvdimm numlock pcsc tpm2-tss "
 `;
 
-/** What is the same on every node, as far as the tests look at it. */
+/** Files that are the same on every node. */
 const ETC: Readonly<Record<string, string>> = {
   'etc/machine-id': '5ad1e0f0c0de4b1ea5f1a7ca7e57ab1e\n',
   'etc/hostname': 'stand-in\n',
   'etc/systemd/network/10-all.network': '[Match]\nType=ether\n\n[Network]\nDHCP=yes\n',
 };
 
-/** Raised when the same inputs are to give other disks. */
+/** Raised if the same inputs must give other disks. */
 const NUMBER = 1;
 
 const guest = (name: string): string => join(import.meta.dirname, 'guest', name);
 
 /**
- * Makes a stand-in out of a Debian suite, once: the result is kept in the store under the digest of what decides it.
- * The suite's state is that of the day on which it was made; `packages` in the result lists every version, and what it is is told.
+ * Builds a stand-in from a Debian suite once, and keeps it in the store under the digest of its inputs. The suite has the state of the day on
+ * which it was built; `packages` in the result lists every version, and its state is printed.
  */
 export async function standIn(store: Store, tools: Tools, mergeStage: Release['mergeStage'], arch: Arch): Promise<StandIn> {
   const suite = SUITES[mergeStage];
@@ -114,22 +114,21 @@ export async function standIn(store: Store, tools: Tools, mergeStage: Release['m
   return { kernel: join(dir, 'kernel'), initrd: join(dir, 'initrd'), usr, osReleaseOffset, root: join(dir, 'root.qcow2') };
 }
 
-/** Days after which the age of a stand-in is told. */
+/** Days after which the age of a stand-in is printed. */
 const OLD = 30;
 
-/** Which packages a stand-in has, in a line: the same digest is the same versions, on whatever machine and day it was made. */
+/** One line about the packages of a stand-in: the same digest means the same versions, on any machine and day. */
 export async function stateOf(dir: string, what: string, now = Date.now()): Promise<string> {
   const packages = join(dir, 'packages');
   const { mtime } = await stat(packages);
   const days = Math.floor((now - mtime.getTime()) / 86_400_000);
-  const age = days > OLD ? `, ${days} days old: remove ${dir} for one of today` : '';
+  const age = days > OLD ? `, ${days} days old: remove ${dir} to build it again` : '';
   return `stand-in: ${what} of ${mtime.toISOString().slice(0, 10)}, packages ${(await hashFile(packages)).slice(0, 16)}${age}`;
 }
 
 /**
- * Does something while this host's kernel starts programs of an architecture: Debian's packages set themselves up by
- * their own. Where no emulator is registered (binfmt_misc of the kernel's documentation), the pinned one is, for as
- * long as this takes.
+ * Does something while this host's kernel starts programs of an architecture, because Debian's packages run their own programs when they are
+ * installed. If no emulator is registered (binfmt_misc in the kernel's documentation), the pinned one is registered meanwhile.
  */
 async function withPrograms<T>(tools: Tools, arch: Arch, use: () => Promise<T>): Promise<T> {
   const { machine, elf } = archWords(arch);
@@ -154,7 +153,7 @@ async function withPrograms<T>(tools: Tools, arch: Arch, use: () => Promise<T>):
   }
 }
 
-/** Turns an unpacked Debian into kernel, initrd, a read-only /usr and a root. */
+/** Writes kernel, initrd, a read-only /usr and a root from an unpacked Debian. */
 async function makeDisks(tools: Tools, root: string, out: string): Promise<void> {
   const boot = await readdir(join(root, 'boot'));
   for (const [from, to] of [
@@ -162,7 +161,7 @@ async function makeDisks(tools: Tools, root: string, out: string): Promise<void>
     ['initrd.img-', 'initrd'],
   ] as const) {
     const name = boot.find((one) => one.startsWith(from));
-    if (name === undefined) throw new Error(`Debian made no ${from}*`);
+    if (name === undefined) throw new Error(`Debian has no ${from}*`);
     await copyPublic(join(root, 'boot', name), join(out, to)); // dracut's has 0600
   }
   await rm(join(root, 'boot'), { recursive: true });
@@ -179,10 +178,10 @@ async function makeDisks(tools: Tools, root: string, out: string): Promise<void>
   await tools.run('qemu-img', ['convert', '-O', 'qcow2', disk, join(out, 'root.qcow2')]);
 }
 
-/** os-release as the one block that another release replaces. */
+/** os-release as one block, which another release replaces. */
 const osReleaseBlock = (release: string): Buffer => Buffer.from(osRelease(release).padEnd(4096, '\n'));
 
-/** A copy of /usr that calls itself a release, as an update of the OS would bring. */
+/** Writes a copy of /usr with the os-release of a release, as an update of the OS would. */
 export async function usrOf(os: StandIn, release: string, out: string): Promise<void> {
   await copyPublic(os.usr, out);
   const handle = await open(out, 'r+');
@@ -193,10 +192,10 @@ export async function usrOf(os: StandIn, release: string, out: string): Promise<
   }
 }
 
-/** A kernel without a root ends in a panic of its own choice: it has run that far. */
+/** A kernel without a root ends in a panic: it has run that far. */
 const RAN = /Kernel panic - not syncing: VFS/;
 
-/** What of Flatcar's no package of Debian's brings: the group docker, and up to 4593 the service that has systemd look for units of what was merged. */
+/** Parts of Flatcar that no Debian package contains: the group docker, and up to 4593 the service after which systemd loads units of merged images. */
 async function partsOfFlatcar({ release: { mergeStage }, network }: BootOptions): Promise<Required<Pick<Seed, 'files' | 'links'>>> {
   const units = '/etc/systemd/system';
   const ensures = mergeStage === 'system';
@@ -209,13 +208,13 @@ async function partsOfFlatcar({ release: { mergeStage }, network }: BootOptions)
     links: {
       '/etc/userdb/233.group': 'docker.group',
       ...(ensures ? { [`${units}/sysinit.target.wants/ensure-sysext.service`]: `${units}/ensure-sysext.service` } : {}),
-      // It would wait two minutes for a network that is not there.
+      // Without a network it would wait two minutes.
       ...(network ? {} : { [`${units}/systemd-networkd-wait-online.service`]: '/dev/null' }),
     },
   };
 }
 
-/** A stand-in as a machine boots it; its initrd unpacks the seed. */
+/** A stand-in, ready to boot; its initrd unpacks the seed. */
 export async function standInBoot(store: Store, tools: Tools, os: StandIn, seed: Seed, options: BootOptions): Promise<Boot> {
   const { release, arch, network, temp } = options;
   const at = (name: string): string => join(temp, name);
@@ -240,7 +239,7 @@ export async function standInBoot(store: Store, tools: Tools, os: StandIn, seed:
     probe: { args: ['-kernel', os.kernel, '-append', `console=${consoleOf(arch)} panic=-1`], shows: RAN },
     async args(next) {
       if (next.mergeStage !== release.mergeStage)
-        throw new Error(`the stand-in of ${release.number} cannot become ${next.number}, which merges elsewhere`);
+        throw new Error(`the stand-in of ${release.number} cannot become ${next.number}, which merges at another stage`);
       const usr = usrs.get(next.number) ?? at(`usr-${next.number}`);
       if (!usrs.has(next.number)) await usrOf(os, next.number, usr);
       usrs.set(next.number, usr);

@@ -1,7 +1,7 @@
 import { expect } from 'vitest';
 import type { Host } from '../hosts.ts';
 
-/** What a node may have there before: a binary of its own, and a link that leads to one. */
+/** What a node may already have there: its own binary, and a link to one. */
 const OWN = `
 set -e
 cd /opt/cni/bin
@@ -14,14 +14,14 @@ cat loopback portmap
 readlink bridge
 `;
 
-/** What README.md says about the links of an image that is not merged any more. */
+/** The command in README.md that removes the links of an image that is no longer merged. */
 const REMOVE = `
 set -e
 find /opt/cni/bin -lname '/usr/lib/cni/*' -delete
 ls /opt/cni/bin
 `;
 
-/** CNI plugins of an image are links in /opt/cni/bin: what the node has there itself stays as it is, whenever systemd-tmpfiles runs. */
+/** CNI plugins of an image are links in /opt/cni/bin: the node's own files there stay the same, whenever systemd-tmpfiles runs. */
 export async function expectOwnPluginsStay(host: Host): Promise<void> {
   expect(await host.run(['sh', '-c', OWN])).toBe('own\nother\n/usr/lib/cni/bridge');
   expect(await host.run(['sh', '-c', REMOVE]), 'what is left once the links are removed').toBe('loopback\nportmap');

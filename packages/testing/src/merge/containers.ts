@@ -4,7 +4,7 @@ import { exec, openStore, openToolchains, type Arch } from '@flatcar/core/engine
 import type { ContainerHost } from '../hosts.ts';
 import { writeContainer } from '../server/oci.ts';
 
-/** A way to run the container: arguments of `ctr run`, by the name that the answer has. */
+/** Runtimes of containers: arguments of `ctr run`, by the name of the answer. */
 export const CTR_RUNTIMES = {
   runc: '--runtime io.containerd.runc.v2',
   crun: '--runtime io.containerd.runc.v2 --runc-binary /usr/bin/crun',
@@ -16,20 +16,20 @@ export type CtrRuntime = keyof typeof CTR_RUNTIMES;
 
 export interface ContainerRun {
   readonly arch: Arch;
-  /** Containers to run by ctr. */
+  /** Runtimes to run a container with, by ctr. */
   readonly ctr?: readonly CtrRuntime[];
-  /** True to `docker run` one as well. */
+  /** True to `docker run` a container as well. */
   readonly docker?: boolean;
-  /** True to have nerdctl run one as well. */
+  /** True to run a container by nerdctl as well. */
   readonly nerdctl?: boolean;
-  /** True where no init runs: containerd and dockerd are started, and ended, by the script itself. */
+  /** True if no init runs: the script itself starts and ends containerd and dockerd. */
   readonly start: boolean;
 }
 
-/** What a container must say; the number is what it ends with. */
+/** What a container must print, and its exit code. */
 export const HELLO = { program: 'hello from a container, pid 1, root', wasm: 'hello from wasm', ends: 7 } as const;
 
-// Static, so that the image needs nothing else. It tells whether it is the first process and sees the image's root.
+// Static, so that the image needs nothing else. It prints whether it is the first process and sees the image's root.
 const PROGRAM = `
 #include <stdio.h>
 #include <unistd.h>
@@ -39,7 +39,7 @@ int main(void) {
 }
 `;
 
-/** In WebAssembly's text form, which the shim compiles by itself. */
+/** In WebAssembly's text format, which the shim compiles. */
 export const WAT = `(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
@@ -52,10 +52,10 @@ export const WAT = `(module
     (call $exit (i32.const 7))))
 `;
 
-// What systemd would do is done here, and undone at the end: nothing outlives the script.
+// The script does what systemd would do, and undoes it at the end: nothing outlives the script.
 const START = `
 mkdir -p /run/state /run/test-log
-# Of a machine that has both kinds of cgroups crun takes the older kind only if it does not see the newer.
+# On a machine with both versions of cgroups, crun uses the older one only if it does not see the newer.
 [ ! -e /sys/fs/cgroup/unified ] || umount /sys/fs/cgroup/unified
 pids=
 /usr/lib/containerd-conf/make-config
@@ -72,7 +72,7 @@ pids="$! $pids"
 wait_for docker version
 `;
 
-// What every OCI runtime does: a cgroup of its own, namespaces, and another root (pivot_root(2) refuses on some roots).
+// What every OCI runtime does: a new cgroup, namespaces, and another root (pivot_root(2) fails on some roots).
 const PROBE = `
 set -e
 groups=/sys/fs/cgroup
@@ -83,13 +83,13 @@ unshare --mount --pid --ipc --uts --fork sh -c 'mount -t tmpfs tmpfs /run/probe 
 echo containers can run
 `;
 
-/** Why no container can run on a host, by trying what every runtime does there; undefined where they can. */
+/** Tries what every runtime does on a host; returns why no container can run there, or undefined if they can. */
 export async function whyNoContainers(host: Pick<ContainerHost, 'run'>): Promise<string | undefined> {
   const said = await host.run(['sh', '-c', PROBE]);
   return said.endsWith('containers can run') ? undefined : `containers cannot run on this machine: ${said.trim()}`;
 }
 
-/** The script that runs them all; each answer stands between lines of its own. */
+/** The script that runs all containers; each answer is between two lines that mark it. */
 function scriptOf({ ctr = [], docker = false, nerdctl = false, start }: ContainerRun): string {
   const answer = (name: string, command: string): string => `echo "== ${name}"; code=0; ${command} 2>&1 || code=$?; echo "ends with $code"`;
   return [
@@ -114,18 +114,18 @@ function scriptOf({ ctr = [], docker = false, nerdctl = false, start }: Containe
           answer('nerdctl', 'nerdctl run --rm --network none test.example/hello:1'),
         ]
       : []),
-    // Where something failed, why.
+    // The reason, if something failed.
     ...(start ? ['tail -n 40 /run/test-log/* >&2'] : []),
   ].join('\n');
 }
 
-/** Compiles a C program that needs no libraries, as an image of nothing else takes it. */
+/** Compiles a static C program, for an image that contains nothing else. */
 export async function compileStatic(text: string, arch: Arch, out: string): Promise<void> {
   const { bin } = await openToolchains(openStore()).c(arch);
   await exec(join(bin, 'cc'), ['-static', '-s', '-x', 'c', '-o', out, '-'], { input: text });
 }
 
-/** Images made on the spot: of a static C program, and of a WebAssembly module. */
+/** Writes two container images: of a static C program, and of a WebAssembly module. */
 async function writeImages(arch: Arch, dir: string): Promise<string[]> {
   await mkdir(dir, { recursive: true });
   const [program, module] = ['hello', 'hello.wat'].map((name) => join(dir, name)) as [string, string];
@@ -137,8 +137,8 @@ async function writeImages(arch: Arch, dir: string): Promise<string[]> {
 }
 
 /**
- * Runs containers, of images made on the spot, by all that is asked for, and gives what each said, by its name (`docker --init`
- * besides those of `ctr`). `log` has what the daemons said.
+ * Runs containers of new images with every runtime and client that `how` lists; returns what each printed, by its name (`docker --init` is one
+ * more for docker). `log` has the output of the daemons.
  */
 export async function runContainers(host: ContainerHost, how: ContainerRun): Promise<{ answers: Record<string, string>; log: string }> {
   const store = openStore();
@@ -156,7 +156,7 @@ export async function runContainers(host: ContainerHost, how: ContainerRun): Pro
     parts.map((part) => {
       const [name = '', ...lines] = part.split('\n');
       const end = lines.findIndex((line) => line.startsWith('ends with '));
-      // Without what the commands log by the way.
+      // Without log lines of the commands.
       const said = lines.slice(0, end + 1).filter((line) => !/^time="[^"]*" level=/.test(line));
       return [name, said.join('\n')];
     }),

@@ -6,14 +6,14 @@ import { execa } from 'execa';
 import type { Host } from '../hosts.ts';
 import { debianRoot, osRelease, type RootOptions } from './root.ts';
 
-/** Where the kernel has no device mapper a disk image cannot be set up with verity: its data is merged as it is. */
+/** Policy for a kernel without a device mapper, which cannot set up verity: the data of a disk image is merged without it. */
 export const WITHOUT_VERITY = 'root=unprotected+absent:usr=absent';
 
 /** Where the programs of a host are. */
 const HOST_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 // A private copy of the mounts, shared within itself: systemd-sysext merges in a namespace of its own and moves the result here.
-// Only what the root stands on is not shared, or pivot_root, and with it every container runtime, refuses (pivot_root(2)).
+// Only the mount below the root is not shared, because pivot_root, and so every container runtime, would refuse it (pivot_root(2)).
 const SETUP = `
 set -e
 mount --make-rprivate /
@@ -32,7 +32,7 @@ echo ready
 exec cat
 `;
 
-/** Starts such a host, and takes every mount away afterwards, whatever happened. It merges sysexts unless `kind` says confexts. */
+/** Starts a host, and removes all its mounts afterwards, whatever happened. It merges sysexts by default, confexts if `kind` is `confext`. */
 export async function withHost(
   options: { release: string; kind?: 'sysext' | 'confext'; root?: RootOptions },
   use: (host: Host) => Promise<void>,
@@ -48,7 +48,7 @@ export async function withHost(
     try {
       await new Promise<void>((resolve, reject) => {
         anchor.stdout.once('data', () => resolve());
-        void anchor.then(({ stderr }) => reject(new Error(`the namespace could not be set up: ${stderr}`)));
+        void anchor.then(({ stderr }) => reject(new Error(`cannot set up the namespace: ${stderr}`)));
       });
       const { pid } = anchor;
       if (pid === undefined) throw new Error('unshare did not start');
@@ -66,7 +66,7 @@ function hostIn(pid: string, root: string, kind: 'sysext' | 'confext'): Host {
   const inside = `/proc/${pid}/root${root}`;
   const enter = (command: readonly string[]): Promise<string> => exec('nsenter', ['--target', pid, '--mount', '--', ...command]);
   const commandLine = (command: readonly string[]): string[] => ['nsenter', '--target', pid, '--mount', '--', 'chroot', root, ...command];
-  /** Runs in the root and gives both outputs, whatever the exit code. */
+  /** Runs a command in the root and returns both outputs, whatever the exit code. */
   const say = async (command: readonly string[]): Promise<string> => {
     const [program = '', ...args] = commandLine(command);
     const { all } = await execa(program, args, {
@@ -130,7 +130,7 @@ function hostIn(pid: string, root: string, kind: 'sysext' | 'confext'): Host {
   return host;
 }
 
-/** The pinned static qemu-user, put where no merge covers it. */
+/** Installs the pinned static qemu-user in a folder that no merge covers; returns its path. */
 async function emulatorFor(arch: Arch, inside: string): Promise<string> {
   const tool = arch === 'arm64' ? 'qemu-aarch64' : 'qemu-x86_64';
   const path = join(inside, 'run', tool);

@@ -2,12 +2,12 @@ import { withHost } from './host.ts';
 import type { RootOptions } from './root.ts';
 import { freePort, untilAnswers } from '../server/server.ts';
 
-/** The root that all tests share, Debian 13: it has nginx, and what an update by systemd-sysupdate takes. */
+/** The root that all tests share, Debian 13: it has nginx, and everything that systemd-sysupdate needs. */
 export const NGINX_ROOT: RootOptions = {};
 
 /**
- * Serves a folder by Debian's own nginx, with its settings as they come but for the folder (`/srv/tree` there), the port, and what is given:
- * `http` beside the server, `server` in it.
+ * Serves a folder by Debian's nginx with its default settings, except for the folder (`/srv/tree` there), the port and the settings that are
+ * passed: `http` beside the server, `server` in it.
  */
 export async function withNginx(
   dir: string,
@@ -17,7 +17,7 @@ export async function withNginx(
   const port = await freePort();
   await withHost({ release: '0.0.0', root: NGINX_ROOT }, async (host) => {
     await host.share(dir, '/srv/tree');
-    // Folders that `mkdtemp` makes are for their owner only.
+    // Only their owner can read folders of `mkdtemp`.
     const site = `${http} server { listen 127.0.0.1:${port}; root /srv/tree; ${server} }`;
     const setUp = `echo '${site}' > /etc/nginx/sites-enabled/default; sed -i 's/^user .*/user root;/' /etc/nginx/nginx.conf; nginx`;
     await host.run(['sh', '-c', setUp]);

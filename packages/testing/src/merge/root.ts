@@ -5,7 +5,7 @@ import { record } from '../ledger.ts';
 
 /** Debian 13: systemd 257, as Flatcar stable has it. */
 const SUITE = 'trixie';
-// One root for all tests: systemd-sysupdate (in systemd-container) and what it checks signatures by, and the web server that it updates from.
+// One root for all tests: systemd-sysupdate (in systemd-container), gpg, with which it verifies signatures, and the web server that it updates from.
 const PACKAGES = ['systemd', 'systemd-container', 'kmod', 'procps', 'dbus', 'gpg', 'gpgv', 'nginx'];
 
 async function installed(program: string): Promise<boolean> {
@@ -20,10 +20,10 @@ async function installed(program: string): Promise<boolean> {
   return found.includes(true);
 }
 
-/** Installs mmdebstrap where it is missing; says so. */
+/** Installs mmdebstrap if it is missing, and reports it. */
 export async function ensureMmdebstrap(): Promise<void> {
   if (await installed('mmdebstrap')) return;
-  console.error('installing mmdebstrap, which makes the Debian root of the tests');
+  console.error('installing mmdebstrap, which creates the Debian root of the tests');
   const install = 'install mmdebstrap';
   await exec('apt-get', ['update', '-qq'], { install });
   await exec('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'mmdebstrap'], {
@@ -32,7 +32,7 @@ export async function ensureMmdebstrap(): Promise<void> {
   });
 }
 
-/** Days after the date of an index until which apt takes it: a mirror of unstable is some weeks behind at times. */
+/** Days for which apt accepts an index: a mirror of unstable is sometimes weeks behind. */
 const INDEX_DAYS = 97;
 
 /**
@@ -48,7 +48,7 @@ export const MMDEBSTRAP: readonly string[] = [
   `--aptopt=Acquire::Min-ValidTime "${INDEX_DAYS * 86_400}"`,
 ];
 
-/** What a root is made of. */
+/** What a root contains. */
 export interface RootOptions {
   /** Debian's suite; `<suite>-backports` takes from there what it has. */
   readonly suite?: string;
@@ -56,14 +56,14 @@ export interface RootOptions {
 }
 
 /**
- * A small Debian root, made once and kept in the store as one squashfs file: owners, devices and setuid bits survive a cache that an ordinary
- * user saves and restores (tar), and a change of the file's owner. Debian 13 unless another suite is named. Returns the path of the file.
+ * A small Debian root (by default Debian 13), created once and kept in the store as one squashfs file: owners, devices and setuid bits survive a
+ * cache that an ordinary user saves and restores (tar), and a change of the file's owner. Returns the path of the file.
  */
 export async function debianRoot(store: Store, tools: Tools, { suite = SUITE, packages = PACKAGES }: RootOptions = {}): Promise<string> {
   const started = Date.now();
   const { dir, cached } = await store.result('test-root', digestOf({ number: 2, suite, packages }), async (fresh) => {
     await ensureMmdebstrap();
-    console.error(`making a ${suite} root for the merge tests (about a minute)`);
+    console.error(`creating a ${suite} root for the merge tests (about a minute)`);
     const mirror = await debianMirror();
     const base = suite.replace(/-backports$/, '');
     await store.withTemp(async (temp) => {
@@ -86,7 +86,7 @@ export async function debianRoot(store: Store, tools: Tools, { suite = SUITE, pa
   return join(dir, 'root.squashfs');
 }
 
-/** Unpacks such a root into a folder that is not there yet, for tests that run a program of it without a mount. Takes root. */
+/** Unpacks such a root into a new folder, for tests that run its programs without a mount. Requires root. */
 export async function unpackRoot(tools: Tools, root: string, dir: string): Promise<void> {
   await tools.run('unsquashfs', ['-quiet', '-no-progress', '-d', dir, root]);
 }

@@ -7,25 +7,25 @@ import type { RootOptions } from './root.ts';
 
 const packages = ['systemd', 'systemd-container', 'gpg', 'gpgv'];
 
-/** Roots with the real systemd-sysupdate: 254 is the oldest that Debian still has beside Flatcar's. */
+/** Roots with the real systemd-sysupdate; 254 is the oldest that Debian still has. */
 export const SYSUPDATES: readonly { readonly systemd: string; readonly root: RootOptions }[] = [
   { systemd: '254', root: { suite: 'bookworm-backports', packages } },
   { systemd: '257', root: NGINX_ROOT },
-  // It opens libcurl only when it downloads, so no package depends on it.
+  // It loads libcurl only to download, so no package depends on it.
   { systemd: 'the newest', root: { suite: 'sid', packages: [...packages, 'libcurl4t64'] } },
 ];
 
-/** A host that takes one extension from a published tree. */
+/** A host that updates one extension from a published tree. */
 export interface Updated {
-  /** Runs systemd-sysupdate for the extension; gives what it says. */
+  /** Runs systemd-sysupdate for the extension; returns its output. */
   sysupdate(...args: string[]): Promise<string>;
-  /** Names of the images that are on the host. */
+  /** Names of the images on the host. */
   installed(): Promise<string[]>;
   /** Name of the image that a link leads to, as systemd-sysext sees it. */
   current(link: string): Promise<string>;
 }
 
-/** Gives a host a keyring and the text of an extension's transfer file, and takes away what it had of the extension. */
+/** Installs a keyring and an extension's transfer file on a host, and removes what it had of the extension. */
 export async function updated(host: Host, name: string, keyring: string, transfer: string): Promise<Updated> {
   const folder = `/etc/sysupdate.${name}.d`;
   const clean = `rm -rf /opt/extensions/${name} /etc/extensions/${name}-* /etc/extensions/${name}.raw ${folder}`;

@@ -6,19 +6,19 @@ import type { Host, TlsHost, UseRoot, UseRootName } from '../hosts.ts';
 import { withTls } from '../server/tls.ts';
 import { withHost } from './host.ts';
 
-/** What is merged, and where. */
+/** What to merge over which root. */
 export interface UseRootOptions {
   readonly name: UseRootName;
   /** A portable image. */
   readonly image: Image;
-  /** Portable images of the same architecture that are merged with it: those of the extensions that it requires. */
+  /** Portable images of the extensions that it requires, for the same architecture. */
   readonly beside?: readonly Image[];
   readonly packages?: readonly string[];
 }
 
-/** Longest run of a script, in milliseconds: emulated programs take a while on a busy machine. */
+/** Time limit of a script in milliseconds: emulated programs are slow on a busy machine. */
 const LIMIT = 300_000;
-/** Where the bare root is on the Debian one, which has the tools that mount it. */
+/** Folder of the bare root in the Debian root, which has the tools that mount it. */
 const BARE = '/run/bare';
 
 /** A bare root below the Debian one: the image's usr (and wrappers of `$2`, for programs of another architecture) over busybox's and bash. */
@@ -57,7 +57,7 @@ shift
 exec chroot "$@"
 `;
 
-/** Scripts in the place of an image's programs, which run them by qemu-user: programs that others start are emulated too. `folder` is the image's in the root. */
+/** Writes scripts in place of an image's programs, which run them by qemu-user, so that programs which others start are emulated too. `folder` is the image's in the root. */
 async function writeWrappers(image: string, folder: string, wrappers: string, emulator: string): Promise<void> {
   for (const entry of await walk(image)) {
     if (entry.type !== 'file') continue;
@@ -72,12 +72,12 @@ async function writeWrappers(image: string, folder: string, wrappers: string, em
   }
 }
 
-/** Makes the bare root on a host; gives its folder as this process sees it. */
+/** Creates the bare root on a host; returns its folder as this process sees it. */
 async function makeBare(host: Host, { image, beside = [], name }: UseRootOptions): Promise<string> {
   const images = [image, ...beside].map(({ file }, index) => ({ file, folder: `image${index === 0 ? '' : index}` }));
   for (const { file, folder } of images) await host.install(file, `${folder}.raw`);
   const made = await host.run(['sh', '-c', MAKE_BARE, 'sh', ...images.map(({ folder }) => `/etc/extensions/${folder}.raw`)]);
-  if (made !== '') throw new Error(`the bare root could not be made: ${made}`);
+  if (made !== '') throw new Error(`cannot create the bare root: ${made}`);
   const path = host.path + BARE;
   const layers = [...images.map(({ folder }) => `${BARE}/${folder}/usr`), '/run/bare.usr'];
   if (name === 'emulated') {
@@ -88,11 +88,11 @@ async function makeBare(host: Host, { image, beside = [], name }: UseRootOptions
     layers.unshift('/run/bare.wrappers');
   }
   const merged = await host.run(['sh', '-c', MERGE_BARE, 'sh', layers.join(':')]);
-  if (merged !== '') throw new Error(`the image could not be merged over the bare root: ${merged}`);
+  if (merged !== '') throw new Error(`cannot merge the image over the bare root: ${merged}`);
   return path;
 }
 
-/** Merges an image over a root of that name for as long as `use` takes. */
+/** Merges an image over a root while `use` runs. */
 export async function withUseRoot(options: UseRootOptions, use: (root: UseRoot) => Promise<void>): Promise<void> {
   const { name, image, beside = [], packages = [] } = options;
   await withHost(
@@ -110,7 +110,7 @@ export async function withUseRoot(options: UseRootOptions, use: (root: UseRoot) 
   );
 }
 
-/** Runs scripts in the folder `root` of a host. */
+/** A root in the folder `root` of a host. */
 function rootOf(
   host: Host,
   tls: TlsHost,

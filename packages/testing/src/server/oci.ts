@@ -3,19 +3,22 @@ import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { archWords, exec, openStore, type Arch } from '@flatcar/core/engine';
 
-/** What a container image made on the spot holds. */
+/** What a container image for a test contains. */
 export interface TestContainer {
-  /** `demo.example/name:latest` or so: no registry is asked. */
+  /** Such as `demo.example/name:latest`; no registry is asked. */
   readonly name: string;
   /** Static program, or WebAssembly module, on this machine. */
   readonly program: string;
-  /** What it is called in the image's root; `program` unless said. */
+  /**
+   * Name in the image's root.
+   * @default 'program'
+   */
   readonly as?: string;
   readonly args: readonly string[];
   readonly arch: Arch;
 }
 
-/** Writes a container image of one static program as an archive that `ctr images import` and `docker load` take. */
+/** Writes a container image of one static program as an archive for `ctr images import` and `docker load`. */
 export async function writeContainer(container: TestContainer, out: string): Promise<void> {
   await openStore().withTemp(async (temp) => {
     const layer = join(temp, 'layer');

@@ -6,7 +6,7 @@ import { freePort, untilAnswers } from './server.ts';
 
 const MODULE = join(import.meta.dirname, '../../versitygw');
 
-/** Versity's S3 gateway, compiled once out of the Go module proxy and kept in the store. */
+/** Versity's S3 gateway from the Go module proxy, compiled once and kept in the store. */
 async function gateway(): Promise<string> {
   const store = openStore();
   const key = digestOf({ number: 1, sums: await hashFile(join(MODULE, 'go.sum')), mod: await hashFile(join(MODULE, 'go.mod')) });
@@ -35,7 +35,7 @@ export interface TestBucket {
   readonly dir: string;
 }
 
-/** Runs an S3 server with one empty bucket, `bucket`, whose objects are files of a folder. */
+/** Runs an S3 server with one empty bucket, `bucket`, whose objects are files in a folder. */
 export async function withBucket(dir: string, use: (bucket: TestBucket) => Promise<void>): Promise<void> {
   const program = await gateway();
   const port = await freePort();

@@ -2,7 +2,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { httpRequest } from '@flatcar/core/engine';
 
-/** A port of this machine that nobody listens on. */
+/** A free TCP port of this machine. */
 export async function freePort(): Promise<number> {
   const probe = createServer();
   await new Promise<void>((resolve) => {
@@ -15,7 +15,7 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** Waits until a server answers, whatever it says; after half a minute, or once `ended` is true, fails with what `why` gives. */
+/** Waits until a server answers with any status. After half a minute, or once `ended` is true, throws an Error with the text of `why`. */
 export async function untilAnswers(url: string, why: () => Promise<string> | string, ended: () => boolean = () => false): Promise<void> {
   for (let tries = 0; ; tries += 1) {
     const answered = await httpRequest(url, { attempts: 1, redirects: 0, max: 1 << 20 }).then(

@@ -69,7 +69,7 @@ async function serve(dir: string, name: string): Promise<{ server: Server; about
   };
 }
 
-/** Adds a CA to the host's store, in both forms that libraries look for. */
+/** Adds a CA to the host's store in both forms that libraries read. */
 const ADD_CA = `
 set -e
 mkdir -p /etc/ssl/certs
@@ -77,7 +77,7 @@ cat "$1" >>/etc/ssl/certs/ca-certificates.crt
 cp "$1" "/etc/ssl/certs/$2.0"
 `;
 
-/** Gives a host a CA of its own in its store, with a server by that CA and one by another. */
+/** Adds a CA to a host's store, and starts one server whose certificate it signed and one whose certificate it did not. */
 export async function withTls(host: Host, use: (tls: TlsHost) => Promise<void>): Promise<void> {
   const dir = await mkdtemp(join(tmpdir(), 'tls-'));
   const servers: Server[] = [];
@@ -144,7 +144,7 @@ interface TlsLibrary {
   readonly name: string;
 }
 
-/** The TLS libraries of an image that run on a C library of its own. */
+/** The TLS libraries of an image that use its own C library. */
 async function ownTlsLibraries(host: Host): Promise<TlsLibrary[]> {
   const listed = await host.run(['find', '/usr/lib', '-name', 'lib*.so*', '-path', '/usr/lib/*/*']);
   const loaders = await host.run(['find', '/usr/lib', '-name', 'ld-linux-*', '-path', '/usr/lib/*/*']);
@@ -160,7 +160,7 @@ async function ownTlsLibraries(host: Host): Promise<TlsLibrary[]> {
     .map((path) => ({ folder: dirname(path), name: basename(path) }));
 }
 
-/** The programs that ask a TLS library about a chain, out of Debian's packages. */
+/** Programs from Debian packages that have a TLS library verify a chain. */
 async function tlsPrograms(arch: Arch): Promise<string> {
   const store = openStore();
   const { dir } = await store.result('tls-programs', digestOf({ number: 1, arch }), async (fresh) => {
@@ -178,13 +178,13 @@ async function tlsPrograms(arch: Arch): Promise<string> {
 }
 
 /**
- * Shows that whatever verifies certificates in a merged image believes the CAs of the host's store and no others: each TLS library, asked by
- * the program of its own project on the image's own C library, and each program that the test of the extension names. Those run on the
- * machine's own architecture only: an emulated program cannot start others.
+ * Checks that everything that verifies certificates in a merged image trusts the CAs of the host's store and no others: each TLS library, by
+ * the program of its own project on the image's C library, and each program that the test of the extension names. Those run on the
+ * machine's own architecture only, because an emulated program cannot start others.
  */
 export async function expectHostCas(host: Host, arch: Arch, checks: TlsChecks): Promise<void> {
   const libraries = await ownTlsLibraries(host);
-  expect(libraries, '`tls` in its test is about TLS libraries of the image').not.toEqual([]);
+  expect(libraries, '`tls` in its test requires a TLS library in the image').not.toEqual([]);
   const { triplet, loader } = archWords(arch);
   await withTls(host, async (tls) => {
     await host.share(await tlsPrograms(arch), PROBE);
@@ -192,7 +192,7 @@ export async function expectHostCas(host: Host, arch: Arch, checks: TlsChecks): 
       const { ask, accepts, refuses } = TLS_LIBRARIES.find(({ library }) => library.test(name)) ?? {};
       if (ask === undefined || accepts === undefined || refuses === undefined) {
         if (typeof checks === 'string')
-          throw new Error(`nothing but a program of the image shows what ${name} believes: name one under \`tls\``);
+          throw new Error(`only a program of the image shows which CAs ${name} trusts: name one under \`tls\``);
         continue;
       }
       const said = async (server: string): Promise<string> => {
@@ -200,7 +200,7 @@ export async function expectHostCas(host: Host, arch: Arch, checks: TlsChecks): 
         const start = [`${folder}/${basename(loader)}`, '--library-path', `${folder}:${PROBE}/usr/lib/${triplet}`];
         return host.run([...start, `${PROBE}/usr/bin/${program}`, ...args], { arch });
       };
-      expect(await said('trusted'), `${folder}/${name} knows the CAs of the host's store`).toMatch(accepts);
+      expect(await said('trusted'), `${folder}/${name} trusts the CAs of the host's store`).toMatch(accepts);
       expect(await said('stranger'), `${folder}/${name} refuses other CAs`).toMatch(refuses);
     }
     if (arch === hostArch() && typeof checks !== 'string') for (const check of checks) await verifyTls(host, tls, check);
