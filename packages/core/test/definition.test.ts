@@ -87,7 +87,7 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
   [START, "starts: ['tool.service']", 11, "unknown key 'starts'", "did you mean 'start'?"],
   ["summary: 'a tool'", "sumary: 'a tool'", 6, "unknown key 'sumary'", "did you mean 'summary'?"],
   [START, `${START},\n  requiredPath: []`, 12, "unknown key 'requiredPath'", "did you mean 'requiredPaths'?"],
-  [START, `${START},\n  xyzzy: []`, 12, "unknown key 'xyzzy'", /^there are: name, summary, kind/],
+  [START, `${START},\n  xyzzy: []`, 12, "unknown key 'xyzzy'", /^use one of: name, summary, kind/],
   ["track: 'newest'", "tracks: 'newest'", 7, "versions: unknown key 'tracks'", "did you mean 'track'?"],
   [
     START,
@@ -183,7 +183,7 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
     COMPONENT,
     signedBy(`identity: '${SHARED}@*', ref: 'refs/tags/v{version}'`),
     9,
-    'components[0].origins[0].signature: the workflow is of https://github.com/builders/shared, and the file of https://github.com/example/tool',
+    'components[0].origins[0].signature: the workflow belongs to https://github.com/builders/shared, and the file to https://github.com/example/tool',
     "add source: 'https://github.com/example/tool'",
   ],
   // Wrong types.
@@ -204,7 +204,7 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
   // Wrong values.
   ["track: 'newest'", "track: 'newst'", 7, "versions.track: 'newst' is not a policy of versions", /^did you mean 'newest'\?/],
   ["track: 'newest'", "track: '0 minors'", 7, "versions.track: '0 minors' is not a policy of versions", /3 minors/],
-  ["kind: 'github'", "kind: 'gihub'", 7, /versions\.kind: 'gihub' is none of github, /.source, "did you mean 'github'?"],
+  ["kind: 'github'", "kind: 'gihub'", 7, /versions\.kind: 'gihub' is not one of github, /.source, "did you mean 'github'?"],
   [
     "repo: 'example/tool'",
     "repo: 'https://github.com/example/tool'",
@@ -212,10 +212,10 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
     "versions.repo: 'https://github.com/example/tool' is not a GitHub repository",
     "write it as 'owner/repository'",
   ],
-  [START, "kind: 'confxt'", 11, "kind: 'confxt' is none of sysext, confext", "did you mean 'confext'?"],
+  [START, "kind: 'confxt'", 11, "kind: 'confxt' is not one of sysext, confext", "did you mean 'confext'?"],
   [START, "start: ['tool']", 11, "start[0]: 'tool' is not the name of a unit that can be started", /with its suffix/],
   [START, "start: ['tool@.service']", 11, "start[0]: 'tool@.service' is not the name of a unit that can be started", /instance/],
-  [START, "waive: { 'usr-sbin': ' ' }", 11, 'waive.usr-sbin: has no reason', 'say why the rule does not apply'],
+  [START, "waive: { 'usr-sbin': ' ' }", 11, 'waive.usr-sbin: has no reason', 'write why the rule does not apply'],
   [START, "requiredPaths: ['/usr/bin/tool']", 11, "requiredPaths[0]: '/usr/bin/tool' is not a path in an image", /relative to the root/],
   [START, "replaces: ['usr/../bin']", 11, "replaces[0]: 'usr/../bin' is not a path in an image", /relative to the root/],
   [START, "conflicts: ['Docker']", 11, "conflicts[0]: 'Docker' is not a valid extension name", /lowercase/],
@@ -255,11 +255,11 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
     COMPONENT,
     component(`origins: [{ kind: 'upsteam', url: 'https://a/b' }], ${PLACES}`),
     9,
-    /components\[0\]\.origins\[0\]\.kind: 'upsteam' is none of /.source,
+    /components\[0\]\.origins\[0\]\.kind: 'upsteam' is not one of /.source,
     "did you mean 'upstream'?",
   ],
   [COMPONENT, component(`origins: [], ${PLACES}`), 9, 'components[0].origins: must have an origin', /upstream/],
-  [COMPONENT, component("origins: [upstream('https://a/b')], install: []"), 9, 'components[0].install: must have a place', /usr\/bin/],
+  [COMPONENT, component("origins: [upstream('https://a/b')], install: []"), 9, 'components[0].install: must have a rule', /usr\/bin/],
   [COMPONENT, component("origins: [upstream('https://a/b')]"), 9, "components[0]: 'install' is missing", undefined],
   [
     COMPONENT,
@@ -348,7 +348,7 @@ test('a folder with another name is told, and extensions that are not there', as
   await mkdir(join(dir, '../docker'), { recursive: true });
   await writeFile(join(dir, '../docker/extension.ts'), '');
   expect(await faults(change("name: 'tool'", "name: 'tools'"))).toEqual([
-    [5, "name: the extension is called 'tools', and its folder 'tool'", 'give both the same name'],
+    [5, "name: the name of the extension is 'tools', and that of its folder 'tool'", 'give both the same name'],
   ]);
 });
 test('names of extensions in requires and conflicts are those of folders beside it', async () => {
@@ -361,14 +361,14 @@ test('an extension that requires itself, or what it cannot be merged with, is to
   await mkdir(join(dir, '../docker'), { recursive: true });
   await writeFile(join(dir, '../docker/extension.ts'), '');
   expect(await faults(change(START, "requires: ['tool']"))).toMatchObject([
-    [11, "requires[0]: 'tool' is this extension itself", 'take it out'],
+    [11, "requires[0]: 'tool' is this extension itself", 'remove it'],
   ]);
 });
 test('an extension that requires what it conflicts with is told', async () => {
   await mkdir(join(dir, '../docker'), { recursive: true });
   await writeFile(join(dir, '../docker/extension.ts'), '');
   const text = change(START, "requires: ['docker'],\n  conflicts: ['docker']");
-  expect(await faults(text)).toMatchObject([[12, "conflicts[0]: 'docker' is under 'requires', too", 'take it out of one of them']]);
+  expect(await faults(text)).toMatchObject([[12, "conflicts[0]: 'docker' is listed under 'requires', too", 'remove it from one of the two']]);
 });
 
 test('a function of components that fails is told with its own line', async () => {

@@ -87,7 +87,7 @@ describe.each([
       refused('the image cannot be read: more than its 2 inodes'),
     );
     expect(await read(module, reader, imageOf([[]], { inodes: 2 ** 31 }))).toEqual(
-      refused(`the image cannot be read: ${2 ** 31} inodes, which have no room in it`),
+      refused(`the image cannot be read: ${2 ** 31} inodes do not fit into it`),
     );
   });
   test('refuses a file that is shorter than a superblock', async () => {
@@ -124,7 +124,7 @@ describe('readPartitions', () => {
     ['a table outside of the file', gptOf({ table: 2n ** 63n }), 'the partition table cannot be read: it is cut off'],
     ['a table that begins in it and ends outside', gptOf({ table: 63n }), 'the partition table cannot be read: it is cut off'],
     ['a partition outside of it', gptOf({ last: 2n ** 63n }), 'the disk image is cut off'],
-    ['no second sector', Buffer.from('EFI PART'), 'no disk image: it has no GPT'],
+    ['no second sector', Buffer.from('EFI PART'), 'not a disk image: it has no GPT'],
   ])('refuses %s', async (_, disk, message) => {
     expect(await read('image/ddi.ts', 'readPartitions', disk)).toEqual(refused(message));
   });

@@ -27,11 +27,11 @@ test.each<[Parameters<typeof checkSpec>[0], object, string]>([
   [
     'testExtension',
     { commands: [{ run: ['tool'], says: 'verison' }] },
-    "commands[0].says: 'verison' is none of version; did you mean 'version'?",
+    "commands[0].says: 'verison' is not one of version; did you mean 'version'?",
   ],
   ['testExtension', { commands: [{ run: ['tool'], say: /x/ }] }, "commands[0]: unknown key 'say'; did you mean 'says'?"],
   ['testExtension', { commands: [{ run: ['tool'] }] }, "commands[0]: 'says' is missing"],
-  ['testExtension', { commands: [], kind: 'confxt' }, "kind: 'confxt' is none of sysext, confext; did you mean 'confext'?"],
+  ['testExtension', { commands: [], kind: 'confxt' }, "kind: 'confxt' is not one of sysext, confext; did you mean 'confext'?"],
   ['testExtension', { commands: [], units: ['tool'] }, "units[0]: 'tool' is not the name of a unit that can be started"],
   [
     'testExtension',
@@ -47,7 +47,7 @@ test.each<[Parameters<typeof checkSpec>[0], object, string]>([
   ],
   ['testExtension', { commands: [], machine: { files: { 'etc/x': '' } } }, 'machine.files: paths must be absolute'],
   ['testExtension', { commands: [], small: 'yes' }, "small: expected true or false, got the string 'yes'"],
-  ['testExtension', { commands: [], origin: 'upsteam' }, "origin: 'upsteam' is none of auto, upstream, source; did you mean 'upstream'?"],
+  ['testExtension', { commands: [], origin: 'upsteam' }, "origin: 'upsteam' is not one of auto, upstream, source; did you mean 'upstream'?"],
   ['testRelocated', { folder: 'usr/lib/x', commands: COMMANDS }, "folder: 'usr/lib/x' is not an absolute path"],
   ['testRelocated', { folder: '/usr/lib/x', commands: COMMANDS, statics: [] }, "unknown key 'statics'; did you mean 'static'?"],
   ['testRealUse', { uses: [{ does: 'x', run: 'x', give: '' }] }, "uses[0]: unknown key 'give'; did you mean 'gives'?"],

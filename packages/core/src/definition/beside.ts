@@ -8,11 +8,11 @@ import { walk } from '../util/walk.ts';
 
 const isGlob = (text: string): boolean => /[*?[{]/.test(text);
 
-/** Programs of packages come to usr/bin, under their own names or others. */
+/** Programs of packages are installed in usr/bin, under their own or other names. */
 const programsOf = ({ programs, rename = {} }: DebianOrigin): string[] =>
   programs.filter((name) => !isGlob(name)).map((name) => `usr/bin/${rename[name] ?? name}`);
 
-/** Paths in the image that a component brings, as far as its definition and files/ say it. */
+/** The paths of a component in the image that its definition and files/ list. */
 export async function knownPaths({ component, dir }: PinnedComponent): Promise<string[]> {
   const places = component.install
     .filter(({ from }) => !isGlob(from))
@@ -27,8 +27,8 @@ export async function knownPaths({ component, dir }: PinnedComponent): Promise<s
 }
 
 /**
- * Paths (absolute) that other extensions bring, as far as their definitions and files/ say it: programs, units and configuration. Nothing is built.
- * `folder` holds the extensions; what is not there brings nothing.
+ * Absolute paths in other extensions that their definitions and files/ list: programs, units and configuration. Builds nothing. `folder` contains
+ * the extensions.
  */
 export async function pathsBeside(folder: string, names: readonly string[]): Promise<ReadonlySet<string>> {
   const found = await Promise.all(

@@ -17,20 +17,19 @@ import type {
 } from './types.ts';
 import type { VersionSource } from './version-source.ts';
 
-/** What is wrong with the components of a definition that is wrong itself: so that all is reported at once, as far as it can be known. */
+/** Problems of the components of an invalid definition, so that all problems are reported at once. */
 function moreProblems({ components, coupled }: Partial<ExtensionDefinition>): DefinitionProblem[] {
   const names = typeof coupled === 'object' && coupled !== null ? Object.keys(coupled) : [];
   const versions = Object.fromEntries([...names, 'version'].map((name) => [name, '1.2.3']));
   try {
     return typeof components === 'function' ? componentProblems(components(versions)) : [];
   } catch {
-    return []; // reported once the rest is right
+    return []; // reported once the rest is valid
   }
 }
 
 /**
- * Checks a definition whole and fills in what can be derived; its components are checked whenever they are asked for. Throws a DefinitionError
- * that has all that is wrong.
+ * Checks a definition and adds the defaults. Its components are checked at each call of `components`. Throws a DefinitionError with all problems.
  */
 export function defineExtension<Coupled extends string = never>(definition: ExtensionDefinition<Coupled>): Extension {
   const problems = definitionProblems(definition);
@@ -66,12 +65,12 @@ export function programs(name: string, version: string, from: readonly string[],
   return { name, version, origins, install: from.map((program) => ({ from: program, to: 'usr/bin/' })) };
 }
 
-/** Upstream's own download, and what is published to check it by. */
+/** Upstream's own download, with the checksums and signatures that upstream publishes. */
 export function upstream(url: string, options: { arch?: ArchWords } & Published = {}): UpstreamOrigin {
   return { kind: 'upstream', url, ...options };
 }
 
-/** A Go program out of the module proxy. */
+/** A Go program from the module proxy. */
 export function go(
   module: string,
   packages: string | readonly string[],
@@ -80,7 +79,7 @@ export function go(
   return { kind: 'go', module, packages: typeof packages === 'string' ? [packages] : packages, ...options };
 }
 
-/** A Rust program out of the crates registry. */
+/** A Rust program from the crates registry. */
 export function cargo(
   crate: string,
   programs: readonly string[],
@@ -89,12 +88,12 @@ export function cargo(
   return { kind: 'cargo', crate, programs, ...options };
 }
 
-/** A C program out of a Debian source package. */
+/** A C program from a Debian source package. */
 export function source(path: string, script: string): SourceOrigin {
   return { kind: 'source', path, script };
 }
 
-/** Programs out of Debian's packages: `debian(['strace', 'gdb'], { programs: ['strace', 'gdb'] })`. */
+/** Programs from Debian's packages: `debian(['strace', 'gdb'], { programs: ['strace', 'gdb'] })`. */
 export function debian(
   packages: readonly string[],
   files: Omit<DebianOrigin, 'kind' | 'packages' | 'suite'> & { suite?: string },
@@ -102,12 +101,12 @@ export function debian(
   return { kind: 'debian', packages, suite: 'trixie', ...files };
 }
 
-/** A component that is nothing but files out of Debian's packages, each where the origin puts it. */
+/** A component of files from Debian's packages, each at the path that the origin gives it. */
 export function packaged(name: string, version: string, origin: DebianOrigin): Component {
   return { name, version, origins: [origin], install: [{ from: '**', to: '' }] };
 }
 
-/** A GitHub project: a version source that also makes the URLs of its release assets, whose digests GitHub knows unless said otherwise. */
+/** A GitHub project: a version source that also makes origins of its assets. By default GitHub's own digests check them. */
 export function github(
   repo: string,
   track = 'newest',

@@ -7,7 +7,7 @@ export interface ComponentSource {
   readonly text: string;
 }
 
-/** The package that a folder is in: the nearest one upwards that has a package.json. */
+/** The package of a folder: the nearest folder above it with a package.json. */
 async function packageOf(folder: string): Promise<string | undefined> {
   for (let at = folder; at !== dirname(at); at = dirname(at)) {
     const isPackage = await access(join(at, 'package.json')).then(
@@ -19,7 +19,7 @@ async function packageOf(folder: string): Promise<string | undefined> {
   return undefined;
 }
 
-/** Where a component is given its name: the first argument of a builder, or `name:`. */
+/** Matches the name of a component: the first argument of a builder, or `name:`. */
 export const componentName = (name: string): RegExp => new RegExp(`(?:\\b\\w+\\(\\s*|\\bname:\\s*)['"\`]${RegExp.escape(name)}['"\`]`);
 
 /**

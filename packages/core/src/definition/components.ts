@@ -7,7 +7,7 @@ import { UserError } from '../util/errors.ts';
 import { loadPins, type PinnedVersion, type Pins } from './pins.ts';
 import type { FilesOrigin, LoadedExtension, PinnedComponent } from './types.ts';
 
-/** The folder of an origin below its extension, for an architecture. */
+/** The folder of an origin, relative to its extension, for an architecture. */
 export const folderOf = (origin: FilesOrigin, arch: Arch): string => origin.dir.replaceAll('{arch}', archWords(arch).go);
 
 function pinOf(pins: Pins, version: string, name: string, where: string): PinnedVersion {
@@ -30,7 +30,7 @@ export async function componentsOf(
   const components = extension.components({ ...pin.coupled, version }).map(async (component) => {
     const { lock, origins } = component;
     if (lock === undefined) return { component, dir, pin };
-    // What only this repository ships needs no pins.
+    // A component with files of this repository only needs no pins.
     if (loaded.fixture || origins.every(({ kind }) => kind === 'files')) return { component, dir: lock, pin };
     const where = join(lock, 'pins.json');
     return { component, dir: lock, pin: pinOf(await loadPins(where), component.version, component.name, where) };
@@ -38,7 +38,7 @@ export async function componentsOf(
   return { pin, components: await Promise.all(components) };
 }
 
-/** The extension's own `files/` folder, as a component beside the others. */
+/** The extension's own `files/` folder as a component; none without that folder. */
 async function ownFiles({ dir, extension }: LoadedExtension, version: string, pin: PinnedVersion): Promise<PinnedComponent[]> {
   const exists = await access(join(dir, 'files')).then(
     () => true,
@@ -48,7 +48,7 @@ async function ownFiles({ dir, extension }: LoadedExtension, version: string, pi
   return exists ? [{ component: { name: extension.name, version, origins: [{ kind: 'files', dir: 'files' }], install }, dir, pin }] : [];
 }
 
-/** All that an image of a version is made of: its components, and the extension's own files. */
+/** All components of an image: those of the definition, and the extension's own files. */
 export async function allComponents(
   loaded: LoadedExtension,
   version: string,

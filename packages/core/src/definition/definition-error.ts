@@ -2,18 +2,18 @@ import type { DefinitionProblem } from './schema-kit.ts';
 import { UserError, UserErrors } from '../util/errors.ts';
 import { blankComments } from '../util/text-position.ts';
 
-/** Keys and indexes as they are written in code: `versions.track`, `components[0].install`. */
+/** Keys and indexes as code writes them: `versions.track`, `components[0].install`. */
 function pathText(path: DefinitionProblem['path']): string {
   return path.map((step, index) => (typeof step === 'number' ? `[${step}]` : index === 0 ? step : `.${step}`)).join('');
 }
 
 function errorOf({ path, what, next }: DefinitionProblem, where: string | undefined): UserError {
-  // A key that is unknown or missing is named by the text itself.
+  // The text names an unknown or missing key.
   const shown = what.startsWith('unknown key') ? path.slice(0, -1) : what.endsWith(' is missing') ? path.slice(0, -1) : path;
   return new UserError(shown.length === 0 ? what : `${pathText(shown)}: ${what}`, { where, next });
 }
 
-/** A definition that is not valid; all that is wrong with it, together. */
+/** A definition that is not valid, with all its problems. */
 export class DefinitionError extends UserErrors {
   readonly problems: readonly DefinitionProblem[];
 
@@ -32,13 +32,13 @@ const keyPattern = (key: string, value = ''): RegExp => new RegExp(`(?<![\\w.'"$
 const literal = (value: unknown): string | undefined =>
   typeof value === 'string' && value !== '' ? `['"\`]${escaped(value)}['"\`]` : undefined;
 
-/** Position of the first match from `at` on; undefined where there is none. */
+/** Position of the first match from `at` on; undefined without a match. */
 function find(text: string, pattern: RegExp | undefined, at: number): number | undefined {
   const found = pattern === undefined ? -1 : text.slice(at).search(pattern);
   return found === -1 ? undefined : at + found;
 }
 
-/** Where the text of a component begins: at its name, behind `components:` where it is there. */
+/** Where the text of a component begins: at its name, after `components:` if the text has that key. */
 function findComponent(text: string, name: string | undefined, isSecond: boolean): number | undefined {
   const is = literal(name);
   if (is === undefined) return undefined;
@@ -48,7 +48,7 @@ function findComponent(text: string, name: string | undefined, isSecond: boolean
   return isSecond && first !== undefined ? (find(text, pattern, first + 1) ?? first) : first;
 }
 
-/** Follows keys from one to the next that it holds; the last one that was found in order, and whether all were. */
+/** Finds keys one after the other. Returns the position of the last one that was found, and whether all were. */
 function follow(text: string, keys: readonly string[], from: number): { at: number | undefined; isWhole: boolean } {
   let at: number | undefined;
   for (const key of keys) {
@@ -60,13 +60,13 @@ function follow(text: string, keys: readonly string[], from: number): { at: numb
 }
 
 /**
- * Line (from 1) of extension.ts where a problem is: the value behind its keys, else the keys, else the same key or value elsewhere (a definition
- * may be put together of constants). What is in a component is looked for behind the component's name.
+ * Line (from 1) of a problem in extension.ts: that of the value after its keys, otherwise of the keys, otherwise of the same key or value elsewhere
+ * (a definition may use constants). Problems of a component are searched after the component's name.
  */
 export function lineOfProblem(source: string, { path, what, value, component }: DefinitionProblem): number {
   const text = blankComments(source);
   const start = findComponent(text, component, what.startsWith('two components'));
-  // A key that is missing may be found, but elsewhere.
+  // Another object may have the missing key.
   const there = what.endsWith(' is missing') ? path.slice(0, -1) : path;
   const keys = there.filter((step) => typeof step === 'string').slice(start === undefined ? 0 : 1);
   const key = keys.at(-1);
@@ -80,7 +80,7 @@ export function lineOfProblem(source: string, { path, what, value, component }: 
           is === undefined ? undefined : keyPattern(key, is),
           is === undefined ? undefined : new RegExp(is),
           keyPattern(key),
-          // In short: `{ starts }`.
+          // A shorthand property: `{ starts }`.
           new RegExp(`(?<![\\w.'"$-])${escaped(key)}\\b(?=\\s*[,}])`),
         ].map((pattern) => find(text, pattern, 0));
   const found = [

@@ -10,7 +10,7 @@ import type { Extension, LoadedExtension } from './types.ts';
 import { loadPins, readPins, type Pins } from './pins.ts';
 import { newestFirst } from '../model/versions.ts';
 
-/** The line of a file that a stack goes through first, or that a syntax error is on. */
+/** `file:line` of a file in the first frame of a stack, or of a syntax error. */
 function stackPlace(error: unknown, file: string): string {
   const stack = error instanceof Error ? (error.stack ?? '') : '';
   const at = stack.indexOf(file);
@@ -18,7 +18,7 @@ function stackPlace(error: unknown, file: string): string {
   return line === undefined ? file : `${file}:${line}`;
 }
 
-/** Names of the extensions beside one in a repository; undefined where it is in another folder, as `new` and tests have it. */
+/** Names of all extensions of the repository; undefined for a folder elsewhere, as in `new` and tests. */
 async function neighbours(dir: string): Promise<string[] | undefined> {
   const folder = dirname(dir);
   if (basename(folder) !== 'extensions') return undefined;
@@ -34,7 +34,7 @@ async function neighbours(dir: string): Promise<string[] | undefined> {
   return there.flat();
 }
 
-/** What only the folder shows: another name, and extensions that are spoken of and do not exist. */
+/** Problems that depend on the folder: a different name, and names of extensions that do not exist. */
 async function placementProblems(dir: string, { name, requires, conflicts }: Extension): Promise<DefinitionProblem[]> {
   const all = await neighbours(dir);
   if (all === undefined) return [];
@@ -42,7 +42,7 @@ async function placementProblems(dir: string, { name, requires, conflicts }: Ext
   if (name !== basename(dir))
     problems.push({
       path: ['name'],
-      what: `the extension is called '${name}', and its folder '${basename(dir)}'`,
+      what: `the name of the extension is '${name}', and that of its folder '${basename(dir)}'`,
       next: 'give both the same name',
       value: name,
     });
@@ -59,7 +59,7 @@ async function placementProblems(dir: string, { name, requires, conflicts }: Ext
   return problems;
 }
 
-/** Versions to ask for the components of: the newest that is pinned, else any. */
+/** Versions for which to call `components`: the newest pinned ones, or any. */
 async function sampleVersions(dir: string, { coupled, versions }: Extension): Promise<Record<string, string>> {
   const sample = versions.kind === 'date' ? '2026.1.1' : '1.2.3';
   const text = await readFile(join(dir, 'pins.json'), 'utf8').catch(() => '{}');
@@ -67,13 +67,13 @@ async function sampleVersions(dir: string, { coupled, versions }: Extension): Pr
   try {
     pins = readPins(text, 'pins.json');
   } catch {
-    // What is wrong with the lock is reported where it is read.
+    // Problems of the lock are reported when it is read.
   }
   const [newest = sample] = newestFirst(Object.keys(pins));
   return { ...Object.fromEntries(Object.keys(coupled).map((name) => [name, sample])), ...pins[newest]?.coupled, version: newest };
 }
 
-/** Calls the function that gives the components; what is wrong with them, and with the function itself. */
+/** Calls `components`. Returns the problems of the components. Throws a UserError if the function fails. */
 async function componentsProblems(dir: string, file: string, extension: Extension): Promise<DefinitionProblem[]> {
   try {
     extension.components(await sampleVersions(dir, extension));
@@ -83,13 +83,13 @@ async function componentsProblems(dir: string, file: string, extension: Extensio
     if (error instanceof UserError) throw error;
     throw new UserError(`components: the function fails: ${messageOf(error)}`, {
       where: stackPlace(error, file),
-      next: 'it is given the versions by name, such as { version }',
+      next: 'correct it: its argument has the versions by name, such as { version }',
       cause: error,
     });
   }
 }
 
-/** Loads `extension.ts` from a folder. Throws a UserError that has all that is wrong with it, each with its file and line. */
+/** Loads `extension.ts` from a folder. Throws a UserError with all its problems, each with its file and line. */
 export async function loadDefinition(dir: string): Promise<Extension> {
   const path = resolve(dir);
   const file = join(path, 'extension.ts');
@@ -98,7 +98,7 @@ export async function loadDefinition(dir: string): Promise<Extension> {
     const placed = await Promise.all(
       problems.map(async (problem) => {
         const { lock, component = '' } = problem;
-        // What is wrong with a component that several extensions share is in its own file.
+        // The definition of a shared component is in its own file.
         const source = (lock === undefined ? undefined : await componentSource(lock, component)) ?? own;
         return { problem, file: source.file, line: lineOfProblem(source.text, problem) };
       }),
@@ -116,11 +116,11 @@ export async function loadDefinition(dir: string): Promise<Extension> {
     if (cause instanceof DefinitionError) throw await located(cause.problems);
     const where = stackPlace(cause, file);
     if (cause instanceof UserError) throw new UserError(cause.message, { where: cause.where ?? where, next: cause.next, cause });
-    throw new UserError(`extension.ts cannot be loaded: ${messageOf(cause)}`, { where, next: 'tsc -p . says more', cause });
+    throw new UserError(`extension.ts cannot be loaded: ${messageOf(cause)}`, { where, next: 'run tsc -p . for details', cause });
   });
   const extension = loaded.default;
   if (extension === undefined)
-    throw new UserError('extension.ts exports no default', { where: file, next: 'write `export default defineExtension({ … })`' });
+    throw new UserError('extension.ts has no default export', { where: file, next: 'write `export default defineExtension({ … })`' });
   const problems = [...(await placementProblems(path, extension)), ...(await componentsProblems(path, file, extension))];
   if (problems.length > 0) throw await located(problems);
   return extension;
@@ -137,7 +137,7 @@ export async function loadExtension(dir: string, pinsFile?: string): Promise<Loa
 export async function findExtensions(repo: string): Promise<string[]> {
   const root = join(repo, 'extensions');
   const names = await readdir(root).catch((cause: unknown) => {
-    throw new UserError('no extensions here', { where: root, cause, next: 'run this in the repository' });
+    throw new UserError('this folder has no extensions', { where: root, cause, next: 'run the command in the repository' });
   });
   const dirs = await Promise.all(
     names.toSorted().map(async (name) => {

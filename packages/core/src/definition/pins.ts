@@ -10,7 +10,7 @@ const sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'must be 64 lowercas
 const PinnedBytes = v.strictObject({
   sha256,
   size: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1))),
-  /** What the digest was checked by, in the words of `pin`: see parseProof. */
+  /** What the digest was checked by, as `pin` writes it: see parseProof. */
   proof: v.pipe(
     v.string(),
     v.check(
@@ -21,9 +21,9 @@ const PinnedBytes = v.strictObject({
 });
 
 const PinnedVersionSchema = v.strictObject({
-  /** Raised when packaging changes under the same upstream version. */
+  /** Raised when packaging changes and the upstream version does not. */
   revision: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0)), 0),
-  /** Digest of all that this repository decides about its bytes, when it was pinned; see packaging.ts. Only in an extension's own lock. */
+  /** Digest of everything in this repository that decides the bytes, at the time of pinning; see packaging.ts. Only in an extension's own lock. */
   packaging: v.optional(sha256),
   /** Versions of coupled components. */
   coupled: v.optional(v.record(v.string(), v.string()), {}),
@@ -34,17 +34,17 @@ const PinnedVersionSchema = v.strictObject({
   bytes: v.record(v.string(), PinnedBytes),
 });
 
-/** Versions never carry a leading v or a pre-release (systemd ranks `-rc1` above the release). */
+/** Versions have no leading v and no pre-release suffix (systemd ranks `-rc1` above the release). */
 const Version = v.pipe(v.string(), v.regex(PLAIN_VERSION, 'must be a plain version such as 1.36.4'));
 
-/** A lock: versions, and the address of a schema for editors. */
+/** A lock: versions, and the URL of a schema for editors. */
 const PinsSchema = v.pipe(
   jsonObject,
   v.rawTransform(({ dataset: { value }, addIssue }) => {
     const { $schema, ...versions } = value;
     if ($schema !== undefined && typeof $schema !== 'string')
       addIssue({
-        message: 'expected the address of a schema',
+        message: 'expected the URL of a schema',
         path: [{ type: 'object', origin: 'value', input: value, key: '$schema', value: $schema }],
       });
     return versions;
@@ -52,12 +52,12 @@ const PinsSchema = v.pipe(
   v.record(Version, PinnedVersionSchema),
 );
 
-/** The exact bytes of one version, as pins.json has them. */
+/** The exact bytes of one version in pins.json. */
 export type PinnedVersion = v.InferOutput<typeof PinnedVersionSchema>;
 /** pins.json: version to its exact components and digests. */
 export type Pins = Readonly<Record<string, PinnedVersion>>;
 
-/** Reads pins.json; throws a UserError that has every problem, each with its line. */
+/** Reads pins.json. Throws a UserError with every problem and its line. */
 export function readPins(text: string, where: string): Pins {
   return parseJson(PinsSchema, text, { what: 'pins.json', where, next: 'restore it from git or run flatcar-ext pin' });
 }

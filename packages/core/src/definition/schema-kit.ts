@@ -2,28 +2,28 @@ import * as v from 'valibot';
 import { EXTENSION_NAME } from '../model/names.ts';
 import { closest } from '../util/closest.ts';
 
-// The words that schemas of definitions and of tests are made of: each message says what is wrong and, behind a line break, what to write.
+// Parts of the schemas of definitions and of tests. A message has what is wrong and, after a line break, what to write.
 
-/** Something that is wrong with a definition. */
+/** A problem of a definition. */
 export interface DefinitionProblem {
-  /** Keys and indexes down to it, such as `versions`, `track`. */
+  /** Keys and indexes of the value, such as `versions`, `track`. */
   readonly path: readonly (string | number)[];
   readonly what: string;
   readonly next: string | undefined;
-  /** The value that is wrong; undefined for a key that is missing. */
+  /** The wrong value; undefined for a missing key. */
   readonly value: unknown;
-  /** Name of the component that it is about. */
+  /** Name of the component with the problem. */
   readonly component?: string | undefined;
-  /** Folder of its lock, where that component is shared. */
+  /** Folder of the lock of a shared component. */
   readonly lock?: string | undefined;
 }
 
-/** Messages carry what to do behind a line break: valibot knows one text for each issue. */
+/** A message with what to do after a line break: valibot has one text per issue. */
 export const message = (what: string, next?: string): string => (next === undefined ? what : `${what}\n${next}`);
 
 function didYouMean(word: string, words: readonly string[]): string {
   const [found] = closest(word, words);
-  return found === undefined ? `there are: ${words.join(', ')}` : `did you mean '${found}'?`;
+  return found === undefined ? `use one of: ${words.join(', ')}` : `did you mean '${found}'?`;
 }
 
 function typeName(value: unknown): string {
@@ -69,12 +69,12 @@ export const mapOf = (value: v.GenericSchema): v.GenericSchema =>
 export function oneOf<const W extends readonly string[]>(words: W): v.GenericSchema<W[number]> {
   return v.picklist(words, ({ input }: Issue) =>
     typeof input === 'string'
-      ? message(`'${input}' is none of ${words.join(', ')}`, didYouMean(input, words))
+      ? message(`'${input}' is not one of ${words.join(', ')}`, didYouMean(input, words))
       : message(`expected one of ${words.join(', ')}, got ${typeName(input)}`),
   );
 }
 
-/** A string that a pattern describes; `next` says what it looks like. */
+/** A string that matches a pattern; `next` tells how to write it. */
 export const like = (pattern: RegExp, what: string, next: string): v.GenericSchema<string> =>
   v.pipe(
     text,
@@ -87,7 +87,7 @@ export const unitName = like(
   'the name of a unit that can be started',
   "write it with its suffix, such as 'tool.service'; a template needs an instance: 'tool@eth0.service'",
 );
-/** True when brackets and braces of a glob are closed. */
+/** True if the brackets and braces of a glob are closed. */
 function isGlob(pattern: string): boolean {
   let braces = 0;
   let bracket = false;
@@ -109,7 +109,7 @@ export const glob = v.pipe(
   ),
 );
 
-/** A text in which only these words may stand in braces. */
+/** A text in which braces may contain only these words. */
 export function template(schema: v.GenericSchema<string>, words: readonly string[]): v.GenericSchema<string> {
   const unknown = (value: string): string | undefined =>
     [...value.matchAll(/\{(\w+)\}/g)].map(([, word = '']) => word).find((word) => !words.includes(word));
@@ -121,13 +121,13 @@ export function template(schema: v.GenericSchema<string>, words: readonly string
     ),
   );
 }
-/** A union of objects that are told apart by their kind. */
+/** A union of objects with different kinds. */
 export function byKind(options: Readonly<Record<string, v.GenericSchema>>): v.GenericSchema {
   const kinds = Object.keys(options);
   const kindOf = v.looseObject({ kind: oneOf(kinds) }, (issue: Issue) =>
     issue.path === undefined
       ? message(`expected an object, got ${typeName(issue.input)}`)
-      : message("'kind' is missing", `it is one of ${kinds.join(', ')}`),
+      : message("'kind' is missing", `use one of: ${kinds.join(', ')}`),
   );
   return v.lazy((input) => {
     const kind = (input as { kind?: unknown } | null | undefined)?.kind;
@@ -136,7 +136,7 @@ export function byKind(options: Readonly<Record<string, v.GenericSchema>>): v.Ge
 }
 const isMissing = ({ what, value }: DefinitionProblem): boolean => value === undefined && what.endsWith(' is missing');
 
-/** A key that is written wrong is both unknown and missing: one problem, not two. */
+/** A mistyped key is both unknown and missing: one problem, not two. */
 function withoutDoubles(problems: readonly DefinitionProblem[]): DefinitionProblem[] {
   const key = (path: DefinitionProblem['path']): string => JSON.stringify(path);
   const meant = new Set(

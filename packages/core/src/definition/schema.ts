@@ -37,7 +37,7 @@ import {
 } from './schema-kit.ts';
 
 const url = like(/^https?:\/\/[^\s/]+\S*$/, 'a valid URL', 'write it as https://host/path');
-/** systemd.path(5) and the like: paths of the host and of images are written without a leading slash. */
+/** Paths of the host and of images are written without a leading slash. */
 const imagePath = like(
   /^(?!\/)(?!(?:.*\/)?\.\.?(?:\/|$))[^\0\n]+$/,
   'a path in an image',
@@ -47,7 +47,7 @@ const imagePath = like(
 const UPSTREAM_WORDS = ['version', 'arch', 'goarch', 'machine'];
 const PUBLISHED_WORDS = [...UPSTREAM_WORDS, 'url', 'file', 'checksum'];
 
-/** Entries of an object that has all keys of an interface: a key that is added to one is added to the other. */
+/** Schemas for all keys of an interface: a key that is added to the interface must be added to its schema. */
 type Entries<T> = { readonly [K in keyof Required<T>]: v.GenericSchema };
 
 const POLICIES = ['newest', 'same minor'];
@@ -67,7 +67,7 @@ const source = (kind: VersionSource['kind'], location: Record<string, v.GenericS
       ),
     ),
     tagPrefix: v.optional(text),
-    // github() gives a function that makes release origins besides.
+    // github() also returns a function that makes upstream origins.
     ...(kind === 'github' ? { asset: v.optional(v.function()) } : {}),
   });
 const project = like(/^[\w.-]+(?:\/[\w.-]+)+$/, 'a project', "write it as 'owner/repository'");
@@ -108,7 +108,7 @@ const pgp = shape({
   of,
   url: v.optional(published),
 } satisfies Entries<PgpSignature>);
-/** Why an identity does not say whose repository and which version it is for; undefined for one that does. */
+/** Why an identity does not name one repository and one version; undefined if it does. */
 function identityProblem({ identity, source, ref }: Pick<SigstoreSignature, 'identity' | 'source' | 'ref'>): string | undefined {
   const workflow = workflowOf(identity);
   const star = identity.indexOf('*');
@@ -120,7 +120,7 @@ function identityProblem({ identity, source, ref }: Pick<SigstoreSignature, 'ide
   if (workflow === undefined) return undefined;
   const isOwn = source === undefined || source === workflow.repository;
   const bound = ref ?? (isOwn ? workflow.ref : '');
-  // A branch has no version: whoever names one knows that it is not checked.
+  // A branch has no version: the version of a signature by a branch is not checked.
   if (bound.includes('{version}') || /^refs\/heads\/[^*]+$/.test(bound)) return undefined;
   return message(
     `'${identity}' is the signer of every version`,
@@ -167,7 +167,7 @@ function foreignWorkflows({
     const repository = one.kind === 'sigstore' && one.source === undefined ? workflowOf(one.identity)?.repository : undefined;
     if (project === undefined || repository === undefined || repository.toLowerCase() === project.toLowerCase()) return [];
     const path = Array.isArray(signatures) ? ['signature', index] : ['signature'];
-    return [{ path, text: message(`the workflow is of ${repository}, and the file of ${project}`, `add source: '${project}'`) }];
+    return [{ path, text: message(`the workflow belongs to ${repository}, and the file to ${project}`, `add source: '${project}'`) }];
   });
 }
 const upstream = v.pipe(
@@ -218,7 +218,7 @@ const sourceOrigin = shape({
   script: imagePath,
 } satisfies Entries<SourceOrigin>);
 const debianGlob = template(glob, ['triplet', 'machine']);
-// What is in braces without a comma must be a word; a list of alternatives is part of the glob.
+// Braces without a comma contain a word; a list of alternatives is part of the glob.
 const relocation = shape({
   plugins: v.optional(listOf(debianGlob)),
   data: v.optional(listOf(debianGlob)),
@@ -260,11 +260,11 @@ const ComponentSchema = shape({
   version: filled,
   origins: v.pipe(
     listOf(byKind({ upstream, go, cargo, debian, source: sourceOrigin, files })),
-    v.minLength(1, () => message('must have an origin', 'say where its files come from: upstream(…), go(…), debian(…)')),
+    v.minLength(1, () => message('must have an origin', 'specify where its files come from: upstream(…), go(…), debian(…)')),
   ),
   install: v.pipe(
     listOf(InstallRuleSchema),
-    v.minLength(1, () => message('must have a place', "say where its files go: { from: 'tool', to: 'usr/bin/' }")),
+    v.minLength(1, () => message('must have a rule', "specify where its files are installed: { from: 'tool', to: 'usr/bin/' }")),
   ),
   noSource: v.optional(filled),
   lock: v.optional(filled),
@@ -315,14 +315,14 @@ const DefinitionSchema = shape({
         text,
         v.check(
           (reason) => reason.trim() !== '',
-          () => message('has no reason', 'say why the rule does not apply'),
+          () => message('has no reason', 'write why the rule does not apply'),
         ),
       ),
     ),
   ),
 } satisfies Entries<ExtensionDefinition>);
 
-/** What names of other extensions contradict. */
+/** Contradictions between `requires`, `conflicts` and the extension itself. */
 function relationProblems({ name, requires, conflicts }: Partial<ExtensionDefinition>): DefinitionProblem[] {
   const [needed, excluded] = [requires, conflicts].map((list) => (Array.isArray(list) ? (list as unknown[]) : []));
   const itself = [
@@ -332,7 +332,7 @@ function relationProblems({ name, requires, conflicts }: Partial<ExtensionDefini
   return [
     ...itself.flatMap(([key, list]) =>
       list.flatMap((other, index): DefinitionProblem[] =>
-        other === name ? [{ path: [key, index], what: `'${name}' is this extension itself`, next: 'take it out', value: name }] : [],
+        other === name ? [{ path: [key, index], what: `'${name}' is this extension itself`, next: 'remove it', value: name }] : [],
       ),
     ),
     ...(excluded ?? []).flatMap((other, index): DefinitionProblem[] =>
@@ -340,8 +340,8 @@ function relationProblems({ name, requires, conflicts }: Partial<ExtensionDefini
         ? [
             {
               path: ['conflicts', index],
-              what: `'${String(other)}' is under 'requires', too`,
-              next: 'take it out of one of them',
+              what: `'${String(other)}' is listed under 'requires', too`,
+              next: 'remove it from one of the two',
               value: other,
             },
           ]
@@ -350,13 +350,13 @@ function relationProblems({ name, requires, conflicts }: Partial<ExtensionDefini
   ];
 }
 
-/** All that is wrong with a definition, its components apart. */
+/** All problems of a definition, without those of its components. */
 export function definitionProblems(definition: unknown): DefinitionProblem[] {
   const isObject = typeof definition === 'object' && definition !== null;
   return [...problemsOf(DefinitionSchema, definition, []), ...(isObject ? relationProblems(definition) : [])];
 }
 
-/** All that is wrong with the components that a definition gives. */
+/** All problems of the components that a definition returns. */
 export function componentProblems(components: unknown): DefinitionProblem[] {
   return problemsOf(ComponentsSchema, components, ['components']).map((problem) => {
     const [, index] = problem.path;

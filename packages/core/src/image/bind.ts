@@ -23,7 +23,7 @@ export type { SignKeys } from './ddi.ts';
 /** One image to make. */
 export interface BindJob {
   readonly target: Target;
-  /** Path of the image; its folder is there. */
+  /** Path of the image. Its folder must exist. */
   readonly out: string;
 }
 
@@ -33,7 +33,7 @@ export interface BindContext {
   readonly sign?: SignKeys;
 }
 
-/** The format that images bound to a target have. */
+/** The format of images for a target. */
 export function formatOf(target: Target): Format {
   return target === 'portable' ? 'squashfs' : target.format;
 }
@@ -83,38 +83,38 @@ async function rootPartition(file: string, arch: Payload['arch']): Promise<Parti
 const describe = ({ path, type, mode, size, link }: Omit<TreeEntry, 'component' | 'sha256'> | ImageEntry): string =>
   [path, type, mode.toString(8), size, link ?? ''].join(' ');
 
-/** Reads a finished image back: every entry must be the payload's, owned by root, and the release file the one that was meant. */
+/** Reads a finished image back: its entries must match the payload, root must own them, and the release file must be the target's. */
 export async function readBack(file: string, payload: Payload, target: Target): Promise<void> {
   const { entries, plainBlock } = await readContent(file, payload.format, payload.arch);
   const wrong = (what: string): never => {
-    throw new UserError(`the image read back is not what was meant: ${what}`, {
+    throw new UserError(`the packed image does not match the staged tree: ${what}`, {
       where: file,
-      next: 'build it again; if it stays so, run flatcar-ext cache verify',
+      next: 'build it again; if the error persists, run flatcar-ext cache verify',
     });
   };
   const { size } = await stat(file);
-  if (payload.format === 'squashfs' && size !== payload.size) wrong(`it is ${size} bytes long, the payload ${payload.size}`);
+  if (payload.format === 'squashfs' && size !== payload.size) wrong(`it is ${size} bytes long, and the payload ${payload.size}`);
   const path = releaseFilePath(payload.extension, payload.kind);
   const expected = payload.tree.entries.map(describe);
   const found = new Set(entries.map(describe));
   const missing = expected.filter((one) => !found.has(one));
   if (missing.length > 0) wrong(`'${missing[0]}' is missing or different`);
-  if (entries.length !== expected.length) wrong(`${entries.length} entries where ${expected.length} were meant`);
+  if (entries.length !== expected.length) wrong(`it has ${entries.length} entries instead of ${expected.length}`);
   for (const { path: at, uid, gid, xattrs } of entries) {
     if (uid !== 0 || gid !== 0) wrong(`'${at}' belongs to ${uid}:${gid}`);
     const names = Object.keys(xattrs);
     if (at === path ? names.length !== 1 || xattrs[STRICT_XATTR] !== 'false' : names.length > 0)
       wrong(`'${at}' has the attributes '${names.join(' ')}'`);
   }
-  const offset = plainBlock(path) ?? wrong('the release file is no plain block');
-  // Where the record says that the release file is, bind writes: nothing else may be there.
+  const offset = plainBlock(path) ?? wrong('the release file is not one plain block');
+  // bind writes at the offset in the record: only the release file may be there.
   if (payload.format === 'squashfs' && offset !== payload.releaseFileOffset)
     wrong(`its release file begins at ${offset}, not at ${payload.releaseFileOffset}`);
   const handle = await open(file, 'r');
   try {
     const block = Buffer.alloc(RELEASE_FILE_SIZE);
     await handle.read(block, 0, block.length, offset);
-    if (!block.equals(blockFor(payload, target))) wrong('the release file has another text');
+    if (!block.equals(blockFor(payload, target))) wrong('the release file has a different text');
   } finally {
     await handle.close();
   }
@@ -123,8 +123,8 @@ export async function readBack(file: string, payload: Payload, target: Target): 
 const isUnpacked = ({ type }: ImageEntry): boolean => type === 'file' || type === 'dir' || type === 'link';
 
 /**
- * Unpacks a file system that begins at `offset`: folders, files and links with the modes of its own table, whoever unpacks it
- * and under whatever umask. Devices, fifos and sockets are left out: making a device takes root.
+ * Unpacks a file system that begins at `offset`: folders, files and links, with the modes in its table for any user and any umask. Devices, fifos
+ * and sockets are left out: creating a device takes root.
  */
 async function unpackFileSystem(tools: Tools, file: string, format: Format, offset: number, dir: string): Promise<void> {
   const { entries } = format === 'squashfs' ? await readSquashfs(file) : await readErofs(file, offset);
@@ -136,10 +136,10 @@ async function unpackFileSystem(tools: Tools, file: string, format: Format, offs
     await tools.run('unsquashfs', ['-quiet', '-no-progress', '-no-xattrs', ...exclude, '-d', dir, file]);
     await rm(list, { force: true });
   } else await tools.run('fsck.erofs', [`--offset=${offset}`, '--no-preserve-owner', '--preserve-perms', `--extract=${dir}`, file]);
-  // What is in a folder comes before the folder, which may be closed by its mode.
+  // The content of a folder first: the mode of the folder may deny access to it.
   for (const { path, type, mode } of entries.filter(isUnpacked).toReversed()) {
     const info = await lstat(join(dir, path)).catch((cause: unknown) => {
-      throw new UserError(`the image cannot be unpacked: '${path}' is listed, and its content is missing`, {
+      throw new UserError(`the image cannot be unpacked: the content of '${path}' is missing`, {
         where: file,
         next: 'the image is damaged: build or fetch it again',
         cause,
@@ -155,7 +155,7 @@ export async function unpackImage(tools: Tools, file: string, format: Format, ar
   await unpackFileSystem(tools, file, format, format === 'ddi' ? (await rootPartition(file, arch)).offset : 0, dir);
 }
 
-/** Unpacks a packed payload once and compares every byte with the tree that it was packed from. */
+/** Unpacks a packed payload and compares every byte with the staged tree. */
 export async function checkContent(tools: Tools, store: Store, file: string, format: Format, tree: Tree): Promise<void> {
   await store.withTemp(async (temp) => {
     const dir = join(temp, 'content');
@@ -166,10 +166,13 @@ export async function checkContent(tools: Tools, store: Store, file: string, for
     const different = tree.entries.find(
       (entry) => packed.get(entry.path)?.sha256 !== entry.sha256 || packed.get(entry.path)?.mode !== entry.mode,
     );
-    throw new UserError(`what was packed is not what was staged${different === undefined ? '' : `: '${different.path}' differs`}`, {
-      where: file,
-      next: 'build it again; if it stays so, the disk or the memory of this machine is at fault',
-    });
+    throw new UserError(
+      `the packed image does not match the staged tree${different === undefined ? '' : `: '${different.path}' differs`}`,
+      {
+        where: file,
+        next: 'build it again; if the error persists, check the disk and the memory of this machine',
+      },
+    );
   });
 }
 
@@ -190,7 +193,7 @@ function imageOf(payload: Payload, job: BindJob, size: number, digests: Digests)
   };
 }
 
-/** A squashfs is the payload with one block rewritten; what stands before the block is hashed once for all targets. */
+/** A squashfs image is the payload with one block rewritten. The bytes before the block are hashed once for all targets. */
 async function bindSquashfs(payload: Payload, file: string, jobs: readonly BindJob[]): Promise<Image[]> {
   const { releaseFileOffset: offset } = payload;
   const { size } = await stat(file);
@@ -216,12 +219,12 @@ async function bindSquashfs(payload: Payload, file: string, jobs: readonly BindJ
 }
 
 /**
- * What decides the ids of a disk image and the salt of its hashes: what it holds, and not for which target, so that images of one payload
- * differ in the blocks that lead to the release file and in no other.
+ * Decides the ids of a disk image and the salt of its hashes: by the content and not by the target, so that images of one payload differ only in the
+ * blocks that lead to the release file.
  */
 const diskSeed = ({ extension, version, arch, tree }: Payload): string => [extension, version, arch, tree.digest].join(' ');
 
-/** A disk image is made anew around the patched erofs: verity covers every block. */
+/** Makes a disk image around the patched erofs: verity covers every block. */
 async function bindDdi(payload: Payload, file: string, job: BindJob, { tools, store, sign }: BindContext): Promise<Image> {
   return store.withTemp(async (temp) => {
     const erofs = join(temp, 'erofs');
@@ -247,18 +250,18 @@ function checkJobs(payload: Payload, jobs: readonly BindJob[]): void {
   for (const { target } of jobs) {
     const format = formatOf(target);
     if (format !== payload.format) {
-      throw new UserError(`${targetName(target)} takes ${format} images, and the payload is packed as ${payload.format}`, {
+      throw new UserError(`${targetName(target)} takes ${format} images, and the format of the payload is ${payload.format}`, {
         next: `build the ${format} payload: flatcar-ext build ${payload.extension} --release ${targetName(target)}`,
       });
     }
     if (target !== 'portable' && !target.arches.includes(payload.arch))
-      throw new UserError(`Flatcar ${target.number} was not made for ${payload.arch}`);
+      throw new UserError(`Flatcar ${target.number} has no release for ${payload.arch}`);
   }
 }
 
 /**
- * Binds a payload to targets of its format: an image each, written whole or not at all, and read back.
- * To a squashfs it costs about a copy of the file; a disk image gets its own dm-verity tree, signed when keys are given.
+ * Binds a payload to targets of its format. Each image is written whole or not at all, and read back. A squashfs image costs about a copy of the
+ * file; a disk image gets its own dm-verity tree, signed if there are keys.
  */
 export async function bindMany(payload: Payload, file: string, jobs: readonly BindJob[], context: BindContext): Promise<Image[]> {
   checkJobs(payload, jobs);

@@ -1,8 +1,8 @@
 import type { ImageEntry } from '../model/image.ts';
 
-/** What a file system image says of itself. */
+/** The metadata of a file system image. */
 export interface FileSystemContent {
   readonly entries: readonly ImageEntry[];
-  /** Byte offset in the image of a file's data; undefined unless it is one plain, whole block. */
+  /** Offset in the image of a file's data, in bytes; undefined unless the data is one plain, whole block. */
   readonly plainBlock: (path: string) => number | undefined;
 }

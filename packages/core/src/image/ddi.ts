@@ -16,14 +16,14 @@ export interface SignKeys {
   readonly certificate: string;
 }
 
-/** A UUID (version 4 in form) that is decided by a text, so that the same input gives the same partition ids. */
+/** A UUID (version 4 in form) computed from a text, so that the same input gives the same partition ids. */
 export function uuidFrom(text: string): string {
   const hex = createHash('sha256').update(text).digest('hex');
   const variant = ((Number.parseInt(hex.charAt(16), 16) & 3) | 8).toString(16);
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-${variant}${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
 }
 
-/** What libfdisk keeps before the first partition (a megabyte, but on the smallest disks) and after the last, in bytes. */
+/** Bytes that libfdisk reserves before the first partition (a megabyte, except on the smallest disks) and after the last. */
 const TABLES_SIZE = (1 << 20) + 20_480;
 /** repart.c: VERITY_SIG_SIZE. */
 const SIGNATURE_SIZE = 16_384;
@@ -38,12 +38,12 @@ function hashBlocks(dataBlocks: number): number[] {
   return counts;
 }
 
-/** What systemd-repart prints of each partition, as far as it is used. */
+/** The fields of systemd-repart's output that are used. */
 const RepartOutput = v.array(v.object({ roothash: v.nullish(v.string()) }));
 
 /**
- * Makes a disk image (GPT; UAPI.3) around an erofs that stands in a temporary folder: root, its dm-verity hashes, and with keys the roothash's signature.
- * Needs neither root nor device mapper. Returns the roothash (hex).
+ * Makes a disk image (GPT; UAPI.3) around an erofs in a temporary folder: root, its dm-verity hashes and, with keys, the signature of the roothash.
+ * Works without root and without device mapper. Returns the roothash (hex).
  */
 export async function makeDdi(
   tools: Tools,
@@ -70,15 +70,16 @@ export async function makeDdi(
   ];
   for (const [name, ...lines] of parts)
     await writeFile(join(definitions, `${name}.conf`), `[Partition]\n${lines.join('\n')}\nVerityMatchKey=root\n`);
-  const said = await tools.run('systemd-repart', [
-    '--offline=yes', `--definitions=${definitions}`, '--empty=create', `--size=${TABLES_SIZE + size + hashSize + (sign === undefined ? 0 : SIGNATURE_SIZE)}`, '--dry-run=no', '--no-pager', `--seed=${uuidFrom(seed)}`, `--architecture=${arch}`, '--json=short',
-    ...(sign === undefined ? [] : [`--private-key=${sign.key}`, `--certificate=${sign.certificate}`]), out,
-  ]); // prettier-ignore
-  const json = said.slice(said.indexOf('['), said.lastIndexOf(']') + 1);
+  const total = TABLES_SIZE + size + hashSize + (sign === undefined ? 0 : SIGNATURE_SIZE);
+  const how = ['--offline=yes', '--empty=create', '--dry-run=no', '--no-pager', '--json=short'];
+  const what = [`--definitions=${definitions}`, `--size=${total}`, `--seed=${uuidFrom(seed)}`, `--architecture=${arch}`];
+  const keys = sign === undefined ? [] : [`--private-key=${sign.key}`, `--certificate=${sign.certificate}`];
+  const printed = await tools.run('systemd-repart', [...how, ...what, ...keys, out]);
+  const json = printed.slice(printed.indexOf('['), printed.lastIndexOf(']') + 1);
   const roothash = parseJson(RepartOutput, json, { what: 'output of systemd-repart', where: out })
     .map((part) => part.roothash)
     .find((hash): hash is string => typeof hash === 'string' && /^[0-9a-f]{64}$/.test(hash));
-  if (roothash === undefined) throw new UserError('systemd-repart gave no roothash', { where: out });
+  if (roothash === undefined) throw new UserError('the output of systemd-repart has no roothash', { where: out });
   return { roothash, signed: sign !== undefined };
 }
 
@@ -116,9 +117,9 @@ const SECTOR = 512;
 
 async function readTable(image: BoundedFile, where: string): Promise<Partition[]> {
   const next = 'build or fetch it again';
-  if (image.size < 2 * SECTOR) throw new UserError('no disk image: it has no GPT', { where });
+  if (image.size < 2 * SECTOR) throw new UserError('not a disk image: it has no GPT', { where });
   const header = await image.read(SECTOR, 92);
-  if (header.toString('latin1', 0, 8) !== 'EFI PART') throw new UserError('no disk image: it has no GPT', { where });
+  if (header.toString('latin1', 0, 8) !== 'EFI PART') throw new UserError('not a disk image: it has no GPT', { where });
   const [start, count, width] = [Number(header.readBigUInt64LE(72)) * SECTOR, header.readUInt32LE(80), header.readUInt32LE(84)];
   if (count > 1024 || width < 128 || width > 4096) throw new UserError('the partition table is damaged', { where, next });
   const table = await image.read(start, count * width);
@@ -131,7 +132,7 @@ async function readTable(image: BoundedFile, where: string): Promise<Partition[]
     });
 }
 
-/** The partitions of a disk image (UEFI 5.3: GPT with sectors of 512 bytes). Throws a UserError for what is none, damaged or cut off. */
+/** The partitions of a disk image (UEFI 5.3: GPT with sectors of 512 bytes). Throws a UserError for a file that is not a disk image, damaged or cut off. */
 export async function readPartitions(file: string): Promise<Partition[]> {
   try {
     return await withBounded(file, (image) => readTable(image, file));
@@ -140,11 +141,11 @@ export async function readPartitions(file: string): Promise<Partition[]> {
   }
 }
 
-/** Largest data partition whose hashes are computed, in bytes: an update payload holds half of it. */
+/** Size limit of the data partition whose hashes are computed, in bytes: update payloads are limited to half of it. */
 const MOST_DATA = 8 * 2 ** 30;
 const BLOCK = 4096;
 
-/** What a verity superblock says (Documentation/admin-guide/device-mapper/verity.rst, and cryptsetup's on-disk format). */
+/** The number of blocks and the salt in a verity superblock (Documentation/admin-guide/device-mapper/verity.rst, and cryptsetup's on-disk format). */
 async function readVeritySuperblock(image: BoundedFile, data: Partition, hashes: Partition): Promise<{ blocks: number; salt: Buffer }> {
   const superblock = await image.read(hashes.offset, 512);
   if (superblock.toString('latin1', 0, 6) !== 'verity') throw new RangeError('it has no superblock');
@@ -195,7 +196,7 @@ export async function verifyVerity(file: string, arch: Arch): Promise<string> {
         const padded = Buffer.alloc(count * BLOCK);
         level.copy(padded);
         if (!(await image.read(position, padded.length, MOST_DATA / 128)).equals(padded))
-          throw new UserError('the data does not have the hashes that dm-verity will expect: the image is damaged', {
+          throw new UserError('the data does not match its dm-verity hashes: the image is damaged', {
             where: file,
             next: 'build or fetch it again',
           });

@@ -10,15 +10,15 @@ import type { Tools } from '../tools/tools.ts';
 import type { ImageEntry } from '../model/image.ts';
 import type { Profile, Tree } from '../model/payload.ts';
 
-/** Flatcar's kernels know lz4 only; `release` is what Flatcar gives its own images (flatcar/scripts build_sysext). */
+/** Flatcar's kernels support lz4 only; `publish` has the options of Flatcar's own images (flatcar/scripts build_sysext). */
 const COMPRESSION: Readonly<Record<Profile, readonly string[]>> = {
   fast: ['-zlz4'],
   publish: ['-zlz4hc,12', '-C65536', '-Efragments,ztailpacking'],
 };
 
 /**
- * Packs a staged tree as erofs for a disk image: all owned by root, fixed times and UUID. A compress hint keeps the
- * release file's one block plain, so that bind rewrites it; the attribute comes with the staged file.
+ * Packs a staged tree as erofs for a disk image: owned by root, with fixed times and UUID. A compress hint keeps the
+ * release file's one block plain, so that bind can rewrite it; the attribute comes from the staged file.
  */
 export async function packErofs(
   tools: Tools,
@@ -29,7 +29,7 @@ export async function packErofs(
   const hints = join(dirname(out), 'hints');
   await writeFile(hints, '0 extension-release\\..*\n');
   const { command, args, env } = await tools.command('mkfs.erofs');
-  // The inode that holds all fragments is made of a temporary file, and gets its mode (erofs-utils, lib/fragments.c): the umask decides bytes.
+  // The inode of all fragments gets the mode of a temporary file (erofs-utils, lib/fragments.c), so the umask decides bytes.
   const startArgs = ['-c', 'umask 022; exec "$@"', 'sh', command, ...args];
   const same = ['-T0', '--all-time', '--all-root', '-U00000000-0000-0000-0000-000000000000'];
   const flags = ['--quiet', ...COMPRESSION[about.profile], `--compress-hints=${hints}`, ...same, out, tree.dir];
@@ -37,11 +37,11 @@ export async function packErofs(
   const path = releaseFilePath(about.name, about.kind);
   const content = await readErofs(out);
   const offset = content.plainBlock(path);
-  // Block 0 holds the superblock and is covered by its checksum.
+  // Block 0 contains the superblock, whose checksum covers it.
   if (offset === undefined || offset < 4096)
-    throw new UserError('the release file did not become a block of its own', {
+    throw new UserError('the release file is not a separate block of the image', {
       where: out,
-      next: 'this is a defect of packErofs: please report it',
+      next: 'please report this: it is a bug of packErofs',
     });
   const foreign = content.entries.flatMap((entry) =>
     Object.keys(entry.xattrs)
@@ -49,9 +49,9 @@ export async function packErofs(
       .map((name) => `${entry.path}: ${name}`),
   );
   if (foreign.length > 0)
-    throw new UserError(`the staged files carry attributes that must not be in an image: ${foreign.slice(0, 5).join(', ')}`, {
+    throw new UserError(`the staged files have attributes that must not be in an image: ${foreign.slice(0, 5).join(', ')}`, {
       where: tree.dir,
-      next: 'set FLATCAR_EXT_CACHE to a folder whose file system adds none (no SELinux labels)',
+      next: 'set FLATCAR_EXT_CACHE to a folder on a file system that adds no attributes (SELinux labels)',
     });
   return { releaseFileOffset: offset };
 }
@@ -68,7 +68,7 @@ const XATTR_PREFIX: Readonly<Record<number, string>> = {
   4: 'trusted.',
   6: 'security.',
 };
-/** Most metadata that is read of an image: of a million files. */
+/** Limit of the metadata that is read from an image: that of a million files. */
 const MOST_METADATA = 256 << 20;
 /** Largest attribute of an inode: an entry's header, the longest name, and a value whose length has 16 bits. */
 const MOST_XATTR = 4 + 255 + 65_535;
@@ -101,20 +101,20 @@ function crc32c(bytes: Buffer): number {
   return crc >>> 0;
 }
 
-/** Where the parts of an erofs are, in bytes from its start. */
+/** Offsets of the parts of an erofs, in bytes from its start. */
 interface Layout {
   readonly blockSize: number;
   readonly inodes: number;
   readonly shared: number;
   readonly root: number;
-  /** Inodes, as the superblock says. */
+  /** Number of inodes, from the superblock. */
   readonly count: number;
 }
 
 /** Reads and checks the superblock. Its checksum covers the rest of its block; the tools of erofs report success when it is wrong. */
 async function readSuperblock(read: (offset: number, length: number) => Promise<Buffer>, size: number): Promise<Layout> {
   const block = await read(SUPERBLOCK, 4096 - SUPERBLOCK);
-  if (block.readUInt32LE(0) !== MAGIC) throw new RangeError('no erofs');
+  if (block.readUInt32LE(0) !== MAGIC) throw new RangeError('not an erofs');
   const blockSize = 2 ** block.readUInt8(12);
   if (blockSize !== 4096) throw new RangeError(`blocks of ${blockSize} bytes`);
   if ((block.readUInt32LE(8) & HAS_CHECKSUM) !== 0) {
@@ -124,7 +124,7 @@ async function readSuperblock(read: (offset: number, length: number) => Promise<
   }
   if (block.readUInt32LE(36) * blockSize > size) throw new RangeError('it is cut off');
   const count = Number(block.readBigUInt64LE(16));
-  if (count * SLOT > size) throw new RangeError(`${count} inodes, which have no room in it`);
+  if (count * SLOT > size) throw new RangeError(`${count} inodes do not fit into it`);
   return {
     blockSize,
     inodes: block.readUInt32LE(40) * blockSize,
@@ -134,7 +134,7 @@ async function readSuperblock(read: (offset: number, length: number) => Promise<
   };
 }
 
-/** What an inode says of itself. */
+/** The fields of an inode. */
 interface Inode extends Pick<ImageEntry, 'type' | 'mode' | 'uid' | 'gid' | 'size' | 'xattrs'> {
   readonly layout: number;
   /** Where its blocks begin. */
@@ -214,7 +214,7 @@ class Inodes {
     return node;
   }
 
-  /** Bytes of what is stored plain: folders, links. */
+  /** The bytes of a folder or link, which must be stored plain. */
   async content({ layout, size, blocks, tail }: Inode): Promise<Buffer> {
     if (layout === LAYOUT.plain) return this.read(blocks, size);
     if (layout !== LAYOUT.inline) throw new RangeError('a packed folder or link');
@@ -245,7 +245,7 @@ function* listing(bytes: Buffer, blockSize: number): Generator<{ name: string; n
     for (let index = 0; index < count; index += 1) {
       const begin = block.readUInt16LE(index * 12 + 8);
       const end = index + 1 < count ? block.readUInt16LE((index + 1) * 12 + 8) : block.length;
-      // Buffer.toString takes what is outside of a block for its end.
+      // Buffer.toString would clip offsets beyond the block.
       if (begin > end || end > block.length) throw new RangeError('a damaged folder');
       const name = block.toString('utf8', begin, end).replace(/\0+$/, '');
       if (name !== '.' && name !== '..') yield { name: checkName(name), nid: Number(block.readBigUInt64LE(index * 12)) };
@@ -259,7 +259,7 @@ async function readAll(image: BoundedFile, start: number): Promise<FileSystemCon
   const entries: ImageEntry[] = [];
   const plain = new Map<string, number>();
   const counted = new EntryCount();
-  // A folder has one place: one that is reached twice leads to itself, or makes a tree of endless paths.
+  // A folder that is reached twice contains itself, or makes an endless tree.
   const folders = new Set<number>();
   const pending = [{ path: '', nid: layout.root }];
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
@@ -295,12 +295,12 @@ async function readAll(image: BoundedFile, start: number): Promise<FileSystemCon
 }
 
 /**
- * Reads the metadata of an erofs image, or of one that begins at `start` in a disk image: every entry, and where plain
- * blocks are. Reads no more in all than the file has. Throws a UserError for what is damaged, cut off or no erofs.
+ * Reads the metadata of an erofs that begins at `start` of a file: every entry, and the offsets of plain blocks. What it reads is bounded by the
+ * size of the file. Throws a UserError for a file that is not an erofs, damaged or cut off.
  */
 export async function readErofs(file: string, start = 0): Promise<FileSystemContent> {
   try {
-    // Each part is read once, apart from links with several names.
+    // Each part is read once, except for links with several names.
     return await withBounded(
       file,
       (image) => readAll(image, start),

@@ -6,12 +6,12 @@ import { UserError } from '../util/errors.ts';
 import { releaseFilePath } from '../model/names.ts';
 import type { ReleaseFileFields } from '../model/image.ts';
 
-/** Size of the release file in every image: one block, so that binding rewrites nothing else. */
+/** Size of the release file in every image, in bytes: one block, so that binding rewrites nothing else. */
 export const RELEASE_FILE_SIZE = 4096;
 
 /**
- * The only extended attribute in an image: without it a file renamed to other than its release file's name
- * fails with "No medium found" and takes all other extensions down (systemd-sysext(8)).
+ * The only extended attribute in an image: without it an image whose file name differs from its release file fails to merge with
+ * "No medium found", and all other extensions fail with it (systemd-sysext(8)).
  */
 export const STRICT_XATTR = 'user.extension-release.strict';
 
@@ -29,7 +29,7 @@ export function releaseFileText({ name, version, arch, target, reload, kind }: R
   ].join('\n');
 }
 
-/** The release file as it stands in an image: padded with newlines, which systemd's parser skips. */
+/** The release file in an image: padded with newlines, which systemd's parser skips. */
 export function releaseFileBlock(fields: ReleaseFileFields): Buffer {
   const text = releaseFileText(fields);
   if (Buffer.byteLength(text) > RELEASE_FILE_SIZE)
@@ -37,7 +37,7 @@ export function releaseFileBlock(fields: ReleaseFileFields): Buffer {
   return Buffer.from(text.padEnd(RELEASE_FILE_SIZE, '\n'));
 }
 
-/** Reads a release file back: values may be quoted (shell-like, as in os-release(5)). */
+/** Reads a release file. Values may be quoted like in a shell (os-release(5)). */
 export function parseReleaseFile(text: string): Record<string, string> {
   return Object.fromEntries(
     text.split('\n').flatMap((line) => {
@@ -47,7 +47,7 @@ export function parseReleaseFile(text: string): Record<string, string> {
   ) as Record<string, string>;
 }
 
-/** Puts the release file into a staged tree, with its attribute where the file system takes it (mkfs.erofs reads it from there). */
+/** Writes the release file and its attribute into a staged tree; mkfs.erofs reads the attribute from there. */
 export async function stageReleaseFile(dir: string, fields: ReleaseFileFields): Promise<void> {
   const file = join(dir, releaseFilePath(fields.name, fields.kind));
   await makeFolder(dirname(file));
@@ -56,7 +56,7 @@ export async function stageReleaseFile(dir: string, fields: ReleaseFileFields): 
   try {
     await locks.setAttr(handle.fd, STRICT_XATTR, 'false');
   } catch (cause) {
-    throw new UserError('the file system of the store takes no extended attributes', {
+    throw new UserError('the file system of the store does not support extended attributes', {
       where: file,
       next: 'set FLATCAR_EXT_CACHE to a folder on ext4, xfs or btrfs',
       cause,
@@ -66,13 +66,13 @@ export async function stageReleaseFile(dir: string, fields: ReleaseFileFields): 
   }
 }
 
-/** The release file of a staged or unpacked tree. `image` is named in the error where there is none. */
+/** Reads the release file of a staged or unpacked tree. `image` is the file in errors. */
 export async function readReleaseFile(dir: string, name: string, kind: 'sysext' | 'confext', image = dir): Promise<Record<string, string>> {
   const path = releaseFilePath(name, kind);
   const text = await readFile(join(dir, path), 'utf8').catch((cause: unknown) => {
     throw new UserError(`the image has no release file '${path}'`, {
       where: image,
-      next: 'it is not an image of this extension, or it is damaged: build or fetch it again',
+      next: 'build or fetch it again: it is damaged, or an image of another extension',
       cause,
     });
   });

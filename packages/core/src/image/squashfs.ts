@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { checkName, EntryCount, LONGEST_PATH, unreadable, withBounded } from '../util/bounded.ts';
 import { UserError } from '../util/errors.ts';
@@ -17,9 +17,8 @@ const COMPRESSION: Readonly<Record<Profile, readonly string[]>> = {
 };
 
 /**
- * Packs a staged tree as squashfs: zstd, all owned by root, fixed times, no attribute but the release file's.
- * The release file's data is one uncompressed block, the last data block, so that bind rewrites it in place and what
- * stands before it is hashed once for many targets.
+ * Packs a staged tree as squashfs: zstd, owned by root, with fixed times and no attribute but the release file's. The data of the release file
+ * is one uncompressed block, the last data block, so that bind can rewrite it and hash the bytes before it once for many targets.
  */
 export async function packSquashfs(
   tools: Tools,
@@ -30,18 +29,17 @@ export async function packSquashfs(
   const releaseFile = releaseFilePath(about.name, about.kind);
   const sort = join(dirname(out), 'sort');
   await writeFile(sort, `${releaseFile} -32768\n`);
-  const file = releaseFile.split('/').at(-1) ?? '';
-  await tools.run('mksquashfs', [
-    tree.dir, out, '-noappend', '-no-progress', '-quiet', '-all-root', '-all-time', '0', '-mkfs-time', '0', '-root-mode', '0755',
-    '-no-exports', '-comp', 'zstd', ...COMPRESSION[about.profile], '-sort', sort,
-    '-action', `uncompressed@name(${file})`, '-action', `no-fragments@name(${file})`,
-    '-xattrs-include', `^${STRICT_XATTR.replaceAll('.', '\\.')}$`,
-  ]); // prettier-ignore
+  const file = basename(releaseFile);
+  const how = ['-noappend', '-no-progress', '-quiet', '-no-exports', '-comp', 'zstd', ...COMPRESSION[about.profile]];
+  const same = ['-all-root', '-all-time', '0', '-mkfs-time', '0', '-root-mode', '0755'];
+  const plain = ['-sort', sort, '-action', `uncompressed@name(${file})`, '-action', `no-fragments@name(${file})`];
+  const attributes = ['-xattrs-include', `^${STRICT_XATTR.replaceAll('.', '\\.')}$`];
+  await tools.run('mksquashfs', [tree.dir, out, ...how, ...same, ...plain, ...attributes]);
   const offset = (await readSquashfs(out)).plainBlock(releaseFile);
   if (offset === undefined)
-    throw new UserError('the release file did not become a block of its own', {
+    throw new UserError('the release file is not a separate block of the image', {
       where: out,
-      next: 'this is a defect of packSquashfs: please report it',
+      next: 'please report this: it is a bug of packSquashfs',
     });
   return { releaseFileOffset: offset };
 }
@@ -59,7 +57,7 @@ const METADATA_BLOCK = 8192;
 const LEAST_BLOCK = 3;
 /** Size of the smallest inode. */
 const LEAST_INODE = 20;
-/** Most metadata, packed or not: of a million files. */
+/** Limit of the metadata, packed or not: that of a million files. */
 const MOST_METADATA = 64 << 20;
 
 interface Inode {
@@ -70,15 +68,15 @@ interface Inode {
   readonly size: number;
   readonly link?: string;
   readonly xattr: number;
-  /** Of folders: where the listing is. */
+  /** For folders: where the listing is. */
   readonly listing?: { block: number; offset: number };
-  /** Of files: where the data begins, the size of its first block, whether a tail is in a fragment. */
+  /** For files: where the data begins, the size of the first block, whether a tail is in a fragment. */
   readonly data?: { start: number; first: number; fragment: boolean };
 }
 
 /**
- * Metadata blocks (8 KiB each when unpacked) read as one stream from any place. An image has each inode, listing and attribute once, so no
- * more is read in all than its tables can hold when unpacked.
+ * Metadata blocks (8 KiB each when unpacked), read as one stream from any offset. An image has each inode, listing and attribute once, so the
+ * size of its unpacked tables limits what is read.
  */
 class Metadata {
   private readonly bytes: Buffer;
@@ -205,13 +203,13 @@ function readXattrs(metadata: Metadata, table: number, index: number): Record<st
     const kind = head.readUInt16LE(0);
     const name = (XATTR_PREFIX[kind & 0xff] ?? '?.') + take(head.readUInt16LE(2)).toString();
     const value = take(take(4).readUInt32LE(0));
-    // Values that several files share stand elsewhere, and a reference here; none of ours do.
+    // A value that several files share is stored elsewhere; our images have none.
     found[name] = (kind & 0x100) === 0 ? value.toString() : '(elsewhere)';
   }
   return found;
 }
 
-/** An inode with all that is said of it, which several names may share. */
+/** An inode and its attributes, which several names may share. */
 interface Node {
   readonly inode: Inode;
   readonly xattrs: Readonly<Record<string, string>>;
@@ -223,7 +221,7 @@ function openInodes(header: Buffer, metadata: Metadata): (block: number, offset:
   const [idTable, xattrTable, inodeTable, directoryTable] = [at(48), at(56), at(64), at(72)];
   const count = header.readUInt32LE(4);
   if (count * LEAST_INODE > METADATA_BLOCK * Math.ceil((directoryTable - inodeTable) / LEAST_BLOCK))
-    throw new RangeError(`${count} inodes, which have no room in it`);
+    throw new RangeError(`${count} inodes do not fit into it`);
   const ids = readIds(metadata, idTable, header.readUInt16LE(26));
   const hasXattrs = xattrTable < 2 ** 52;
   const nodes = new Map<number, Node>();
@@ -252,7 +250,7 @@ function* listing(take: (length: number) => Buffer, size: number): Generator<{ n
       const entry = take(8);
       const name = take(entry.readUInt16LE(6) + 1);
       left -= 8 + name.length;
-      if (left < 0) throw new RangeError('a folder lists more than it holds');
+      if (left < 0) throw new RangeError('a folder lists more than it contains');
       yield { name: checkName(name.toString()), block, offset: entry.readUInt16LE(0) };
     }
   }
@@ -266,7 +264,7 @@ async function readAll(header: Buffer, bytes: Buffer, base: number): Promise<Fil
   const entries: ImageEntry[] = [];
   const plain = new Map<string, number>();
   const count = new EntryCount();
-  // A folder has one place: one that is reached twice leads to itself, or makes a tree of endless paths.
+  // A folder that is reached twice contains itself, or makes an endless tree.
   const folders = new Set<Node>();
   const pending = [{ path: '', node: nodeAt(Math.floor(root / 65_536), root % 65_536) }];
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
@@ -302,22 +300,22 @@ async function readAll(header: Buffer, bytes: Buffer, base: number): Promise<Fil
 }
 
 /**
- * Reads the metadata of a squashfs image (version 4, zstd): every entry, and where plain blocks are. No file data is
- * read. Time and memory are bounded by the size of the tables. Throws a UserError for what is damaged, cut off or no squashfs.
+ * Reads the metadata of a squashfs image (version 4, zstd): every entry, and the offsets of plain blocks. Reads no file data; the size of the
+ * tables bounds time and memory. Throws a UserError for a file that is not a squashfs, damaged or cut off.
  */
 export async function readSquashfs(file: string): Promise<FileSystemContent> {
   try {
     return await withBounded(file, async (image) => {
       const header = await image.read(0, 96);
       const used = Number(header.readBigUInt64LE(40));
-      if (header.readUInt32LE(0) !== MAGIC) throw new RangeError('no squashfs');
+      if (header.readUInt32LE(0) !== MAGIC) throw new RangeError('not a squashfs');
       const blockSize = header.readUInt32LE(12);
       if (blockSize !== 2 ** header.readUInt16LE(22) || blockSize < 4096 || blockSize > 1 << 20)
         throw new RangeError(`blocks of ${blockSize} bytes`);
       if (header.readUInt16LE(20) !== ZSTD) throw new RangeError('not packed with zstd');
-      if (used > image.size) throw new RangeError(`${used} bytes long, and only ${image.size} of them are there`);
+      if (used > image.size) throw new RangeError(`${used} bytes long, of which the file has ${image.size}`);
       const base = Number(header.readBigUInt64LE(64)); // inodes come first among the tables
-      if (base > used || used - base > MOST_METADATA) throw new RangeError('tables in a wrong place');
+      if (base > used || used - base > MOST_METADATA) throw new RangeError('its tables are at a wrong offset');
       return readAll(header, await image.read(base, used - base, MOST_METADATA), base);
     });
   } catch (cause) {

@@ -20,17 +20,17 @@ async function readEntry(dir: string, path: string, component: string): Promise<
   if (info.isDirectory()) return { path, type: 'dir', mode, size: 0, component };
   if (info.isSymbolicLink()) return { path, type: 'link', mode: 0o777, size: 0, link: await readlink(full), component };
   if (info.isFile()) return { path, type: 'file', mode, size: info.size, sha256: await hashFile(full), component };
-  throw new UserError(`'${path}' is neither file, folder nor link`, { where: full, next: 'images hold nothing else' });
+  throw new UserError(`'${path}' is not a file, a folder or a link`, { where: full, next: 'remove it: images contain nothing else' });
 }
 
 /**
- * The list of what a folder holds, with the digest over it. `owners` says which component a path came from;
- * what no component brought belongs to the pipeline itself (empty name).
+ * Lists the content of a folder, with the digest over it. `owners` has the component of each path; paths without a component belong to the
+ * pipeline (empty name).
  */
 export async function readTree(dir: string, owners: ReadonlyMap<string, string>): Promise<Tree> {
   const entries: TreeEntry[] = [];
   const paths = await pathsBelow(dir);
-  // A few at a time: hashing is what takes the time, and it runs beside the reads.
+  // A few at a time: hashing takes the time, and runs in parallel with reading.
   const width = 8;
   for (let start = 0; start < paths.length; start += width) {
     entries.push(...(await Promise.all(paths.slice(start, start + width).map((path) => readEntry(dir, path, owners.get(path) ?? '')))));
@@ -39,7 +39,7 @@ export async function readTree(dir: string, owners: ReadonlyMap<string, string>)
   return { dir, digest: digestOf(entries.map((entry) => ({ ...entry, component: undefined }))), entries };
 }
 
-/** Makes modes independent of umask and archive: folders 0755, files 0755 or 0644 by their owner's execute bit. */
+/** Sets modes that do not depend on the umask or the archive: folders 0755, files 0755 or 0644 by their owner's execute bit. */
 export async function normalise(dir: string): Promise<void> {
   await chmod(dir, 0o755);
   for (const path of await pathsBelow(dir)) {
@@ -49,7 +49,7 @@ export async function normalise(dir: string): Promise<void> {
   }
 }
 
-/** Paths that two trees both ship with different content: they cannot be merged together. */
+/** Paths at which two trees have different content, so that they cannot be merged together. */
 export function conflictsBetween(one: readonly TreeEntry[], other: readonly TreeEntry[]): string[] {
   const mine = new Map(one.map((entry) => [entry.path, entry]));
   return other.flatMap((entry) => {

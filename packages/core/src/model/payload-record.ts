@@ -6,18 +6,18 @@ import { UserError } from '../util/errors.ts';
 import { parseJson } from '../util/json.ts';
 import { PUBLISH_BLOCKERS, type Payload } from './payload.ts';
 
-/** A record lists every file of an image: the largest of today has some megabytes. */
+/** Size limit, in bytes. A record lists every file of an image; the largest has some megabytes. */
 const MAX_BYTES = 64 << 20;
 
 const text = (most = 4096): v.GenericSchema<string> => v.pipe(v.string(), v.maxLength(most));
 const digest = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'not a sha256'));
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const name = v.pipe(v.string(), v.maxLength(64), v.regex(/^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$/, 'not a valid extension name'));
-// What names files and folders: neither a path nor hidden.
+// Names of files and folders: not a path, and not hidden.
 const version = v.pipe(v.string(), v.maxLength(100), v.regex(/^[0-9][0-9A-Za-z.+]*(?:-[0-9A-Za-z.+]+)*$/, 'not a valid version'));
 const hostPath = v.pipe(v.string(), v.maxLength(4096), v.regex(/^(?!\/)(?!(?:.*\/)?\.\.?(?:\/|$))[^\0\n]+$/, 'not a path in an image'));
 
-/** The file of a payload: beside its record, or the portable image that a build put into the next folder; empty in a published record, which has none beside it. */
+/** The file of a payload: beside its record, or the portable image in the folder `portable`; empty in a published record, which has no file. */
 const file = v.pipe(v.string(), v.maxLength(300), v.regex(/^$|^(?:\.\.\/portable\/)?[0-9a-z][0-9A-Za-z.+_-]*$/, 'not a plain file name'));
 
 const Material = v.strictObject({ locator: text(), sha256: digest, size: v.optional(count), proof: text() });
@@ -41,7 +41,7 @@ const TreeEntry = v.strictObject({
   component: text(200),
 });
 const SourcePackage = v.strictObject({ name: text(200), version: text(200) });
-/** A module or package in an image, as records have it. */
+/** A module or package in an image, in records. */
 export const EmbeddedModuleSchema = v.strictObject({
   type: text(100),
   name: text(),
@@ -53,7 +53,7 @@ export const EmbeddedModuleSchema = v.strictObject({
   license: v.optional(v.union([v.strictObject({ expression: text() }), v.strictObject({ text: text(4 << 20) })])),
 });
 
-/** The record of a payload, as one job writes it and another reads it. */
+/** The record of a payload, which one job writes and another reads. */
 export const PayloadSchema = v.strictObject({
   key: digest,
   extension: name,
@@ -90,14 +90,14 @@ export const PayloadSchema = v.strictObject({
 });
 
 /**
- * Reads a payload's record. What it says may come from a job that runs other people's code: names are names, files are plain, digests are
- * digests. Whether it is true is another question: see checkClaims.
+ * Reads a payload's record. It may come from a job that runs other people's code: the schema checks that names are names, files are plain and digests
+ * are digests. checkClaims checks whether the record is true.
  */
 export function parsePayload(json: string, where: string): Payload {
   return parseJson(PayloadSchema, json, { what: 'payload record', where, next: 'build it again' });
 }
 
-/** Reads the record in a file; a link or a file of more than 64 MiB is not one. */
+/** Reads the record in a file. Throws a UserError for a link, and for a file of more than 64 MiB. */
 export async function readPayload(path: string): Promise<Payload> {
   const info = await lstat(path);
   if (!info.isFile() || info.size > MAX_BYTES)

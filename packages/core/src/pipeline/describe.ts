@@ -12,14 +12,14 @@ import type { Arch } from '../model/arch.ts';
 import type { BuiltComponent, OriginKind, Payload, Profile, PublishBlocker, ToolRecord } from '../model/payload.ts';
 import type { Format } from '../model/target.ts';
 
-/** Raised when the same inputs are to give other bytes: it is part of every payload's key. */
+/** Raised when the same inputs must give other bytes: it is part of every payload's key. */
 const PAYLOAD_FORMAT = 4;
-/** Raised when the record of a payload of the same bytes is to say something else. */
+/** Raised when the record of a payload with the same bytes must change. */
 const RECORD_FORMAT = 2;
 
 /**
- * What a payload's record says of its inputs. All of it is decided by the definition, the pins and the tools: whoever has the checkout can
- * compute it without building, and need not believe the record of another machine.
+ * The fields of a payload's record about its inputs. The definition, the pins and the tools decide them: whoever has the checkout can compute them
+ * without a build, and need not trust the record of another machine.
  */
 export type PayloadClaims = Pick<
   Payload,
@@ -43,7 +43,7 @@ export type PayloadClaims = Pick<
   | 'packaging'
 >;
 
-/** One payload, as it is asked for. */
+/** Which payload to describe or build. */
 export interface PayloadRequest {
   /** Upstream version, as pins.json has it. */
   readonly version: string;
@@ -52,11 +52,11 @@ export interface PayloadRequest {
   readonly profile: Profile;
 }
 
-/** A component's record. Its licence is in its pins; our own files are under the repository's. */
+/** A component's record. Its licence is in its pins; files of this repository have the repository's licence. */
 function built({ component, dir, pin, origin, description }: DescribedComponent): BuiltComponent {
   const license = origin.kind === 'files' ? 'Apache-2.0' : pin.licenses[component.name];
   if (license === undefined) {
-    throw new UserError(`pins.json gives no licence for component '${component.name}'`, {
+    throw new UserError(`pins.json has no licence for component '${component.name}'`, {
       where: dir,
       next: `add it under "licenses" of ${component.version} as an SPDX expression`,
     });
@@ -67,8 +67,8 @@ function built({ component, dir, pin, origin, description }: DescribedComponent)
 }
 
 /**
- * What decides the files of an image: the definition and the pins, without the tools that pack it. Whatever else a definition or a lock says
- * (summary, waivers, conflicts, licenses, proofs) is about an image and changes none of its bytes.
+ * The part of the definition and the pins that decides the files of an image. All other fields (summary, waivers, conflicts, licenses, proofs)
+ * change no byte of it.
  */
 export function contentInputs({ extension }: LoadedExtension, version: string, components: readonly DescribedComponent[]): object {
   const { name, kind, start } = extension;
@@ -89,7 +89,7 @@ export function contentInputs({ extension }: LoadedExtension, version: string, c
   };
 }
 
-/** The store's key of a packed payload. What lint reads of the definition is in it too, so that a payload is linted again when that changes. */
+/** The store's key of a packed payload. It includes the fields that lint reads, so that a payload is linted again when they change. */
 export function packedKey({ extension: { requiredPaths, replaces, waive, requires } }: LoadedExtension, key: string): string {
   return digestOf({
     payload: key,
@@ -101,7 +101,7 @@ export function packedKey({ extension: { requiredPaths, replaces, waive, require
   });
 }
 
-// bind makes disk images by systemd-repart, whose version decides bytes as mkfs.erofs does.
+// bind makes disk images by systemd-repart, whose version decides bytes like that of mkfs.erofs.
 const PACK_TOOLS: Readonly<Record<Format, readonly string[]>> = { squashfs: ['mksquashfs'], ddi: ['mkfs.erofs', 'systemd-repart'] };
 
 /** Why a payload of these components must not be published, most serious first. */
@@ -128,7 +128,7 @@ function blockersOf(made: {
   return found.filter((one) => one !== false);
 }
 
-/** What the record of a payload says of its inputs, and the key that is computed from them: a build and a check of it come here. */
+/** Computes the claims of a payload, and its key from them; for a build, and for the check of its record. */
 export async function claimsOf(
   loaded: LoadedExtension,
   { version: upstream, arch, format, profile }: PayloadRequest,
@@ -178,8 +178,8 @@ export async function claimsOf(
 }
 
 /**
- * What a machine of a kind makes of the pins, by the pinned tools; nothing is fetched or built. By the origins that the definition prefers
- * unless `kinds` has others for its components, which make the payload one that a tree must declare to accept.
+ * Computes the claims of a payload that is built with the pinned tools on a machine with the architecture `host`. Fetches and builds nothing. `kinds`
+ * has the kind of each component's origin; by default each takes the first of its definition.
  */
 export async function describePayload(
   loaded: LoadedExtension,
@@ -217,8 +217,8 @@ function differences(claimed: unknown, computed: unknown, field: string): ClaimD
 }
 
 /**
- * Compares what the record of a payload says of its inputs with what this checkout computes for the same request, on either kind of machine that
- * may have built it; empty when it is true. What can be read off the bytes only (`tree`, `needs`, `modules`, `reload`) is not compared.
+ * Compares the claims of a payload's record with those that this checkout computes for the same request, for either architecture of the machine that
+ * built it. Returns the differences. Fields that need the bytes (`tree`, `needs`, `modules`, `reload`) are not compared.
  */
 export async function checkClaims(payload: Payload, loaded: LoadedExtension, request: PayloadRequest): Promise<readonly ClaimDifference[]> {
   const kinds = payload.components.map(({ origin }) => origin);
@@ -226,7 +226,7 @@ export async function checkClaims(payload: Payload, loaded: LoadedExtension, req
     ARCHES.map(async (host) => {
       const computed = await describePayload(loaded, request, host, kinds);
       const claimed = Object.fromEntries(Object.keys(computed).map((key) => [key, payload[key as keyof Payload]]));
-      // The key is last: whatever differs in it differs elsewhere too, and is understood better there.
+      // The key is last: a difference of the key has its cause in another field.
       return differences(claimed, computed, '').toSorted((a, b) => Number(a.field === 'key') - Number(b.field === 'key'));
     }),
   );

@@ -8,10 +8,10 @@ import type { ToolRecords } from '../tools/tool-records.ts';
 import type { Arch } from '../model/arch.ts';
 import type { ToolRecord } from '../model/payload.ts';
 
-/** Raised when the same inputs are to have another digest: every lock must be written again then. */
+/** Raised when the same inputs must have another digest: every lock must be written again then. */
 const PACKAGING_FORMAT = 1;
 
-/** Compilers and packers are left out: what is published is not built again because of them. */
+/** Compilers and packers do not count: a published version is not built again because of a tool. */
 const ANY_TOOL: ToolRecord = { name: '', version: '', sha256: '', status: '' };
 const NO_TOOLS: ToolRecords = {
   host: 'x86-64',
@@ -21,7 +21,7 @@ const NO_TOOLS: ToolRecords = {
   go: async () => ANY_TOOL,
 };
 
-/** A component by each of its origins that something is pinned for: an origin that nothing is pinned for cannot be built, and decides nothing. */
+/** Describes a component by each of its origins with pins. An origin without pins cannot be built and decides nothing. */
 async function describeAll(pinned: PinnedComponent, arch: Arch): Promise<DescribedComponent[]> {
   const origins = pinned.component.origins.filter((origin) => hasPins(origin, pinned, arch));
   return Promise.all(
@@ -35,10 +35,10 @@ async function describeAll(pinned: PinnedComponent, arch: Arch): Promise<Describ
 }
 
 /**
- * sha256 (hex) of all that this repository says about the bytes of a pinned version, on both architectures: pinned digests, the extension's own
- * files and their execute bits, build scripts, lock modules, and what the definition builds, places and starts. The summary, licences, proofs,
- * tests and the revision itself are no part of it. It is recorded in pins.json, so that a change without a higher revision is seen.
- * Throws a UserError where an input is missing or is not the pinned one.
+ * sha256 (hex) of everything in this repository that decides the bytes of a pinned version, for both architectures: pinned digests, the extension's
+ * own files and their execute bits, build scripts, lock modules, and what the definition builds, installs and starts; not the summary, licences,
+ * proofs, tests and the revision. pins.json records it, so that lint finds a change without a higher revision. Throws a UserError if an input is
+ * missing or does not match its pin.
  */
 export async function packagingDigest(loaded: LoadedExtension, version: string): Promise<string> {
   const { components, own } = await allComponents(loaded, version);
@@ -51,17 +51,17 @@ export async function packagingDigest(loaded: LoadedExtension, version: string):
   return digestOf({ number: PACKAGING_FORMAT, builds: await Promise.all(builds) });
 }
 
-/** A pinned version whose inputs are not those that its lock was written for. */
+/** A pinned version whose inputs changed since it was pinned. */
 export interface StalePackaging {
   readonly version: string;
   readonly revision: number;
-  /** The digest that pins.json has; undefined where it has none. */
+  /** The digest in pins.json; undefined without one. */
   readonly pinned: string | undefined;
-  /** The digest of what the checkout has. */
+  /** The digest of the checkout. */
   readonly actual: string;
 }
 
-/** The pinned versions of an extension that were changed since they were pinned. */
+/** The pinned versions of an extension whose inputs changed since they were pinned. */
 export async function stalePackaging(loaded: LoadedExtension): Promise<StalePackaging[]> {
   // The pins of a fixture are for a test, which may change anything.
   if (loaded.fixture) return [];

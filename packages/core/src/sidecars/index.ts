@@ -8,7 +8,7 @@ import { provenanceOf, type BuildContext } from './provenance.ts';
 import { sbomOf } from './sbom.ts';
 import { addToSums } from './sums.ts';
 
-/** Writes manifest, SBOM and build record beside an image, then enters it into SHA256SUMS: what is listed there is complete. */
+/** Writes manifest, SBOM and build record beside an image, then adds the image to SHA256SUMS: images listed there are complete. */
 export async function writeSidecars(image: Image, payload: Payload, context: BuildContext, store: Store): Promise<void> {
   const paths = sidecarPaths(image.file);
   const text = (value: object): string => `${JSON.stringify(value, undefined, 2)}\n`;

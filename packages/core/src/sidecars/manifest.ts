@@ -1,4 +1,5 @@
 import { lstat, readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import * as v from 'valibot';
 import { brandedBy, type ImageVersion, type TargetName, type UpstreamVersion } from '../model/brands.ts';
 import { UserError } from '../util/errors.ts';
@@ -10,14 +11,14 @@ import { sidecarPaths } from './paths.ts';
 
 const digest = (length: number): v.GenericSchema<string> => v.pipe(v.string(), v.regex(new RegExp(`^[0-9a-f]{${length}}$`)));
 
-/** What a client must know of an image before it downloads it; published as a JSON schema. */
+/** What a client needs to know about an image before it downloads the image; published as a JSON schema. */
 export const ManifestSchema = v.strictObject({
   schema: v.literal(1),
   name: v.string(),
   kind: v.picklist(['sysext', 'confext']),
   summary: v.string(),
   version: brandedBy<ImageVersion>(v.string()),
-  /** Upstream's version, and how often packaging was changed under it. */
+  /** Upstream's version, and the number of packaging changes since. */
   upstream: brandedBy<UpstreamVersion>(v.string()),
   revision: v.number(),
   /** `portable` or a Flatcar release. */
@@ -33,7 +34,7 @@ export const ManifestSchema = v.strictObject({
   sha512: digest(128),
   roothash: v.optional(digest(64)),
   signed: v.optional(v.boolean()),
-  /** What the host must have, at least; kernel exact where modules are in the image. */
+  /** The least that the host must have; the exact kernel if the image has modules. */
   needs: v.strictObject({
     systemd: v.string(),
     glibc: v.optional(v.string()),
@@ -52,13 +53,13 @@ export const ManifestSchema = v.strictObject({
   /** Why it must not be published; empty means that it can be. */
   publishBlockers: v.array(PublishBlockerSchema),
   waived: v.record(v.string(), v.string()),
-  /** Paths of the host that it hides on purpose. */
+  /** Paths of the host that the image hides on purpose. */
   replaces: v.array(v.string()),
-  /** Extensions that it cannot be merged with. */
+  /** Extensions that the image cannot be merged with. */
   conflicts: v.array(v.string()),
-  /** Extensions that must be merged beside it. */
+  /** Extensions that must be merged beside the image. */
   requires: v.array(v.string()),
-  /** Digest of what decides the bytes of this version, on all architectures and for all targets. */
+  /** Digest of everything that decides the bytes of this version, for all architectures and targets. */
   packaging: v.optional(digest(64)),
 });
 
@@ -95,12 +96,12 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
     architecture: arch,
     format,
     profile,
-    file: file.split('/').at(-1) ?? '',
+    file: basename(file),
     size,
     sha256,
     sha512,
-    ...(roothash === undefined ? {} : { roothash }),
-    ...(signed === undefined ? {} : { signed }),
+    roothash,
+    signed,
     needs: { ...needs, libraries: [...needs.libraries] },
     components: components.map(({ name, version: its, license, origin }) => ({ name, version: its, license, origin })),
     payload: key,
@@ -114,14 +115,14 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
 }
 
 const NEXT = 'fetch or build the image again';
-/** A manifest has a few kilobytes. */
+/** Size limit, in bytes. A manifest has a few kilobytes. */
 const MAX_BYTES = 4 << 20;
 
-/** Reads a manifest's text. Throws a UserError with every field that is wrong; `where` is named in it. */
+/** Reads a manifest's text. Throws a UserError with every wrong field; `where` is the file in errors. */
 export const parseManifest = (text: string, where: string): Manifest =>
   parseJson(ManifestSchema, text, { what: 'manifest', where, next: NEXT });
 
-/** Reads the manifest beside an image. Throws a UserError with its path, and with the fields that are wrong, for what is not one. */
+/** Reads the manifest beside an image. Throws a UserError with its path and every wrong field. */
 export async function readManifest(image: string): Promise<Manifest> {
   const where = sidecarPaths(image).manifest;
   const info = await lstat(where).catch((cause: unknown) => {

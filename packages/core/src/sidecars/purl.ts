@@ -1,8 +1,8 @@
 import { PackageURL } from 'packageurl-js';
 
 /**
- * A package URL in its canonical form (purl-spec, "Character encoding"): packageurl-js leaves `+` in versions and encodes `:` in qualifiers,
- * the other way round. `name` has its namespace before the last `/`. Case is kept: Go's modules are known by it.
+ * A package URL in its canonical form (purl-spec, "Character encoding"): packageurl-js leaves `+` in versions and encodes `:` in qualifiers, where the
+ * specification does the opposite. `name` has its namespace before the last `/`. Case is kept, since names of Go modules depend on it.
  */
 export function purl(type: string, name: string, version: string, qualifiers?: Readonly<Record<string, string>>): string {
   const at = name.lastIndexOf('/');

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
 import parseExpression from 'spdx-expression-parse';
 import { UserError } from '../util/errors.ts';
 import type { Image } from '../model/image.ts';
@@ -8,8 +9,8 @@ import { purl } from './purl.ts';
 const shortDigest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 12);
 
 /**
- * An SPDX id (SPDX 2.3, 3.2: letters, digits, `.` and `-`) that no other words have: where they hold another character, or where one could end
- * and the next begin elsewhere, their digest follows.
+ * An SPDX id (SPDX 2.3, 3.2: letters, digits, `.` and `-`), unique for its words: with several words, or with other characters, it ends in their
+ * digest.
  */
 function spdxId(kind: string, ...words: readonly string[]): string {
   const text = words.join('-');
@@ -17,7 +18,7 @@ function spdxId(kind: string, ...words: readonly string[]): string {
   return `SPDXRef-${kind}-${plain}${words.length === 1 && plain === text ? '' : `-${shortDigest(words.join('\n'))}`}`;
 }
 
-/** The SPDX id of the components of one name; publish looks for it. */
+/** The SPDX id of the components with one name; publish checks that an SBOM has it. */
 export const componentId = (name: string): string => spdxId('Component', name);
 
 const moduleId = ({ type, name, version }: EmbeddedModule): string => spdxId('Module', type, name, version);
@@ -30,7 +31,7 @@ const packageRef = (locator: string): object => ({
   referenceLocator: locator,
 });
 
-/** What every package of the document says unless it knows better; none of their files are listed one by one. */
+/** Default fields of every package of the document, whose files are not listed. */
 const UNKNOWN = {
   downloadLocation: 'NOASSERTION',
   filesAnalyzed: false,
@@ -53,19 +54,19 @@ function license(expression: string, component: string): string {
 
 const isUrl = (locator: string): boolean => /^https?:/.test(locator);
 
-/** Several licences that all hold, in one expression. */
+/** Joins licences that all apply into one expression. */
 const allOf = (expressions: readonly string[]): string => {
   const [first = '', ...more] = [...new Set(expressions)];
   if (more.length === 0) return first;
   return [first, ...more].map((one) => (/\s(?:AND|OR|WITH)\s/.test(one) ? `(${one})` : one)).join(' AND ');
 };
 
-/** Components of one name are one package: an extension's own files are called as it is, and so may be what it packages. */
+/** One package for all components with one name: an extension's own files have its name, and another component may, too. */
 function componentPackage(components: readonly BuiltComponent[], files: readonly string[]): object {
   const { name = '', version = '', origin } = components[0] ?? {};
   const [material] = components.flatMap((one) => one.materials);
   const expression = allOf(components.map((one) => license(one.license, name)));
-  // The bytes of a component are known by one digest only where it is one download.
+  // Only a component that is one download has one digest.
   const download = origin === 'upstream' ? material : undefined;
   const from = components.map((one) => {
     const list = one.materials.map(({ locator, sha256, proof }) => `${locator} (sha256 ${sha256}, ${proof})`);
@@ -77,7 +78,7 @@ function componentPackage(components: readonly BuiltComponent[], files: readonly
     name,
     versionInfo: version,
     downloadLocation: material === undefined || !isUrl(material.locator) ? 'NOASSERTION' : material.locator,
-    // Packages of a distribution, with the libraries that they need, are each listed with a licence of their own.
+    // Each package of a distribution is listed with its own licence.
     licenseConcluded: origin === 'debian' ? 'NOASSERTION' : expression,
     licenseDeclared: expression,
     comment: `${from.join('; ')}; files: ${files.join(' ')}`,
@@ -95,7 +96,7 @@ function componentPackage(components: readonly BuiltComponent[], files: readonly
   };
 }
 
-/** The id that stands for the text of a copyright file that is not an SPDX expression; packages of one source share it. */
+/** The id of the text of a copyright file without an SPDX expression; packages of one source share it. */
 const licenseRef = (text: string): string => `LicenseRef-copyright-${shortDigest(text)}`;
 
 function declaredLicense({ license: found }: EmbeddedModule): string {
@@ -104,8 +105,8 @@ function declaredLicense({ license: found }: EmbeddedModule): string {
 }
 
 /**
- * Of Debian's packages, the source package in the two forms that scanners look for: `upstream` of the package URL (grype), and a sentence
- * (Trivy). Its version is left out of the first where it is the package's own.
+ * The source of a Debian package in the two forms that scanners read: `upstream` of the package URL (grype), and a sentence (Trivy). The first has
+ * the version of the source only if it differs from the package's.
  */
 function sourceHints({ version, source }: EmbeddedModule): { upstream?: string; sourceInfo?: string } {
   if (source === undefined) return {};
@@ -130,7 +131,7 @@ function modulePackage(module: EmbeddedModule): object {
   };
 }
 
-/** Trackers of vulnerabilities list source packages, and so do scanners that know nothing of `upstream` (osv-scanner). */
+/** Vulnerability trackers list source packages, and so do scanners that do not read `upstream` (osv-scanner). */
 const sourcePackage = (source: SourcePackage, distro: string): object => ({
   ...UNKNOWN,
   SPDXID: sourceId(source),
@@ -140,7 +141,7 @@ const sourcePackage = (source: SourcePackage, distro: string): object => ({
   externalRefs: [packageRef(purl('deb', `debian/${source.name}`, source.version, { arch: 'source', distro }))],
 });
 
-/** A distribution that packages come from, as `debian-13`: Trivy takes the release from the package of this purpose. */
+/** The distribution of packages, such as `debian-13`: Trivy reads the release from the package with this purpose. */
 const distributionPackage = (distro: string): object => {
   const [name = '', version = ''] = distro.split('-');
   return { ...UNKNOWN, SPDXID: distributionId(distro), name, versionInfo: version, primaryPackagePurpose: 'OPERATING-SYSTEM' };
@@ -152,7 +153,7 @@ const relation = (from: string, relationshipType: string, to: string): object =>
   relatedSpdxElement: to,
 });
 
-/** Debian's packages with their sources, each source once, and the distributions that they come from. */
+/** The source packages of Debian's packages, each once, their distributions, and the relationships between them. */
 function debianParts(root: string, modules: readonly EmbeddedModule[]): { packages: object[]; relationships: object[] } {
   const sources = new Map<string, object>();
   const distributions = new Map<string, object>();
@@ -174,7 +175,7 @@ function debianParts(root: string, modules: readonly EmbeddedModule[]): { packag
   return { packages: [...distributions.values(), ...sources.values()], relationships };
 }
 
-/** The texts behind the license ids of this document, each once. */
+/** The texts of the licence ids of this document, each once. */
 function extractedLicenses(modules: readonly EmbeddedModule[]): object[] | undefined {
   const texts = new Map<string, string[]>();
   for (const { name, license: found } of modules)
@@ -188,9 +189,8 @@ function extractedLicenses(modules: readonly EmbeddedModule[]): object[] | undef
 }
 
 /**
- * The SPDX 2.3 document of an image: its components with versions, licences and digests, the modules found inside their binaries, and the
- * packages and source packages of a distribution that files come from. The same image gives the same bytes: its date is fixed and its
- * namespace is the image's digest.
+ * The SPDX 2.3 document of an image: its components with versions, licences and digests, the modules in their binaries, and the packages and source
+ * packages of a distribution. The same image gives the same bytes: the date is fixed, and the namespace is the image's digest.
  */
 export function sbomOf(image: Image, payload: Payload): object {
   const { extension, version, arch, target, sha256, sha512, file } = image;
@@ -200,7 +200,7 @@ export function sbomOf(image: Image, payload: Payload): object {
   const filesOf = (name: string): string[] =>
     tree.entries.filter((entry) => entry.component === name && entry.type === 'file').map(({ path }) => path);
   const ownerOf = new Map(tree.entries.map((entry) => [entry.path, entry.component]));
-  /** The components whose files hold a module; the image itself where none does. */
+  /** The components whose files contain a module, or else the image. */
   const holders = ({ paths }: EmbeddedModule): string[] => {
     const owners = [...new Set(paths.map((path) => ownerOf.get(path) ?? ''))].filter((owner) => names.includes(owner));
     return owners.length === 0 ? [root] : owners.map(componentId);
@@ -223,7 +223,7 @@ export function sbomOf(image: Image, payload: Payload): object {
         SPDXID: root,
         name: extension,
         versionInfo: version,
-        packageFileName: file.split('/').at(-1),
+        packageFileName: basename(file),
         licenseDeclared: allOf(components.map((one) => license(one.license, one.name))),
         checksums: [
           { algorithm: 'SHA256', checksumValue: sha256 },

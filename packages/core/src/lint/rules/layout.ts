@@ -127,8 +127,8 @@ export const layout: Readonly<Record<string, Rule>> = {
     sees: 'whole',
     checks: "every path under 'requiredPaths' is in the image",
     reason: 'an image without a required path was shipped once, and nobody noticed until a user booted it',
-    fix: "ship the path, or take it out of 'requiredPaths'",
-    fixed: "take the path out of 'requiredPaths' instead",
+    fix: "ship the path, or remove it from 'requiredPaths'",
+    fixed: "remove the path from 'requiredPaths' instead",
     check: ({ requiredPaths, entries }) =>
       requiredPaths
         .filter((path) => !entries.some((entry) => entry.path === path))

@@ -20,9 +20,9 @@ import { mapParallel } from '../../util/parallel.ts';
 import type { ChosenFile } from './choose.ts';
 import { RUNTIME_FILES } from './runtime-files.ts';
 
-// What programs look for by paths and names that are compiled in, that packages have, and that an image was not given.
+// Files of packages that programs look for by compiled-in paths and names, and that an image lacks.
 
-/** An omission with all that decides whether it should be added. */
+/** An omission, with everything that decides whether to add it. */
 export interface OmittedFiles extends Omit<Omission, 'line'> {
   /** The key of `debian()` that adds it. */
   readonly key: 'programs' | 'data' | 'plugins';
@@ -30,16 +30,16 @@ export interface OmittedFiles extends Omit<Omission, 'line'> {
   readonly glob: string;
   /** What the entry adds. */
   readonly files: readonly Found[];
-  /** True for the standard library of an interpreter, which does not start without it. */
+  /** True for the standard library of an interpreter: without it the interpreter does not start. */
   readonly isEssential: boolean;
 }
 
-/** Folders that say nothing of what a program needs: too many packages have files there. */
+/** Folders with files of too many packages to tell what a program needs. */
 const SHARED = /^usr(?:\/(?:lib|share|bin|libexec|lib64|include|src|games)(?:\/\{triplet\})?)?$/;
 
 /**
- * What an image is not given on purpose, or what its host has: texts for people, translations, settings of systemd and of package tools,
- * modules that others add to an interpreter, desktops, debug information, time zones, and what the engine chooses of the C library's (runtime-files.ts).
+ * Files that an image lacks on purpose, or that its host has: texts for people, translations, settings of systemd and of package tools,
+ * modules that others add to an interpreter, desktops, debug information, time zones, and files that runtime-files.ts chooses.
  */
 const SETTLED = [
   /^usr\/share\/(?:locale|man|doc|doc-base|info|lintian|bug|bash-completion\/completions|zsh\/(?:vendor-completions|site-functions)|fish\/vendor_[^/]+|applications|icons|pixmaps|metainfo|appdata|help|gtk-doc)(?:\/|$)/,
@@ -49,25 +49,25 @@ const SETTLED = [
   /^usr\/lib\/(?:locale|[^/]+\/gconv)(?:\/|$)/,
   /\/ld-linux-[^/]*$/,
   /\/gio-launch-desktop$/, // starts programs from the menus of a desktop
-  /^usr\/share\/misc\/magic$/, // libmagic takes the compiled form, which comes with it
+  /^usr\/share\/misc\/magic$/, // libmagic reads the compiled form, which is added with it
   /\/lib(?:c|m|dl|rt|util|anl|resolv|pthread)\.so\.[\d.]+$/, // of the C library: programs that need them are linked to them
-  // Name-service modules are those of the host, or built in; a policy of SELinux is loaded by init only.
+  // Name-service modules are the host's, or built in; only init loads a policy of SELinux.
   /^usr\/lib\/[^/]+\/(?:libnss_[^/]*|libsepol\.so\.[\d.]+)$/,
 ];
 
-/** Paths of programs and their files, up to what no file name has. */
+/** Paths of programs and their files. */
 const PATHS = /(?<![\w./-])\/(?:usr\/)?(?:lib|lib64|share|libexec|s?bin)\/[\w.+@%/-]+/g;
-/** Names of libraries that stand alone, as dlopen(3) takes them. */
+/** Names of libraries without a path, as dlopen(3) takes them. */
 const SONAMES = /(?<=\0)lib[\w.+-]+\.so\.\d+(?:\.\d+)*(?=\0)/g;
 
-/** The text in which a chosen file may name others: all of an ELF file, a script without its first line; undefined for anything else. */
+/** The text in which a chosen file may name others: a whole ELF file, or a script without its first line; undefined for other files. */
 async function textOf(file: string): Promise<{ text: string; isElf: boolean } | undefined> {
   const text = (await readFile(file)).toString('latin1');
   if (text.startsWith('\x7fELF')) return { text, isElf: true };
   return text.startsWith('#!') ? { text: text.slice(text.indexOf('\n') + 1), isElf: false } : undefined;
 }
 
-/** Paths that a text names, as packages have them: of a pattern for printf the folder that is certain. */
+/** Paths in a text, as packages have them; for a pattern of printf, the folder before its first variable part. */
 function pathsIn(text: string): Set<string> {
   const found = new Set<string>();
   for (const [match] of text.matchAll(PATHS)) {
@@ -78,20 +78,20 @@ function pathsIn(text: string): Set<string> {
   return found;
 }
 
-/** A candidate: files of packages under a name that a chosen file has. */
+/** Files of packages that a chosen file names. */
 interface Candidate {
   readonly path: string;
   readonly files: readonly Found[];
   readonly kind: 'file' | 'folder' | 'library' | 'interpreter';
 }
 
-/** Interpreters that find their standard library by themselves, by the file names that they have as a program or as a library. */
+/** Interpreters that compute the path of their standard library, by their file names as a program or as a library. */
 const INTERPRETERS: readonly { readonly file: RegExp; readonly folder: (version: string) => string; readonly has: string }[] = [
-  // Python computes the path from its own place or from the prefix; the folder's name is not in the file as a whole.
+  // Python computes the path from its own path or from the prefix: the file does not contain the path.
   { file: /^(?:lib)?python(\d\.\d+)(?:\.so\.[\d.]+)?$/, folder: (version) => `usr/lib/python${version}`, has: 'encodings/__init__.py' },
 ];
 
-/** Where packages have files, as compiled-in paths speak of it: every file, and every folder with all that is below it. */
+/** The files of packages by path, by folder with everything below it, and libraries by name. */
 class Places {
   readonly index: ReadonlyMap<string, Found>;
   readonly folders = new Map<string, Found[]>();
@@ -111,7 +111,7 @@ class Places {
     }
   }
 
-  /** What a path names; undefined for what no package has, and for folders that all packages share. */
+  /** The files that a path names; undefined for a path that no package has, and for a folder that all packages share. */
   candidate(path: string): Candidate | undefined {
     const file = this.index.get(path);
     const folder = file?.link === undefined ? path : targetOf(file);
@@ -122,8 +122,8 @@ class Places {
 }
 
 /**
- * Of a folder that many packages have files in, those that belong to the file that names it: the files of packages of its source, and of
- * packages that the folder is named for.
+ * The files of a folder that belong to the file which names the folder: those of packages of the same source, and of packages that the folder is
+ * named for. Many packages may have files there.
  */
 function related({ path, files }: Candidate, user: string, sources: ReadonlyMap<string, string>, triplet: string): readonly Found[] {
   const sourceOf = (name: string): string => sources.get(name) ?? name;
@@ -136,7 +136,7 @@ function related({ path, files }: Candidate, user: string, sources: ReadonlyMap<
   );
 }
 
-/** What packages have of all that a file names; of a library that it is linked to the loader takes care. */
+/** The files of packages that a file names. Linked libraries do not count: the loader finds them. */
 async function candidatesOf(file: string, places: Places): Promise<Candidate[]> {
   const found = await textOf(file);
   if (found === undefined) return [];
@@ -162,7 +162,7 @@ function most(names: readonly string[]): string {
   return [...counts].toSorted(([, a], [, b]) => b - a)[0]?.[0] ?? '';
 }
 
-/** What adds it to the definition: a key of `debian()`, and an entry of it. */
+/** The key of `debian()` that adds a candidate, and the entry. */
 function entryFor({ path, kind, files }: Candidate, triplet: string): Pick<OmittedFiles, 'key' | 'glob'> {
   const isPlugins = kind !== 'interpreter' && path.startsWith('usr/lib/') && files.every((file) => /\.so(?:\.|$)/.test(file.path));
   if (path.startsWith('usr/bin/')) return { key: 'programs', glob: basename(path) };
@@ -171,12 +171,12 @@ function entryFor({ path, kind, files }: Candidate, triplet: string): Pick<Omitt
   return { key: isPlugins ? 'plugins' : 'data', glob: glob.replaceAll(triplet, '{triplet}') };
 }
 
-/** What decides which omissions there are. */
+/** The packages and the definition in which omissions are searched. */
 export interface RelocationInput {
-  /** All packages that may have what is missing, unpacked. */
+  /** All packages that may contain missing files, unpacked. */
   readonly packages: readonly PackageFiles[];
   readonly origin: DebianOrigin;
-  /** What chooseFiles gives for them. */
+  /** The result of chooseFiles for them. */
   readonly chosen: readonly ChosenFile[];
   /** The component's name. */
   readonly name: string;
@@ -184,9 +184,9 @@ export interface RelocationInput {
 }
 
 /**
- * What chosen programs, libraries and scripts name by paths and by names of libraries, that a package has, and that the image is not given:
- * plugins, data, helper programs, libraries that are loaded by name, the standard library of an interpreter. What a `!` of the definition
- * takes out is left out on purpose; so are texts for people, and what every Flatcar has (SETTLED, data/flatcar-host.json).
+ * Files of packages that chosen programs, libraries and scripts name by path or by library name, and that the image lacks: plugins, data, helper
+ * programs, libraries that are loaded by name, the standard library of an interpreter. Files that a `!` of the definition excludes do not count,
+ * nor do texts for people and files of every Flatcar (SETTLED, data/flatcar-host.json).
  */
 export async function omittedFiles(input: RelocationInput): Promise<OmittedFiles[]> {
   const { packages, origin, chosen, name, arch } = input;
@@ -220,7 +220,7 @@ export async function omittedFiles(input: RelocationInput): Promise<OmittedFiles
   const judge = (candidate: Candidate, user: ChosenFile): void => {
     if (omissions.has(candidate.path)) return;
     const files = candidate.kind === 'folder' ? related(candidate, user.package, sources, triplet) : candidate.files;
-    // Of a folder of which some files were chosen, the others were not wanted.
+    // If some files of a folder were chosen, the others are left out on purpose.
     if (files.length === 0 || candidate.files.some(isThere) || files.every(isSettled)) return;
     const owner = most(files.map((file) => file.package));
     const { path } = candidate;
@@ -230,7 +230,7 @@ export async function omittedFiles(input: RelocationInput): Promise<OmittedFiles
       wantedBy: user.to,
       package: owner,
       ...entryFor({ ...candidate, files }, triplet),
-      // Of a folder the entry adds all files, and of an interpreter's library one file stands for all.
+      // The entry adds all files of a folder; one file represents the standard library of an interpreter.
       files: candidate.kind === 'interpreter' ? (places.folders.get(path) ?? files) : candidate.files,
       isEssential: candidate.kind === 'interpreter',
     });
@@ -239,13 +239,13 @@ export async function omittedFiles(input: RelocationInput): Promise<OmittedFiles
   const users = chosen.filter(({ from, asIs }) => from !== undefined && asIs !== true);
   const candidates = await mapParallel(users, async (user) => ({ user, found: await candidatesOf(user.from ?? '', places) }), 4);
   for (const { user, found } of candidates) for (const candidate of found) judge(candidate, user);
-  // A folder stands for what is below it.
+  // A folder includes the omissions below it.
   return [...omissions.values()]
     .filter(({ at }) => ![...omissions.values()].some((other) => at.startsWith(`${other.at}/`)))
     .toSorted((a, b) => (a.path < b.path ? -1 : 1));
 }
 
-/** The same as records and lint have it, each with the line of the definition that adds it. */
+/** The omissions for records and lint, each with the line of the definition that adds the files. */
 export async function relocationOmissions(input: RelocationInput): Promise<Omission[]> {
   const found = await omittedFiles(input);
   return found.map(({ path, at, wantedBy, package: owner, key, glob }) => ({

@@ -10,21 +10,21 @@ import { HOST_PROGRAMS } from '../../inspect/flatcar-host.ts';
 import { scriptProblem } from '../../inspect/scripts.ts';
 import type { Arch } from '../../model/arch.ts';
 
-// A definition for programs of packages: what they look for at run time is found by the same analysis that lint reports it by.
+// Completes a definition for programs of packages: it adds the files that lint would report as missing.
 
-/** Something that programs look for and that a completed origin does not have. */
+/** A path that programs look for and that a completed origin lacks. */
 export interface LeftOut {
   /** As packages have it, or the name of a library. */
   readonly path: string;
-  /** Why it cannot be added, or is not added unless somebody asks for it. */
+  /** Why it cannot be added, or is not added by default. */
   readonly why: string;
-  /** What adds it all the same: `data: ['usr/share/x/**']`; undefined where nothing does. */
+  /** The line that adds it: `data: ['usr/share/x/**']`; undefined if nothing can. */
   readonly line?: string;
-  /** True where lint reports it, so that the definition must waive it. */
+  /** True if lint reports it, so that the definition must waive it. */
   readonly isReported: boolean;
 }
 
-/** What was added for programs, with its size. */
+/** Files that were added for programs, with their size. */
 export interface Added {
   readonly line: string;
   readonly files: number;
@@ -41,30 +41,30 @@ export interface CompletedOrigin {
   readonly left: readonly LeftOut[];
 }
 
-/** What an origin is completed out of. */
+/** The packages and the definition to complete. */
 export interface CompletionInput {
-  /** The packages and all that they depend on, unpacked. */
+  /** The packages and their dependencies, unpacked. */
   readonly packages: readonly PackageFiles[];
-  /** At least the programs. */
+  /** An origin with at least its programs. */
   readonly origin: DebianOrigin;
-  /** Files that are wanted besides, as `data` has them: those that come with what programs look for need no entry of their own. */
+  /** More globs for `data`. A glob that the completed origin includes already gets no entry. */
   readonly also?: readonly string[];
   /** The component's name and version. */
   readonly name: string;
   readonly version: string;
   readonly arch: Arch;
-  /** What is larger is left out, in bytes; an interpreter's standard library is added whatever its size. */
+  /** In bytes: larger folders are left out, except for the standard library of an interpreter. */
   readonly limit: number;
 }
 
-/** A glob for any version of what has the component's as the name of a folder: `[0-9]*` in the place of `5.9`. */
+/** A glob for any version, when a folder is named by the component's version: `[0-9]*` instead of `5.9`. */
 const anyVersion = (glob: string, version: string): string =>
   glob
     .split('/')
     .map((part) => (/^\d+\./.test(part) && (part === version || version.startsWith(`${part}.`)) ? '[0-9]*' : part))
     .join('/');
 
-/** The first line of a script that can be run; undefined for anything else. */
+/** The first line of an executable script; undefined for other files. */
 async function firstLine({ full, link }: Found): Promise<string | undefined> {
   if (link !== undefined || ((await lstat(full)).mode & 0o111) === 0) return undefined;
   const file = await open(full);
@@ -77,7 +77,7 @@ async function firstLine({ full, link }: Found): Promise<string | undefined> {
   }
 }
 
-/** Why nothing can run or load a file that would be added; undefined for what is in order. */
+/** Why a file cannot be run or loaded; undefined if it can. */
 async function problemOf(found: Found, index: ReadonlyMap<string, Found>, there: ReadonlySet<string>): Promise<string | undefined> {
   if (found.link !== undefined)
     return resolveLinks(index, found) === undefined ? `is a link to '${found.link}', which no package has` : undefined;
@@ -86,10 +86,10 @@ async function problemOf(found: Found, index: ReadonlyMap<string, Found>, there:
     return scriptProblem(line, (program) => (there.has(inUsr(program.slice(1))) || HOST_PROGRAMS.has(program) ? undefined : 'missing'))
       ?.what;
   const missing = ((await readElf(found.full))?.needed ?? []).filter((soname) => !there.has(soname));
-  return missing.length === 0 ? undefined : `needs ${missing.join(', ')} of a package that is not among the dependencies`;
+  return missing.length === 0 ? undefined : `needs ${missing.join(', ')}, which no package of the dependencies has`;
 }
 
-/** Decides on one omission: what to add for it, and what of it to leave out. */
+/** Decides about one omission: which files to add, and which to leave out. */
 async function judge(
   omitted: OmittedFiles,
   { version, limit, arch }: CompletionInput,
@@ -104,7 +104,10 @@ async function judge(
   const glob = anyVersion(omitted.glob, version);
   const line = `${key}: ['${glob}']`;
   if (size > limit && !isEssential)
-    return { entries: [], left: [{ path, why: `${(size / (1 << 20)).toFixed(1)} MiB, more than most need`, line, isReported: true }] };
+    return {
+      entries: [],
+      left: [{ path, why: `${(size / (1 << 20)).toFixed(1)} MiB, more than most users need`, line, isReported: true }],
+    };
   const problems = await Promise.all(files.map(async (file) => ({ file, why: await problemOf(file, index, there) })));
   const broken = problems.flatMap(({ file, why }) => (why === undefined ? [] : [{ file, why }]));
   if (broken.length === files.length) return { entries: [], left: [{ path, why: broken[0]?.why ?? '', isReported: true }] };
@@ -116,8 +119,8 @@ async function judge(
 }
 
 /**
- * Adds to an origin what its programs, and what is added for them, look for at run time (compiled-in.ts), until nothing is omitted that can be
- * had. What cannot be run or loaded, and what is too large, is left out.
+ * Adds to an origin the files that its programs look for at run time (compiled-in.ts), and the files that these look for, until nothing is
+ * missing. Files that cannot be run or loaded, and folders that are too large, are left out.
  */
 export async function completeRelocation(input: CompletionInput): Promise<CompletedOrigin> {
   const { packages, name, arch, also = [] } = input;
@@ -133,7 +136,7 @@ export async function completeRelocation(input: CompletionInput): Promise<Comple
   const added: Added[] = [];
   const left = new Map<string, LeftOut>();
   const judged = new Set<string>();
-  /** Each round adds what those before it look for; packages are finite, and so are the rounds. */
+  /** Each round adds files for those of the round before; the packages have a finite number of files. */
   const complete = async (): Promise<void> => {
     for (;;) {
       const chosen = await chooseFiles(packages, origin, name, arch);
@@ -160,8 +163,8 @@ export async function completeRelocation(input: CompletionInput): Promise<Comple
 }
 
 /**
- * Programs that packages start by scripts which nothing can run here: the name of each, with the file of the program of the same name that is
- * elsewhere in the packages (Debian's psql is a script in Perl that starts usr/lib/postgresql/17/bin/psql).
+ * Programs that packages start by a script without its interpreter: the name of each, with the program of the same name elsewhere in the packages
+ * (Debian's psql is a script in Perl that starts usr/lib/postgresql/17/bin/psql).
  */
 export async function wrappedPrograms(packages: readonly PackageFiles[], programs: readonly string[]): Promise<ReadonlyMap<string, Found>> {
   const index = await indexPackages(packages);

@@ -47,13 +47,13 @@ function expressionOf(spelled: string): string | undefined {
   return / OR /.test(text) ? `(${text})` : text;
 }
 
-/** The licences that a copyright file names in its own words, for anything but Debian's packaging. */
+/** The names of licences in a copyright file, without those of Debian's packaging. */
 export function licenseNames(text: string): readonly string[] {
   const named = paragraphsOf(text).flatMap(({ license }) => (license === undefined ? [] : [license]));
   return [...new Set(named)].toSorted();
 }
 
-/** Of each paragraph about files, but those of Debian's packaging, the short name of its licence. */
+/** The short name of the licence in each paragraph about files, without those of Debian's packaging. */
 function paragraphsOf(text: string): { readonly license: string | undefined }[] {
   return text.split(/\n(?:[ \t]*\n)+/).flatMap((paragraph) => {
     const files = /^Files:[ \t]*(.*(?:\n[ \t].*)*)/m.exec(paragraph)?.[1];
@@ -63,8 +63,8 @@ function paragraphsOf(text: string): { readonly license: string | undefined }[] 
 }
 
 /**
- * What a copyright file of a package says: an SPDX expression over the licences of all files but Debian's packaging, where the file
- * is machine-readable (copyright-format 1.0) and SPDX knows them all, else its own text.
+ * Reads a copyright file: an SPDX expression over the licences of all files but Debian's packaging, or the file's text if it is not
+ * machine-readable (copyright-format 1.0) or SPDX lacks one of its licences.
  */
 export function readCopyright(text: string): { readonly expression: string } | { readonly text: string } {
   if (!/^Format(?:-Specification)?:\s*http/m.test(text)) return { text };

@@ -3,37 +3,37 @@ import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type Arch, archWords } from '../../model/arch.ts';
 
-// What libraries load by themselves, at paths that are compiled in: no program names it, and no definition should have to.
+// Files that libraries load from compiled-in paths. Programs do not name them, so definitions need not list them.
 
-/** Packages that hold such files and that nothing depends on: a Debian always has them. */
+/** Packages with such files that no package depends on: every Debian system has them. */
 export const RUNTIME_PACKAGES: readonly string[] = ['libc-bin', 'ncurses-base'];
 
-/** A chosen ELF file, as far as it decides what else is needed. */
+/** What a chosen ELF file loads. */
 export interface Loaded {
   /** File name of a library: `libtinfo.so.6`. */
   readonly name: string;
   readonly imports: ReadonlySet<string>;
 }
 
-/** A file of a package: its path there, and where it is on disk. */
+/** A file of a package: its path there, and its path on disk. */
 export interface SourceFile {
   readonly path: string;
   readonly full: string;
 }
 
-/** Files that come with a library, unless no package has them. */
+/** Files that are added with a library, if a package has them. */
 export interface RuntimeFiles {
   readonly name: string;
   readonly isNeededBy: (elf: Loaded) => boolean;
   /** Globs of paths in the packages, as a definition has them. */
   readonly files: readonly string[];
-  /** Folder (of the image) that stands for `from` (of the packages); files below the library folder come to the component's unless specified. */
+  /** Folder of the image that replaces `from`, a path in the packages. By default, files below the folder of libraries get into the component's. */
   readonly moved?: { readonly from: RegExp; readonly to: (component: string, files: readonly SourceFile[]) => Promise<string> };
 }
 
 /**
- * Character sets of web browsers (encoding.spec.whatwg.org, 4.2), by their modules in glibc, with all of Unicode and of ISO 8859: what text
- * files and commits have, in 2 MB instead of 8.
+ * Character sets of web browsers (encoding.spec.whatwg.org, 4.2), by their modules in glibc, with all of Unicode and of ISO 8859: those of text
+ * files and commits, in 2 MB instead of 8.
  */
 const CHARACTER_SETS = [
   'UTF-*',
@@ -61,10 +61,10 @@ const CHARACTER_SETS = [
   'BIG5HKSCS',
 ];
 
-/** `/usr/lib/locale` in the C library has room for this many letters below /usr/lib. */
+/** Letters that replace `locale` in the `/usr/lib/locale` of a C library. */
 const LOCALE_LETTERS = 'locale'.length;
 
-/** A folder for the locale of one C library, named by its content: images with the same one have the same files, others do not meet. */
+/** A folder for the locale of one C library, named by its content, so that two images have the same files in it or different folders. */
 async function localeFolder(_: string, files: readonly SourceFile[]): Promise<string> {
   const hash = createHash('sha256');
   for (const { path, full } of files) hash.update(`${path}\0`).update(await readFile(full));
@@ -100,7 +100,7 @@ export const RUNTIME_FILES: readonly RuntimeFiles[] = [
     files: ['usr/lib/{triplet}/krb5/plugins/**'],
   },
   {
-    // Not sasldb, which servers have their own accounts in.
+    // Not sasldb, which contains accounts of servers.
     name: 'mechanisms of SASL',
     isNeededBy: ({ name }) => /^libsasl2\.so\.\d/.test(name),
     files: ['usr/lib/{triplet}/sasl2/lib*.so*', '!usr/lib/{triplet}/sasl2/libsasldb.so*'],
@@ -112,21 +112,21 @@ export const RUNTIME_FILES: readonly RuntimeFiles[] = [
   },
 ];
 
-/** A replacement of bytes in ELF files and data: as long as what it replaces. */
+/** A replacement of bytes in ELF files and data, of the same length. */
 export interface Edit {
   readonly from: string;
   readonly to: string;
-  /** True for a whole path or the beginning of one: `/usr/lib/ssl` is not in `/usr/lib/ssl3`. */
+  /** True to replace only whole parts of a path: `/usr/lib/ssl` does not match `/usr/lib/ssl3`. */
   readonly whole?: boolean;
 }
 
-/** A path as long as another one, of slashes more: `/usr/lib/gdb//////////`. */
+/** A path with slashes appended up to a length: `/usr/lib/gdb//////////`. */
 export const padded = (path: string, length: number): string => path + '/'.repeat(length - path.length);
 
-/** Where ncurses looks, as Debian compiles it (TERMINFO_DIRS). */
+/** Where ncurses searches in Debian (TERMINFO_DIRS). */
 const TERMINFO_DIRS = '/etc/terminfo:/lib/terminfo:/usr/share/terminfo';
 
-/** The component's own descriptions, then the host's if they fit; /etc/terminfo is compiled in a second time and looked at in any case. */
+/** The component's descriptions, then the host's if both fit. ncurses also searches /etc/terminfo, which is compiled in a second time. */
 function terminfoDirs(component: string): string {
   const own = `/usr/lib/${component}/ti`;
   const both = `${own}:/usr/share/terminfo`;
@@ -134,8 +134,8 @@ function terminfoDirs(component: string): string {
 }
 
 /**
- * Paths that are compiled into Debian's libraries, each with the path that it becomes: the component's own folder, or the host's place for
- * the same thing. `paths` are those of the image.
+ * Paths that are compiled into Debian's libraries, each with its replacement: the component's folder, or the host's path for the same files.
+ * `paths` are those of the image.
  */
 export function pathEdits(component: string, arch: Arch, paths: Iterable<string>): readonly Edit[] {
   const libraries = `/usr/lib/${archWords(arch).triplet}`;
