@@ -255,10 +255,10 @@ describe('reading back refuses', () => {
     await expect(readBack(image.file, payload, bound)).resolves.toBeUndefined();
   });
   test('another release', async () => {
-    await expect(readBack(image.file, payload, older)).rejects.toThrow(/release file has another text/);
+    await expect(readBack(image.file, payload, older)).rejects.toThrow(/release file has a different text/);
   });
   test('one flipped byte of the release file', async () => {
-    expect((await damage(write(payload.releaseFileOffset + 20, '9'))).message).toMatch(/release file has another text/);
+    expect((await damage(write(payload.releaseFileOffset + 20, '9'))).message).toMatch(/release file has a different text/);
   });
   test('a cut', async () => {
     expect((await damage(async (file) => truncate(file, Math.floor((await stat(file)).size * 0.6)))).message).not.toBe('it was accepted');

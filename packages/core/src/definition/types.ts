@@ -4,7 +4,7 @@ import type { Pins, PinnedVersion } from './pins.ts';
 /** Arch words that differ from Go's (amd64, arm64) for one URL. */
 export type ArchWords = Readonly<Record<'x86-64' | 'arm64', string>>;
 
-/** A signature by OpenPGP keys that stand in the folder of the lock (the extension's own unless shared). */
+/** A signature by OpenPGP keys in the folder of the lock (by default the extension's own). */
 export interface PgpSignature {
   /** @example 'pgp' */
   readonly kind: 'pgp';
@@ -31,17 +31,17 @@ export interface PgpSignature {
   readonly url?: string;
 }
 
-/** A keyless signature of sigstore (cosign, GitHub attestations): who signed, and who vouches for the name. */
+/** A keyless signature of sigstore (cosign, GitHub attestations), by the signer's name and its issuer. */
 export interface SigstoreSignature {
   /** @example 'sigstore' */
   readonly kind: 'sigstore';
   /**
-   * Who vouches for the name of the signer.
+   * The issuer that vouches for the name of the signer.
    * @example 'https://token.actions.githubusercontent.com'
    */
   readonly issuer: string;
   /**
-   * The signer, with `{version}` filled in; a workflow may end in `*` behind its `@`.
+   * The name of the signer, with `{version}`; for a workflow, the part after `@` may end in `*`.
    * @example 'https://github.com/containerd/containerd/.github/workflows/release.yml@refs/tags/v{version}'
    */
   readonly identity: string;
@@ -52,7 +52,7 @@ export interface SigstoreSignature {
    */
   readonly source?: string;
   /**
-   * Ref of `source` that the run was for, where `identity` does not contain it.
+   * Ref of `source` that the run was for, if `identity` does not contain it.
    * @example 'refs/tags/v{version}'
    */
   readonly ref?: string;
@@ -63,22 +63,22 @@ export interface SigstoreSignature {
    */
   readonly of?: 'file' | 'checksum';
   /**
-   * A bundle (one, or one a line), or `github`: the attestations that GitHub keeps for the file.
+   * URL of a bundle, or of bundles one per line; or `github`: GitHub's attestations for the file.
    * @example '{url}.sigstore.json'
    */
   readonly bundle?: string;
   /**
-   * Instead of a bundle: the signature; the transparency log of sigstore is asked for its time.
+   * URL of the signature, instead of a bundle. The transparency log of sigstore has its time.
    * @example '{url}.sig'
    */
   readonly signature?: string;
   /**
-   * The certificate that belongs to `signature`.
+   * URL of the certificate for `signature`.
    * @example '{url}.cert'
    */
   readonly certificate?: string;
   /**
-   * File in the folder of the lock, for signers outside of the public sigstore.
+   * File with the trusted root in the folder of the lock, for signers outside the public sigstore.
    * @example 'keys/trusted-root.json'
    */
   readonly trustedRoot?: string;
@@ -87,8 +87,8 @@ export interface SigstoreSignature {
 export type Signature = PgpSignature | SigstoreSignature;
 
 /**
- * What upstream publishes beside a file; checked when it is pinned, never by a build. In its URLs `{url}` (of the file), `{file}`
- * (its name) and `{checksum}` (URL of the checksums) are filled in besides the words of a release URL; relative ones count from the file.
+ * Checksums and signatures that upstream publishes beside a file. Pinning checks them; a build never does. Their URLs may contain `{url}` (of the
+ * file), `{file}` (its name), `{checksum}` (URL of the checksums) and the words of the file's own URL; relative URLs begin at the file.
  */
 export interface Published {
   /**
@@ -98,30 +98,30 @@ export interface Published {
    */
   readonly checksum?: string;
   /**
-   * One signature, or several that must all be good.
+   * One signature, or several that must all be valid.
    * @example { kind: 'pgp', keys: 'keys/runc.asc', fingerprints: ['…'], url: '{url}.asc' }
    */
   readonly signature?: Signature | readonly Signature[];
 }
 
-/** Upstream's own file: `{version}`, `{arch}` and `{goarch}` (amd64, arm64) and `{machine}` (x86_64, aarch64) are filled in. */
+/** Upstream's own file. */
 export interface UpstreamOrigin extends Published {
   /** @example 'upstream' */
   readonly kind: 'upstream';
   /**
-   * URL of the file; `{version}`, `{arch}` and `{goarch}` (amd64, arm64) and `{machine}` (x86_64, aarch64) are filled in.
+   * URL of the file, with `{version}`, `{arch}` and `{goarch}` (amd64, arm64) and `{machine}` (x86_64, aarch64).
    * @example 'https://example.org/v{version}/tool-linux-{arch}.tar.gz'
    */
   readonly url: string;
   /**
-   * Replaces the words for `{arch}`.
+   * Other words for `{arch}`.
    * @default { 'x86-64': 'amd64', arm64: 'arm64' }
    * @example { 'x86-64': 'x64', arm64: 'arm64' }
    */
   readonly arch?: ArchWords;
 }
 
-/** A Go program, compiled from the module proxy by a lock module that stands under the extension's `go/` folder. */
+/** A Go program, compiled from the module proxy by a lock module in the extension's `go/` folder. */
 export interface GoOrigin {
   /** @example 'go' */
   readonly kind: 'go';
@@ -131,7 +131,7 @@ export interface GoOrigin {
    */
   readonly module: string;
   /**
-   * Main packages below the module; `*` stands for one folder.
+   * Main packages below the module; `*` matches one folder name.
    * @example ['cmd/kubelet', 'plugins/main/*']
    */
   readonly packages: readonly string[];
@@ -142,30 +142,30 @@ export interface GoOrigin {
    */
   readonly tags?: readonly string[];
   /**
-   * `-X` stamps: variable to value; `{version}`, `{major}`, `{minor}` and `{arch}` are filled in.
+   * `-X` stamps: variable to value, with `{version}`, `{major}`, `{minor}` and `{arch}`.
    * @default {}
    * @example { 'main.version': 'v{version}' }
    */
   readonly stamps?: Readonly<Record<string, string>>;
   /**
-   * Names for programs whose main package is called otherwise: package folder to program.
+   * Names of programs that differ from their main package: package folder to program.
    * @default {}
    * @example { 'cmd/buildx': 'docker-buildx' }
    */
   readonly rename?: Readonly<Record<string, string>>;
   /**
-   * Go's language version for a module that has no go.mod to say it.
+   * Go's language version, for a module whose go.mod has none.
    * @example 'go1.26'
    */
   readonly goVersion?: string;
   /**
-   * Files of the module that are left out: helpers of its tests that upstream keeps beside its programs.
+   * Files of the module to leave out, such as test helpers beside its programs.
    * @default []
    * @example ['cmd/tool/testing.go']
    */
   readonly exclude?: readonly string[];
   /**
-   * The module's version, where it is not the component's.
+   * The module's version, if it differs from the component's.
    * @default the component's version
    * @example '29.8.1+incompatible'
    */
@@ -177,13 +177,13 @@ export interface GoOrigin {
    */
   readonly cgo?: boolean;
   /**
-   * Version of the published modules that stand for folders in upstream's own replaces. Used by pin only.
+   * Version of the published modules that replace folders in upstream's `replace` directives. Used by pin only.
    * @example 'v0.{minor}.{patch}'
    */
   readonly stagingVersion?: string;
 }
 
-/** A Rust program, compiled from a crate of the registry, or of the extension's own folder when it begins with `./`. */
+/** A Rust program, compiled from a crate of the registry or from a folder of the extension. */
 export interface CargoOrigin {
   /** @example 'cargo' */
   readonly kind: 'cargo';
@@ -193,7 +193,7 @@ export interface CargoOrigin {
    */
   readonly crate: string;
   /**
-   * Programs that are built and kept.
+   * Programs to build.
    * @example ['rg']
    */
   readonly programs: readonly string[];
@@ -210,30 +210,30 @@ export interface CargoOrigin {
    */
   readonly defaultFeatures?: boolean;
   /**
-   * Environment of the build; `{sysroot}` and `{triplet}` are filled in.
+   * Environment of the build, with `{sysroot}` and `{triplet}`.
    * @default {}
    * @example { LIBSECCOMP_LINK_TYPE: 'static' }
    */
   readonly env?: Readonly<Record<string, string>>;
   /**
-   * True for crates that compile protocol buffers while they are built.
+   * True if building the crate compiles protocol buffers.
    * @default false
    * @example true
    */
   readonly protoc?: boolean;
 }
 
-/** A C program out of a source package of Debian, compiled by a shell script of the extension. */
+/** A C program from a source package of Debian, compiled by a shell script of the extension. */
 export interface SourceOrigin {
   /** @example 'source' */
   readonly kind: 'source';
   /**
-   * Path of the upstream tarball below a Debian mirror; `{version}` is filled in.
+   * Path of the upstream tarball below a Debian mirror, with `{version}`.
    * @example 'pool/main/t/tini/tini_{version}.orig.tar.gz'
    */
   readonly path: string;
   /**
-   * Script in the folder of the lock. It runs in the unpacked source and puts programs into `$OUT`; it is given CC, AR, PKG_CONFIG,
+   * Script in the folder of the lock. It runs in the unpacked source and puts programs into `$OUT`. Its environment has CC, AR, PKG_CONFIG,
    * HOST, VERSION and JOBS.
    * @example 'build.sh'
    */
@@ -249,19 +249,19 @@ export interface Relocation {
    */
   readonly plugins?: readonly string[];
   /**
-   * Globs of what programs look for under paths that are compiled in: it keeps its place.
+   * Globs of files that programs read from compiled-in paths: the files keep their paths.
    * @default []
    * @example ['usr/share/nmap/**']
    */
   readonly data?: readonly string[];
   /**
-   * Globs of what finds its files relative to itself: `usr/x` is installed as `usr/lib/<component>/x`.
+   * Globs of programs that find files relative to themselves, and of these files: `usr/x` is installed as `usr/lib/<component>/x`.
    * @default []
    * @example ['usr/bin/gdb', 'usr/share/gdb/**']
    */
   readonly siblings?: readonly string[];
   /**
-   * Globs of what the host's own programs load (NSS and PAM modules): it runs on the host's libraries, from `usr/lib64`.
+   * Globs of modules that programs of the host load (NSS, PAM): they use the host's libraries and are installed in `usr/lib64`.
    * @default []
    * @example ['usr/lib/{triplet}/security/pam_sss.so']
    */
@@ -269,10 +269,10 @@ export interface Relocation {
 }
 
 /**
- * Programs out of Debian's packages, with their own C library and all libraries that they need in `usr/lib/<component>/`, so that
- * they run on any host; relocate.ts says how. Paths and globs are those in the packages, without a leading slash; `{triplet}`
- * and `{machine}` are filled in, `dir/**` is all below a folder, a leading `!` takes files out again. What Debian has below `usr/lib/{triplet}/` comes
- * to `usr/lib/<component>/`, and programs look for it there.
+ * Programs from Debian's packages, with their C library and all libraries in `usr/lib/<component>/`, so that they run on any host (see
+ * relocate.ts). Globs match paths in the packages, without a leading slash: they may contain `{triplet}` and `{machine}`, `dir/**` matches everything
+ * below a folder, and a leading `!` excludes files. Files below `usr/lib/{triplet}/` are installed in `usr/lib/<component>/`, where programs look
+ * for them.
  */
 export interface DebianOrigin {
   /** @example 'debian' */
@@ -283,7 +283,7 @@ export interface DebianOrigin {
    */
   readonly packages: readonly string[];
   /**
-   * A suite of Debian; its security updates are taken with it.
+   * A suite of Debian, with its security updates.
    * @default 'trixie', by debian()
    * @example 'trixie'
    */
@@ -312,7 +312,7 @@ export interface FilesOrigin {
   /** @example 'files' */
   readonly kind: 'files';
   /**
-   * Folder below the extension (or the folder of the lock); `{arch}` (amd64, arm64) is filled in.
+   * Folder below the extension (or below the folder of the lock), with `{arch}` (amd64, arm64).
    * @example 'files'
    */
   readonly dir: string;
@@ -320,27 +320,27 @@ export interface FilesOrigin {
 
 export type Origin = UpstreamOrigin | GoOrigin | CargoOrigin | DebianOrigin | SourceOrigin | FilesOrigin;
 
-/** Where a file of an origin goes. */
+/** Where to install a file of an origin. */
 export interface InstallRule {
   /**
-   * File name (or a glob over paths) in what the origin gives; a raw download has the name of its component.
+   * File name, or a glob of paths, in the files of the origin. A raw download has the name of its component.
    * @example 'bin/tool'
    */
   readonly from: string;
   /**
-   * Path in the image; a folder when it ends in `/`.
+   * Path in the image; a folder if it ends in `/`.
    * @example 'usr/bin/'
    */
   readonly to: string;
   /**
    * Permission bits.
-   * @default 0o755; 0o644 for a file that a glob finds and that is not executable
+   * @default 0o755; 0o644 for a file that a glob matches and that is not executable
    * @example 0o644
    */
   readonly mode?: number;
 }
 
-/** One upstream thing inside an extension. */
+/** A program or set of files of an extension that has a version. */
 export interface Component {
   /**
    * Name of the component, unique in the extension.
@@ -348,7 +348,7 @@ export interface Component {
    */
   readonly name: string;
   /**
-   * Version of the component: one of those that the function is given.
+   * Version of the component: one of the arguments of `components`.
    * @example v.version
    */
   readonly version: string;
@@ -358,24 +358,24 @@ export interface Component {
    */
   readonly origins: readonly Origin[];
   /**
-   * Where its files go.
+   * Where to install its files.
    * @example [{ from: 'tool', to: 'usr/bin/' }]
    */
   readonly install: readonly InstallRule[];
   /**
-   * Why nothing here builds it from source, for those that have only upstream's binary.
+   * Why it cannot be built from source, if its only origin is upstream's binary.
    * @example 'its crate is in no registry'
    */
   readonly noSource?: string;
   /**
-   * Folder of the lock that it shares with other extensions: pins.json by its own version, and `go/`.
+   * Folder of the lock of a shared component: pins.json by the component's version, and `go/`.
    * @default the extension's own folder
    * @example import.meta.dirname
    */
   readonly lock?: string;
 }
 
-/** The versions that components are made of: the extension's own, and those of what is coupled to it. */
+/** The versions for which `components` is called: the extension's own, and those of coupled components. */
 export type Versions<Coupled extends string> = Readonly<Record<Coupled | 'version', string>>;
 
 /** What a maintainer writes in extension.ts. */
@@ -391,7 +391,7 @@ export interface ExtensionDefinition<Coupled extends string = string> {
    */
   readonly summary: string;
   /**
-   * What it is merged over: /usr (`sysext`) or /etc (`confext`).
+   * What the image is merged over: /usr (`sysext`) or /etc (`confext`).
    * @default 'sysext'
    * @example 'confext'
    */
@@ -408,36 +408,36 @@ export interface ExtensionDefinition<Coupled extends string = string> {
    */
   readonly coupled?: Readonly<Record<Coupled, VersionSource>>;
   /**
-   * A function that is given the versions and returns the components. Pure and cheap: the same versions give the same components.
+   * A function from versions to components. It must be pure and fast: the same versions give the same components.
    * @example ({ version }) => [binary('yq', version, upstream('https://…'))]
    */
   readonly components: (versions: Versions<Coupled>) => readonly Component[];
   /**
-   * Units that run as soon as the image is merged.
+   * Units that start as soon as the image is merged.
    * @default []
    * @example ['node-exporter.service']
    */
   readonly start?: readonly string[];
   /**
-   * Paths that the image must contain, besides the places of its components.
+   * Paths that the image must contain, besides those that its components install.
    * @default []
    * @example ['usr/share/vim/vim91/defaults.vim']
    */
   readonly requiredPaths?: readonly string[];
   /**
-   * True for what runs on a release's own libraries: images are bound to releases, and none is portable.
+   * True if programs use the libraries of a release: images are bound to releases, and no image is portable.
    * @default false
    * @example true
    */
   readonly releaseBound?: boolean;
   /**
-   * Host paths that are shadowed on purpose.
+   * Paths of the host that the image hides on purpose.
    * @default []
    * @example ['usr/bin/containerd']
    */
   readonly replaces?: readonly string[];
   /**
-   * Extensions that must be merged beside this one: it has drop-ins for their units, or runs their programs.
+   * Extensions that must be merged beside this one, because it has drop-ins for their units or runs their programs.
    * @default []
    * @example ['node-exporter']
    */
@@ -456,7 +456,7 @@ export interface ExtensionDefinition<Coupled extends string = string> {
   readonly waive?: Readonly<Record<string, string>>;
 }
 
-/** A definition, checked. */
+/** A checked definition with all defaults. */
 export interface Extension extends Required<Omit<ExtensionDefinition, 'coupled'>> {
   readonly coupled: Readonly<Record<string, VersionSource>>;
 }
@@ -464,16 +464,16 @@ export interface Extension extends Required<Omit<ExtensionDefinition, 'coupled'>
 /** A component with the lock that pins it. */
 export interface PinnedComponent {
   readonly component: Component;
-  /** Folder of its lock: the extension's, or one that it shares with other extensions. */
+  /** Folder of its lock: the extension's, or that of a shared component. */
   readonly dir: string;
   readonly pin: PinnedVersion;
 }
 
-/** An extension as it stands in a folder of the repository. */
+/** An extension in a folder of the repository. */
 export interface LoadedExtension {
   readonly dir: string;
   readonly extension: Extension;
   readonly pins: Pins;
-  /** True where another pins file stands in, for the locks of shared components too: fixtures bring all their pins themselves. */
+  /** True for a pins file other than the extension's own: a fixture has all pins, those of shared components included. */
   readonly fixture: boolean;
 }

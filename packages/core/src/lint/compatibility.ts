@@ -5,7 +5,7 @@ import type { Target } from '../model/target.ts';
 import { compareVersions } from '../model/versions.ts';
 import { between } from './rules/elsewhere.ts';
 
-/** One requirement on a host that is not met. */
+/** A finding about a requirement that a host does not meet. */
 const unmet = (rule: keyof typeof between, what: string, about: { path?: string; fix?: string } = {}): Finding => ({
   rule,
   level: between[rule].level,
@@ -14,7 +14,7 @@ const unmet = (rule: keyof typeof between, what: string, about: { path?: string;
   fix: about.fix ?? between[rule].fix,
 });
 
-/** What of a tree keeps it from being portable, file by file. */
+/** The files of a tree that keep it from being portable. */
 export async function hostUsers(tree: Tree): Promise<Finding[]> {
   const inTree = new Set(tree.entries.map(({ path }) => path));
   const programs = [...hostLibraries(await readElfFiles(tree), inTree)].map(([path, libraries]) =>
@@ -27,20 +27,20 @@ export async function hostUsers(tree: Tree): Promise<Finding[]> {
 }
 
 /**
- * Components that need a container runtime of some version. kubelet: the fallback for runtimes without the call RuntimeConfig of the CRI, which
- * containerd has since 2.0, goes with 1.38 (KEP-4033; kubeadm's preflight warns of it).
+ * Components that need a minimum version of a container runtime. kubelet 1.38 drops the fallback for runtimes without the CRI call RuntimeConfig,
+ * which containerd has since 2.0 (KEP-4033; kubeadm's preflight warns about it).
  */
 const RUNTIME_NEEDS = [{ component: 'kubelet', since: '1.38', containerd: '2.0' }];
 
-/** A payload, or a published version, as far as hosts are concerned. */
+/** The fields of a payload or a published version that decide which hosts it runs on. */
 export interface HostSubject {
   readonly needs: HostRequirements;
   readonly components: readonly { readonly name: string; readonly version: string }[];
-  /** Extensions that are merged beside it: what one of them is called for is theirs, and not the host's. */
+  /** Extensions that are merged beside it: a runtime of this name comes from them and not from the host. */
   readonly requires?: readonly string[];
 }
 
-/** What a target does not offer of what an image needs; nothing is known of `portable` hosts. */
+/** The requirements of an image that a target does not meet. Nothing is known about the hosts of a portable image. */
 export function checkCompatibility({ needs, components, requires = [] }: HostSubject, target: Target): Finding[] {
   if (target === 'portable') {
     const missing = [...needs.libraries, needs.kernel ?? ''].filter(Boolean).join(', ');

@@ -1,6 +1,6 @@
 import type { ImageEntry } from '../../model/image.ts';
 
-/** Links that every host has in its root, whether an image has anything to do with them or not (systemd asks for a merged /usr). */
+/** Links in the root of every host (systemd requires a merged /usr). */
 const HOST_LINKS: Readonly<Record<string, string>> = {
   bin: 'usr/bin',
   sbin: 'usr/bin',
@@ -8,14 +8,14 @@ const HOST_LINKS: Readonly<Record<string, string>> = {
   lib64: 'usr/lib64',
   'usr/sbin': 'bin',
 };
-/** As many links as the kernel follows (path_resolution(7)). */
+/** Number of links that the kernel follows (path_resolution(7)). */
 const MOST_LINKS = 40;
 
 const parts = (path: string): string[] => path.split('/').filter((part) => part !== '' && part !== '.');
 
 /**
- * Where a path leads when the links of an image and of its host are followed, as the kernel does: without a leading slash, whether something is
- * there or not. Undefined for links that lead in a circle.
+ * Follows the links of an image and of its host in a path, like the kernel. Returns a path without a leading slash, which need not exist; undefined
+ * for links in a circle.
  */
 export function follower(entries: readonly ImageEntry[]): (path: string) => string | undefined {
   const links = new Map(entries.flatMap(({ type, path, link }) => (type === 'link' && link !== undefined ? [[path, link]] : [])));
