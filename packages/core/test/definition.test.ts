@@ -368,7 +368,9 @@ test('an extension that requires what it conflicts with is told', async () => {
   await mkdir(join(dir, '../docker'), { recursive: true });
   await writeFile(join(dir, '../docker/extension.ts'), '');
   const text = change(START, "requires: ['docker'],\n  conflicts: ['docker']");
-  expect(await faults(text)).toMatchObject([[12, "conflicts[0]: 'docker' is listed under 'requires', too", 'remove it from one of the two']]);
+  expect(await faults(text)).toMatchObject([
+    [12, "conflicts[0]: 'docker' is listed under 'requires', too", 'remove it from one of the two'],
+  ]);
 });
 
 test('a function of components that fails is told with its own line', async () => {
