@@ -1,28 +1,28 @@
 import { readElfFiles, hostLibraries, kernelOf } from '../inspect/host-requirements.ts';
 import type { Finding } from '../model/finding.ts';
 import type { HostRequirements, Tree } from '../model/payload.ts';
-import type { Target } from '../model/target.ts';
+import type { Release, Target } from '../model/target.ts';
 import { compareVersions } from '../model/versions.ts';
 import { between } from './rules/elsewhere.ts';
 
 /** A finding about a requirement that a host does not meet. */
-const unmet = (rule: keyof typeof between, what: string, about: { path?: string; fix?: string } = {}): Finding => ({
+const unmet = (rule: keyof typeof between, what: string, path?: string): Finding => ({
   rule,
   level: between[rule].level,
   what,
-  path: about.path,
-  fix: about.fix ?? between[rule].fix,
+  path,
+  fix: between[rule].fix,
 });
 
 /** The files of a tree that keep it from being portable. */
 export async function hostUsers(tree: Tree): Promise<Finding[]> {
   const inTree = new Set(tree.entries.map(({ path }) => path));
   const programs = [...hostLibraries(await readElfFiles(tree), inTree)].map(([path, libraries]) =>
-    unmet('portable-needs-host', `needs the host's ${libraries.join(', ')}; a portable image must not`, { path }),
+    unmet('portable-needs-host', `needs the host's ${libraries.join(', ')}; a portable image must not`, path),
   );
   const modules = tree.entries
     .filter(({ type, path }) => type === 'file' && kernelOf(path) !== undefined)
-    .map(({ path }) => unmet('portable-needs-host', `is for kernel ${kernelOf(path) ?? ''}; a portable image must not need one`, { path }));
+    .map(({ path }) => unmet('portable-needs-host', `is for kernel ${kernelOf(path) ?? ''}; a portable image must not need one`, path));
   return [...programs, ...modules];
 }
 
@@ -40,36 +40,41 @@ export interface HostSubject {
   readonly requires?: readonly string[];
 }
 
-/** The requirements of an image that a target does not meet. Nothing is known about the hosts of a portable image. */
-export function checkCompatibility({ needs, components, requires = [] }: HostSubject, target: Target): Finding[] {
-  if (target === 'portable') {
-    const missing = [...needs.libraries, needs.kernel ?? ''].filter(Boolean).join(', ');
-    return missing === ''
-      ? []
-      : [unmet('portable-needs-host', `a portable image must not need the host's libraries or kernel (${missing})`)];
-  }
-  const { number } = target;
-  const check = (what: 'glibc' | 'systemd', needed: string | undefined): Finding[] =>
-    needed !== undefined && compareVersions(needed, target[what]) > 0
-      ? [unmet(`needs-${what}`, `needs ${what} ${needed}; Flatcar ${number} has ${target[what]}`)]
-      : [];
-  const runtimes = RUNTIME_NEEDS.flatMap(({ component, since, containerd }) => {
-    const user = components.find(({ name, version }) => name === component && compareVersions(version, since) >= 0);
-    const isBeside = requires.includes('containerd');
-    return user === undefined || isBeside || target.containerd === undefined || compareVersions(target.containerd, containerd) >= 0
-      ? []
-      : [
-          unmet(
-            'needs-containerd',
-            `${component} ${user.version} needs containerd ${containerd}; Flatcar ${number} has ${target.containerd}`,
-          ),
-        ];
+/** What keeps an image from being portable. Its hosts may have any libraries and any kernel. */
+function portableFindings({ libraries, kernel }: HostRequirements): Finding[] {
+  const missing = kernel === undefined ? libraries : [...libraries, kernel];
+  if (missing.length === 0) return [];
+  return [unmet('portable-needs-host', `a portable image must not need the host's libraries or kernel (${missing.join(', ')})`)];
+}
+
+/** Versions of the C library and of systemd that a release lacks. */
+function versionFindings(needs: HostRequirements, release: Release): Finding[] {
+  return (['glibc', 'systemd'] as const).flatMap((what) => {
+    const needed = needs[what];
+    if (needed === undefined || compareVersions(needed, release[what]) <= 0) return [];
+    return [unmet(`needs-${what}`, `needs ${what} ${needed}; Flatcar ${release.number} has ${release[what]}`)];
   });
-  const isOtherKernel = needs.kernel !== undefined && needs.kernel.split('-')[0] !== target.kernel;
-  return [
-    ...check('glibc', needs.glibc),
-    ...check('systemd', needs.systemd),
-    ...runtimes,
-    ...(isOtherKernel ? [unmet('needs-kernel', `has modules for kernel ${needs.kernel}; Flatcar ${number} has ${target.kernel}`)] : []),
-  ];
+}
+
+/** Components that need a newer container runtime than the release's. Nothing is reported if the release's version is unknown. */
+function runtimeFindings({ components, requires = [] }: HostSubject, { number, containerd: found }: Release): Finding[] {
+  if (found === undefined || requires.includes('containerd')) return [];
+  return RUNTIME_NEEDS.flatMap(({ component, since, containerd }) => {
+    const user = components.find(({ name, version }) => name === component && compareVersions(version, since) >= 0);
+    if (user === undefined || compareVersions(found, containerd) >= 0) return [];
+    return [unmet('needs-containerd', `${component} ${user.version} needs containerd ${containerd}; Flatcar ${number} has ${found}`)];
+  });
+}
+
+/** Kernel modules for another kernel than the release's. The part of a module's kernel after a dash is that of the build. */
+function kernelFindings({ kernel }: HostRequirements, release: Release): Finding[] {
+  if (kernel === undefined || kernel.split('-')[0] === release.kernel) return [];
+  return [unmet('needs-kernel', `has modules for kernel ${kernel}; Flatcar ${release.number} has ${release.kernel}`)];
+}
+
+/** The requirements of an image that a target does not meet. */
+export function checkCompatibility(subject: HostSubject, target: Target): Finding[] {
+  const { needs } = subject;
+  if (target === 'portable') return portableFindings(needs);
+  return [...versionFindings(needs, target), ...runtimeFindings(subject, target), ...kernelFindings(needs, target)];
 }
