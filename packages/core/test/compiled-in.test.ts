@@ -215,7 +215,12 @@ describe('an origin completed for its programs', () => {
     expect(origin.relocate?.data).toEqual(['usr/share/demo/**', '!usr/share/demo/env', '!usr/share/demo/link', '!usr/share/demo/perl']);
     expect(left.filter(({ isReported }) => isReported)).toEqual([
       { path: 'usr/libexec/demo-perl', why: expect.stringContaining("'/usr/bin/perl'") as string, isReported: true },
-      { path: 'usr/share/demo-large', why: '2.0 MiB, more than most need', line: "data: ['usr/share/demo-large/**']", isReported: true },
+      {
+        path: 'usr/share/demo-large',
+        why: '2.0 MiB, more than most users need',
+        line: "data: ['usr/share/demo-large/**']",
+        isReported: true,
+      },
     ]);
   });
 

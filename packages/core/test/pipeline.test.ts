@@ -74,7 +74,11 @@ afterAll(async () => {
 });
 
 /** The error about an image that is damaged or cut off. */
-const UNREADABLE = { name: 'UserError', message: expect.stringMatching(/^the image cannot be read: /) as unknown, where: expect.stringContaining('.raw') as unknown };
+const UNREADABLE = {
+  name: 'UserError',
+  message: expect.stringMatching(/^the image cannot be read: /) as unknown,
+  where: expect.stringContaining('.raw') as unknown,
+};
 
 let runs = 0;
 /** Options of a build for one architecture, from the test's mirror into the test's store. */
@@ -157,7 +161,9 @@ test('a component may have the name of its extension, whose own files are then i
   ]);
   const owned = only(payloads).tree.entries.filter(({ component, type }) => component === 'demo' && type === 'file');
   expect(owned.map(({ path }) => path)).toEqual(['usr/bin/demo', 'usr/lib/systemd/system/one.service']);
-  const { packages } = JSON.parse(await readFile(sidecarPaths(only(images).file).sbom, 'utf8')) as { packages: { SPDXID: string; comment?: string }[] };
+  const { packages } = JSON.parse(await readFile(sidecarPaths(only(images).file).sbom, 'utf8')) as {
+    packages: { SPDXID: string; comment?: string }[];
+  };
   const [shared, ...more] = packages.filter(({ SPDXID }) => SPDXID === 'SPDXRef-Component-demo');
   expect(more).toEqual([]);
   expect(shared?.comment).toMatch(/origin: upstream; .*origin: files; .*usr\/bin\/demo usr\/lib\/systemd/);
@@ -300,8 +306,13 @@ describe('reading back refuses', () => {
   test('one flipped byte of the release file', async () => {
     expect((await damage(write(payload.releaseFileOffset + 20, '9'))).message).toMatch(/release file has a different text/);
   });
-  test('a cut', async () => {
-    expect(await damage(async (file) => truncate(file, Math.floor((await stat(file)).size * 0.6)))).toMatchObject(UNREADABLE);
+  test('an image that lost its padding', async () => {
+    const cut = damage(async (file) => truncate(file, Math.floor((await stat(file)).size * 0.6)));
+    const message = expect.stringMatching(/^the packed image does not match the staged tree: it is \d+ bytes long/) as unknown;
+    expect(await cut).toMatchObject({ name: 'UserError', message, where: copy });
+  });
+  test('an image that lost its tables', async () => {
+    expect(await damage(async (file) => truncate(file, 1000))).toMatchObject(UNREADABLE);
   });
   test.each([
     ['an inode table outside of the file', 64, Buffer.alloc(8, 0x7f)],
