@@ -162,7 +162,7 @@ afterEach(async () => {
 });
 
 describe('on a terminal', { timeout: 240_000 }, () => {
-  test('it asks for what it cannot find out, and again where an answer is wrong; then the package is there', async () => {
+  test('it prompts for what it cannot find out, again after a wrong answer, and writes the package', async () => {
     const person = sit('new', 'tool', '--version', '1.2.3', '--no-build');
     await person.sees('Where does it come from?');
     await person.sees('files of GitHub releases');
@@ -191,7 +191,7 @@ describe('on a terminal', { timeout: 240_000 }, () => {
     expect(await readFile(installed(), 'utf8')).toBe(lock);
   });
 
-  test('what was found is the answer of who only presses Enter', async () => {
+  test('Enter accepts what was found', async () => {
     const assets = ['amd64', 'arm64'].map((arch) => ({ name: `tool-linux-${arch}` }));
     served
       .set(`${API}/releases/latest`, JSON.stringify({ tag_name: 'v1.2.3', draft: false, prerelease: false, assets }))
@@ -239,7 +239,7 @@ describe('on a terminal', { timeout: 240_000 }, () => {
     served.set('example.org/tool-1.2.3-linux-arm64', program('arm64'));
   });
 
-  test('killed, it leaves no part of the package, and the next run is as the first', async () => {
+  test('killed, it leaves no part of the package, and the next run succeeds', async () => {
     const hung = new Promise<void>((resolved) => {
       onHang = resolved;
     });
@@ -328,7 +328,7 @@ describe('without a terminal', { timeout: 240_000 }, () => {
   const text = (path: string): Promise<string> => readFile(join(copy, path), 'utf8');
   const TOOL = ['--url', 'https://example.org/tool-1.2.3-linux-amd64', '--version', '1.2.3', '--license', 'MIT', '--summary', 'a tool'];
 
-  test('what was not built has a test that fails until it is filled in, and lint names the line', async () => {
+  test('without a build, the test fails until it is completed, and lint names the line', async () => {
     const { code, out } = await flatcarExt('new', 'tool', ...TOOL, '--no-build');
     expect({ code, out }).toMatchObject({ code: 0, out: expect.stringContaining('which fails until then') });
     expect(await text('extensions/tool/test/extension.test.ts')).toContain("{ run: ['tool', '--version'], says: /NOT TRIED/ }");
@@ -337,7 +337,7 @@ describe('without a terminal', { timeout: 240_000 }, () => {
     expect(`${linted.out}${linted.err}`).toMatch(/not-tried[\s\S]*extensions\/tool\/test\/extension\.test\.ts:4/);
   });
 
-  test('what cannot be built is kept, and the errors name files that are there and how to go on', async () => {
+  test('what cannot be built is kept, and the errors name existing files and the next step', async () => {
     const { code, err } = await flatcarExt('new', 'tool', ...TOOL, '--unit', '/usr/bin/other --daemon');
     expect({ code, err }).toMatchObject({ code: 1, err: expect.stringContaining('tool was written, but could not be built or tried') });
     const named = [...err.matchAll(/^ +at: (\S+?)(?::\d+)?$/gm)].map(([, path = '']) => path);
@@ -348,13 +348,13 @@ describe('without a terminal', { timeout: 240_000 }, () => {
     expect(await text('extensions/tool/test/extension.test.ts')).toContain('/NOT TRIED/');
   });
 
-  test('a licence that SPDX does not have is refused before anything is asked for', async () => {
+  test('a license that SPDX does not have is refused before anything is fetched', async () => {
     served.clear();
     const { code, err } = await flatcarExt('new', 'tool', ...TOOL.map((word) => (word === 'MIT' ? 'GPL-9' : word)));
     expect({ code, err }).toMatchObject({ code: 2, err: expect.stringContaining("'GPL-9' is not a valid SPDX expression") });
   });
 
-  test('an extension of own files: a folder as the image has it, with all that npm and lint ask for', async () => {
+  test('an extension of own files: a folder with the layout of the image, and everything that npm and lint require', async () => {
     const tree = await mkdtemp(join(tmpdir(), 'new-tree-'));
     try {
       await mkdir(join(tree, 'usr/bin'), { recursive: true });
@@ -388,7 +388,7 @@ describe('without a terminal', { timeout: 240_000 }, () => {
     }
   });
 
-  test('own files without a folder hold the place; a folder that is not laid out as an image is refused', async () => {
+  test('own files without a folder get a placeholder; a folder with another layout is refused', async () => {
     expect(await flatcarExt('new', 'empty-site', '--files', '--summary', 'to be filled in')).toMatchObject({ code: 0 });
     expect(await text('extensions/empty-site/files/usr/share/empty-site/README')).toBe('to be filled in\n');
     const tree = await mkdtemp(join(tmpdir(), 'new-tree-'));
@@ -406,7 +406,7 @@ describe('without a terminal', { timeout: 240_000 }, () => {
   });
 });
 
-test('without a terminal what is not known is an error that names its flag, and a wrong licence is one', async () => {
+test('without a terminal, an unknown value is an error that names its option, and so is a wrong license', async () => {
   const args = [
     join(copy, 'packages/cli/src/main.ts'),
     'new',
@@ -507,11 +507,11 @@ test.each([
   ['yq (https://github.com/mikefarah/yq/) version v4.54.2', 'yq', '4.54.2'],
   ['usage: tool [-a 1.2] [-b 3.4]', 'tool', undefined],
   ['no version here', 'tool', undefined],
-])('%j: the version that %s says is %s', (said, program, version) => {
+])('%j: the version that %s reports is %s', (said, program, version) => {
   expect(versionSaid(said, program)).toBe(version);
 });
 
-test('the test of a program that does not say its version is a line of its help: xz, in a dated extension', async () => {
+test('the test of a program without a version is a line of its help: xz, in a dated extension', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'probe-'));
   try {
     const tools = await readToolPins();

@@ -136,7 +136,7 @@ test('it writes to nothing but memory', async () => {
   expect(Number(fill.said)).toBeLessThan(300);
 });
 
-test('devices are those that harm nothing', async () => {
+test('only harmless devices exist', async () => {
   const { said } = await attempt('opendir(D, "/dev"); print join(" ", sort grep { -b "/dev/$_" or -c "/dev/$_" } readdir D)');
   expect(said).toMatch(/^full null (?:ptmx )?random (?:stdin )?tty urandom zero$/);
 });
@@ -149,7 +149,7 @@ async function left(): Promise<string[]> {
   return found;
 }
 
-test('one that forks, ignores signals and does not end is gone in time, with all that it started', async () => {
+test('a program that forks, ignores signals and does not end is killed in time, with its children', async () => {
   const code = `$SIG{TERM} = $SIG{HUP} = $SIG{INT} = "IGNORE"; $| = 1; print "began"; for (1..200) { fork or last } syscall(112); sleep 600;`;
   // The control: it outlives its parent's end.
   const control = spawn('perl', ['-e', `# ${mark}\n${code}`], { stdio: 'ignore' });
@@ -168,7 +168,7 @@ test('one that forks, ignores signals and does not end is gone in time, with all
   expect(await left()).toEqual([]);
 }, 60_000);
 
-test('one that prints without end is ended, and what it printed is cut', async () => {
+test('a program that prints without end is killed, and its output is cut', async () => {
   const began = Date.now();
   const { status, said } = await attempt('while (1) { print "x" x 65536 }', { time: 60_000, output: 1 << 20 });
   expect(status).not.toBe(0);
@@ -177,7 +177,7 @@ test('one that prints without end is ended, and what it printed is cut', async (
   expect(await left()).toEqual([]);
 }, 60_000);
 
-test('where no sandbox can be had, nothing runs', async () => {
+test('without a sandbox, nothing runs', async () => {
   const none = Object.assign(openTools(store), { command: () => Promise.resolve({ command: '/bin/false', args: [], env: {} }) });
   const written = join(dir, 'ran');
   const image = join(dir, 'other');

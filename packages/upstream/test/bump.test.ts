@@ -64,14 +64,14 @@ describe('bump', () => {
       /^# Changes of tool\n\n## 1\.2\.4 \(\d{4}-\d\d-\d\d\)\n\n- tool 1\.2\.3 → 1\.2\.4\n\n## 1\.3\.0/,
     );
   });
-  test('nothing to do where upstream has nothing newer', async () => {
+  test('nothing to do if upstream has nothing newer', async () => {
     expect((await findBumps(await loadExtension(dir), internet.context())).bumps).toEqual([]);
   });
   test('an API error is an error, and never "no newer version"', async () => {
     internet.served.set(`${API}/releases?per_page=100`, { status: 403, body: '{"message":"forbidden"}' });
     await expect(findBumps(await loadExtension(dir), internet.context())).rejects.toThrow(/403/);
   });
-  test('a version that somebody names takes the place of its branch only', async () => {
+  test('a given version replaces that of its branch only', async () => {
     serveProject(internet, '1.2.9', '1.2.3');
     const { bumps, keep } = await bumpTo(await loadExtension(dir), '1.2.9', internet.context());
     const [bump] = bumps;
@@ -79,7 +79,7 @@ describe('bump', () => {
     const result = await applyBump(dir, bump, { keep, keepOld: false }, internet.context());
     expect(result).toMatchObject({ from: '1.2.3', dropped: ['1.2.3'], changes: ['tool 1.2.3 → 1.2.9'] });
   });
-  test('a file that is not what upstream says is not pinned, and nothing is written', async () => {
+  test("a file that does not match upstream's hash is not pinned, and nothing is written", async () => {
     serveProject(internet, '1.2.5', '1.2.3');
     internet.served.set(`${downloadsOf('1.2.5')}/tool-linux-arm64`, 'something else');
     const { bumps, keep } = await findBumps(await loadExtension(dir), internet.context());
@@ -88,7 +88,7 @@ describe('bump', () => {
     await expect(applyBump(dir, bump, { keep, keepOld: false }, internet.context())).rejects.toThrow(/hash/);
     expect(await pinned()).toEqual(['1.2.3']);
   });
-  test('a version that upstream does not have is told with the newest; where nobody can be asked it is left to pinning', async () => {
+  test('an unknown version is an error that names the newest; if upstream does not answer, pin decides', async () => {
     serveProject(internet, '1.2.9', '1.2.3');
     await expect(bumpTo(await loadExtension(dir), '9.9.9', internet.context())).rejects.toMatchObject({
       message: 'tool has no 9.9.9; the newest is 1.2.9',
@@ -104,7 +104,7 @@ describe('bump', () => {
     const loaded = await loadExtension(dir);
     await expect(bumpTo(loaded, version, internet.context())).rejects.toThrow(message);
   });
-  test('what nothing asks for is found and taken out', async () => {
+  test('what nothing uses is found and removed', async () => {
     const file = join(dir, 'pins.json');
     const json = JSON.parse(await readFile(file, 'utf8')) as Record<string, { bytes: Record<string, object> }>;
     const extra = {

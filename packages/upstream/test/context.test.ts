@@ -2,7 +2,7 @@ import type { Event } from '@flatcar/core/engine';
 import { expect, test } from 'vitest';
 import { countedPackages } from '../src/context.ts';
 
-test('packages that are fetched are counted in one line; everything else is told as it is', () => {
+test('fetched packages are counted in one line; other events are unchanged', () => {
   const told: Event[] = [];
   const report = countedPackages((event) => void told.push(event));
   for (const text of [

@@ -111,7 +111,7 @@ describe('catalogueFrom', () => {
     expect(shape.where).toBe('list');
   });
 
-  test('tells what changed', () => {
+  test('reports what changed', () => {
     const after = made.flatMap((release) => {
       if (release.number === '4593.2.1') return [];
       return release.number === '4628.1.2' ? [{ ...release, glibc: '2.42' }] : [release];

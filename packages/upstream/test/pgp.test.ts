@@ -14,14 +14,14 @@ beforeAll(async () => {
   signers = { keys: Buffer.from(publicKey.armor()), fingerprints: [publicKey.getFingerprint()], where: 'key.asc' };
 });
 
-test('a signature, detached or around a text, is taken', async () => {
+test('detached and clear signatures are accepted', async () => {
   const by = expect.stringMatching(/^[0-9A-F]{40,64}$/) as string;
   expect(await verifyDetached(Buffer.from(text), signature, signers, 'file.sig')).toEqual(by);
   expect(await verifyClearsigned(clear, signers, 'file.asc')).toEqual({ text, by });
 });
 
 // Found by `npm run fuzz -- pgp-signature`: the library throws for the whole message.
-test('a signature of a type that there is not is refused with its file', async () => {
+test('a signature of an unknown type is refused, with its file', async () => {
   const unknown = Buffer.from(signature);
   const version = unknown.indexOf(4, 2); // behind the packet's header
   unknown[version + 1] = 0xba;

@@ -104,7 +104,7 @@ describe('pins', () => {
     expect((await states()).toSorted()).toEqual(['different', 'same']);
   });
 
-  test('of a third party stay; what upstream proves beyond the record is told', async () => {
+  test('of a third party are kept; a stronger proof of upstream is reported', async () => {
     await edit((text) => text.replaceAll('sha256 file', 'third-party pin: kubespray'));
     expect(await states()).toEqual(['stronger', 'stronger']);
     expect(await states(plain)).toEqual(['same', 'same']);
@@ -112,13 +112,13 @@ describe('pins', () => {
     expect((await states(plain)).toSorted()).toEqual(['different', 'same']);
   });
 
-  test('whose host does not answer, or has them no more, are told apart from different ones', async () => {
+  test('whose host does not answer, or has removed them, are not reported as different', async () => {
     internet.served.delete('example.org/v1.2.3/tool-amd64.sha256');
     internet.served.set('example.org/v1.2.3/tool-arm64.sha256', (request) => (request.socket.destroy(), {}));
     expect(await states()).toEqual(['unreached', 'unreached']);
   });
 
-  test('that a change does not touch are not asked for', async () => {
+  test('that a change does not touch are not checked', async () => {
     const before = new Map([[file, readPins(await readFile(file, 'utf8'), file)]]);
     internet.served.clear();
     internet.asked.length = 0;

@@ -175,7 +175,7 @@ describe('a version that security updates raised', () => {
     const source = { kind: 'debian', package: 'test/main/xz-utils', track: 'newest' } as const;
     expect(await listVersions(source, archive.context())).toEqual(['5.9.0']);
   });
-  test('a version with letters is told as what it is', async () => {
+  test('a version with letters is an error that names it', async () => {
     await archive.serve({ security: withSecurity('xz-utils', '5.9a-1') });
     const source = { kind: 'debian', package: 'test/main/xz-utils', track: 'newest' } as const;
     await expect(listVersions(source, archive.context())).rejects.toThrow(
@@ -193,7 +193,7 @@ describe('a version that security updates raised', () => {
     await pin({ version: '5.9.0' });
     expect(await readFile(join(dir, 'pins.json'), 'utf8')).toContain('pool/updates/');
   });
-  test('new pins what it names, and bump goes there', async () => {
+  test('pin takes the version that the error names, and bump finds it', async () => {
     await archive.serve();
     await pin();
     await writeFile(join(dir, 'extension.ts'), DEFINITION);
@@ -268,7 +268,7 @@ describe('packages that the archive has in newer versions', () => {
     expect(rows.map(({ of, outdated }) => [of, outdated])).toEqual([['version', false], ['packages', false]]); // prettier-ignore
     expect((await findBumps(await loadExtension(dir), archive.context())).bumps).toEqual([]);
   });
-  test('a library that was mended is a revision of the same version, and stands in the changelog', async () => {
+  test('a fixed library is a revision of the same version, and in the changelog', async () => {
     replace('liblzma5', '99.1-1+deb13u1');
     await archive.serve({ date: NEXT_DATE.toUTCString() });
     const { rows } = await findOutdated([await loadExtension(dir)], archive.context());
@@ -319,7 +319,7 @@ describe('packages that the archive has in newer versions', () => {
     const again = await checkPins({ dir, extension, version: '5.8.1' }, archive.context());
     expect(again.map(({ state }) => state)).toEqual(checked.map(() => 'same'));
   });
-  test('an older archive, such as a stale mirror, is no reason', async () => {
+  test('an older archive, such as a stale mirror, changes nothing', async () => {
     replace('liblzma5', '0.1-1');
     await archive.serve();
     const { rows } = await findOutdated([await loadExtension(dir)], archive.context());
@@ -327,7 +327,7 @@ describe('packages that the archive has in newer versions', () => {
   });
 });
 
-test('a licence that is not clear is told in the words of the copyright file', async () => {
+test('an unclear license is an error with the names in the copyright file', async () => {
   const extension = extensionOf([], { components: (v) => [packaged('tool', v['version'] ?? '', debian(['licensed'], { programs: ['licensed'], suite: 'test' }))] }); // prettier-ignore
   await archive.serve();
   const pinning = pinVersion({ dir, extension, version: '1.2' }, archive.context());

@@ -54,7 +54,7 @@ describe('a Go module (with the go of this host, 1.24 or newer)', () => {
     // The folder of upstream's own replace became the module that is published of it.
     expect(mod).toMatch(/^replace example\.org\/part => example\.org\/part v0\.2\.3$/m);
   });
-  test('stays when nothing changed, and gets what another component needs', async () => {
+  test('is kept when nothing changed, and gets what another component needs', async () => {
     await pin('1.2.3');
     expect((await pin('1.2.3')).written).toEqual([]);
     const both = origin({ packages: ['cmd/one', 'cmd/two'] });

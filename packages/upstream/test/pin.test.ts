@@ -64,7 +64,7 @@ describe('writes', () => {
     expect(again).toMatchObject({ written: [], lines: [{ change: 'same' }, { change: 'same' }] });
     expect(await readFile(file, 'utf8')).toBe(before);
   });
-  test('newest first, and other versions stay to the letter', async () => {
+  test('newest first, and other versions unchanged', async () => {
     await pin('1.2.3');
     const odd = (await readFile(file, 'utf8')).replace('"revision": 0,', '').replace('"1.2.3"', '"1.9.0"');
     await writeFile(file, odd);
@@ -74,7 +74,7 @@ describe('writes', () => {
     expect(Object.keys(after)).toEqual(['1.10.0', '1.9.0']);
     expect(after['1.9.0']).toEqual((JSON.parse(odd) as Record<string, object>)['1.9.0']);
   });
-  test('the licence that was known, or that GitHub knows', async () => {
+  test('the known license, or that of GitHub', async () => {
     await pin('1.2.3');
     publish('1.3.0');
     await pin('1.3.0', { licenses: {} });
@@ -121,7 +121,7 @@ describe('writes nothing', () => {
       internet.served.set(`example.org/1.2/tool-${arch}`, arch).set(`example.org/1.2/tool-${arch}.sha256`, sha(arch));
     expect((await pin('1.2.4', {}, [branch])).version).toBe('1.2.4');
   });
-  test('and tells all that is wrong at once', async () => {
+  test('and reports all errors together', async () => {
     for (const arch of ['amd64', 'arm64']) internet.served.set(`example.org/v1.2.3/tool-${arch}`, 'something else');
     await expect(pin('1.2.3')).rejects.toThrow(expect.objectContaining({ message: '2 inputs could not be pinned; nothing was written', errors: [expect.anything(), expect.anything()] })); // prettier-ignore
   });
@@ -130,16 +130,16 @@ describe('writes nothing', () => {
     publish('1.2.3', 'replaced');
     expect(await refused(() => pin('1.2.3'))).toMatch(/is pinned as [0-9a-f]{64}, but upstream now has [0-9a-f]{64}/);
   });
-  test('when a host cannot be reached and nothing was pinned', async () => {
+  test('when a host does not answer and nothing was pinned', async () => {
     gone('example.org');
     expect(await refused(() => pin('1.2.3'))).toMatch(/cannot pin tool 1\.2\.3: the connection to \S+ broke/);
   });
-  test('when the extension does not know what is said to be coupled', async () => {
+  test('when a coupled component is not in the definition', async () => {
     expect(await refused(() => pin('1.2.3', { coupled: { runc: '1' } }))).toMatch(/'runc' is not coupled/);
   });
 });
 
-describe('what is already pinned', () => {
+describe('an existing pin', () => {
   test('other bytes or packaging take a higher revision', async () => {
     expect((await pin('1.2.3', { revision: true })).revision).toBe(0);
     expect((await pin('1.2.3')).revision).toBe(0);
@@ -149,7 +149,7 @@ describe('what is already pinned', () => {
     expect(result).toMatchObject({ revision: 2, lines: [{ change: 'other' }, { change: 'other' }] });
     expect(readPins(await readFile(file, 'utf8'), file)['1.2.3']).toMatchObject({ revision: 2, bytes: { [locator('1.2.3', 'amd64')]: { sha256: sha('replaced amd64') } } }); // prettier-ignore
   });
-  test('stays as it is while its host cannot be reached, and that is said', async () => {
+  test('is kept with a notice if its host does not answer', async () => {
     await pin('1.2.3');
     const text = (await readFile(file, 'utf8')).replaceAll('sha256 file', 'third-party pin');
     await writeFile(file, text);
@@ -159,7 +159,7 @@ describe('what is already pinned', () => {
     expect(await readFile(file, 'utf8')).toBe(text);
     expect(internet.events.filter(({ type }) => type === 'notice')).toHaveLength(2);
   });
-  test('an error of the host is no reason to keep it', async () => {
+  test('an error of the host does not keep a pin', async () => {
     await pin('1.2.3');
     internet.served.set('example.org/v1.2.3/tool-amd64.sha256', { status: 500 });
     await expect(pin('1.2.3')).rejects.toThrow(/answered 500/);
@@ -191,7 +191,7 @@ describe('what is coupled', () => {
     await expect(run({ coupled: { helper: '1.2.2' } })).rejects.toThrow(/is pinned with other versions/);
     expect(await run({ coupled: { helper: '1.2.2' }, revision: true })).toMatchObject({ coupled: { helper: '1.2.2' }, revision: 1 });
   });
-  test('says how to go on when upstream cannot be asked', async () => {
+  test('reports the next step if upstream does not answer', async () => {
     await expect(run()).rejects.toThrow(expect.objectContaining({ next: 'pass --coupled helper=VERSION' }));
   });
 });

@@ -83,7 +83,7 @@ describe('a bundle', () => {
     serveBundle((await sigstore.signBlob(content, name)).bundle);
     await expect(verify(signature())).rejects.toThrow(/signed by another identity/);
   });
-  test('the same name vouched for by another issuer', async () => {
+  test('the same name from another issuer', async () => {
     serveBundle((await sigstore.signBlob(content, IDENTITY, 'https://accounts.example.org')).bundle);
     await expect(verify(signature())).rejects.toThrow(/signed by another identity: .*issuer/);
   });
@@ -151,7 +151,7 @@ describe('a workflow that anybody may call', () => {
     await serveRun(run);
     await expect(verify(signature(byBuilder))).rejects.toThrow(message);
   });
-  test('is believed for its own repository where no other is named', async () => {
+  test('is trusted for its own repository only, unless the definition names another', async () => {
     await serveRun(RUN);
     await expect(verify(signature({ identity: `${BUILDER}@*` }))).rejects.toThrow(
       /a run of repository .*example\/tool, expected .*builders\/shared/,

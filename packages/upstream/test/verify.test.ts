@@ -103,17 +103,17 @@ describe('a checksum beside the file', () => {
     internet.served.set('example.org/v1.2.3/SHA256SUMS', own + `${line}\n`.repeat(100_000));
     await expect(verify({ checksum: 'SHA256SUMS' })).rejects.toMatchObject({ code: 'too-large' });
   });
-  test('a list that is gone, or has no such file, is an error', async () => {
+  test('a missing list, or one without the file, is an error', async () => {
     await expect(verify({ checksum: '{url}.sha256' })).rejects.toThrow(/answered 404/);
     internet.served.set(`${FILE}.sha256`, `${sha(content)}  other`);
     await expect(verify({ checksum: '{url}.sha256' })).rejects.toThrow(/no entry for tool-amd64\.tgz/);
   });
-  test('a host that does not answer is told apart', async () => {
+  test('a host that does not answer has an error of its own', async () => {
     const origin = upstream('https://example.org/tool', { checksum: '{url}.sha256' });
     const dead = { ...internet.context(), mirror: 'http://127.0.0.1:9' };
     await expect(fetchVerified(origin, component(origin), 'x86-64', internet.dir, dead)).rejects.toThrow(UnreachableError);
   });
-  test('an unknown word in a URL is told', async () => {
+  test('an unknown word in a URL is an error', async () => {
     await expect(verify({ checksum: '{ulr}.sha256' })).rejects.toThrow(/unknown word \{ulr\}/);
   });
 });
@@ -147,7 +147,7 @@ describe('a PGP signature of the file', () => {
     internet.served.set(`${FILE}.asc`, '<html>');
     await expect(verify({ signature: pgp() })).rejects.toThrow(/not a PGP signature/);
   });
-  test('another key, also when it stands in the key file but is not pinned', async () => {
+  test('another key, even if it is in the key file but not pinned', async () => {
     internet.served.set(`${FILE}.asc`, await detached(content, stranger));
     await expect(verify({ signature: pgp() })).rejects.toThrow(/which is not pinned/);
     await keyFile('two.asc', key, stranger);
@@ -171,7 +171,7 @@ describe('a PGP signature of the file', () => {
     const options = { signature: pgp({ keys: 'expired.asc', fingerprints: [expired.getFingerprint()] }) };
     await expect(verify(options)).rejects.toThrow(/expired on \d{4}-\d\d-\d\d/);
   });
-  test('a subkey of the pinned key, which is told by the pinned one', async () => {
+  test('a subkey of the pinned key: the proof names the pinned key', async () => {
     const withSubkey = await newKey({ subkeys: [{ sign: true }] });
     await keyFile('subkey.asc', withSubkey);
     const { subkeys } = withSubkey;
@@ -348,7 +348,7 @@ describe('the digest that GitHub has of an asset', () => {
     internet.served.set(api, answer(named(`sha256:${sha(content)}`), named(`sha256:${sha(content)}`)));
     await expect(verifyAsset()).rejects.toThrow(/has 2 assets/);
   });
-  test('an error of the API is no missing release', async () => {
+  test('an error of the API is not a missing release', async () => {
     internet.served.set(api, { status: 500 });
     await expect(verifyAsset()).rejects.toThrow(/answered 500/);
     internet.served.set(api, '{"assets": [{}]}');

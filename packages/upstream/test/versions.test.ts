@@ -40,7 +40,7 @@ describe('GitHub', () => {
     internet.served.set(GITHUB, json([release('1.30'), release('1.30.1'), release('v9')]));
     expect(await list({ tagPrefix: '' })).toEqual(['1.30.1', '1.30']);
   });
-  test('tags, where there are no releases', async () => {
+  test('tags, if there are no releases', async () => {
     const refs = ['v1.0.0', 'v1.1.0', 'v1.2.0-beta'].map((tag) => ({ ref: `refs/tags/${tag}`, object: { type: 'tag' } }));
     internet.served.set(GITHUB, json([])).set('api.github.com/repos/example/tool/git/matching-refs/tags/v?per_page=100', json(refs));
     expect(await list({})).toEqual(['1.1.0', '1.0.0']);
@@ -85,7 +85,7 @@ describe('GitHub', () => {
     expect(String(error)).not.toMatch(/Invalid time|cannot be reached|2015/);
     expect(error).toBeInstanceOf(UserError);
   });
-  test('a limit whose reset is no time is an error of its status', async () => {
+  test('a limit with an invalid reset time is an error with its status', async () => {
     internet.served.set(GITHUB, { status: 403, headers: { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': 'later' } });
     await expect(list({})).rejects.toThrow(/answered 403/);
   });
@@ -98,7 +98,7 @@ describe('GitHub', () => {
     internet.served.set(GITHUB, { status });
     await expect(list({})).rejects.toThrow(message);
   });
-  test('what is no list is an error', async () => {
+  test('something that is not a list is an error', async () => {
     internet.served.set(GITHUB, '<html>sign in</html>');
     await expect(list({})).rejects.toThrow(/not JSON/);
     internet.served.set(GITHUB, json({ message: 'moved' }));
@@ -106,7 +106,7 @@ describe('GitHub', () => {
     internet.served.set(GITHUB, json([release('release-1')]));
     await expect(list({})).rejects.toThrow(/lists no version/);
   });
-  test('a list that goes on at another host is not followed', async () => {
+  test('a next page at another host is not followed', async () => {
     internet.served.set(GITHUB, json([release('v1.0.0')], { link: '<http://evil.example/>; rel="next"' }));
     await expect(list({})).rejects.toThrow(/another host/);
   });
@@ -152,7 +152,7 @@ describe('GitHub', () => {
 });
 
 describe('GitLab', () => {
-  test('releases over all pages, and tags where there are none', async () => {
+  test('releases of all pages, and tags if there are none', async () => {
     const base = 'gitlab.com/api/v4/projects/virt%2Ftool';
     internet.served.set(`${base}/releases?per_page=100`, json([{ tag_name: 'v1.14.0' }, { tag_name: 'v2.0.0', upcoming_release: true }], { link: `<https://${base}/releases?page=2>; rel="next"` })); // prettier-ignore
     internet.served.set(`${base}/releases?page=2`, json([{ tag_name: 'v1.13.3' }]));
@@ -253,7 +253,7 @@ describe('outdated', () => {
       { extension: 'tool', of: 'runc', lead: '2.2.9', source: 'github example/runc', current: '1.5.2', newest: '1.5.2', outdated: false },
     ]);
   });
-  test('nobody is sent back, and what fails stands beside what does not', async () => {
+  test('no downgrade is proposed, and a failure does not hide other results', async () => {
     answers('one', 'v1.0.0');
     answers('runc', 'v1.5.1');
     const two = [loaded('one', 'newest', { '1.1.0': pinned('1.5.1') }), loaded('two', 'newest', {})];

@@ -133,13 +133,13 @@ describe('a new extension from packages of Debian', () => {
   };
   beforeEach(() => archive.serve());
 
-  test('programs and summary are found, and what the packages have besides is told', async () => {
+  test('programs and summary are found, and the rest of the packages is reported', async () => {
     const { plan: made, notes } = plan({ programs: ['daemonctl', 'daemond'] });
     expect(await made).toMatchObject({ programs: ['daemonctl', 'daemond'], summary: 'daemon, server of nothing' });
     expect(await made).not.toHaveProperty('unit');
     expect(notes).toContainEqual(expect.stringMatching(/have daemon\.service: pass one as --unit/));
   });
-  test('folders that a chosen program looks into are part of the definition, and others are not', async () => {
+  test('folders that a chosen program reads are in the definition, and others are not', async () => {
     const { plan: made, notes } = plan({ programs: ['daemond'] });
     expect((await made).debian).toMatchObject({ data: ['usr/libexec/daemon/start', 'usr/share/daemon/**', '!usr/share/daemon/modules'] });
     expect(notes).toContainEqual("added: data: ['usr/libexec/daemon/start'] (1 files, 0.0 MiB), which usr/bin/daemond reads");
@@ -147,7 +147,7 @@ describe('a new extension from packages of Debian', () => {
     expect(definitionText(await made)).toContain("data: ['usr/libexec/daemon/start', 'usr/share/daemon/**', '!usr/share/daemon/modules']");
     expect(notes).toContainEqual("left out: usr/share/daemon/modules: is a link to '../../lib/daemon/absent', which no package has");
   });
-  test('a plugin that needs a library of no dependency is left out, and told', async () => {
+  test('a plugin that needs a library of no dependency is left out, with a note', async () => {
     const { plan: made, notes } = plan({ programs: ['daemon-start'] });
     const of = (await made).debian;
     expect(of?.plugins).toEqual(['usr/lib/{triplet}/daemon/**', '!usr/lib/{triplet}/daemon/one.so']);
@@ -161,20 +161,20 @@ describe('a new extension from packages of Debian', () => {
       next: expect.stringContaining('daemonctl, daemond'),
     });
   });
-  test('a package of dependencies only is refused with the one that has the program', async () => {
+  test('a package that only has dependencies is refused, with the package that has the program', async () => {
     await expect(plan({ packages: ['meta'], version: undefined, programs: ['wrapped'] }).plan).rejects.toMatchObject({
       message: 'the package meta only has dependencies: wrapped 17.6 is in server-17',
       next: 'name that package first: --debian server-17',
     });
   });
-  test('a program that a script wraps which nothing can run is taken from where it is; programs may be of dependencies', async () => {
+  test('the program behind a script that nothing can run is used; programs may be in dependencies', async () => {
     const { plan: made } = plan({ packages: ['server-17'], version: undefined, programs: ['wrapped', 'server-helper'] });
     const { version, programs, debian: of } = await made;
     expect(version).toBe('17.6');
     expect(programs).toEqual(['wrapped', 'server-helper']);
     expect(of?.programs).toEqual(['usr/lib/server/17/bin/wrapped', 'server-helper']);
   });
-  test('packages whose version no image can have make an extension of dates, which says so', async () => {
+  test('packages with a version that no image can have become a dated extension, with a note', async () => {
     const { plan: made, notes } = plan({ packages: ['lettered'], version: undefined, programs: ['lettered'] });
     const of = await made;
     expect(of.version).toMatch(/^20\d\d\.\d\d\.\d\d$/);
@@ -196,7 +196,7 @@ describe('a new extension from packages of Debian', () => {
       debian: { dated: true },
     });
   });
-  test('a script that nothing can run is refused; what file capabilities are lost is told', async () => {
+  test('a script that nothing can run is refused; lost file capabilities are reported', async () => {
     await expect(plan({ programs: ['daemonctl', 'daemon-report'] }).plan).rejects.toMatchObject({
       message: "'daemon-report' is a script for /usr/bin/perl, which is neither in the image nor on Flatcar",
     });
@@ -233,7 +233,7 @@ describe('a new extension from packages of Debian', () => {
       'left out of daemon.service: ExecStopPost=-/usr/bin/absent --quiet, because nothing in the image or on Flatcar can run it',
     );
   });
-  test('what maintainer scripts make is made by the image: users, groups, folders, configuration, and a conflict with the host', async () => {
+  test('the image does what maintainer scripts do: users, groups, folders, configuration, and a conflict with the host', async () => {
     const { plan: made } = plan({ name: 'clock', packages: ['clock'], version: '4.6', unit: { exec: 'clock.service' } });
     const { unit, files, debian: of, license } = await made;
     expect(license).toBe('ISC');
@@ -262,7 +262,7 @@ describe('a new extension from packages of Debian', () => {
     );
     expect(testText(await made, [])).toContain("machine: { active: ['clock.service'], runsAs: { 'clock.service': '_clock' } }");
   });
-  test('users that every Debian has are made where a configuration runs as one of them', async () => {
+  test('users that every Debian has are created if a configuration names one of them', async () => {
     const { files, unit } = await plan({
       packages: ['web'],
       version: '1.26.3',
@@ -277,7 +277,7 @@ describe('a new extension from packages of Debian', () => {
     expect(unit?.text).toContain('Requires=web-user.service\n');
     expect([...texts.keys()]).toContain('usr/lib/systemd/system/web-user.service');
   });
-  test('a service that is not there is told with those that are', async () => {
+  test('a missing service is an error that lists the existing ones', async () => {
     await expect(plan({ unit: { exec: 'other.service' } }).plan).rejects.toThrow('the packages have no other.service');
   });
 });

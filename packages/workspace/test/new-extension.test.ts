@@ -50,7 +50,7 @@ describe('a plan from what upstream offers', () => {
       file: { pattern: 'tool-linux-{arch}', checksum: 'github', signatures: [] },
     });
   });
-  test('a saved listing stands in for the API', async () => {
+  test('a saved listing is read instead of the API', async () => {
     serveProject(internet, '1.2.3');
     for (const url of internet.served.keys()) if (url.startsWith(API)) internet.served.delete(url);
     const listing = { text: JSON.stringify(releaseOf('1.2.3')), where: 'saved.json' };
@@ -87,10 +87,10 @@ describe('a plan from what upstream offers', () => {
     [{ file: { url: 'https://example.org/tool' } }, /the version is unknown/],
     [{ github: 'example/none' }, /404/],
     [{ file: { url: 'https://example.org/x' }, version: '1.0.0-rc1' }, /not a valid version/],
-  ])('%j is told', async (more, message) => {
+  ])('%j is an error', async (more, message) => {
     await expect(planNew(request(more), recorder().prompter, internet.context())).rejects.toThrow(message);
   });
-  test('what nobody knows is asked for by its flag', async () => {
+  test('an unknown value is prompted for with its option', async () => {
     serveProject(internet, '1.2.3');
     internet.served.delete(`${API}/license`);
     await expect(planNew(request({ github: 'example/tool' }), recorder().prompter, internet.context())).rejects.toThrow(/--license/);
@@ -120,20 +120,20 @@ describe('the package that is written', () => {
     expect(from).toBe('@flatcar/core');
     expect(Object.keys(await import('@flatcar/core'))).toEqual(expect.arrayContaining(names.split(', ')));
   });
-  test('a unit has its place, its start and its test', () => {
+  test('a unit is in files/, starts with the image and is tested', () => {
     const text = serviceText(PLAN.summary, { exec: '/usr/bin/tool serve', condition: '/etc/tool.conf' });
     const written = scaffold({ ...PLAN, unit: { name: 'tool.service', text } }, []);
     expect(written.map(({ path }) => path)).toContain('files/usr/lib/systemd/system/tool.service');
     expect(written.find(({ path }) => path === 'extension.ts')?.text).toContain(`start: ['tool.service']`);
     expect(written.find(({ path }) => path.endsWith('.service'))?.text).toMatch(/^ConditionPathExists=\/etc\/tool\.conf$/m);
   });
-  test('a program that no command was found for is looked for; what help says is taken as it stands', () => {
+  test('a program without a command is checked for existence; words of its help are escaped', () => {
     const text = testText({ ...PLAN, programs: ['tool', 'toold'] }, [{ run: ['tool', '--help'], says: 'Usage (short): [-a|-b]' }]);
     expect(text).toContain(String.raw`{ run: ['tool', '--help'], says: /Usage \(short\): \[-a\|-b\]/ }`);
     expect(text).toContain(`paths: ['/usr/bin/toold']`);
     expect(testText(PLAN, [{ run: ['tool', '--version'], says: 'version' }])).not.toContain('paths');
   });
-  test('two origins stand in the order in which they are preferred', () => {
+  test('origins are in the order of preference', () => {
     const text = definitionText({
       ...PLAN,
       go: { module: 'example.org/tool', packages: ['cmd/cli'], stamps: { 'main.version': 'v{version}' }, tags: [] },
@@ -147,6 +147,6 @@ test.each([
   ['Apache License\n                           Version 2.0, January 2004', 'Apache-2.0'],
   ['Permission is hereby granted, free of charge, to any person obtaining\na copy of this software', 'MIT'],
   ['All rights reserved.', undefined],
-])('a licence is recognised by its text', (text, id) => {
+])('a license is recognized by its text', (text, id) => {
   expect(recognizeLicense(text)).toBe(id);
 });

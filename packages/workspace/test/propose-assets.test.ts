@@ -109,7 +109,7 @@ describe('what a release offers for both architectures', () => {
     expect(first?.checksum).toBe('{url}.sha256');
   });
 
-  test('what has no word for its architecture is for x86-64 where there is a twin for arm64', () => {
+  test('a name without an architecture is for x86-64 if there is one for arm64', () => {
     const found = proposeAssets(listing('v1.36.0', K3S), 'k3s').find(({ asset }) => asset === 'k3s{arch}');
     expect(found?.arch).toEqual({ 'x86-64': '', arm64: '-arm64' });
   });
@@ -131,7 +131,7 @@ describe('what a release offers for both architectures', () => {
     expect(proposeAssets(listing('v1.0', other, null), 'a')[0]?.checksum).toBe('SHA256SUMS.{machine}');
   });
 
-  test('without digests at GitHub and without a list nothing is published', () => {
+  test('without digests at GitHub and without a list, the checksum is none', () => {
     expect(proposeAssets(listing('v1.0.0', ['a-linux-amd64', 'a-linux-arm64'], null), 'a')[0]?.checksum).toBe('none');
   });
 
@@ -153,12 +153,12 @@ describe('what a release offers for both architectures', () => {
   });
 });
 
-test('a list of releases gives its newest proper one', () => {
+test('the newest published release of a list is used', () => {
   const all = [{ ...listing('v2.0.0-rc.1', []), prerelease: true }, listing('v1.9.0', ['x']), listing('v1.8.0', [])];
   expect(readListing(JSON.stringify(all), 'f').tag_name).toBe('v1.9.0');
 });
 
-test.each(['{', '{"message":"Not Found"}', '[]'])('%s is no listing', (text) => {
+test.each(['{', '{"message":"Not Found"}', '[]'])('%s is not a listing', (text) => {
   expect(() => readListing(text, 'saved.json')).toThrow(/listing/);
 });
 

@@ -14,16 +14,16 @@ import * as v from 'valibot';
 
 /** Where Flatcar publishes its releases (flatcar-website: tools/release-scripts/releases_as_json.py). */
 export const RELEASES_URL = 'https://www.flatcar.org/releases-json/releases.json';
-/** How many releases of each channel (of LTS: of each supported major) are kept. */
+/** How many releases of each channel (for LTS: of each supported major) the catalogue has. */
 const KEPT = 5;
-/** An LTS major counts as supported while its last release is no more than this older than the newest of all, in days. */
+/** An LTS major is supported if its last release is at most this many days older than the newest release of all. */
 const LTS_ALIVE = 180;
 /** First major that merges extensions in the initrd and takes disk images (flatcar/scripts PR 3162). */
 const DDI_ERA = 4628;
 
 const ReleaseNumber = v.pipe(v.string(), v.regex(/^\d+\.\d+\.\d+$/));
 
-/** Flatcar's own list: only what is used of it. */
+/** Flatcar's own list: only the fields that are used. */
 const Official = v.record(
   v.string(),
   v.object({
@@ -34,10 +34,10 @@ const Official = v.record(
   }),
 );
 
-/** What the official list does not say, by the first major that has it. */
+/** A table of what the official list does not have, by the first major that has it. */
 const byMajor = <T extends v.GenericSchema>(value: T) => v.record(v.pipe(v.string(), v.digits()), value);
 const Capabilities = v.object({
-  /** The newest major that was looked at: later ones have at least what it has. */
+  /** The newest major that was checked: later majors have at least the same. */
   newest: v.number(),
   glibc: byMajor(v.string()),
   systemd: byMajor(v.string()),
@@ -46,7 +46,7 @@ const Capabilities = v.object({
 
 type Capability = Pick<Release, 'glibc' | 'systemd' | 'filesystems' | 'estimated'>;
 
-/** What a major has; undefined for majors older than all that are known. */
+/** The capabilities of a major; undefined for a major that is older than the table. */
 function capabilityOf(major: number, table: v.InferOutput<typeof Capabilities>): Capability | undefined {
   const last = <T>(since: Record<string, T>): T | undefined =>
     Object.entries(since)
@@ -60,7 +60,7 @@ function capabilityOf(major: number, table: v.InferOutput<typeof Capabilities>):
 const majorOf = (number: string): number => Number(number.split('.')[0]);
 const byNumber = (a: Release, b: Release): number => compareVersions(b.number, a.number);
 
-/** One entry of the official list; undefined for what is none of ours: copies, `edge`, and majors out of memory. */
+/** The release of an entry of the official list; undefined for copies, `edge`, and majors that are older than the table. */
 function releaseOf(
   number: string,
   entry: v.InferOutput<typeof Official>[string],
@@ -79,7 +79,7 @@ function releaseOf(
     date: entry.release_date.slice(0, 10),
     arches: ARCHES.filter((arch) => entry.architectures.includes(archWords(arch).go)),
     kernel,
-    // The list has only the first number; the table is more exact while they agree.
+    // The list only has the first number; the table has more, if they agree.
     systemd: majorOf(capability.systemd) === majorOf(systemd) ? capability.systemd : systemd,
     glibc: capability.glibc,
     containerd: entry.major_software['containerd']?.[0],
@@ -91,12 +91,12 @@ function releaseOf(
 }
 
 /**
- * Makes the catalogue of Flatcar's official list: the five newest releases of stable, beta and alpha, and of every LTS
- * major that had a release in the last half year; newest first within a channel. The list's keys `current*` are copies
- * without a number, and its order is that of letters. `where` is named in errors.
+ * The catalogue from Flatcar's official list: the five newest releases of stable, beta and alpha, and of every LTS major that had a release in
+ * the last half year; newest first within a channel. The list's keys `current*` are copies without a number, and its order is alphabetical.
+ * `where` names the list in errors.
  */
 export function catalogueFrom(text: string, where: string): Release[] {
-  const official = parseJson(Official, text, { what: 'list of releases', where, next: `the official list is ${RELEASES_URL}` });
+  const official = parseJson(Official, text, { what: 'list of releases', where, next: `use the official list: ${RELEASES_URL}` });
   const table = readDataFile(Capabilities, new URL('data/flatcar-capabilities.json', import.meta.url));
   const all = Object.entries(official)
     .flatMap(([number, entry]) => releaseOf(number, entry, table) ?? [])
@@ -107,13 +107,13 @@ export function catalogueFrom(text: string, where: string): Release[] {
   return CHANNELS.flatMap((channel) => {
     const members = all.filter((release) => release.channel === channel);
     if (members.length === 0)
-      throw new UserError(`the list has no release of channel '${channel}'`, { where, next: `the official list is ${RELEASES_URL}` });
+      throw new UserError(`the list has no release of channel '${channel}'`, { where, next: `use the official list: ${RELEASES_URL}` });
     const lines = Map.groupBy(members, ({ number }) => (channel === 'lts' ? majorOf(number) : 0));
     return [...lines.values()].filter(isAlive).flatMap((line) => line.slice(0, KEPT));
   });
 }
 
-/** What an update of the catalogue changes. */
+/** The numbers of releases that an update of the catalogue adds, drops and changes. */
 export function catalogueChanges(
   before: readonly Release[],
   after: readonly Release[],
@@ -128,7 +128,7 @@ export function catalogueChanges(
   };
 }
 
-/** Flatcar's list has some hundred kilobytes. */
+/** Largest list of releases, in bytes: it has some hundred kilobytes. */
 const MOST_LIST = 16 << 20;
 
 /** Reads Flatcar's list from a file or URL. */
@@ -140,6 +140,6 @@ export async function readReleaseList(from: string): Promise<string> {
   }
   return getText(from, { max: MOST_LIST }).catch((cause: unknown) => {
     if (!(cause instanceof UserError)) throw cause;
-    throw new UserError(cause.message, { where: cause.where ?? from, next: 'name a saved copy with --from FILE', cause });
+    throw new UserError(cause.message, { where: cause.where ?? from, next: 'pass a saved copy as --from FILE', cause });
   });
 }

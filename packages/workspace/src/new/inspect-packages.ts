@@ -25,43 +25,44 @@ import { archiveOf, newestPackages, type UpstreamContext } from '@flatcar/upstre
 
 /** The content of Debian packages that a new extension is written from. */
 export interface PackagesFound {
-  /** Programs in bin and sbin of the packages asked for, and of those that they depend on and that are of the same sources, by name. */
+  /** Names of the programs in bin and sbin of the requested packages, and of their dependencies from the same source packages. */
   readonly programs: readonly string[];
-  /** The packages of these and of all other programs of what they depend on, by name of the program. */
+  /** The package of each of these programs, and of the programs of all other dependencies, by name of the program. */
   readonly owners: ReadonlyMap<string, string>;
-  /** Programs elsewhere in the packages, by name: those that a script of the same name wraps which nothing can run here, and those of a `bin` of their own. */
+  /** Programs outside usr/bin, by name: those behind a script of the same name that nothing in an image can run, and those in a private `bin`. */
   readonly elsewhere: ReadonlyMap<string, Found>;
-  /** Packages asked for that contain nothing: they depend on others. */
+  /** Requested packages that only have dependencies. */
   readonly empty: readonly string[];
-  /** Upstream's versions of the packages that programs come from, by name of the program. */
+  /** Upstream's version of each program's package, by name of the program. */
   readonly versions: ReadonlyMap<string, string>;
-  /** What scripts among all programs are run by, by the name of the program: `/usr/bin/perl`. */
+  /** Interpreters of the programs that are scripts, by name of the program: `/usr/bin/perl`. */
   readonly interpreters: ReadonlyMap<string, string>;
-  /** The first package's own short description. */
+  /** The short description of the first package. */
   readonly summary: string;
-  /** Services, with Debian's sbin written as the bin that it becomes here, by name. */
+  /** Services by name, with /usr/bin in place of sbin, as in an image. */
   readonly services: ReadonlyMap<string, string>;
   /** sysusers.d and tmpfiles.d, by path in the image. */
   readonly settings: ReadonlyMap<string, string>;
-  /** Texts below /etc, by path: an image has none. */
+  /** Text files below /etc, by path. An image cannot have any. */
   readonly config: ReadonlyMap<string, string>;
-  /** Folders below /var that the packages bring, the innermost ones, with their modes. */
+  /** The innermost folders below /var in the packages, with their modes. */
   readonly folders: ReadonlyMap<string, string>;
-  /** Maintainer scripts, with their variables filled in: they do not run here. */
+  /** Maintainer scripts with their variables expanded. They do not run for an image. */
   readonly scripts: readonly string[];
   /** Names in `Conflicts` of the packages. */
   readonly conflicts: readonly string[];
   /** All files below usr/ of the packages. */
   readonly paths: ReadonlySet<string>;
-  /** SPDX expressions of the copyright files, and where one is not for a program to read, the names in it. */
+  /** SPDX expressions of the machine-readable copyright files, and the names of licences in the other ones. */
   readonly licenses: readonly string[];
   readonly unclear: readonly string[];
 }
 
-const asHere = (unit: string): string => unit.replaceAll(/(?<![\w/.])(?<!\w-)\/(?:usr\/)?s?bin\//g, '/usr/bin/');
+/** A unit with /usr/bin in place of sbin and bin, as in an image. */
+const withUsrBin = (unit: string): string => unit.replaceAll(/(?<![\w/.])(?<!\w-)\/(?:usr\/)?s?bin\//g, '/usr/bin/');
 
-/** Fills a script's plain variables in, and joins lines that go on. */
-function filled(script: string): string {
+/** Expands a script's variables with constant values, and joins continued lines. */
+function expandScript(script: string): string {
   const text = script.replaceAll(/\\\n\s*/g, ' ').replaceAll(/^\s*#.*$/gm, '');
   const values = new Map(
     [...text.matchAll(/^\s*([A-Za-z_]\w*)=(["']?)([\w./:@+-]+)\2\s*(?:;|$)/gm)].map(([, key = '', , value = '']) => [key, value]),
@@ -69,7 +70,7 @@ function filled(script: string): string {
   return text.replaceAll(/\$(?:\{(\w+)\}|(\w+))/g, (whole, braced?: string, bare?: string) => values.get(braced ?? bare ?? '') ?? whole);
 }
 
-/** Files of a package below usr/, by their path in an image. */
+/** A file of a package, with its path in an image. */
 interface File {
   readonly path: string;
   readonly full: string;
@@ -84,7 +85,7 @@ async function filesOf(dir: string): Promise<File[]> {
   }));
 }
 
-/** The innermost folders below var/ of a package, with the modes that they have there. */
+/** The innermost folders below var/ of a package, with their modes. */
 async function varFolders(dir: string): Promise<[path: string, mode: string][]> {
   const paths = (await walk(join(dir, 'var')).catch(() => [])).flatMap(({ full, type }) => (type === 'dir' ? [full] : []));
   const inner = paths.filter(
@@ -98,7 +99,7 @@ async function varFolders(dir: string): Promise<[path: string, mode: string][]> 
   );
 }
 
-/** What one package contains; the keys are those of PackagesFound. */
+/** The content of one package; the keys are those of PackagesFound. */
 interface PackageFacts extends Pick<PackagesFound, 'services' | 'settings' | 'config' | 'folders' | 'conflicts'> {
   readonly script: string;
   readonly summary: string;
@@ -113,26 +114,26 @@ async function factsOf(name: string, dir: string, file: string, files: readonly 
   const byName = (of: readonly [string, string][]): [string, string][] => of.map(([path, text]) => [basename(path), text]);
   const { Description = '', Conflicts = '' } = await packageFields(file, ['Description', 'Conflicts', 'Version']);
   return {
-    services: new Map(byName(await texts(/^usr\/lib\/systemd\/system\/[^/]+\.service$/)).map(([unit, text]) => [unit, asHere(text)])),
+    services: new Map(byName(await texts(/^usr\/lib\/systemd\/system\/[^/]+\.service$/)).map(([unit, text]) => [unit, withUsrBin(text)])),
     settings: new Map(await texts(/^usr\/lib\/(?:sysusers|tmpfiles)\.d\/[^/]+\.conf$/)),
     config: new Map((await texts(/^etc\//)).filter(([, text]) => !text.includes('\0')).map(([path, text]) => [`/${path}`, text])),
     folders: new Map(await varFolders(dir)),
     conflicts: Conflicts.split(',')
       .map((one) => one.trim().replace(/\s.*$/s, ''))
       .filter((one) => one !== ''),
-    script: filled((await readControlFiles(file)).get('postinst') ?? ''),
+    script: expandScript((await readControlFiles(file)).get('postinst') ?? ''),
     summary: Description.split('\n')[0] ?? '',
     copyright: await readFile(join(dir, 'usr/share/doc', name, 'copyright'), 'utf8').catch(() => ''),
   };
 }
 
-/** The interpreter that a script's first line names, as a path, or as a name where `env` looks for it. */
+/** The interpreter in a script's first line: a path, or a name if `env` searches for it. */
 function interpreterOf(line: string): string | undefined {
   const [, path = '', argument = ''] = /^#!\s*(\S+)(?:\s+(\S+))?/.exec(line) ?? [];
   return path === '' ? undefined : basename(path) === 'env' ? argument : path;
 }
 
-/** All entries of several maps; of two with one key the first. */
+/** All entries of several maps; the first one wins. */
 const merged = (maps: readonly ReadonlyMap<string, string>[]): Map<string, string> => new Map(maps.toReversed().flatMap((map) => [...map]));
 
 /** A package of a closure, unpacked. */
@@ -141,7 +142,7 @@ interface Unpacked extends PackageFiles {
   readonly version: string;
 }
 
-/** Unpacks packages and all that they depend on, and what every Debian has, for as long as `use` takes; x86-64 ones stand for both architectures. */
+/** Unpacks packages with their dependencies and what every Debian has, until `use` returns. Only those for x86-64, as a sample of both architectures. */
 async function withUnpacked<T>(
   packages: readonly string[],
   suite: string,
@@ -156,7 +157,7 @@ async function withUnpacked<T>(
     const unpacked = await mapParallel(
       closure,
       async (one): Promise<Unpacked> => {
-        const file = await archive.fetchPackage(one, { suite, snapshot, arch: 'x86-64', repin: 'run this again' });
+        const file = await archive.fetchPackage(one, { suite, snapshot, arch: 'x86-64', repin: 'run this command again' });
         const dir = join(temp, one.name);
         await unpackPackage(file, dir, { decompressor: (kind) => context.tools.command(kind) });
         return { name: one.name, source: one.source, version: one.version, dir, file };
@@ -167,7 +168,7 @@ async function withUnpacked<T>(
   });
 }
 
-/** Programs of packages by name, with the package of each and its first line where it is a script or a link to one. */
+/** Programs of packages by name, with their package, and the first line of scripts and of links to scripts. */
 async function programsIn(packages: readonly Unpacked[]): Promise<Map<string, { owner: string; line: string }>> {
   const index = await indexPackages(packages);
   const found = new Map<string, { owner: string; line: string }>();
@@ -182,13 +183,13 @@ async function programsIn(packages: readonly Unpacked[]): Promise<Map<string, { 
 }
 
 /**
- * Looks into Debian's packages themselves. Settings and services are those of the packages asked for, and of those that they depend on and that
- * are of the same sources (nginx-common for nginx); programs may be of any package that they depend on.
+ * Inspects Debian packages. Settings and services are those of the requested packages and of their dependencies from the same source package
+ * (nginx-common for nginx); programs may be in any dependency.
  */
 export async function inspectPackages(packages: readonly string[], suite: string, context: UpstreamContext): Promise<PackagesFound> {
   return withUnpacked(packages, suite, context, async (all) => {
     const sources = new Set(all.filter(({ name }) => packages.includes(name)).map(({ source }) => source));
-    // Those asked for come first: of two files with one name theirs counts.
+    // Requested packages are first: their file wins if two have the same name.
     const own = all
       .filter(({ name, source }) => packages.includes(name) || sources.has(source))
       .toSorted((a, b) => Number(packages.includes(b.name)) - Number(packages.includes(a.name)));
@@ -233,16 +234,16 @@ export async function inspectPackages(packages: readonly string[], suite: string
   });
 }
 
-/** Larger folders than this are left to a person, in bytes. */
+/** Larger folders are not added without a person's decision, in bytes. */
 const MOST_DATA = 20 << 20;
 
-/** What an origin is completed for. */
+/** What the origin of a new extension must contain. */
 export interface ProposalRequest {
   readonly packages: readonly string[];
   readonly suite: string;
   /** Names of programs. */
   readonly programs: readonly string[];
-  /** What is wanted besides, as `data` of `debian()` has it. */
+  /** Other files that it must contain, as in `data` of `debian()`. */
   readonly data: readonly string[];
   /** The component's name and version. */
   readonly name: string;
@@ -250,8 +251,8 @@ export interface ProposalRequest {
 }
 
 /**
- * An origin for programs of packages with everything that they look for at run time, by the engine's own analysis. A program that is a script
- * which nothing can run here becomes the one that it wraps, where the packages have that.
+ * An origin for programs of packages, with everything that they read at run time. A script that nothing in an image can run is replaced by the
+ * program behind it, if the packages have it.
  */
 export async function proposeOrigin(request: ProposalRequest, context: UpstreamContext): Promise<CompletedOrigin> {
   const { packages, suite, programs, data, name, version } = request;
