@@ -10,7 +10,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { failureRecord, inputsOf } from '@flatcar/workspace/ci/backoff';
 import { readPlan } from '@flatcar/workspace/ci/job';
 import { readOutcomes } from '@flatcar/workspace/ci/outcome';
-import { FakeGitHub } from '../../workspace/test/helpers/fake-github.ts';
+import { FakeGitHub } from '@flatcar/workspace/test/helpers/fake-github';
 
 // Steps of the workflows that change a checkout, or ask git what changed: in a copy of this repository.
 const repository = resolve(import.meta.dirname, '../../..');

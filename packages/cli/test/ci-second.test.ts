@@ -11,7 +11,7 @@ import { readOutcomes } from '@flatcar/workspace/ci/outcome';
 import { limitJobs } from '@flatcar/workspace/ci/job-limits';
 import { REPOSITORY } from '@flatcar/workspace/select';
 import { flatcarExt, type Ended } from './helpers/ci.ts';
-import { FakeGitHub } from '../../workspace/test/helpers/fake-github.ts';
+import { FakeGitHub } from '@flatcar/workspace/test/helpers/fake-github';
 
 // Where something compiles, two jobs build and the publisher compares: one of them that was changed cannot have its bytes published.
 const EXTENSION = 'extension-stager';

@@ -8,7 +8,7 @@ import { syncIssues } from '@flatcar/workspace/ci/issues';
 import type { Job } from '@flatcar/workspace/ci/job';
 import type { Outcome } from '@flatcar/workspace/ci/outcome';
 import { codeBlock } from '@flatcar/core/engine';
-import { FakeGitHub } from '../../workspace/test/helpers/fake-github.ts';
+import { FakeGitHub } from '@flatcar/workspace/test/helpers/fake-github';
 
 // `ci report` as a workflow starts it; GitHub's API alone is a stand-in.
 const bin = resolve(import.meta.dirname, '../bin/flatcar-ext');
