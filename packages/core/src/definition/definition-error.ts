@@ -7,9 +7,9 @@ function pathText(path: DefinitionProblem['path']): string {
   return path.map((step, index) => (typeof step === 'number' ? `[${step}]` : index === 0 ? step : `.${step}`)).join('');
 }
 
-function errorOf({ path, what, next }: DefinitionProblem, where: string | undefined): UserError {
+function errorOf({ path, what, next, code }: DefinitionProblem, where: string | undefined): UserError {
   // The text names an unknown or missing key.
-  const shown = what.startsWith('unknown key') ? path.slice(0, -1) : what.endsWith(' is missing') ? path.slice(0, -1) : path;
+  const shown = code === 'unknown-key' || code === 'missing-key' ? path.slice(0, -1) : path;
   return new UserError(shown.length === 0 ? what : `${pathText(shown)}: ${what}`, { where, next });
 }
 
@@ -63,11 +63,11 @@ function follow(text: string, keys: readonly string[], from: number): { at: numb
  * Line (from 1) of a problem in extension.ts: that of the value after its keys, otherwise of the keys, otherwise of the same key or value elsewhere
  * (a definition may use constants). Problems of a component are searched after the component's name.
  */
-export function lineOfProblem(source: string, { path, what, value, component }: DefinitionProblem): number {
+export function lineOfProblem(source: string, { path, code, value, component }: DefinitionProblem): number {
   const text = blankComments(source);
-  const start = findComponent(text, component, what.startsWith('two components'));
+  const start = findComponent(text, component, code === 'duplicate-component');
   // Another object may have the missing key.
-  const there = what.endsWith(' is missing') ? path.slice(0, -1) : path;
+  const there = code === 'missing-key' ? path.slice(0, -1) : path;
   const keys = there.filter((step) => typeof step === 'string').slice(start === undefined ? 0 : 1);
   const key = keys.at(-1);
   const is = literal(value);

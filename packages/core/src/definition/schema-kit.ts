@@ -4,12 +4,18 @@ import { closest } from '../util/closest.ts';
 
 // Parts of the schemas of definitions and of tests. A message has what is wrong and, after a line break, what to write.
 
+/** Kinds of problems that have consequences for where a problem is located. */
+export type ProblemCode = 'unknown-key' | 'missing-key' | 'duplicate-component';
+
 /** A problem of a definition. */
 export interface DefinitionProblem {
   /** Keys and indexes of the value, such as `versions`, `track`. */
   readonly path: readonly (string | number)[];
   readonly what: string;
   readonly next: string | undefined;
+  readonly code?: ProblemCode;
+  /** The key that an unknown one is probably a misspelling of. */
+  readonly meant?: string;
   /** The wrong value; undefined for a missing key. */
   readonly value: unknown;
   /** Name of the component with the problem. */
@@ -18,8 +24,8 @@ export interface DefinitionProblem {
   readonly lock?: string | undefined;
 }
 
-/** A message with what to do after a line break: valibot has one text per issue. */
-export const message = (what: string, next?: string): string => (next === undefined ? what : `${what}\n${next}`);
+/** A message with what to do, a code and a key after line breaks: valibot has one text per issue. */
+export const message = (what: string, next = '', code: ProblemCode | '' = '', meant = ''): string => [what, next, code, meant].join('\n');
 
 function didYouMean(word: string, words: readonly string[]): string {
   const [found] = closest(word, words);
@@ -44,8 +50,8 @@ export function shape(entries: v.ObjectEntries): v.GenericSchema {
   return v.strictObject(entries, (issue: Issue) => {
     const { key: last } = issue.path?.at(-1) ?? {};
     const key = typeof last === 'string' ? last : '';
-    if (issue.expected === 'never') return message(`unknown key '${key}'`, didYouMean(key, keys));
-    if (issue.expected?.startsWith('"') === true) return message(`'${key}' is missing`);
+    if (issue.expected === 'never') return message(`unknown key '${key}'`, didYouMean(key, keys), 'unknown-key', closest(key, keys)[0]);
+    if (issue.expected?.startsWith('"') === true) return message(`'${key}' is missing`, undefined, 'missing-key');
     return message(`expected an object, got ${typeName(issue.input)}`);
   });
 }
@@ -127,32 +133,28 @@ export function byKind(options: Readonly<Record<string, v.GenericSchema>>): v.Ge
   const kindOf = v.looseObject({ kind: oneOf(kinds) }, (issue: Issue) =>
     issue.path === undefined
       ? message(`expected an object, got ${typeName(issue.input)}`)
-      : message("'kind' is missing", `use one of: ${kinds.join(', ')}`),
+      : message("'kind' is missing", `use one of: ${kinds.join(', ')}`, 'missing-key'),
   );
   return v.lazy((input) => {
     const kind = (input as { kind?: unknown } | null | undefined)?.kind;
     return (typeof kind === 'string' ? options[kind] : undefined) ?? kindOf;
   });
 }
-const isMissing = ({ what, value }: DefinitionProblem): boolean => value === undefined && what.endsWith(' is missing');
 
 /** A mistyped key is both unknown and missing: one problem, not two. */
 function withoutDoubles(problems: readonly DefinitionProblem[]): DefinitionProblem[] {
-  const key = (path: DefinitionProblem['path']): string => JSON.stringify(path);
-  const meant = new Set(
-    problems.flatMap(({ path, next }) =>
-      [...(next ?? '').matchAll(/'([^']+)'/g)].map(([, word = '']) => key([...path.slice(0, -1), word])),
-    ),
-  );
-  return problems.filter((one) => !isMissing(one) || !meant.has(key(one.path)));
+  const keyOf = (path: DefinitionProblem['path']): string => JSON.stringify(path);
+  const meant = new Set(problems.flatMap(({ path, meant: key }) => (key === undefined ? [] : [keyOf([...path.slice(0, -1), key])])));
+  return problems.filter(({ code, value, path }) => code !== 'missing-key' || value !== undefined || !meant.has(keyOf(path)));
 }
 
+/** All problems of a value; `below` is the path of the value itself. */
 export function problemsOf(schema: v.GenericSchema, value: unknown, below: readonly (string | number)[]): DefinitionProblem[] {
   const parsed = v.safeParse(schema, value);
-  const problems = (parsed.issues ?? []).map((issue) => {
-    const [what = '', next] = issue.message.split('\n');
+  const problems = (parsed.issues ?? []).map((issue): DefinitionProblem => {
+    const [what = '', next, code, meant] = issue.message.split('\n').map((part) => part || undefined);
     const path = (issue.path ?? []).map(({ key }) => (typeof key === 'number' ? key : String(key)));
-    return { path: [...below, ...path], what, next, value: issue.input };
+    return { path: [...below, ...path], what, next, code: code as ProblemCode | undefined, meant, value: issue.input };
   });
   return withoutDoubles(problems);
 }

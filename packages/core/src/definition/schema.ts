@@ -277,7 +277,11 @@ const ComponentsSchema = v.pipe(
     for (const [index, name] of names.entries()) {
       if (typeof name !== 'string' || names.indexOf(name) === index) continue;
       const step = { type: 'array', origin: 'value', input: dataset.value as unknown[], key: index, value: name } as const;
-      addIssue({ message: message(`two components are called '${name}'`, 'give one of them another name'), path: [step], input: name });
+      addIssue({
+        message: message(`two components are called '${name}'`, 'give one of them another name', 'duplicate-component'),
+        path: [step],
+        input: name,
+      });
     }
   }),
 );
