@@ -8,7 +8,7 @@ import type { GitHub } from '@flatcar/workspace/ci/github';
 import { syncIssues } from '@flatcar/workspace/ci/issues';
 import type { Job } from '@flatcar/workspace/ci/job';
 import type { Outcome } from '@flatcar/workspace/ci/outcome';
-import { reportFindings } from '@flatcar/workspace/ci/verdict';
+import { judgeRun } from '@flatcar/workspace/ci/judge-run';
 import { FakeGitHub } from './helpers/fake-github.ts';
 
 const HOUR = 3_600_000;
@@ -54,7 +54,7 @@ async function runAt(hour: number, failing: readonly string[], planned: readonly
     return (['build', 'bind', 'publish'] as const).map((step) => ({ ...about, step, ok: true }));
   });
   const inputs = await inputsOf(dir, planned);
-  const { verdicts } = reportFindings({ jobs: begun, held, outcomes, rejected: [], known: new Set(), inputs, now });
+  const { verdicts } = judgeRun({ jobs: begun, held, outcomes, rejected: [], known: new Set(), inputs, now });
   await syncIssues(github, 'release', verdicts);
   return begun.map(({ id }) => id);
 }
@@ -132,7 +132,7 @@ describe('a build that always fails', () => {
     await syncIssues(
       github,
       'upstream',
-      reportFindings({ jobs: [job('yq')], held: [], outcomes, rejected: [], known: new Set(), inputs, now }).verdicts,
+      judgeRun({ jobs: [job('yq')], held: [], outcomes, rejected: [], known: new Set(), inputs, now }).verdicts,
     );
     expect(fake.issues).toHaveLength(1);
     expect(await runAt(0.1, [])).toContain('yq-x86-64');
@@ -209,7 +209,7 @@ describe('what the issues say', () => {
     await syncIssues(
       github,
       'upstream',
-      reportFindings({ jobs: [job('docker')], held: [], outcomes, rejected: [], known: new Set(), inputs: await inputsOf(dir, jobs), now })
+      judgeRun({ jobs: [job('docker')], held: [], outcomes, rejected: [], known: new Set(), inputs: await inputsOf(dir, jobs), now })
         .verdicts,
     );
     expect(fake.issues[0]?.body).toContain('flatcar-ext-failure');

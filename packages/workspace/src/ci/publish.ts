@@ -1,119 +1,79 @@
-import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { parseJson, type Manifest } from '@flatcar/core/engine';
-import * as v from 'valibot';
-import { failureText, runStep } from './run-step.ts';
-import { acceptPayloads, bindJob, type BindOptions } from './bind.ts';
+import { writeSubjects, type Subject } from './attestation-subjects.ts';
 import type { Job } from './job.ts';
-import { jobOutcome, type Outcome } from './outcome.ts';
-import { boundImages, checkImages, type Subject } from './attestation-subjects.ts';
+import { jobOutcome, writeOutcome, type Outcome } from './outcome.ts';
+import { publishExtension } from './publish-extension.ts';
+import { withRoothashKey } from './roothash.ts';
+import { failureText, type StepOutput } from './run-step.ts';
 
-/** Folder for the payloads that were taken, beside those of jobs: no id begins with a dot. */
-const PAYLOADS = '.payloads';
-
-/** What `publish --json` prints, as far as it is used here. */
-const PublishedSchema = v.object({ added: v.array(v.string()) });
-
-/** Uploads of one extension end within the hour. */
-const LIMIT = 60 * 60_000;
-
-/** What publishing the jobs of a matrix takes. */
-export interface PublishFlags extends BindOptions {
-  /** Folder for images, a folder `<id>/` for each job; emptied after each extension. */
+/** Where jobs are published, and with which keys; an empty word counts as absent. */
+export interface PublishJobsOptions {
+  /** Folder with the artifacts of jobs that built. */
+  readonly built: string;
+  /** Folder for images, emptied after each extension. */
   readonly images: string;
-  /** Arguments of publish: destination, keys and URL. */
-  readonly publishArgs: readonly string[];
-  /** Arguments of bind: the key of disk images. */
-  readonly bindArgs: readonly string[];
+  /** Folder for outcomes. */
+  readonly outcomes: string;
+  /** The published tree. */
+  readonly tree: string;
+  /** Where published payloads are read, for example the URL of the tree; the tree by default. */
+  readonly readFrom?: string;
+  readonly baseUrl?: string;
+  readonly keys?: string;
+  readonly keyring?: string;
+  readonly assets?: string;
+  /** Folder for the digests of what was published. */
+  readonly checksums?: string;
+  readonly firstPublish?: boolean;
+  readonly unsigned?: boolean;
+  readonly output: StepOutput;
 }
 
-/** What became of an extension. */
-interface Published {
+/** What a run published. */
+export interface PublishRun {
   readonly outcomes: readonly Outcome[];
-  /** Images that were not published before. */
-  readonly added: readonly Subject[];
+  readonly subjects: readonly Subject[];
+  /** Why outcomes or digests could not be written. */
+  readonly problems: readonly string[];
 }
 
-/** Binds one job into a folder of its own; gives its images, or why that failed. */
-async function bound(
-  job: Job,
-  records: readonly string[],
-  flags: PublishFlags,
-  signal: AbortSignal,
-): Promise<{ error: string } | { error: undefined; images: readonly Manifest[] }> {
-  const out = join(flags.images, job.id);
-  try {
-    const error = await bindJob(job, records, flags, out, flags.bindArgs, signal);
-    if (error !== undefined) return { error };
-    const images = await boundImages(join(out, job.extension));
-    checkImages(images, job);
-    return { error, images };
-  } catch (error) {
-    signal.throwIfAborted();
-    return { error: failureText(error) };
-  }
+/** The arguments of `publish` after the folders. */
+export function publishArguments(options: PublishJobsOptions): string[] {
+  const { tree, baseUrl, keys, keyring, assets, firstPublish, unsigned } = options;
+  const values = { '--tree': tree, '--base-url': baseUrl, '--keys': keys, '--keyring': keyring, '--assets': assets };
+  const switches = { '--first-publish': firstPublish, '--unsigned': unsigned };
+  return [
+    ...Object.entries(values).flatMap(([flag, value = '']) => (value === '' ? [] : [flag, value])),
+    ...Object.entries(switches).flatMap(([flag, value]) => (value === true ? [flag] : [])),
+  ];
 }
 
-/** Publishes what was bound for jobs of one extension; gives what is new in the tree, or why that failed. */
-async function published(
-  jobs: readonly Job[],
-  images: readonly Manifest[],
-  flags: PublishFlags,
-  signal: AbortSignal,
-): Promise<{ error: string | undefined; added: readonly Subject[] }> {
-  const { imagePath } = await import('@flatcar/publish');
-  const folders = jobs.flatMap(({ id, extension, from }) => [
-    join(flags.images, id, extension),
-    ...(from === 'build' ? [join(flags.images, PAYLOADS, id)] : []),
-  ]);
-  const { error, stdout } = await runStep(['publish', ...folders, ...flags.publishArgs, '--json'], signal, {
-    output: flags.output,
-    json: true,
-    limit: LIMIT,
-  });
-  if (error !== undefined) return { error, added: [] };
-  const { added } = parseJson(PublishedSchema, stdout, { what: 'output of publish --json', where: 'standard output' });
-  const digests = new Map(images.map((manifest) => [imagePath(manifest), manifest.sha256]));
-  return {
-    error,
-    added: added.flatMap((path) => {
-      const sha256 = digests.get(path);
-      return sha256 === undefined ? [] : [{ path, sha256 }];
-    }),
-  };
-}
-
-/**
- * Binds what jobs of one extension ask for, publishes it, and removes the images again, whatever came of it: the disk holds one extension at
- * a time. Each job has an outcome for each step that it came to; one that cannot be bound holds back no other.
- */
-export async function publishExtension(jobs: readonly Job[], flags: PublishFlags, signal: AbortSignal): Promise<Published> {
+/** Binds and publishes the jobs of one extension after the other. One that fails stops no other; only a signal is thrown. */
+export async function publishJobs(jobs: readonly Job[], options: PublishJobsOptions, signal: AbortSignal): Promise<PublishRun> {
+  const { built, images, tree, keyring, keys, output, checksums } = options;
   const outcomes: Outcome[] = [];
-  const ready: Job[] = [];
-  const images: Manifest[] = [];
-  const clean = (): Promise<void[]> =>
-    Promise.all([...jobs.map(({ id }) => id), PAYLOADS].map((name) => rm(join(flags.images, name), { recursive: true, force: true })));
-  await clean();
-  try {
-    const accepted = await acceptPayloads(jobs, flags.built, join(flags.images, PAYLOADS), signal);
-    for (const { job, error } of accepted.outcomes) if (error !== undefined) flags.output.tell(`${job}: ${error}`);
-    outcomes.push(...accepted.outcomes);
-    for (const job of jobs) {
-      const records = accepted.records.get(job.id);
-      if (job.from === 'build' && records === undefined) continue;
-      const made = await bound(job, records ?? [], flags, signal);
-      outcomes.push(jobOutcome('bind', job, made.error));
-      if (made.error === undefined) {
-        ready.push(job);
-        images.push(...made.images);
-      } else flags.output.tell(`${job.id}: ${made.error}`);
+  const subjects: Subject[] = [];
+  const problems: string[] = [];
+  // For example, the folder for images cannot be made or emptied.
+  const failed = (own: readonly Job[], thrown: unknown): { outcomes: Outcome[]; added: Subject[] } => {
+    signal.throwIfAborted();
+    const error = failureText(thrown);
+    output.tell(error);
+    return { outcomes: own.map((job) => jobOutcome('publish', job, error)), added: [] };
+  };
+  await withRoothashKey(keys, async (bindArgs) => {
+    const common = { built, images, tree: options.readFrom || tree, keyring, output, bindArgs, publishArgs: publishArguments(options) };
+    for (const [extension, own] of Map.groupBy(jobs, (job) => job.extension)) {
+      const made = await publishExtension(own, common, signal).catch((thrown: unknown) => failed(own, thrown));
+      outcomes.push(...made.outcomes);
+      subjects.push(...made.added);
+      // A disk that is full now may have room again for the next extension.
+      try {
+        for (const outcome of made.outcomes) await writeOutcome(options.outcomes, outcome);
+        if (checksums !== undefined) await writeSubjects(checksums, subjects);
+      } catch (error) {
+        problems.push(`${extension}: its outcome cannot be written: ${failureText(error)}`);
+      }
     }
-    if (ready.length === 0) return { outcomes, added: [] };
-    const { error, added } = await published(ready, images, flags, signal);
-    if (error !== undefined) flags.output.tell(`${ready[0]?.extension}: ${error}`);
-    outcomes.push(...ready.map((job) => jobOutcome('publish', job, error)));
-    return { outcomes, added };
-  } finally {
-    await clean();
-  }
+  });
+  return { outcomes, subjects, problems };
 }

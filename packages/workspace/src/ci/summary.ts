@@ -1,5 +1,6 @@
 import { html } from '@flatcar/core/engine';
 import type { Outcome } from './outcome.ts';
+import type { JobPlan } from './plan.ts';
 
 /** GitHub drops a step's summary of more than 1 MiB as a whole; half of it leaves room for what else a step writes. */
 const SUMMARY_LIMIT = 512 << 10;
@@ -46,4 +47,18 @@ export async function writeOutputs(outputs: Readonly<Record<string, string | num
   if ((process.env['GITHUB_OUTPUT'] ?? '') === '') return;
   const { setOutput } = await import('@actions/core');
   for (const [name, value] of Object.entries(outputs)) setOutput(name, value);
+}
+
+/** Writes the number of jobs to the page of the run; nothing outside of a workflow. */
+export async function writePlanSummary({ jobs, left, held }: JobPlan): Promise<void> {
+  if ((process.env['GITHUB_STEP_SUMMARY'] ?? '') === '') return;
+  const { summary } = await import('@actions/core');
+  const builds = jobs.filter(({ from }) => from === 'build').length;
+  const rest = left === 0 ? '' : ` ${left} jobs are left for the next run.`;
+  const waiting =
+    held.length === 0 ? '' : ` ${held.length} are held back: ${held.map(({ job, until }) => `${job.id} until ${until}`).join(', ')}.`;
+  await summary
+    .addHeading('Plan', 2)
+    .addRaw(`${builds} jobs build, ${jobs.length - builds} only bind.${rest}${waiting}`, true)
+    .write();
 }

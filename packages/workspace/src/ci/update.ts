@@ -1,154 +1,110 @@
-import { messageOf, UserError } from '@flatcar/core/engine';
-import { cleanCheckout, commitChange, openCheckout, type Change, type Checkout } from './checkout.ts';
-import type { GitHub } from './github.ts';
-import { propose, PullsRefusedError, type Proposal, type Proposed } from './pull-request.ts';
-import { withRemote, type Remote } from './remote.ts';
+import { basename } from 'node:path';
+import { componentsOf, loadExtension, withoutSecrets } from '@flatcar/core/engine';
+import { findDirs, REPOSITORY } from '../select.ts';
+import { automergeObjections } from './automerge.ts';
+import { readBumped } from './bump-output.ts';
+import type { Change } from './checkout.ts';
+import { mutate, type GitHub } from './github.ts';
+import { outcomeOf, writeOutcome, type Outcome } from './outcome.ts';
+import { pullBody } from './pull-body.ts';
+import type { Proposed } from './pull-request.ts';
+import { withReadProxy } from './read-proxy.ts';
+import { passedOn, runStep, type StepOutput } from './run-step.ts';
+import { updateAll, type Description, type StepResult, type UpdateStep } from './update-steps.ts';
 
-/** One step of an update, which changes files of the checkout. */
-export interface UpdateStep {
-  /** Name of an extension, or what else is updated; the branch is `update/<name>`. */
-  readonly name: string;
-  /** Arguments of this program. */
-  readonly args: readonly string[];
-  readonly title: string;
-  /** True where the extension has components that others may share; undefined for what is no extension, and comes first. */
-  readonly mayShare?: boolean;
-}
+/** The step that updates the catalogue of Flatcar releases. */
+export const RELEASES_STEP = 'releases';
 
-/** How a step went: `error` is the end of what it printed when it failed. */
-export interface StepResult {
-  readonly error: string | undefined;
-  readonly stdout: string;
-}
-
-/** The text of a pull request, and what is done with it once it is open. */
-export interface Description {
-  /** Markdown. */
-  readonly body: string;
-  readonly after?: (proposed: Proposed) => Promise<void>;
-}
-
-/** What updates need. */
 export interface UpdateOptions {
-  /** The repository's checkout. */
-  readonly dir: string;
-  readonly run: (args: readonly string[]) => Promise<StepResult>;
   /** Where pull requests are opened; without it the changes stay in the checkout. */
-  readonly github?: GitHub | undefined;
+  readonly github?: GitHub;
   /** Branch that pull requests are for. */
   readonly base: string;
-  readonly describe?: (step: UpdateStep, change: Change, results: readonly StepResult[]) => Promise<Description>;
-  /** Is told how each step went. */
-  readonly done: (name: string, error: string | undefined) => Promise<void>;
-  readonly report: (line: string) => void;
+  /** Let GitHub merge patch releases that change nothing else. */
+  readonly automerge: boolean;
+  /** Milliseconds that each step may take. */
+  readonly limit: number;
+  /** Folder for outcomes. */
+  readonly outcomes: string;
+  readonly output: StepOutput;
+  /** Is called with the outcome of each step as soon as it is known. */
+  readonly done: (outcome: Outcome) => void;
 }
 
-/** Locks that extensions share; a change of them is one pull request with all extensions that it is for. */
-const SHARED = 'packages/';
-export const SHARED_STEP = 'shared-components';
+/** Whether a component of an extension is pinned in a lock that other extensions may use. */
+async function usesSharedLocks(dir: string): Promise<boolean> {
+  // A definition that cannot be read fails in its own step, with its own error.
+  const loaded = await loadExtension(dir).catch(() => undefined);
+  if (loaded === undefined) return false;
+  const found = await Promise.all(Object.keys(loaded.pins).map((version) => componentsOf(loaded, version).catch(() => undefined)));
+  return found.some((one) => one?.components.some((component) => component.dir !== dir) === true);
+}
 
-const plainBody = (): Promise<Description> => Promise.resolve({ body: '' });
+/** The steps of an update of extensions; of all of them, and of the Flatcar releases, without names. `diff`: compare images, too. */
+export async function updateSteps(names: readonly string[], diff: boolean): Promise<UpdateStep[]> {
+  const bumps = (await findDirs(names)).map(async (dir): Promise<UpdateStep> => {
+    const name = basename(dir);
+    const args = ['bump', name, '--json', ...(diff ? [] : ['--no-diff'])];
+    return { name, args, title: `${name}: newer versions`, mayShare: await usesSharedLocks(dir) };
+  });
+  const releases: UpdateStep = { name: RELEASES_STEP, args: ['releases', 'update'], title: 'Flatcar releases' };
+  return [...(names.length === 0 ? [releases] : []), ...(await Promise.all(bumps))];
+}
 
-class Updater {
-  readonly #options: UpdateOptions;
-  readonly #checkout: Checkout;
-  readonly #github: GitHub;
-  readonly #remote: Remote;
+const ENABLE = 'enablePullRequestAutoMerge(input: { pullRequestId: $pull, mergeMethod: SQUASH })';
+const DISABLE = 'disablePullRequestAutoMerge(input: { pullRequestId: $pull })';
 
-  constructor(options: UpdateOptions, checkout: Checkout, github: GitHub, remote: Remote) {
-    this.#options = options;
-    this.#checkout = checkout;
-    this.#github = github;
-    this.#remote = remote;
-  }
+/** Lets GitHub merge a pull request once its required checks pass, or takes that back. */
+async function setAutomerge(github: GitHub, { action, pull }: Proposed, isWanted: boolean): Promise<void> {
+  // If nothing changed, a person may have decided otherwise.
+  if (pull?.node_id === undefined || (action !== 'opened' && action !== 'updated')) return;
+  const isSet = pull.auto_merge !== null && pull.auto_merge !== undefined;
+  if (isWanted === isSet) return;
+  // https://docs.github.com/en/graphql/reference/mutations#enablepullrequestautomerge
+  await mutate(github, `mutation($pull: ID!) { ${isWanted ? ENABLE : DISABLE} { clientMutationId } }`, { pull: pull.node_id });
+}
 
-  async #propose(step: UpdateStep, change: Change, results: readonly StepResult[]): Promise<void> {
-    const { describe = plainBody, base, report } = this.#options;
-    const { body, after } = await describe(step, change, results);
-    const proposal: Proposal = { branch: `update/${step.name}`, base, title: step.title, body, change };
-    const proposed = await propose(this.#github, this.#remote, proposal);
-    report(`${step.name}: ${proposed.text}`);
-    await after?.(proposed);
-  }
+/** The environment of a step. With `api`, the address of the read proxy, the step is given no token. */
+export function stepEnvironment(api: string | undefined): Record<string, string> {
+  if (api === undefined) return passedOn();
+  const env = withoutSecrets();
+  // A mirror replaces all hosts, GitHub's API included.
+  if ((env['FLATCAR_EXT_MIRROR'] ?? '') !== '') return env;
+  const direct = [env['no_proxy'] ?? env['NO_PROXY'] ?? '', '127.0.0.1'].filter((one) => one !== '').join(',');
+  return { ...env, GITHUB_API_URL: api, no_proxy: direct, NO_PROXY: direct };
+}
 
-  /** Runs `work`; what it throws is how the step failed. That no pull request can be opened at all ends the run. */
-  async #try(name: string, work: () => Promise<string | undefined>, isDone = (): boolean => true): Promise<void> {
-    let error: string | undefined;
-    let fatal: unknown;
-    try {
-      error = await work();
-    } catch (thrown) {
-      error = thrown instanceof UserError && thrown.next !== undefined ? `${thrown.message}\n${thrown.next}` : messageOf(thrown);
-      if (thrown instanceof PullsRefusedError) fatal = thrown;
-    }
-    if (isDone()) await this.#options.done(name, error);
-    if (fatal !== undefined) throw fatal;
-  }
+/** The text of a step's pull request, and whether GitHub merges it. */
+function describe(
+  step: UpdateStep,
+  change: Change,
+  results: readonly StepResult[],
+  { automerge, github }: Pick<UpdateOptions, 'automerge' | 'github'>,
+): Description {
+  const bumped = step.name === RELEASES_STEP ? [] : results.flatMap(({ stdout }) => readBumped(stdout));
+  const objections = automerge ? automergeObjections(step.name, bumped, change.paths) : undefined;
+  const command = `flatcar-ext ${step.args.filter((arg) => !arg.startsWith('--')).join(' ')}`;
+  const body = pullBody(step.args.length === 0 ? 'flatcar-ext ci update' : command, bumped, objections);
+  if (github === undefined || objections === undefined) return { body };
+  return { body, after: (proposed) => setAutomerge(github, proposed, objections.length === 0) };
+}
 
-  /** Runs a step by itself; true when it is to be run again together with others, since it changes what they share. */
-  async single(step: UpdateStep): Promise<boolean> {
-    let isShared = false;
-    await cleanCheckout(this.#checkout);
-    const result = await this.#options.run(step.args);
-    const work = async (): Promise<string | undefined> => {
-      if (result.error !== undefined) return result.error;
-      const change = await commitChange(this.#checkout, step.title);
-      isShared = step.mayShare === true && change?.paths.some((path) => path.startsWith(SHARED)) === true;
-      if (isShared) return undefined;
-      if (change === undefined) this.#options.report(`${step.name}: nothing new`);
-      else await this.#propose(step, change, [result]);
-      return undefined;
-    };
-    await this.#try(step.name, work, () => !isShared);
-    return isShared;
-  }
-
-  /** Runs steps one upon another and proposes what they change together; one that fails leaves nothing in it. */
-  async together(steps: readonly UpdateStep[]): Promise<void> {
-    const results: StepResult[] = [];
-    let change: Change | undefined;
-    const title = 'Shared components: newer versions';
-    for (const step of steps) {
-      await cleanCheckout(this.#checkout, change?.commit);
-      const result = await this.#options.run(step.args);
-      await this.#try(step.name, async () => {
-        if (result.error !== undefined) return result.error;
-        results.push(result);
-        change = (await commitChange(this.#checkout, title, change?.commit)) ?? change;
-        return undefined;
-      });
-    }
-    const found = change;
-    if (found === undefined) return;
-    await this.#try(SHARED_STEP, async () => {
-      await this.#propose({ name: SHARED_STEP, args: [], title }, found, results);
-      return undefined;
+/** Runs the steps of an update, each in a process of its own, and opens a pull request for each that has news. */
+export async function updateExtensions(steps: readonly UpdateStep[], options: UpdateOptions, signal: AbortSignal): Promise<void> {
+  const { github, base, limit, output } = options;
+  const update = (api?: string): Promise<void> =>
+    updateAll(steps, {
+      dir: REPOSITORY,
+      github,
+      base,
+      run: (args) => runStep(args, signal, { output, env: stepEnvironment(api), json: args.includes('--json'), limit }),
+      describe: async (step, change, results) => describe(step, change, results, options),
+      done: async (name, error) => {
+        const outcome = outcomeOf('update', name, '', error);
+        options.done(outcome);
+        await writeOutcome(options.outcomes, outcome);
+      },
+      report: output.tell,
     });
-  }
-
-  async all(steps: readonly UpdateStep[]): Promise<void> {
-    try {
-      const shared: UpdateStep[] = [];
-      for (const step of steps.filter(({ mayShare }) => mayShare === undefined)) await this.single(step);
-      for (const step of steps.filter(({ mayShare }) => mayShare === true)) if (await this.single(step)) shared.push(step);
-      if (shared.length > 0) await this.together(shared);
-      for (const step of steps.filter(({ mayShare }) => mayShare === false)) await this.single(step);
-    } finally {
-      await cleanCheckout(this.#checkout);
-    }
-  }
-}
-
-/**
- * Runs each step in a checkout that has nothing of the others, and opens a pull request for what it changed. A step that fails proposes
- * nothing. Changes of components that extensions share are one pull request, made first.
- */
-export async function updateAll(steps: readonly UpdateStep[], options: UpdateOptions): Promise<void> {
-  const { dir, github, run, done } = options;
-  if (github === undefined) {
-    for (const step of steps) await done(step.name, (await run(step.args)).error);
-    return;
-  }
-  const checkout = await openCheckout(dir);
-  await withRemote(checkout, github, (remote) => new Updater(options, checkout, github, remote).all(steps));
+  await (github === undefined ? update() : withReadProxy(github, update));
 }

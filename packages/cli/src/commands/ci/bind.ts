@@ -1,77 +1,56 @@
-import { join } from 'node:path';
-import { openStore, UserError } from '@flatcar/core/engine';
+import { UserError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { helpText } from '../../help.ts';
-import { failureText } from '@flatcar/workspace/ci/run-step';
-import { acceptPayloads, bindJob, removeImages, type BindFlags } from '@flatcar/workspace/ci/bind';
 import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
 import { readMatrix, selectJobs } from '@flatcar/workspace/ci/job';
-import { jobOutcome, writeOutcome, type Outcome } from '@flatcar/workspace/ci/outcome';
-import { withRoothashKey } from '@flatcar/workspace/ci/roothash';
 import { writeSummary } from '@flatcar/workspace/ci/summary';
-import { stepOutput, tell } from '../../output/output.ts';
+import { addHelp } from '../../help.ts';
+import { stepOutput } from '../../output/output.ts';
 import { keysOption } from '../../published.ts';
+import { bindOnlyOption, builtOption, extensionOption, failedOf, matrixOption, outcomesOption, verifyingKeyringOption } from './options.ts';
 
-interface Flags extends BindFlags {
+interface Flags {
   readonly matrix: string;
+  readonly built: string;
   readonly out: string;
   readonly outcomes: string;
   readonly extension?: string;
   readonly bindOnly?: boolean;
+  readonly tree?: string;
   readonly keys?: string;
+  readonly keyring?: string;
 }
 
-/** `ci bind`: the images that the jobs of a matrix ask for. */
+/** `ci bind`: the images of the jobs of a matrix. */
 export function addBind(ci: Command, signal: AbortSignal): void {
-  ci.command('bind')
-    .description('bind and sign the images of the jobs of a matrix, for review before ci publish does the same')
-    .option('--matrix <file>', 'jobs that ci plan wrote', pipelinePath('matrix.json'))
-    .option('--built <dir>', 'artifacts of ci build: a folder payload-<id>/ for each job', pipelinePath('built'))
+  const command = ci
+    .command('bind')
+    .description('bind and sign the images of the jobs of a matrix, to inspect them before ci publish')
+    .addOption(matrixOption())
+    .addOption(builtOption())
     .option('--out <dir>', 'write images to <dir>/<extension>/<target>/', pipelinePath('images'))
-    .option('--outcomes <dir>', 'write outcomes to this folder, for ci report', pipelinePath('outcomes'))
-    .option('--extension <name>', 'only jobs of this extension')
-    .option('--bind-only', 'only jobs whose payloads are published already')
-    .option('--tree <where>', 'the published tree: a folder, https://… or s3://bucket/prefix')
+    .addOption(outcomesOption())
+    .addOption(extensionOption())
+    .addOption(bindOnlyOption())
+    .option('--tree <where>', 'the published tree, for jobs whose payloads are published')
     .addOption(keysOption())
-    .option('--keyring <file>', 'OpenPGP public keys that verify the published index')
-    .addHelpText(
-      'after',
-      helpText({
-        text: ['All jobs are tried; the command exits with 1 if one failed.'],
-        environment: {
-          FLATCAR_EXT_ROOTHASH_KEY: 'PEM key that signs disk images, instead of --keys',
-          FLATCAR_EXT_ROOTHASH_CERTIFICATE: 'its PEM certificate',
-        },
-        examples: [
-          'flatcar-ext ci bind --matrix matrix.json --out images --keys ~/dev-keys',
-          'flatcar-ext ci bind --matrix matrix.json --extension hardening --out images',
-        ],
-      }),
-    )
+    .addOption(verifyingKeyringOption())
     .action(async (flags: Flags) => {
+      const { bindJobs } = await import('@flatcar/workspace/ci/bind');
       const jobs = selectJobs(await readMatrix(flags.matrix), flags);
-      const outcomes: Outcome[] = [];
-      const done = async (outcome: Outcome): Promise<void> => {
-        if (outcome.error !== undefined) tell(`${outcome.job}: ${outcome.error}`);
-        outcomes.push(outcome);
-        await writeOutcome(flags.outcomes, outcome);
-      };
-      for (const extension of new Set(jobs.map((job) => job.extension))) await removeImages(flags.out, extension);
-      await openStore().withTemp(async (temp) => {
-        const accepted = await acceptPayloads(jobs, flags.built, join(temp, 'payloads'), signal);
-        for (const outcome of accepted.outcomes) await done(outcome);
-        await withRoothashKey(flags.keys, async (keys) => {
-          for (const job of jobs) {
-            const records = accepted.records.get(job.id);
-            if (job.from === 'build' && records === undefined) continue;
-            const error = await bindJob(job, records ?? [], { ...flags, output: stepOutput }, flags.out, keys, signal).catch(failureText);
-            signal.throwIfAborted();
-            await done(jobOutcome('bind', job, error));
-          }
-        });
-      });
+      const outcomes = await bindJobs(jobs, { ...flags, output: stepOutput }, signal);
       await writeSummary('Bound', outcomes);
-      const failed = [...new Set(outcomes.filter(({ ok }) => !ok).map(({ job }) => job))];
+      const failed = failedOf(outcomes);
       if (failed.length > 0) throw new UserError(`could not be bound: ${failed.join(', ')}`, { next: 'the reasons are above' });
     });
+  addHelp(command, {
+    text: ['All jobs are tried; the command exits with 1 if one fails.'],
+    environment: {
+      FLATCAR_EXT_ROOTHASH_KEY: 'PEM key that signs disk images, instead of --keys',
+      FLATCAR_EXT_ROOTHASH_CERTIFICATE: 'PEM certificate of that key',
+    },
+    examples: [
+      'flatcar-ext ci bind --matrix matrix.json --out images --keys ~/dev-keys',
+      'flatcar-ext ci bind --matrix matrix.json --extension hardening --out images',
+    ],
+  });
 }

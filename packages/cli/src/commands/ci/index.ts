@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { helpText } from '../../help.ts';
+import { addHelp } from '../../help.ts';
 import { addBind } from './bind.ts';
 import { addBuild } from './build.ts';
 import { addPlan } from './plan.ts';
@@ -9,26 +9,20 @@ import { addReport } from './report.ts';
 import { addTest } from './test.ts';
 import { addUpdate } from './update.ts';
 
-/** `ci`: the steps of the workflows, each of which runs on a laptop just as well. */
+/** `ci`: the steps of the workflows. */
 export function addCi(root: Command, signal: AbortSignal): void {
-  const ci = root
-    .command('ci')
-    .description('run the steps of the workflows in .github/, on any machine')
-    .addHelpText(
-      'after',
-      helpText({
-        text: [
-          'A release is planned, built for each extension and architecture, bound and signed, and published. Each extension fails by itself, and the next run tries it again.',
-        ],
-        examples: [
-          'flatcar-ext ci plan hardening --out matrix.json',
-          'flatcar-ext ci build --matrix matrix.json',
-          'flatcar-ext ci publish --matrix matrix.json --tree /srv/extensions --keys ~/dev-keys --base-url https://extensions.example.org',
-        ],
-      }),
-    );
-
-  addPlan(ci, signal);
+  const ci = root.command('ci').description('run the steps of the workflows in .github/, on any machine');
+  addHelp(ci, {
+    text: [
+      'A release is planned, built per extension and architecture, bound and signed, and published. An extension that fails stops no other; the next run tries it again.',
+    ],
+    examples: [
+      'flatcar-ext ci plan hardening --out matrix.json',
+      'flatcar-ext ci build --matrix matrix.json',
+      'flatcar-ext ci publish --matrix matrix.json --tree /srv/extensions --keys ~/dev-keys --base-url https://extensions.example.org',
+    ],
+  });
+  addPlan(ci);
   addBuild(ci, signal);
   addBind(ci, signal);
   addPublish(ci, signal);

@@ -111,7 +111,7 @@ function ofRun({ planError, results }: Evidence, verdicts: readonly Verdict[], r
 }
 
 /** Judges a run of a workflow by what was planned, what its jobs wrote, and how they ended. */
-export function reportFindings(evidence: Evidence): Judgement {
+export function judgeRun(evidence: Evidence): Judgement {
   const { jobs, known } = evidence;
   const names = jobs === undefined ? known : new Set(jobs.map(({ extension }) => extension));
   const ids = new Map(jobs?.map(({ id, extension }) => [id, extension]));

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { exec } from '@flatcar/core/engine';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { GitHub } from '@flatcar/workspace/ci/github';
-import { SHARED_STEP, updateAll, type StepResult, type UpdateStep } from '@flatcar/workspace/ci/update';
+import { SHARED_STEP, updateAll, type StepResult, type UpdateStep } from '@flatcar/workspace/ci/update-steps';
 import { FakeGitHub } from './helpers/fake-github.ts';
 
 // Updates in a real checkout that pushes to a real repository; GitHub's API alone is a stand-in, and steps are functions.
