@@ -23,8 +23,8 @@ const jobOf = (number: number, change: Partial<Job> = {}): Job => ({
   extension: `tool${number}`,
   architecture: 'x86-64',
   from: 'build',
-  versions: `tool${number}@1.0`,
-  targets: 'portable',
+  versions: ['1.0'],
+  targets: ['portable'],
   ...change,
 });
 const many = (count: number, change: Partial<Job> = {}): Job[] => Array.from({ length: count }, (_, index) => jobOf(index, change));
@@ -137,9 +137,9 @@ describe('a job that is refused', () => {
     ],
     ['an id of another extension', JSON.stringify({ ...jobOf(1), id: 'tool2-x86-64' }), 'invalid job: id does not begin'],
     ['an id that is a path', JSON.stringify({ ...jobOf(1), id: 'tool1-x86-64/..' }), 'invalid job: id: not a valid job id'],
-    ['an option for a version', JSON.stringify({ ...jobOf(1), versions: '--key=/x' }), 'invalid job: versions: not a list'],
-    ['versions of another extension', JSON.stringify({ ...jobOf(1), versions: 'tool1@1 tool2@1' }), 'invalid job: versions are not'],
-    ['an option for a target', JSON.stringify({ ...jobOf(1), targets: '--out=/x' }), 'invalid job: targets: not a list'],
+    ['an option for a version', JSON.stringify({ ...jobOf(1), versions: ['--key=/x'] }), 'invalid job: versions.0: not a valid version'],
+    ['no versions', JSON.stringify({ ...jobOf(1), versions: [] }), 'invalid job: versions'],
+    ['an option for a target', JSON.stringify({ ...jobOf(1), targets: ['--out=/x'] }), 'invalid job: targets.0: not a valid target'],
     ['another architecture', JSON.stringify({ ...jobOf(1), architecture: 'riscv' }), 'invalid job: architecture: '],
   ])('%s', async (_, job, message) => {
     expect(() => parseJob(job)).toThrow('job');
@@ -186,7 +186,7 @@ describe('in GitHub Actions', () => {
   test('a folder that is gone with the runner is no destination', () => {
     const env = { GITHUB_ACTIONS: 'true', GITHUB_WORKSPACE: '/home/runner/work/a/a', RUNNER_TEMP: '/home/runner/work/_temp' };
     for (const to of ['tree', '../tree', '/home/runner/work/a/a', '/home/runner/work/a/a/tree', '/home/runner/work/_temp/tree'])
-      expect(() => requireLasting(to, env), to).toThrow('is gone with it');
+      expect(() => requireLasting(to, env), to).toThrow('is removed with it');
     for (const to of ['s3://bucket/x', '/srv/extensions', '/home/runner/work/a/ab']) requireLasting(to, env);
     requireLasting('tree', {});
   });

@@ -42,8 +42,8 @@ test('a release by its steps: an extension that fails holds back no other, and w
   expect(output).toContain(JSON.stringify({ include }));
 
   // Of its targets one of each format will do; and another extension, whose build comes to nothing.
-  const first = { ...job, targets: `portable,${STABLE},${BETA}` };
-  const second = { ...job, id: `kubernetes-${hostArch()}`, extension: 'kubernetes', versions: 'kubernetes@9.9.9' };
+  const first = { ...job, targets: ['portable', STABLE, BETA] };
+  const second = { ...job, id: `kubernetes-${hostArch()}`, extension: 'kubernetes', versions: ['9.9.9'] };
   await matrix('matrix.json', [first, second]);
   const run = ['--matrix', at('matrix.json'), '--built', at('built'), '--outcomes', at('outcomes')];
   const built = await flatcarExt(['ci', 'build', '--matrix', at('matrix.json'), '--built', at('built')], outputs);

@@ -28,7 +28,7 @@ beforeAll(async () => {
   expect(await flatcarExt(['ci', 'plan', EXTENSION, '--out', at('planned.json')])).toMatchObject({ code: 0 });
   const { include } = JSON.parse(await readFile(at('planned.json'), 'utf8')) as { include: Job[] };
   // Nothing of it is compiled, and a compiler takes minutes: the second builder is asked for all the same.
-  const job = { ...include.find(({ id }) => id === ID), targets: 'portable' };
+  const job = { ...include.find(({ id }) => id === ID), targets: ['portable'] };
   const pair = [
     { ...job, second: 'compared' },
     { ...job, id: SECOND, checks: ID },
@@ -101,7 +101,7 @@ describe('two builders', () => {
     // One more release, out of what is published: the record was kept.
     const { include } = JSON.parse(await readFile(at('matrix.json'), 'utf8')) as { include: Job[] };
     const { second: _, ...job } = include[0] ?? ({} as Job);
-    await writeFile(at('more.json'), JSON.stringify({ include: [{ ...job, from: 'published', targets: '4593.2.5' }] }));
+    await writeFile(at('more.json'), JSON.stringify({ include: [{ ...job, from: 'published', targets: ['4593.2.5'] }] }));
     const more = ['--matrix', at('more.json'), '--built', at('none'), '--images', at('more'), '--outcomes', at('more-outcomes')];
     const ended = await flatcarExt([
       'ci',
@@ -200,8 +200,8 @@ describe('the plan', () => {
     extension: EXTENSION,
     architecture: hostArch(),
     from: 'build',
-    versions: `${EXTENSION}@1.0.0`,
-    targets: 'portable',
+    versions: ['1.0.0'],
+    targets: ['portable'],
   };
   const pair: Job[] = [
     { ...job, second: 'compared' },

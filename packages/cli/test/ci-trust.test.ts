@@ -20,7 +20,7 @@ beforeAll(async () => {
   expect(await flatcarExt(['keys', 'init', at('keys')])).toMatchObject({ code: 0 });
   expect(await flatcarExt(['ci', 'plan', EXTENSION, '--out', at('planned.json')])).toMatchObject({ code: 0 });
   const { include } = JSON.parse(await readFile(at('planned.json'), 'utf8')) as { include: { id: string }[] };
-  const job = { ...include.find(({ id }) => id === ID), targets: 'portable' };
+  const job = { ...include.find(({ id }) => id === ID), targets: ['portable'] };
   await writeFile(at('matrix.json'), JSON.stringify({ include: [job] }));
   const built = await flatcarExt(['ci', 'build', '--matrix', at('matrix.json'), '--built', at('honest')]);
   expect(built.code, built.err).toBe(0);
@@ -86,8 +86,8 @@ describe('a record is refused', () => {
     ['with a field of its own', { more: 1 }, 'invalid payload record: more: '],
     ['whose file leads out', { file: '../../../../x' }, 'invalid payload record: file: not a plain file name'],
     ['whose file is not beside it', { file: '../portable/x.raw' }, "its file '../portable/x.raw' is not beside it"],
-    ['of other bytes', { sha256: 'a'.repeat(64) }, 'not the file of its record'],
-    ['of another size', { size: 1 }, 'not the file of its record'],
+    ['of other bytes', { sha256: 'a'.repeat(64) }, 'the file does not match its record'],
+    ['of another size', { size: 1 }, 'the file does not match its record'],
     ['that leads bind to another block', { releaseFileOffset: 96 }, 'its release file begins at '],
   ])('%s', async (_, fields, message) => {
     const { code, err } = await publishForged(withFields(fields));
@@ -102,10 +102,10 @@ describe('an artifact is refused', () => {
     [
       "with another extension's folder",
       (built) => cp(join(folder(built), '..'), join(built, `payload-${ID}/payloads/kubernetes`), { recursive: true }),
-      "it fills 'extension-stager' only",
+      "it may write 'extension-stager' only",
     ],
-    ['with a folder of its own', (built) => mkdir(join(built, `payload-${ID}/keys`)), "it fills 'payloads' and 'outcomes' only"],
-    ['with a file that no record has', (built) => writeFile(join(folder(built), 'more.raw'), 'more'), 'no record has this file'],
+    ['with a folder of its own', (built) => mkdir(join(built, `payload-${ID}/keys`)), "it may write 'payloads' and 'outcomes' only"],
+    ['with a file that no record has', (built) => writeFile(join(folder(built), 'more.raw'), 'more'), 'no record names this file'],
     [
       'with many files',
       async (built) =>
@@ -168,7 +168,7 @@ describe('an artifact is refused', () => {
 
 test('one extension whose artifact is forged holds back no other', async () => {
   const { include } = JSON.parse(await readFile(at('matrix.json'), 'utf8')) as { include: { versions: string }[] };
-  const other = { ...include[0], id: `hardening-${hostArch()}`, extension: 'hardening', versions: 'hardening@9.9.9' };
+  const other = { ...include[0], id: `hardening-${hostArch()}`, extension: 'hardening', versions: ['9.9.9'] };
   await writeFile(at('two.json'), JSON.stringify({ include: [other, ...include] }));
   await cp(at('honest'), at('both'), { recursive: true });
   // The other one brings a payload of this one: it is not taken, and this one's own is.
@@ -177,18 +177,18 @@ test('one extension whose artifact is forged holds back no other', async () => {
   const flags = ['--built', at('both'), '--images', at('images-of-both'), '--outcomes', at('outcomes-of-both')];
   const { code, err } = await flatcarExt(['ci', 'publish', '--matrix', at('two.json'), ...flags, ...where]);
   expect(code).toBe(1);
-  expect(err).toContain("it fills 'hardening' only");
+  expect(err).toContain("it may write 'hardening' only");
   expect(await readdir(at(`tree-of-both`))).toEqual(expect.arrayContaining(['extension-stager', 'index.json']));
   expect(await readdir(at(`tree-of-both`))).not.toContain('hardening');
 });
 
 describe('outcomes', () => {
   test.each([
-    ['outcomes-build-hardening-arm64', { step: 'build', job: 'hardening-x86-64', extension: 'hardening' }, 'tells of the job'],
-    ['outcomes-build-hardening-arm64', { step: 'publish', job: 'hardening-arm64', extension: 'hardening' }, 'tells of the step'],
-    ['outcomes-publish-hardening', { step: 'publish', job: 'yq-arm64', extension: 'yq' }, "tells of 'yq'"],
-    ['outcomes-publish-hardening', { step: 'build', job: 'hardening-arm64', extension: 'hardening' }, 'tells of the step'],
-    ['outcomes-bind', { step: 'build', job: 'hardening-arm64', extension: 'hardening' }, 'tells of the step'],
+    ['outcomes-build-hardening-arm64', { step: 'build', job: 'hardening-x86-64', extension: 'hardening' }, 'reports on the job'],
+    ['outcomes-build-hardening-arm64', { step: 'publish', job: 'hardening-arm64', extension: 'hardening' }, 'reports the step'],
+    ['outcomes-publish-hardening', { step: 'publish', job: 'yq-arm64', extension: 'yq' }, "reports on 'yq'"],
+    ['outcomes-publish-hardening', { step: 'build', job: 'hardening-arm64', extension: 'hardening' }, 'reports the step'],
+    ['outcomes-bind', { step: 'build', job: 'hardening-arm64', extension: 'hardening' }, 'reports the step'],
     ['outcomes-build-hardening-arm64', { step: 'build', job: 'hardening-arm64', extension: 'hardening' }, undefined],
     ['outcomes-publish-hardening', { step: 'bind', job: 'hardening-arm64', extension: 'hardening' }, undefined],
     ['outcomes-bind', { step: 'publish', job: 'yq-arm64', extension: 'yq' }, undefined],
@@ -204,8 +204,8 @@ describe('outcomes', () => {
 
   const outcome = { step: 'build', job: 'hardening-arm64', extension: 'hardening', what: 'arm64', ok: true };
   test.each([
-    ['of another job', { ...outcome, job: 'kubernetes-arm64' }, "the job 'hardening-arm64' tells of the job 'kubernetes-arm64'"],
-    ['of a step that it has not', { ...outcome, step: 'publish' }, "the job 'hardening-arm64' builds, and tells of the step 'publish'"],
+    ['of another job', { ...outcome, job: 'kubernetes-arm64' }, "the job 'hardening-arm64' reports on the job 'kubernetes-arm64'"],
+    ['of a step that it has not', { ...outcome, step: 'publish' }, "the job 'hardening-arm64' builds, and reports the step 'publish'"],
     ['whose extension is a sentence', { ...outcome, extension: 'all is lost, read http://x' }, 'not a valid extension name'],
     ['with more fields', { ...outcome, title: 'x' }, 'title'],
     ['of a megabyte', { ...outcome, ok: false, error: 'x'.repeat(1 << 20) }, 'at most 64 KiB'],

@@ -33,8 +33,8 @@ const job = (extension: string, architecture: 'x86-64' | 'arm64' = 'x86-64', fro
   extension,
   architecture,
   from,
-  versions: `${extension}@1.0`,
-  targets: 'portable',
+  versions: ['1.0'],
+  targets: ['portable'],
 });
 const outcome = (step: Outcome['step'], { id, extension }: Pick<Job, 'id' | 'extension'>, error?: string): Outcome =>
   error === undefined ? { step, job: id, extension, what: 'x', ok: true } : { step, job: id, extension, what: 'x', ok: false, error };
@@ -132,7 +132,7 @@ describe('a release is judged by what was planned', () => {
       outcomes: [docker, yq].flatMap(whole),
       results: { plan: 'success', extension: 'success', bind: 'skipped' },
     });
-    expect(all).toContain('everything that was planned went well');
+    expect(all).toContain('everything that was planned succeeded');
     expect(exitCode).toBe(0);
     expect(states()).toEqual([]);
   });
@@ -183,7 +183,7 @@ describe('a release is judged by what was planned', () => {
       results: { plan: 'success', extension: 'success' },
     });
     expect(exitCode).toBe(1);
-    expect(all.match(/^\S.* does not count: /gm)).toHaveLength(6);
+    expect(all.match(/^\S.* is not accepted: /gm)).toHaveLength(6);
     expect(states()).toEqual(['docker: release fails | open', 'yq: release fails | open', 'release run fails | open']);
     expect((await report({ jobs: [yq], results: { plan: 'success' } })).all).toContain(
       'the job ended without an outcome of build, bind, publish',
@@ -273,7 +273,7 @@ describe('issues', () => {
     expect(states()).toEqual(['gvisor: release fails | open', 'gvisor: update fails | open']);
     await report({ workflow: 'update', outcomes: [update('gvisor')], results: { update: 'success' } });
     expect(states()).toEqual(['gvisor: release fails | open', 'gvisor: update fails | closed']);
-    expect(fake.issues[1]?.comments).toEqual([{ id: 1, body: `It works again: ${github.server}/owner/repo/actions/runs/7` }]);
+    expect(fake.issues[1]?.comments).toEqual([{ id: 1, body: `Succeeded again: ${github.server}/owner/repo/actions/runs/7` }]);
   });
 
   test('one that is closed is opened again instead of another one', async () => {

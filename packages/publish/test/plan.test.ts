@@ -61,10 +61,10 @@ test('from an empty tree: the newest of each kept branch, both formats, both arc
   expect(result.images.every(({ from }) => from === 'build')).toBe(true);
   expect(result.images.reduce((sum, one) => sum + one.targets.length, 0)).toBe(24);
   expect(matrixOf(result).include).toEqual([
-    { id: 'kubernetes-x86-64', extension: 'kubernetes', architecture: 'x86-64', from: 'build', versions: 'kubernetes@1.37.0 kubernetes@1.36.4 kubernetes@1.35.8', targets: 'portable,4593.2.5,4757.1.0' },
-    { id: 'kubernetes-arm64', extension: 'kubernetes', architecture: 'arm64', from: 'build', versions: 'kubernetes@1.37.0 kubernetes@1.36.4 kubernetes@1.35.8', targets: 'portable,4593.2.5,4757.1.0' },
-    { id: 'tool-x86-64', extension: 'tool', architecture: 'x86-64', from: 'build', versions: 'tool@1.0', targets: 'portable,4593.2.5,4757.1.0' },
-    { id: 'tool-arm64', extension: 'tool', architecture: 'arm64', from: 'build', versions: 'tool@1.0', targets: 'portable,4593.2.5,4757.1.0' },
+    { id: 'kubernetes-x86-64', extension: 'kubernetes', architecture: 'x86-64', from: 'build', versions: ['1.37.0', '1.36.4', '1.35.8'], targets: ['portable', '4593.2.5', '4757.1.0'] },
+    { id: 'kubernetes-arm64', extension: 'kubernetes', architecture: 'arm64', from: 'build', versions: ['1.37.0', '1.36.4', '1.35.8'], targets: ['portable', '4593.2.5', '4757.1.0'] },
+    { id: 'tool-x86-64', extension: 'tool', architecture: 'x86-64', from: 'build', versions: ['1.0'], targets: ['portable', '4593.2.5', '4757.1.0'] },
+    { id: 'tool-arm64', extension: 'tool', architecture: 'arm64', from: 'build', versions: ['1.0'], targets: ['portable', '4593.2.5', '4757.1.0'] },
   ]); // prettier-ignore
 });
 
@@ -85,12 +85,12 @@ test('what is published is not planned, and one more release is bound from what 
     extension: 'tool',
     architecture: 'x86-64',
     from: 'published',
-    versions: 'tool@1.0',
-    targets: '4593.2.4',
+    versions: ['1.0'],
+    targets: ['4593.2.4'],
   });
   // A new version beside it does not drag the old one along.
   const newer = await plan([{ ...tool, pins: pins({ '1.1': 0, '1.0': 0 }) }], targets, whole, ['x86-64']);
-  expect(matrixOf(newer).include.map(({ versions }) => versions)).toEqual(['tool@1.1']);
+  expect(matrixOf(newer).include.map(({ versions }) => versions)).toEqual([['1.1']]);
 });
 
 test('a raised revision is a version of its own', async () => {

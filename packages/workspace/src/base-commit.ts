@@ -4,10 +4,7 @@ import { exec, readPins, type Pins } from '@flatcar/core/engine';
 /** The branch that images are published from. */
 export const PUBLISHED_BRANCH = 'origin/main';
 
-/**
- * The commit that a change begins at: where this checkout left `ref`. Throws a UserError where git has no such commit.
- * What the other side changed since is not part of this change.
- */
+/** The commit at which this checkout branched off `ref`. Throws a UserError if git has no such commit. */
 export async function baseCommit(ref: string, repository: string): Promise<string> {
   const git = (...args: string[]): Promise<string> =>
     exec('git', args, { cwd: repository, next: `fetch the history of '${ref}', for example with git fetch --unshallow` });
@@ -15,8 +12,8 @@ export async function baseCommit(ref: string, repository: string): Promise<strin
 }
 
 /**
- * The lock of an extension as `ref` has it, by default the branch that images are published from. Empty where the commit has no such lock;
- * undefined where there is no such branch: then nothing is known of what is published. Throws a UserError where a `ref` that is given does not exist.
+ * The lock of an extension in `ref`, by default in the branch that images are published from. Empty if the commit has no such lock; undefined
+ * if there is no such branch, so that nothing is known of what is published. Throws a UserError if a given `ref` does not exist.
  */
 export async function baseLock(dir: string, ref?: string): Promise<Pins | undefined> {
   const commit = ref === undefined ? await baseCommit(PUBLISHED_BRANCH, dir).catch(() => undefined) : await baseCommit(ref, dir);

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { envOf, exec, messageOf, UserError, type BuildContext, type Profile, type Report } from '@flatcar/core/engine';
 import { REPOSITORY } from './select.ts';
 
-/** What decides the bytes of an image, as git's pathspecs: whatever else is changed or lies in the checkout, the pipeline's own folders too, does not. */
+/** Git pathspecs of the files that decide the bytes of images; other changes do not make a checkout dirty. */
 const DECIDES = [
   'extensions',
   'packages',
@@ -14,10 +14,10 @@ const DECIDES = [
   ':(glob,exclude)extensions/*/test/**',
   ':(glob,exclude)packages/*/test/**',
 ];
-/** Files that come into images as they are, those that git ignores too: lines of `git status --ignored`. */
+/** Lines of `git status --ignored` about files that images contain although git ignores them. */
 const COPIED = /^!! "?extensions\/[^/]+\/(?:files|go)(?:\/|"?$)/m;
 
-/** Git without the user's settings for other checkouts: one that belongs to somebody else is read, and nothing of it is run or written. */
+/** Runs git in a checkout that may belong to somebody else: nothing that its configuration names is run, and nothing is written. */
 async function git(dir: string, ...args: readonly string[]): Promise<string> {
   const safe = ['-c', `safe.directory=${dir}`, '-c', 'core.fsmonitor=false', '--no-optional-locks'];
   return exec('git', [...safe, ...args], { cwd: dir });
@@ -29,7 +29,7 @@ const isCheckout = (dir: string): Promise<boolean> =>
     () => false,
   );
 
-/** The commit of a checkout, `-dirty` when something is changed that can decide bytes; undefined where there is no git, or no commit yet. */
+/** The commit of a checkout, with `-dirty` if a file changed that decides bytes; undefined without git or without a commit. */
 export async function gitCommit(dir: string = REPOSITORY): Promise<string | undefined> {
   if (!(await isCheckout(dir))) return undefined;
   try {
@@ -42,11 +42,11 @@ export async function gitCommit(dir: string = REPOSITORY): Promise<string | unde
   }
 }
 
-/** Why a checkout has no commit to name, in git's words. */
+/** Why a checkout has no commit, in git's words. */
 export async function whyNoCommit(dir: string = REPOSITORY): Promise<string> {
   if (!(await isCheckout(dir))) return 'the folder has no .git';
   return git(dir, 'rev-parse', '--verify', 'HEAD').then(
-    () => 'git cannot list what is changed',
+    () => 'git cannot list the changes',
     (error: unknown) =>
       messageOf(error)
         .replace(/^git failed \(.*\)\n/, 'git says: ')
@@ -55,7 +55,7 @@ export async function whyNoCommit(dir: string = REPOSITORY): Promise<string> {
   );
 }
 
-/** The https URL of a git remote, without user, password and `.git`; undefined for what is a folder. */
+/** The https URL of a git remote, without user, password and `.git`; undefined if the remote is a folder. */
 export function remoteUrl(remote: string): string | undefined {
   const [, host, path] =
     /^(?:https?|ssh|git):\/\/(?:[^/@]*@)?([^/:]+)(?::\d+)?\/(.+)$/.exec(remote) ?? /^(?:[^/@:]+@)?([^/:]+):([^/].*)$/.exec(remote) ?? [];
@@ -69,24 +69,21 @@ async function repositoryOf(dir: string, env: NodeJS.ProcessEnv): Promise<string
   return git(dir, 'remote', 'get-url', 'origin').then(remoteUrl, () => undefined);
 }
 
-/** What the build records of this run say of the checkout and of who builds. */
+/** The checkout and the builder for the build records of this run. */
 export async function buildContext(dir: string = REPOSITORY, env: NodeJS.ProcessEnv = process.env): Promise<BuildContext> {
   const commit = await gitCommit(dir);
   const repository = commit === undefined ? undefined : await repositoryOf(dir, env);
   const [server, workflow] = [envOf('GITHUB_SERVER_URL', env), envOf('GITHUB_WORKFLOW_REF', env)];
-  return {
-    ...(commit === undefined ? {} : { gitCommit: commit }),
-    ...(repository === undefined ? {} : { repository }),
-    ...(server === undefined || workflow === undefined ? {} : { builder: `${server}/${workflow}` }),
-  };
+  const builder = server === undefined || workflow === undefined ? undefined : `${server}/${workflow}`;
+  return { gitCommit: commit, repository, builder };
 }
 
-/** Throws when images are for publishing and their build records would name no commit. */
+/** Throws a UserError if images are for publishing and their build records would name no commit. */
 export async function assertCommit({ gitCommit: commit }: BuildContext, profile: Profile, dir: string = REPOSITORY): Promise<void> {
   if (commit !== undefined || profile !== 'publish') return;
   throw new UserError(`the build record would name no commit: ${await whyNoCommit(dir)}`, {
     where: dir,
-    next: 'images for publishing are made in a git checkout that git can read; --profile fast is for everything else',
+    next: 'build images for publishing in a git checkout that git can read, and others with --profile fast',
   });
 }
 

@@ -4,8 +4,8 @@ import { makeFolder, ownedName, removeAbandoned } from '@flatcar/core/engine';
 
 const errnoOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
 
-/** Puts a folder in the place of another. Of several that do so at once the last one's is left, whole. */
-async function putInPlace(fresh: string, place: string): Promise<void> {
+/** Replaces a folder by another. If several processes do so at once, the folder of the last one remains, complete. */
+async function replaceFolder(fresh: string, place: string): Promise<void> {
   const away = `${fresh}.before`;
   for (let tries = 0; ; tries += 1) {
     try {
@@ -15,15 +15,15 @@ async function putInPlace(fresh: string, place: string): Promise<void> {
       if (tries > 100 || !['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes(errnoOf(error))) throw error;
     }
     await rename(place, away).catch((error: unknown) => {
-      if (errnoOf(error) !== 'ENOENT') throw error; // another took it away first
+      if (errnoOf(error) !== 'ENOENT') throw error; // another process moved it first
     });
     await rm(away, { recursive: true, force: true });
   }
 }
 
 /**
- * Has `fill` make the content of `dir/dist` in a folder beside it, which takes the place of dist/ at the end: after a failure dist/ is what
- * it was. Two at once do not disturb each other. The paths that `fill` gives are those below dist/.
+ * Lets `fill` write to a temporary folder beside `dir/dist`, which then replaces dist/. After a failure dist/ is unchanged. Several processes
+ * may do so at once.
  */
 export async function replaceDist<T>(dir: string, fill: (folder: string) => Promise<T>): Promise<T> {
   await removeAbandoned(dir, /^\.dist-/);
@@ -31,19 +31,19 @@ export async function replaceDist<T>(dir: string, fill: (folder: string) => Prom
   await makeFolder(folder);
   try {
     const result = await fill(folder);
-    await putInPlace(folder, join(dir, 'dist'));
+    await replaceFolder(folder, join(dir, 'dist'));
     return result;
   } finally {
     for (const left of [folder, `${folder}.before`]) await rm(left, { recursive: true, force: true });
   }
 }
 
-/** Throws before the work begins when a folder for output cannot be made or written to. Leaves nothing that was not there. */
+/** Throws if an output folder cannot be made or written to. Leaves no folder that did not exist before. */
 export async function checkOutput(folder: string): Promise<void> {
   const made = await makeFolder(folder);
   try {
     await access(folder, constants.W_OK);
   } finally {
-    for (const path of made.toReversed()) await rmdir(path).catch(() => undefined); // another may use it by now
+    for (const path of made.toReversed()) await rmdir(path).catch(() => undefined); // another process may use it by now
   }
 }

@@ -3,8 +3,8 @@ import { dirname, join } from 'node:path';
 import { openStore, type Store } from '@flatcar/core/engine';
 
 /**
- * Uses a store without results, in a temporary folder of another one. Downloads, modules and crates are checked by their digests and are
- * shared; so are the kinds of results in `results`, such as unpacked tools.
+ * Calls `use` with a store without results, in a temporary folder of another store. The two share downloads, modules and crates, which are
+ * verified by digest, and the kinds of results in `results`, such as unpacked tools.
  */
 export async function withFreshStore<T>(
   store: Store,

@@ -6,18 +6,18 @@ import { REPOSITORY } from './select.ts';
 
 /** npm's lock of the whole repository, with an entry for each extension. */
 export const packageLock = join(REPOSITORY, 'package-lock.json');
-/** Which lock scripts/run has installed. */
+/** The lock that scripts/run has installed. */
 const INSTALLED = join(REPOSITORY, 'node_modules/.installed');
 
 type Entry = Readonly<Record<string, unknown>>;
 
-/** What npm copies from a workspace's package.json into its lock, in npm's order, and what it leaves out. */
+/** The keys that npm copies from a workspace's package.json into its lock, in npm's order, and those that it leaves out. */
 const COPIED = ['version', 'license', 'dependencies', 'devDependencies'];
 const LEFT_OUT = ['name', 'private', 'type', 'scripts', 'description', 'exports'];
 
 /**
- * The text of a lock with the entries of exactly these extensions, as npm writes it; `extensions` has each package.json by the folder's path in
- * the repository. Undefined where only npm can make it: an extension asks for a package that is not one of this repository.
+ * The text of a lock with the entries of exactly these extensions, as npm writes it; `extensions` maps paths of folders in the repository to
+ * their package.json. Undefined if an extension depends on a package that is not in this repository: only npm can resolve that.
  */
 export function lockText(before: string, extensions: ReadonlyMap<string, Entry>): string | undefined {
   const lock = parseJson(jsonObject, before, { what: 'package-lock.json', where: packageLock, next: 'git checkout package-lock.json' });
@@ -49,22 +49,22 @@ async function readManifests(): Promise<Map<string, Entry>> {
   return new Map(await Promise.all(read));
 }
 
-/** Whether package-lock.json has the entries that the extensions of this checkout ask for. */
+/** Whether package-lock.json has the entries of the extensions in this checkout. */
 export async function isLockCurrent(): Promise<boolean> {
   const before = await readFile(packageLock, 'utf8');
   return lockText(before, await readManifests()) === before;
 }
 
 /**
- * Brings package-lock.json up to date with the package.json files of all extensions. What asks for packages of this repository only is written at
- * once, without npm and without network: killed at any moment, it leaves the old lock or the new one, and no process.
+ * Updates package-lock.json to the package.json files of all extensions. Entries with packages of this repository only are written without npm
+ * and network: a kill at any moment leaves the old lock or the new one.
  */
 export async function updatePackageLock(signal?: AbortSignal): Promise<void> {
   const before = await readFile(packageLock);
   const text = lockText(before.toString(), await readManifests());
   if (text === undefined) await byNpm(signal);
   else if (text !== before.toString()) await writeAtomic(packageLock, text);
-  // The new entry asks for nothing that is not installed: the next command need not install everything again.
+  // The new entry needs nothing that is not installed: the next command need not install everything again.
   if (before.equals(await readFile(INSTALLED).catch(() => Buffer.of()))) await copyFile(packageLock, INSTALLED);
 }
 

@@ -2,9 +2,11 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   imageVersion,
+  jsonObject,
   lineOfPath,
   loadExtension,
   packagingDigest,
+  parseJson,
   UserError,
   UserErrors,
   writeAtomic,
@@ -12,9 +14,10 @@ import {
   type PinnedVersion,
   type Pins,
 } from '@flatcar/core/engine';
+import * as v from 'valibot';
 import { baseLock } from './base-commit.ts';
 
-/** A pinned version that would be published with other bytes than those that its lock stands for. */
+/** A pinned version whose image would have other bytes than its lock describes. */
 export interface PackagingProblem {
   readonly extension: string;
   readonly version: string;
@@ -22,11 +25,11 @@ export interface PackagingProblem {
   /** File and line of the lock's entry. */
   readonly where: string;
   readonly next: string;
-  /** True when pins.json may be given the digest of today in place, since the revision is not published. */
+  /** Whether the digest in pins.json may be renewed in place, since the revision is not published. */
   readonly refresh: boolean;
 }
 
-/** True when an entry of a lock is published, or on its way there, under the revision that it has now. */
+/** Whether an entry of a lock is published under its revision, or will be. */
 const isReleased = (pin: PinnedVersion, base: PinnedVersion | undefined): base is PinnedVersion =>
   base !== undefined && base.revision >= pin.revision;
 
@@ -46,7 +49,7 @@ function problemOf(
   if (isReleased(pin, before)) {
     if (before.revision > pin.revision)
       return {
-        what: `revision ${pin.revision} of ${version} is lower than ${before.revision}, which it had before`,
+        what: `revision ${pin.revision} of ${version} is lower than the former revision ${before.revision}`,
         next: raise,
         refresh: false,
       };
@@ -55,15 +58,15 @@ function problemOf(
   }
   if (pin.packaging === actual) return undefined;
   if (pin.packaging === undefined)
-    return { what: `pins.json has no digest of what ${image} is made of`, next: `flatcar-ext lint ${name} --fix`, refresh: true };
+    return { what: `pins.json has no packaging digest of ${image}`, next: `flatcar-ext lint ${name} --fix`, refresh: true };
   const next =
     base === undefined ? `${raise}; while ${image} is not published, flatcar-ext lint ${name} --fix` : `flatcar-ext lint ${name} --fix`;
   return { what: `files or definition changed since ${image} was pinned`, next, refresh: true };
 }
 
 /**
- * The pinned versions that were changed since they were pinned, or since `base`: the lock of the branch that images are published from unless
- * specified. A lock whose digest is current, but that has another digest than the same revision in the base, needs a higher revision too.
+ * The pinned versions that were changed since they were pinned, or since `base` (by default the lock of the branch that images are published
+ * from). A lock with a current digest needs a higher revision, too, if the same revision has another digest in the base.
  */
 export async function packagingProblems(loaded: LoadedExtension, base?: Pins): Promise<PackagingProblem[]> {
   if (loaded.fixture) return [];
@@ -78,7 +81,7 @@ export async function packagingProblems(loaded: LoadedExtension, base?: Pins): P
         const problem = problemOf(loaded, version, await packagingDigest(loaded, version), before);
         return problem === undefined ? [] : [{ ...at, ...problem }];
       } catch (error) {
-        // An input that is missing, or that is not the pinned one.
+        // For example, an input is missing or has another digest.
         if (!(error instanceof UserError)) throw error;
         return [{ ...at, what: error.message, where: error.where ?? at.where, next: error.next ?? 'flatcar-ext pin', refresh: false }];
       }
@@ -87,7 +90,7 @@ export async function packagingProblems(loaded: LoadedExtension, base?: Pins): P
   return found.flat();
 }
 
-/** The problems as one error, for commands that cannot go on; undefined where there are none. */
+/** The problems as one error; undefined if there are none. */
 export function packagingError(problems: readonly PackagingProblem[]): UserError | undefined {
   const errors = problems.map(({ extension, what, where, next }) => new UserError(`${extension}: ${what}`, { where, next }));
   const [first] = errors;
@@ -96,7 +99,7 @@ export function packagingError(problems: readonly PackagingProblem[]): UserError
     : new UserErrors(`${errors.length} versions were changed since they were pinned`, errors);
 }
 
-/** Throws where a version that is to be published was changed since it was pinned: its name may be published with other bytes. */
+/** Throws a UserError if a version was changed since it was pinned: its name may be published with other bytes. */
 export async function assertPackaged(chosen: readonly { readonly loaded: LoadedExtension; readonly version: string }[]): Promise<void> {
   const found = await Promise.all(
     chosen.map(async ({ loaded, version }) => (await packagingProblems(loaded)).filter((one) => one.version === version)),
@@ -105,11 +108,11 @@ export async function assertPackaged(chosen: readonly { readonly loaded: LoadedE
   if (error !== undefined) throw error;
 }
 
-/** Writes the digest of what the checkout has into one version of the lock; everything else stays as it is. */
+/** Renews the packaging digest of one version in the lock, and nothing else. */
 export async function refreshPackaging(dir: string, version: string): Promise<void> {
   const packaging = await packagingDigest(await loadExtension(dir), version);
   const file = join(dir, 'pins.json');
-  const json = JSON.parse(await readFile(file, 'utf8')) as Record<string, Record<string, unknown>>;
+  const json = parseJson(v.record(v.string(), jsonObject), await readFile(file, 'utf8'), { what: 'pins.json', where: file });
   const { revision = 0, packaging: _, ...others } = json[version] ?? {};
   json[version] = { revision, packaging, ...others };
   await writeAtomic(file, `${JSON.stringify(json, undefined, 2)}\n`);

@@ -6,7 +6,7 @@ import { baseCommit } from './base-commit.ts';
 import { packagingError, packagingProblems, type PackagingProblem } from './packaging-check.ts';
 import { REPOSITORY } from './select.ts';
 
-/** The lock files of a commit, by their paths in this checkout. */
+/** The locks in the commit at which this checkout branched off `ref`, by their paths in this checkout. */
 export async function locksAt(ref: string, repository = REPOSITORY): Promise<Map<string, Pins>> {
   const git = (...args: string[]): Promise<string> => exec('git', args, { cwd: repository });
   const base = await baseCommit(ref, repository);

@@ -40,7 +40,7 @@ describe('a person decides', () => {
     ['an older version', { version: '1.2.2' }, 'is not a patch release'],
     ['a version of another form', { from: '2026.1', version: '2026.2' }, 'is not a patch release'],
     ['a pre-release', { version: '1.2.4-rc1' }, 'is not a patch release'],
-    ['a new branch', { from: undefined }, 'begins a new branch'],
+    ['a new branch', { from: undefined }, 'is the first version of a new branch'],
     ['a revision', { version: '1.2.3' }, 'other components under the same version'],
     ['another version that goes', { dropped: ['1.2.3', '1.1.9'] }, '1.1.9 would no longer be pinned'],
     [
@@ -67,7 +67,7 @@ describe('a person decides', () => {
     [
       'a pin that was not checked',
       { pinned: { ...good.pinned, lines: [{ ...good.pinned.lines[0]!, change: 'kept' }] } },
-      'were not checked again',
+      'were not verified again',
     ],
     [
       'a file that is added',

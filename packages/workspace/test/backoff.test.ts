@@ -23,8 +23,8 @@ const job = (extension: string, more: Partial<Job> = {}): Job => ({
   extension,
   architecture: 'x86-64',
   from: 'build',
-  versions: `${extension}@1.0`,
-  targets: 'portable',
+  versions: ['1.0'],
+  targets: ['portable'],
   ...more,
 });
 const jobs = [job('docker'), job('yq')];
@@ -99,7 +99,7 @@ describe('a build that always fails', () => {
       expect(await runAt(0.2, ['docker-x86-64']), file).toContain('docker-x86-64');
       expect(await runAt(0.3, []), file).not.toContain('docker-x86-64');
     }
-    expect(await runAt(0.4, ['docker-x86-64'], [job('docker', { versions: 'docker@1.1' })])).toHaveLength(1);
+    expect(await runAt(0.4, ['docker-x86-64'], [job('docker', { versions: ['1.1'] })])).toHaveLength(1);
   });
 
   test('is begun at once after it went well in between', async () => {

@@ -152,7 +152,7 @@ test('a lower revision than the released one is found', async () => {
   await release();
   const text = await readFile(join(dir, 'pins.json'), 'utf8');
   await writeFile(join(dir, 'pins.json'), text.replace('"revision": 1', '"revision": 0'));
-  expect(await problems()).toMatchObject([{ what: 'revision 0 of 2026.11.24 is lower than 1, which it had before' }]);
+  expect(await problems()).toMatchObject([{ what: 'revision 0 of 2026.11.24 is lower than the former revision 1' }]);
 });
 
 test('what does not decide bytes asks for no revision', async () => {

@@ -42,7 +42,7 @@ test('what a program printed is given when it failed, without escape sequences',
   const program = await script(`printf '\\e[31mone\\e[0m\\n'; echo two >&2; exit 3`);
   expect((await runProgram(program, [], forever, { output })).error).toMatch(/^one\ntwo$|^two\none$/);
   expect(await runProgram(await script('echo "$1"'), ['a b'], forever, { output })).toEqual({ error: undefined, stdout: 'a b' });
-  expect((await runProgram(await script('exit 1'), [], forever, { output })).error).toBe('it ended without a word');
+  expect((await runProgram(await script('exit 1'), [], forever, { output })).error).toBe('it failed without any output');
 });
 
 test('a program that is over its limit is ended with all that it started, in other sessions too', async () => {

@@ -207,7 +207,7 @@ describe('the next run', () => {
     await update({ a: bump('a', '1.1', '2026-11-28') });
     expect(await tipOf('update/a')).toBe(before);
     expect(fake.changes()).toEqual([]);
-    expect(told.at(-1)).toContain('has these versions already');
+    expect(told.at(-1)).toContain('already has these versions');
   });
 
   test('pushes nothing either when something else was merged', async () => {
@@ -240,7 +240,7 @@ describe('the next run', () => {
       const before = await tipOf('update/a');
       await update({ a: bump('a', '1.2') });
       expect(await tipOf('update/a')).toBe(before);
-      expect(told.at(-1)).toBe('a: update/a has commits of person; it is left alone');
+      expect(told.at(-1)).toBe('a: update/a has commits of person, and is not touched');
       await git(theirs, 'reset', '--quiet', '--hard', 'HEAD~1');
     }
     await rm(theirs, { recursive: true });

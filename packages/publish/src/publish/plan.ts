@@ -232,52 +232,44 @@ export async function plan(
   };
 }
 
-/** A job: versions of one extension on one architecture that lack the same targets. Its values are arguments of commands. */
+/** A job: versions of one extension on one architecture that lack the same targets. */
 export interface Job {
-  /** Unique in a plan and used in names of artifacts and folders: `<extension>-<architecture>`, with `-<n>` if there are several. */
+  /** Unique in a plan, and part of names of artifacts and folders: `<extension>-<architecture>`, with `-<n>` if there are several. */
   readonly id: string;
   readonly extension: string;
   readonly architecture: Arch;
   /** `build` or `bind --tree`. */
   readonly from: MissingImages['from'];
-  /** `kubernetes@1.37.0 kubernetes@1.36.4`: upstream versions to build, or image versions to bind. */
-  readonly versions: string;
-  /** For `--release`: `portable,4593.2.5`. */
-  readonly targets: string;
+  /** Upstream versions if they are built, image versions if they are only bound. */
+  readonly versions: string[];
+  readonly targets: string[];
 }
 
-/** Limit of jobs in a GitHub matrix. */
+/** The most jobs of a GitHub matrix. */
 export const MATRIX_LIMIT = 256;
 
 /** The jobs of a plan, all of them. */
 export function jobsOf({ images, payloads }: Pick<ReleasePlan, 'images' | 'payloads'>): Job[] {
-  const argument = ({ extension, version, from }: MissingImages): string =>
-    from === 'published'
-      ? `${extension}@${version}`
-      : `${extension}@${payloads.find((one) => one.extension === extension && one.version === version)?.upstream ?? version}`;
-  // First the targets of a version in both formats, then the versions that lack the same targets.
-  const versions = Map.groupBy(images, (one) => JSON.stringify([one.extension, one.architecture, one.from, argument(one)]));
-  const whole = [...versions.entries()].map(([key, group]) => {
-    const [extension, architecture, from, what] = JSON.parse(key) as [string, Arch, MissingImages['from'], string];
-    return { extension, architecture, from, what, targets: group.flatMap(({ targets }) => targets).join(',') };
-  });
-  const jobs = Map.groupBy(whole, ({ extension, architecture, from, targets }) => JSON.stringify([extension, architecture, from, targets]));
-  const counts = new Map<string, number>();
-  return [...jobs.values()].flatMap((group): Job[] =>
-    group.slice(0, 1).map(({ extension, architecture, from, targets }) => {
-      const base = `${extension}-${architecture}`;
-      const count = (counts.get(base) ?? 0) + 1;
-      counts.set(base, count);
-      return {
-        id: count === 1 ? base : `${base}-${count}`,
-        extension,
-        architecture,
-        from,
-        versions: group.map(({ what }) => what).join(' '),
-        targets,
-      };
-    }),
+  const versionOf = ({ extension, version, from }: MissingImages): string =>
+    from === 'published' ? version : (payloads.find((one) => one.extension === extension && one.version === version)?.upstream ?? version);
+  // The targets of a version in both formats together, then the versions that lack the same targets.
+  const byVersion = Map.groupBy(images, (one) => JSON.stringify([one.extension, one.architecture, one.from, versionOf(one)]));
+  const whole = [...byVersion.values()].flatMap(([first, ...others]) =>
+    first === undefined ? [] : [{ ...first, version: versionOf(first), targets: [first, ...others].flatMap(({ targets }) => targets) }],
   );
+  const byTargets = Map.groupBy(whole, ({ extension, architecture, from, targets }) =>
+    JSON.stringify([extension, architecture, from, targets]),
+  );
+  const counts = new Map<string, number>();
+  return [...byTargets.values()].flatMap(([first, ...others]): Job[] => {
+    if (first === undefined) return [];
+    const { extension, architecture, from, targets } = first;
+    const base = `${extension}-${architecture}`;
+    const count = (counts.get(base) ?? 0) + 1;
+    counts.set(base, count);
+    const versions = [first, ...others].map(({ version }) => version);
+    return [{ id: count === 1 ? base : `${base}-${count}`, extension, architecture, from, versions, targets }];
+  });
 }
 
 /** The plan as a GitHub matrix (`strategy.matrix`); jobs beyond its limit are left for the next run. */

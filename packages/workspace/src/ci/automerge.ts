@@ -2,10 +2,10 @@ import { parseProof } from '@flatcar/core/engine';
 import { proofRank } from '@flatcar/upstream';
 import type { Bumped } from './bump-output.ts';
 
-/** What systemd reads of an image: a change of its text changes what a host does. */
+/** Folders that systemd reads: a change of their files changes what a host does. */
 const UNITS = /^usr\/lib\/(?:systemd|tmpfiles\.d|sysusers\.d|udev|modules-load\.d|sysctl\.d|binfmt\.d|dbus-1|environment\.d)\//;
 
-/** True for `1.2.3` and `1.2.4`: only the last of at least three numbers is higher. */
+/** Whether only the last of at least three numbers is higher, such as in `1.2.3` and `1.2.4`. */
 export function isPatch(before: string, after: string): boolean {
   const [old, now] = [before, after].map((version) => version.split('.'));
   if (old === undefined || now === undefined || old.length < 3 || old.length !== now.length) return false;
@@ -17,7 +17,7 @@ const list = (words: readonly string[]): string =>
   `${words.slice(0, 5).join(', ')}${words.length > 5 ? ` and ${words.length - 5} more` : ''}`;
 
 function ofVersions({ from, version, dropped, difference }: Bumped): string[] {
-  if (from === undefined) return [`${version} begins a new branch`];
+  if (from === undefined) return [`${version} is the first version of a new branch`];
   if (from === version) return [`${version} has other components under the same version`];
   if (!isPatch(from, version)) return [`${from} → ${version} is not a patch release`];
   const others = (difference?.versions ?? []).filter(({ before, after }) => !isPatch(before, after));
@@ -31,16 +31,16 @@ function ofVersions({ from, version, dropped, difference }: Bumped): string[] {
 /** The rank of the weakest proof. */
 const weakest = (proofs: readonly string[]): number => Math.min(...proofs.map((text) => proofRank(parseProof(text))));
 
-/** Proofs count by the weakest of a component: each file of it can be another one. */
+/** A component is as trustworthy as the weakest proof of its files. */
 function ofProofs({ pinned, proofs }: Bumped): string[] {
   const unchecked = pinned.lines.filter(({ change }) => change === 'kept').map(({ component }) => component);
   const weaker = proofs.filter(({ before, after }) => before.length === 0 || weakest(after) < weakest(before));
   return [
-    ...(unchecked.length === 0 ? [] : [`the pins of ${list([...new Set(unchecked)])} were not checked again`]),
+    ...(unchecked.length === 0 ? [] : [`the pins of ${list([...new Set(unchecked)])} were not verified again`]),
     ...weaker.map(({ component, origin, before, after }) =>
       before.length === 0
         ? `${component} (${origin}) had no proof before`
-        : `${component} (${origin}) was checked by '${list(before)}' and now only by '${list(after)}'`,
+        : `${component} (${origin}) was verified by '${list(before)}', and now only by '${list(after)}'`,
     ),
   ];
 }
@@ -61,15 +61,15 @@ function ofImage({ difference, noDifference }: Bumped): string[] {
 }
 
 /**
- * Why a change is not merged without a person; empty when it is a patch release with proofs no weaker than before, and the same files,
- * units and host requirements. `paths` are those that the change has in the repository.
+ * Why a person must merge a change; empty for a patch release with proofs no weaker than before and the same files, units and host
+ * requirements. `paths` are the files of the repository that the change touches.
  */
 export function automergeObjections(extension: string, bumped: readonly Bumped[], paths: readonly string[]): string[] {
   const own = new RegExp(`^extensions/${RegExp.escape(extension)}/(?:pins\\.json|CHANGELOG\\.md|README\\.md|go/)`);
   const foreign = paths.filter((path) => path !== 'README.md' && !own.test(path));
   return [
-    ...(bumped.length === 0 ? ['what was bumped is not known'] : []),
-    ...(foreign.length === 0 ? [] : [`files outside of the locks of ${extension} change: ${list(foreign)}`]),
+    ...(bumped.length === 0 ? ['it is not known which versions changed'] : []),
+    ...(foreign.length === 0 ? [] : [`files other than the locks of ${extension} change: ${list(foreign)}`]),
     ...bumped.flatMap((one) => [...ofVersions(one), ...ofProofs(one), ...ofImage(one)]),
   ];
 }

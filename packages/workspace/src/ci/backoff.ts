@@ -7,40 +7,40 @@ import { pairOf, type Job } from './job.ts';
 
 const HOUR = 3_600_000;
 const LONGEST = 24 * HOUR;
-/** Jobs of one extension that are remembered. */
+/** The most jobs of one extension that an issue records. */
 const KEPT = 40;
 
 const RECORD = 'flatcar-ext-failure';
 const FailureSchema = v.strictObject({
-  /** Digest of all that a build depends on. */
+  /** Digest of everything that the build depends on. */
   inputs: v.pipe(v.string(), v.regex(/^[0-9a-f]{24}$/)),
   /** How many times in a row it failed with these inputs. */
   count: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(100_000)),
-  /** When it failed last. */
+  /** Time of the last failure. */
   last: v.pipe(v.string(), v.isoTimestamp()),
 });
 const RecordSchema = v.strictObject({ v: v.literal(1), jobs: v.pipe(v.array(FailureSchema), v.maxLength(KEPT)) });
 
-/** A build that failed, as the issue of its extension remembers it. */
+/** A failed build in the record of its extension's issue. */
 export type Failure = v.InferOutput<typeof FailureSchema>;
 
-/** What an issue remembers; nothing when its text has no record, or has one that is not valid. */
+/** The failures in the text of an issue; empty if the text has no valid record. */
 export function failuresIn(body: string): Failure[] {
   const parsed = v.safeParse(RecordSchema, readRecord(RECORD, body));
   return parsed.success ? parsed.output.jobs : [];
 }
 
-/** The line of an issue that remembers failures. */
+/** The line of an issue that records failures. */
 export const failureRecord = (failures: readonly Failure[]): string => record(RECORD, { v: 1, jobs: failures.slice(0, KEPT) });
 
-/** Until when a build is not begun again: 1 hour after its first failure, then 2, 4, 8 and 16, and a day from the sixth on. */
+/** The time until which a build is held back: 1 hour after its first failure, then 2, 4, 8 and 16 hours, and a day from the sixth on. */
 export function heldUntil({ count, last }: Pick<Failure, 'count' | 'last'>): Date {
   return new Date(Date.parse(last) + Math.min(2 ** Math.min(count - 1, 20) * HOUR, LONGEST));
 }
 
 /**
- * Digests of all that builds depend on: what is committed of the extension and of the packages that make images, and the job itself.
- * Undefined where there is no commit.
+ * Digests of the inputs of jobs by job id: the committed files of the extension and of the packages that build images, and the job itself.
+ * Undefined without a commit.
  */
 export async function inputsOf(repository: string, jobs: readonly Job[]): Promise<ReadonlyMap<string, string> | undefined> {
   const extensions = [...new Set(jobs.map(({ extension }) => extension))];
@@ -69,7 +69,7 @@ export async function inputsOf(repository: string, jobs: readonly Job[]): Promis
   }
 }
 
-/** Builds that failed before and did so again in this run, with those that were held back; what did not fail is forgotten. */
+/** The record after a run: builds that failed, with the number of times, and builds that were held back. */
 export function nextFailures(before: readonly Failure[], failed: readonly string[], held: readonly string[], now: Date): Failure[] {
   const known = new Map(before.map((one) => [one.inputs, one]));
   const again = failed.map((inputs) => ({ inputs, count: (known.get(inputs)?.count ?? 0) + 1, last: now.toISOString() }));
@@ -77,7 +77,7 @@ export function nextFailures(before: readonly Failure[], failed: readonly string
   return [...again, ...kept].slice(0, KEPT);
 }
 
-/** A build that is not begun in this run. */
+/** A build that is not started in this run. */
 export interface HeldJob {
   readonly job: Job;
   readonly until: string;
@@ -86,8 +86,8 @@ export interface HeldJob {
 }
 
 /**
- * Which builds of a plan are not begun, since the same failed not long ago. The open issues remember that; where they cannot be read,
- * everything is begun, with a notice.
+ * Splits a plan into jobs to start and builds that are held back, since the same build failed not long ago according to the open issues.
+ * If the issues cannot be read, everything is started, with a notice.
  */
 export async function holdBack(
   jobs: readonly Job[],
@@ -111,13 +111,13 @@ export async function holdBack(
   const waiting = (job: Job): { until: Date; count: number } | undefined => {
     if (job.from !== 'build') return undefined;
     const failure = failures.get(job.extension)?.find((one) => one.inputs === inputs.get(job.id));
-    // A time in the future is not one that this program wrote.
+    // This program never wrote a time in the future.
     if (failure === undefined || Date.parse(failure.last) > now.getTime() + HOUR) return undefined;
     const until = heldUntil(failure);
     return until <= now ? undefined : { until, count: failure.count };
   };
   const held: HeldJob[] = [];
-  // One builder alone comes to nothing: what holds back one of two holds back both.
+  // A builder is useless without the other one: what holds back one holds back both.
   const taken = [...Map.groupBy(jobs, pairOf).values()].flatMap((pair) => {
     const [longest] = pair.flatMap((job) => waiting(job) ?? []).toSorted((a, b) => b.until.getTime() - a.until.getTime());
     if (longest === undefined) return pair;

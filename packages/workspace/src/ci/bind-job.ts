@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { attempt, failureText, type StepOutput } from './run-step.ts';
 import { checkedPayloads } from './payload-claims.ts';
 import { buildersOf, compareBuilders, DifferenceError, keepPayloads } from './compare-builders.ts';
-import type { Job } from './job.ts';
+import { referencesOf, type Job } from './job.ts';
 import { jobOutcome, type Outcome } from './outcome.ts';
 
-/** What binding the jobs of a matrix takes. */
+/** What the jobs of a matrix are bound from. */
 export interface BindFlags {
   /** Folder with an artifact for each job that built. */
   readonly built: string;
@@ -16,26 +16,26 @@ export interface BindFlags {
   readonly keyring?: string;
 }
 
-/** The same, and where its steps show what happens. */
+/** The same, and where steps report what happens. */
 export interface BindOptions extends BindFlags {
   readonly output: StepOutput;
 }
 
-/** Binding takes seconds: what takes longer hangs, and must not hold back other extensions. */
+/** Time limit in milliseconds. Binding takes seconds: a step that hangs must not block other extensions. */
 const LIMIT = 30 * 60_000;
 
-/** What was taken of the artifacts of jobs. */
+/** The payloads that were accepted from the artifacts of jobs. */
 export interface AcceptedPayloads {
-  /** Paths of the records, by the id of the job that built them; a job that failed has none. */
+  /** Paths of payload records by job id; a job that failed has none. */
   readonly records: ReadonlyMap<string, readonly string[]>;
-  /** How comparing went, and why the others failed. */
+  /** Of comparisons, and of jobs that failed. */
   readonly outcomes: readonly Outcome[];
 }
 
 /**
- * Takes what jobs built out of their artifacts into `<dir>/<id>/`, once it is found to be what they were asked for, and the same as what
- * their second builders made. One that fails holds back no other, unless its builders disagree: then somebody may have changed a build of this
- * extension, and nothing of it is taken.
+ * Copies payloads from the artifacts of jobs to `<dir>/<id>/` after checking that they are what the jobs were planned to build, and the same as
+ * those of their second builders. A job that fails stops no other, unless its builders disagree: then somebody may have changed a build of the
+ * extension, and none of its payloads are accepted.
  */
 export async function acceptPayloads(jobs: readonly Job[], built: string, dir: string, signal: AbortSignal): Promise<AcceptedPayloads> {
   const records = new Map<string, readonly string[]>();
@@ -59,15 +59,15 @@ export async function acceptPayloads(jobs: readonly Job[], built: string, dir: s
     }
   }
   for (const { id, extension } of differing) {
-    const why = `two builders made different payloads of ${id}: nothing of ${extension} is taken from this run`;
+    const why = `two builders made different payloads of ${id}: no payload of ${extension} is accepted from this run`;
     for (const job of jobs) if (job.extension === extension && records.delete(job.id)) outcomes.push(jobOutcome('compare', job, why));
   }
   return { records, outcomes };
 }
 
 /**
- * Binds what one job asks for into `<out>/<extension>/<target>/`: payloads of the given records, or published ones. Gives why it failed. `keys`
- * are bind's arguments for the key of disk images.
+ * Binds the images of one job to `<out>/<extension>/<target>/`: from the payloads of the given records, or from published ones. Returns the
+ * error, if any. `keys` are the arguments of `bind` for the key of disk images.
  */
 export async function bindJob(
   job: Job,
@@ -77,19 +77,19 @@ export async function bindJob(
   keys: readonly string[],
   signal: AbortSignal,
 ): Promise<string | undefined> {
-  const { architecture, from, versions, targets } = job;
-  const common = ['--release', targets, '--out', out, ...keys];
-  // It reads what another job made: it is given the key of disk images, and no other.
+  const { architecture, from, targets } = job;
+  const common = ['--release', targets.join(','), '--out', out, ...keys];
+  // The child reads what another job built: it gets the key of disk images, and no other.
   if (from === 'build')
     return attempt(['bind', ...records, ...common], signal, { output: flags.output, env: withoutSecrets(), limit: LIMIT });
   const { tree = '', keyring = '' } = flags;
   if (tree === '') return 'its payload is published, and --tree does not specify where';
   const trust = keyring === '' ? [] : ['--keyring', keyring];
-  const what = ['bind', ...versions.split(' '), '--tree', tree, '--arch', architecture];
+  const what = ['bind', ...referencesOf(job), '--tree', tree, '--arch', architecture];
   return attempt([...what, ...trust, ...common], signal, { output: flags.output, limit: LIMIT });
 }
 
-/** Removes what was bound of an extension: images of an earlier run are not this one's, and the next extension needs the room. */
+/** Removes the bound images of an extension: those of an earlier run must not be published, and the next extension needs the space. */
 export async function removeImages(out: string, extension: string): Promise<void> {
   await rm(join(out, extension), { recursive: true, force: true });
 }

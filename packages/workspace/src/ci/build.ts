@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { openStore, withoutSecrets } from '@flatcar/core/engine';
 import { withFreshStore } from '../fresh-store.ts';
-import type { Job } from './job.ts';
+import { referencesOf, type Job } from './job.ts';
 import { jobOutcome, writeOutcome, type Outcome } from './outcome.ts';
 import { pipelinePath } from './pipeline-path.ts';
 import { attempt, type StepOutput } from './run-step.ts';
@@ -30,8 +30,8 @@ export function foldersOf({ id }: Job, { built, out, outcomes }: BuildFolders): 
 }
 
 /** The arguments of `build` for a job. */
-export function buildArguments({ versions, architecture, targets }: Job, origin: string, out: string): string[] {
-  const what = ['build', ...versions.split(' '), '--arch', architecture, '--release', targets, '--payloads-only'];
+export function buildArguments(job: Job, origin: string, out: string): string[] {
+  const what = ['build', ...referencesOf(job), '--arch', job.architecture, '--release', job.targets.join(','), '--payloads-only'];
   return [...what, '--profile', 'publish', '--origin', origin, '--out', out];
 }
 

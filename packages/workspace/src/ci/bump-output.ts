@@ -3,7 +3,7 @@ import { parseJson } from '@flatcar/core/engine';
 
 const Versions = v.object({ component: v.string(), before: v.string(), after: v.string() });
 
-/** What `flatcar-ext bump --json` prints of one version, as far as pull requests are about it. */
+/** The part of the output of `bump --json` that pull requests show, for one version. */
 const BumpedSchema = v.object({
   extension: v.string(),
   from: v.optional(v.string()),
@@ -32,7 +32,7 @@ const BumpedSchema = v.object({
 });
 export type Bumped = v.InferOutput<typeof BumpedSchema>;
 
-/** Reads what a bump printed. */
+/** Parses the output of `bump --json`. */
 export function readBumped(stdout: string): Bumped[] {
   return parseJson(v.array(BumpedSchema), stdout, { what: 'output of bump --json', where: 'standard output' });
 }

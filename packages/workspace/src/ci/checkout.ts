@@ -3,23 +3,23 @@ import { access, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { exec, UserError } from '@flatcar/core/engine';
 
-/** What an update may change: pull requests hold changes of these and of nothing else. */
+/** The only paths that pull requests may change. */
 const PROPOSED = ['extensions', 'packages', 'README.md'];
 /** The identity of the author of updates. */
 export const BOT = { name: 'flatcar-ext', email: 'flatcar-ext@users.noreply.github.com' };
 
-/** A change, as a commit beside the branch that is checked out. */
+/** A change: a commit that is on no branch of the checkout. */
 export interface Change {
   readonly commit: string;
-  /** Paths that differ, from the top of the checkout. */
+  /** Changed paths, relative to the checkout. */
   readonly paths: readonly string[];
-  /** Digest of all changed files, whatever the date in their changelogs. */
+  /** Digest of all changed files, except dates in changelogs. */
   readonly content: string;
-  /** Digest of what the change adds and removes in locks and lists: the same for the same versions, whatever happened around them. */
+  /** Digest of the lines that the change adds and removes in locks and lists: the same for the same versions, whatever else changed. */
   readonly versions: string;
 }
 
-/** Digests in the message of a commit, by which the next run knows its own. */
+/** Trailer of a commit message with the digest of the change, by which the next run recognizes its own commit. */
 export const TRAILER = 'Update-Content';
 
 /** A checkout in which one step after another changes files. */
@@ -28,19 +28,16 @@ export interface Checkout {
   /** The commit that all changes are made on. */
   readonly head: string;
   readonly git: (args: readonly string[], input?: string) => Promise<string>;
-  /** The proposed paths that exist. */
+  /** Those of the paths for pull requests that exist. */
   readonly paths: () => Promise<string[]>;
 }
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 const changelogDates = (text: string): string => text.replaceAll(/^(## .*) \(\d{4}-\d{2}-\d{2}\)$/gm, '$1');
 
-/**
- * Opens a checkout for updates. Throws when tracked files or proposed folders have changes, since each step begins by removing what the
- * one before left.
- */
+/** Opens a checkout for updates. Throws a UserError if it has changes, since each step begins by removing what the former one left. */
 export async function openCheckout(dir: string): Promise<Checkout> {
-  // No program that the configuration of the checkout names is run: neither hooks nor a file system monitor.
+  // No hook and no file system monitor of the checkout's configuration is run.
   const plain = ['-c', 'core.hooksPath=/dev/null', '-c', 'core.fsmonitor=false', '-c', 'core.quotePath=false'];
   const git = (args: readonly string[], input?: string): Promise<string> =>
     exec('git', [...plain, ...args], input === undefined ? { cwd: dir } : { cwd: dir, input });
@@ -66,19 +63,19 @@ export async function openCheckout(dir: string): Promise<Checkout> {
 }
 
 /**
- * Removes everything that a step left: tracked files and the index are as in `commit`, and untracked files of the proposed folders are
- * gone. Ignored files (node_modules, dist) and everything outside of those folders stay.
+ * Removes what a step left: resets tracked files and the index to `commit`, and removes untracked files in the folders for pull requests.
+ * Ignored files (node_modules, dist) and other untracked files stay.
  */
 export async function cleanCheckout({ dir, git, head }: Checkout, commit = head): Promise<void> {
-  // A step that was killed may have left it; nothing else of git runs in this checkout now.
+  // A killed step may have left the lock; no other git runs in this checkout now.
   await rm(resolve(dir, await git(['rev-parse', '--git-path', 'index.lock'])), { force: true });
   await git(['reset', '--hard', '--quiet', head]);
-  // Twice: repositories of their own inside of the folders go, too.
+  // Twice, to remove nested repositories, too.
   await git(['clean', '--force', '--force', '-d', '--quiet', '--', ...PROPOSED]);
   if (commit !== head) await git(['restore', `--source=${commit}`, '--staged', '--worktree', '--', '.']);
 }
 
-/** Commits what the proposed folders have now, on top of head; undefined when nothing differs from `parent`'s files. */
+/** Commits the files in the folders for pull requests on top of head; returns undefined if nothing differs from `parent`. */
 export async function commitChange(checkout: Checkout, message: string, parent = checkout.head): Promise<Change | undefined> {
   const { git, head } = checkout;
   await git(['add', '--all', '--', ...(await checkout.paths())]);
@@ -114,7 +111,7 @@ export async function commitChange(checkout: Checkout, message: string, parent =
     ':(exclude,glob)**/CHANGELOG.md',
     ':(exclude,glob)**/README.md',
   ]);
-  // Line numbers and digests of whole files change with what is around.
+  // Line numbers and digests of whole files depend on other lines.
   const versions =
     diff === ''
       ? content

@@ -6,10 +6,10 @@ import { checkedPayloads } from './payload-claims.ts';
 import { secondId, type Job } from './job.ts';
 import type { BuiltPayload } from './payloads.ts';
 
-/** Two builders made different bytes of the same pins: one of them was changed, or the build is not reproducible. */
+/** Two builders made different bytes from the same pins: one of them was changed, or the build is not reproducible. */
 export class DifferenceError extends UserError {}
 
-/** Files that an error lists. */
+/** The most files that an error lists. */
 const SHOWN = 20;
 
 const textOf = ({ type, mode, size, sha256, link: target }: TreeEntry): string =>
@@ -20,7 +20,7 @@ const textOf = ({ type, mode, size, sha256, link: target }: TreeEntry): string =
     ...(target === undefined ? [] : [`-> ${target}`]),
   ].join(' ');
 
-/** Where two trees differ, a line for each path. */
+/** The differences of two trees, a line for each path. */
 function treeDifferences(first: Payload, second: Payload): string[] {
   const [one, other] = [first, second].map(({ tree }) => new Map(tree.entries.map((entry) => [entry.path, entry]))) as [
     Map<string, TreeEntry>,
@@ -34,7 +34,7 @@ function treeDifferences(first: Payload, second: Payload): string[] {
   });
 }
 
-/** Fields of the records that differ, but for those that follow from the bytes or are compared by themselves. */
+/** The fields of two records that differ, except those that follow from the bytes. */
 function fieldDifferences(first: Payload, second: Payload): string[] {
   const own: ReadonlySet<string> = new Set(['tree', 'sha256', 'size', 'releaseFileOffset']);
   return [...new Set([...Object.keys(first), ...Object.keys(second)])]
@@ -42,7 +42,7 @@ function fieldDifferences(first: Payload, second: Payload): string[] {
     .map((key) => `the records differ in '${key}'`);
 }
 
-/** Throws a DifferenceError unless both builders made the same payload: the same bytes, and the same record of them. */
+/** Throws a DifferenceError unless both builders made the same payload: the same bytes and the same record. */
 function compare(first: Payload, second: Payload, job: Job, where: string): void {
   if (isDeepStrictEqual(first, second)) return;
   const trees = treeDifferences(first, second);
@@ -75,23 +75,23 @@ export async function compareBuilders(built: string, job: Job, found: readonly B
   }
 }
 
-/** How many builders made a job's payloads; undefined where nothing is compiled. Throws where the job was planned without knowing that. */
+/** The number of builders of a job's payloads; undefined if nothing is compiled. Throws a UserError if the plan did not expect compilation. */
 export function buildersOf({ id, second }: Job, found: readonly BuiltPayload[]): Payload['builders'] {
   if (second !== undefined) return second === 'compared' ? 2 : 1;
   const isCompiled = found.some(({ payload }) => payload.components.some(({ origin }) => COMPILING_ORIGINS.has(origin)));
   if (!isCompiled) return undefined;
   throw new UserError(`${id} is compiled, and was planned without a second builder`, {
-    next: 'plan it again: flatcar-ext ci plan; with --no-second-builder it is recorded that one job alone built it',
+    next: 'plan again: flatcar-ext ci plan, or with --no-second-builder to record that one job alone built it',
   });
 }
 
-/** Puts payloads that were checked into a folder, with what was found written into their records; gives the paths of the records. */
+/** Copies checked payloads to a folder, with the number of builders in their records; returns the paths of the records. */
 export async function keepPayloads(found: readonly BuiltPayload[], builders: Payload['builders'], dir: string): Promise<string[]> {
   await makeFolder(dir);
   return Promise.all(
     found.map(async ({ payload, record }) => {
       const [from, to] = [join(record, '..', payload.file), join(dir, payload.file)];
-      // A second name costs no room; on another file system it is a copy.
+      // A hard link costs no space; on another file system the file is copied.
       await link(from, to).catch(() => copyFile(from, to, constants.COPYFILE_EXCL));
       const kept = join(dir, `${payload.file}.payload.json`);
       await writeAtomic(kept, `${JSON.stringify({ ...payload, builders })}\n`);

@@ -15,13 +15,13 @@ export interface GitHub {
   /** `owner/name`. */
   readonly repository: string;
   readonly token: string;
-  /** The account whose issues are believed to be of the workflows. */
+  /** The account of the workflows, whose issues count. */
   readonly bot: string;
   /** Page of this run. */
   readonly run: string;
 }
 
-/** What GitHub's environment specifies; undefined outside of a workflow, or where the job was given no token. */
+/** The repository and run of a workflow's environment; undefined outside a workflow, or if the job has no token. */
 export function githubFrom(env: NodeJS.ProcessEnv): GitHub | undefined {
   const set = (name: string): string | undefined => env[name] || undefined;
   const [api, repository, token] = [set('GITHUB_API_URL'), set('GITHUB_REPOSITORY'), set('GITHUB_TOKEN')];
@@ -38,10 +38,10 @@ export function githubFrom(env: NodeJS.ProcessEnv): GitHub | undefined {
   };
 }
 
-/** The client for what is known of GitHub. */
+/** The HTTP client for a repository. */
 const clientOf = ({ api, graphql, token }: GitHub): GitHubClient => openGitHub({ api, graphql, token });
 
-/** Asks GitHub's REST API about the repository; throws GitHubError for an answer that is not a success. */
+/** Sends a request about the repository to GitHub's REST API. Throws a GitHubError for a response that is not a success. */
 export async function ask<T extends v.GenericSchema>(
   github: GitHub,
   method: 'GET' | 'POST' | 'PATCH',
@@ -64,7 +64,7 @@ export function mutate(github: GitHub, query: string, variables: object): Promis
   return clientOf(github).mutate(query, variables);
 }
 
-/** Reads a path of the REST API with the token of the job, whatever the answer is. */
+/** Reads a path of the REST API with the token of the job, whatever the status of the response. */
 export function forwardTo(github: GitHub, path: string): Promise<HttpResponse> {
   return clientOf(github).forward(path);
 }

@@ -12,21 +12,21 @@ const IssueSchema = v.object({
   pull_request: v.optional(v.unknown()),
 });
 
-/** GitHub takes no longer text (65,536 characters). */
+/** The most characters of an issue; GitHub accepts 65,536. */
 const LONGEST = 60_000;
-/** Failures that an issue shows; each has its share of the text. */
+/** The most failures that an issue shows. */
 const SHOWN = 40;
 
-/** An issue that a workflow made. */
+/** An issue that a workflow opened. */
 export interface Issue {
   readonly number: number;
   readonly state: string;
   readonly body: string;
-  /** The extension that it is about; undefined for one about the workflow's runs. */
+  /** The extension that fails; undefined for an issue about the workflow's runs. */
   readonly extension: string | undefined;
 }
 
-/** The title of the issue of an extension that fails in a workflow, or of its runs that fail as a whole. */
+/** The title of the issue for an extension that fails in a workflow, or for runs that fail as a whole. */
 export const titleOf = (workflow: string, extension: string | undefined): string =>
   extension === undefined ? `${workflow} run fails` : `${extension}: ${workflow} fails`;
 
@@ -37,8 +37,8 @@ function extensionIn(title: string, workflow: string): { extension: string | und
 }
 
 /**
- * The issues that a workflow made, the newest first, open and closed. Only those with the label that the workflow's own account made are
- * believed: anybody may open an issue with such a title.
+ * The issues that a workflow opened, the newest first, open and closed. Only those with the label and by the workflow's own account count:
+ * anybody may open an issue with such a title.
  */
 export async function readIssues(github: GitHub, workflow: string): Promise<Issue[]> {
   const all = await askAll(github, `/issues?state=all&labels=${LABEL}`, IssueSchema);
@@ -54,14 +54,14 @@ export async function readIssues(github: GitHub, workflow: string): Promise<Issu
 /** How a workflow went for one extension, or as a whole. */
 export interface Verdict {
   readonly extension: string | undefined;
-  /** `ok`: everything that was planned went well, and nothing less. `held`: it did, but for builds that were not begun. */
+  /** `ok`: everything that was planned succeeded. `held`: everything except builds that were not started. */
   readonly state: 'ok' | 'failed' | 'held';
   readonly failures: readonly { readonly what: string; readonly error: string }[];
-  /** What is remembered for the next run, when the former record is given. */
+  /** The record for the next run, from the former text of the issue. */
   readonly remember?: (before: string) => string;
 }
 
-/** What was done to an issue. */
+/** A change of an issue. */
 export interface IssueChange {
   readonly title: string;
   readonly action: 'opened' | 'reopened' | 'updated' | 'closed' | 'failed';
@@ -71,8 +71,8 @@ export interface IssueChange {
 function bodyOf({ extension, failures, remember }: Verdict, run: string, before: string): string {
   const remembered = remember?.(before) ?? '';
   const shown = failures.slice(0, SHOWN);
-  const next = extension === undefined ? '' : ' Other extensions are not held back.';
-  const head = `The last run in which it failed: ${run}. A later run tries again.${next} This issue is closed by the first run in which everything that was planned goes well.`;
+  const next = extension === undefined ? '' : ' Other extensions are not affected.';
+  const head = `Last failed run: ${run}. A later run tries again.${next} The first run in which everything succeeds closes this issue.`;
   const room = Math.floor((LONGEST - head.length - remembered.length) / Math.max(shown.length, 1)) - 50;
   return [
     head,
@@ -90,7 +90,7 @@ async function sync(github: GitHub, title: string, verdict: Verdict, its: readon
   if (verdict.state === 'held') return undefined;
   if (verdict.state === 'ok') {
     if (open === undefined) return undefined;
-    await ask(github, 'POST', `/issues/${open.number}/comments`, v.unknown(), { body: `It works again: ${github.run}` });
+    await ask(github, 'POST', `/issues/${open.number}/comments`, v.unknown(), { body: `Succeeded again: ${github.run}` });
     await ask(github, 'PATCH', `/issues/${open.number}`, v.unknown(), { state: 'closed', state_reason: 'completed' });
     return 'closed';
   }
@@ -105,13 +105,13 @@ async function sync(github: GitHub, title: string, verdict: Verdict, its: readon
     return 'opened';
   }
   await ask(github, 'PATCH', `/issues/${closed.number}`, v.unknown(), { state: 'open', body });
-  await ask(github, 'POST', `/issues/${closed.number}/comments`, v.unknown(), { body: `It fails again: ${github.run}` });
+  await ask(github, 'POST', `/issues/${closed.number}/comments`, v.unknown(), { body: `Failed again: ${github.run}` });
   return 'reopened';
 }
 
 /**
- * Has one open issue for each extension that fails in a workflow, and none for those in which all went well. Issues of other workflows and
- * of extensions that this run did not plan stay as they are. An error of GitHub ends one issue, not the others.
+ * Keeps one open issue for each extension that fails in a workflow, and closes those of extensions that succeed. Issues of other workflows and
+ * of extensions that this run did not plan stay unchanged. An error of GitHub concerns one issue, not the others.
  */
 export async function syncIssues(github: GitHub, workflow: string, verdicts: readonly Verdict[]): Promise<IssueChange[]> {
   if (verdicts.length === 0) return [];

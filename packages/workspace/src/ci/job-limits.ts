@@ -1,23 +1,23 @@
 import { pairOf, type Job } from './job.ts';
 
-/** A GitHub matrix holds no more jobs (docs.github.com, "Actions limits"). */
+/** The most jobs of a GitHub matrix (docs.github.com, "Actions limits"). */
 const MATRIX_LIMIT = 256;
 
 /**
- * Characters of jobs. All outputs of a job hold at most 1 MiB in UTF-16, and they have each job twice; and a step is given a matrix by a variable,
- * of which none is longer than 128 KiB (execve(2), MAX_ARG_STRLEN).
+ * The most characters of jobs. All outputs of a job have at most 1 MiB in UTF-16, and contain each job twice; a step gets a matrix in a
+ * variable, which has at most 128 KiB (execve(2), MAX_ARG_STRLEN).
  */
 const OUTPUT_LIMIT = 100_000;
 
-/** What a run takes on, and how many jobs are left for the next one. */
+/** The jobs of a run, and the number of those that are left for the next one. */
 export interface LimitedJobs {
   readonly jobs: readonly Job[];
   readonly left: number;
 }
 
 /**
- * The jobs of one run: at most 256 that build, in outputs of at most 1 MiB, whatever is missing; both builders of a payload or neither. Jobs
- * that only bind are in no matrix.
+ * The jobs of one run: at most 256 that build, in outputs of at most 1 MiB, with both builders of a payload or neither. Jobs that only bind
+ * are in no matrix, and have no limit.
  */
 export function limitJobs(all: readonly Job[], limits: { jobs?: number; characters?: number } = {}): LimitedJobs {
   const { jobs: maxJobs = MATRIX_LIMIT, characters: maxCharacters = OUTPUT_LIMIT } = limits;

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
-import { parseJson, parseRef, ARCHES, UserError } from '@flatcar/core/engine';
+import { parseJson, ARCHES, UserError } from '@flatcar/core/engine';
 import * as v from 'valibot';
 
-/** A name of an extension, as core takes it; no path and no option can be one. */
+/** The name of an extension, as in core; it cannot be a path or an option. */
 export const NameSchema = v.pipe(v.string(), v.maxLength(64), v.regex(/^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$/, 'not a valid extension name'));
 
 /** The id of a job: part of the names of artifacts, folders and files. */
@@ -14,17 +14,17 @@ export const secondId = (id: string): string => `${id}-second`;
 /** One job of the matrix that `flatcar-ext ci plan` writes. */
 export const JobSchema = v.pipe(
   v.strictObject({
-    /** `<extension>-<architecture>`, with `-<n>` where there are several, and with `-second` where it checks another one. */
+    /** `<extension>-<architecture>`, with `-<n>` if there are several, and with `-second` for a second builder. */
     id: JobIdSchema,
     extension: NameSchema,
     architecture: v.picklist(ARCHES),
     from: v.picklist(['build', 'published']),
-    // Arguments of commands: none begins with a dash.
-    versions: v.pipe(v.string(), v.regex(/^[a-z][0-9A-Za-z@.+-]*(?: [a-z][0-9A-Za-z@.+-]*)*$/, 'not a list of name@version')),
-    targets: v.pipe(v.string(), v.regex(/^[0-9a-z.]+(?:,[0-9a-z.]+)*$/, 'not a list of targets')),
-    /** Where something is compiled: whether a second builder makes the same, or that was switched off. */
+    /** Upstream versions if the job builds, image versions if it only binds. Like targets, they become arguments of commands: none begins with a dash. */
+    versions: v.pipe(v.array(v.pipe(v.string(), v.regex(/^[0-9A-Za-z][0-9A-Za-z.+-]*$/, 'not a valid version'))), v.nonEmpty()),
+    targets: v.pipe(v.array(v.pipe(v.string(), v.regex(/^[0-9a-z][0-9a-z.]*$/, 'not a valid target'))), v.nonEmpty()),
+    /** For a job that compiles: whether a second builder builds the same, or none does. */
     second: v.optional(v.picklist(['compared', 'off'])),
-    /** Of a second builder: the id of the job whose payloads it makes again. It is published by that job, and by itself not at all. */
+    /** Of a second builder: the id of the job whose payloads it builds again. Only that job publishes them. */
     checks: v.optional(JobIdSchema),
   }),
   v.check(
@@ -33,18 +33,14 @@ export const JobSchema = v.pipe(
     'id does not begin with the extension and the architecture',
   ),
   v.check(({ from, second, checks }) => from === 'build' || (second ?? checks) === undefined, 'only what is built has a second builder'),
-  v.check(
-    ({ extension, versions }) => versions.split(' ').every((one) => one.startsWith(`${extension}@`)),
-    'versions are not those of the extension',
-  ),
 );
 export type Job = v.InferOutput<typeof JobSchema>;
 export const MatrixSchema = v.strictObject({
   include: v.array(JobSchema),
-  /** Jobs that are not begun in this run, since they failed before. */
+  /** Jobs that are not started in this run, since they failed before. */
   held: v.optional(v.array(v.strictObject({ job: JobSchema, until: v.pipe(v.string(), v.isoTimestamp()), failures: v.number() })), []),
 });
-/** What `ci plan` writes. */
+/** The file that `ci plan` writes. */
 export type Matrix = v.InferOutput<typeof MatrixSchema>;
 
 const PLANNED = 'take it from the file that flatcar-ext ci plan --out writes';
@@ -52,10 +48,10 @@ const PLANNED = 'take it from the file that flatcar-ext ci plan --out writes';
 /** Reads one job, an entry of a matrix. */
 export const parseJob = (text: string): Job => parseJson(JobSchema, text, { what: 'job', where: '--job', next: PLANNED });
 
-/** The jobs of a matrix file, as `readPlan`. */
+/** The jobs of a matrix file; see readPlan. */
 export const readMatrix = async (file: string): Promise<Job[]> => (await readPlan(file)).include;
 
-/** A matrix file. The ids of its jobs are unique: files and folders of one job are never those of another. */
+/** Reads a matrix file. Throws a UserError if two jobs have the same id: they would share files and folders. */
 export async function readPlan(file: string): Promise<Matrix> {
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
     throw new UserError('the matrix cannot be read', { where: file, cause, next: 'write it by flatcar-ext ci plan --out' });
@@ -69,7 +65,7 @@ export async function readPlan(file: string): Promise<Matrix> {
   return matrix;
 }
 
-/** Which jobs of a matrix a command takes. */
+/** The jobs of a matrix that a command processes. */
 export interface JobSelection {
   /** Only jobs that build this extension. */
   readonly extension?: string;
@@ -77,14 +73,14 @@ export interface JobSelection {
   readonly bindOnly?: boolean;
 }
 
-/** The first builder's id, the same for both builders of a payload: neither is built, held back or left for the next run without the other. */
+/** The first builder's id, the same for both builders of a payload: both are built, held back or left for the next run together. */
 export const pairOf = ({ id, checks }: Pick<Job, 'id' | 'checks'>): string => checks ?? id;
 
 const hasPair = ({ second, checks }: Job): boolean => second === 'compared' || checks !== undefined;
 
 /**
- * The jobs whose payloads are bound and published, of those that are selected: second builders only check. An error when an extension was
- * named that the matrix does not build.
+ * The selected jobs whose payloads are bound and published, which second builders are not. Throws a UserError if the matrix does not build
+ * the named extension.
  */
 export function selectJobs(all: readonly Job[], { extension, bindOnly }: JobSelection): Job[] {
   if (extension !== undefined && bindOnly === true) throw new UserError('--extension and --bind-only exclude each other');
@@ -99,5 +95,5 @@ export function selectJobs(all: readonly Job[], { extension, bindOnly }: JobSele
   return found;
 }
 
-/** The versions that a job makes, without the extension's name: upstream's where it builds, those of images where it binds. */
-export const versionsOf = ({ versions }: Job): string[] => versions.split(' ').map((one) => parseRef(one).version ?? '');
+/** The versions of a job as arguments of commands: `kubernetes@1.37.0`. */
+export const referencesOf = ({ extension, versions }: Job): string[] => versions.map((version) => `${extension}@${version}`);

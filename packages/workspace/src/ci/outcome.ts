@@ -4,58 +4,63 @@ import { makeFolder, messageOf, parseJson, writeAtomic } from '@flatcar/core/eng
 import * as v from 'valibot';
 import { JobIdSchema, NameSchema, type Job } from './job.ts';
 
-/** A file with more bytes than this is not an outcome. */
+/** The most bytes of an outcome's file. */
 const MAX_BYTES = 64 << 10;
 
 const OutcomeSchema = v.strictObject({
   step: v.picklist(['build', 'compare', 'bind', 'publish', 'update', 'rebuild']),
-  /** Of steps of a release: the job of the matrix. */
+  /** The job of the matrix, for steps of a release. */
   job: v.optional(JobIdSchema),
   extension: NameSchema,
-  /** Architecture and versions, where there are any. */
+  /** Architecture and versions, if any. */
   what: v.pipe(v.string(), v.maxLength(4000)),
   ok: v.boolean(),
-  /** The end of what the command printed, when it failed. */
+  /** The end of what a failed command printed. */
   error: v.optional(v.pipe(v.string(), v.maxLength(16_000))),
 });
 
-/** How one step of a workflow went for one job, or for one extension where no matrix was planned. */
+/** How one step of a workflow went for one job, or for one extension if no matrix was planned. */
 export type Outcome = v.InferOutput<typeof OutcomeSchema>;
 
-/** The outcome of a step of an extension that failed with `error`, or did not fail. */
+/** The outcome of a step of an extension, which failed if there is an error. */
 export const outcomeOf = (step: Outcome['step'], extension: string, what: string, error: string | undefined): Outcome =>
   error === undefined ? { step, extension, what, ok: true } : { step, extension, what, ok: false, error };
 
-/** The outcome of a job's step: it failed with `error`, or did not fail. */
+/** The outcome of a step of a job, which failed if there is an error. */
 export function jobOutcome(step: Outcome['step'], job: Job, error: string | undefined): Outcome {
   const { id, extension, architecture, versions } = job;
-  const base = { step, job: id, extension, what: `${architecture} ${versions}`.slice(0, 1000) };
+  const base = {
+    step,
+    job: id,
+    extension,
+    what: `${architecture} ${versions.map((version) => `${extension}@${version}`).join(' ')}`.slice(0, 1000),
+  };
   return error === undefined ? { ...base, ok: true } : { ...base, ok: false, error };
 }
 
-/** A file that does not count, and why. */
+/** A file that is not accepted as an outcome, and why. */
 export interface RejectedOutcome {
   readonly file: string;
   readonly why: string;
 }
 
-/** Writes an outcome into a folder that a later job collects: a file for each step of each job, so that none replaces another. */
+/** Writes an outcome to a folder that a later job reads: a file for each step of each job. */
 export async function writeOutcome(dir: string, outcome: Outcome): Promise<void> {
   await makeFolder(dir);
   await writeAtomic(join(dir, `${outcome.step}-${outcome.job ?? outcome.extension}.outcome.json`), `${JSON.stringify(outcome)}\n`);
 }
 
-/** What is wrong with an outcome in an artifact of that name: a job tells of itself and of nothing else. */
+/** Why an outcome in the artifact of that name is not accepted: a job may report on itself only. */
 function foreign({ step, job, extension }: Outcome, file: string): string | undefined {
   const [, builds] = /^(?:payload|outcomes-build)-([^/]+)\//.exec(file) ?? [];
   if (builds !== undefined) {
-    if (step !== 'build') return `the job '${builds}' builds, and tells of the step '${step}'`;
-    return job === builds ? undefined : `the job '${builds}' tells of the job '${job ?? ''}'`;
+    if (step !== 'build') return `the job '${builds}' builds, and reports the step '${step}'`;
+    return job === builds ? undefined : `the job '${builds}' reports on the job '${job ?? ''}'`;
   }
   const [, bindsOrPublishes, publishes] = /^outcomes-(?:(bind)|publish-([^/]+))\//.exec(file) ?? [];
   if ((bindsOrPublishes ?? publishes) === undefined) return undefined;
-  if (step !== 'compare' && step !== 'bind' && step !== 'publish') return `a job that publishes tells of the step '${step}'`;
-  return publishes === undefined || publishes === extension ? undefined : `the job that publishes '${publishes}' tells of '${extension}'`;
+  if (step !== 'compare' && step !== 'bind' && step !== 'publish') return `a job that publishes reports the step '${step}'`;
+  return publishes === undefined || publishes === extension ? undefined : `the job that publishes '${publishes}' reports on '${extension}'`;
 }
 
 /**

@@ -5,8 +5,8 @@ import type { Job } from './job.ts';
 import { builtPayloads, type BuiltPayload } from './payloads.ts';
 
 /**
- * The payloads of a job, each found to be what this checkout makes of its pins: key, components, licenses, proofs, materials, tools and what
- * keeps it from being published are computed here, and one that differs ends the job with an error that names the fields.
+ * The payloads in the artifact of a job, whose records are compared with what this checkout computes from its pins: key, components, licenses,
+ * proofs, materials, tools and publish blockers. Throws a UserError that names the fields that differ.
  */
 export async function checkedPayloads(built: string, job: Job): Promise<BuiltPayload[]> {
   const found = await builtPayloads(built, job);
@@ -17,9 +17,9 @@ export async function checkedPayloads(built: string, job: Job): Promise<BuiltPay
     if (differences.length === 0) continue;
     const lines = differences.slice(0, 10).map(({ field, claimed, computed }) => `  ${field}: ${claimed}, not ${computed}`);
     const more = differences.length > 10 ? [`  and ${differences.length - 10} more`] : [];
-    throw new UserError(`the record is not what this checkout computes:\n${[...lines, ...more].join('\n')}`, {
+    throw new UserError(`the payload record differs from what this checkout computes:\n${[...lines, ...more].join('\n')}`, {
       where: record,
-      next: 'build it again from the same commit; if it stays so, find out what ran in that job before anything of it is published',
+      next: 'build it again from the same commit; if it differs again, find out what ran in that job before you publish anything of it',
     });
   }
   return found;

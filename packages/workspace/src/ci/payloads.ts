@@ -1,59 +1,59 @@
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { formatOf, hashFile, readPayload, selectTargets, UserError, type Format, type Payload } from '@flatcar/core/engine';
-import { versionsOf, type Job } from './job.ts';
+import type { Job } from './job.ts';
 
-/** The largest payload of today has 300 MB; a file that fills the disk of the job with the keys is not one. */
+/** The most bytes of a payload; the largest has 300 MB. A larger file could fill the disk of the job with the keys. */
 const MAX_PAYLOAD = 4 * 2 ** 30;
 const RECORD = '.payload.json';
 
 function refuse(where: string, what: string): never {
-  throw new UserError(`not what the job was to build: ${what}`, {
+  throw new UserError(`not what the job was planned to build: ${what}`, {
     where,
-    next: 'build it again; if it stays so, find out what ran in that job before anything of it is published',
+    next: 'build it again; if it happens again, find out what ran in that job before you publish anything of it',
   });
 }
 
-/** The formats of the images that a job asks for. */
+/** The formats of the images of a job. */
 export function formatsOf({ targets }: Pick<Job, 'targets'>): Format[] {
-  return [...new Set(selectTargets(targets).map(formatOf))].toSorted();
+  return [...new Set(selectTargets(targets.join(',')).map(formatOf))].toSorted();
 }
 
-/** Names in a folder, sorted; each must be a plain file or folder, as expected: a link leads out of an artifact. */
+/** Names in a folder, sorted. Throws a UserError for an entry that is not a plain file or folder: a link could lead out of the artifact. */
 async function namesIn(dir: string, expected: 'file' | 'folder', most = 10): Promise<string[]> {
   const names = (await readdir(dir)).toSorted();
   if (names.length > most) refuse(dir, `${names.length} ${expected}s where it has at most ${most}`);
   for (const name of names) {
-    if (/\p{Cc}/u.test(name)) refuse(dir, 'a name with control characters'); // which would be commands in a log
+    if (/\p{Cc}/u.test(name)) refuse(dir, 'a name with control characters'); // they would be commands in a log
     const info = await lstat(join(dir, name));
     if (expected === 'file' ? !info.isFile() : !info.isDirectory()) refuse(join(dir, name), `not a plain ${expected}`);
   }
   return names;
 }
 
-/** Enters a folder; it must hold no other folder than the expected ones. */
+/** The path of the first expected folder. Throws a UserError if there are others than the expected ones. */
 async function enter(dir: string, expected: readonly string[]): Promise<string> {
   const stray = (await namesIn(dir, 'folder')).find((name) => !expected.includes(name));
-  if (stray !== undefined) refuse(join(dir, stray), `it fills '${expected.join("' and '")}' only`);
+  if (stray !== undefined) refuse(join(dir, stray), `it may write '${expected.join("' and '")}' only`);
   return join(dir, expected[0] ?? '');
 }
 
-/** The first of a record's fields that is not as the job asks for, as `field: is, not should`. */
+/** The first field of a record that differs from what the job planned, as `field is 'x', not 'y'`; undefined if there is none. */
 function mismatch(payload: Payload, job: Job): string | undefined {
   const differs = (field: string, is: string, should: readonly string[]): string | undefined =>
     should.includes(is) ? undefined : `${field} is '${is}', not '${should.join("' or '")}'`;
   return (
     differs('extension', payload.extension, [job.extension]) ??
     differs('arch', payload.arch, [job.architecture]) ??
-    differs('upstream', payload.upstream, versionsOf(job)) ??
+    differs('upstream', payload.upstream, job.versions) ??
     differs('format', payload.format, formatsOf(job)) ??
     differs('profile', payload.profile, ['publish']) ??
-    // Only the job that compares writes it.
+    // Only the job that compares writes this field.
     differs('builders', String(payload.builders ?? 'nothing'), ['nothing'])
   );
 }
 
-/** A payload that a job built, as its artifact has it. */
+/** A payload in the artifact of a job. */
 export interface BuiltPayload {
   readonly payload: Payload;
   /** Path of the record. */
@@ -61,9 +61,9 @@ export interface BuiltPayload {
 }
 
 /**
- * The payloads in the artifact of a job, `<built>/payload-<id>/`, one for each version and format that the job asks for. The job ran other
- * people's code, so its artifact is not believed: it may hold `payloads/<extension>/payload/` with those payloads and their records,
- * and `outcomes/`; anything else, a link, or a payload of something else ends this job with an error that names it.
+ * The payloads in the artifact of a job, `<built>/payload-<id>/`, one for each version and format of the job. The job ran other people's code,
+ * so its artifact is not trusted: it may contain `payloads/<extension>/payload/` with these payloads and their records, and `outcomes/`. Throws
+ * a UserError that names anything else, a link, or another payload.
  */
 export async function builtPayloads(built: string, job: Job): Promise<BuiltPayload[]> {
   const artifact = join(built, `payload-${job.id}`);
@@ -76,8 +76,8 @@ export async function builtPayloads(built: string, job: Job): Promise<BuiltPaylo
   const payloads = await enter(artifact, ['payloads', 'outcomes']);
   if ((await lstat(payloads).catch(() => undefined)) === undefined) return missing(job.id);
   const folder = await enter(await enter(payloads, [job.extension]), ['payload']);
-  // A payload and its record each; some more are named one by one.
-  const most = 2 * versionsOf(job).length * formatsOf(job).length + 10;
+  // A payload and a record each; up to 10 more are reported by name.
+  const most = 2 * job.versions.length * formatsOf(job).length + 10;
   const names = await namesIn(folder, 'file', most);
   const found = new Map<string, BuiltPayload>();
   for (const name of names.filter((one) => one.endsWith(RECORD))) {
@@ -93,8 +93,8 @@ export async function builtPayloads(built: string, job: Job): Promise<BuiltPaylo
   }
   const known = new Set([...found.values()].flatMap(({ payload, record }) => [payload.file, record.slice(folder.length + 1)]));
   const stray = names.find((name) => !known.has(name));
-  if (stray !== undefined) refuse(join(folder, stray), 'no record has this file');
-  for (const version of versionsOf(job))
+  if (stray !== undefined) refuse(join(folder, stray), 'no record names this file');
+  for (const version of job.versions)
     for (const format of formatsOf(job)) if (!found.has(`${version} ${format}`)) missing(`${job.extension} ${version} (${format})`);
   for (const { payload } of found.values()) await checkFile(join(folder, payload.file), payload);
   return [...found.values()];
@@ -102,6 +102,6 @@ export async function builtPayloads(built: string, job: Job): Promise<BuiltPaylo
 
 async function checkFile(file: string, { size, sha256 }: Payload): Promise<void> {
   const info = await lstat(file);
-  if (info.size > MAX_PAYLOAD) refuse(file, `${info.size} bytes are more than any payload has`);
-  if (info.size !== size || (await hashFile(file)) !== sha256) refuse(file, 'not the file of its record');
+  if (info.size > MAX_PAYLOAD) refuse(file, `the file has ${info.size} bytes, more than ${MAX_PAYLOAD}`);
+  if (info.size !== size || (await hashFile(file)) !== sha256) refuse(file, 'the file does not match its record');
 }

@@ -5,7 +5,7 @@ export async function processTree(root: number): Promise<number[]> {
   const parents = new Map<number, number>();
   for (const name of await readdir('/proc').catch(() => [])) {
     if (!/^\d+$/.test(name)) continue;
-    // The name of the program, in parentheses, may have anything in it.
+    // The program's name, in parentheses, may contain any character.
     const stat = await readFile(`/proc/${name}/stat`, 'utf8').catch(() => '');
     const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
     if (Number.isInteger(parent)) parents.set(Number(name), parent);
@@ -19,13 +19,13 @@ function send(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch {
-    // It is gone, or another user's.
+    // The process has ended, or belongs to another user.
   }
 }
 
 /**
- * Ends a process that leads a group: its group is asked by SIGTERM, and what is left of the whole tree after `grace` milliseconds is
- * killed. `ended` settles when the process has ended.
+ * Ends a process that leads a group: sends SIGTERM to the group, and kills what is left of the whole tree after `grace` milliseconds.
+ * `ended` settles when the process has ended.
  */
 export async function endTree(pid: number, ended: Promise<unknown>, grace = 10_000): Promise<void> {
   const tree = await processTree(pid);
@@ -33,7 +33,7 @@ export async function endTree(pid: number, ended: Promise<unknown>, grace = 10_0
   let timer: NodeJS.Timeout | undefined;
   await Promise.race([ended.catch(() => undefined), new Promise((done) => (timer = setTimeout(done, grace)))]);
   clearTimeout(timer);
-  // What it started since belongs to the tree, too; of what it left behind, its first list knows.
+  // The tree of now has what was started since; the former one has processes whose parents have ended.
   for (const one of new Set([...tree, ...(await processTree(pid))])) if (one !== pid) send(one, 'SIGKILL');
   send(-pid, 'SIGKILL');
   send(pid, 'SIGKILL');

@@ -8,16 +8,16 @@ import type { Job } from './job.ts';
 import { jobOutcome, type Outcome } from './outcome.ts';
 import { boundImages, checkImages, type Subject } from './attestation-subjects.ts';
 
-/** Folder for the payloads that were taken, beside those of jobs: no id begins with a dot. */
+/** Folder for accepted payloads, beside those of jobs: no job id begins with a dot. */
 const PAYLOADS = '.payloads';
 
-/** What `publish --json` prints, as far as it is used here. */
+/** The part of the output of `publish --json` that is used here. */
 const PublishedSchema = v.object({ added: v.array(v.string()) });
 
-/** Uploads of one extension end within the hour. */
+/** Time limit of publishing one extension, in milliseconds. */
 const LIMIT = 60 * 60_000;
 
-/** What publishing the jobs of a matrix takes. */
+/** What publishing the jobs of a matrix needs. */
 export interface PublishFlags extends BindOptions {
   /** Folder for images, a folder `<id>/` for each job; emptied after each extension. */
   readonly images: string;
@@ -27,14 +27,14 @@ export interface PublishFlags extends BindOptions {
   readonly bindArgs: readonly string[];
 }
 
-/** What became of an extension. */
+/** The result for an extension. */
 interface Published {
   readonly outcomes: readonly Outcome[];
   /** Images that were not published before. */
   readonly added: readonly Subject[];
 }
 
-/** Binds one job into a folder of its own; gives its images, or why that failed. */
+/** Binds one job to a folder of its own; returns its images, or the error. */
 async function bound(
   job: Job,
   records: readonly string[],
@@ -54,7 +54,7 @@ async function bound(
   }
 }
 
-/** Publishes what was bound for jobs of one extension; gives what is new in the tree, or why that failed. */
+/** Publishes the bound images of jobs of one extension; returns what is new in the tree, or the error. */
 async function published(
   jobs: readonly Job[],
   images: readonly Manifest[],
@@ -84,8 +84,8 @@ async function published(
 }
 
 /**
- * Binds what jobs of one extension ask for, publishes it, and removes the images again, whatever came of it: the disk holds one extension at
- * a time. Each job has an outcome for each step that it came to; one that cannot be bound holds back no other.
+ * Binds the images of jobs of one extension, publishes them, and removes the local files in any case: the disk holds one extension at a time.
+ * Each job has an outcome for each of its steps that was started; a job that cannot be bound stops no other.
  */
 export async function publishExtension(jobs: readonly Job[], flags: PublishFlags, signal: AbortSignal): Promise<Published> {
   const outcomes: Outcome[] = [];

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { envOf, UsageError, UserError } from '@flatcar/core/engine';
 
-/** Refuses to publish from a workflow that runs on anything but main: whoever can push a branch could publish from it. */
+/** Throws a UserError in a workflow that runs on another branch than main: whoever can push a branch could publish from it. */
 export function requireMain(anyBranch: boolean | undefined, env: NodeJS.ProcessEnv = process.env): void {
   const { GITHUB_ACTIONS: actions, GITHUB_REF: ref = '' } = env;
   if (actions !== 'true' || anyBranch === true || ref === 'refs/heads/main') return;
@@ -10,13 +10,13 @@ export function requireMain(anyBranch: boolean | undefined, env: NodeJS.ProcessE
   });
 }
 
-/** Refuses a folder of the runner as a destination: it is gone with the runner, and the next run would publish everything again. */
+/** Throws a UsageError if the destination is a folder that is removed with the runner: the next run would publish everything again. */
 export function requireLasting(to: string, env: NodeJS.ProcessEnv = process.env): void {
   if (envOf('GITHUB_ACTIONS', env) !== 'true' || /^\w+:\/\//.test(to)) return;
   const path = resolve(to);
   const lost = ['GITHUB_WORKSPACE', 'RUNNER_TEMP', 'RUNNER_WORKSPACE'].flatMap((name) => envOf(name, env) ?? []);
   if (to.startsWith('/') && !lost.some((dir) => path === dir || path.startsWith(`${dir}/`))) return;
-  throw new UsageError(`'${to}' is a folder of this runner, and is gone with it`, {
+  throw new UsageError(`'${to}' is a folder of this runner, and is removed with it`, {
     where: '--tree',
     next: 'set the variable PUBLISH_TO to s3://bucket/prefix, or to a folder elsewhere that outlives the runner',
   });

@@ -3,7 +3,7 @@ import type { Bumped } from './bump-output.ts';
 
 const ROWS = 40;
 
-/** A word of code in a cell of a table: GFM ends cells at a bar inside of code too. */
+/** Code in a cell of a table, where GFM ends cells at a bar in code, too. */
 const codeCell = (text: string): string => inlineCode(text).replaceAll('|', String.raw`\|`);
 
 function section({ extension, from, version, pinned, changes, proofs }: Bumped): string {
@@ -21,12 +21,12 @@ function section({ extension, from, version, pinned, changes, proofs }: Bumped):
             .map((change) => `- ${inlineCode(change)}`)
             .join('\n'),
         ]),
-    ...(rows.length === 0 ? [] : [['| component | origin | checked by | before |', '|---|---|---|---|', ...rows].join('\n')]),
-    ...(proofs.length > ROWS ? [`${proofs.length - ROWS} more are in the change.`] : []),
+    ...(rows.length === 0 ? [] : [['| component | origin | verified by | before |', '|---|---|---|---|', ...rows].join('\n')]),
+    ...(proofs.length > ROWS ? [`${proofs.length - ROWS} more proofs are in the change.`] : []),
   ].join('\n\n');
 }
 
-/** The text of an update's pull request. `objections`: why it is not merged without a person; undefined where that is switched off. */
+/** The text of an update's pull request. `objections`: why a person must merge it; undefined if merging automatically is off. */
 export function pullBody(command: string, bumped: readonly Bumped[], objections: readonly string[] | undefined): string {
   const automerge =
     objections === undefined
@@ -42,7 +42,7 @@ export function pullBody(command: string, bumped: readonly Bumped[], objections:
               .join('\n')}`,
           ];
   return [
-    `Made by ${inlineCode(command)}. The change has every digest and what it was checked by. A new run replaces this commit when upstream has newer versions; it leaves the branch alone once somebody else has pushed to it. If you close this pull request, it is opened again only for other versions.`,
+    `Made by ${inlineCode(command)}. The change has every digest and how it was verified. A later run replaces this commit if upstream has newer versions, unless somebody else has pushed to the branch. If you close this pull request, a new one is opened only for other versions.`,
     ...automerge,
     ...bumped.map(section),
   ].join('\n\n');

@@ -18,13 +18,13 @@ type Pull = v.InferOutput<typeof Pull>;
 
 const RECORD = 'flatcar-ext-update';
 const Recorded = v.object({ v: v.literal(1), versions: v.string() });
-/** Longer than this GitHub takes no body (65,536 characters). */
+/** The most characters of a body; GitHub accepts 65,536. */
 const LONGEST = 60_000;
 
-/** GitHub lets the token open no pull request: this will be so for every extension. */
+/** GitHub does not let the token open pull requests, of any extension. */
 export class PullsRefusedError extends UserError {}
 
-/** A pull request that is wanted. */
+/** A pull request to open or to update. */
 export interface Proposal {
   readonly branch: string;
   readonly base: string;
@@ -34,11 +34,11 @@ export interface Proposal {
   readonly change: Change;
 }
 
-/** What became of a proposal. */
+/** The result of a proposal. */
 export interface Proposed {
   /**
-   * `opened`; `updated`: the open one has the change now; `same`: it had it already; `unwanted`: a person closed one for the same versions;
-   * `stranger`: the branch has commits of somebody else, and is left alone.
+   * `opened`; `updated`: the open pull request has the change now; `same`: it already had the change; `unwanted`: a person closed one with the
+   * same versions; `stranger`: the branch has commits of somebody else, and is not touched.
    */
   readonly action: 'opened' | 'updated' | 'same' | 'unwanted' | 'stranger';
   readonly text: string;
@@ -64,8 +64,8 @@ async function openPull(github: GitHub, { branch, base, title }: Proposal, body:
 }
 
 /**
- * Has one pull request for a change, on a branch of its own. The branch is pushed only when its change differs from what it has, and
- * never over commits of somebody else; a pull request that was closed unmerged stays closed until there are other versions.
+ * Keeps one pull request for a change, on a branch of its own. The branch is pushed only if its content differs, and never over commits of
+ * somebody else. A pull request that was closed unmerged stays closed until there are other versions.
  */
 export async function propose(github: GitHub, remote: Remote, proposal: Proposal): Promise<Proposed> {
   const { branch, title, change } = proposal;
@@ -77,7 +77,7 @@ export async function propose(github: GitHub, remote: Remote, proposal: Proposal
   if (tip?.stranger !== undefined)
     return {
       action: 'stranger',
-      text: `${branch} has commits of ${tip.stranger}; it is left alone`,
+      text: `${branch} has commits of ${tip.stranger}, and is not touched`,
       pull: open,
     };
   const unwanted =
@@ -95,6 +95,6 @@ export async function propose(github: GitHub, remote: Remote, proposal: Proposal
   const isToldSo = open.title === title && (open.body ?? '').replaceAll('\r\n', '\n').trim() === body.trim();
   if (!isToldSo) await ask(github, 'PATCH', `/pulls/${open.number}`, v.unknown(), { title, body });
   return isSame && isToldSo
-    ? { action: 'same', text: `${open.html_url} has these versions already`, pull: open }
+    ? { action: 'same', text: `${open.html_url} already has these versions`, pull: open }
     : { action: 'updated', text: open.html_url, pull: open };
 }

@@ -3,12 +3,12 @@ import type { AddressInfo } from 'node:net';
 import { headerOf, messageOf } from '@flatcar/core/engine';
 import { forwardTo, type GitHub } from './github.ts';
 
-/** What upstream's releases are asked for: nothing else goes through. */
+/** Paths with the releases of upstream projects; no others are forwarded. */
 const READABLE = /^\/repos\/[\w.-]+\/[\w.-]+(?:$|[?]|\/(?:releases|git\/matching-refs\/tags|attestations|license|tags)(?:$|[/?]))/;
 const PASSED = new Set(['content-type', 'etag', 'last-modified', 'retry-after']);
 
 async function forward(github: GitHub, own: string, incoming: IncomingMessage, response: ServerResponse): Promise<void> {
-  // As the client below writes it: `%2e%2e` is a step up.
+  // Normalized as the client below does: `%2e%2e` is the parent folder.
   const { pathname, search } = new URL(incoming.url ?? '', 'http://127.0.0.1');
   const path = `${pathname}${search}`;
   if (incoming.method !== 'GET' || !READABLE.test(path)) {
@@ -20,15 +20,15 @@ async function forward(github: GitHub, own: string, incoming: IncomingMessage, r
   for (const [name, value] of Object.entries(answer.headers))
     if (value !== undefined && (PASSED.has(name) || name.startsWith('x-ratelimit-'))) headers[name] = value;
   const link = headerOf(answer.headers, 'link');
-  if (link !== undefined) headers['link'] = link.replaceAll(github.api, own); // the next page comes through here, too
+  if (link !== undefined) headers['link'] = link.replaceAll(github.api, own); // the next page is read through this port, too
   response.writeHead(answer.status, headers);
   response.end(answer.bytes);
 }
 
 /**
- * Serves what can be read of upstream projects in GitHub's API on a port of this machine, with the token of the job. Child processes,
- * which handle what upstream wrote, so have the rate limit of a token (1,000 requests an hour instead of 60) without having the token.
- * `use` gets the address for GITHUB_API_URL.
+ * Serves the releases of upstream projects in GitHub's API on a port of this machine, with the token of the job. Child processes, which parse
+ * what upstream wrote, thus have the rate limit of a token (1,000 requests an hour instead of 60) without the token. `use` gets the address
+ * for GITHUB_API_URL.
  */
 export async function withReadProxy<T>(github: GitHub, use: (api: string) => Promise<T>): Promise<T> {
   let own = '';

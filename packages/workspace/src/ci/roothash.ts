@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { envOf, UserError } from '@flatcar/core/engine';
 
 /**
- * Arguments of bind for the key that signs disk images: a folder, or what FLATCAR_EXT_ROOTHASH_KEY and _CERTIFICATE hold (PEM), as secrets
- * of a CI are given, in files that are gone afterwards.
+ * Calls `use` with the arguments of `bind` for the key that signs disk images: a folder, or temporary files with the content of
+ * FLATCAR_EXT_ROOTHASH_KEY and FLATCAR_EXT_ROOTHASH_CERTIFICATE (PEM), the secrets of a CI.
  */
 export async function withRoothashKey<T>(keys: string | undefined, use: (args: readonly string[]) => Promise<T>): Promise<T> {
   const [key, certificate] = [envOf('FLATCAR_EXT_ROOTHASH_KEY'), envOf('FLATCAR_EXT_ROOTHASH_CERTIFICATE')];

@@ -4,30 +4,30 @@ import { messageOf, reap, UserError, UserErrors, inLine, plainText } from '@flat
 import { REPOSITORY } from '../select.ts';
 import { endTree } from './process-tree.ts';
 
-/** What a child of this program must know of its caller's environment: all, as it is the same program. */
+/** The environment for a child that is this program, too: all of it. */
 export const passedOn = (): Record<string, string> =>
   Object.fromEntries(Object.entries(process.env).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])));
 
-/** Where a step shows what happens: the program's own standard error and output. */
+/** Where a step reports what happens. */
 export interface StepOutput {
   /** Writes a line for people. */
   readonly tell: (text: string) => void;
-  /** Has GitHub's runner take nothing for a command until `end`. */
+  /** Makes GitHub's runner ignore workflow commands until `end`. */
   readonly fence: (word: string) => { readonly end: () => void };
 }
 
 interface StepOptions {
   readonly output: StepOutput;
   readonly env?: Record<string, string>;
-  /** True where standard output is a value to be read, and not to be shown. */
+  /** Whether standard output is a value to parse, and not to be shown. */
   readonly json?: boolean;
-  /** Milliseconds after which it is ended, with all that it started; as long as it takes unless specified. */
+  /** Time limit in milliseconds, after which the program and everything that it started is ended; none by default. */
   readonly limit?: number;
 }
 
 /**
- * Runs a program as the leader of a process group, which ends as a whole when it is cancelled or over its limit. Gives its standard output,
- * and when it failed the end of all that it printed. In GitHub Actions nothing that it prints is a command to the runner.
+ * Runs a program as the leader of a process group, which ends as a whole on a signal or at the time limit. Returns its standard output and, if
+ * it failed, the end of everything that it printed. In GitHub Actions nothing that it prints is a command to the runner.
  */
 export async function runProgram(
   program: string,
@@ -55,7 +55,7 @@ export async function runProgram(
     });
     const { pid } = child;
     reaped = pid === undefined ? undefined : reap(-pid);
-    // What a killed program started may hold its output open: only the program itself is waited for.
+    // Children of a killed program may hold its output open: only the program itself is awaited.
     const exited = new Promise<void>((done) => void child.nodeChildProcess.once('exit', () => done()));
     const end = (): void => {
       if (pid !== undefined) ending ??= endTree(pid, exited);
@@ -72,7 +72,7 @@ export async function runProgram(
     signal.throwIfAborted();
     const tail = plainText(all).split('\n').slice(-30).join('\n').slice(-6000);
     if (isOver) return { stdout, error: `${tail}\nended after the limit of ${Math.round((limit ?? 0) / 60_000)} minutes`.trim() };
-    return { stdout, error: failed ? tail || 'it ended without a word' : undefined };
+    return { stdout, error: failed ? tail || 'it failed without any output' : undefined };
   } finally {
     clearTimeout(timer);
     reaped?.();
@@ -80,18 +80,18 @@ export async function runProgram(
   }
 }
 
-/** Runs this program as its own process, so that whatever happens to it happens to one extension. */
+/** Runs a command of this program in a process of its own, so that a crash concerns one extension only. */
 export async function runStep(args: readonly string[], signal: AbortSignal, options: StepOptions): ReturnType<typeof runProgram> {
   options.output.tell(`flatcar-ext ${args.map(inLine).join(' ')}`);
   return runProgram(join(REPOSITORY, 'packages/cli/bin/flatcar-ext'), args, signal, options);
 }
 
-/** Runs this program as its own process; gives the end of what it printed when it failed. */
+/** Like runStep, for a command whose output is not parsed; returns the error, if any. */
 export async function attempt(args: readonly string[], signal: AbortSignal, options: StepOptions): Promise<string | undefined> {
   return (await runStep(args, signal, options)).error;
 }
 
-/** The text of an error for an outcome: what happened, where, and what to do. */
+/** The text of an error for an outcome: what happened, where, and what to do next. */
 export function failureText(error: unknown): string {
   if (error instanceof UserErrors) return [error.message, ...error.errors.map(failureText)].join('\n').slice(0, 6000);
   if (!(error instanceof UserError)) return messageOf(error).slice(0, 6000);

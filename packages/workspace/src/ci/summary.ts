@@ -2,23 +2,21 @@ import { html } from '@flatcar/core/engine';
 import type { Outcome } from './outcome.ts';
 import type { JobPlan } from './plan.ts';
 
-/** GitHub drops a step's summary of more than 1 MiB as a whole; half of it leaves room for what else a step writes. */
+/** The most bytes of a table. GitHub drops a step's summary of more than 1 MiB; half of that leaves room for other text. */
 const SUMMARY_LIMIT = 512 << 10;
 
-const escaped = html;
-
-/** The same for the page of a run, what failed first; what is over the limit is left out and counted. */
+/** Outcomes as HTML for the page of a run, failures first; entries over the limit are left out and counted. */
 export function summaryHtml(title: string, outcomes: readonly Outcome[], limit = SUMMARY_LIMIT): string {
   const sorted = [...outcomes.filter(({ ok }) => !ok), ...outcomes.filter(({ ok }) => ok)];
-  const head = `<h2>${escaped(title)}</h2>\n<table><tr><th>extension</th><th>step</th><th>what</th><th>result</th></tr>\n`;
+  const head = `<h2>${html(title)}</h2>\n<table><tr><th>extension</th><th>step</th><th>what</th><th>result</th></tr>\n`;
   const rows = sorted.map(({ extension, step, what, ok }) => {
     const cells = [extension, step, what.length > 300 ? `${what.slice(0, 300)}…` : what, ok ? '✅' : '❌ failed'];
-    return `<tr>${cells.map((cell) => `<td>${escaped(cell)}</td>`).join('')}</tr>\n`;
+    return `<tr>${cells.map((cell) => `<td>${html(cell)}</td>`).join('')}</tr>\n`;
   });
   const details = sorted.flatMap(({ extension, step, what, error }) =>
     error === undefined
       ? []
-      : [`<details><summary>${escaped(`${extension}: ${step} ${what}`)}</summary><pre>${escaped(error)}</pre></details>\n`],
+      : [`<details><summary>${html(`${extension}: ${step} ${what}`)}</summary><pre>${html(error)}</pre></details>\n`],
   );
   let room = limit - Buffer.byteLength(head) - 500;
   const fitting = (parts: readonly string[]): string[] =>
@@ -31,25 +29,25 @@ export function summaryHtml(title: string, outcomes: readonly Outcome[], limit =
   const kept = { rows: fitting(rows), details: fitting(details) };
   const missing = rows.length - kept.rows.length + details.length - kept.details.length;
   const note =
-    missing === 0 ? '' : `<p>${missing} entries are left out: this page would be over GitHub's limit. The log of the step has them.</p>\n`;
+    missing === 0 ? '' : `<p>${missing} entries are left out: the page would exceed GitHub's limit. The log of the step has them.</p>\n`;
   return `${head}${kept.rows.join('')}</table>\n${kept.details.join('')}${note}`;
 }
 
-/** Writes the outcomes to the page of the run (GITHUB_STEP_SUMMARY); nothing outside of a workflow. */
+/** Writes the outcomes to the page of the run (GITHUB_STEP_SUMMARY); nothing outside a workflow. */
 export async function writeSummary(title: string, outcomes: readonly Outcome[]): Promise<void> {
   if ((process.env['GITHUB_STEP_SUMMARY'] ?? '') === '') return;
   const { summary } = await import('@actions/core');
   await summary.addRaw(summaryHtml(title, outcomes)).write();
 }
 
-/** Sets outputs of a workflow's step; nothing outside of a workflow. */
+/** Sets outputs of a workflow's step; nothing outside a workflow. */
 export async function writeOutputs(outputs: Readonly<Record<string, string | number>>): Promise<void> {
   if ((process.env['GITHUB_OUTPUT'] ?? '') === '') return;
   const { setOutput } = await import('@actions/core');
   for (const [name, value] of Object.entries(outputs)) setOutput(name, value);
 }
 
-/** Writes the number of jobs to the page of the run; nothing outside of a workflow. */
+/** Writes the number of jobs to the page of the run; nothing outside a workflow. */
 export async function writePlanSummary({ jobs, left, held }: JobPlan): Promise<void> {
   if ((process.env['GITHUB_STEP_SUMMARY'] ?? '') === '') return;
   const { summary } = await import('@actions/core');

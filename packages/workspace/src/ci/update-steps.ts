@@ -4,24 +4,24 @@ import type { GitHub } from './github.ts';
 import { propose, PullsRefusedError, type Proposal, type Proposed } from './pull-request.ts';
 import { withRemote, type Remote } from './remote.ts';
 
-/** One step of an update, which changes files of the checkout. */
+/** One step of an update, which changes files in the checkout. */
 export interface UpdateStep {
-  /** Name of an extension, or what else is updated; the branch is `update/<name>`. */
+  /** Name of the extension or of what else is updated; the branch is `update/<name>`. */
   readonly name: string;
   /** Arguments of this program. */
   readonly args: readonly string[];
   readonly title: string;
-  /** True where the extension has components that others may share; undefined for what is no extension, and comes first. */
+  /** Whether the extension has components that others may share; undefined for a step that is not an extension, which runs first. */
   readonly mayShare?: boolean;
 }
 
-/** How a step went: `error` is the end of what it printed when it failed. */
+/** How a step went; `error` is the end of what a failed step printed. */
 export interface StepResult {
   readonly error: string | undefined;
   readonly stdout: string;
 }
 
-/** The text of a pull request, and what is done with it once it is open. */
+/** The text of a pull request, and what happens once it is open. */
 export interface Description {
   /** Markdown. */
   readonly body: string;
@@ -38,12 +38,12 @@ export interface UpdateOptions {
   /** Branch that pull requests are for. */
   readonly base: string;
   readonly describe?: (step: UpdateStep, change: Change, results: readonly StepResult[]) => Promise<Description>;
-  /** Is told how each step went. */
+  /** Is called with the result of each step. */
   readonly done: (name: string, error: string | undefined) => Promise<void>;
   readonly report: (line: string) => void;
 }
 
-/** Locks that extensions share; a change of them is one pull request with all extensions that it is for. */
+/** Folder of the locks that extensions share: a change of them is one pull request with all extensions that use them. */
 const SHARED = 'packages/';
 export const SHARED_STEP = 'shared-components';
 
@@ -71,7 +71,7 @@ class Updater {
     await after?.(proposed);
   }
 
-  /** Runs `work`; what it throws is how the step failed. That no pull request can be opened at all ends the run. */
+  /** Runs `work` and reports its error, thrown or returned. A PullsRefusedError ends the run. */
   async #try(name: string, work: () => Promise<string | undefined>, isDone = (): boolean => true): Promise<void> {
     let error: string | undefined;
     let fatal: unknown;
@@ -85,7 +85,7 @@ class Updater {
     if (fatal !== undefined) throw fatal;
   }
 
-  /** Runs a step by itself; true when it is to be run again together with others, since it changes what they share. */
+  /** Runs a step by itself; returns whether it must run again together with others, since it changes what they share. */
   async single(step: UpdateStep): Promise<boolean> {
     let isShared = false;
     await cleanCheckout(this.#checkout);
@@ -103,7 +103,7 @@ class Updater {
     return isShared;
   }
 
-  /** Runs steps one upon another and proposes what they change together; one that fails leaves nothing in it. */
+  /** Runs steps on top of each other and proposes their changes together, without those of steps that fail. */
   async together(steps: readonly UpdateStep[]): Promise<void> {
     const results: StepResult[] = [];
     let change: Change | undefined;
@@ -140,8 +140,8 @@ class Updater {
 }
 
 /**
- * Runs each step in a checkout that has nothing of the others, and opens a pull request for what it changed. A step that fails proposes
- * nothing. Changes of components that extensions share are one pull request, made first.
+ * Runs each step in a clean checkout, and opens a pull request for its changes. A step that fails proposes nothing. Changes of components that
+ * extensions share are one pull request, which is opened first.
  */
 export async function updateAll(steps: readonly UpdateStep[], options: UpdateOptions): Promise<void> {
   const { dir, github, run, done } = options;

@@ -28,7 +28,9 @@ export function addBuild(ci: Command, signal: AbortSignal): void {
     .option('--origin <kind>', 'the --origin of build', 'upstream')
     .action(async (flags: Flags) => {
       if ((flags.job === undefined) === (flags.matrix === undefined))
-        throw new UsageError('ci build takes either --job or --matrix', { next: 'flatcar-ext ci build --matrix matrix.json' });
+        throw new UsageError('ci build takes either --job or --matrix', {
+          next: 'pass one of them: flatcar-ext ci build --matrix matrix.json',
+        });
       const jobs = flags.matrix === undefined ? [parseJob(flags.job ?? '')] : await readMatrix(flags.matrix);
       const building = jobs.filter(({ from }) => from === 'build');
       if (building.length === 0) return tell('all payloads are published: nothing to build');

@@ -28,7 +28,12 @@ function text({ jobs, left, held }: JobPlan): string {
   return [
     table([
       ['job', 'versions', 'targets', 'payload'],
-      ...jobs.map(({ id, versions, targets, from }) => [id, versions, targets, from === 'build' ? 'build' : 'published']),
+      ...jobs.map(({ id, versions, targets, from }) => [
+        id,
+        versions.join(' '),
+        targets.join(', '),
+        from === 'build' ? 'build' : 'published',
+      ]),
     ]),
     '',
     `${building.length} jobs build (${checking.length} to check another one), ${jobs.length - building.length} only bind`,

@@ -28,7 +28,7 @@ function text({ verdicts, rejected, held, outcomes }: RunReport): string {
   return [
     ...(outcomes.length === 0 ? [] : [summaryOf(outcomes)]),
     ...held.map(({ job, until, failures }) => `${job.id} is held back until ${until}: it failed ${failures} times`),
-    ...rejected.map(({ file, why }) => oneLine(`${file} does not count: ${why}`, 500)),
+    ...rejected.map(({ file, why }) => oneLine(`${file} is not accepted: ${why}`, 500)),
     ...failed.flatMap((verdict) => [
       `${nameOf(verdict)} failed`,
       ...verdict.failures.map(({ what, error }) => `  ${oneLine(what)}\n${quoted(error)}`),
@@ -66,7 +66,10 @@ export function addReport(ci: Command): void {
         import('@flatcar/workspace/ci/judge-run'),
       ]);
       if (!/^[a-z][a-z-]*$/.test(workflow))
-        throw new UsageError(`'${workflow}' is not a valid name of a workflow`, { where: '--workflow' });
+        throw new UsageError(`'${workflow}' is not a valid name of a workflow`, {
+          where: '--workflow',
+          next: 'use lowercase letters and dashes',
+        });
       const parsed = results === undefined || results.trim() === '' ? undefined : parseResults(results);
       const report = await reportRun({ matrix, outcomes, results: parsed });
       show(report, json, text);
