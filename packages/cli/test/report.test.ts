@@ -281,8 +281,8 @@ describe('issues', () => {
     expect(states()).toEqual(['gvisor: update fails | open']);
     expect(body('gvisor: update fails')).toContain('two');
     expect(fake.issues[0]?.comments).toMatchObject([
-      { body: expect.stringContaining('works again') as string },
-      { body: expect.stringContaining('fails again') as string },
+      { body: expect.stringContaining('Succeeded again') as string },
+      { body: expect.stringContaining('Failed again') as string },
     ]);
   });
 

@@ -147,6 +147,6 @@ describe('the text of a pull request', () => {
     const text = pullBody('x', [{ ...good, changes: ['**@octocat** | <b>'], proofs: proofs(['a | `b`'], ['[x](https://evil)']) }], []);
     expect(text).toContain('### `tool` `1.2.3` → `1.2.4`');
     expect(text).toContain('- `**@octocat** | <b>`');
-    expect(text).toContain('| `tool` | `release` | `[x](https://evil)` |');
+    expect(text).toContain('| `tool` | `upstream` | `[x](https://evil)` |');
   });
 });
