@@ -156,13 +156,14 @@ function unknownOptions(text: string): string[] {
   return [...calls].flatMap(([call, words = '', rest = '']) => {
     let command = createProgram(AbortSignal.timeout(60_000));
     for (const word of words.split(' ')) command = command.commands.find((one) => one.name() === word) ?? command;
-    const known = [...command.options, ...(command.parent?.options ?? [])].flatMap(({ long }) => long ?? []);
-    return [...rest.matchAll(/(?<= )--[a-z][a-z-]*/g)].flatMap(([option]) => (known.includes(option) ? [] : [`${option}: ${call.trim()}`]));
+    const known = new Set([...command.options, ...(command.parent?.options ?? [])].map(({ long }) => long));
+    return [...rest.matchAll(/(?<= )--[a-z][a-z-]*/g)].flatMap(([option]) => (known.has(option) ? [] : [`${option}: ${call.trim()}`]));
   });
 }
 
-describe('options that a page passes to flatcar-ext exist', () => {
-  test.each(PAGES)('%s', async (page) => {
+describe('options that a page passes to flatcar-ext exist', async () => {
+  const readmes = await Array.fromAsync(glob('extensions/*/README.md', { cwd: REPOSITORY }));
+  test.each([...PAGES, ...readmes.toSorted()])('%s', async (page) => {
     expect(unknownOptions(await readFile(join(REPOSITORY, page), 'utf8'))).toEqual([]);
   });
   test('one that does not exist is found', () => {
