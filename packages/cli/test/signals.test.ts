@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 const bin = resolve(import.meta.dirname, '../bin/flatcar-ext');
@@ -50,3 +51,32 @@ test.each([
   await nextEnded;
   return expect(await readdir(temp)).toEqual([]);
 });
+
+test(
+  'fifty signals at random moments end flatcar-ext test within two seconds, and leave nothing',
+  { tags: ['full'], timeout: 3_600_000 },
+  async () => {
+    const run = async (signal: NodeJS.Signals, after: number): Promise<{ took: number | undefined; about: string }> => {
+      const temp = await mkdtemp(join(dir, 'random-'));
+      const env = { ...process.env, TMPDIR: temp, NODE_COMPILE_CACHE: join(dir, 'compiled'), FLATCAR_EXT_MACHINES: '' };
+      const child = spawn(bin, ['test', 'extension-stager'], { env, stdio: 'ignore' });
+      const ended = once(child, 'exit');
+      await Promise.race([sleep(after), ended]);
+      const isOver = child.exitCode !== null || child.signalCode !== null;
+      const at = performance.now();
+      child.kill(signal);
+      await ended;
+      const took = isOver ? undefined : performance.now() - at;
+      const about = `${signal} after ${Math.round(after)} ms`;
+      await expect.poll(() => having(temp), { timeout: SOON, message: about }).toEqual([]);
+      expect(await readdir(temp), about).toEqual([]);
+      expect(await readFile('/proc/self/mountinfo', 'utf8'), about).not.toContain(temp);
+      await rm(temp, { recursive: true });
+      return { took, about };
+    };
+    const outcomes = [];
+    for (let round = 0; round < 50; round += 1) outcomes.push(await run(round % 2 === 0 ? 'SIGINT' : 'SIGTERM', Math.random() * 15_000));
+    expect(outcomes.filter(({ took }) => took !== undefined && took > 2000)).toEqual([]);
+    expect(outcomes.filter(({ took }) => took !== undefined).length).toBeGreaterThan(25);
+  },
+);

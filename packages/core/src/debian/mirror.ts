@@ -102,7 +102,7 @@ export async function mirrorOfHost(root = '/'): Promise<string | undefined> {
  */
 export const DEFAULT_MIRROR = 'https://mirrors.kernel.org/debian';
 
-/** An http(s) URL from the environment; undefined where the variable is unset or empty. */
+/** An http(s) URL from the environment; undefined if the variable is unset or empty. */
 function urlFrom(variable: string): string | undefined {
   const text = envOf(variable);
   if (text === undefined) return undefined;

@@ -17,7 +17,7 @@ export const DEBIAN_KEYRING = fileURLToPath(new URL('data/debian-archive-keyring
 
 export const ANOTHER_MIRROR = 'try another mirror (FLATCAR_EXT_DEBIAN_MIRROR)';
 
-/** No current index is available, which says nothing about what is pinned. */
+/** No current index is available; pinned packages may still be. */
 export class IndexUnavailableError extends UserError {
   constructor(what: string, about: ErrorAbout = {}) {
     super(what, { code: 'index-unavailable', ...about });

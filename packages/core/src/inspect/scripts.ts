@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 /** Bytes of a script's first line that the kernel reads (BINPRM_BUF_SIZE without the end). */
 const LONGEST = 255;
 
-/** What is wrong with a script, and the program that it is about. */
+/** The problem of a script, and the program that it is about. */
 export interface ScriptProblem {
   readonly what: string;
   readonly subject?: string;
@@ -24,7 +24,7 @@ function programOfEnv(words: readonly string[]): string | undefined {
   return undefined;
 }
 
-/** What is wrong with the first line of a script. `problem` checks the programs that the line names. */
+/** The problem of the first line of a script. `problem` checks the programs that the line names. */
 export function scriptProblem(line: string, problem: (program: string) => 'missing' | 'mode' | undefined): ScriptProblem | undefined {
   if (line.includes('\r')) return { what: 'its first line ends in a carriage return (CR), which the kernel takes as part of the name' };
   if (line.length > LONGEST) return { what: `its first line is ${line.length} bytes long, and the kernel reads ${LONGEST}` };

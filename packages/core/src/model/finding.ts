@@ -2,7 +2,7 @@
 export interface Finding {
   readonly rule: string;
   readonly level: 'error' | 'warning';
-  /** What is wrong, with the path in the image where there is one. */
+  /** The problem, with its path in the image if it has one. */
   readonly what: string;
   readonly path?: string;
   /** The subject besides the path, such as a path that a program contains; waivers may name it. */

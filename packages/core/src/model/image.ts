@@ -19,7 +19,7 @@ export interface ImageEntry {
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
-  /** In bytes; 0 for what is not a file. */
+  /** In bytes; 0 for everything but files. */
   readonly size: number;
   readonly link?: string;
   readonly xattrs: Readonly<Record<string, string>>;

@@ -47,7 +47,7 @@ export const isPackageLocator = (text: string): boolean => parseLocator(text).ki
 /** A binary package, as its path in the archive names it. */
 export interface PackageName {
   readonly name: string;
-  /** Debian's version, with the epoch where the file name has it. */
+  /** Debian's version, with the epoch if the file name contains it. */
   readonly version: string;
   /** dpkg's word, such as `amd64` or `all`. */
   readonly arch: string;

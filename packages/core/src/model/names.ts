@@ -5,7 +5,7 @@ import type { Target } from './target.ts';
 
 /** A valid extension name: lowercase letters, digits and single dashes. */
 export const EXTENSION_NAME = /^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$/;
-/** What versions and targets in file names consist of. `_` separates them, and systemd's version comparison treats `~` and `^` specially. */
+/** Characters of versions and targets in file names. `_` separates them, and systemd's version comparison treats `~` and `^` specially. */
 const FILE_NAME_PART = /^[0-9A-Za-z][0-9A-Za-z.+-]*$/;
 
 /** The word for a target in folder names: `portable` or the release number. */

@@ -2,16 +2,16 @@ import type { Arch } from './arch.ts';
 import type { ImageVersion, UpstreamVersion } from './brands.ts';
 import type { Format } from './target.ts';
 
-/** `fast` for local work and pull requests, `release` for what is published. */
+/** `fast` for local work and pull requests, `publish` for published images. */
 export type Profile = 'fast' | 'publish';
 
 /** Where a component's files come from. */
 export type OriginKind = 'upstream' | 'go' | 'cargo' | 'debian' | 'source' | 'files';
 
-/** What a person asks for: `auto` prefers `release`; `source` means any origin that compiles. */
+/** The requested origin: `auto` prefers `upstream`; `source` means any origin that compiles. */
 export type OriginChoice = 'auto' | 'upstream' | 'source';
 
-/** One set of bytes from outside, as an entry of pins.json says it, resolved for a component. */
+/** Bytes from outside: an entry of pins.json, resolved for a component. */
 export interface Material {
   /** A URL, or `go:<module>@<version>`, `debian:<path below the mirror>`, or `files:`. */
   readonly locator: string;
@@ -19,7 +19,7 @@ export interface Material {
   readonly sha256: string;
   /** In bytes, where known. */
   readonly size?: number;
-  /** What upstream offered to check it by, as found at pin time. */
+  /** How upstream's file was checked when it was pinned. */
   readonly proof: string;
 }
 
@@ -42,7 +42,7 @@ export interface TreeEntry {
   readonly type: 'file' | 'dir' | 'link';
   /** Permission bits, such as 0o755. Owner and group are root in every image. */
   readonly mode: number;
-  /** In bytes; 0 for what is not a file. */
+  /** In bytes; 0 for everything but files. */
   readonly size: number;
   /** Of files only, lowercase hex. */
   readonly sha256?: string;
@@ -52,7 +52,7 @@ export interface TreeEntry {
   readonly component: string;
 }
 
-/** A staged tree: a folder on disk and the sorted list of what is in it. */
+/** A staged tree: a folder on disk and the sorted list of its entries. */
 export interface Tree {
   readonly dir: string;
   /** sha256 over the canonical list of entries. */
@@ -60,7 +60,7 @@ export interface Tree {
   readonly entries: readonly TreeEntry[];
 }
 
-/** What a tree asks of a host, measured once on its bytes. */
+/** The requirements of a tree on a host, measured once on its bytes. */
 export interface HostRequirements {
   /** Highest GLIBC_x.y among programs that run on the host's libraries; absent when there are none. */
   readonly glibc?: string;
@@ -78,7 +78,7 @@ export interface ToolRecord {
   readonly version: string;
   /** Of the package or module that it came from. */
   readonly sha256: string;
-  /** `pinned`, or `unpinned: why` for a stand-in, which is never publishable. */
+  /** `pinned`, or `unpinned: why` for a replacement, which is never publishable. */
   readonly status: string;
 }
 
@@ -96,7 +96,7 @@ export interface EmbeddedModule {
   readonly source?: SourcePackage;
   /** Of Debian's packages: the source packages of what was compiled into its programs. */
   readonly builtUsing?: readonly SourcePackage[];
-  /** Of packages: what their copyright file says, as an SPDX expression or as its own text. */
+  /** Of packages: the licence in their copyright file, as an SPDX expression or as its text. */
   readonly license?: { readonly expression: string } | { readonly text: string };
 }
 

@@ -78,7 +78,7 @@ export function formatProof(proof: Proof): string {
     return `third-party pin${proof.from === undefined ? '' : `: ${proof.from}`}${proof.note === undefined ? '' : `${proof.note === 'one source' ? ',' : ';'} ${proof.note}`}`;
   if (proof.kind !== 'upstream') return Object.entries(REGISTRIES).find(([, kind]) => kind === proof.kind)?.[0] ?? '';
   const { checksum, checksumSigners, signers } = proof;
-  // `signed by` stands once before the signers of the checksums.
+  // `signed by` occurs once, before the signers of the checksums.
   const list = checksumSigners.map(formatSigner).join(', ').replaceAll(', signed by ', ', ');
   const parts = [...(checksum === undefined ? [] : [list === '' ? checksum : `${checksum}, ${list}`]), ...signers.map(formatSigner)];
   return parts.length === 0 ? FIRST_DOWNLOAD : parts.join('; ');

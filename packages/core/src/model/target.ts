@@ -17,7 +17,7 @@ export interface Release {
   readonly systemd: string;
   /** Such as `2.41`; with `estimated`, the last one known for an older major. */
   readonly glibc: string;
-  /** Of the built-in extension containerd, such as `2.1.5`; undefined where it is not known. */
+  /** Of the built-in extension containerd, such as `2.1.5`; undefined if it is not known. */
   readonly containerd?: string;
   /** True where glibc, systemd minor and file systems are those of the newest known older major. */
   readonly estimated: boolean;

@@ -7,7 +7,7 @@ export interface WorkflowIdentity {
 }
 
 /**
- * Reads an identity of the form that Fulcio gives to workflows (sigstore/fulcio docs/oidc.md): `https://github.com/OWNER/REPO/.github/workflows/FILE@REF`,
+ * Reads the identity that Fulcio issues to workflows (sigstore/fulcio docs/oidc.md): `https://github.com/OWNER/REPO/.github/workflows/FILE@REF`,
  * and `https://gitlab.com/GROUP/PROJECT//FILE@REF` for GitLab. Returns undefined for a person or a service account.
  */
 export function workflowOf(identity: string): WorkflowIdentity | undefined {

@@ -53,7 +53,7 @@ export async function mainPackages(go: GoCommand, lockModule: string, module: st
   return [...new Set(found)];
 }
 
-/** Name of the program that `go build` makes of a package: its last folder that is no major version. */
+/** Name of the program that `go build` makes of a package: its last folder that is not a major version. */
 export function programName(packagePath: string): string {
   const last = basename(packagePath);
   return /^v\d+$/.test(last) ? basename(dirname(packagePath)) : last;
@@ -77,7 +77,7 @@ export async function pinGo(
     await go.online(['mod', 'download', '-json', `${module}@v${version}`], { cwd: '/', env: { GOFLAGS: '-modcacherw' } }),
     { what: GO_OUTPUT, where: `${module}@v${version}` },
   );
-  // Projects with calendar versions keep their go.mod as vendor.mod (docker/cli): nobody but the lock module knows its requirements then.
+  // Projects with calendar versions keep their go.mod as vendor.mod (docker/cli): only the lock module lists its requirements then.
   const vendored = (await Array.fromAsync(glob('vendor.mod', { cwd: downloaded.Dir }))).map((name) => join(downloaded.Dir, name));
   const upstream = await readGoMod(go, ['mod', 'edit', '-json', vendored[0] ?? downloaded.GoMod]);
   const packages: string[] = [];

@@ -22,7 +22,7 @@ export type HttpErrorCode =
 
 /**
  * Why something failed, for code that decides by it: messages are for people, and change.
- * `usage`: the command line or a setting is wrong; `tool-failed`: a tool ended with an error, and its output says why; `wrong-digest`: bytes are not
+ * `usage`: the command line or a setting is wrong; `tool-failed`: a tool ended with an error, and its output explains it; `wrong-digest`: bytes are not
  * the expected ones; `index-unavailable`, `index-stale`: a package index cannot be fetched, or is too old.
  */
 export type ErrorCode = HttpErrorCode | 'usage' | 'tool-failed' | 'wrong-digest' | 'index-unavailable' | 'index-stale';

@@ -8,6 +8,6 @@ export function lineOf(text: string, wanted: readonly (string | RegExp)[]): numb
   return 1;
 }
 
-/** TypeScript with its comments replaced by blanks: what is searched in it is code, and line numbers stay the same. */
+/** TypeScript with its comments replaced by blanks: searches find code only, and line numbers stay the same. */
 export const blankComments = (text: string): string =>
   text.replaceAll(/\/\*[^]*?\*\/|(?<=^|\s)\/\/.*$/gm, (comment) => comment.replaceAll(/[^\n]/g, ' '));
