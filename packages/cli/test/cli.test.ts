@@ -125,13 +125,6 @@ beforeEach(() => {
 const buildYouki = (out: string, more: readonly string[] = [], env: Readonly<Record<string, string>> = {}): ReturnType<typeof start> =>
   start(['build', 'youki', '--pins', pins, '--origin', 'upstream', '--mirror', mirror, '--out', join(dir, out), ...more], env);
 
-test.each(COMMANDS)('%s --help has examples', async (command) => {
-  const { code, out } = await flatcarExt([command, '--help']);
-  expect(code).toBe(0);
-  expect(out).toContain('Usage: flatcar-ext');
-  expect(out).toMatch(/Examples?:\n {2}flatcar-ext/);
-});
-
 test('--help names every command, the environment and the exit codes', async () => {
   const { out } = await flatcarExt(['--help']);
   for (const word of [...COMMANDS, 'FLATCAR_EXT_CACHE', 'Exit codes']) expect(out).toContain(word);
