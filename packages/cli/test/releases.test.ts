@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Release } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { changesText, updateCatalogue } from '../src/commands/releases.ts';
+import { updateCatalogue } from '@flatcar/workspace/update-catalogue';
+import { changesText } from '../src/commands/releases.ts';
 
 let dir: string;
 beforeAll(async () => {

@@ -229,7 +229,7 @@ test('plan, butane, ignition, bind, mirror and retire read a bucket, and mirror 
   expect(await run('bind', 'demo', '--tree', from, ...keysDir, '--release', '4593.2.4', '--out', join(dir, 'bound'))).toContain(
     'demo.4593.2.4_1.0.0_x86-64.raw',
   );
-  expect(await run('retire', '--tree', from, '--dry-run', ...keysDir)).toContain('0 would leave');
+  expect(await run('retire', '--tree', from, '--dry-run', ...keysDir)).toContain('0 files would be removed');
   const mirrored = `s3://bucket/mirror${prefix}`;
   expect(await run('mirror', '--to', mirrored, '--tree', from, ...keysDir, '--base-url', 'https://two.example.org')).toContain('2 images');
   expect(

@@ -1,5 +1,4 @@
-import { hostArch, parseArch, parseRef, UsageError } from '@flatcar/core/engine';
-import type { NodeResult, Source } from '@flatcar/publish';
+import { hostArch, parseArch, parseRef } from '@flatcar/core/engine';
 import { Argument, Option, type Command } from 'commander';
 import { addHelp } from '../help.ts';
 import { releaseOption } from '../options.ts';
@@ -16,50 +15,7 @@ interface Flags {
   readonly stager: boolean;
 }
 
-/** The config, from the published index alone. */
-async function configOf(words: readonly string[], flags: Flags): Promise<NodeResult & { serial: number }> {
-  const { openStore } = await import('@flatcar/core/engine');
-  const { KEYS, keyringOf, nodeConfig, openTree, NoTreeError, readKeyring, readKeyringFile, readPublished } =
-    await import('@flatcar/publish');
-  if (!/^https?:\/\/[^\s]+$/.test(flags.baseUrl))
-    throw new UsageError(`'${flags.baseUrl}' is not a valid http(s) URL`, {
-      where: '--base-url',
-      next: 'pass the URL under which nodes see the published tree; --tree reads it elsewhere',
-    });
-  const wanted = words.map(parseRef);
-  const source: Source = openTree(flags.tree ?? flags.baseUrl, openStore(), { flag: flags.tree === undefined ? '--base-url' : '--tree' });
-  const own = flags.keyring ? undefined : await source.read(KEYS.keyring);
-  if (!flags.keyring && own === undefined) throw new NoTreeError(source, 'check --base-url or --tree');
-  const keys = flags.keyring
-    ? await readKeyringFile(flags.keyring)
-    : await readKeyring(own ?? Buffer.alloc(0), `${source.where}/${KEYS.keyring}`);
-  const published = await readPublished(source, keys);
-  const result = await nodeConfig(
-    {
-      wanted,
-      targets: treeTargets(flags.release),
-      arch: flags.arch === undefined ? hostArch() : parseArch(flags.arch),
-      baseUrl: flags.baseUrl,
-      minimal: flags.minimal === true,
-      stager: flags.stager,
-      published: published.index?.extensions.map(({ name }) => name) ?? [],
-    },
-    (name) => published.extension(name),
-    keyringOf(keys),
-  );
-  const notices =
-    flags.keyring || flags.minimal === true
-      ? [
-          ...result.notices,
-          ...(flags.keyring
-            ? []
-            : ["the index was verified by the tree's own keyring, which nobody vouches for; pass one that you know with --keyring"]),
-        ]
-      : [...result.notices, "the keyring is the tree's own, which nobody vouches for; pass one that you know with --keyring"];
-  return { ...result, notices, serial: published.index?.serial ?? 0 };
-}
-
-/** `butane` and `ignition`: what puts published extensions on a node at its first boot. */
+/** `butane` and `ignition`: configs that put published extensions on a node at its first boot. */
 export function addButane(root: Command): void {
   const forms = [
     ['butane', 'print a Butane config that puts published extensions on a node'],
@@ -91,7 +47,17 @@ export function addButane(root: Command): void {
       .option('--no-stager', 'do not add extension-stager to extensions that are bound to releases')
       .action(async (words: string[], flags: Flags) => {
         const { butaneText, ignitionConfig } = await import('@flatcar/publish');
-        const { config, notices, serial } = await configOf(words, flags);
+        const { configureNode } = await import('@flatcar/workspace/configure-node');
+        const { config, notices, serial } = await configureNode({
+          wanted: words.map(parseRef),
+          targets: treeTargets(flags.release),
+          arch: flags.arch === undefined ? hostArch() : parseArch(flags.arch),
+          baseUrl: flags.baseUrl,
+          tree: flags.tree,
+          keyring: flags.keyring || undefined,
+          minimal: flags.minimal === true,
+          stager: flags.stager,
+        });
         for (const notice of notices) tell(`note: ${notice}`);
         writeRaw(
           form === 'butane'

@@ -46,10 +46,7 @@ export function addCache(root: Command): void {
     .action(async (flags: { olderThan?: number; maxSize?: number; json?: boolean }) => {
       const { openStore } = await import('@flatcar/core/engine');
       const { olderThan: days, maxSize: size } = flags;
-      const pruned = await openStore().prune({
-        ...(days === undefined ? {} : { olderThanDays: days }),
-        ...(size === undefined ? {} : { maxBytes: size * 2 ** 30 }),
-      });
+      const pruned = await openStore().prune({ olderThanDays: days, maxBytes: size === undefined ? undefined : size * 2 ** 30 });
       show(pruned, flags.json, ({ removed, bytes }) => `removed ${removed} entries, ${formatBytes(bytes)}`);
     });
   const verify = command

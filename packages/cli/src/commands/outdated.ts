@@ -1,32 +1,24 @@
 import { relative } from 'node:path';
-import { findExtensions, loadExtension, UserErrors, type LoadedExtension } from '@flatcar/core/engine';
+import { UserErrors } from '@flatcar/core/engine';
 import type { Outdated } from '@flatcar/upstream';
 import type { Command } from 'commander';
 import { addHelp } from '../help.ts';
 import { groupFailures } from '../output/group-failures.ts';
-import { REPOSITORY, unknownExtension } from '@flatcar/workspace/select';
+import { loadAll } from '@flatcar/workspace/select';
 import { jsonOption, mirrorOption } from '../options.ts';
 import { reporter, show, table } from '../output/terminal.ts';
 import { openUpstream } from '@flatcar/workspace/open-upstream';
 
-async function chosen(names: readonly string[]): Promise<LoadedExtension[]> {
-  const dirs = await findExtensions(REPOSITORY);
-  const nameOf = (dir: string): string => dir.split('/').at(-1) ?? '';
-  const unknown = names.find((name) => !dirs.some((dir) => nameOf(dir) === name));
-  if (unknown !== undefined) throw unknownExtension(unknown, dirs);
-  return Promise.all(dirs.filter((dir) => names.length === 0 || names.includes(nameOf(dir))).map((dir) => loadExtension(dir)));
-}
-
-/** Days since a date: how long the newest has been there to be taken. */
+/** Days since a release. */
 function age(released: string | undefined): string {
   if (released === undefined) return '-';
   const days = Math.max(Math.floor((Date.now() - Date.parse(released)) / 86_400_000), 0);
   return `${days} day${days === 1 ? '' : 's'}`;
 }
 
-/** The table of `outdated`: what could not be asked has its row, too. */
+/** The table of `outdated`, with a row for each upstream that could not be reached. */
 export function outdatedText({ rows, errors }: Outdated): string {
-  // Packages that are current would be a line for each version.
+  // Each version would have a row for its packages even if they are current.
   const shown = rows.filter(({ packages, outdated }) => packages === undefined || outdated);
   const lines = shown.map(({ extension, of, lead, current, newest, outdated, released, packages, source }) => [
     extension,
@@ -61,7 +53,7 @@ export function addOutdated(root: Command, signal: AbortSignal): void {
     .addOption(jsonOption())
     .action(async (names: string[], flags: { mirror?: string; json?: boolean }) => {
       const { findOutdated } = await import('@flatcar/upstream');
-      const extensions = await chosen(names);
+      const extensions = await loadAll(names);
       const { report, done } = await reporter();
       const outdated = await findOutdated(extensions, openUpstream(report, signal, flags.mirror));
       done();
@@ -72,7 +64,7 @@ export function addOutdated(root: Command, signal: AbortSignal): void {
         where: `${relative(process.cwd(), place)} (${source})`,
         next,
       }));
-      throw new UserErrors(`${outdated.errors.length} version sources could not be asked`, groupFailures(failures));
+      throw new UserErrors(`${outdated.errors.length} version sources could not be reached`, groupFailures(failures));
     });
   addHelp(command, {
     text: [

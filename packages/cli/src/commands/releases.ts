@@ -1,7 +1,7 @@
-import { fileURLToPath } from 'node:url';
-import { catalogue, CATALOGUE, readCatalogue, writeAtomic, type Release } from '@flatcar/core/engine';
-import { catalogueChanges, catalogueFrom, readReleaseList, RELEASES_URL } from '@flatcar/upstream/sources/flatcar-releases';
+import { catalogue, CATALOGUE, type Release } from '@flatcar/core/engine';
+import { RELEASES_URL } from '@flatcar/upstream/sources/flatcar-releases';
 import type { Command } from 'commander';
+import { updateCatalogue, type CatalogueChanges } from '@flatcar/workspace/update-catalogue';
 import { addHelp } from '../help.ts';
 import { jsonOption, type JsonFlag } from '../options.ts';
 import { show, table } from '../output/terminal.ts';
@@ -23,24 +23,14 @@ const text = (releases: readonly Release[]): string =>
     ]),
   ]);
 
-type Changes = ReturnType<typeof catalogueChanges>;
-
-/** What an update changed, a release a line. */
-export function changesText({ added, dropped, changed }: Changes): string {
+/** What an update of the catalogue changed, a line for each release. */
+export function changesText({ added, dropped, changed }: CatalogueChanges): string {
   const lines = [
     ...added.map((number) => `+ ${number}`),
     ...dropped.map((number) => `- ${number}`),
     ...changed.map((number) => `~ ${number} has other data`),
   ];
   return lines.length === 0 ? 'nothing changed' : lines.join('\n');
-}
-
-/** Writes a catalogue from a copy of the official list (a file or a URL), and gives what that changes in it. */
-export async function updateCatalogue(file: URL, from: string): Promise<Changes> {
-  const releases = catalogueFrom(await readReleaseList(from), from);
-  const changes = catalogueChanges(readCatalogue(file), releases);
-  await writeAtomic(fileURLToPath(file), `${JSON.stringify(releases, undefined, 2)}\n`);
-  return changes;
 }
 
 /** `releases`: the catalogue of Flatcar releases, and its refresh. */

@@ -14,7 +14,7 @@ interface Flags extends SigningFlags {
   readonly json?: boolean;
 }
 
-/** `retire`: takes out of a published tree what is too old. */
+/** `retire`: removes from a published tree what is out of support. */
 export function addRetire(root: Command, signal: AbortSignal): void {
   const command = addSigningOptions(root.command('retire'))
     .summary('remove images that are out of support from a published tree')
@@ -31,13 +31,14 @@ export function addRetire(root: Command, signal: AbortSignal): void {
       const retire = { releases: catalogue(), extensions: plannedExtensions(await loadAll([])) };
       if (flags.dryRun === true) {
         const published = await readPublished(destination, keys.trusted);
-        const leaving = expiredPackages(await published.packages(), retire).map(({ path, release }) => ({ path, why: `Flatcar ${release} is out of support` })); // prettier-ignore
+        const packages = expiredPackages(await published.packages(), retire);
+        const leaving = packages.map(({ path, release }) => ({ path, why: `Flatcar ${release} is out of support` }));
         for (const { name } of published.index?.extensions ?? []) {
           const index = await published.extension(name);
           if (index !== undefined) leaving.push(...expiredImages(index, retire));
         }
         return show(leaving, flags.json, (all) =>
-          [...all.map(({ path, why }) => `${path}: ${why}`), `${all.length} would leave`].join('\n'),
+          [...all.map(({ path, why }) => `${path}: ${why}`), `${all.length} files would be removed`].join('\n'),
         );
       }
       const { report, done } = await reporter();
@@ -45,7 +46,10 @@ export function addRetire(root: Command, signal: AbortSignal): void {
         done,
       );
       show(result, flags.json, ({ retired, serial, where }) =>
-        [...retired.map((path) => `left ${path}`), `${retired.length} files left index and sums; index ${serial} at ${where}`].join('\n'),
+        [
+          ...retired.map((path) => `removed ${path}`),
+          `${retired.length} files removed from index and sums; index ${serial} at ${where}`,
+        ].join('\n'),
       );
     });
   addHelp(command, {

@@ -1,15 +1,9 @@
-import { constants } from 'node:fs';
-import { access, mkdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { ownedName, reap, removeAbandoned, selectTargets, targetName, UserError, UsageError, withoutSecrets } from '@flatcar/core/engine';
+import { selectTargets, targetName, UsageError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
+import { chooseExtensions } from '@flatcar/workspace/select';
 import { addHelp } from '../help.ts';
-import { execa } from 'execa';
-import * as v from 'valibot';
-import { printJson } from '../output/output.ts';
-import { chooseExtensions, REPOSITORY } from '@flatcar/workspace/select';
 import { arches, archOption, releaseOption } from '../options.ts';
+import { printJson } from '../output/output.ts';
 
 interface Flags {
   readonly release?: string;
@@ -19,96 +13,7 @@ interface Flags {
   readonly json?: boolean;
 }
 
-/** Which machines the tests boot; all extensions and the tests of systemd's own behaviour when none is named. */
-interface Wanted {
-  readonly extensions: readonly string[] | undefined;
-  readonly releases: readonly string[];
-  readonly arches: readonly string[];
-  /** `stand-in`, `flatcar` or the absolute path of an image. */
-  readonly os: string;
-}
-
-/** Of vitest's JSON, which tests ran. */
-const Results = v.object({
-  testResults: v.array(v.object({ name: v.string(), assertionResults: v.array(v.object({ title: v.string(), status: v.string() })) })),
-});
-
-/** Those of some extensions of which every test was skipped; without names, `machines` when nothing ran at all. */
-function untested(extensions: readonly string[] | undefined, { testResults }: v.InferOutput<typeof Results>): string[] {
-  const ran = testResults.flatMap(({ name, assertionResults }) =>
-    assertionResults
-      .filter(({ status }) => status === 'passed' || status === 'failed')
-      // A test of the shared machine is named for its extension; an extension's own tests are in its folder.
-      .map(({ title }) => /\/extensions\/([^/]+)\/[^/]+$/.exec(name)?.[1] ?? title),
-  );
-  if (extensions === undefined) return ran.length === 0 ? ['machines'] : [];
-  return extensions.filter((name) => !ran.includes(name));
-}
-
-/** How long vitest may take to end its machines after a signal, in milliseconds: they die with it in any case. */
-const GRACE = 700;
-
-/** Runs the machine project of vitest, whose output is this command's. */
-async function runMachines(wanted: Wanted, json: boolean, signal: AbortSignal): Promise<void> {
-  await removeAbandoned(tmpdir(), /^fx-/);
-  const temp = join(tmpdir(), `fx-${ownedName()}`); // short: sockets of machines may be below it
-  await mkdir(temp, { mode: 0o700 });
-  try {
-    const file = join(temp, 'results.json');
-    const child = execa(
-      join(REPOSITORY, 'scripts/run'),
-      [
-        'vitest',
-        'run',
-        '--configLoader=native',
-        '--project',
-        'machine',
-        ...(json ? [] : ['--reporter=verbose']),
-        '--reporter=json',
-        `--outputFile.json=${file}`,
-      ],
-      {
-        cwd: REPOSITORY,
-        extendEnv: false,
-        env: { ...withoutSecrets(), FLATCAR_EXT_MACHINES: JSON.stringify(wanted), TMPDIR: temp },
-        stdio: ['inherit', json ? process.stderr : 'inherit', 'inherit'],
-        reject: false,
-        cancelSignal: signal,
-        killSignal: 'SIGINT',
-        forceKillAfterDelay: GRACE,
-      },
-    );
-    const ended = child.pid === undefined ? undefined : reap(child.pid);
-    const { exitCode } = await child;
-    ended?.();
-    signal.throwIfAborted();
-    const text = await readFile(file, 'utf8').catch(() => '');
-    if (json && text !== '') printJson(JSON.parse(text));
-    if (exitCode !== 0 || text === '')
-      throw new UserError('machine tests failed', { next: "each failure above ends with where the machine's whole logs are" });
-    const absent = untested(wanted.extensions, v.parse(Results, JSON.parse(text)));
-    if (absent.length > 0)
-      throw new UserError(`no test ran of ${absent.join(', ')}`, { next: 'the reason that each was skipped for is above' });
-  } finally {
-    await rm(temp, { recursive: true, force: true });
-  }
-}
-
-/** What is booted: `stand-in`, `flatcar`, or the absolute path of an image that is there. */
-async function osOf(word: string): Promise<string> {
-  if (['stand-in', 'flatcar'].includes(word)) return word;
-  const path = resolve(word);
-  await access(path, constants.R_OK).catch((cause: unknown) => {
-    throw new UsageError(`there is no image '${word}' to boot`, {
-      where: path,
-      next: 'use stand-in, flatcar, or the path of a Flatcar image for QEMU',
-      cause,
-    });
-  });
-  return path;
-}
-
-/** `test`: boots machines with extensions merged and sees the software work. */
+/** `test`: boots machines with extensions merged. */
 export function addTest(root: Command, signal: AbortSignal): void {
   const command = root
     .command('test')
@@ -136,8 +41,9 @@ export function addTest(root: Command, signal: AbortSignal): void {
           next: 'pass a channel or a release number',
         });
       const extensions = flags.all === true ? undefined : (await chooseExtensions(names)).map(({ loaded }) => loaded.extension.name);
-      const os = await osOf(flags.os);
-      await runMachines({ extensions, releases, arches: arches(flags.arch), os }, flags.json === true, signal);
+      const { parseOs, runMachineTests } = await import('@flatcar/workspace/machine-tests');
+      const tests = { extensions, releases, arches: arches(flags.arch), os: await parseOs(flags.os) };
+      await runMachineTests(tests, flags.json === true ? printJson : undefined, signal);
     });
   addHelp(command, {
     text: [

@@ -43,7 +43,7 @@ export function addWithdraw(root: Command, signal: AbortSignal): void {
           tree: destination.tree(store, report),
           destination,
           keys,
-          ...(sign === undefined ? {} : { sign }),
+          sign,
           unsigned: flags.unsigned === true,
           store,
           report,

@@ -11,6 +11,6 @@ export interface Failure {
 export function groupFailures(failures: readonly Failure[]): UserError[] {
   return [...Map.groupBy(failures, ({ error, next }) => JSON.stringify([error, next])).values()].map((group) => {
     const [{ error, next } = { error: '', next: undefined }] = group;
-    return new UserError(error, { where: group.map(({ where }) => where).join(', '), ...(next === undefined ? {} : { next }) });
+    return new UserError(error, { where: group.map(({ where }) => where).join(', '), next });
   });
 }
