@@ -37,7 +37,7 @@ export class Coverage {
 
   /**
    * Of inputs that together reached some blocks, those that reach one by themselves, found by halves: a look at coverage takes longer than an
-   * input. Each is tried again; what one reached is taken out of `blocks`.
+   * input. Each is tried again; the blocks that one reached are removed from `blocks`.
    */
   async choose(inputs: readonly Buffer[], blocks: Set<string>, attempt: (input: Buffer) => Promise<void>): Promise<readonly Buffer[]> {
     if (inputs.length === 0 || blocks.size === 0) return [];

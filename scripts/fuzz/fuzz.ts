@@ -173,7 +173,7 @@ async function fuzzReader(reader: string, { prepare }: Reader, dir: string, opti
     } = await runWorker({ ...work, seed: seed + run, seconds: seconds - total.seconds }, options);
     total = sum(total, progress);
     if (end !== 'done') {
-      total = { ...total, seconds: total.seconds + 1 }; // what it had done since it last told is not known
+      total = { ...total, seconds: total.seconds + 1 }; // what it did since its last report is unknown
       if (progress === NOTHING && !existsSync(join(dir, 'input'))) throw new Error(`the worker of '${reader}' does not start:\n${log}`);
       const last = join(dir, `last-${String(run).padStart(12, '0')}`);
       copyFileSync(join(dir, 'input'), last);
@@ -262,7 +262,7 @@ async function main(): Promise<number> {
   const { READERS } = (await import(options.table)) as { READERS: Readers };
   const unknown = named.find((name) => !Object.hasOwn(READERS, name));
   if (unknown !== undefined) {
-    console.error(`error: there is no reader '${unknown}'\nnext: see npm run fuzz -- --list`);
+    console.error(`error: unknown reader '${unknown}'\nnext: see npm run fuzz -- --list`);
     return 2;
   }
   if (list) {

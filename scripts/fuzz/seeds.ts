@@ -1,4 +1,4 @@
-// Small real files to begin with: made by the pinned tools, or out of this repository.
+// Small real files to begin with, written by the pinned tools or from this repository.
 import { createHash, createPrivateKey, generateKeyPairSync } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -53,7 +53,7 @@ const work = JSON.parse(process.argv[2] ?? '') as Work;
 async function readerOf(name: string): Promise<Reader> {
   const { READERS } = (await import(work.table)) as { READERS: Readonly<Record<string, Reader>> };
   const found = READERS[name];
-  if (found === undefined) throw new Error(`there is no reader '${name}'`);
+  if (found === undefined) throw new Error(`unknown reader '${name}'`);
   return found;
 }
 const reader = await readerOf(work.reader);
@@ -76,7 +76,7 @@ function save(kind: string, bytes: Buffer): string {
   return file;
 }
 
-/** Where an error is from, so that one defect is told once. */
+/** Where an error comes from, so that each defect is reported once. */
 const placeOf = (error: unknown): string => {
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return (
@@ -151,7 +151,7 @@ async function fuzz(read: (bytes: Buffer, file: string) => unknown): Promise<voi
   coverage?.fresh();
   base = peak();
   started = Date.now();
-  let told = started;
+  let reported = started;
   while (Date.now() - started < work.seconds * 1000) {
     const batch: Buffer[] = [];
     for (const begun = Date.now(); batch.length < BATCH && Date.now() - begun < BATCH_MS;) {
@@ -162,8 +162,8 @@ async function fuzz(read: (bytes: Buffer, file: string) => unknown): Promise<voi
     const blocks = coverage?.fresh();
     if (coverage !== undefined && blocks !== undefined && blocks.size > 0 && corpus.length < MOST_CORPUS)
       corpus.push(...(await coverage.choose(batch, blocks, (bytes) => attempt(read, bytes))));
-    if (Date.now() - told < 1000) continue;
-    told = Date.now();
+    if (Date.now() - reported < 1000) continue;
+    reported = Date.now();
     send({ kind: 'progress', progress: progress(), done: false });
   }
 }

@@ -1,10 +1,10 @@
-// `npm run lint`: all checks of the sources, one after the other; a failure of one keeps none of the others from running.
+// `npm run lint`: all checks of the sources, one after the other; all of them run, even if one fails.
 import { spawnSync } from 'node:child_process';
 import { resolve } from 'node:path';
 
 interface Check {
   readonly command: readonly [string, ...string[]];
-  /** What to do where it fails, besides reading what it printed. */
+  /** What to do if it fails, besides reading its output. */
   readonly next: string;
 }
 

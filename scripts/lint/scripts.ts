@@ -36,11 +36,11 @@ async function shellScripts(): Promise<Map<'sh' | 'bash', string[]>> {
   return new Map([...Map.groupBy(found.flat(), ({ shell }) => shell)].map(([shell, group]) => [shell, group.map(({ file }) => file)]));
 }
 
-/** zizmor out of its wheel, whose digest is in lint/requirements.txt; undefined where it cannot be had. */
+/** zizmor from its wheel, which requirements.txt pins; undefined if it is not available. */
 async function zizmor(from: Store): Promise<string | undefined> {
   const requirements = join(import.meta.dirname, 'requirements.txt');
   const skip = (why: string): undefined => {
-    if (process.env['GITHUB_ACTIONS'] !== undefined && hostArch() === 'x86-64') throw new Error(`zizmor cannot be had: ${why}`);
+    if (process.env['GITHUB_ACTIONS'] !== undefined && hostArch() === 'x86-64') throw new Error(`zizmor is not available: ${why}`);
     console.log(`zizmor: skipped, ${why}`);
   };
   if (hostArch() !== 'x86-64') return skip('only its wheel for x86-64 is pinned; CI has that');

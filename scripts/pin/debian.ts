@@ -43,7 +43,7 @@ export async function readSuites(arch: Arch, suite: string, newer?: { suite: str
 
 /**
  * Of the packages that `roots` depend on, the roots and those that their programs load libraries from.
- * `programs` says which files of the roots are programs; `loads` names libraries that no ELF header tells of.
+ * `programs` selects the programs among the files of the roots; `loads` names libraries that no ELF header lists.
  */
 export async function packagesWithLibraries(
   suites: Suites,
@@ -69,7 +69,7 @@ export async function packagesWithLibraries(
       if (found.has(soname)) return;
       found.add(soname);
       const owner = owners.get(soname);
-      if (owner === undefined) throw new Error(`${by} needs ${soname}, which no package of its dependencies has`);
+      if (owner === undefined) throw new Error(`${by} needs ${soname}, which none of its dependencies contains`);
       packages.add(owner.name);
       await visitNeeded(owner.file, soname);
     };
@@ -84,7 +84,7 @@ export async function packagesWithLibraries(
   });
 }
 
-/** The pins of packages by name; those that are not of `suite` say theirs. */
+/** The pins of packages by name; those of another suite than `suite` name it. */
 export function pinsOf(
   suites: Suites,
   names: readonly string[],
@@ -94,7 +94,7 @@ export function pinsOf(
   return Object.fromEntries(
     [...new Set(names)].toSorted().map((name) => {
       const found = known.get(name);
-      if (found === undefined) throw new Error(`${suites.arch} has no ${name}`);
+      if (found === undefined) throw new Error(`${name} does not exist for ${suites.arch}`);
       const { version, path, sha256, size } = found;
       const from = suites.suiteOf(name);
       return [name, { version, path, sha256, size, ...(from === suite ? {} : { suite: from }) }];

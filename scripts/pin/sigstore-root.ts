@@ -1,4 +1,4 @@
-// Takes sigstore's trusted root anew from the npm package that carries it: scripts/run node scripts/pin/sigstore-root.ts
+// Updates sigstore's trusted root from the npm package that contains it: scripts/run node scripts/pin/sigstore-root.ts
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ try {
   await $({ cwd: temp })`tar xzf ${(await $({ cwd: temp })`ls`).stdout.trim()} package/seeds.json`;
   const seeds = JSON.parse(await readFile(join(temp, 'package', 'seeds.json'), 'utf8')) as Seeds;
   const root = seeds['https://tuf-repo-cdn.sigstore.dev']?.targets['trusted_root.json'];
-  if (root === undefined) throw new Error('@sigstore/tuf has no trusted root any more');
+  if (root === undefined) throw new Error('@sigstore/tuf no longer contains a trusted root');
   const file = new URL('../../packages/upstream/src/verify/data/sigstore-trusted-root.json', import.meta.url);
   await writeFile(file, `${JSON.stringify(JSON.parse(Buffer.from(root, 'base64').toString()), undefined, 2)}\n`);
 } finally {

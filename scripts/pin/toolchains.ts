@@ -1,13 +1,13 @@
-// Pins the C and Rust toolchains anew from Debian's signed indexes, for both kinds of host and target: scripts/run node scripts/pin/toolchains.ts
+// Pins the C and Rust toolchains again from Debian's signed indexes, for both kinds of host and target: scripts/run node scripts/pin/toolchains.ts
 import { writeFile } from 'node:fs/promises';
 import { ARCHES, archWords, resolveClosure, snapshotStamp, type Arch, type ToolchainPins } from '@flatcar/core/engine';
 import { archive, component, packagesWithLibraries, pinsOf, pinText, readSuites, type Suites } from './debian.ts';
 
 const suite = 'trixie';
-// wasmtime and its kin ask for a Rust newer than that of any stable Debian.
+// wasmtime and others require a newer Rust than any stable Debian has.
 const newer = { suite: 'trixie-backports', picks: (name: string): boolean => /^(rustc|cargo|libstd-rust-)/.test(name) };
 const gcc = 'gcc-14';
-/** What static programs are linked with; crun wants libcap, yajl (json-c since 1.22) and seccomp, runc and youki seccomp. */
+/** What static programs are linked with; crun needs libcap, yajl (json-c since 1.22) and seccomp, runc and youki seccomp. */
 const libraries = ['libc6-dev', 'linux-libc-dev', 'libgcc-s1', 'libseccomp-dev', 'libcap-dev', 'libjson-c-dev', 'libyajl-dev'];
 
 const suites: Readonly<Record<Arch, Suites>> = {
@@ -16,7 +16,7 @@ const suites: Readonly<Record<Arch, Suites>> = {
 };
 const anyProgram = (path: string): boolean => /(^|\/)s?bin\/|\/libexec\/gcc/.test(path);
 
-/** gcc and binutils that run on one architecture and make programs for another, and what gcc links by itself. */
+/** gcc and binutils that run on one architecture and build programs for another, and the libraries that gcc links by default. */
 function compilerPackages(host: Arch, target: Arch): string[] {
   const dashed = archWords(target).triplet.replaceAll('_', '-');
   const own = host === target ? 'libgcc-14-dev' : `libgcc-14-dev-${archWords(target).debian}-cross`;
@@ -31,7 +31,7 @@ for (const arch of ARCHES) {
   for (const target of ARCHES) cc[target] = await packagesWithLibraries(suites[arch], compilerPackages(arch, target), anyProgram);
   const rust = await packagesWithLibraries(suites[arch], ['rustc', 'cargo'], anyProgram);
   hosts[arch] = { cc, rust };
-  // Headers and static libraries, with what those ask for; Debian's own tools that come along are of no use here.
+  // Headers and static libraries with their dependencies, without Debian's own tools among these.
   sysroots[arch] = resolveClosure(suites[arch].packages, libraries)
     .map(({ name }) => name)
     .filter((name) => /^(lib|linux-libc)/.test(name))

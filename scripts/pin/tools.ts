@@ -1,4 +1,4 @@
-// Pins the image tools anew from the Debian suite's signed index, for both architectures: scripts/run node scripts/pin/tools.ts
+// Pins the image tools again from the Debian suite's signed index, for both architectures: scripts/run node scripts/pin/tools.ts
 import { readFile, writeFile } from 'node:fs/promises';
 import { snapshotStamp, type ToolPins } from '@flatcar/core/engine';
 import { archive, component, packagesWithLibraries, pinsOf, pinText, readSuites } from './debian.ts';
@@ -7,9 +7,9 @@ const suite = 'trixie';
 
 interface Wanted {
   readonly program: string;
-  /** Its own, and those of libraries that it loads by name. */
+  /** Its package, and those of libraries that it loads by name. */
   readonly packages: readonly string[];
-  /** Libraries that are loaded by name at run time, so that no ELF header tells of them. */
+  /** Libraries that it loads by name at run time, which no ELF header lists. */
   readonly loads?: readonly string[];
 }
 const bin = (name: string, packages: readonly string[], loads: readonly string[] = []): [string, Wanted] => [

@@ -1,11 +1,11 @@
-// What a change can have an effect on: `npm run test:affected` and, through it, `flatcar-ext ci test`.
+// What a change can affect: `npm run test:affected` and, through it, `flatcar-ext ci test`.
 import { glob, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { exec, UserError } from '@flatcar/core/engine';
 
 const repository = new URL('../..', import.meta.url).pathname;
 
-/** Folders whose tests a change has an effect on. */
+/** Folders whose tests a change affects. */
 export interface Affected {
   /** Of extensions (`extensions/yq`): they, or a package that they are built of, changed. */
   readonly extensions: readonly string[];
@@ -15,7 +15,7 @@ export interface Affected {
   readonly projects: readonly string[];
 }
 
-/** Packages that every extension is built or tested by: for a change of one, the small extensions stand for all. */
+/** Packages that build or test every extension: a change of one is tested by the small extensions, instead of all. */
 const SHARED = new Set(['cli', 'core', 'github', 'publish', 'testing', 'upstream', 'workspace'].map((name) => `packages/${name}`));
 
 /** Changes that a project of its own tests: what runs workflows, and what knows other distributions. */
@@ -36,7 +36,7 @@ export async function defaultBase(): Promise<string> {
 async function changedPaths(base: string): Promise<string[]> {
   const git = (...args: string[]): Promise<string> => exec('git', args, { cwd: repository });
   const from = await git('merge-base', base, 'HEAD').catch((cause: unknown) => {
-    throw new UserError(`there is no commit '${base}' that this branch started from`, {
+    throw new UserError(`this branch did not start from a commit '${base}'`, {
       next: 'fetch it with its history, or pass another with --base',
       cause,
     });
@@ -63,8 +63,8 @@ async function usersOf(folder: string): Promise<string[]> {
 const folderOf = (path: string): string | undefined => /^(?:packages|extensions)\/[^/]+(?=\/)/.exec(path)?.[0];
 
 /**
- * What a change since `base` has an effect on. A change of a shared package has one on every extension: of those, `npm test` runs the
- * small ones, and main runs them all. A change of what components share (packages/components) is one of the extensions that use it.
+ * What a change since `base` affects. A change of a shared package affects every extension: `npm test` runs the small ones, and main runs all.
+ * A change of packages/components affects the extensions that use a component.
  */
 export async function affected(base: string): Promise<Affected> {
   const paths = await changedPaths(base);

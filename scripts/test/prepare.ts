@@ -1,4 +1,4 @@
-// Makes what many tests need before they ask for it, while others run: node scripts/test/prepare.ts [root] [stand-in]
+// Builds what many tests need before they need it, while others run: node scripts/test/prepare.ts [root] [stand-in]
 import { hostArch, openStore, openTools } from '@flatcar/core/engine';
 import { standIn } from '@flatcar/testing/machine/stand-in';
 import { debianRoot } from '@flatcar/testing/merge/root';

@@ -1,4 +1,4 @@
-// What scripts/test/test.ts needs to know of a run of vitest, and a line now and then while nothing else is printed.
+// What scripts/test/test.ts needs to know of a run of vitest, and a line from time to time while nothing else is printed.
 import { writeFileSync } from 'node:fs';
 import type { Reporter, TestCase, TestModule } from 'vitest/node';
 
@@ -12,7 +12,7 @@ export interface Reported {
   readonly seconds: number;
 }
 
-/** What a run of vitest comes to. */
+/** The result of a run of vitest. */
 export interface Report {
   readonly passed: number;
   readonly failed: readonly Reported[];
@@ -34,7 +34,7 @@ const reported = (test: TestCase): Reported => ({
   seconds: (test.diagnostic()?.duration ?? 0) / 1000,
 });
 
-/** True when a file could not be loaded, or a hook around a test failed: such a failure stands for the tests that did not run. */
+/** True if a file could not be loaded or a hook around a test failed: that failure counts instead of the tests that did not run. */
 function isBlocked({ parent }: TestCase): boolean {
   for (let around = parent; ; around = around.parent) {
     if (around.errors().length > 0) return true;

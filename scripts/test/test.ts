@@ -70,7 +70,7 @@ function readArguments() {
 }
 type Arguments = ReturnType<typeof readArguments>;
 
-/** Beyond what `npm test` runs: what it leaves out of the folders that a change has an effect on. */
+/** The tests that `npm test` leaves out, of the folders that a change affects. */
 function partsOf({ extensions, packages, projects }: Affected): Part[] {
   const files = [...extensions, ...packages].map((folder) => `${folder}/`);
   const full: Part = { title: `everything else of ${files.join(' ')}`, projects: ['merge'], tags: 'full', files };
@@ -119,12 +119,12 @@ async function runPart({ title, projects, tags, files = [], machines }: Part, in
   return { ...read, failed: [{ project: projects.join(' '), name: `vitest ended with ${code}`, seconds: 0 }] };
 }
 
-/** Makes in the background what merge tests and machines stand on, which only root can; gives its end. */
+/** Builds in the background what merge tests and machines need, which requires root; resolves at its end. */
 async function prepare(what: readonly string[], temp: string): Promise<void> {
   const log = join(temp, 'prepare.log');
   const code = await run('nice', ['node', 'scripts/test/prepare.ts', ...what], { [LEDGER]: join(temp, 'ledger') }, log);
   // The tests that need it try again, and fail by themselves.
-  if (code !== 0 && code !== 143) console.error(`the Debian that tests stand on could not be made:\n${await readFile(log, 'utf8')}`);
+  if (code !== 0 && code !== 143) console.error(`cannot build the Debian root of the tests:\n${await readFile(log, 'utf8')}`);
 }
 
 async function main(): Promise<number> {

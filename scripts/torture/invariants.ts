@@ -67,7 +67,7 @@ async function visible(root: string): Promise<string[]> {
   const files: string[] = [];
   for (const path of names) {
     if (path.split('/').some((part) => part.startsWith('.'))) continue;
-    // A link to what is not there yet is no file to anybody.
+    // A link without a target is not a file yet.
     const status = await stat(join(root, path)).catch(() => undefined);
     if (status?.isFile() === true) files.push(path);
   }
@@ -143,7 +143,7 @@ export async function checkKeys(root: string): Promise<string[]> {
   );
 }
 
-/** Problems of a checkout: every file is as it was before, or as the command leaves it, and a folder of an extension is there whole or not at all. */
+/** Problems of a checkout: every file must be as before or as the command leaves it, and a folder of an extension must be complete or absent. */
 export function checkCheckout(have: Snapshot, before: Snapshot, after: Snapshot): string[] {
   const problems: string[] = [];
   for (const [path, content] of have) {

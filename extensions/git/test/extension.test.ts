@@ -91,7 +91,10 @@ async function serve(dir: string, certificate: { cert: Buffer; key: Buffer }): P
     child.on('close', () => {
       const answer = Buffer.concat(chunks);
       const end = answer.indexOf('\r\n\r\n');
-      const headers = answer.toString('latin1', 0, end).split('\r\n').map((line) => line.split(': ')); // prettier-ignore
+      const headers = answer
+        .toString('latin1', 0, end)
+        .split('\r\n')
+        .map((line) => line.split(': '));
       for (const [name = '', value = ''] of headers) if (name !== 'Status') response.setHeader(name, value);
       response.statusCode = Number.parseInt(headers.find(([name]) => name === 'Status')?.[1] ?? '200', 10);
       response.end(answer.subarray(end + 4));

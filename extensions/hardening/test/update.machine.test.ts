@@ -53,8 +53,18 @@ async function laterImage(folder: string, release: Release): Promise<Image> {
       pins: { [version]: { revision: 0, coupled: {}, licenses: {}, bytes: {} } },
       fixture: true,
     },
-    { version, arch: hostArch(), targets: [release], profile: 'fast', origin: 'auto', out: join(dir, 'out'), store, tools: openTools(store), report: () => undefined },
-  ); // prettier-ignore
+    {
+      version,
+      arch: hostArch(),
+      targets: [release],
+      profile: 'fast',
+      origin: 'auto',
+      out: join(dir, 'out'),
+      store,
+      tools: openTools(store),
+      report: () => undefined,
+    },
+  );
   const [image] = images;
   if (image === undefined) throw new Error('the build made no image');
   return image;

@@ -20,10 +20,28 @@ function program(arch: Arch): Buffer {
   const text = Buffer.concat([Buffer.from(code, 'hex'), Buffer.from(MESSAGE)]);
   const headers = Buffer.alloc(120); // elf(5): the header, and one segment that holds the file
   headers.write('7f454c46020101', 'hex');
-  for (const [at, value] of [[16, 2], [18, archWords(arch).elf], [52, 64], [54, 56], [56, 1], [64, 1], [68, 5]] as const) headers.writeUInt16LE(value, at); // prettier-ignore
+  for (const [at, value] of [
+    [16, 2],
+    [18, archWords(arch).elf],
+    [52, 64],
+    [54, 56],
+    [56, 1],
+    [64, 1],
+    [68, 5],
+  ] as const)
+    headers.writeUInt16LE(value, at);
   headers.writeUInt32LE(1, 20);
   const size = headers.length + text.length;
-  for (const [at, value] of [[24, 0x400078], [32, 64], [80, 0x400000], [88, 0x400000], [96, size], [104, size], [112, 0x10000]] as const) headers.writeBigUInt64LE(BigInt(value), at); // prettier-ignore
+  for (const [at, value] of [
+    [24, 0x400078],
+    [32, 64],
+    [80, 0x400000],
+    [88, 0x400000],
+    [96, size],
+    [104, size],
+    [112, 0x10000],
+  ] as const)
+    headers.writeBigUInt64LE(BigInt(value), at);
   return Buffer.concat([headers, text]);
 }
 

@@ -34,7 +34,6 @@ async function startKernels(host: Pick<Host, 'run' | 'copyIn'>): Promise<void> {
       ['x86', x86Kernel()],
       ['arm', armKernel()],
     ] as const) {
-      // prettier-ignore
       await writeFile(join(dir, name), kernel);
       await host.copyIn(join(dir, name), `/run/${name}`);
     }

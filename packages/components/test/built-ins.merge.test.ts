@@ -144,7 +144,11 @@ describe("containerd's configuration", () => {
           expect(handlers(await dump(host, '/run/imports.toml'))).not.toEqual(expect.arrayContaining(ALL));
 
           // What a node adds or replaces goes on top.
-          await host.run(['sh', '-c', 'mkdir -p /etc/containerd/conf.d && printf \'version = 2\\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.mine]\\n  runtime_type = "io.containerd.mine.v1"\\n\' >/etc/containerd/conf.d/mine.toml']); // prettier-ignore
+          await host.run([
+            'sh',
+            '-c',
+            'mkdir -p /etc/containerd/conf.d && printf \'version = 2\\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.mine]\\n  runtime_type = "io.containerd.mine.v1"\\n\' >/etc/containerd/conf.d/mine.toml',
+          ]);
           await host.run(['/usr/lib/containerd-conf/make-config']);
           expect(handlers(await dump(host))).toEqual(expect.arrayContaining([...ALL, 'mine']));
         }),
@@ -171,7 +175,11 @@ describe("containerd's configuration", () => {
           expect(sectionOf(config, 'youki')).toMatch(/BinaryName = ['"]\/usr\/bin\/youki['"]/);
           expect(sectionOf(config, 'runc')).toMatch(/SystemdCgroup = true/);
         }
-        await host.run(['sh', '-c', 'printf \'version = 2\\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.mine]\\n  runtime_type = "io.containerd.mine.v1"\\n\' >/etc/containerd/conf.d/mine.toml']); // prettier-ignore
+        await host.run([
+          'sh',
+          '-c',
+          'printf \'version = 2\\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.mine]\\n  runtime_type = "io.containerd.mine.v1"\\n\' >/etc/containerd/conf.d/mine.toml',
+        ]);
         expect(handlers(await dump(host))).toEqual(expect.arrayContaining([...ALL, 'mine']));
       }),
     ),

@@ -73,9 +73,16 @@ mergeTest('Python, which is at a fixed address, runs on its own libraries and lo
       const { images } = await buildExtension(
         { dir: join(dir, 'python3'), extension, pins, fixture: true },
         {
-          version: '2026.11.27', arch, targets: ['portable'], profile: 'fast', origin: 'auto', out: join(dir, 'out', arch), store, tools,
+          version: '2026.11.27',
+          arch,
+          targets: ['portable'],
+          profile: 'fast',
+          origin: 'auto',
+          out: join(dir, 'out', arch),
+          store,
+          tools,
           report: () => undefined,
-        }, // prettier-ignore
+        },
       );
       await withHost({ release: channelHead('stable').number }, async (host) => {
         await host.install(images[0]?.file ?? '', 'python3.raw');

@@ -52,6 +52,6 @@ describe('npm run fuzz', () => {
     expect(stdout).toMatch(/^reader +inputs +hangs +crashes +memory .*\ngood +\d+ +0 +0 +0 /);
   });
   test('refuses a reader that there is not', async () => {
-    expect(await fuzz('nothing')).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("there is no reader 'nothing'") as string });
+    expect(await fuzz('nothing')).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("unknown reader 'nothing'") as string });
   });
 });

@@ -51,11 +51,17 @@ describe('the config of a machine, read by the real Ignition', () => {
       const { all, failed } = await execa(
         join(root, loader),
         [
-          '--library-path', join(root, 'usr/lib', triplet), join(root, 'usr/lib/dracut/modules.d/30ignition/ignition'),
-          '--platform=file', `--stage=${stage}`, `--root=${into}`, `--config-cache=${join(dir, 'cache.json')}`, '--log-to-stdout',
+          '--library-path',
+          join(root, 'usr/lib', triplet),
+          join(root, 'usr/lib/dracut/modules.d/30ignition/ignition'),
+          '--platform=file',
+          `--stage=${stage}`,
+          `--root=${into}`,
+          `--config-cache=${join(dir, 'cache.json')}`,
+          '--log-to-stdout',
         ],
         { all: true, reject: false, env: { IGNITION_CONFIG_FILE: file } },
-      ); // prettier-ignore
+      );
       said += all;
       // Once all is written Debian's build labels it for SELinux, of which this root has nothing.
       if (failed && !all.includes('failed to handle relabeling: failed to open /etc/selinux/config')) throw new Error(said);

@@ -101,7 +101,15 @@ test('a seed is a tar of files, copies and links, owned by root, without folders
   await writeFile(image, 'bytes');
   await symlink('image.raw', join(dir, 'newest.raw')); // what a link leads to is what is copied
   const out = join(dir, 'seed');
-  await writeSeed(openStore(join(dir, 'store')), { files: { '/etc/a': 'text', '/opt/bin/b': '#!/bin/sh\n' }, copies: { '/opt/i.raw': join(dir, 'newest.raw') }, links: { '/etc/l': '/opt/i.raw' } }, out); // prettier-ignore
+  await writeSeed(
+    openStore(join(dir, 'store')),
+    {
+      files: { '/etc/a': 'text', '/opt/bin/b': '#!/bin/sh\n' },
+      copies: { '/opt/i.raw': join(dir, 'newest.raw') },
+      links: { '/etc/l': '/opt/i.raw' },
+    },
+    out,
+  );
   const listed = (await exec('tar', ['--list', '--verbose', '--numeric-owner', '--file', out])).split('\n');
   expect(listed.map((line) => line.replace(/\s+\d+ \d{4}-\d\d-\d\d \d\d:\d\d/, ''))).toEqual([
     '-rw-r--r-- 0/0 etc/a',

@@ -37,7 +37,11 @@ async function installServer(): Promise<string> {
   return installed;
 }
 const networkOf = (): Record<string, string> =>
-  Object.fromEntries(Object.entries(process.env).flatMap(([key, value]) => (/^(HOME|npm_config_.*|NODE_EXTRA_CA_CERTS|SSL_CERT_.*|.*_proxy)$/i.test(key) && value !== undefined ? [[key, value]] : []))); // prettier-ignore
+  Object.fromEntries(
+    Object.entries(process.env).flatMap(([key, value]) =>
+      /^(HOME|npm_config_.*|NODE_EXTRA_CA_CERTS|SSL_CERT_.*|.*_proxy)$/i.test(key) && value !== undefined ? [[key, value]] : [],
+    ),
+  );
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'remote-cache-'));
@@ -56,11 +60,23 @@ beforeAll(async () => {
     cwd: dir,
     // As docs/remote-cache.md has them.
     env: {
-      PATH: process.env['PATH'], NODE_ENV: 'production', LOG_LEVEL: 'error', PORT: String(port), TURBO_TOKEN: TOKEN, STORAGE_PROVIDER: 'local', STORAGE_PATH: storage(), STORAGE_PATH_USE_TMP_FOLDER: 'false',
-      BODY_LIMIT: '4000000000', TURBO_REMOTE_CACHE_SIGNATURE_KEY: KEY,
-    }, // prettier-ignore
+      PATH: process.env['PATH'],
+      NODE_ENV: 'production',
+      LOG_LEVEL: 'error',
+      PORT: String(port),
+      TURBO_TOKEN: TOKEN,
+      STORAGE_PROVIDER: 'local',
+      STORAGE_PATH: storage(),
+      STORAGE_PATH_USE_TMP_FOLDER: 'false',
+      BODY_LIMIT: '4000000000',
+      TURBO_REMOTE_CACHE_SIGNATURE_KEY: KEY,
+    },
   });
-  await untilAnswers(`${api}/v8/artifacts/status`, () => 'what it said is above', () => server?.exitCode !== null); // prettier-ignore
+  await untilAnswers(
+    `${api}/v8/artifacts/status`,
+    () => 'what it said is above',
+    () => server?.exitCode !== null,
+  );
 }, 900_000);
 afterAll(async () => {
   server?.kill();
@@ -105,9 +121,16 @@ async function turbo(
     reject: false,
     extendEnv: false,
     env: {
-      PATH: process.env['PATH'] ?? '', ...networkOf(), FLATCAR_EXT_CACHE: cacheRoot(), TURBO_API: api, TURBO_TOKEN: TOKEN, TURBO_TEAM: 'team_extensions',
-      TURBO_REMOTE_CACHE_SIGNATURE_KEY: KEY, TURBO_TELEMETRY_DISABLED: '1', ...env,
-    }, // prettier-ignore
+      PATH: process.env['PATH'] ?? '',
+      ...networkOf(),
+      FLATCAR_EXT_CACHE: cacheRoot(),
+      TURBO_API: api,
+      TURBO_TOKEN: TOKEN,
+      TURBO_TEAM: 'team_extensions',
+      TURBO_REMOTE_CACHE_SIGNATURE_KEY: KEY,
+      TURBO_TELEMETRY_DISABLED: '1',
+      ...env,
+    },
   });
   expect(exitCode, all).toBe(0);
   const [run = ''] = await readdir(join(where, '.turbo/runs'));
@@ -144,7 +167,8 @@ describe('checkouts of this repository', () => {
       success: 0,
       failed: 0,
     });
-    for (const { taskId, cache } of again.tasks.filter(({ taskId }) => taskId.startsWith(EXTENSION))) expect(cache, taskId).toMatchObject({ status: 'HIT', source: 'REMOTE' }); // prettier-ignore
+    for (const { taskId, cache } of again.tasks.filter(({ taskId }) => taskId.startsWith(EXTENSION)))
+      expect(cache, taskId).toMatchObject({ status: 'HIT', source: 'REMOTE' });
     expect(await images(two)).toEqual(first);
   }, 900_000);
 
@@ -201,8 +225,22 @@ test('an artefact of more than 100 MiB, at which the server stops unless it is t
       join(where, 'package.json'),
       JSON.stringify({ name: 'fixture', private: true, packageManager, workspaces: ['packages/*'] }),
     );
-    await writeFile(join(where, 'package-lock.json'), JSON.stringify({ name: 'fixture', lockfileVersion: 3, packages: { '': { name: 'fixture', workspaces: ['packages/*'] }, 'node_modules/big': { resolved: 'packages/big', link: true }, 'packages/big': { version: '0.0.0' } } })); // prettier-ignore
-    await writeFile(join(where, 'packages/big/package.json'), JSON.stringify({ name: 'big', version: '0.0.0', scripts: { build: 'mkdir -p dist && head -c 115343360 /dev/urandom >dist/big' } })); // prettier-ignore
+    await writeFile(
+      join(where, 'package-lock.json'),
+      JSON.stringify({
+        name: 'fixture',
+        lockfileVersion: 3,
+        packages: {
+          '': { name: 'fixture', workspaces: ['packages/*'] },
+          'node_modules/big': { resolved: 'packages/big', link: true },
+          'packages/big': { version: '0.0.0' },
+        },
+      }),
+    );
+    await writeFile(
+      join(where, 'packages/big/package.json'),
+      JSON.stringify({ name: 'big', version: '0.0.0', scripts: { build: 'mkdir -p dist && head -c 115343360 /dev/urandom >dist/big' } }),
+    );
     await cp(join(repository, 'turbo.json'), join(where, 'turbo.json'));
     await exec('git', ['init', '-q'], { cwd: where });
     return where;

@@ -22,9 +22,14 @@ async function reportOf(text: string): Promise<Report> {
     await execa(
       process.execPath,
       [
-        join(repository, 'node_modules/vitest/vitest.mjs'), 'run', '--root', dir, '--globals',
-        '--reporter', join(repository, 'scripts/test/reporter.ts'),
-      ], // prettier-ignore
+        join(repository, 'node_modules/vitest/vitest.mjs'),
+        'run',
+        '--root',
+        dir,
+        '--globals',
+        '--reporter',
+        join(repository, 'scripts/test/reporter.ts'),
+      ],
       { cwd: repository, env: { FLATCAR_EXT_TEST_REPORT: file, CI: '' }, reject: false },
     );
     return JSON.parse(await readFile(file, 'utf8')) as Report;

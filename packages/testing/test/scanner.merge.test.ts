@@ -4,9 +4,20 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import {
-  binary, buildExtension, cargo, defineExtension, hostArch, loadExtension, newestFirst, openStore, openTools, readPins, sidecarPaths,
-  type LoadedExtension, type OriginChoice,
-} from '@flatcar/core/engine'; // prettier-ignore
+  binary,
+  buildExtension,
+  cargo,
+  defineExtension,
+  hostArch,
+  loadExtension,
+  newestFirst,
+  openStore,
+  openTools,
+  readPins,
+  sidecarPaths,
+  type LoadedExtension,
+  type OriginChoice,
+} from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { evidenceProblems } from '../src/evidence.ts';
 import { scan, type Advisory } from '../src/scanner.ts';
@@ -22,8 +33,16 @@ let goVersion: string;
 async function build(loaded: LoadedExtension, origin: OriginChoice): Promise<void> {
   const [version = ''] = newestFirst(Object.keys(loaded.pins));
   const made = await buildExtension(loaded, {
-    version, arch: hostArch(), targets: ['portable'], profile: 'fast', origin, out: join(dir, loaded.extension.name), store, tools: openTools(store), report: () => undefined,
-  }); // prettier-ignore
+    version,
+    arch: hostArch(),
+    targets: ['portable'],
+    profile: 'fast',
+    origin,
+    out: join(dir, loaded.extension.name),
+    store,
+    tools: openTools(store),
+    report: () => undefined,
+  });
   images.push(...made.images.map(({ file }) => file));
 }
 

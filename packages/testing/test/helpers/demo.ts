@@ -49,14 +49,42 @@ export async function demoImages(folder: string, targets: readonly Target[], dem
   const store = openStore();
   const { images } = await buildExtension(
     { dir, extension, pins: { [version]: { revision: 0, coupled: {}, licenses: {}, bytes: {} } }, fixture: true },
-    { version, arch: hostArch(), targets, profile: 'fast', origin: 'auto', out: join(dir, 'out'), store, tools: openTools(store), report: () => undefined, ...(sign === undefined ? {} : { sign }) },
-  ); // prettier-ignore
+    {
+      version,
+      arch: hostArch(),
+      targets,
+      profile: 'fast',
+      origin: 'auto',
+      out: join(dir, 'out'),
+      store,
+      tools: openTools(store),
+      report: () => undefined,
+      ...(sign === undefined ? {} : { sign }),
+    },
+  );
   return images;
 }
 
 /** A key and its certificate, as for the roothashes of disk images. */
 export async function newKeys(folder: string, name: string): Promise<SignKeys> {
   const [key, certificate] = [join(folder, `${name}.key`), join(folder, `${name}.crt`)];
-  await exec('openssl', ['req', '-new', '-nodes', '-x509', '-batch', '-sha256', '-days', '3650', '-newkey', 'rsa:2048', '-subj', `/CN=${name}`, '-keyout', key, '-out', certificate]); // prettier-ignore
+  await exec('openssl', [
+    'req',
+    '-new',
+    '-nodes',
+    '-x509',
+    '-batch',
+    '-sha256',
+    '-days',
+    '3650',
+    '-newkey',
+    'rsa:2048',
+    '-subj',
+    `/CN=${name}`,
+    '-keyout',
+    key,
+    '-out',
+    certificate,
+  ]);
   return { key, certificate };
 }
