@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { circles, layerErrors } from '../../../scripts/lint/layers.ts';
+import { circles, layerErrors } from '../scripts/lint/layers.ts';
 
 const LAYERS = [['util'], ['model', 'http'], ['build']];
 const imports = (files: Record<string, readonly string[]>): ReadonlyMap<string, readonly string[]> => new Map(Object.entries(files));
