@@ -136,7 +136,7 @@ test('a role is assumed with the token of an OpenID provider, once while it last
   await short.read('b');
   expect(asked.filter(({ method }) => method === 'POST')).toHaveLength(2);
   answer = () => ({ status: 403, body: '<E><Code>AccessDenied</Code><Message>Not authorized</Message></E>' });
-  await expect(place(env).read('a')).rejects.toThrow('STS does not give credentials for the role: 403 AccessDenied Not authorized');
+  await expect(place(env).read('a')).rejects.toThrow('STS refuses credentials for the role: 403 AccessDenied Not authorized');
 });
 
 test('a signed request follows no redirect, and says which region or right is missing', async () => {

@@ -149,7 +149,7 @@ test('a withdrawn version is followed by a higher revision with the content of a
     report: () => undefined,
   };
   await expect(withdraw({ ...ask, version: '9.9', content: '1.0.0' })).rejects.toThrow('demo 9.9 is not published');
-  await expect(withdraw({ ...ask, version: '1.0.1', content: '1.0.1' })).rejects.toThrow('cannot take its place');
+  await expect(withdraw({ ...ask, version: '1.0.1', content: '1.0.1' })).rejects.toThrow('demo 1.0.1 cannot replace 1.0.1');
   const result = await withdraw({ ...ask, version: '1.0.1', content: '1.0.0' });
   expect(result.version).toBe('1.0.1-1');
   expect(await sumsIn(tree, `demo/${stable.number}`)).toEqual(['demo.4593.2.5_1.0.0_x86-64.raw', 'demo.4593.2.5_1.0.1-1_x86-64.raw']);

@@ -1,27 +1,27 @@
 import { readFile } from 'node:fs/promises';
 import { envOf, HttpError, httpRequest, messageOf, UserError, type Environment } from '@flatcar/core/engine';
 
-/** What signs requests of S3. */
+/** What signs requests to S3. */
 export interface Credentials {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
-  readonly sessionToken?: string;
-  /** In milliseconds since 1970, where they end. */
+  readonly sessionToken?: string | undefined;
+  /** In milliseconds since 1970; undefined if they do not expire. */
   readonly expires?: number;
 }
 
-/** An empty variable is an unset one: GitHub's workflows set what is not configured to the empty string. */
+/** An empty variable counts as unset: GitHub's workflows set unconfigured values to the empty string. */
 const variable = (env: Environment, ...names: readonly string[]): string | undefined =>
   names.map((name) => envOf(name, env)).find((value) => value !== undefined);
 
-/** The region of the variables that the AWS tools read; of Amazon's first region unless they are set. */
+/** The region from the variables that the AWS tools read; by default Amazon's first region. */
 export const regionOf = (env: Environment): string => variable(env, 'AWS_REGION', 'AWS_DEFAULT_REGION') ?? 'us-east-1';
 
-/** URL of a service: what the variables say, else Amazon's own. Without a slash at its end. */
+/** URL of a service from the variables, by default Amazon's own. Without a trailing slash. */
 export function endpointOf(service: 's3' | 'sts', env: Environment): string {
   const region = regionOf(env);
   if (!/^[a-z0-9-]+$/.test(region))
-    throw new UserError(`'${region}' is not a valid region`, { where: 'AWS_REGION', next: 'set it to one such as eu-central-1' });
+    throw new UserError(`'${region}' is not a valid region`, { where: 'AWS_REGION', next: 'set it to a region such as eu-central-1' });
   const domain = region.startsWith('cn-') ? 'amazonaws.com.cn' : 'amazonaws.com';
   const names = [`AWS_ENDPOINT_URL_${service.toUpperCase()}`, ...(service === 's3' ? ['AWS_ENDPOINT_URL'] : [])];
   const endpoint = variable(env, ...names);
@@ -34,7 +34,7 @@ export function endpointOf(service: 's3' | 'sts', env: Environment): string {
   return endpoint.replace(/\/+$/, '');
 }
 
-/** Trades the token of an OpenID provider for credentials of a role (STS AssumeRoleWithWebIdentity, API version 2011-06-15). */
+/** Exchanges the token of an OpenID provider for credentials of a role (STS AssumeRoleWithWebIdentity, API version 2011-06-15). */
 async function assumeRole(role: string, tokenFile: string, env: Environment, signal: AbortSignal | undefined): Promise<Credentials> {
   const url = `${endpointOf('sts', env)}/`;
   const token = (
@@ -53,7 +53,7 @@ async function assumeRole(role: string, tokenFile: string, env: Environment, sig
     method: 'POST',
     headers: { 'content-type': 'application/x-www-form-urlencoded' },
     body: () => form.toString(),
-    idempotent: true, // credentials that nobody received end by themselves
+    idempotent: true, // unreceived credentials expire
     signal,
     max: 1 << 20,
   }).catch((cause: unknown) => {
@@ -64,19 +64,16 @@ async function assumeRole(role: string, tokenFile: string, env: Environment, sig
   const field = (name: string): string | undefined => new RegExp(`<${name}>([^<]+)</${name}>`).exec(text)?.[1];
   const [accessKeyId, secretAccessKey, sessionToken] = [field('AccessKeyId'), field('SecretAccessKey'), field('SessionToken')];
   if (status !== 200 || accessKeyId === undefined || secretAccessKey === undefined || sessionToken === undefined)
-    throw new UserError(
-      `STS does not give credentials for the role: ${status} ${field('Code') ?? ''} ${field('Message') ?? ''}`.trimEnd(),
-      {
-        where: `AWS_ROLE_ARN=${role}`,
-        next: 'check the trust policy of the role: it must allow sts:AssumeRoleWithWebIdentity for this token',
-      },
-    );
+    throw new UserError(`STS refuses credentials for the role: ${status} ${field('Code') ?? ''} ${field('Message') ?? ''}`.trimEnd(), {
+      where: `AWS_ROLE_ARN=${role}`,
+      next: 'check the trust policy of the role: it must allow sts:AssumeRoleWithWebIdentity for this token',
+    });
   return { accessKeyId, secretAccessKey, sessionToken, expires: Date.parse(field('Expiration') ?? '') || Date.now() + 900_000 };
 }
 
 /**
- * Credentials as the AWS tools' variables have them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN where they are
- * temporary), else AWS_ROLE_ARN with AWS_WEB_IDENTITY_TOKEN_FILE, which are traded again before they end. Profiles are not read.
+ * Credentials from the AWS tools' variables: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN if they are temporary), else
+ * AWS_ROLE_ARN with AWS_WEB_IDENTITY_TOKEN_FILE, which are exchanged again before the credentials expire. Profiles are not read.
  */
 export function credentialsOf(where: string, env: Environment, signal?: AbortSignal): () => Promise<Credentials> {
   const [id, secret, sessionToken] = [
@@ -85,7 +82,7 @@ export function credentialsOf(where: string, env: Environment, signal?: AbortSig
     variable(env, 'AWS_SESSION_TOKEN'),
   ];
   if (id !== undefined && secret !== undefined) {
-    const fixed = { accessKeyId: id, secretAccessKey: secret, ...(sessionToken === undefined ? {} : { sessionToken }) };
+    const fixed = { accessKeyId: id, secretAccessKey: secret, sessionToken };
     return async () => fixed;
   }
   const [role, tokenFile] = [variable(env, 'AWS_ROLE_ARN'), variable(env, 'AWS_WEB_IDENTITY_TOKEN_FILE')];
@@ -94,7 +91,7 @@ export function credentialsOf(where: string, env: Environment, signal?: AbortSig
     let until = 0;
     return async () => {
       if (current === undefined || Date.now() > until) {
-        until = Number.POSITIVE_INFINITY; // whoever else asks now waits for the same answer
+        until = Number.POSITIVE_INFINITY; // concurrent callers wait for the same response
         current = assumeRole(role, tokenFile, env, signal).then((got) => {
           until = (got.expires ?? 0) - 300_000;
           return got;

@@ -14,11 +14,11 @@ const BLOCK = 4096;
 const CHUNK = 1 << 20;
 /** Offsets and lengths in the manifest are uint32. */
 const LIMIT = 2 ** 32;
-/** Of the last signature; the first of several has a lower one (kSignatureMessageCurrentVersion). */
+/** Version of the last signature; earlier ones have lower versions (kSignatureMessageCurrentVersion). */
 const SIGNATURE_VERSION = 2;
-/** What a reader takes for a manifest at most: 4096 chunks have less than half a megabyte. */
+/** Limit of a manifest: 4096 chunks need less than half a megabyte. */
 const MANIFEST_LIMIT = 1 << 20;
-/** Signatures of one payload: each is tried with each key. */
+/** Limit of signatures: each is tried with each key. */
 const MOST_SIGNATURES = 16;
 
 interface Messages {
@@ -38,7 +38,7 @@ const types = (): Promise<Messages> => (messages ??= load());
 
 const encode = (type: Type, value: Record<string, unknown>): Buffer => Buffer.from(type.encode(type.fromObject(value)).finish());
 
-/** What of a payload a server lists. */
+/** What a server lists of a payload. */
 export interface PayloadDigests {
   readonly size: number;
   /** Hex. */
@@ -47,12 +47,12 @@ export interface PayloadDigests {
   readonly sha1: string;
 }
 
-/** Reads a file in chunks of exactly CHUNK bytes, the last may be shorter. */
+/** Reads a file in chunks of CHUNK bytes; the last may be shorter. */
 async function* chunksOf(handle: FileHandle, size: number): AsyncGenerator<Buffer> {
   for (let at = 0; at < size; at += CHUNK) {
     const chunk = Buffer.allocUnsafe(Math.min(CHUNK, size - at));
     const { bytesRead } = await handle.read(chunk, 0, chunk.length, at);
-    if (bytesRead !== chunk.length) throw new UserError('the image became shorter while it was read');
+    if (bytesRead !== chunk.length) throw new UserError('the image was truncated while it was read');
     yield chunk;
   }
 }
@@ -61,80 +61,94 @@ function signaturesOf(type: Type, data: readonly Buffer[]): Buffer {
   return encode(type, { signatures: data.map((one, index) => ({ version: SIGNATURE_VERSION + 1 - data.length + index, data: one })) });
 }
 
+/** The manifest of a full payload, encoded: one operation per chunk of the image. */
+async function composeManifest(
+  source: FileHandle,
+  image: { readonly size: number; readonly sha256: string },
+  signatureSize: number,
+): Promise<Buffer> {
+  const operations: object[] = [];
+  let offset = 0;
+  for await (const chunk of chunksOf(source, image.size)) {
+    operations.push({
+      type: 0,
+      data_offset: offset,
+      data_length: chunk.length,
+      // The generator always writes whole chunks; the length of the data counts.
+      dst_extents: [{ start_block: offset / BLOCK, num_blocks: CHUNK / BLOCK }],
+      data_sha256_hash: createHash('sha256').update(chunk).digest(),
+    });
+    offset += chunk.length;
+  }
+  const { manifest } = await types();
+  return encode(manifest, {
+    partition_operations: operations,
+    // Covers the signatures, so that all data belongs to an operation. It writes to no block (kSparseHole).
+    noop_operations: [
+      {
+        type: 0,
+        data_offset: image.size,
+        data_length: signatureSize,
+        dst_extents: [{ start_block: '18446744073709551615', num_blocks: Math.ceil(signatureSize / BLOCK) }],
+      },
+    ],
+    block_size: BLOCK,
+    signatures_offset: image.size,
+    signatures_size: signatureSize,
+    new_partition_info: { size: image.size, hash: Buffer.from(image.sha256, 'hex') },
+  });
+}
+
+function headerFor(manifest: Buffer): Buffer {
+  const header = Buffer.alloc(HEADER);
+  header.write(MAGIC, 0, 'latin1');
+  header.writeBigUInt64BE(1n, 4);
+  header.writeBigUInt64BE(BigInt(manifest.length), 12);
+  return header;
+}
+
 /**
- * Writes the update payload of an image, signed by each of the RSA keys. Images are compressed inside: data is put in as it is (REPLACE),
- * which every reader takes. `sha256` is the image's, which the reader compares at the end.
+ * Writes the update payload of an image, signed by each of the RSA keys. Images are compressed inside, so the payload contains their bytes
+ * unchanged (REPLACE), which every reader supports. `sha256` is the image's digest, which readers compare at the end.
  */
 export async function writePayload(
   image: { file: string; sha256: string },
   out: string,
   keys: readonly KeyObject[],
 ): Promise<PayloadDigests> {
-  const { manifest: manifestType, signatures: signaturesType } = await types();
+  const { signatures: signaturesType } = await types();
   const { size } = await stat(image.file);
   if (keys.length === 0) throw new UserError('an update payload needs a key to sign it', { next: 'flatcar-ext keys init makes one' });
-  if (size === 0 || size % BLOCK !== 0) throw new UserError(`the image's size is no multiple of ${BLOCK}`, { where: image.file });
-  // The signatures' size stands in what they sign: it follows from the keys.
-  const dummies = keys.map((key) => Buffer.alloc((key.asymmetricKeyDetails?.modulusLength ?? 2048) / 8));
-  const signatureSize = signaturesOf(signaturesType, dummies).length;
+  if (size === 0 || size % BLOCK !== 0) throw new UserError(`the image's size is not a multiple of ${BLOCK}`, { where: image.file });
+  // The signed bytes contain the size of the signatures, which follows from the keys.
+  const placeholders = keys.map((key) => Buffer.alloc((key.asymmetricKeyDetails?.modulusLength ?? 2048) / 8));
+  const signatureSize = signaturesOf(signaturesType, placeholders).length;
   if (size + signatureSize >= LIMIT) throw new UserError('the image is too large for an update payload (4 GiB)', { where: image.file });
 
   const source = await open(image.file, 'r');
   const target = await open(out, 'w');
   try {
-    const operations: object[] = [];
-    let offset = 0;
-    for await (const chunk of chunksOf(source, size)) {
-      operations.push({
-        type: 0,
-        data_offset: offset,
-        data_length: chunk.length,
-        // The generator always writes whole chunks; the length of the data is what counts.
-        dst_extents: [{ start_block: offset / BLOCK, num_blocks: CHUNK / BLOCK }],
-        data_sha256_hash: createHash('sha256').update(chunk).digest(),
-      });
-      offset += chunk.length;
-    }
-    const manifest = encode(manifestType, {
-      partition_operations: operations,
-      // Covers the signatures, so that all data belongs to an operation; it writes to no block (kSparseHole).
-      noop_operations: [
-        {
-          type: 0,
-          data_offset: size,
-          data_length: signatureSize,
-          dst_extents: [{ start_block: '18446744073709551615', num_blocks: Math.ceil(signatureSize / BLOCK) }],
-        },
-      ],
-      block_size: BLOCK,
-      signatures_offset: size,
-      signatures_size: signatureSize,
-      new_partition_info: { size, hash: Buffer.from(image.sha256, 'hex') },
-    });
-    const header = Buffer.alloc(HEADER);
-    header.write(MAGIC, 0, 'latin1');
-    header.writeBigUInt64BE(1n, 4);
-    header.writeBigUInt64BE(BigInt(manifest.length), 12);
-
+    const manifest = await composeManifest(source, { size, sha256: image.sha256 }, signatureSize);
     const [sha256, sha1, content] = [createHash('sha256'), createHash('sha1'), createHash('sha256')];
     const write = async (bytes: Buffer): Promise<void> => {
       sha256.update(bytes);
       sha1.update(bytes);
       await target.writeFile(bytes);
     };
-    await write(header);
+    await write(headerFor(manifest));
     await write(manifest);
     for await (const chunk of chunksOf(source, size)) {
       content.update(chunk);
       await write(chunk);
     }
-    if (content.digest('hex') !== image.sha256) throw new UserError('the image is not the one that was meant', { where: image.file });
+    if (content.digest('hex') !== image.sha256) throw new UserError('the image has another digest than expected', { where: image.file });
     const digest = sha256.copy().digest();
-    await write(signaturesOf(signaturesType, keys.map((key) => signDigest(digest, key)))); // prettier-ignore
+    const signatures = keys.map((key) => signDigest(digest, key));
+    await write(signaturesOf(signaturesType, signatures));
     await target.sync();
     const total = HEADER + manifest.length + size + signatureSize;
     const written = (await target.stat()).size;
-    if (written !== total) throw new UserError(`the payload has ${written} bytes where ${total} were meant`, { where: out });
+    if (written !== total) throw new UserError(`the payload has ${written} bytes instead of ${total}`, { where: out });
     return { size: total, sha256: sha256.digest('hex'), sha1: sha1.digest('base64') };
   } finally {
     await source.close();
@@ -142,7 +156,7 @@ export async function writePayload(
   }
 }
 
-// DigestInfo of SHA-256 (RFC 8017, 9.2): what PKCS#1 v1.5 signs, given a hash that is computed already.
+// DigestInfo of SHA-256 (RFC 8017, 9.2), which PKCS#1 v1.5 signs: for a hash that is already computed.
 const DIGEST_INFO = Buffer.from('3031300d060960864801650304020105000420', 'hex');
 
 const padding = constants.RSA_PKCS1_PADDING;
@@ -156,7 +170,7 @@ function verifyDigest(digest: Buffer, key: KeyObject, signature: Buffer): boolea
   try {
     return publicDecrypt({ key, padding }, signature).equals(Buffer.concat([DIGEST_INFO, digest]));
   } catch {
-    return false; // another key's, or no signature at all
+    return false; // made by another key, or not a signature
   }
 }
 
@@ -182,7 +196,7 @@ function decode(type: Type, from: Buffer): unknown {
   }
 }
 
-/** Header and manifest, as bytes, and what the manifest says. */
+/** Header and manifest as bytes, and the decoded manifest. */
 async function readHead(file: BoundedFile, type: Type): Promise<{ bytes: Buffer; manifest: PayloadManifest }> {
   const header = await file.read(0, HEADER);
   if (header.toString('latin1', 0, 4) !== MAGIC || header.readBigUInt64BE(4) !== 1n)
@@ -197,7 +211,7 @@ async function readSignatures(file: BoundedFile, type: Type, offset: number, siz
   return signatures.map(({ data }) => Buffer.from(data ?? []));
 }
 
-/** Digests of the data of all operations, which follow one another and fill the data from its start to its end. */
+/** Digests the data of all operations, which must cover the data from start to end in order. */
 async function digestData(
   file: BoundedFile,
   base: number,
@@ -210,7 +224,7 @@ async function digestData(
   for (const { type, data_offset: offset = 0, data_length: size = 0, data_sha256_hash: hash = Buffer.alloc(0) } of operations) {
     throwIfInterrupted();
     if (type !== 0 || offset !== at || size === 0 || at + size > dataSize)
-      throw new RangeError('its operations are not those of a full payload');
+      throw new RangeError('it does not have the operations of a full payload');
     const chunk = await file.read(base + offset, size, CHUNK);
     if (!createHash('sha256').update(chunk).digest().equals(Buffer.from(hash)))
       throw new RangeError(`the data at ${offset} has another digest`);
@@ -224,7 +238,7 @@ async function digestData(
 
 /**
  * Checks a payload as a client does: header, one good signature by one of the keys, every operation's data, and the whole image.
- * Returns the image's digest (hex) and size. Only payloads of the kind that writePayload makes are understood; throws a UserError for others.
+ * Returns the image's digest (hex) and size. Accepts only payloads as writePayload makes them; throws a UserError for others.
  */
 export async function checkPayload(path: string, keys: readonly KeyObject[]): Promise<{ sha256: string; size: number }> {
   const { manifest: manifestType, signatures: signaturesType } = await types();
@@ -233,15 +247,15 @@ export async function checkPayload(path: string, keys: readonly KeyObject[]): Pr
       const { bytes, manifest } = await readHead(file, manifestType);
       const { signatures_offset: size = 0, signatures_size: signatureSize = 0, new_partition_info: info } = manifest;
       if (bytes.length + size + signatureSize !== file.size)
-        throw new RangeError(`it has ${file.size} bytes where its manifest has ${bytes.length + size + signatureSize}`);
+        throw new RangeError(`it has ${file.size} bytes and its manifest implies ${bytes.length + size + signatureSize}`);
       const signatures = await readSignatures(file, signaturesType, bytes.length + size, signatureSize);
       const signed = createHash('sha256').update(bytes);
       const sha256 = await digestData(file, bytes.length, size, manifest.partition_operations ?? [], signed);
       const digest = signed.digest();
       if (!signatures.some((one) => keys.some((key) => verifyDigest(digest, createPublic(key), one))))
-        throw new RangeError('no signature of it is by a known key');
+        throw new RangeError('it has no signature by a known key');
       if (sha256 !== Buffer.from(info?.hash ?? []).toString('hex') || size !== info?.size)
-        throw new RangeError('the image in it is not the one it names');
+        throw new RangeError('its image has another digest or size than its manifest');
       return { sha256, size };
     });
   } catch (cause) {

@@ -7,13 +7,12 @@ import { SUMS } from '../tree/layout.ts';
 import { foldersOf } from '../tree/folders.ts';
 import { readPublished, SignatureError } from '../tree/state.ts';
 
-/** A server that compares and replaces in two steps may take this long between them, in milliseconds. */
+/** Time that a server may need between comparing and replacing, in milliseconds. */
 const SETTLING_MS = 300;
 
 /**
- * Checks, where nobody is kept out, what is served after a publish: the index lists the images at `paths`, and the sums of the extensions'
- * folders list what the index does. Another publisher may have replaced what it read before ours was there: a ConflictError then, and the next
- * attempt enters what is missing.
+ * Checks a tree without a lock after a publish: the index lists the images at `paths`, and the sums of the extensions' folders agree with the
+ * index. Throws a ConflictError if another publisher overwrote this publish with an older state; the next attempt enters what is missing.
  */
 export async function checkServed(
   destination: Destination,

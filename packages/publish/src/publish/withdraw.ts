@@ -1,8 +1,16 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import {
-  bindTargets, digestOf, imageVersion, openTools, targetOfImage, UserError, type Report, type SignKeys, type Store,
-} from '@flatcar/core/engine'; // prettier-ignore
+  bindTargets,
+  digestOf,
+  imageVersion,
+  openTools,
+  targetOfImage,
+  UserError,
+  type Report,
+  type SignKeys,
+  type Store,
+} from '@flatcar/core/engine';
 import { TakenError, type Destination } from '../destinations/destination.ts';
 import type { PublishKeys } from '../keys/keys.ts';
 import type { PublishResult } from './options.ts';
@@ -14,30 +22,30 @@ import type { Tree } from '../tree/tree.ts';
 
 export interface WithdrawOptions {
   readonly name: string;
-  /** What must not be used any more. */
+  /** Version that must no longer be used. */
   readonly version: string;
-  /** Published version whose content takes its place. */
+  /** Published version whose content replaces it. */
   readonly content: string;
   readonly reason: string;
   readonly tree: Tree;
   readonly destination: Destination;
   readonly keys: PublishKeys;
   readonly sign?: SignKeys;
-  /** As of publish. */
+  /** As in PublishOptions. */
   readonly unsigned?: boolean;
   readonly store: Store;
   readonly report: Report;
   readonly signal?: AbortSignal;
 }
 
-/** What is to be withdrawn, and what takes its place. */
+/** A version to withdraw, and the version whose content replaces it. */
 interface Withdrawal {
   readonly index: ExtensionIndex;
   readonly bad: PublishedVersion;
   readonly good: PublishedVersion;
 }
 
-/** Looks the two versions up. With `done`, the version is withdrawn already and this one took its place. */
+/** Looks up both versions. `done`: the version is already withdrawn, and this is its replacement. */
 async function lookUp({
   name,
   version,
@@ -48,28 +56,27 @@ async function lookUp({
   const published = await readPublished(tree, keys.trusted);
   const index = await published.extension(name);
   const usable = (index?.versions ?? []).filter((one) => one.version !== version && one.withdrawn === undefined && one.images.length > 0);
-  const there = (versions: readonly PublishedVersion[]): string => versions.map((one) => one.version).join(', ') || 'nothing';
+  const there = (versions: readonly PublishedVersion[]): string => versions.map((one) => one.version).join(', ') || 'none';
   const bad = index?.versions.find((one) => one.version === version);
   if (index === undefined || bad === undefined)
     throw new UserError(`${name} ${version} is not published`, {
       where: tree.where,
       next:
         index === undefined
-          ? `the tree has: ${(published.index?.extensions ?? []).map((one) => one.name).join(', ') || 'nothing'}`
-          : `of ${name} it has: ${there(index.versions)}`,
+          ? `published extensions: ${(published.index?.extensions ?? []).map((one) => one.name).join(', ') || 'none'}`
+          : `published versions: ${there(index.versions)}`,
     });
   if (bad.withdrawn !== undefined) return { done: bad.withdrawn.by, serial: published.index?.serial ?? 0 };
   const good = usable.find((one) => one.version === content);
   if (good === undefined)
-    throw new UserError(`${name} ${content} cannot take its place`, {
+    throw new UserError(`${name} ${content} cannot replace ${version}`, {
       where: tree.where,
-      next:
-        usable.length === 0 ? 'no other version of it is published: publish a fixed one instead' : `versions that can: ${there(usable)}`,
+      next: usable.length === 0 ? 'no other version is published: publish a fixed version instead' : `versions that can: ${there(usable)}`,
     });
   return { index, bad, good };
 }
 
-/** Binds the content of the good version under the name of the replacement, for all of its targets, into a folder that can be published. */
+/** Binds the content of the good version under the name of the replacement for all its targets, into a folder that can be published. */
 async function bindReplacement(
   options: WithdrawOptions,
   { index, bad, good }: Withdrawal,
@@ -88,7 +95,7 @@ async function bindReplacement(
     const { payload: before, file } = await restorePayload(tree, index, { version: content, arch, format }, temp);
     const version = imageVersion(bad.upstream, revision);
     const key = digestOf({ step: 'withdraw', from: before.key, version });
-    // A published record names no file.
+    // A published record has no path.
     const payload = { ...before, key, version, upstream: bad.upstream, revision, file: basename(file) };
     const targets = of.map(({ target }) => targetOfImage(target, format));
     await bindTargets(payload, file, targets, {
@@ -96,7 +103,7 @@ async function bindReplacement(
       store,
       tools: openTools(store, report),
       report,
-      ...(sign === undefined ? {} : { sign }),
+      sign,
     });
     await writeFile(join(out, 'payload', `${key}.payload.json`), JSON.stringify(payload));
   }
@@ -104,14 +111,14 @@ async function bindReplacement(
 }
 
 /**
- * Withdraws a version: nodes stay on what they have when a version merely disappears, so a higher revision of it is published that has the
- * content of another version, for every target. The bad version leaves all sums and is marked in the index. What is withdrawn already (by a
- * run that was killed after its last step, or by somebody else at the same time) stays so.
+ * Withdraws a version. Nodes would keep a version that merely disappears, so a higher revision with the content of another version is
+ * published for every target. The bad version is removed from all sums and marked in the index. A version that is already withdrawn (by a run
+ * that was killed after its last step, or by somebody else at the same time) stays as it is.
  */
 export async function withdraw(options: WithdrawOptions): Promise<PublishResult & { version: string }> {
   const { name, version, reason, tree, destination, keys, store, report, signal } = options;
   const isDone = (serial: number, by: string): PublishResult & { version: string } => {
-    report({ type: 'notice', text: `${name} ${version} is withdrawn already, ${by} took its place` });
+    report({ type: 'notice', text: `${name} ${version} is already withdrawn and replaced by ${by}` });
     return { where: destination.where, serial, added: [], unchanged: 0, retired: [], signed: [], version: by };
   };
   const found = await lookUp(options);
@@ -128,12 +135,12 @@ export async function withdraw(options: WithdrawOptions): Promise<PublishResult 
       report,
       withdraw: { name, version, reason, by: replacement },
       unsigned: options.unsigned === true,
-      ...(signal === undefined ? {} : { signal }),
+      signal,
     }).catch(async (error: unknown) => {
       if (!(error instanceof TakenError)) throw error;
       const now = await lookUp(options);
       if ('done' in now) return isDone(now.serial, now.done);
-      throw new UserError(`${name} ${replacement} was published by somebody else meanwhile`, {
+      throw new UserError(`${name} ${replacement} was published by somebody else in the meantime`, {
         where: tree.where,
         next: 'run withdraw again',
         cause: error,

@@ -13,35 +13,35 @@ import {
 import { urlPath } from './layout.ts';
 import type { Source, Tree } from './tree.ts';
 
-/** No index or key is longer; a server that sends more is not read to its end. */
+/** Limit of an index or key, in bytes. */
 export const READ_LIMIT = 256 * 2 ** 20;
 
-/** A page for a person where a file was asked for: a captive portal, a login or an error page of a proxy. */
+/** True for a web page instead of a file: a captive portal, a login page or a proxy's error page. */
 const isPage = (bytes: Buffer): boolean => /^\s*<(?:!doctype\s+html|html|head|body)\b/i.test(bytes.toString('latin1', 0, 512));
 
-/** How the server of a published tree is asked. */
+/** How to reach the server of a published tree. */
 export type HttpSourceOptions = Pick<HttpOptions, 'signal' | 'pause' | 'limits'>;
 
 /** A published tree on a web server, given by the URL of its root. */
 export function httpSource(baseUrl: string, options: HttpSourceOptions = {}): Source {
   const where = baseUrl.replace(/\/+$/, '');
   if (!URL.canParse(where) || !/^https?:$/.test(new URL(where).protocol))
-    throw new UserError(`'${baseUrl}' is not a valid http(s) URL`, { next: 'give the URL of the published tree' });
-  /** What the server said of paths that it has not. */
+    throw new UserError(`'${baseUrl}' is not a valid http(s) URL`, { next: 'pass the URL of the published tree' });
+  /** Responses for paths that do not exist. */
   const absent = new Map<string, string>();
 
   async function readResponse(path: string, url: string, exchange: HttpExchange): Promise<Buffer | undefined> {
     const { status } = exchange;
     if ([403, 404, 410].includes(status)) {
       absent.set(path, `the server answered ${status}`);
-      return undefined; // buckets that may not be listed say 403 for what is not there
+      return undefined; // buckets without list permission answer 403 for missing objects
     }
     if (status !== 200) throw new HttpStatusError(status, { where: exchange.url, next: 'check the URL' });
     const bytes = await readBody(exchange, READ_LIMIT);
     if (isPage(bytes))
       throw new UserError('the server answers with a web page instead of the file', {
         where: exchange.url === url ? url : `${url}, redirected to ${exchange.url}`,
-        next: 'check the URL; on a network that asks for a login first, log in there',
+        next: 'check the URL; on a network that requires a login, log in first',
       });
     return bytes;
   }

@@ -1,26 +1,26 @@
 import { ARCHES, archWords, imageBase, type Arch, type Manifest } from '@flatcar/core/engine';
 
 /**
- * Where things stand in the published tree. Paths are relative to its root.
+ * Where files of the published tree are located. Paths are relative to its root.
  *
- *   index.json, index.json.gpg               what there is; the signature stands for everything below
+ *   index.json, index.json.gpg               what is published; its signature covers everything below
  *   <name>/index-<sha256>.json               one extension's images; index.json lists it by that digest
  *   <name>/portable/, <name>/<release>/      images with their sidecars, SHA256SUMS, SHA256SUMS.gpg
- *   <name>/payload/<key>.json                records of payloads: with one, an image is bound to one more release
+ *   <name>/payload/<key>.json                records of payloads, from which images are bound to more releases
  *   <name>/transfer/<kind>/<channel>.conf    transfer files for systemd-sysupdate, and the same as .transfer
- *   <board>/<release>/flatcar-<name>.raw|gz  the official layout, with sums of its own
+ *   <board>/<release>/flatcar-<name>.raw|gz  the official layout with its own sums
  *   keys/import-pubring.gpg, keys/…          public keys
- *   signatures/<sha256>.gpg                  in buckets: the index's signature by its digest
+ *   signatures/<sha256>.gpg                  in buckets: the index's signature under the index's digest
  */
 export const INDEX = 'index.json';
 export const SUMS = 'SHA256SUMS';
-/** Appended to a signed file's name (systemd-sysupdate asks for SHA256SUMS.gpg). */
+/** Suffix of a file's signature (systemd-sysupdate requests SHA256SUMS.gpg). */
 export const SIGNATURE = '.gpg';
 
-/** A path of the tree as a URL has it: a `+` in a version must be `%2B`, which S3 would take for a blank. */
+/** A path of the tree in a URL. A `+` in a version must be `%2B`, because S3 reads `+` as a space. */
 export const urlPath = (path: string): string => path.split('/').map(encodeURIComponent).join('/');
 
-/** Public keys: OpenPGP keys as one binary keyring, roothash certificate, update payload key. */
+/** Public keys: OpenPGP keys as one binary keyring, roothash certificate and update payload key. */
 export const KEYS = {
   keyring: 'keys/import-pubring.gpg',
   certificate: 'keys/roothash.crt',
@@ -28,8 +28,8 @@ export const KEYS = {
 } as const;
 
 /**
- * Signature of the index that has this digest. Where index and signature cannot be replaced in one step it is put before both, so that whoever
- * reads between the two steps, or after a publisher died there, finds the signature of what is there.
+ * Signature of the index with this digest. If index and signature cannot be replaced in one step, it is published before both: whoever reads
+ * between the two steps, or after a publisher died there, finds the signature of the index.
  */
 export const indexSignaturePath = (sha256: string): string => `signatures/${sha256}.gpg`;
 
@@ -61,7 +61,7 @@ export function packagesPath(sha256: string): string {
   return `packages-${sha256}.json`;
 }
 
-/** Folder of the official layout for a release (flatcar-postinst: `<base>/<board>/<version>/flatcar-<name>.gz`). */
+/** Folder of a release in the official layout (flatcar-postinst: `<base>/<board>/<version>/flatcar-<name>.gz`). */
 export function officialFolder(release: string, arch: Arch): string {
   return `${archWords(arch).board}/${release}`;
 }
@@ -79,5 +79,5 @@ export function transferPath(name: string, kind: 'portable' | 'release', channel
   return `${name}/transfer/${kind}/${channel.kind === 'latest' ? 'latest' : channel.version}`;
 }
 
-/** Names that extensions cannot have, because the tree has them: they would share a folder. */
+/** Names that extensions cannot have, because the tree has folders of these names. */
 export const RESERVED: ReadonlySet<string> = new Set(['keys', 'redirects', 'signatures', ...ARCHES.map((arch) => archWords(arch).board)]);

@@ -1,18 +1,18 @@
-import { ARCHES, brandedBy, parseJson, type ImageVersion, type TargetName, type UpstreamVersion } from '@flatcar/core/engine';
+import { ARCHES, brandedBy, EXTENSION_NAME, parseJson, type ImageVersion, type TargetName, type UpstreamVersion } from '@flatcar/core/engine';
 import * as v from 'valibot';
 import { KEYS } from './layout.ts';
 
-/** Version of the published schemas; raised when a reader of the old form would misread the new one. */
+/** Version of the published schemas; raised if a reader of the old version would misread the new one. */
 export const SCHEMA = 1;
 
 const hex = (digits: number): v.GenericSchema<string> => v.pipe(v.string(), v.regex(new RegExp(`^[0-9a-f]{${digits}}$`)));
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
-/** Relative to the root of the tree; `/` between folders; never leaves the tree. */
+/** Relative to the root of the tree, with `/` between folders; never leaves the tree. */
 const Path = v.pipe(
   v.string(),
   v.regex(/^[A-Za-z0-9][A-Za-z0-9._+-]*(?:\/[A-Za-z0-9][A-Za-z0-9._+-]*)*$/, 'must be a plain path within the tree'),
 );
-const Name = v.pipe(v.string(), v.regex(/^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$/));
+const Name = v.pipe(v.string(), v.regex(EXTENSION_NAME));
 
 /** A file of the tree, by its digest. */
 const FileSchema = v.strictObject({ path: Path, size: count, sha256: hex(64) });
@@ -23,12 +23,12 @@ export const ImageSchema = v.strictObject({
   target: brandedBy<TargetName>(v.pipe(v.string(), v.regex(/^(?:portable|\d+\.\d+\.\d+)$/))),
   architecture: v.picklist(ARCHES),
   format: v.picklist(['squashfs', 'ddi']),
-  /** Its sidecars stand beside it: `.raw` becomes `.manifest.json`, `.spdx.json`, `.provenance.json`. */
+  /** Sidecars are located beside it: `.raw` becomes `.manifest.json`, `.spdx.json`, `.provenance.json`. */
   path: Path,
   size: count,
   sha256: hex(64),
   sha512: hex(128),
-  /** Of disk images: the root of their dm-verity tree, and whether they carry its signature. */
+  /** Of disk images: the root hash of their dm-verity tree, and whether they contain its signature. */
   roothash: v.optional(hex(64)),
   signed: v.optional(v.boolean()),
   /** Digests (sha256) of the sidecars. */
@@ -37,7 +37,7 @@ export const ImageSchema = v.strictObject({
   provenance: hex(64),
 });
 
-/** What a host must have, at least; kernel exact where modules are in the image. */
+/** Minimal versions that a host must have; the exact kernel if the image has modules. */
 const Needs = v.strictObject({
   systemd: v.string(),
   glibc: v.optional(v.string()),
@@ -47,22 +47,22 @@ const Needs = v.strictObject({
 
 /** One version of an extension with all its images. */
 export const VersionSchema = v.strictObject({
-  /** As file names have it: upstream's version, `-<revision>` when the revision is not 0. */
+  /** As in file names: upstream's version, with `-<revision>` if the revision is not 0. */
   version: brandedBy<ImageVersion>(v.string()),
   upstream: brandedBy<UpstreamVersion>(v.string()),
   revision: count,
-  /** By architecture: for modules and libraries they may differ. */
+  /** By architecture: modules and libraries may differ. */
   needs: v.partial(v.strictObject({ 'x86-64': Needs, arm64: Needs })),
   components: v.array(v.strictObject({ name: v.string(), version: v.string(), license: v.string(), origin: v.string() })),
   replaces: v.array(v.string()),
   conflicts: v.array(v.string()),
-  /** Extensions that must be merged beside it. */
+  /** Extensions that must be merged as well. */
   requires: v.array(v.string()),
-  /** Digest of what decides the bytes of this version, as its lock had it. */
+  /** Digest from the lock of everything that decides the bytes of this version. */
   packaging: v.optional(hex(64)),
-  /** What the images were bound from: `<architecture> <format>` to the payload's key and the digest of its published record. */
+  /** Payloads of the images: from `<architecture> <format>` to the payload's key and the digest of its published record. */
   payloads: v.record(v.string(), v.strictObject({ key: hex(64), record: hex(64) })),
-  /** Why it must not be used any more; `by` is the version that takes its place. */
+  /** Why the version must no longer be used; `by` is its replacement. */
   withdrawn: v.optional(v.strictObject({ reason: v.string(), by: v.string() })),
   /** Sorted by target, architecture. */
   images: v.array(ImageSchema),
@@ -96,26 +96,26 @@ export const PackageSchema = v.strictObject({
   image: FileSchema,
 });
 
-/** index.json: the one file whose signature stands for the whole tree. */
+/** index.json, whose signature covers the whole tree. */
 export const IndexSchema = v.strictObject({
   schema: v.literal(SCHEMA),
-  /** Grows with every publish: a reader that has seen a higher one is being shown an old tree. */
+  /** Grows with every publish: a reader that knows a higher serial sees an old tree. */
   serial: count,
-  /** URL of the tree, as its transfer files have it. */
+  /** URL of the tree, as in its transfer files. */
   baseUrl: v.pipe(v.string(), v.url()),
-  /** Whose components' origins are accepted: those that definitions prefer, or these kinds. */
+  /** Accepted origins of components: those that definitions prefer, or these kinds. */
   origins: v.union([v.literal('preferred'), v.array(v.string())]),
-  /** Sorted by name. Files are named by their digest, so that an old index keeps reading what it lists. */
+  /** Sorted by name. Files are named by their digests, so that readers of an old index find what it lists. */
   extensions: v.array(v.strictObject({ name: Name, summary: v.string(), newest: v.string(), ...FileSchema.entries })),
-  /** Packages of the official layout, in a file of their own. */
+  /** The list of packages of the official layout. */
   packages: FileSchema,
-  /** Public keys that nothing else vouches for (the keyring has to be known before); absent in an index that was made before this was listed. */
+  /** Public keys that only the index vouches for (the keyring must be known before). Older indexes do not list them. */
   keys: v.optional(v.array(v.strictObject({ ...FileSchema.entries, path: v.picklist([KEYS.certificate, KEYS.update]) }))),
-  /** Files that the index before this one listed, and this one does not: kept for whoever still reads that, gone with the next publish. */
+  /** Files that only the previous index lists: kept for its readers until the next publish. */
   superseded: v.array(Path),
 });
 
-/** The file that `packages` names. */
+/** The list of update packages. */
 export const PackagesSchema = v.strictObject({ schema: v.literal(SCHEMA), packages: v.array(PackageSchema) });
 
 export type PublishedFile = v.InferOutput<typeof FileSchema>;
@@ -127,7 +127,7 @@ export type Index = v.InferOutput<typeof IndexSchema>;
 export type ListedKey = NonNullable<Index['keys']>[number];
 export type Packages = v.InferOutput<typeof PackagesSchema>;
 
-/** A document of a later schema says so before anything else is looked at. */
+/** A document of a later schema is reported as such before anything else is checked. */
 const Versioned = v.looseObject({
   schema: v.pipe(
     v.number(),
@@ -141,14 +141,14 @@ function parse<T extends v.GenericSchema>(schema: T, text: string, where: string
   return parseJson(schema, text, about);
 }
 
-/** Reads index.json; `where` is named in errors. Its signature is the caller's to check before. */
+/** Reads index.json, whose signature the caller has checked; errors name `where`. */
 export const parseIndex = (text: string, where: string): Index => parse(IndexSchema, text, where);
-/** Reads one extension's index, whose digest is the caller's to check before. */
+/** Reads an extension's index, whose digest the caller has checked. */
 export const parseExtensionIndex = (text: string, where: string): ExtensionIndex => parse(ExtensionIndexSchema, text, where);
-/** Reads the list of update packages, whose digest is the caller's to check before. */
+/** Reads the list of update packages, whose digest the caller has checked. */
 export const parsePackages = (text: string, where: string): Packages => parse(PackagesSchema, text, where);
 
-/** How an index stands in its file: fields in the order of its schema, however it was put together. */
+/** The text of an index: fields in the order of its schema. */
 export const indexText = (index: Index): string => `${JSON.stringify(v.parse(IndexSchema, index))}\n`;
 export const extensionIndexText = (index: ExtensionIndex): string => `${JSON.stringify(v.parse(ExtensionIndexSchema, index))}\n`;
 export const packagesText = (packages: readonly UpdatePackage[]): string =>

@@ -7,7 +7,7 @@ import { extensionIndexPath, INDEX, indexSignaturePath, SIGNATURE } from './layo
 import { checkSignatures } from '../keys/openpgp.ts';
 import { parseExtensionIndex, parseIndex, parsePackages, type ExtensionIndex, type Index, type UpdatePackage } from './schema.ts';
 
-/** There is no index where a published tree was expected. */
+/** A published tree was expected, and there is no index. */
 export class NoTreeError extends UserError {
   constructor(source: Source, next = 'check the name; for a tree that is meant to be empty until its first publish, pass --first-publish') {
     const why = source.absence?.(INDEX);
@@ -19,12 +19,12 @@ export class NoTreeError extends UserError {
   }
 }
 
-/** An index without a good signature: of somebody else, tampered with, or (in a bucket) just being replaced. */
+/** An index without a good signature: made by somebody else, tampered with, or (in a bucket) being replaced. */
 export class SignatureError extends UserError {
   constructor(where: string, problems: readonly string[]) {
     super(`the index has no good signature by a known key${problems.length === 0 ? '' : `: ${problems.join('; ')}`}`, {
       where,
-      next: 'use the keys of whoever publishes this tree; while it is being published, try again',
+      next: "use the publisher's keys; while the tree is being published, try again",
     });
     this.name = 'SignatureError';
   }
@@ -32,17 +32,17 @@ export class SignatureError extends UserError {
 
 const EMPTY: Published = { index: undefined, extension: async () => undefined, packages: async () => [] };
 
-/** A published tree, as its signed index has it. Each extension's index is read when it is asked for. */
+/** A published tree as its signed index describes it. Indexes of extensions are read on demand. */
 export interface Published {
-  /** Undefined for a tree that is still empty. */
+  /** Undefined for an empty tree. */
   readonly index: Index | undefined;
   extension(name: string): Promise<ExtensionIndex | undefined>;
   packages(): Promise<readonly UpdatePackage[]>;
 }
 
 /**
- * Reads a published tree. With keys, the index must be signed by one of them; without, nobody vouches for it: only for local trees that
- * are looked at. A tree without an index is a NoTreeError unless `firstPublish` says that it may be empty.
+ * Reads a published tree. With keys, one of them must have signed the index; without keys, the index is not verified: only for displaying local
+ * trees. A tree without an index is a NoTreeError unless `firstPublish`.
  */
 export async function readPublished(
   source: Source,
@@ -69,7 +69,8 @@ export async function readPublished(
     async extension(name) {
       const listed = index.extensions.find((one) => one.name === name);
       if (listed === undefined) return undefined;
-      if (listed.path !== extensionIndexPath(name, listed.sha256)) throw new UserError(`the index of ${name} stands elsewhere`, { where });
+      if (listed.path !== extensionIndexPath(name, listed.sha256))
+        throw new UserError(`invalid index: the index of ${name} has an unexpected path`, { where });
       const found = parseExtensionIndex((await readListed(source, listed.path, listed.sha256)).toString(), `${where}/${listed.path}`);
       if (found.name !== name)
         throw new UserError(`this is the index of '${found.name}', not of '${name}'`, { where: `${where}/${listed.path}` });

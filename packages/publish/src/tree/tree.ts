@@ -1,10 +1,10 @@
-/** Where a published tree is read from. Paths are relative to its root. */
+/** A place to read a published tree from. Paths are relative to its root. */
 export interface Source {
-  /** For messages. */
+  /** Name for messages. */
   readonly where: string;
-  /** A small file; undefined where there is none. */
+  /** Reads a small file; undefined if it does not exist. */
   read(path: string): Promise<Buffer | undefined>;
-  /** Why a file that was read is undefined, where the place said so. */
+  /** Why `read` returned undefined, if the place reported it. */
   absence?(path: string): string | undefined;
 }
 
@@ -15,8 +15,8 @@ export interface FileAbout {
   readonly sha256: string;
 }
 
-/** A published tree that is read: small files as they come, large ones only with the digest that they must have. */
+/** A published tree to read: large files only with the digest that they must have. */
 export interface Tree extends Source {
-  /** Path of a local file with these very bytes; it belongs to the tree or to the store and must not be changed. */
+  /** Path of a local file with exactly these bytes. It belongs to the tree or to the store and must not be changed. */
   file(path: string, about: FileAbout): Promise<string>;
 }
