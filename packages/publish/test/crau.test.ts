@@ -108,11 +108,11 @@ test('a flipped bit anywhere is refused: header, manifest, data, signature; and 
   await expect(checkPayload(spoilt, keys)).rejects.toThrow('the update payload is damaged');
 });
 
-test('an image that is no whole number of blocks, or another one, gives no payload', async () => {
+test('refuses an image that is not a whole number of blocks, and an image with another digest', async () => {
   const odd = join(dir, 'odd.raw');
   await writeFile(odd, image.subarray(0, -1));
   await expect(writePayload({ file: odd, sha256: hash(image) }, join(dir, 'odd.gz'), keys)).rejects.toThrow('not a multiple of 4096');
   await expect(writePayload({ ...about(), sha256: hash(Buffer.from('')) }, join(dir, 'odd.gz'), keys)).rejects.toThrow(
-    'not the one that was meant',
+    'the image has another digest than expected',
   );
 });

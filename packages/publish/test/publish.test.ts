@@ -151,11 +151,11 @@ test('other bytes under a published name are refused, and nothing changes', asyn
   });
 });
 
-test('images of fixtures, of other origins and of the fast profile are refused, all at once, and a tree keeps what it declares', async () => {
+test('refuses images of fixtures, of other origins and of the fast profile, and reports all; a tree keeps its declared origins', async () => {
   await buildDemo(join(dir, 'bad'), { version: '1.0.0', targets: ['portable'], fixture: true });
   await buildDemo(join(dir, 'bad'), { name: 'quick', version: '1.0.0', targets: ['portable'], profile: 'fast' });
   expect(await refusal(into({ paths: [join(dir, 'bad')] }))).toBe(
-    "not for publishing: made with the pins of a fixture\nnot for publishing: it was packed with the profile 'fast', and 'publish' is what is published",
+    "cannot be published: made with the pins of a fixture\ncannot be published: it was packed with the profile 'fast' instead of 'publish'",
   );
   expect(existsSync(join(tree, 'index.json'))).toBe(false);
   expect(await refusal(into({ paths: [one()], origins: ['go', 'cargo'] }))).toContain(
@@ -166,7 +166,7 @@ test('images of fixtures, of other origins and of the fast profile are refused, 
     expect(await refusal(into({ paths: [two()], origins: other }))).toContain(
       "this tree declares the origins 'go,upstream' and keeps them",
     );
-  // The order is no part of what is declared, and a kind that is listed twice is one.
+  // The order does not matter, and a duplicate counts once.
   expect(await into({ paths: [one()], origins: ['upstream', 'go'] })).toMatchObject({ serial: 1, added: [] });
   expect(await into({ paths: [two()], origins: [' upstream', 'go', 'upstream'] })).toMatchObject({ serial: 2 });
   expect((await readPublished(localDestination(tree), keys.trusted)).index?.origins).toEqual(['go', 'upstream']);
@@ -175,14 +175,14 @@ test('images of fixtures, of other origins and of the fast profile are refused, 
 });
 
 test.each([[[]], [['']], [['relase', 'go']], [['files']], [['preferred', 'go']]])(
-  'origins that a tree could never accept anything by are refused before anything is made: %j',
+  'refuses %j as origins before anything is written',
   async (origins) => {
     expect(await refusal(into({ paths: [one()], origins }))).toMatch(/(?:not a kind of origin|no origin is listed).*upstream, go, cargo/);
     expect(existsSync(join(tree, 'index.json'))).toBe(false);
   },
 );
 
-test('a damaged image, foreign evidence and a missing payload record promote nothing', async () => {
+test('refuses a damaged image, sidecars of another image, a missing payload record and another file name, and promotes nothing', async () => {
   await into({ paths: [one()] });
   const before = await snapshot();
   const spoil = async (name: string, how: (folder: string) => Promise<void>): Promise<string> => {
@@ -203,9 +203,26 @@ test('a damaged image, foreign evidence and a missing payload record promote not
     await spoil('spoilt2', (folder) =>
       cp(join(one(), 'demo/portable/demo.portable_1.0.0_x86-64.spdx.json'), join(folder, `${image}.spdx.json`)),
     ),
-  ).toContain('it is the SBOM of another image');
+  ).toContain('the SBOM is for another image');
   expect(await spoil('spoilt3', (folder) => rm(join(folder, `${image}.provenance.json`)))).toContain('a sidecar of the image is missing');
   expect(await spoil('spoilt4', (folder) => rm(join(folder, 'payload'), { recursive: true }))).toContain('the record of the payload');
+  // A builder of one image must not give it the name of another one.
+  const other = 'portable/demo.4593.2.4_1.0.1_x86-64';
+  const rename = async (folder: string): Promise<void> => {
+    for (const suffix of ['raw', 'manifest.json', 'spdx.json', 'provenance.json'])
+      await cp(join(folder, `${image}.${suffix}`), join(folder, `${other}.${suffix}`));
+  };
+  expect(await spoil('spoilt5', rename)).toContain("the manifest is for 'demo.portable_1.0.1_x86-64.raw'");
+  expect(
+    await spoil('spoilt6', async (folder) => {
+      await rename(folder);
+      const manifest = await readFile(join(folder, `${other}.manifest.json`), 'utf8');
+      await writeFile(
+        join(folder, `${other}.manifest.json`),
+        manifest.replace('demo.portable_1.0.1_x86-64.raw', 'demo.4593.2.4_1.0.1_x86-64.raw'),
+      );
+    }),
+  ).toContain("invalid manifest: file is 'demo.4593.2.4_1.0.1_x86-64.raw', and its other fields give 'demo.portable_1.0.1_x86-64.raw'");
   expect(await snapshot()).toEqual(before);
 });
 

@@ -4,13 +4,13 @@ import { checkRequires, type Input } from '../src/publish/inputs.ts';
 
 const image = (name: string, requires: string[]): Input => ({ file: `/${name}.raw`, manifest: { name, requires } }) as unknown as Input;
 
-test('what an image needs beside it must be published, or be published with it', () => {
+test('an extension that an image requires must be published, before or with it', () => {
   const metrics = image('metrics', ['exporter']);
   expect(() => checkRequires({ images: [metrics] }, [])).toThrow(
     expect.objectContaining({
-      message: 'metrics needs exporter merged beside it, and the tree has none',
+      message: 'metrics requires exporter, which is not published',
       where: '/metrics.raw',
-      next: 'publish exporter first, or together with it',
+      next: 'publish exporter first, or both together',
     }),
   );
   expect(() => checkRequires({ images: [metrics] }, ['exporter'])).not.toThrow();

@@ -2,17 +2,17 @@ import { lstat, readdir, readlink, realpath, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makePublic, mapParallel, messageOf, TEMPORARY, UserError, UserErrors, type Report } from '@flatcar/core/engine';
 
-/** Problems shown at once. */
+/** Limit of reported problems. */
 const SHOWN = 5;
 
-/** Folders and files of the tree at its root, besides the extensions' folders. */
+/** Folders and files at the root of a tree, besides the extensions' folders. */
 const isOfTree = (name: string): boolean =>
   /^(?:index\.json(?:\.gpg)?|packages-[0-9a-f]{64}\.json|\.set-[0-9a-f]+|keys|redirects|(?:amd64|arm64)-usr)$/.test(name);
 
 /**
- * Makes a published tree readable for everybody, as far as it belongs to us, whatever the umask of whoever wrote it, and refuses what others
- * could not read: a web server would answer 403 for it. Looks at the root, at what the tree consists of, and at the folders of `extensions`;
- * other files below the root are not touched. What a dead process left beside files is removed.
+ * Makes a published tree readable for everybody, whatever the umask of its writers, and refuses files of other users that others cannot read: a
+ * web server would answer 403 for them. Checks the root, the tree's own files and the folders of `extensions`; other files below the root are
+ * left alone. Removes temporary files of killed processes.
  */
 export async function openToOthers(dir: string, extensions: readonly string[], report: Report = () => undefined): Promise<void> {
   const root = await realpath(dir); // the folder may be a link
@@ -22,7 +22,7 @@ export async function openToOthers(dir: string, extensions: readonly string[], r
       await makePublic(path, true);
       return true;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false; // taken away since it was listed
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false; // removed since it was listed
       if (error instanceof UserError) errors.push(error);
       else throw error;
       return false;
@@ -34,7 +34,7 @@ export async function openToOthers(dir: string, extensions: readonly string[], r
       return [];
     });
     const current = await readlink(join(folder, '.current')).catch(() => undefined);
-    // The caller holds the tree's lock: what is being made has no other owner than a process that died.
+    // The caller holds the tree's lock: temporary files belong to processes that died.
     const isLeft = (name: string): boolean => TEMPORARY.test(name) || (/^\.set-[0-9a-f]+$/.test(name) && name !== current);
     await mapParallel(
       entries.filter(({ name }) => wanted(name)),
@@ -42,12 +42,12 @@ export async function openToOthers(dir: string, extensions: readonly string[], r
         const path = join(folder, entry.name);
         if (isLeft(entry.name)) return rm(path, { recursive: true, force: true });
         if (entry.isSymbolicLink()) {
-          // Sums and index are links into a folder beside them, which is walked, too.
+          // Sums and index are links into a folder beside them, which is walked as well.
           if ((await stat(path).catch(() => undefined)) !== undefined) return undefined;
           const isStale =
             (await readlink(path)) === `.current/${entry.name}` &&
             (await stat(join(folder, '.current')).catch(() => undefined)) !== undefined;
-          // Of a file that an earlier version of this program left out of a set.
+          // A link to a file that an earlier version of this program left out of a set.
           if (isStale) return rm(path, { force: true });
           errors.push(
             new UserError('the link leads nowhere', {

@@ -8,9 +8,9 @@ import { remoteTree } from '../tree/http-source.ts';
 import { localTree } from '../tree/local-tree.ts';
 import type { Tree } from '../tree/tree.ts';
 
-/** What a place is opened with. */
+/** How to open a place. */
 export interface OpenOptions {
-  /** The option or argument that names the place, for errors. */
+  /** Option or argument that specified the place, for errors. */
   readonly flag?: string;
   readonly store?: Store;
   readonly report?: Report;
@@ -18,7 +18,7 @@ export interface OpenOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Opens a published tree to read it: a folder, a web server or a bucket. A registry holds copies of images, not a tree. */
+/** Opens a published tree for reading: a folder, a web server or a bucket. A registry contains copies of images, not a tree. */
 export function openTree(
   where: string,
   store: Store = openStore(),
@@ -35,7 +35,7 @@ export function openTree(
   return localTree(where);
 }
 
-/** Opens a place to publish into: a folder or a bucket; with `assets` (`github:owner/name`), images go into releases of that repository. */
+/** Opens a place for publishing: a folder or a bucket. With `assets` (`github:owner/name`), images go into releases of that repository. */
 export function openDestination(where: string, options: OpenOptions & { readonly assets?: string | undefined } = {}): Destination {
   const { flag = '--tree', assets, store = openStore(), env = process.env, signal } = options;
   const { kind } = parsePlace(where, flag);

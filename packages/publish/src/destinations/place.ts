@@ -1,9 +1,9 @@
 import { UsageError } from '@flatcar/core/engine';
 
-/** What a word names that says where a tree is: a folder, a web server, a bucket or a registry. */
+/** A place of a tree: a folder, a web server, a bucket or a registry. */
 export interface Place {
   readonly kind: 'folder' | 'http' | 's3' | 'oci';
-  /** The word as it was given. */
+  /** The place as it was specified. */
   readonly where: string;
 }
 
@@ -11,8 +11,8 @@ const FORMS = 'a folder (./name where it contains a colon), https://host/path, s
 const BUCKET = /^s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:\/[^\s?#]*)?$/;
 
 /**
- * Reads a word that names where a tree is. `flag` is named in errors. Everything that is none of the known forms is refused: `ftp://x`,
- * `S3://bucket`, `C:\tree` and an empty word would otherwise become folders.
+ * Reads the place of a tree. Errors name `flag`. Refuses everything but the known forms: `ftp://x`, `S3://bucket`, `C:\tree` and an empty word
+ * would otherwise become folders.
  */
 export function parsePlace(word: string, flag: string): Place {
   const refuse = (what: string, next = `name ${FORMS}`): never => {
@@ -47,7 +47,7 @@ export function parsePlace(word: string, flag: string): Place {
   return refuse(`'${word}' is not a known kind of place`);
 }
 
-/** A word that must name a file or folder of this machine. */
+/** Reads a place that must be a file or folder of this machine. */
 export function localPath(word: string, flag: string, next = 'copy the tree to a folder first: flatcar-ext mirror'): string {
   const { kind, where } = parsePlace(word, flag);
   if (kind !== 'folder')

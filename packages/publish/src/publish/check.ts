@@ -15,24 +15,24 @@ import * as v from 'valibot';
 import { checkPayload } from '../formats/crau.ts';
 
 const wrong = (where: string, what: string): never => {
-  throw new UserError(`the image or one of its sidecars is not what its manifest says: ${what}`, {
+  throw new UserError(`the image or a sidecar does not match its manifest: ${what}`, {
     where,
     next: 'build the image again; nothing was published',
   });
 };
 
-/** A file that is checked, and the one that it was staged from, which a person can look at: errors name that. */
+/** A staged file to check, and the original file, which errors name. */
 export interface Checked {
   readonly file: string;
   readonly where: string;
 }
 
-/** Checks an image as a node would: its digests, its release file, and of a disk image the dm-verity tree. */
+/** Checks an image as a node would: its digests, its release file and, for a disk image, the dm-verity tree. */
 export async function checkImage({ file, where }: Checked, manifest: Manifest): Promise<void> {
   const { name, kind, version, architecture, target, format } = manifest;
   const digests = { size: (await stat(file)).size, ...(await digestsOf(file, ['sha256', 'sha512'])) };
   for (const key of ['size', 'sha256', 'sha512'] as const)
-    if (digests[key] !== manifest[key]) wrong(where, `its ${key} is ${digests[key]}, the manifest says ${manifest[key]}`);
+    if (digests[key] !== manifest[key]) wrong(where, `its ${key} is ${digests[key]} instead of ${manifest[key]}`);
   const { plainBlock } = await readContent(file, format, architecture);
   const path = releaseFilePath(name, kind);
   const offset = plainBlock(path) ?? wrong(where, `'${path}' is missing`);
@@ -54,14 +54,14 @@ export async function checkImage({ file, where }: Checked, manifest: Manifest): 
     [`${prefix}_LEVEL`]: undefined,
   };
   for (const [key, value] of Object.entries(expected))
-    if (fields[key] !== value) wrong(where, `its release file has ${key}=${fields[key] ?? ''} where ${value ?? 'nothing'} was meant`);
+    if (fields[key] !== value) wrong(where, `its release file has ${key}=${fields[key] ?? ''} instead of ${value ?? 'nothing'}`);
   if (format === 'ddi') {
     const roothash = await verifyVerity(file, architecture);
-    if (roothash !== manifest.roothash) wrong(where, `its roothash is ${roothash}, the manifest says ${manifest.roothash}`);
+    if (roothash !== manifest.roothash) wrong(where, `its roothash is ${roothash} instead of ${manifest.roothash}`);
   }
 }
 
-/** Reads a sidecar, in which what is wrong is told by the file that it was staged from. */
+/** Reads a sidecar. Errors name the file that it was staged from. */
 async function readSidecar<S extends v.GenericSchema>(schema: S, { file, where }: Checked, what: string): Promise<v.InferOutput<S>> {
   const next = 'build the image again; nothing was published';
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
@@ -70,7 +70,7 @@ async function readSidecar<S extends v.GenericSchema>(schema: S, { file, where }
   return parseJson(schema, text, { what, where, next });
 }
 
-/** What publish reads of an SPDX document; a validator reads the rest in tests. */
+/** The part of an SPDX document that publish reads. */
 const SbomSchema = v.object({
   spdxVersion: v.literal('SPDX-2.3'),
   packages: v.array(
@@ -87,7 +87,7 @@ const ProvenanceSchema = v.object({
   subject: v.tuple([v.object({ digest: v.object({ sha256: v.string() }) })]),
 });
 
-/** Components of one name are one package, and its version is that of one of them. */
+/** Checks that each component name has a package with the version of one of its components. */
 function checkComponents(where: string, packages: v.InferOutput<typeof SbomSchema>['packages'], { components }: Manifest): void {
   const found = new Map(packages.map(({ SPDXID, versionInfo }) => [SPDXID, versionInfo]));
   if (found.size !== packages.length) wrong(where, 'invalid SPDX document: two packages have the same SPDXID');
@@ -100,18 +100,18 @@ function checkComponents(where: string, packages: v.InferOutput<typeof SbomSchem
   }
 }
 
-/** Checks that SBOM and provenance are present and describe this very image, the SBOM with all of its components. */
+/** Checks that SBOM and provenance describe this image, and that the SBOM lists all of its components. */
 export async function checkEvidence(files: { sbom: Checked; provenance: Checked }, manifest: Manifest): Promise<void> {
   const { packages } = await readSidecar(SbomSchema, files.sbom, 'SPDX 2.3 document');
   if (packages[0]?.checksums?.some(({ checksumValue }) => checksumValue === manifest.sha256) !== true)
-    wrong(files.sbom.where, 'it is the SBOM of another image');
+    wrong(files.sbom.where, 'the SBOM is for another image');
   checkComponents(files.sbom.where, packages, manifest);
   const record = await readSidecar(ProvenanceSchema, files.provenance, 'SLSA provenance');
-  if (record.subject[0].digest.sha256 !== manifest.sha256) wrong(files.provenance.where, 'it is the build record of another image');
+  if (record.subject[0].digest.sha256 !== manifest.sha256) wrong(files.provenance.where, 'the provenance is for another image');
 }
 
-/** Checks an update payload as update_engine would, and that it holds the image. */
+/** Checks an update payload as update_engine would, and that it contains the image. */
 export async function checkUpdate({ file, where }: Checked, image: string, keys: readonly KeyObject[]): Promise<void> {
   const { sha256 } = await checkPayload(file, keys);
-  if (sha256 !== image) wrong(where, 'the update payload holds another image');
+  if (sha256 !== image) wrong(where, 'the update payload contains another image');
 }

@@ -4,7 +4,7 @@ import { readManifest, readPayload, sidecarPaths, UserError, UserErrors, walk, t
 import { imagePath, RESERVED } from '../tree/layout.ts';
 import type { DeclaredOrigins } from '../tree/origins.ts';
 
-/** An image to publish, with what stands beside it. */
+/** An image to publish, with its sidecars. */
 export interface Input {
   /** Path of the .raw. */
   readonly file: string;
@@ -12,7 +12,7 @@ export interface Input {
   readonly sidecars: { readonly manifest: string; readonly sbom: string; readonly provenance: string };
 }
 
-/** What the given folders hold. */
+/** Content of the given files and folders. */
 export interface Inputs {
   readonly images: readonly Input[];
   /** Payload records by key. */
@@ -38,9 +38,9 @@ export async function readInputs(paths: readonly string[]): Promise<Inputs> {
   const files: string[] = [];
   for (const path of paths) {
     const info = await stat(path).catch((cause: unknown) => {
-      throw new UserError('there is no such image or folder', { where: path, cause });
+      throw new UserError('no such image or folder', { where: path, cause });
     });
-    // A link among them leads to what was not given.
+    // Links are ignored: they could lead outside of the folder.
     if (info.isDirectory()) files.push(...(await walk(resolve(path))).filter(({ type }) => type === 'file').map(({ full }) => full));
     else files.push(resolve(path));
   }
@@ -54,14 +54,14 @@ export async function readInputs(paths: readonly string[]): Promise<Inputs> {
   return { images, payloads };
 }
 
-/** Why an image cannot be published; empty when it can. */
+/** Why an image cannot be published; empty if it can. */
 function publishErrors({ manifest }: Input, origins: DeclaredOrigins): string[] {
   const { name, profile, publishBlockers, components } = manifest;
-  // A tree that declares its origins decides by those which files it accepts.
+  // The declared origins of a tree decide which images it accepts.
   const blocking = publishBlockers.filter(({ code }) => code !== 'fallback' || origins === 'preferred');
   const reasons = blocking.map(({ what }) => what);
   if (RESERVED.has(name)) reasons.push(`the name '${name}' is a folder of the tree itself`);
-  if (profile !== 'publish') reasons.push(`it was packed with the profile '${profile}', and 'publish' is what is published`);
+  if (profile !== 'publish') reasons.push(`it was packed with the profile '${profile}' instead of 'publish'`);
   if (origins !== 'preferred') {
     const other = components.filter(({ origin }) => origin !== 'files' && !origins.includes(origin));
     if (other.length > 0)
@@ -72,12 +72,12 @@ function publishErrors({ manifest }: Input, origins: DeclaredOrigins): string[] 
   return reasons;
 }
 
-/** Refuses, all at once, what must not be published. */
+/** Refuses images that must not be published, and reports all of them. */
 export function checkInputs({ images }: Inputs, origins: DeclaredOrigins): void {
   const errors = images.flatMap((input) =>
     publishErrors(input, origins).map(
       (reason) =>
-        new UserError(`not for publishing: ${reason}`, {
+        new UserError(`cannot be published: ${reason}`, {
           where: input.file,
           next: 'build it for publishing: flatcar-ext build NAME --profile publish',
         }),
@@ -85,24 +85,24 @@ export function checkInputs({ images }: Inputs, origins: DeclaredOrigins): void 
   );
   const [first] = errors;
   if (first === undefined) return;
-  throw errors.length === 1 ? first : new UserErrors(`${errors.length} objections; nothing was published`, errors);
+  throw errors.length === 1 ? first : new UserErrors(`${errors.length} problems; nothing was published`, errors);
 }
 
-/** Throws where an image needs an extension beside it that a tree neither has (`published`, by name) nor is given. */
+/** Refuses an image that requires an extension that is neither published (names in `published`) nor among the images. */
 export function checkRequires({ images }: Pick<Inputs, 'images'>, published: Iterable<string>): void {
-  const there = new Set([...published, ...images.map(({ manifest }) => manifest.name)]);
+  const available = new Set([...published, ...images.map(({ manifest }) => manifest.name)]);
   const missing = new Map(
     images.flatMap(({ file, manifest: { name, requires } }) =>
-      requires.filter((one) => !there.has(one)).map((one) => [`${name} ${one}`, { file, name, one }] as const),
+      requires.filter((one) => !available.has(one)).map((one) => [`${name} ${one}`, { file, name, one }] as const),
     ),
   );
   const errors = [...missing.values()].map(
     ({ file, name, one }) =>
-      new UserError(`${name} needs ${one} merged beside it, and the tree has none`, {
+      new UserError(`${name} requires ${one}, which is not published`, {
         where: file,
-        next: `publish ${one} first, or together with it`,
+        next: `publish ${one} first, or both together`,
       }),
   );
   const [first] = errors;
-  if (first !== undefined) throw errors.length === 1 ? first : new UserErrors(`${errors.length} extensions are missing`, errors);
+  if (first !== undefined) throw errors.length === 1 ? first : new UserErrors(`${errors.length} required extensions are missing`, errors);
 }

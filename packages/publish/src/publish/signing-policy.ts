@@ -12,7 +12,7 @@ export function checkSigned(images: readonly Input[], { unsigned = false }: Pick
     `${lacking.length} disk images have no signature of their roothash; nothing was published`,
     lacking.slice(0, 5).map(
       ({ file }) =>
-        new UserError('not for publishing: the roothash is not signed', {
+        new UserError('cannot be published: the roothash is not signed', {
           where: file,
           next: 'bind it with the key: --keys DIR, or FLATCAR_EXT_ROOTHASH_KEY and FLATCAR_EXT_ROOTHASH_CERTIFICATE; or pass --unsigned',
         }),
