@@ -94,7 +94,7 @@ describe('what a program names and the image lacks', () => {
     expect(found.map(({ path }) => path)).toEqual(['usr/share/demo/x']);
   });
 
-  test('a folder that is named as a whole stands for what is below it, and some of its files are all that was wanted', async () => {
+  test('a folder includes everything below it, and a chosen file of it excludes the others', async () => {
     const program = await pack('demo', {
       'usr/bin/demo': ['/usr/share/demo', '/usr/share/demo/a', '/usr/share/demo/b'],
       'usr/share/demo/a': 'a',
@@ -131,7 +131,7 @@ describe('what a program names and the image lacks', () => {
   });
 });
 
-test('what says nothing of a program is no finding', async () => {
+test('files that no program needs are not reported', async () => {
   const program = await pack('demo', {
     'usr/bin/demo': [
       '/usr/lib', `/${LIBRARIES}`, '/usr/share/locale', '/usr/share/man', '/usr/lib/systemd/system', '/usr/share/zoneinfo', // everywhere
@@ -199,7 +199,7 @@ describe('an origin completed for its programs', () => {
     expect(origin.relocate?.data).toEqual(['usr/share/demo/[0-9]*/**', '!usr/share/demo/[0-9]*/gone']);
   });
 
-  test('has no script that nothing can run, no link that leads nowhere, and nothing that is too large', async () => {
+  test('has no script without its interpreter, no dangling link, and no folder that is too large', async () => {
     const program = await pack('demo', {
       'usr/bin/demo': ['/usr/share/demo', '/usr/share/demo-large', '/usr/libexec/demo-perl'],
       'usr/share/demo/own': '#!/bin/demo\n',
@@ -290,7 +290,7 @@ describe('the rule compiled-in-path', () => {
       ['compiled-in-path', 'unused-waiver'].includes(rule) ? [`${path ?? rule}: ${what}`] : [],
     );
   }
-  test('tells the path, who names it, who has it and the line that adds it', async () => {
+  test('names the path, the file that names it, the package that has it and the line that adds it', async () => {
     expect(await lint(['usr/bin/demo'])).toEqual([
       "usr/bin/demo: names '/usr/share/demo/themes', which is in the package demo-data and not in the image: data: ['usr/share/demo/themes/**'] adds it",
     ]);

@@ -1,11 +1,13 @@
 // A definition is checked whole when it is loaded: each fault has its line of extension.ts and what to write instead, and all are told at once.
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { UserError, UserErrors } from '../src/util/errors.ts';
-import { findExtensions, loadDefinition } from '../src/definition/load.ts';
+import { componentSource } from '../src/definition/component-source.ts';
+import { componentsOf } from '../src/definition/components.ts';
+import { findExtensions, loadDefinition, loadExtension } from '../src/definition/load.ts';
 
 const CORE = pathToFileURL(join(import.meta.dirname, '../src/engine.ts')).href;
 const RIGHT = `import * as core from '${CORE}';
@@ -198,7 +200,7 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
     'components: ({ version }) => [',
     'components: [], other: ({ version }) => [',
     8,
-    'components: expected a function that gives the components, got a list',
+    'components: expected a function that returns the components, got a list',
     undefined,
   ],
   // Wrong values.
@@ -336,7 +338,7 @@ test.each<[string, string, number, string, string | RegExp | undefined]>([
   else expect(first?.[2]).toMatch(next);
 });
 
-test('all that is wrong is told at once, in the order of the lines', async () => {
+test('all problems are reported at once, in the order of the lines', async () => {
   const text = change(START, "starts: ['x']")
     .replace("'newest'", "'newst'")
     .replace('https://', '')
@@ -344,7 +346,7 @@ test('all that is wrong is told at once, in the order of the lines', async () =>
   expect((await faults(text)).map(([line]) => line)).toEqual([6, 7, 9, 11]);
 });
 
-test('a folder with another name is told, and extensions that are not there', async () => {
+test('a folder with another name is reported, and extensions that do not exist', async () => {
   await mkdir(join(dir, '../docker'), { recursive: true });
   await writeFile(join(dir, '../docker/extension.ts'), '');
   expect(await faults(change("name: 'tool'", "name: 'tools'"))).toEqual([
@@ -357,14 +359,14 @@ test('names of extensions in requires and conflicts are those of folders beside 
   const text = change(START, "requires: ['docker'],\n  conflicts: ['doker']");
   expect(await faults(text)).toEqual([[12, "conflicts[0]: there is no extension 'doker'", "did you mean 'docker'?"]]);
 });
-test('an extension that requires itself, or what it cannot be merged with, is told', async () => {
+test('an extension that requires itself, or conflicts with itself, is reported', async () => {
   await mkdir(join(dir, '../docker'), { recursive: true });
   await writeFile(join(dir, '../docker/extension.ts'), '');
   expect(await faults(change(START, "requires: ['tool']"))).toMatchObject([
     [11, "requires[0]: 'tool' is this extension itself", 'remove it'],
   ]);
 });
-test('an extension that requires what it conflicts with is told', async () => {
+test('an extension that requires an extension which it conflicts with is reported', async () => {
   await mkdir(join(dir, '../docker'), { recursive: true });
   await writeFile(join(dir, '../docker/extension.ts'), '');
   const text = change(START, "requires: ['docker'],\n  conflicts: ['docker']");
@@ -373,7 +375,7 @@ test('an extension that requires what it conflicts with is told', async () => {
   ]);
 });
 
-test('a function of components that fails is told with its own line', async () => {
+test('a function of components that fails is reported with its own line', async () => {
   const text = change(COMPONENT, `binary('tool', version.nothing.at, upstream('https://a/b'))`);
   expect(await faults(text)).toMatchObject([[9, expect.stringContaining('components: the function fails: '), expect.any(String)]]);
 });
@@ -384,27 +386,38 @@ test('every definition of the repository is right', async () => {
   for (const one of all) await expect(loadDefinition(one), one).resolves.toBeDefined();
 });
 
-test('what is wrong with a component that several extensions share is told in its own file', async () => {
+test('every shared component of the repository has its definition beside its lock', async () => {
+  const repository = resolve(import.meta.dirname, '../../..');
+  const shared = new Map<string, string>();
+  for (const folder of await findExtensions(repository)) {
+    const loaded = await loadExtension(folder);
+    for (const version of Object.keys(loaded.pins))
+      for (const { component } of (await componentsOf(loaded, version)).components)
+        if (component.lock !== undefined) shared.set(component.name, component.lock);
+  }
+  expect(shared.size).toBeGreaterThan(0);
+  for (const [name, lock] of shared) expect(dirname((await componentSource(lock, name))?.file ?? ''), name).toBe(lock);
+});
+
+test('problems of a shared component are reported in its own file', async () => {
   const shared = join(root, `shared-${count}`);
-  await mkdir(join(shared, 'src'), { recursive: true });
-  await mkdir(join(shared, 'locks/runner'), { recursive: true });
-  await writeFile(join(shared, 'package.json'), '{}');
+  await mkdir(shared, { recursive: true });
   await writeFile(
-    join(shared, 'src/index.ts'),
+    join(shared, 'component.ts'),
     `import { binary, upstream } from '${CORE}';
 export const runner = (version) => ({
   ...binary('runner', version, upstream('https://example.org/runner-{arch}')),
   lokc: 'x',
-  lock: ${JSON.stringify(join(shared, 'locks/runner'))},
+  lock: ${JSON.stringify(shared)},
 });
 `,
   );
   await writeFile(
     join(dir, 'extension.ts'),
-    `import { runner } from '${pathToFileURL(join(shared, 'src/index.ts')).href}';\n${change('components: ({ version }) => [', 'components: ({ version }) => [runner(version),')}`,
+    `import { runner } from '${pathToFileURL(join(shared, 'component.ts')).href}';\n${change('components: ({ version }) => [', 'components: ({ version }) => [runner(version),')}`,
   );
   await expect(loadDefinition(dir)).rejects.toMatchObject({
     message: expect.stringContaining("unknown key 'lokc'") as string,
-    where: `${join(shared, 'src/index.ts')}:4`,
+    where: `${join(shared, 'component.ts')}:4`,
   });
 });

@@ -42,7 +42,7 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 
 const requestOf = ({ upstream: version, arch, format, profile }: Payload): PayloadRequest => ({ version, arch, format, profile });
 
-describe('what a record says of its inputs', () => {
+describe('the claims of a record about its inputs', () => {
   test('is what is computed without a build, for each format', async () => {
     expect(payloads.map(({ format }) => format)).toEqual(['squashfs', 'ddi']);
     for (const payload of payloads) expect(await checkClaims(payload, loaded, requestOf(payload))).toEqual([]);

@@ -137,7 +137,7 @@ describe('a kubelet and the container runtime of a release', () => {
     expect(checkCompatibility({ ...subject, requires: ['containerd'] }, old)).toEqual([]);
     expect(checkCompatibility({ ...subject, requires: ['runc'] }, old).map(({ rule }) => rule)).toEqual(['needs-containerd']);
   });
-  test('where nothing is known of the runtime, nothing is said', () => {
+  test('if the version of the runtime is unknown, nothing is reported', () => {
     const subject = { needs: { systemd: '252', libraries: [] }, components: [{ name: 'kubelet', version: '1.40.1' }] };
     expect(checkCompatibility(subject, old).map(({ rule }) => rule)).toEqual(['needs-containerd']);
     expect(checkCompatibility(subject, { ...old, containerd: undefined })).toEqual([]);

@@ -648,7 +648,7 @@ test('where images are merged in the initrd, sysusers runs after it', async () =
   expect(await rules({ ...release, mergeStage: 'initrd' })).not.toContain('sysusers-without-unit');
 });
 
-test('a mistyped setting is told with the right word', async () => {
+test('a mistyped setting is reported with the closest one', async () => {
   const found = await lint(
     files({ [unit]: '[Servce]\nTyp=simple\n[Service]\nTyp=simple\nAfter=x.service\n' })(),
     'portable',
@@ -675,7 +675,7 @@ test('every rule has a fixture that fails it', () => {
 });
 
 describe('the table of rules', () => {
-  test('says of each what is checked, why, and what to do', () => {
+  test('has what each rule checks, why, and what to do', () => {
     for (const [id, { checks, reason, fix, fixed }] of Object.entries(RULES)) {
       expect(checks.length, id).toBeGreaterThan(15);
       expect(reason.length, id).toBeGreaterThan(20);
@@ -704,7 +704,7 @@ describe('the table of rules', () => {
   ])('%s: it asks whether %s is meant', (typed, meant) => {
     expect(() => ruleOf(typed)).toThrow(expect.objectContaining({ next: expect.stringContaining(`'${meant}'`) as unknown }));
   });
-  test.each(['zzz', 'constructor', ''])('%j: it says where the rules are listed', (typed) => {
+  test.each(['zzz', 'constructor', ''])('%j: the error names the command that lists the rules', (typed) => {
     expect(() => ruleOf(typed)).toThrow(expect.objectContaining({ next: 'flatcar-ext explain lists the rules' }));
   });
 });
@@ -729,7 +729,7 @@ describe('waivers', () => {
       expect.objectContaining({ rule: 'waiver', level: 'error', fix: "did you mean 'setuid'?" }),
     );
   });
-  test('of a rule that cannot be waived it is an error that says why, and waives nothing', async () => {
+  test('of a rule that cannot be waived is an error with the reason, and waives nothing', async () => {
     const found = await waived({ 'usr-sbin': 'we like it there' }, { files: { 'usr/sbin/demo': text } });
     expect(found).toContainEqual(
       expect.objectContaining({ rule: 'waiver', what: expect.stringMatching(/'usr-sbin'.*cannot be waived: .+/) as string }),
@@ -750,7 +750,7 @@ describe('waivers', () => {
     ])('%s', async (key, left) => {
       expect((await waived({ [key]: 'why' }, two)).filter(({ rule }) => rule === 'setuid').map(({ path }) => path)).toEqual(left);
     });
-    test('a name that is no glob is taken as it is', () => {
+    test('a name that is not a glob is compared literally', () => {
       const finding = { rule: 'setuid', level: 'error', what: '', fix: '', path: 'usr/bin/[' } as const;
       expect(waiveFindings([finding], { 'setuid:usr/bin/[': 'why' }).left).toEqual([]);
     });
@@ -770,7 +770,7 @@ describe('waivers', () => {
       expect(await waived({ 'setuid:': 'why' })).toContainEqual(expect.objectContaining({ rule: 'waiver' }));
     });
   });
-  test('that waives nothing is told when the tree is staged', async () => {
+  test('that waives nothing is reported when the tree is staged', async () => {
     const tree = { dir, digest: '', entries: [] };
     const findings = await lintTree(tree, {
       name: 'demo',

@@ -35,29 +35,27 @@ const place = (finding: { rule: string; what: string; path?: string }): Promise<
     owners,
   ).then((where) => where.replace(`${dir}/`, ''));
 
-describe('where a finding can be mended', () => {
+describe('where a finding can be fixed', () => {
   test('in the shipped file, at the line that it is about', async () => {
     const path = 'usr/lib/systemd/system/tool.service';
     expect(await place({ rule: 'exec-path', path, what: "ExecStart= runs '/usr/sbin/tool', which is not there" })).toBe(`files/${path}:3`);
     expect(await place({ rule: 'unit-user', path, what: 'User=nobody-here is not declared in the image' })).toBe(`files/${path}:2`);
   });
-  test('in the definition, at the component that brings it', async () => {
+  test('in the definition, at the component that installs the file', async () => {
     expect(await place({ rule: 'elf-arch', path: 'usr/bin/other', what: 'is for another architecture' })).toBe('extension.ts:5');
   });
   test('in the file of a component that several extensions share, at its name', async () => {
     const shared = join(dir, 'shared');
-    await mkdir(join(shared, 'src'), { recursive: true });
-    await mkdir(join(shared, 'locks/other'), { recursive: true });
-    await writeFile(join(shared, 'package.json'), '{}');
-    await writeFile(join(shared, 'src/a.ts'), "// 'other' is elsewhere\nexport const words = ['other'];\n");
-    await writeFile(join(shared, 'src/b.ts'), "export const other = (v) => ({\n  ...packaged(\n    'other', v),\n});\n");
-    const lock = join(shared, 'locks/other');
+    const lock = join(shared, 'other');
+    await mkdir(lock, { recursive: true });
+    await writeFile(join(lock, 'a.ts'), "// 'other' is elsewhere\nexport const words = ['other'];\n");
+    await writeFile(join(lock, 'b.ts'), "export const other = (v) => ({\n  ...packaged(\n    'other', v),\n});\n");
     const component = { name: 'other', version: '1', origins: [], install: [], lock };
     const finding = { rule: 'elf-arch', path: 'usr/bin/other', what: 'is for another architecture' };
     const at = (name: string, path: string): Promise<string> =>
       placeOf(finding, dir, [{ dir: path, component: { ...component, name, lock: path } }], new Map([['usr/bin/other', name]]));
-    expect(await at('other', lock)).toBe(join(shared, 'src/b.ts:2'));
-    // Where no source has it, the extension's own definition.
+    expect(await at('other', lock)).toBe(join(lock, 'b.ts:2'));
+    // Without a source with its name, the extension's own definition.
     expect(await at('others', lock)).toBe(join(dir, 'extension.ts:3'));
   });
   test('at the waiver', async () => {
@@ -109,7 +107,7 @@ describe('where a finding can be mended', () => {
       join(dir, 'gone/extension.ts:1'),
     );
   });
-  test('keys that stand in the middle of a line, in quotes, or after a comment that names them', async () => {
+  test('keys in the middle of a line, in quotes, or after a comment that names them', async () => {
     const at = join(dir, 'keys');
     await mkdir(at, { recursive: true });
     const text = [
@@ -135,7 +133,7 @@ test('lines of JSON by keys, down to the innermost that is there', () => {
   expect(lineOf('x\ny\n', ['y'])).toBe(2);
 });
 
-test('what is wrong in pins.json is told with its line', () => {
+test('problems of pins.json are reported with their lines', () => {
   const text = JSON.stringify(
     { '1.0.0': { licenses: {}, bytes: { 'https://a': { sha256: 'zz', proof: 'nothing published: as first downloaded' } } } },
     undefined,
@@ -152,7 +150,7 @@ test('what is wrong in pins.json is told with its line', () => {
   );
 });
 
-test('a definition that throws is told with its file and line', async () => {
+test('a definition that throws is reported with its file and line', async () => {
   await mkdir(join(dir, 'bad'), { recursive: true });
   await writeFile(join(dir, 'bad/extension.ts'), "\nthrow new Error('no');\n");
   await expect(loadDefinition(join(dir, 'bad'))).rejects.toMatchObject({ where: expect.stringMatching(/bad\/extension\.ts/) as unknown });

@@ -98,7 +98,7 @@ test('a component that cannot be had fails the build; without it the rest is bui
   expect((await build()).publishBlockers).toEqual([]);
 });
 
-test('a host that cannot be reached is told with what has no source route, and nothing is compiled for the rest', async () => {
+test('an unreachable host fails a component without a source origin, and nothing is compiled for the others', async () => {
   await mkdir(join(dir, 'crate'));
   const components = [
     binary('compiled', '1.0', cargo('./crate', ['compiled'])),
@@ -130,7 +130,7 @@ test('a host that cannot be reached is told with what has no source route, and n
   }
 });
 
-test('a name that is no component is refused with those that are', async () => {
+test('a name that is not a component is refused with the names of the components', async () => {
   await expect(build(['third'])).rejects.toMatchObject({
     message: "pair has no component 'third'",
     next: 'its components: first, second',

@@ -144,7 +144,7 @@ test('an origin that nothing is pinned for decides nothing, and go.sum that is n
   ).rejects.toThrow('go.sum is pinned as');
 });
 
-test('a pin of a package that was taken out is told as missing, with its lock', async () => {
+test('a removed pin of a package is reported as missing, with its lock', async () => {
   const packaged = { kind: 'debian', packages: ['tool', 'helper'], suite: 'trixie', programs: ['tool'] } as const;
   const components = ({ version = '' }): Component[] => [{ name: 'tool', version, origins: [packaged], install: [{ from: '**', to: '' }] }];
   const pin = (...names: string[]): PinnedVersion['bytes'] =>

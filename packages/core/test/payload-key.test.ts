@@ -107,7 +107,7 @@ const bytesOf = ({ images, payloads }: BuildResult): string[] => [
   ...payloads.map(({ format, key }) => `${format} ${key}`),
 ];
 
-describe('what says something about an image and is not in it changes neither its bytes nor the key of its payload', () => {
+describe('a field about an image that is not in its bytes changes no byte and no key of its payload', () => {
   test.each<[string, Change]>([
     ['summary', { definition: { summary: 'another tool' } }],
     ['extensions that it cannot be merged with', { definition: { conflicts: ['other'] } }],

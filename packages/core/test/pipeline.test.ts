@@ -110,7 +110,7 @@ const only = <T>([first]: readonly T[]): T => {
   return first;
 };
 
-test('a build gives an image for each target, with all its sidecars, and the sums check', async () => {
+test('a build makes an image for each target, with all sidecars and correct sums', async () => {
   const { images, payloads } = await build(['portable', bound, ddi]);
   expect(images.map(({ target, format }) => [target, format])).toEqual([
     ['portable', 'squashfs'],
@@ -169,7 +169,7 @@ test('a component may have the name of its extension, whose own files are then i
   expect(shared?.comment).toMatch(/origin: upstream; .*origin: files; .*usr\/bin\/demo usr\/lib\/systemd/);
 });
 
-test('the build record names origins, pins and tools, and nothing of this machine', async () => {
+test('the build record names origins, pins and tools, and no path or name of this machine', async () => {
   const { images } = await build(['portable'], {
     built: {
       gitCommit: 'a'.repeat(40),
@@ -394,7 +394,7 @@ describe('unpacking', () => {
     );
   });
 
-  test('leaves out devices, which only root may make, and gives all else the modes of the image', async () => {
+  test('leaves out devices, which only root may create, and sets the modes of the image', async () => {
     const at = join(dir, 'special');
     await mkdir(at);
     const content = { files: { 'usr/bin/a': 'a', 'usr/share/b c': 'b' }, modes: { 'usr/bin/a': 0o755, 'usr/share/b c': 0o600 } };
@@ -494,7 +494,7 @@ describe('disk images', () => {
     await expect(verifyVerity(copy, 'x86-64')).rejects.toThrow(/damaged/);
   });
 
-  test('cannot be made of what is no file', async () => {
+  test('cannot be made from a path that is not a file', async () => {
     await expect(makeDdi(tools, join(dir, 'nothing'), { arch: 'x86-64', seed: 'x' }, join(dir, 'x.raw'))).rejects.toThrow();
   });
 });

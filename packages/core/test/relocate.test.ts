@@ -113,7 +113,7 @@ describe('what cannot be had', () => {
     );
   });
 
-  test('a link to what the administrator of a Debian chooses is no program', async () => {
+  test('a link of update-alternatives is not a program', async () => {
     const dir = join(temp, 'alternatives');
     await mkdir(join(dir, 'usr/bin'), { recursive: true });
     await symlink('/etc/alternatives/editor', join(dir, 'usr/bin/editor'));

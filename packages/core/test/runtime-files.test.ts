@@ -62,7 +62,7 @@ describe.each(['x86-64', 'arm64'] as const)('what libraries load by themselves, 
     expect(paths).toContain('usr/lib/demo/libJIS.so');
   });
 
-  test('nothing of it comes with a program that converts nothing', async () => {
+  test('a program that converts nothing gets none of them', async () => {
     const { paths } = await relocate(await unpackTool(temp, 'xz', arch), { programs: ['xz'] }, 'demo', arch);
     expect(paths.filter((path) => path.includes('gconv'))).toEqual([]);
   });

@@ -101,7 +101,7 @@ export function debian(
   return { kind: 'debian', packages, suite: 'trixie', ...files };
 }
 
-/** A component of files from Debian's packages, each at the path that the origin gives it. */
+/** A component of files from Debian's packages, each at the path that the origin chooses. */
 export function packaged(name: string, version: string, origin: DebianOrigin): Component {
   return { name, version, origins: [origin], install: [{ from: '**', to: '' }] };
 }

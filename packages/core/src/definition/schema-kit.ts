@@ -111,7 +111,7 @@ export const glob = v.pipe(
   v.check(isGlob, ({ input }) => message(`'${input}' is not a valid glob`, 'close its brackets and braces')),
   v.check(
     (pattern) => !/^!?\//.test(pattern),
-    ({ input }) => message(`'${input}' begins with a slash`, 'paths are relative to the root of what the origin gives'),
+    ({ input }) => message(`'${input}' begins with a slash`, 'paths are relative to the root of the files of the origin'),
   ),
 );
 

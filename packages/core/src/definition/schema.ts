@@ -306,7 +306,7 @@ const DefinitionSchema = shape({
   kind: v.optional(oneOf(['sysext', 'confext'])),
   versions: VersionSourceSchema,
   coupled: v.optional(mapOf(VersionSourceSchema)),
-  components: v.function(expected('a function that gives the components')),
+  components: v.function(expected('a function that returns the components')),
   start: v.optional(listOf(unitName)),
   requiredPaths: v.optional(listOf(imagePath)),
   releaseBound: v.optional(flag),

@@ -217,7 +217,7 @@ export async function omittedFiles(input: RelocationInput): Promise<OmittedFiles
     [...leftOut, ...runtime].some((pattern) => matches(found.path, pattern));
 
   const omissions = new Map<string, OmittedFiles>();
-  const judge = (candidate: Candidate, user: ChosenFile): void => {
+  const addOmission = (candidate: Candidate, user: ChosenFile): void => {
     if (omissions.has(candidate.path)) return;
     const files = candidate.kind === 'folder' ? related(candidate, user.package, sources, triplet) : candidate.files;
     // If some files of a folder were chosen, the others are left out on purpose.
@@ -238,7 +238,7 @@ export async function omittedFiles(input: RelocationInput): Promise<OmittedFiles
 
   const users = chosen.filter(({ from, asIs }) => from !== undefined && asIs !== true);
   const candidates = await mapParallel(users, async (user) => ({ user, found: await candidatesOf(user.from ?? '', places) }), 4);
-  for (const { user, found } of candidates) for (const candidate of found) judge(candidate, user);
+  for (const { user, found } of candidates) for (const candidate of found) addOmission(candidate, user);
   // A folder includes the omissions below it.
   return [...omissions.values()]
     .filter(({ at }) => ![...omissions.values()].some((other) => at.startsWith(`${other.at}/`)))

@@ -90,7 +90,7 @@ async function problemOf(found: Found, index: ReadonlyMap<string, Found>, there:
 }
 
 /** Decides about one omission: which files to add, and which to leave out. */
-async function judge(
+async function decideOmission(
   omitted: OmittedFiles,
   { version, limit, arch }: CompletionInput,
   index: ReadonlyMap<string, Found>,
@@ -135,17 +135,17 @@ export async function completeRelocation(input: CompletionInput): Promise<Comple
   const origin: DebianOrigin = { ...input.origin, programs, relocate: { ...input.origin.relocate, ...relocate } };
   const added: Added[] = [];
   const left = new Map<string, LeftOut>();
-  const judged = new Set<string>();
+  const decided = new Set<string>();
   /** Each round adds files for those of the round before; the packages have a finite number of files. */
   const complete = async (): Promise<void> => {
     for (;;) {
       const chosen = await chooseFiles(packages, origin, name, arch);
       const there = new Set([...libraries, ...chosen.map(({ to }) => to)]);
-      const omitted = (await omittedFiles({ packages, origin, chosen, name, arch })).filter(({ path }) => !judged.has(path));
+      const omitted = (await omittedFiles({ packages, origin, chosen, name, arch })).filter(({ path }) => !decided.has(path));
       if (omitted.length === 0) return;
       for (const one of omitted) {
-        judged.add(one.path);
-        const { entries: more, added: what, left: out } = await judge(one, input, index, there);
+        decided.add(one.path);
+        const { entries: more, added: what, left: out } = await decideOmission(one, input, index, there);
         if (what !== undefined) added.push(what);
         for (const less of out) left.set(less.path, less);
         entries[one.key].push(...more);

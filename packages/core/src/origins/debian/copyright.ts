@@ -25,7 +25,7 @@ const NAMES: Readonly<Record<string, string>> = {
   '0bsd': '0BSD',
 };
 
-/** `GPL-2+` is `GPL-2.0-or-later` in SPDX, `LGPL-2.1` is `LGPL-2.1-only`; undefined for what is no licence of SPDX. */
+/** `GPL-2+` is `GPL-2.0-or-later` in SPDX, `LGPL-2.1` is `LGPL-2.1-only`; undefined for a licence that SPDX does not have. */
 function spdxOf(name: string): string | undefined {
   const known = NAMES[name.toLowerCase()];
   if (known !== undefined) return known;
