@@ -71,7 +71,7 @@ test('ci test: what every change must pass, and all tests of what a change has a
   await commit('.github/workflows/ci.yml');
   expect(await listed('HEAD~1')).toEqual(['workflows: workflows']);
   const unknown = await ci(['test', '--base', 'no-such-branch', '--dry-run']);
-  expect(unknown).toMatchObject({ exitCode: 1, all: expect.stringContaining("there is no commit 'no-such-branch'") as string });
+  expect(unknown).toMatchObject({ exitCode: 1, all: expect.stringContaining("did not start from a commit 'no-such-branch'") as string });
 }, 300_000);
 
 test('ci update: each by itself; one whose upstream cannot be reached holds back no other, and leaves the checkout as it was', async () => {
