@@ -12,7 +12,7 @@ import { shareStore } from '@flatcar/testing';
 import { scaffold } from '@flatcar/workspace/new/package-files';
 import type { Plan, Probe } from '@flatcar/workspace/new/plan';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { probe, versionSaid } from '@flatcar/workspace/new/probe';
+import { probe, reportedVersion } from '@flatcar/workspace/new/probe';
 
 const root = resolve(import.meta.dirname, '../../..');
 const run = promisify(execFile);
@@ -507,8 +507,8 @@ test.each([
   ['yq (https://github.com/mikefarah/yq/) version v4.54.2', 'yq', '4.54.2'],
   ['usage: tool [-a 1.2] [-b 3.4]', 'tool', undefined],
   ['no version here', 'tool', undefined],
-])('%j: the version that %s reports is %s', (said, program, version) => {
-  expect(versionSaid(said, program)).toBe(version);
+])('%j: the version that %s reports is %s', (output, program, version) => {
+  expect(reportedVersion(output, program)).toBe(version);
 });
 
 test('the test of a program without a version is a line of its help: xz, in a dated extension', async () => {
@@ -545,7 +545,7 @@ test('the test of a program without a version is a line of its help: xz, in a da
     const report = (): void => undefined;
     const context = { store, tools: openTools(store), toolchains: openToolchains(store), report, cache: new Map() };
     const { probes, others } = await probe(dir, plan, context, report);
-    expect(others).toEqual([{ program: 'tool', said: expect.stringMatching(/^5\./) }]);
+    expect(others).toEqual([{ program: 'tool', reported: expect.stringMatching(/^5\./) }]);
     expect(probes).toEqual([{ run: ['tool', '--help'], says: expect.stringMatching(/^Compress or decompress FILEs/) }]);
     // The written test asks it so, and the program answers so.
     const [, args = '', says = ''] = /run: \['tool', '(.*)'\], says: \/(.*)\/ \}/.exec(written('test/extension.test.ts', probes)) ?? [];

@@ -62,11 +62,11 @@ const inChroot = (code: string): Promise<string> =>
 const call = process.arch === 'arm64' ? { ptrace: 117, unshare: 97, mount: 40 } : { ptrace: 101, unshare: 272, mount: 165 };
 
 test('the program runs, as a user without capabilities that can gain none', async () => {
-  const { status, said } = await attempt(
+  const { status, output } = await attempt(
     'open(S, "</proc/self/status"); print grep { /^(Uid|CapEff|CapBnd|NoNewPrivs|Seccomp):/ } <S>; print "end"',
   );
   expect(status).toBe(0);
-  expect(said).toMatch(/^Uid:\t1000\t1000\t1000\t1000\nCapEff:\t0{16}\nCapBnd:\t0{16}\nNoNewPrivs:\t1\nSeccomp:\t2\nend$/);
+  expect(output).toMatch(/^Uid:\t1000\t1000\t1000\t1000\nCapEff:\t0{16}\nCapBnd:\t0{16}\nNoNewPrivs:\t1\nSeccomp:\t2\nend$/);
 });
 
 test('a chroot in a chroot does not lead out', async ({ skip }) => {
@@ -80,7 +80,7 @@ test('a chroot in a chroot does not lead out', async ({ skip }) => {
     if (/Operation not permitted|EPERM/.test(String(error))) return skip('this host allows no user namespaces for the control');
     throw error;
   }
-  expect((await attempt(up)).said).not.toContain('SECRET');
+  expect((await attempt(up)).output).not.toContain('SECRET');
 });
 
 test.for<readonly [string, () => string]>([
@@ -103,8 +103,8 @@ test.for<readonly [string, () => string]>([
   if (what.endsWith('traced') && reached === '' && scope.trim() !== '0')
     return skip('this host lets nobody trace others (kernel.yama.ptrace_scope)');
   expect(reached).toContain('SECRET');
-  const { status, said } = await attempt(`${code()}; print "end"`);
-  expect({ status, said }).toEqual({ status: 0, said: 'end' });
+  const { status, output } = await attempt(`${code()}; print "end"`);
+  expect({ status, output }).toEqual({ status: 0, output: 'end' });
 });
 
 test('it writes to nothing but memory', async () => {
@@ -123,9 +123,9 @@ test('it writes to nothing but memory', async () => {
     paths.map((path) => `open(F, ">>", "${path}") and print F "0" and close(F) and print "${path}\\n";`).join('');
   expect(await unprotected(write(targets.slice(0, 2)))).toBe(targets.slice(0, 2).join('\n'));
   for (const path of targets.slice(0, 2)) await rm(path);
-  const { said } = await attempt(write([...targets, '/tmp/x', '/tmp/home/x']));
+  const { output } = await attempt(write([...targets, '/tmp/x', '/tmp/home/x']));
   // Its own /tmp is in memory, whatever the paths of this host are.
-  expect(said.split('\n').filter((path) => !path.startsWith('/tmp/trial-'))).toEqual(['/tmp/x', '/tmp/home/x']);
+  expect(output.split('\n').filter((path) => !path.startsWith('/tmp/trial-'))).toEqual(['/tmp/x', '/tmp/home/x']);
   expect(await readdir(dir)).not.toContain('written');
   expect(await readdir(join(dir, 'work'))).toEqual(['tmp']);
   expect(await readdir(join(dir, 'work/tmp'))).toEqual([]);
@@ -133,12 +133,12 @@ test('it writes to nothing but memory', async () => {
   const fill = await attempt(
     'open(F, ">/tmp/full"); $SIG{XFSZ} = "IGNORE"; for (1..600) { syswrite(F, "x" x (1 << 20)) or last; $n++ } print $n',
   );
-  expect(Number(fill.said)).toBeLessThan(300);
+  expect(Number(fill.output)).toBeLessThan(300);
 });
 
 test('only harmless devices exist', async () => {
-  const { said } = await attempt('opendir(D, "/dev"); print join(" ", sort grep { -b "/dev/$_" or -c "/dev/$_" } readdir D)');
-  expect(said).toMatch(/^full null (?:ptmx )?random (?:stdin )?tty urandom zero$/);
+  const { output } = await attempt('opendir(D, "/dev"); print join(" ", sort grep { -b "/dev/$_" or -c "/dev/$_" } readdir D)');
+  expect(output).toMatch(/^full null (?:ptmx )?random (?:stdin )?tty urandom zero$/);
 });
 
 /** Processes that have the mark in their command line. */
@@ -170,9 +170,9 @@ test('a program that forks, ignores signals and does not end is killed in time, 
 
 test('a program that prints without end is killed, and its output is cut', async () => {
   const began = Date.now();
-  const { status, said } = await attempt('while (1) { print "x" x 65536 }', { time: 60_000, output: 1 << 20 });
+  const { status, output } = await attempt('while (1) { print "x" x 65536 }', { time: 60_000, output: 1 << 20 });
   expect(status).not.toBe(0);
-  expect(said.length).toBeLessThanOrEqual(2 << 20);
+  expect(output.length).toBeLessThanOrEqual(2 << 20);
   expect(Date.now() - began).toBeLessThan(20_000);
   expect(await left()).toEqual([]);
 }, 60_000);

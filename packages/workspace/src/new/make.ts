@@ -128,15 +128,15 @@ async function tryOut(aside: string, plan: Plan, flags: Flags, context: Upstream
     await writePackage(aside, plan, probes, flags);
     tellProbes(plan, probes, silent, report);
     const wrong = others.map(
-      ({ program, said }) =>
-        new UserError(`${program} reports version ${said}, but ${plan.version} is pinned`, {
+      ({ program, reported }) =>
+        new UserError(`${program} reports version ${reported}, but ${plan.version} is pinned`, {
           where: join(aside, 'pins.json'),
-          next: `pin that version (--version ${said}), or pass --other-version 'REASON' if it differs for a reason`,
+          next: `pin that version (--version ${reported}), or pass --other-version 'REASON' if it differs for a reason`,
         }),
     );
     const [first] = broken;
     if (first !== undefined)
-      return new UserError(`${first.program} cannot load modules of its own: ${first.said}`, {
+      return new UserError(`${first.program} cannot load modules of its own: ${first.output}`, {
         where: join(aside, 'extension.ts'),
         next: 'add their package and folder to debian(…) in extension.ts (`relocate`)',
       });
@@ -161,9 +161,9 @@ function tellProbes(plan: Plan, probes: readonly Probe[], silent: Tried['silent'
         ? `the test only checks that it exists; add a command to test/extension.test.ts, such as { run: ['${program}', 'ARGUMENT'], says: /WORDS/ }`
         : `the test checks a line of the output of '${found.run.join(' ')}'`;
     // An image of own files has no interpreter for scripts: what the sandbox prints then is of no use.
-    const said = plan.own === undefined ? (silent.find((one) => one.program === program)?.said ?? '') : '';
+    const output = plan.own === undefined ? (silent.find((one) => one.program === program)?.output ?? '') : '';
     const why = plan.own === undefined ? `does not print ${plan.version} as its version` : 'was not run';
-    report({ type: 'notice', text: `${program} ${why}${said === '' ? '' : ` ('${said.slice(0, 120)}')`}: ${what}` });
+    report({ type: 'notice', text: `${program} ${why}${output === '' ? '' : ` ('${output.slice(0, 120)}')`}: ${what}` });
   }
 }
 

@@ -38,7 +38,7 @@ const LOADING: readonly (readonly [program: RegExp, args: readonly string[]])[] 
 /** A program that reports another version than the pinned one. */
 export interface OtherVersion {
   readonly program: string;
-  readonly said: string;
+  readonly reported: string;
 }
 
 /** The results of all programs. */
@@ -46,9 +46,9 @@ export interface Tried {
   readonly probes: readonly Probe[];
   readonly others: readonly OtherVersion[];
   /** Interpreters and shells that cannot load modules of their own, with their output. */
-  readonly broken: readonly { readonly program: string; readonly said: string }[];
+  readonly broken: readonly { readonly program: string; readonly output: string }[];
   /** Programs that printed neither a version nor help, with the first line of what they printed for --version. */
-  readonly silent: readonly { readonly program: string; readonly said: string }[];
+  readonly silent: readonly { readonly program: string; readonly output: string }[];
 }
 
 /**
@@ -63,10 +63,10 @@ function helpLine(help: string, program: string): string | undefined {
 }
 
 /** The version that a program reports: after its name or the word `version`, or the only version in its first line. */
-export function versionSaid(said: string, program: string): string | undefined {
+export function reportedVersion(output: string, program: string): string | undefined {
   const number = String.raw`(\d+(?:\.\d+)+)`;
   const behind = new RegExp(`(?:\\bversion|\\b${RegExp.escape(program)})[\\s:"'(]*(?:version[\\s:"']*)?v?${number}`, 'i');
-  const lines = said.split('\n').filter((line) => line.trim() !== '');
+  const lines = output.split('\n').filter((line) => line.trim() !== '');
   const named = lines.slice(0, 5).flatMap((line) => behind.exec(line)?.[1] ?? []);
   const alone = [...(lines[0] ?? '').matchAll(new RegExp(String.raw`(?<![\w.])v?${number}`, 'g'))];
   return named[0] ?? (alone.length === 1 ? alone[0]?.[1] : undefined);
@@ -75,8 +75,8 @@ export function versionSaid(said: string, program: string): string | undefined {
 type Run = (program: string, args: readonly string[]) => Promise<Trial>;
 
 /** The words before a version on the same line of a program's output, such as `tmux ` in `tmux 3.5a`. */
-function wordsBefore(said: string, version: string): string | undefined {
-  const line = said.split('\n').find((one) => one.includes(version)) ?? '';
+function wordsBefore(output: string, version: string): string | undefined {
+  const line = output.split('\n').find((one) => one.includes(version)) ?? '';
   const words = line.slice(0, line.indexOf(version)).trimStart();
   return /[a-z]{2,}[\s:v]+$/i.test(words) && !/[\d/]/.test(words) ? words : undefined;
 }
@@ -85,7 +85,7 @@ function wordsBefore(said: string, version: string): string | undefined {
 interface TriedProgram {
   readonly probes: Probe[];
   readonly other?: string | undefined;
-  readonly said?: string | undefined;
+  readonly output?: string | undefined;
   readonly broken?: string | undefined;
 }
 
@@ -96,7 +96,7 @@ interface TriedProgram {
 async function tryProgram(program: string, version: string, packaged: string | undefined, run: Run): Promise<TriedProgram> {
   const wanted = new RegExp(`(?<![\\d.])${RegExp.escape(version)}(?!\\d|\\.\\d)`);
   const loading = LOADING.find(([pattern]) => pattern.test(program))?.[1];
-  const load = loading === undefined ? '' : (await run(program, loading)).said.trim();
+  const load = loading === undefined ? '' : (await run(program, loading)).output.trim();
   const loaded = load.endsWith('loaded');
   const more: Probe[] = loading !== undefined && loaded ? [{ run: [program, ...loading], says: 'loaded' }] : [];
   if (loading !== undefined && !loaded) return { probes: [], broken: load.split('\n').slice(-3).join('; ') };
@@ -104,23 +104,23 @@ async function tryProgram(program: string, version: string, packaged: string | u
   for (const args of ASKING) {
     const answer = { args, ...(await run(program, args)) };
     answers.push(answer);
-    if (wanted.test(answer.said)) return { probes: [{ run: [program, ...args], says: 'version' }, ...more] };
+    if (wanted.test(answer.output)) return { probes: [{ run: [program, ...args], says: 'version' }, ...more] };
     if (answers.filter(({ status }) => status === undefined).length >= MOST_UNENDED) break;
   }
-  for (const { args, said } of packaged === undefined ? [] : answers) {
-    const says = wordsBefore(said, packaged ?? '');
+  for (const { args, output } of packaged === undefined ? [] : answers) {
+    const says = wordsBefore(output, packaged ?? '');
     if (says !== undefined) return { probes: [{ run: [program, ...args], says, numbered: true }, ...more] };
   }
   // -v is `verbose` as often as `version`.
   const other = answers
     .filter(({ status, args }) => status === 0 && args[0] !== '-v')
-    .map(({ said }) => versionSaid(said, program))
+    .map(({ output }) => reportedVersion(output, program))
     .find((one) => one !== undefined);
-  const silent = { probes: more, said: answers[0]?.said.trim().split('\n')[0] ?? '', other };
+  const silent = { probes: more, output: answers[0]?.output.trim().split('\n')[0] ?? '', other };
   if (answers.length < ASKING.length) return silent;
   for (const args of HELPING) {
-    const { status, said } = await run(program, args);
-    const says = status === 0 ? helpLine(said, program) : undefined;
+    const { status, output } = await run(program, args);
+    const says = status === 0 ? helpLine(output, program) : undefined;
     if (says !== undefined) return { probes: [{ run: [program, ...args], says }, ...more], other };
   }
   return silent;
@@ -164,12 +164,12 @@ export async function probe(dir: string, plan: Plan, context: UpstreamContext, r
       report({ type: 'notice', text: `${left} of ${plan.programs.length} programs were not tried: the limit is ${MOST_PROGRAMS}` });
     return {
       probes: tried.flatMap(({ probes }) => probes),
-      broken: tried.flatMap(({ program, broken }) => (broken === undefined ? [] : [{ program, said: broken }])),
-      silent: tried.flatMap(({ program, said }) => (said === undefined ? [] : [{ program, said }])),
+      broken: tried.flatMap(({ program, broken }) => (broken === undefined ? [] : [{ program, output: broken }])),
+      silent: tried.flatMap(({ program, output }) => (output === undefined ? [] : [{ program, output }])),
       others: tried.flatMap(({ program, other }) => {
         // A program may be of another package, or say only the beginning of its version.
         const known = [plan.version, plan.debian?.versions?.[program] ?? plan.version];
-        return other === undefined || known.some((one) => one === other || one.startsWith(`${other}.`)) ? [] : [{ program, said: other }];
+        return other === undefined || known.some((one) => one === other || one.startsWith(`${other}.`)) ? [] : [{ program, reported: other }];
       }),
     };
   });

@@ -6,7 +6,7 @@ import { insideTree, walk, type Sandbox } from '@flatcar/core/engine';
 export interface Trial {
   /** Its exit status; undefined if it was killed, by a signal or because it took too long. */
   readonly status: number | undefined;
-  readonly said: string;
+  readonly output: string;
 }
 
 /** Limits of a trial. */
@@ -66,10 +66,10 @@ export function openTrial(sandbox: Sandbox, root: string, work: string, limits: 
     const options = { root, work, cwd: '/', readOnly: true, signal: ends, maxOutput: limits.output };
     try {
       const { exitCode, output } = await sandbox.attempt(`/usr/bin/${program}`, args, options);
-      return { status: exitCode, said: output };
+      return { status: exitCode, output };
     } catch (error) {
       if (!timeout.aborted || signal?.aborted === true) throw error;
-      return { status: undefined, said: `it did not end within ${limits.time / 1000} seconds` };
+      return { status: undefined, output: `it did not end within ${limits.time / 1000} seconds` };
     }
   };
 }
