@@ -47,7 +47,11 @@ test.each<[Parameters<typeof checkSpec>[0], object, string]>([
   ],
   ['testExtension', { commands: [], machine: { files: { 'etc/x': '' } } }, 'machine.files: paths must be absolute'],
   ['testExtension', { commands: [], small: 'yes' }, "small: expected true or false, got the string 'yes'"],
-  ['testExtension', { commands: [], origin: 'upsteam' }, "origin: 'upsteam' is not one of auto, upstream, source; did you mean 'upstream'?"],
+  [
+    'testExtension',
+    { commands: [], origin: 'upsteam' },
+    "origin: 'upsteam' is not one of auto, upstream, source; did you mean 'upstream'?",
+  ],
   ['testRelocated', { folder: 'usr/lib/x', commands: COMMANDS }, "folder: 'usr/lib/x' is not an absolute path"],
   ['testRelocated', { folder: '/usr/lib/x', commands: COMMANDS, statics: [] }, "unknown key 'statics'; did you mean 'static'?"],
   ['testRealUse', { uses: [{ does: 'x', run: 'x', give: '' }] }, "uses[0]: unknown key 'give'; did you mean 'gives'?"],
