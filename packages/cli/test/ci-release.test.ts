@@ -54,7 +54,7 @@ test('a release by its steps: an extension that fails holds back no other, and w
   // The artifact of a job holds payloads and their records, and no image.
   const artifact = at(`built/payload-${first.id}`);
   const files = await filesBelow(artifact);
-  expect(files.toSorted().map((name) => name.replace(/extension-stager-[^/]*\.(?=squashfs|ddi)/, '*.'))).toEqual([
+  expect(files.toSorted().map((name) => name.replace(/extension-stager_[^/]*\.(?=squashfs|ddi)/, '*.'))).toEqual([
     `outcomes/build-${first.id}.outcome.json`,
     'payloads/extension-stager/payload/*.ddi',
     'payloads/extension-stager/payload/*.ddi.payload.json',

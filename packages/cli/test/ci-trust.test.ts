@@ -155,7 +155,7 @@ describe('an artifact is refused', () => {
         const name = (await readdir(folder(built))).find((one) => one.endsWith('.squashfs')) ?? '';
         await truncate(join(folder(built), name), 5 * 2 ** 30);
       },
-      'more than any payload has',
+      'bytes, more than ',
     ],
     ['without its payload', (built) => rm(join(built, `payload-${ID}/payloads`), { recursive: true }), 'was not built'],
     ['under the name of another job', (built) => rename(join(built, `payload-${ID}`), join(built, `payload-${ID}-2`)), 'was not built'],

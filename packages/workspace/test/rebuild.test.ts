@@ -11,6 +11,8 @@ import {
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { readImageFile } from '@flatcar/workspace/image-file';
 import { rebuildImage } from '@flatcar/workspace/rebuild';
+import { compareImages } from '@flatcar/workspace/diff';
+import { verifyImage } from '@flatcar/workspace/verify-image';
 
 const [ddi] = selectTargets('4790.0.0');
 const locator = 'https://dl.example.org/v1.0/upstream';
@@ -74,10 +76,10 @@ beforeEach(async () => {
 });
 
 /** Images of both formats, the second component by another origin than the first; with a commit in their build records. */
-async function build(options: { only?: string[]; sign?: SignKeys; commit?: string } = {}): Promise<readonly Image[]> {
-  const { only, sign, commit } = options;
+async function build(options: { only?: string[]; sign?: SignKeys; commit?: string; out?: string } = {}): Promise<readonly Image[]> {
+  const { only, sign, commit, out = join(dir, `out${count}`) } = options;
   const { images } = await buildExtension(loaded, {
-    version: '1.0', arch: 'x86-64', targets: ['portable', ddi!], profile: 'fast', out: join(dir, `out${count}`), store, tools, report, mirror, only, sign,
+    version: '1.0', arch: 'x86-64', targets: ['portable', ddi!], profile: 'fast', out, store, tools, report, mirror, only, sign,
     origin: only === undefined ? ['upstream', 'files', 'files'] : ['upstream', 'files'],
     built: { gitCommit: commit },
   }); // prettier-ignore
@@ -155,8 +157,34 @@ test('an image that this checkout does not make is told apart, with the commit t
   await changeManifest(file, ({ components }) => ({
     components: components.map((one) => (one.name === 'second' ? { ...one, version: '1.0', origin: 'cargo' } : one)),
   }));
-  expect((await refusal(file)).message).toContain("second 1.0 has no origin of the kind 'cargo': its definition has release, files");
+  expect((await refusal(file)).message).toContain("second 1.0 has no origin of the kind 'cargo': its definition has upstream, files");
   await rm(sidecarPaths(file).provenance);
   await changeManifest(file, () => ({ upstream: '0.1' }));
   expect(await refusal(file)).toMatchObject({ message: 'the image has no build record beside it', where: sidecarPaths(file).provenance });
+});
+
+test('an image is verified by its sums, its manifest and its own hashes; each that is wrong is named', async () => {
+  const [squashfs, disk] = await build();
+  const [file, ddiFile] = [squashfs?.file ?? '', disk?.file ?? ''];
+  expect(await verifyImage(file)).toEqual(['sums, manifest, metadata']);
+  expect(await verifyImage(ddiFile)).toEqual(['sums, manifest, metadata', 'verity roothash']);
+  await changeManifest(ddiFile, () => ({ roothash: 'a'.repeat(64) }));
+  await expect(verifyImage(ddiFile)).rejects.toThrow(`the manifest lists ${'a'.repeat(64)}`);
+  await changeManifest(file, () => ({ sha256: 'b'.repeat(64) }));
+  await expect(verifyImage(file)).rejects.toThrow('the manifest is for another image');
+  const sums = join(file, '../SHA256SUMS');
+  await writeFile(sums, (await readFile(sums, 'utf8')).replaceAll(/^[0-9a-f]{64}/gm, 'c'.repeat(64)));
+  await expect(verifyImage(file)).rejects.toThrow(`SHA256SUMS lists ${'c'.repeat(64)}`);
+  await rm(sums);
+  await expect(verifyImage(file)).rejects.toThrow('the image is not in SHA256SUMS');
+});
+
+test('the difference of two images has versions, files with their modes, and sizes', async () => {
+  const [whole] = await build();
+  const [part] = await build({ only: ['first'], out: join(dir, `part${count}`) });
+  const difference = await compareImages(whole?.file ?? '', part?.file ?? '');
+  expect(difference.versions).toContainEqual({ component: 'second', before: '1.0', after: '' });
+  expect(difference.files).toContainEqual(expect.objectContaining({ what: 'removed', path: 'usr/bin/second', after: 0 }));
+  expect(difference.files.every(({ path }) => path !== 'usr/bin/first')).toBe(true);
+  expect(difference.size).toEqual({ before: whole?.size, after: part?.size });
 });

@@ -291,8 +291,8 @@ describe('the next run', () => {
     await withRemote(opened, github, async (remote) => {
       const tip = await remote.tip('update/a');
       await git(bare, 'update-ref', 'refs/heads/update/a', other);
-      await expect(remote.push('update/a', change?.commit ?? '', tip?.commit)).rejects.toThrow('changed by somebody else');
-      await expect(remote.push('update/a', change?.commit ?? '', undefined)).rejects.toThrow('changed by somebody else');
+      await expect(remote.push('update/a', change?.commit ?? '', tip?.commit)).rejects.toThrow('somebody else changed');
+      await expect(remote.push('update/a', change?.commit ?? '', undefined)).rejects.toThrow('somebody else changed');
     });
     expect(await tipOf('update/a')).toBe(other);
   });
