@@ -144,7 +144,6 @@ const TITLES: Readonly<Record<string, () => readonly string[]>> = {
     'bind nowhere --release stable --out out',
     'bind empty --release stable --out out',
     'bind broken.json --release stable --out out',
-    'ci plan --out nowhere/matrix.json yq',
     'ci build',
     'ci build --matrix nowhere.json',
     'ci build --matrix text.json',
