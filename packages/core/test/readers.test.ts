@@ -153,6 +153,14 @@ describe('lockedCrates', () => {
   test.each(['../../../../home/x', '*', 'a/b', ''])("refuses a crate called '%s': names are part of paths", (name) => {
     expect(() => lockedCrates(entry(name), 'Cargo.lock')).toThrow('is not a crate of a registry');
   });
+  test('reads what TOML allows and cargo does not write', () => {
+    const odd = `package = [{ name = 'memchr', version = "1.0.0", checksum = "${'a'.repeat(64)}" }] # one line`;
+    expect(lockedCrates(odd, 'Cargo.lock')).toEqual([{ name: 'memchr', version: '1.0.0', checksum: 'a'.repeat(64) }]);
+  });
+  test('refuses what is not TOML or not a list of packages, with file and line', () => {
+    expect(() => lockedCrates(`${entry('x')}name = `, 'Cargo.lock')).toThrow(/^invalid Cargo.lock: /);
+    expect(() => lockedCrates('[package]\nname = "x"\n', 'Cargo.lock')).toThrow(/^invalid Cargo.lock: /);
+  });
   test('refuses one from git', () => {
     expect(() => lockedCrates(entry('x', 'source = "git+https://example.org/x"\n'), 'Cargo.lock')).toThrow('comes from git');
   });

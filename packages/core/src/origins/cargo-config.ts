@@ -1,48 +1,32 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { stringify } from 'smol-toml';
 import { envOf, homeOf } from '../util/env.ts';
 import { UserError } from '../util/errors.ts';
 import { makeFolder, writeAtomic } from '../util/files.ts';
+import { parseToml } from '../util/toml.ts';
 
 /** Tables of cargo's configuration for registries (doc.rust-lang.org/cargo/reference/config.html). */
 const REGISTRY = new Set(['source', 'registry', 'registries', 'http', 'net', 'credential-alias', 'cache']);
 /** Tables that change what is compiled, or how. */
 const COMPILES = new Set(['build', 'profile', 'target', 'env', 'patch', 'paths', 'unstable', 'host', 'doc', 'resolver']);
 
-/** Splits a configuration into its top-level tables: the first word of a header, or of a dotted key before the first header. */
-function tablesOf(text: string): { name: string; lines: string[] }[] {
-  const tables: { name: string; lines: string[] }[] = [];
-  let isHeaded = false;
-  for (const line of text.split('\n')) {
-    const [, header] = /^\s*\[+\s*["']?([\w-]+)/.exec(line) ?? [];
-    const [, key] = isHeaded ? [] : (/^\s*["']?([\w-]+)["']?\s*[.=]/.exec(line) ?? []);
-    if (header !== undefined) isHeaded = true;
-    const name = header ?? key;
-    if (name === undefined) tables.at(-1)?.lines.push(line);
-    else tables.push({ name, lines: [line] });
-  }
-  return tables;
+/** Those top-level tables of a configuration whose names are `wanted`, as a configuration. Throws a UserError if it is not TOML. */
+function tables(text: string, where: string, wanted: (name: string) => boolean): string {
+  const all = parseToml(text, { what: 'configuration of cargo', where, next: 'correct the file; cargo would refuse it, too' });
+  return stringify(Object.fromEntries(Object.entries(all).filter(([name]) => wanted(name))));
 }
 
 /** The part of a configuration that is about registries. */
-export function registrySettings(text: string): string {
-  return tablesOf(text)
-    .filter(({ name }) => REGISTRY.has(name))
-    .flatMap(({ lines }) => lines)
-    .join('\n');
-}
+export const registrySettings = (text: string, where = 'config.toml'): string => tables(text, where, (name) => REGISTRY.has(name));
 
 /** The part of a configuration by which cargo finds crates that it has fetched: which registry replaces another. It has no tokens and no proxies. */
-export function offlineSettings(text: string): string {
-  return tablesOf(text)
-    .filter(({ name }) => name === 'source')
-    .flatMap(({ lines }) => lines)
-    .join('\n');
-}
+export const offlineSettings = (text: string, where = 'config.toml'): string => tables(text, where, (name) => name === 'source');
 
 /** The names of a configuration's tables that change what is compiled. */
-export function compileSettings(text: string): string[] {
-  return [...new Set(tablesOf(text).map(({ name }) => name))].filter((name) => COMPILES.has(name));
+export function compileSettings(text: string, where = 'config.toml'): string[] {
+  const all = parseToml(text, { what: 'configuration of cargo', where, next: 'correct the file; cargo would refuse it, too' });
+  return Object.keys(all).filter((name) => COMPILES.has(name));
 }
 
 async function configIn(folder: string): Promise<{ file: string; text: string } | undefined> {
@@ -66,9 +50,9 @@ export async function userConfig(): Promise<string> {
 export async function userRegistry(home: string): Promise<string[]> {
   for (let at = home; at !== dirname(at); at = dirname(at)) {
     const above = await configIn(join(dirname(at), '.cargo'));
-    const tables = compileSettings(above?.text ?? '');
-    if (above === undefined || tables.length === 0) continue;
-    throw new UserError(`[${tables.join('], [')}] of this file would change what is compiled: cargo reads it for every folder beside it`, {
+    const found = above === undefined ? [] : compileSettings(above.text, above.file);
+    if (above === undefined || found.length === 0) continue;
+    throw new UserError(`[${found.join('], [')}] of this file would change what is compiled: cargo reads it for every folder beside it`, {
       where: above.file,
       next: 'move these tables elsewhere, or set FLATCAR_EXT_CACHE to a folder that is not located below it',
     });

@@ -1,4 +1,6 @@
+import * as v from 'valibot';
 import { UserError } from '../util/errors.ts';
+import { parseToml } from '../util/toml.ts';
 
 /** A crate with a digest in Cargo.lock. */
 export interface LockedCrate {
@@ -7,14 +9,23 @@ export interface LockedCrate {
   readonly checksum: string;
 }
 
+const NEXT = 'restore Cargo.lock from git, or let cargo write it again';
+const LockSchema = v.object({
+  package: v.optional(
+    v.array(v.object({ name: v.string(), version: v.string(), source: v.optional(v.string()), checksum: v.optional(v.string()) })),
+    [],
+  ),
+});
+
 /**
- * The crates of a Cargo.lock that come from a registry. Each entry is `[[package]]` with one `key = "value"` a line, as cargo writes it (never by
- * hand). Throws a UserError for a crate from git, which has no digest, and for a name that no registry would give a crate: names become parts of paths.
+ * The crates of a Cargo.lock that come from a registry. Throws a UserError for a crate from git, which has no digest, and for a name that no registry
+ * would give a crate: names become parts of paths.
  */
 export function lockedCrates(text: string, where: string): LockedCrate[] {
-  return text.split('[[package]]').flatMap((entry) => {
-    const fields = new Map([...entry.matchAll(/^(\w+) = "([^"\n]*)"$/gm)].map(([, key = '', value = '']) => [key, value]));
-    const [name = '', version = '', source, checksum] = ['name', 'version', 'source', 'checksum'].map((key) => fields.get(key));
+  const about = { what: 'Cargo.lock', where, next: NEXT };
+  const parsed = v.safeParse(LockSchema, parseToml(text, about));
+  if (!parsed.success) throw new UserError(`invalid Cargo.lock: ${parsed.issues[0].message}`, { where, next: NEXT });
+  return parsed.output.package.flatMap(({ name, version, source, checksum }) => {
     if (source?.startsWith('git+')) throw new UserError(`the crate '${name}' comes from git: Cargo.lock has no digest for it`, { where });
     if (checksum === undefined) return [];
     if (!/^[A-Za-z0-9_-]{1,64}$/.test(name) || !/^\d[0-9A-Za-z.+-]{0,127}$/.test(version) || !/^[0-9a-f]{64}$/.test(checksum))
