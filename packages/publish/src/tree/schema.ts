@@ -1,4 +1,12 @@
-import { ARCHES, brandedBy, EXTENSION_NAME, parseJson, type ImageVersion, type TargetName, type UpstreamVersion } from '@flatcar/core/engine';
+import {
+  ARCHES,
+  brandedBy,
+  EXTENSION_NAME,
+  parseJson,
+  type ImageVersion,
+  type TargetName,
+  type UpstreamVersion,
+} from '@flatcar/core/engine';
 import * as v from 'valibot';
 import { KEYS } from './layout.ts';
 

@@ -169,7 +169,9 @@ export async function probe(dir: string, plan: Plan, context: UpstreamContext, r
       others: tried.flatMap(({ program, other }) => {
         // A program may be of another package, or say only the beginning of its version.
         const known = [plan.version, plan.debian?.versions?.[program] ?? plan.version];
-        return other === undefined || known.some((one) => one === other || one.startsWith(`${other}.`)) ? [] : [{ program, reported: other }];
+        return other === undefined || known.some((one) => one === other || one.startsWith(`${other}.`))
+          ? []
+          : [{ program, reported: other }];
       }),
     };
   });
