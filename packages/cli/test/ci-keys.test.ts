@@ -116,7 +116,7 @@ test('a build by ci build, and tests, are given settings and no key', async () =
 
 // Each place that starts something with the environment of this process says which part of it.
 test.each([
-  ['packages/cli/src/commands/test.ts', /extendEnv: false,\s*env: \{ \.\.\.withoutSecrets\(\)/],
+  ['packages/workspace/src/machine-tests.ts', /extendEnv: false,\s*env: \{ \.\.\.withoutSecrets\(\)/],
   ['packages/cli/src/commands/ci/test.ts', /extendEnv: false,\s*env: withoutSecrets\(\)/],
   ['scripts/test/test.ts', /env: \{ \.\.\.withoutSecrets\(\)/],
 ])('%s starts tests without them', async (file, pattern) => {

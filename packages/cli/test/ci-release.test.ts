@@ -106,7 +106,7 @@ test('a release by its steps: an extension that fails holds back no other, and w
   expect(await readFile(outputs.GITHUB_STEP_SUMMARY, 'utf8')).toContain('kubernetes 9.9.9 is not pinned');
 
   // One more release: bound out of what is published, by nothing but the matrix, and published by keys of the environment.
-  const more = { ...first, from: 'published', targets: OLDER };
+  const more = { ...first, from: 'published', targets: [OLDER] };
   await matrix('more.json', [more, second]);
   const secrets = await keysOfEnvironment();
   const later = ['--matrix', at('more.json'), '--built', at('none'), '--outcomes', at('later'), '--images', at('bound')];

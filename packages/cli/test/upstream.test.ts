@@ -89,7 +89,7 @@ describe('outdated', () => {
     const { rows, errors } = JSON.parse(out) as { rows: unknown[]; errors: { of: string; error: string }[] };
     expect(rows.length).toBeGreaterThan(2);
     expect(errors).toEqual([expect.objectContaining({ of: 'cni', error: 'GitHub answered 404' })]);
-    expect(err).toMatch(/1 version sources could not be asked/);
+    expect(err).toMatch(/1 version source could not be reached/);
     expect(err).toMatch(/at: extensions\/kubernetes\/extension\.ts:\d+ \(github containernetworking\/plugins\)/);
   });
   test('an extension that is not there', async () => {
@@ -120,7 +120,7 @@ describe('pin', () => {
   test.each([
     ['kubernetes@v1.0.0', [], 2, /is not NAME or NAME@VERSION[^]*no leading v/],
     ['kubernetes@1.0.0-rc.1', [], 2, /not a version to pin/],
-    ['kubernetes@9.1.0', ['--coupled', 'cri'], 2, /not name=value/],
+    ['kubernetes@9.1.0', ['--coupled', 'cri'], 2, /expected name=value/],
     ['kubernetes@9.1.0', ['--coupled', 'etcd=1'], 1, /'etcd' is not coupled to kubernetes/],
     ['nothing', [], 2, /there is no extension 'nothing'/],
   ])('%s %j', async (name, more, code, message) => {

@@ -100,7 +100,7 @@ test('what others bring is known without building them: programs, units and pack
 test('a drop-in that runs a program of another extension is refused, and allowed where that is required', async () => {
   const alone = await errorsOf(build(await writeMetrics('alone', '', '/usr/bin/node_exporter')));
   expect(alone).toContain("ExecStart= runs '/usr/bin/node_exporter'");
-  expect(alone).toMatch(/list the extension that brings it under 'requires'/);
+  expect(alone).toMatch(/list the extension that ships the program under 'requires'/);
   const payload = await build(await writeMetrics('metrics', "'node-exporter'", '/usr/bin/node_exporter'));
   expect(payload.requires).toEqual(['node-exporter']);
   // Nothing else is allowed by it.

@@ -64,7 +64,10 @@ export function addOutdated(root: Command, signal: AbortSignal): void {
         where: `${relative(process.cwd(), place)} (${source})`,
         next,
       }));
-      throw new UserErrors(`${outdated.errors.length} version sources could not be reached`, groupFailures(failures));
+      throw new UserErrors(
+        `${outdated.errors.length} version ${outdated.errors.length === 1 ? 'source' : 'sources'} could not be reached`,
+        groupFailures(failures),
+      );
     });
   addHelp(command, {
     text: [
