@@ -30,7 +30,7 @@ test('an extension for which the disk has no room fails with that reason, and th
   const jobs = ['extension-stager', 'hardening'].map((name) => ({
     ...include.find(({ id }) => id === `${name}-${hostArch()}`),
     // Disk images and their records of some fifty kilobytes each, and one squashfs of eight.
-    targets: name === 'hardening' ? 'portable' : '4757.1.0,4757.0.0,4722.1.0,4722.0.0,4694.1.0,4694.0.1,4694.0.0',
+    targets: name === 'hardening' ? ['portable'] : '4757.1.0,4757.0.0,4722.1.0,4722.0.0,4694.1.0,4694.0.1,4694.0.0'.split(','),
   }));
   await writeFile(at('matrix.json'), JSON.stringify({ include: jobs }));
   const built = await flatcarExt(['ci', 'build', '--matrix', at('matrix.json'), '--built', at('built')]);

@@ -22,7 +22,7 @@ test.each([
   ['[{"1.0": {}}]', 'invalid pins.json: expected an object, got a list', 1],
   ['7', 'invalid pins.json: expected an object, got a number', 1],
   ['true', 'invalid pins.json: expected an object, got a boolean', 1],
-  ['{\n  "$schema": 1\n}', 'invalid pins.json: $schema: expected the address of a schema', 2],
+  ['{\n  "$schema": 1\n}', 'invalid pins.json: $schema: expected the URL of a schema', 2],
   ['{\n  "1.0": null\n}', 'invalid pins.json: 1.0: Invalid type: Expected Object but received null', 2],
   ['{\n\n  "v1.0": { "licenses": {}, "bytes": {} }\n}', 'invalid pins.json: v1.0: must be a plain version such as 1.36.4', 3],
   ['{\n  "1.0": {\n    "licenses": {},\n    "byte": {},\n    "bytes": {}\n  }\n}', 'invalid pins.json: 1.0.byte: Invalid key', 4],

@@ -48,7 +48,7 @@ describe('an update payload', () => {
   });
   test.each([
     ['nothing', () => Buffer.alloc(0), 'it is cut off'],
-    ['half of it', () => payload.subarray(0, 4000), 'it has 4000 bytes where its manifest has'],
+    ['half of it', () => payload.subarray(0, 4000), 'it has 4000 bytes and its manifest implies'],
     [
       'a manifest of more than a megabyte',
       () => {

@@ -28,7 +28,7 @@ function untested(extensions: readonly string[] | undefined, { testResults }: v.
     assertionResults
       .filter(({ status }) => status === 'passed' || status === 'failed')
       // A test of the shared machine has the name of its extension; other tests are in the folder of theirs.
-      .map(({ title }) => /\/extensions\/([^/]+)\/[^/]+$/.exec(name)?.[1] ?? title),
+      .map(({ title }) => /\/extensions\/([^/]+)\/test\/[^/]+$/.exec(name)?.[1] ?? title),
   );
   if (extensions === undefined) return ran.length === 0 ? ['machines'] : [];
   return extensions.filter((name) => !ran.includes(name));

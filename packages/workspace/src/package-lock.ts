@@ -13,7 +13,7 @@ type Entry = Readonly<Record<string, unknown>>;
 
 /** The keys that npm copies from a workspace's package.json into its lock, in npm's order, and those that it leaves out. */
 const COPIED = ['version', 'license', 'dependencies', 'devDependencies'];
-const LEFT_OUT = ['name', 'private', 'type', 'scripts', 'description', 'exports'];
+const LEFT_OUT = ['name', 'private', 'keywords', 'type', 'scripts', 'description', 'exports'];
 
 /**
  * The text of a lock with the entries of exactly these extensions, as npm writes it; `extensions` maps paths of folders in the repository to

@@ -22,7 +22,9 @@ test('the page has a row for each key, and its tables are tables', async () => {
   const keys = await Promise.all(SECTIONS.map(async (one) => (await keysOf(one, repository)).keys.length));
   expect(tables.map(({ rows }) => rows.length)).toEqual(keys);
   for (const { rows } of tables) for (const row of rows) expect(row).toHaveLength(5);
-  expect(text).toContain("| `start` | `string[]` | Units that run as soon as the image is merged. | `[]` | `['node-exporter.service']` |");
+  expect(text).toContain(
+    "| `start` | `string[]` | Units that start as soon as the image is merged. | `[]` | `['node-exporter.service']` |",
+  );
   expect(text).toContain("| `kind` | `'sysext' \\| 'confext'` |");
 });
 

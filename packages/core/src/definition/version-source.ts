@@ -39,7 +39,10 @@ export interface UrlVersions extends Tracked {
 export interface ModuleVersions extends Tracked {
   /** @example 'go' */
   readonly kind: 'go';
-  /** @example 'github.com/mikefarah/yq/v4' */
+  /**
+   * Path of the module, with its major version.
+   * @example 'github.com/mikefarah/yq/v4'
+   */
   readonly module: string;
 }
 
@@ -47,7 +50,10 @@ export interface ModuleVersions extends Tracked {
 export interface CrateVersions extends Tracked {
   /** @example 'crates' */
   readonly kind: 'crates';
-  /** @example 'ripgrep' */
+  /**
+   * Name of the crate.
+   * @example 'ripgrep'
+   */
   readonly crate: string;
 }
 
