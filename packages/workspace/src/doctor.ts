@@ -44,12 +44,10 @@ const ROOMY = 20 * 2 ** 30;
 const NARROW = 2 * 2 ** 30;
 /** Milliseconds after which a host counts as not reached. */
 const PATIENCE = 5000;
-/** Hosts that files come from, and what of. */
+/** Hosts that upstream's files come from, and which. Go and cargo know the hosts of their modules and crates, and report them themselves. */
 const HOSTS: Readonly<Record<string, string>> = {
   'https://github.com/': 'releases of most upstreams',
   'https://dl.k8s.io/': 'Kubernetes',
-  'https://proxy.golang.org/': 'Go modules',
-  'https://static.crates.io/': 'Rust crates',
 };
 
 const gibibytes = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
