@@ -4,7 +4,8 @@ import { trustedKeys, withSignKeys } from '@flatcar/workspace/given-keys';
 import { archOption, arches, releaseOption, jsonOption } from '../options.ts';
 import { keyringOption, keysOption } from '../published.ts';
 import { addHelp } from '../help.ts';
-import { formatBytes, reporter, show, table } from '../output/terminal.ts';
+import { imageTable } from '../output/image-table.ts';
+import { reporter, show } from '../output/terminal.ts';
 
 interface Flags {
   readonly tree?: string;
@@ -59,20 +60,7 @@ export function addBind(root: Command, signal: AbortSignal): void {
     .action(async (paths: string[], flags: Flags) => {
       const { report, done } = await reporter();
       const images = await withSignKeys(flags, (sign) => bindAll(paths, flags, sign, report, signal)).finally(done);
-      show(images, flags.json, (made) =>
-        table([
-          ['extension', 'version', 'target', 'arch', 'format', 'size', 'file'],
-          ...made.map((image) => [
-            image.extension,
-            image.version,
-            image.target,
-            image.arch,
-            image.format,
-            formatBytes(image.size),
-            image.file,
-          ]),
-        ]),
-      );
+      show(images, flags.json, imageTable);
     });
   addHelp(command, {
     examples: [

@@ -1,8 +1,7 @@
-import { basename, relative } from 'node:path';
+import { basename } from 'node:path';
 import { hostArch, linkFolder, linkName, selectTargets, UserErrors, type Image, type Target } from '@flatcar/core/engine';
 import { Option, type Command } from 'commander';
 import { addHelp } from '../help.ts';
-import { REPOSITORY } from '@flatcar/workspace/select';
 import {
   arches,
   archOption,
@@ -18,7 +17,8 @@ import {
 } from '../options.ts';
 import { keysOption } from '../published.ts';
 import { signKeys } from '@flatcar/workspace/given-keys';
-import { formatBytes, reporter, show, table } from '../output/terminal.ts';
+import { imageTable } from '../output/image-table.ts';
+import { reporter, show } from '../output/terminal.ts';
 
 interface Flags extends BuildFlags {
   readonly out?: string;
@@ -44,22 +44,10 @@ function howToUse(image: Image, target: Target): string {
 
 /** The images as a table, and how to use the last one. */
 function text(made: readonly Image[], targets: readonly Target[]): string {
-  const rows = made.map((image) => [
-    image.extension,
-    image.version,
-    image.target,
-    image.arch,
-    image.format,
-    formatBytes(image.size),
-    image.file.startsWith(`${REPOSITORY}/`) ? relative(REPOSITORY, image.file) : image.file,
-  ]);
   // People try the image for their own machine first.
   const last = made.findLast(({ arch }) => arch === hostArch()) ?? made.at(-1);
   const target = last === undefined ? undefined : targets.find((one) => (one === 'portable' ? one : one.number) === last.target);
-  return [
-    table([['extension', 'version', 'target', 'arch', 'format', 'size', 'file'], ...rows]),
-    ...(last === undefined || target === undefined ? [] : ['', howToUse(last, target)]),
-  ].join('\n');
+  return [imageTable(made), ...(last === undefined || target === undefined ? [] : ['', howToUse(last, target)])].join('\n');
 }
 
 /** `build`: payloads and images of extensions. */
