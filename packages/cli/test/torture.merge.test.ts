@@ -36,7 +36,7 @@ async function interrupted(
   const { seen, stderr } = await torture(...SIGNALLED, '--kills', '0', '--signals', String(count), '--limit', String(limit));
   const broken = seen.signals.flatMap((one) => one.broken);
   // A signal that came after the end does not count.
-  const commands = seen.signals.filter(({ kills }) => kills > count / 2).map(({ command }) => command);
+  const commands = seen.signals.filter(({ kills }) => kills >= count / 2).map(({ command }) => command);
   return { broken, commands, stderr };
 }
 
