@@ -62,6 +62,8 @@ export async function openFakeInternet(): Promise<FakeInternet> {
   });
   const mirror = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const store = openStore(join(dir, 'store'));
+  // Tools come from the store of the test run: there may be no network.
+  const shared = openStore();
   return {
     dir,
     mirror,
@@ -70,7 +72,7 @@ export async function openFakeInternet(): Promise<FakeInternet> {
     events,
     context: () => {
       const report = (event: Event): void => void events.push(event);
-      return { store, tools: openTools(store), toolchains: openToolchains(store), report, mirror, pause: 1, cache: new Map() };
+      return { store, tools: openTools(shared), toolchains: openToolchains(shared), report, mirror, pause: 1, cache: new Map() };
     },
     close: async () => {
       server.close();
