@@ -30,8 +30,8 @@ async function flatcarExt(...args: string[]): Promise<string> {
 interface Job {
   extension: string;
   architecture: string;
-  versions: string;
-  targets: string;
+  versions: string[];
+  targets: string[];
 }
 interface Planned {
   images: { extension: string; targets: string[] }[];
@@ -50,14 +50,14 @@ beforeAll(async () => {
   // Two versions of containerd; of the others the newest, which is long enough to pack.
   const jobs = include
     .filter(({ architecture }) => architecture === arch)
-    .map((job) => (job.extension === 'containerd' ? job : { ...job, versions: job.versions.split(' ')[0] ?? '' }));
+    .map((job) => (job.extension === 'containerd' ? job : { ...job, versions: job.versions.slice(0, 1) }));
   expect(jobs.map(({ extension }) => extension)).toEqual(EXTENSIONS);
-  for (const { targets } of jobs) expect(targets.split(',')).toEqual(expect.arrayContaining(['portable', ...ERAS]));
+  for (const { targets } of jobs) expect(targets).toEqual(expect.arrayContaining(['portable', ...ERAS]));
   await writeFile(at('matrix.json'), JSON.stringify({ include: jobs }));
   for (const job of jobs) await flatcarExt('ci', 'build', '--job', JSON.stringify(job), '--origin', 'auto', '--out', at('payloads'));
   await flatcarExt('ci', 'bind', '--matrix', at('matrix.json'), '--payloads', at('payloads'), '--out', at('images'), '--keys', at('keys'));
   await flatcarExt('ci', 'report', at('outcomes'));
-  const versions = (jobs[0]?.versions ?? '').split(' ').map((one) => one.split('@')[1] ?? '');
+  const versions = (jobs[0]?.versions ?? []).map((one) => one.split('@')[1] ?? '');
   [newer = '', older = ''] = versions;
   expect(versions).toHaveLength(2);
 });
@@ -66,7 +66,7 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 /** Images (without those of a version) and all records. */
 async function paths(but?: string): Promise<string[]> {
   const names = (await readdir(at('images'), { recursive: true })).filter((name) => name.endsWith('.raw'));
-  const chosen = names.filter((name) => but === undefined || !name.includes(`/containerd-${but}-`));
+  const chosen = names.filter((name) => but === undefined || !(name.includes('/containerd.') && name.includes(`_${but}_`)));
   return [...chosen.map((name) => at('images', name)), ...EXTENSIONS.map((name) => at('payloads', name, 'payload'))];
 }
 
