@@ -18,8 +18,8 @@ export function addDiff(root: Command): void {
     });
   addHelp(command, {
     examples: [
-      'flatcar-ext diff old/yq.portable_4.54.1_x86-64.raw new/yq.portable_4.54.2_x86-64.raw',
-      'flatcar-ext diff old/yq.portable_4.54.1_x86-64.raw new/yq.portable_4.54.2_x86-64.raw --json',
+      'flatcar-ext diff before/portable/yq.*.raw after/portable/yq.*.raw',
+      'flatcar-ext diff before/portable/yq.*.raw after/portable/yq.*.raw --json',
     ],
   });
 }
