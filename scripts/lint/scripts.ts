@@ -3,7 +3,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { execa } from 'execa';
-import { digestOf, exec, buildGoTool, hostArch, networkEnv, openStore, openTools, type Store } from '@flatcar/core/engine';
+import { digestOf, exec, buildGoTool, hostArch, openStore, openTools, type Store } from '@flatcar/core/engine';
+import { installWheels } from '@flatcar/testing/pip';
 
 const root = resolve(import.meta.dirname, '../..');
 const store = openStore();
@@ -51,24 +52,7 @@ async function zizmor(from: Store): Promise<string | undefined> {
     digestOf({ number: 1, requirements: await readFile(requirements, 'utf8') }),
     async (fresh) => {
       console.error('fetching zizmor');
-      await exec(
-        'python3',
-        [
-          '-m',
-          'pip',
-          'install',
-          '--quiet',
-          '--no-deps',
-          '--require-hashes',
-          '--only-binary',
-          ':all:',
-          '--target',
-          fresh,
-          '--requirement',
-          requirements,
-        ],
-        { env: { ...networkEnv(), PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_ROOT_USER_ACTION: 'ignore' } },
-      );
+      await installWheels(requirements, fresh);
     },
   );
   return join(dir, 'bin/zizmor');

@@ -2,7 +2,8 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { digestOf, exec, networkEnv, sidecarPaths, type Store } from '@flatcar/core/engine';
+import { digestOf, exec, sidecarPaths, type Store } from '@flatcar/core/engine';
+import { installWheels } from './pip.ts';
 
 const FOLDER = join(import.meta.dirname, '../evidence');
 
@@ -12,24 +13,7 @@ async function validators(store: Store): Promise<string> {
   const { stdout: python } = await promisify(execFile)('python3', ['--version']);
   const key = digestOf({ number: 1, python, requirements: await readFile(requirements, 'utf8') });
   const { dir } = await store.result('test-validators', key, async (fresh) => {
-    await exec(
-      'python3',
-      [
-        '-m',
-        'pip',
-        'install',
-        '--quiet',
-        '--no-deps',
-        '--require-hashes',
-        '--only-binary',
-        ':all:',
-        '--target',
-        fresh,
-        '--requirement',
-        requirements,
-      ],
-      { env: { ...networkEnv(), PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_ROOT_USER_ACTION: 'ignore' }, install: 'install python3-pip' },
-    );
+    await installWheels(requirements, fresh);
   });
   return dir;
 }
