@@ -47,8 +47,15 @@ async function imageFor(release: Release, out: string): Promise<Image> {
   const store = openStore();
   const { images } = await buildExtension(loaded, {
     version: newestFirst(Object.keys(loaded.pins))[0] ?? '',
-    arch: hostArch(), targets: [release], profile: 'publish', origin: 'auto', out, store, tools: openTools(store), report: () => undefined,
-  }); // prettier-ignore
+    arch: hostArch(),
+    targets: [release],
+    profile: 'publish',
+    origin: 'auto',
+    out,
+    store,
+    tools: openTools(store),
+    report: () => undefined,
+  });
   const [image] = images;
   if (image === undefined) throw new Error(`the build made no image for ${release.number}`);
   return image;

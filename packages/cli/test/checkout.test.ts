@@ -30,9 +30,12 @@ async function ci(
     Object.entries(process.env).filter(([key]) => !/^(?:GITHUB_|FLATCAR_EXT_(?!RELEASES$)|FORCE_COLOR|TURBO_)/.test(key)),
   );
   return execa(join(checkout, 'packages/cli/bin/flatcar-ext'), ['ci', ...args], {
-    cwd: dir, all: true, reject: false, extendEnv: false,
+    cwd: dir,
+    all: true,
+    reject: false,
+    extendEnv: false,
     env: { ...plain, PATH: `${join(checkout, 'node_modules/.bin')}:${process.env['PATH'] ?? ''}`, FLATCAR_EXT_CACHE: cacheRoot(), ...env },
-  }); // prettier-ignore
+  });
 }
 
 beforeAll(async () => {
@@ -76,7 +79,9 @@ test('ci test: what every change must pass, and all tests of what a change has a
 
 test('ci update: each by itself; one whose upstream cannot be reached holds back no other, and leaves the checkout as it was', async () => {
   // Nobody listens there: kubernetes has an upstream to ask, extension-stager has none.
-  const { exitCode, all } = await ci(['update', ' kubernetes  extension-stager ', '--outcomes', join(dir, 'outcomes')], { FLATCAR_EXT_MIRROR: 'http://127.0.0.1:9' }); // prettier-ignore
+  const { exitCode, all } = await ci(['update', ' kubernetes  extension-stager ', '--outcomes', join(dir, 'outcomes')], {
+    FLATCAR_EXT_MIRROR: 'http://127.0.0.1:9',
+  });
   expect(exitCode, all).toBe(1);
   expect(all).toContain('could not be updated: kubernetes');
   const { outcomes } = await readOutcomes(join(dir, 'outcomes'));

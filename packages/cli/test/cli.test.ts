@@ -66,7 +66,13 @@ function archive(text: string): Buffer {
   header.write('00000000000\0', 136);
   header.write('        0', 148);
   header.write('ustar\u000000', 257);
-  header.write(`${header.reduce((sum, byte) => sum + byte, 0).toString(8).padStart(6, '0')}\0 `, 148); // prettier-ignore
+  header.write(
+    `${header
+      .reduce((sum, byte) => sum + byte, 0)
+      .toString(8)
+      .padStart(6, '0')}\0 `,
+    148,
+  );
   const body = Buffer.alloc(Math.ceil(text.length / 512) * 512);
   body.write(text);
   return gzipSync(Buffer.concat([header, body, Buffer.alloc(1024)]));
@@ -186,7 +192,13 @@ test.each([[['list', '--json']], [['releases', '--json']], [['explain', '--json'
 );
 
 test('list tells of every extension what a job matrix needs', async () => {
-  const rows = JSON.parse((await flatcarExt(['list', '--json'])).out) as { extension: string; version: string; origins: string[]; fromSource: boolean; noSource?: string }[]; // prettier-ignore
+  const rows = JSON.parse((await flatcarExt(['list', '--json'])).out) as {
+    extension: string;
+    version: string;
+    origins: string[];
+    fromSource: boolean;
+    noSource?: string;
+  }[];
   const names = await readdir(resolve(import.meta.dirname, '../../../extensions'));
   expect([...new Set(rows.map(({ extension }) => extension))].toSorted()).toEqual(names.toSorted());
   // What has no source route says why.
@@ -214,7 +226,12 @@ describe('build', () => {
   test('makes images of both architectures, portable and bound, and prints where they are and how to use them', async () => {
     const { code, out, err } = await buildYouki('both', ['--arch', 'x86-64,arm64', '--release', 'portable,4593.2.5'], cache()).said;
     expect(code, err).toBe(0);
-    const images = ['portable/youki.portable_9.9.9_x86-64.raw', 'portable/youki.portable_9.9.9_arm64.raw', '4593.2.5/youki.4593.2.5_9.9.9_x86-64.raw', '4593.2.5/youki.4593.2.5_9.9.9_arm64.raw']; // prettier-ignore
+    const images = [
+      'portable/youki.portable_9.9.9_x86-64.raw',
+      'portable/youki.portable_9.9.9_arm64.raw',
+      '4593.2.5/youki.4593.2.5_9.9.9_x86-64.raw',
+      '4593.2.5/youki.4593.2.5_9.9.9_arm64.raw',
+    ];
     for (const image of images) {
       expect(out).toContain(join(dir, 'both/youki', image));
       await access(join(dir, 'both/youki', image));
@@ -236,7 +253,15 @@ describe('build', () => {
     expect(difference.out).toContain('extension-release.youki');
     expect(difference.out).not.toContain('usr/bin/youki');
     expect((await flatcarExt(['verify', one])).code).toBe(0);
-    const rebound = await flatcarExt(['bind', join(dir, 'one/youki/payload'), '--release', '4081.3.10', '--out', join(dir, 'rebound'), '--json']); // prettier-ignore
+    const rebound = await flatcarExt([
+      'bind',
+      join(dir, 'one/youki/payload'),
+      '--release',
+      '4081.3.10',
+      '--out',
+      join(dir, 'rebound'),
+      '--json',
+    ]);
     expect(rebound.code, rebound.err).toBe(0);
     expect(JSON.parse(rebound.out)).toEqual([expect.objectContaining({ target: '4081.3.10' })]);
     // A changed byte is found.
@@ -258,14 +283,19 @@ describe('build', () => {
 
   test('--origin auto does not fall back where the server answers', async () => {
     answer = () => 403;
-    const { code, err } = await flatcarExt(['build', 'youki', '--pins', pins, '--mirror', mirror, '--out', join(dir, 'auto')], { FLATCAR_EXT_CACHE: join(dir, 'fresh') }); // prettier-ignore
+    const { code, err } = await flatcarExt(['build', 'youki', '--pins', pins, '--mirror', mirror, '--out', join(dir, 'auto')], {
+      FLATCAR_EXT_CACHE: join(dir, 'fresh'),
+    });
     expect(code).toBe(1);
     expect(err).toMatch(/403/);
     expect(err).not.toMatch(/FROM SOURCE/);
   });
 
   test('--origin auto falls back loudly where no server answers, to an origin that is pinned', async () => {
-    const { code, err } = await flatcarExt(['build', 'youki', '--pins', pins, '--mirror', 'http://127.0.0.1:9', '--out', join(dir, 'auto')], { FLATCAR_EXT_CACHE: join(dir, 'fresh') }); // prettier-ignore
+    const { code, err } = await flatcarExt(
+      ['build', 'youki', '--pins', pins, '--mirror', 'http://127.0.0.1:9', '--out', join(dir, 'auto')],
+      { FLATCAR_EXT_CACHE: join(dir, 'fresh') },
+    );
     expect(code).toBe(1);
     expect(err).toMatch(/cannot be reached[^]*BUILDING FROM SOURCE \(cargo\)/);
     expect(err).toMatch(/has no pin for this origin/); // the fixture's pins have none

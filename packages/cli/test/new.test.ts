@@ -91,7 +91,11 @@ function sit(...args: readonly string[]): Person {
   };
 }
 
-const there = (path: string): Promise<boolean> => access(join(copy, path)).then(() => true, () => false); // prettier-ignore
+const there = (path: string): Promise<boolean> =>
+  access(join(copy, path)).then(
+    () => true,
+    () => false,
+  );
 /** Files that are not as they were, and new ones. */
 const changed = async (): Promise<string> =>
   (await run('sh', ['-c', 'git diff --name-only; git ls-files --others --exclude-standard'], { cwd: copy })).stdout;
@@ -184,7 +188,9 @@ describe('on a terminal', { timeout: 240_000 }, () => {
     expect(definition).toContain("upstream('https://example.org/tool-{version}-linux-{arch}'");
     // Where nothing else lists versions, the page does that the files are on.
     expect(definition).toMatch(/kind: 'page', url: 'https:\/\/example\.org\/', track: 'newest', tagPrefix: 'tool-'/);
-    expect(JSON.parse(await readFile(join(copy, 'extensions/tool/pins.json'), 'utf8'))).toMatchObject({ '1.2.3': { licenses: { tool: 'MIT' } } }); // prettier-ignore
+    expect(JSON.parse(await readFile(join(copy, 'extensions/tool/pins.json'), 'utf8'))).toMatchObject({
+      '1.2.3': { licenses: { tool: 'MIT' } },
+    });
     expect(await readFile(join(copy, 'README.md'), 'utf8')).toContain('| [tool](extensions/tool/README.md) | a tool of a test | 1.2.3 |');
     const lock = await readFile(join(copy, 'package-lock.json'), 'utf8');
     expect(lock).toContain('"extensions/tool": {');
@@ -223,7 +229,17 @@ describe('on a terminal', { timeout: 240_000 }, () => {
     expect(await changed()).toBe('');
   });
 
-  const ALL = ['--url', 'https://example.org/tool-1.2.3-linux-amd64', '--version', '1.2.3', '--license', 'MIT', '--summary', 'a tool', '--no-build']; // prettier-ignore
+  const ALL = [
+    '--url',
+    'https://example.org/tool-1.2.3-linux-amd64',
+    '--version',
+    '1.2.3',
+    '--license',
+    'MIT',
+    '--summary',
+    'a tool',
+    '--no-build',
+  ];
 
   test('Ctrl-C while it pins leaves nothing', async () => {
     const hung = new Promise<void>((resolved) => {
@@ -362,7 +378,10 @@ describe('without a terminal', { timeout: 240_000 }, () => {
       await mkdir(join(tree, 'usr/lib/systemd/system'), { recursive: true });
       await writeFile(join(tree, 'usr/bin/site-hello'), '#!/bin/sh\necho hello from site-hello\n', { mode: 0o755 });
       await writeFile(join(tree, 'usr/share/site/data'), 'data\n');
-      await writeFile(join(tree, 'usr/lib/systemd/system/site.service'), '[Unit]\nDescription=Site\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/site-hello\n'); // prettier-ignore
+      await writeFile(
+        join(tree, 'usr/lib/systemd/system/site.service'),
+        '[Unit]\nDescription=Site\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/site-hello\n',
+      );
       const made = await flatcarExt('new', 'site', '--files', tree, '--summary', 'the tools of a site', '--unit', 'site.service');
       expect(made).toEqual({ code: 0, out: expect.any(String), err: expect.any(String) });
       expect(Object.keys(JSON.parse(await text('extensions/site/pins.json')) as object)).toEqual([

@@ -72,7 +72,10 @@ describe('outdated', () => {
       errors: unknown[];
     };
     expect(errors).toEqual([]);
-    expect(rows.filter(({ of }) => of === 'version').map(({ newest, outdated }) => [newest, outdated])).toEqual([['9.1.0', true], ['9.0.7', true]]); // prettier-ignore
+    expect(rows.filter(({ of }) => of === 'version').map(({ newest, outdated }) => [newest, outdated])).toEqual([
+      ['9.1.0', true],
+      ['9.0.7', true],
+    ]);
     // Of the coupled: the newest that is not newer than the minor it goes with, and never a pre-release.
     const crictl = rows.filter(({ of }) => of === 'cri');
     expect(crictl.length).toBeGreaterThan(0);

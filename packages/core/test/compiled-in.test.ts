@@ -134,12 +134,23 @@ describe('what a program names and the image lacks', () => {
 test('files that no program needs are not reported', async () => {
   const program = await pack('demo', {
     'usr/bin/demo': [
-      '/usr/lib', `/${LIBRARIES}`, '/usr/share/locale', '/usr/share/man', '/usr/lib/systemd/system', '/usr/share/zoneinfo', // everywhere
-      '/usr/share/common', '/usr/bin/jq', // another package's; the host's
-      'liblzma.so.5', 'libm.so.6', '/usr/share/none', // linked; a part of the C library; nobody's
+      '/usr/lib',
+      `/${LIBRARIES}`,
+      '/usr/share/locale',
+      '/usr/share/man',
+      '/usr/lib/systemd/system',
+      '/usr/share/zoneinfo', // everywhere
+      '/usr/share/common',
+      '/usr/bin/jq', // another package's; the host's
+      'liblzma.so.5',
+      'libm.so.6',
+      '/usr/share/none', // linked; a part of the C library; nobody's
     ],
-    'usr/share/locale/de/demo.mo': '', 'usr/share/man/demo.1': '', 'usr/lib/systemd/system/demo.service': '', 'usr/share/zoneinfo/UTC': '',
-  }); // prettier-ignore
+    'usr/share/locale/de/demo.mo': '',
+    'usr/share/man/demo.1': '',
+    'usr/lib/systemd/system/demo.service': '',
+    'usr/share/zoneinfo/UTC': '',
+  });
   const others = await pack('others', { 'usr/share/common/x': '', 'usr/bin/jq': '' });
   expect(await omitted([program, others])).toEqual([]);
 });

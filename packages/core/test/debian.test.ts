@@ -151,7 +151,9 @@ const repin = 'flatcar-ext pin tool --revision';
 
 test('a package of an extension that has left the archive is not replaced: the error names its current version and the command', async () => {
   await serveSuite();
-  const error: unknown = await open().fetchPackage(pin, { ...at, repin }).catch((cause: unknown) => cause); // prettier-ignore
+  const error: unknown = await open()
+    .fetchPackage(pin, { ...at, repin })
+    .catch((cause: unknown) => cause);
   expect(error).toBeInstanceOf(UserError);
   expect(error).toMatchObject({
     message: 'tool 1.0-1 has left the Debian archive; the current packages of test cannot be read: this mirror has no test-security',

@@ -49,7 +49,11 @@ const failure = (promise: Promise<unknown>): Promise<Error> =>
   );
 /** Runs `then` once so many bytes of the file that is being fetched have arrived, however slow this machine is. */
 function onceArrived(bytes: number, then: () => void): void {
-  const arrived = (): Promise<number> => stat(store.partial(sha256)).then(({ size }) => size, () => 0); // prettier-ignore
+  const arrived = (): Promise<number> =>
+    stat(store.partial(sha256)).then(
+      ({ size }) => size,
+      () => 0,
+    );
   void vi.waitUntil(async () => (await arrived()) === bytes, { timeout: 60_000 }).finally(then);
 }
 /** Everything that the store holds besides locks. */
@@ -346,7 +350,6 @@ test('each file of a host that cannot be reached has an error of its own', async
     ['/a', '0'],
     ['/b', '1'],
   ] as const)
-    // prettier-ignore
     expect(await failed(`${url}${path}`, digit)).toMatchObject({ where: `${url}${path}` });
   const { host } = new URL(url);
   const mirror = await failed('https://dl.example.org/c', '2', { mirror: url });

@@ -51,9 +51,16 @@ async function build(
   });
   const loaded = { dir: at, fixture: false, extension, pins: { [version]: { revision: 0, coupled: {}, licenses: {}, bytes: {} } } };
   const result = buildExtension(loaded, {
-    version, arch: hostArch(), targets, profile: 'fast', origin: 'auto', out: join(at, 'out'), store: openStore(join(dir, 'store')), tools,
+    version,
+    arch: hostArch(),
+    targets,
+    profile: 'fast',
+    origin: 'auto',
+    out: join(at, 'out'),
+    store: openStore(join(dir, 'store')),
+    tools,
     report: (event) => void events.push(event),
-  }); // prettier-ignore
+  });
   return { result, at, events };
 }
 

@@ -184,8 +184,16 @@ test.each<[string, string, 'fast' | 'publish']>([
         }),
       },
       {
-        version: '1.0', arch: 'x86-64', targets: selectTargets(target), profile, origin: 'upstream', out, store: openStore(root), tools, report: () => undefined,
-      }, // prettier-ignore
+        version: '1.0',
+        arch: 'x86-64',
+        targets: selectTargets(target),
+        profile,
+        origin: 'upstream',
+        out,
+        store: openStore(root),
+        tools,
+        report: () => undefined,
+      },
     );
   const isRunning = async (): Promise<boolean> => (await running(at)).some((line) => line.includes(`--argv0 ${tool} `));
   let took: number | undefined;

@@ -290,26 +290,46 @@ const fixtures: readonly Fixture[] = [
     // What systemd fills in is not judged, and an empty value takes back.
     good: files({ [unit]: `[Service]\n${good}\nNoNewPrivileges=%i\nRestart=\n` }),
   })),
-  ...([
+  ...(
+    [
       ['a working directory', 'WorkingDirectory=/var/lib/demo', 'WorkingDirectory=/var/lib/demo\nStateDirectory=demo', {}],
-      ['a working directory of tmpfiles.d', 'WorkingDirectory=/var/lib/other', 'WorkingDirectory=/var/lib/demo/x/', { 'usr/lib/tmpfiles.d/demo.conf': 'd /var/lib/demo/x\n' }],
+      [
+        'a working directory of tmpfiles.d',
+        'WorkingDirectory=/var/lib/other',
+        'WorkingDirectory=/var/lib/demo/x/',
+        { 'usr/lib/tmpfiles.d/demo.conf': 'd /var/lib/demo/x\n' },
+      ],
       ['a working directory of the host', 'WorkingDirectory=/usr/share/absent', 'WorkingDirectory=/var/lib', {}],
-      ['a working directory of the image', 'WorkingDirectory=/usr/share/demos', 'WorkingDirectory=/usr/share/demo', { 'usr/share/demo/file': text }],
+      [
+        'a working directory of the image',
+        'WorkingDirectory=/usr/share/demos',
+        'WorkingDirectory=/usr/share/demo',
+        { 'usr/share/demo/file': text },
+      ],
       ['one that may be missing', 'WorkingDirectory=/srv/demo', 'WorkingDirectory=-/srv/demo', {}],
       ['a root directory', 'RootDirectory=/var/lib/demo', 'RootDirectory=/run/demo', {}],
       ['a root image', 'RootImage=/usr/share/demo/root.raw', 'RootImage=/usr/share/demo/file', { 'usr/share/demo/file': text }],
       ['a credential', 'LoadCredential=key:/etc/demo/key', 'LoadCredential=key', {}],
-      ['a credential of a condition', 'LoadCredentialEncrypted=key:/etc/demo/key', 'LoadCredentialEncrypted=key:/etc/demo/key\n[Unit]\nConditionPathExists=/etc/demo/key', {}],
+      [
+        'a credential of a condition',
+        'LoadCredentialEncrypted=key:/etc/demo/key',
+        'LoadCredentialEncrypted=key:/etc/demo/key\n[Unit]\nConditionPathExists=/etc/demo/key',
+        {},
+      ],
       ['bound paths', 'BindPaths=/run/x /srv/x:/srv/y', 'BindPaths=/run/x -/srv/x:/srv/y', {}],
-      ['bound paths, read-only', 'BindReadOnlyPaths=/etc/demo/a:/a:rbind', 'BindReadOnlyPaths=/etc/demo/a:/a:rbind', { 'usr/lib/tmpfiles.d/demo.conf': 'f /etc/demo/a\n' }],
-    ] as const // prettier-ignore
-  )
-    .map(([name, bad, good, more]): Fixture => ({
-      rule: 'unit-path',
-      case: name,
-      bad: files({ [unit]: `[Service]\n${bad}\n` }),
-      good: files({ ...more, [unit]: `[Service]\n${good}\n` }),
-    })),
+      [
+        'bound paths, read-only',
+        'BindReadOnlyPaths=/etc/demo/a:/a:rbind',
+        'BindReadOnlyPaths=/etc/demo/a:/a:rbind',
+        { 'usr/lib/tmpfiles.d/demo.conf': 'f /etc/demo/a\n' },
+      ],
+    ] as const
+  ).map(([name, bad, good, more]): Fixture => ({
+    rule: 'unit-path',
+    case: name,
+    bad: files({ [unit]: `[Service]\n${bad}\n` }),
+    good: files({ ...more, [unit]: `[Service]\n${good}\n` }),
+  })),
   {
     rule: 'environment-file',
     case: 'in a drop-in for a unit of another extension',
@@ -663,7 +683,22 @@ test('a mistyped setting is reported with the closest one', async () => {
 });
 
 test('an image of 2 GiB is too large, one byte less is not', () => {
-  const context = { name: 'demo', kind: 'sysext', arch: host, entries: [], elfFiles: new Map(), loaders: new Map(), texts: new Map(), shebangs: new Map(), omissions: [], releaseFile: undefined, requiredPaths: [], replaces: [], beside: new Set<string>(), unread: new Set<string>() } as const; // prettier-ignore
+  const context = {
+    name: 'demo',
+    kind: 'sysext',
+    arch: host,
+    entries: [],
+    elfFiles: new Map(),
+    loaders: new Map(),
+    texts: new Map(),
+    shebangs: new Map(),
+    omissions: [],
+    releaseFile: undefined,
+    requiredPaths: [],
+    replaces: [],
+    beside: new Set<string>(),
+    unread: new Set<string>(),
+  } as const;
   expect(IMAGE_RULES['size']?.check({ ...context, size: 2 ** 31 })).toHaveLength(1);
   expect(IMAGE_RULES['size']?.check({ ...context, size: 2 ** 31 - 1 })).toEqual([]);
 });

@@ -91,7 +91,15 @@ test.each<[string, () => Promise<string>]>([
   ['a build tag', () => digest({}, {}, { stamps: { 'main.version': '{version}' }, tags: ['more'] })],
   [
     'a place and its mode',
-    () => digest({ components: ({ version = '' }) => [{ ...binary('tool', version, upstream('https://example.org/tool-{arch}')), install: [{ from: 'tool', to: 'usr/bin/', mode: 0o700 }] }] }), // prettier-ignore
+    () =>
+      digest({
+        components: ({ version = '' }) => [
+          {
+            ...binary('tool', version, upstream('https://example.org/tool-{arch}')),
+            install: [{ from: 'tool', to: 'usr/bin/', mode: 0o700 }],
+          },
+        ],
+      }),
   ],
   [
     'pinned bytes',
@@ -111,7 +119,15 @@ test.each<[string, () => Promise<string>]>([
   ['a licence', () => digest({}, { licenses: { tool: 'Apache-2.0' } })],
   [
     'a proof and a size',
-    async () => digest({}, { bytes: Object.fromEntries(Object.entries(await bytes()).map(([key, { sha256 }]) => [key, { sha256, proof: 'third-party pin', size: 7 }])) }), // prettier-ignore
+    async () =>
+      digest(
+        {},
+        {
+          bytes: Object.fromEntries(
+            Object.entries(await bytes()).map(([key, { sha256 }]) => [key, { sha256, proof: 'third-party pin', size: 7 }]),
+          ),
+        },
+      ),
   ],
   ['README.md', async () => (await write('README.md', '# tool\n'), digest())],
   ['a test', async () => (await write('test/extension.test.ts', 'test'), digest())],

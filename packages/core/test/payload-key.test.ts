@@ -156,7 +156,13 @@ describe('what decides the bytes is in the key of the payload', () => {
     const extension = { name: 'demo', kind: 'sysext', start: [] } as unknown as Extension;
     const loaded = { extension } as LoadedExtension;
     const described = (description: Partial<OriginDescription>): DescribedComponent[] =>
-      [{ component: { name: 'x', version: '1', install: [] }, origin: { kind: 'go' }, description: { format: 'go 1', materials: [], parameters: {}, tools: [], ...description } }] as unknown as DescribedComponent[]; // prettier-ignore
+      [
+        {
+          component: { name: 'x', version: '1', install: [] },
+          origin: { kind: 'go' },
+          description: { format: 'go 1', materials: [], parameters: {}, tools: [], ...description },
+        },
+      ] as unknown as DescribedComponent[];
     const inputs = (description: Partial<OriginDescription>): string => JSON.stringify(contentInputs(loaded, '1', described(description)));
     expect(inputs({})).toBe(inputs({}));
     expect(inputs({ format: 'go 2' })).not.toBe(inputs({}));

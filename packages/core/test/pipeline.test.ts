@@ -134,7 +134,10 @@ test('a build makes an image for each target, with all sidecars and correct sums
 
 test('the bill of materials names every component with version, licence and digest', async () => {
   const { images } = await build(['portable']);
-  const sbom = JSON.parse(await readFile(sidecarPaths(only(images).file).sbom, 'utf8')) as { spdxVersion: string; packages: { name: string; versionInfo?: string; licenseDeclared?: string; checksums?: { checksumValue: string }[] }[] }; // prettier-ignore
+  const sbom = JSON.parse(await readFile(sidecarPaths(only(images).file).sbom, 'utf8')) as {
+    spdxVersion: string;
+    packages: { name: string; versionInfo?: string; licenseDeclared?: string; checksums?: { checksumValue: string }[] }[];
+  };
   expect(sbom.spdxVersion).toBe('SPDX-2.3');
   const two = sbom.packages.find(({ name }) => name === 'two');
   expect(two).toMatchObject({ versionInfo: '1.0', licenseDeclared: 'Apache-2.0 AND MIT' });
@@ -195,8 +198,13 @@ test('an image bound to a release differs from the portable one in one block of 
   expect(portable?.subarray(offset + 4096).equals(other?.subarray(offset + 4096) ?? Buffer.alloc(0))).toBe(true);
   const block = other?.subarray(offset, offset + 4096).toString();
   expect(block?.trimEnd().split('\n')).toEqual([
-    'ID=flatcar', 'VERSION_ID=4593.2.5', 'ARCHITECTURE=x86-64', 'SYSEXT_ID=demo', 'SYSEXT_VERSION_ID=1.0-2', 'EXTENSION_RELOAD_MANAGER=1',
-  ]); // prettier-ignore
+    'ID=flatcar',
+    'VERSION_ID=4593.2.5',
+    'ARCHITECTURE=x86-64',
+    'SYSEXT_ID=demo',
+    'SYSEXT_VERSION_ID=1.0-2',
+    'EXTENSION_RELOAD_MANAGER=1',
+  ]);
 });
 
 describe('same inputs, same bytes', () => {
@@ -375,7 +383,9 @@ describe('binding', () => {
     await truncate(file, only(payloads).releaseFileOffset - 100);
     const out = join(dir, 'nothing');
     await mkdir(out);
-    await expect(bindMany(only(payloads), file, [{ target: bound, out: join(out, 'a.raw') }], { tools, store: openStore(join(dir, 'store')) })).rejects.toThrow(); // prettier-ignore
+    await expect(
+      bindMany(only(payloads), file, [{ target: bound, out: join(out, 'a.raw') }], { tools, store: openStore(join(dir, 'store')) }),
+    ).rejects.toThrow();
     expect(await readdir(out)).toEqual([]);
   });
 });
@@ -428,7 +438,11 @@ describe('disk images', () => {
   let keys: { key: string; certificate: string };
   beforeAll(async () => {
     keys = { key: join(dir, 'key.pem'), certificate: join(dir, 'certificate.pem') };
-    await exec('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=test', '-days', '2', '-keyout', keys.key, '-out', keys.certificate], { next: 'install openssl' }); // prettier-ignore
+    await exec(
+      'openssl',
+      ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=test', '-days', '2', '-keyout', keys.key, '-out', keys.certificate],
+      { next: 'install openssl' },
+    );
     image = only((await build([ddi])).images);
   });
 
@@ -475,7 +489,25 @@ describe('disk images', () => {
     await writeFile(signature, Buffer.from(json.signature, 'base64'));
     const verify = (text: string): string => {
       execFileSync('sh', ['-c', `printf %s "$0" > "$1"`, text, content]);
-      return execFileSync('openssl', ['cms', '-verify', '-inform', 'DER', '-in', signature, '-content', content, '-binary', '-certfile', keys.certificate, '-nointern', '-noverify'], { stdio: ['ignore', 'pipe', 'pipe'] }).toString(); // prettier-ignore
+      return execFileSync(
+        'openssl',
+        [
+          'cms',
+          '-verify',
+          '-inform',
+          'DER',
+          '-in',
+          signature,
+          '-content',
+          content,
+          '-binary',
+          '-certfile',
+          keys.certificate,
+          '-nointern',
+          '-noverify',
+        ],
+        { stdio: ['ignore', 'pipe', 'pipe'] },
+      ).toString();
     };
     expect(verify(json.rootHash)).toBe(json.rootHash);
     expect(() => verify('0'.repeat(64))).toThrow();

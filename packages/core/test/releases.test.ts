@@ -68,9 +68,15 @@ describe('selectTargets', () => {
     expect(error.next).toMatch(/4593\.2\.9; .*releases update/);
   });
 
-  test.each([['4593.2', '4593.2.10'], ['4593', '4593.2.10'], ['4081.3.11', '4081.3.10'], ['9999.0.0', '4850.0.0'], ['1.0.0', '4081.3.2']])('nearest to %s is %s', (unknown, known) => {
+  test.each([
+    ['4593.2', '4593.2.10'],
+    ['4593', '4593.2.10'],
+    ['4081.3.11', '4081.3.10'],
+    ['9999.0.0', '4850.0.0'],
+    ['1.0.0', '4081.3.2'],
+  ])('nearest to %s is %s', (unknown, known) => {
     expect(nearest(unknown, RELEASES)?.number).toBe(known);
-  }); // prettier-ignore
+  });
 
   test('says what is allowed for what is neither', () => {
     expect(thrown(() => selectTargets('nightly', RELEASES)).next).toMatch(/4593\.2\.10, stable, beta, alpha, lts, or portable/);

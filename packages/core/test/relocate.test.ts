@@ -165,7 +165,8 @@ test('data keeps its place, what finds itself is moved, modules of the host stay
     arch,
   );
   const places = new Map(chosen.map((file) => [file.to, file]));
-  for (const path of ['usr/bin/zx', 'usr/share/doc/xz-utils/copyright', 'usr/lib/demo/gconv/UTF-16.so', 'usr/lib/demo/bin/lzmainfo']) expect(places.has(path), path).toBe(true); // prettier-ignore
+  for (const path of ['usr/bin/zx', 'usr/share/doc/xz-utils/copyright', 'usr/lib/demo/gconv/UTF-16.so', 'usr/lib/demo/bin/lzmainfo'])
+    expect(places.has(path), path).toBe(true);
   expect(places.get('usr/lib64/libnss_files.so.2')).toMatchObject({ package: 'libc6' });
   expect(places.get('usr/lib64/libnss_files.so.2')?.elf).toBeUndefined();
   expect(places.get('usr/lib/demo/bin/lzmainfo')?.elf?.runpath).toEqual(['/usr/lib/demo']);

@@ -67,10 +67,13 @@ async function ordinaryUser(context: TestContext): Promise<{ env: NodeJS.Process
   const env = { PATH: `${dir}:/usr/bin:/bin`, HOME: '/', FLATCAR_EXT_CACHE: folder };
   const work = await mkdtemp(join(dir, 'work-'));
   await chown(work, UID, UID);
-  const reads = await ended(spawn('sh', ['-c', `test -r '${CHILD}' && sudo -n -- id -u && '${process.execPath}' -v`], { uid: UID, gid: UID, env }));
-  if (!reads.said.startsWith('0\n')) context.skip(`another user cannot read this checkout, or the disk is mounted without setuid: ${reads.said}`);
+  const reads = await ended(
+    spawn('sh', ['-c', `test -r '${CHILD}' && sudo -n -- id -u && '${process.execPath}' -v`], { uid: UID, gid: UID, env }),
+  );
+  if (!reads.said.startsWith('0\n'))
+    context.skip(`another user cannot read this checkout, or the disk is mounted without setuid: ${reads.said}`);
   return { env, work };
-} // prettier-ignore
+}
 
 const start = (bwrap: string, { env, work }: { env: NodeJS.ProcessEnv; work: string }, ...command: string[]): ChildProcess =>
   spawn(process.execPath, [CHILD, work, bwrap, ...command], { uid: UID, gid: UID, env });

@@ -53,7 +53,10 @@ afterAll(async () => {
 });
 
 /** Perl: it is part of every Debian and Ubuntu, and makes any system call. */
-const SYSCALLS = { x64: { ptrace: 101, add_key: 248, socket: 41, unshare: 272, bpf: 321 }, arm64: { ptrace: 117, add_key: 217, socket: 198, unshare: 97, bpf: 280 } }; // prettier-ignore
+const SYSCALLS = {
+  x64: { ptrace: 101, add_key: 248, socket: 41, unshare: 272, bpf: 321 },
+  arm64: { ptrace: 117, add_key: 217, socket: 198, unshare: 97, bpf: 280 },
+};
 const call = SYSCALLS[process.arch === 'arm64' ? 'arm64' : 'x64'];
 const read = (path: string): string => `open(my $f, "<", "${path}") or die "$!\\n"; print <$f>`;
 const append = (path: string): string => `open(my $f, ">>", "${path}") or die "$!\\n"; print "DONE"`;
@@ -107,25 +110,56 @@ const ATTACKS: readonly Attack[] = [
     unless: 'this container has no other devices',
   },
   { name: 'type into a terminal', script: () => TYPES, unless: 'the kernel forbids it to all (dev.tty.legacy_tiocsti)' },
-  { name: 'make a setuid program', script: () => 'open(my $f, ">", "x"); close $f; chmod(04755, "x") or die "$!\\n"; (stat "x")[2] & 04000 and print "DONE"' },
-  { name: 'create a setuid program', script: () => 'use Fcntl; sysopen(my $f, "y", O_CREAT | O_WRONLY, 04755) or die "$!\\n"; (stat "y")[2] & 04000 and print "DONE"' },
-  { name: 'keep a key in the kernel', script: () => `my ($t, $k, $v) = ("user", "${mark}", "v"); syscall(${call.add_key}, $t, $k, $v, 1, -3) >= 0 or die "$!\\n"; print "DONE"` },
-  { name: 'open a socket that no network namespace contains', script: () => `syscall(${call.socket}, 40, 1, 0) >= 0 or die "$!\\n"; print "DONE"`, unless: 'the kernel has no AF_VSOCK' },
-  { name: 'load a program into the kernel', script: () => `my $attr = pack("LLLLx112", 2, 4, 8, 1); syscall(${call.bpf}, 0, $attr, 16) >= 0 or die "$!\\n"; print "DONE"`, unless: 'bpf is restricted' },
-  { name: 'make a user namespace', script: () => `syscall(${call.unshare}, 0x10000000) == 0 or die "$!\\n"; print "DONE"`, unless: 'user namespaces are restricted' },
-  { name: 'mount a file system', script: () => 'exec "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", "mount -t tmpfs x /tmp && echo DONE"', unless: 'user namespaces are restricted' },
-  { name: 'change settings of the kernel', script: () => 'open(my $f, ">", "/proc/sys/kernel/core_pattern") or die "$!\\n"; print "DONE"', root: true },
+  {
+    name: 'make a setuid program',
+    script: () => 'open(my $f, ">", "x"); close $f; chmod(04755, "x") or die "$!\\n"; (stat "x")[2] & 04000 and print "DONE"',
+  },
+  {
+    name: 'create a setuid program',
+    script: () => 'use Fcntl; sysopen(my $f, "y", O_CREAT | O_WRONLY, 04755) or die "$!\\n"; (stat "y")[2] & 04000 and print "DONE"',
+  },
+  {
+    name: 'keep a key in the kernel',
+    script: () =>
+      `my ($t, $k, $v) = ("user", "${mark}", "v"); syscall(${call.add_key}, $t, $k, $v, 1, -3) >= 0 or die "$!\\n"; print "DONE"`,
+  },
+  {
+    name: 'open a socket that no network namespace contains',
+    script: () => `syscall(${call.socket}, 40, 1, 0) >= 0 or die "$!\\n"; print "DONE"`,
+    unless: 'the kernel has no AF_VSOCK',
+  },
+  {
+    name: 'load a program into the kernel',
+    script: () => `my $attr = pack("LLLLx112", 2, 4, 8, 1); syscall(${call.bpf}, 0, $attr, 16) >= 0 or die "$!\\n"; print "DONE"`,
+    unless: 'bpf is restricted',
+  },
+  {
+    name: 'make a user namespace',
+    script: () => `syscall(${call.unshare}, 0x10000000) == 0 or die "$!\\n"; print "DONE"`,
+    unless: 'user namespaces are restricted',
+  },
+  {
+    name: 'mount a file system',
+    script: () => 'exec "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", "mount -t tmpfs x /tmp && echo DONE"',
+    unless: 'user namespaces are restricted',
+  },
+  {
+    name: 'change settings of the kernel',
+    script: () => 'open(my $f, ">", "/proc/sys/kernel/core_pattern") or die "$!\\n"; print "DONE"',
+    root: true,
+  },
   { name: 'become root', script: () => 'use POSIX; POSIX::setuid(0) or die "$!\\n"; print "DONE"', root: true },
   { name: 'change the owner of a file', script: () => 'open(my $f, ">", "z"); chown(1, 1, "z") or die "$!\\n"; print "DONE"', root: true },
-]; // prettier-ignore
+];
 
 async function tryIt(attack: Attack, box: Sandbox): Promise<string> {
   return store.withTemp(async (work) => (await box.attempt('perl', ['-e', attack.script()], { work })).output);
 }
 
 const cleanUp = async (): Promise<void> => {
-  for (const path of [join(store.root, 'results', mark), join(import.meta.dirname, mark), join(dir, 'home', mark)]) await rm(path, { force: true });
-}; // prettier-ignore
+  for (const path of [join(store.root, 'results', mark), join(import.meta.dirname, mark), join(dir, 'home', mark)])
+    await rm(path, { force: true });
+};
 
 test.for(ATTACKS)('no program in the sandbox can $name', async (attack, context: TestContext) => {
   if (!existsSync('/usr/bin/perl')) context.skip('perl is not installed');
@@ -158,7 +192,10 @@ test('memory and message queues of System V are not shared with the sandbox', as
 });
 
 test('what a program left running is dead when the sandbox returns, and writes no more', async () => {
-  for (const [box, expected] of [[withoutSandbox(), true], [sandbox, false]] as const)
+  for (const [box, expected] of [
+    [withoutSandbox(), true],
+    [sandbox, false],
+  ] as const)
     await store.withTemp(async (work) => {
       // It must have a session of its own before the shell ends: what stays in the group ends with that.
       const late = `setsid sh -c 'echo >begun; sleep 0.5; : ${mark}; echo late >late' >/dev/null 2>&1 &
@@ -166,7 +203,7 @@ test('what a program left running is dead when the sandbox returns, and writes n
       await box.run('sh', ['-c', late], { work });
       for (let waited = 0; !existsSync(join(work, 'late')) && waited < (expected ? 20_000 : 2000); waited += 100) await sleep(100);
       expect(existsSync(join(work, 'late'))).toBe(expected);
-    }); // prettier-ignore
+    });
 });
 
 test('a program in the sandbox gets its inputs read-only, its work folder, an empty home and no variable of the caller', async () => {
@@ -181,15 +218,22 @@ test('a program in the sandbox gets its inputs read-only, its work folder, an em
       await sandbox.run('sh', ['-c', 'echo made >made; echo x >"$TMPDIR/y"; echo x >/tmp/z; echo x >"$HOME/z"'], options);
       expect(await readFile(join(work, 'made'), 'utf8')).toBe('made\n');
       const environment = await sandbox.run('env', [], options);
-      expect(environment.split('\n').map((line) => line.split('=')[0]).toSorted()).toEqual(['GIVEN', 'HOME', 'LC_ALL', 'PATH', 'PWD', 'TMPDIR', 'TZ']);
+      expect(
+        environment
+          .split('\n')
+          .map((line) => line.split('=')[0])
+          .toSorted(),
+      ).toEqual(['GIVEN', 'HOME', 'LC_ALL', 'PATH', 'PWD', 'TMPDIR', 'TZ']);
       expect(await sandbox.run('sh', ['-c', 'ls -A "$HOME"; cat /proc/1/environ'], options)).not.toContain(mark);
       expect(await sandbox.run('sh', ['-c', 'ls -A "$HOME"'], options)).toBe('');
-      expect(await sandbox.run('sh', ['-c', 'grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status'], options)).toMatch(/CapEff:\t0+\nCapBnd:\t0+\nNoNewPrivs:\t1\nSeccomp:\t2/); // prettier-ignore
+      expect(await sandbox.run('sh', ['-c', 'grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status'], options)).toMatch(
+        /CapEff:\t0+\nCapBnd:\t0+\nNoNewPrivs:\t1\nSeccomp:\t2/,
+      );
     });
   } finally {
     delete process.env['https_proxy'];
   }
-}); // prettier-ignore
+});
 
 test('an interrupted program is gone with all that it started', async () => {
   await store.withTemp(async (work) => {

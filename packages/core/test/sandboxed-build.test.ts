@@ -103,8 +103,19 @@ async function build(noSandbox: boolean): Promise<BuildResult & { worked: string
   victim.catch(() => undefined);
   const result = await buildExtension(
     { dir: join(dir, 'extension'), extension, fixture: true, pins: readPins(PINS, 'pins.json') },
-    { version: '2026.11.27', arch: hostArch(), targets: ['portable'], profile: 'fast', origin: 'source', out: join(dir, 'out'), store, tools: openTools(store), report, noSandbox },
-  ); // prettier-ignore
+    {
+      version: '2026.11.27',
+      arch: hostArch(),
+      targets: ['portable'],
+      profile: 'fast',
+      origin: 'source',
+      out: join(dir, 'out'),
+      store,
+      tools: openTools(store),
+      report,
+      noSandbox,
+    },
+  );
   const worked = lines.flatMap((line) => /WORKED (.+)$/.exec(line)?.[1] ?? []).toSorted();
   return { ...result, worked, steps };
 }
@@ -164,8 +175,19 @@ test('an interrupted compile leaves no process and no temporary folder', async (
   const controller = new AbortController();
   const building = buildExtension(
     { dir: slow, extension, fixture: true, pins: readPins(PINS, 'pins.json') },
-    { version: '2026.11.27', arch: hostArch(), targets: ['portable'], profile: 'fast', origin: 'source', out: join(dir, 'slow-out'), store, tools: openTools(store), report: () => undefined, signal: controller.signal },
-  ); // prettier-ignore
+    {
+      version: '2026.11.27',
+      arch: hostArch(),
+      targets: ['portable'],
+      profile: 'fast',
+      origin: 'source',
+      out: join(dir, 'slow-out'),
+      store,
+      tools: openTools(store),
+      report: () => undefined,
+      signal: controller.signal,
+    },
+  );
   building.catch(() => undefined);
   const running = (): Promise<string> => exec('sh', ['-c', `ps ax | grep -v grep | grep '[:] slow${mark}' || true`]);
   while ((await running()) === '') await sleep(100);

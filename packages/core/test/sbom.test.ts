@@ -55,16 +55,30 @@ describe.each(['x86-64', 'arm64'] as const)('the SBOM of packages for %s', (arch
     const { pin, components } = await componentsOf(real, version);
     const origin = components[0]?.component.origins[0];
     if (origin?.kind !== 'debian') throw new Error('ripgrep is no longer made of packages: take another extension for this test');
-    built = await buildExtension({ ...real, dir }, {
-      version, arch, targets: ['portable'], profile: 'fast', origin: 'auto', out: join(dir, arch), store, tools: openTools(store), report: () => undefined,
-    }); // prettier-ignore
+    built = await buildExtension(
+      { ...real, dir },
+      {
+        version,
+        arch,
+        targets: ['portable'],
+        profile: 'fast',
+        origin: 'auto',
+        out: join(dir, arch),
+        store,
+        tools: openTools(store),
+        report: () => undefined,
+      },
+    );
     sbom = JSON.parse(await readFile(sidecarPaths(built.images[0]?.file ?? '').sbom, 'utf8')) as Sbom;
     const word = arch === 'arm64' ? 'arm64' : 'amd64';
     const archive = openArchive(store);
     for (const [locator, { sha256, size }] of Object.entries(pin.bytes)) {
       if (!isPackageLocator(locator) || !(locator.endsWith(`_${word}.deb`) || locator.endsWith('_all.deb'))) continue;
       const path = locator.slice('debian:'.length);
-      const file = await archive.fetchPackage({ path, sha256, ...(size === undefined ? {} : { size }) }, { suite: origin.suite, arch, repin: '' }); // prettier-ignore
+      const file = await archive.fetchPackage(
+        { path, sha256, ...(size === undefined ? {} : { size }) },
+        { suite: origin.suite, arch, repin: '' },
+      );
       const format = '${Package} ${Version} ${Architecture} ${source:Package}@${source:Version}';
       const [name = '', version = '', architecture = '', source = ''] = (
         await exec('dpkg-deb', ['--showformat', format, '--show', file])

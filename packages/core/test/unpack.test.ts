@@ -313,7 +313,15 @@ test.each<[string, TarPart[], RegExp]>([
 
 test.each<[string, TarPart[], string[]]>([
   ['names in pax headers', [pax({ path: 'näme', mtime: '1.5', 'SCHILY.xattr.user.x': 'y' }), file], ['good', 'näme']],
-  ["names in headers of GNU", [{ path: 'x', type: 'L', body: 'long/name\0' }, { path: 'x', type: 'K', body: '../good\0' }, { path: 's', type: '2', link: 'y' }], ['good', 'long', 'long/name']], // prettier-ignore
+  [
+    'names in headers of GNU',
+    [
+      { path: 'x', type: 'L', body: 'long/name\0' },
+      { path: 'x', type: 'K', body: '../good\0' },
+      { path: 's', type: '2', link: 'y' },
+    ],
+    ['good', 'long', 'long/name'],
+  ],
   ['a prefix', [{ path: 'a', prefix: 'p/q' }], ['good', 'p', 'p/q', 'p/q/a']],
   ["git's comment", [pax({ comment: 'b5bb9d8014a0f9b1d61e21e796d78dccdf1352f2' }, 'g'), file], ['a', 'good']],
   [
@@ -668,7 +676,11 @@ test('packages of a distribution keep modes and links; no file of theirs is setu
     { path: './var/lib/secret/key', body: 'x', mode: 0o600 },
   ]);
   expect(await readlink(at('etc/alternatives/x'))).toBe('/usr/bin/x');
-  const modes = await Promise.all(['usr/bin/su', 'usr/lib/system\\x2dslice', 'var/lib/secret', 'var/lib/secret/key', 'var/log/journal'].map(async (path) => ((await stat(at(path))).mode & 0o7777).toString(8))); // prettier-ignore
+  const modes = await Promise.all(
+    ['usr/bin/su', 'usr/lib/system\\x2dslice', 'var/lib/secret', 'var/lib/secret/key', 'var/log/journal'].map(async (path) =>
+      ((await stat(at(path))).mode & 0o7777).toString(8),
+    ),
+  );
   expect(modes).toEqual(['755', '644', '750', '600', '2755']);
 });
 

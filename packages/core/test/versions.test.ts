@@ -46,7 +46,9 @@ describe('compareVersions', () => {
 
   test('says what the real systemd-analyze says, on the lists above', ({ skip }) => {
     skip(!hasSystemd, 'there is no systemd-analyze');
-    for (const versions of ASCENDING) for (const [index, a] of versions.entries()) for (const b of versions.slice(index)) expect(Math.sign(compareVersions(a, b)), `${a} ${b}`).toBe(systemd(a, b)); // prettier-ignore
+    for (const versions of ASCENDING)
+      for (const [index, a] of versions.entries())
+        for (const b of versions.slice(index)) expect(Math.sign(compareVersions(a, b)), `${a} ${b}`).toBe(systemd(a, b));
     for (const [a = '', b = ''] of EQUAL) expect(systemd(a, b)).toBe(0);
   });
 
@@ -56,7 +58,9 @@ describe('compareVersions', () => {
       fc.string({ unit: fc.constantFrom(...characters.split('')), maxLength: 8 }).filter((version) => !version.startsWith('-')); // would be an option
     // Few characters, so that equal beginnings are common; then pairs of which one is the other with something changed.
     const any = fc.tuple(text('019.-~^ab'), text('019.-~^ab'));
-    const near = fc.tuple(text('01.-~^aZ_+é'), text('01.-~^a'), text('01.-~^aB')).map(([head, one, other]) => [`1${head}${one}`, `1${head}${other}`] as const); // prettier-ignore
+    const near = fc
+      .tuple(text('01.-~^aZ_+é'), text('01.-~^a'), text('01.-~^aB'))
+      .map(([head, one, other]) => [`1${head}${one}`, `1${head}${other}`] as const);
     fc.assert(
       fc.property(fc.oneof(any, near), ([a, b]) => {
         expect(Math.sign(compareVersions(a, b)), `'${a}' '${b}'`).toBe(systemd(a, b));

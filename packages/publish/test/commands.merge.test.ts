@@ -23,7 +23,12 @@ async function flatcarExt(...args: string[]): Promise<string> {
   const plain = Object.fromEntries(
     Object.entries(process.env).filter(([key]) => !/^(?:GITHUB_|FLATCAR_EXT_(?!RELEASES$)|FORCE_COLOR)/.test(key)),
   );
-  const { stdout } = await execa(PROGRAM, args, { env: { ...plain, FLATCAR_EXT_CACHE: cacheRoot() }, extendEnv: false, stderr: 'inherit', cwd: dir }); // prettier-ignore
+  const { stdout } = await execa(PROGRAM, args, {
+    env: { ...plain, FLATCAR_EXT_CACHE: cacheRoot() },
+    extendEnv: false,
+    stderr: 'inherit',
+    cwd: dir,
+  });
   return stdout;
 }
 
@@ -93,7 +98,10 @@ mergeTest(
       const to = ['--tree', at('served/tree'), '--keys', at('keys')];
       const origins = ['--origins', 'release,go,cargo,debian,source'];
       await flatcarExt('publish', ...(await paths(newer)), ...to, ...origins, '--base-url', `${url}/tree`);
-      const plan = async (): Promise<Planned> => JSON.parse(await flatcarExt('plan', 'containerd', '--arch', arch, '--tree', at('served/tree'), '--keys', at('keys'), '--json')) as Planned; // prettier-ignore
+      const plan = async (): Promise<Planned> =>
+        JSON.parse(
+          await flatcarExt('plan', 'containerd', '--arch', arch, '--tree', at('served/tree'), '--keys', at('keys'), '--json'),
+        ) as Planned;
       expect((await plan()).images.length).toBeGreaterThan(0);
       // Their copies have what the tree has now.
       const badSums = await copyTree('sums');
@@ -156,9 +164,13 @@ mergeTest(
           // From one version to the next, on the same node: a tree as it was before serves the older one.
           expect(await take('containerd', 'sums', keyring)).toBe(imageOf('containerd', older, release));
           await host.run(['sed', '-i', `s|/sums/|/tree/|`, '/etc/sysupdate.containerd.d/containerd.conf']);
-          expect(await host.run(['/usr/lib/systemd/systemd-sysupdate', '-C', 'containerd', 'list'])).toMatch(new RegExp(`${newer.replaceAll('.', '\\.')}.*candidate`)); // prettier-ignore
+          expect(await host.run(['/usr/lib/systemd/systemd-sysupdate', '-C', 'containerd', 'list'])).toMatch(
+            new RegExp(`${newer.replaceAll('.', '\\.')}.*candidate`),
+          );
           await host.run(['/usr/lib/systemd/systemd-sysupdate', '-C', 'containerd', 'update']);
-          expect(await host.run(['readlink', '-f', `/etc/extensions/containerd-${release}.raw`])).toContain(imageOf('containerd', newer, release)); // prettier-ignore
+          expect(await host.run(['readlink', '-f', `/etc/extensions/containerd-${release}.raw`])).toContain(
+            imageOf('containerd', newer, release),
+          );
           if (systemd === '254') return;
           expect(await host.merge()).toContain('containerd');
           expect(await host.run(['/usr/bin/containerd', '--version'])).toContain(`v${newer}`);

@@ -27,7 +27,11 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 async function decode(message: string, bytes: Buffer): Promise<string> {
   const { command, args, env } = { env: {}, ...(await tools.command('protoc')) };
   const source = join(import.meta.dirname, '../src/formats');
-  return execFileSync(command, [...args, `--proto_path=${source}`, `--decode=chromeos_update_engine.${message}`, 'update_metadata.proto'], { input: bytes, env, encoding: 'utf8' }); // prettier-ignore
+  return execFileSync(command, [...args, `--proto_path=${source}`, `--decode=chromeos_update_engine.${message}`, 'update_metadata.proto'], {
+    input: bytes,
+    env,
+    encoding: 'utf8',
+  });
 }
 const numbers = (text: string, field: string): number[] =>
   [...text.matchAll(new RegExp(`\\b${field}: (\\d+)`, 'g'))].map((match) => Number(match[1]));

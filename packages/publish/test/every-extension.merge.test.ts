@@ -4,9 +4,19 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir, userInfo, hostname } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import {
-  ARCHES, buildExtension, findExtensions, loadExtension, newestFirst, openStore, openTools, selectTargets, sidecarPaths,
-  type Image, type LoadedExtension, type Manifest,
-} from '@flatcar/core/engine'; // prettier-ignore
+  ARCHES,
+  buildExtension,
+  findExtensions,
+  loadExtension,
+  newestFirst,
+  openStore,
+  openTools,
+  selectTargets,
+  sidecarPaths,
+  type Image,
+  type LoadedExtension,
+  type Manifest,
+} from '@flatcar/core/engine';
 import { evidenceProblems } from '@flatcar/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { initKeys, loadKeys, localDestination, publish, type PublishKeys } from '../src/index.ts';

@@ -34,7 +34,9 @@ mergeTest('images in releases of GitHub: nginx redirects by the map, systemd-sys
   const image = `${NAME}.4593.2.5_1.0.0_x86-64.raw`;
   expect(existsSync(join(tree, NAME, '4593.2.5', image))).toBe(false);
   // What docs/publishing.md says.
-  const [http = '', server = ''] = /```nginx\n([^`]+)\n(if [^`]+)\n```/.exec(await readFile(join(import.meta.dirname, '../../../docs/publishing.md'), 'utf8'))?.slice(1) ?? []; // prettier-ignore
+  const [http = '', server = ''] =
+    /```nginx\n([^`]+)\n(if [^`]+)\n```/.exec(await readFile(join(import.meta.dirname, '../../../docs/publishing.md'), 'utf8'))?.slice(1) ??
+    [];
   expect(http).toContain('map $uri');
   await withNginx(
     tree,
@@ -42,7 +44,12 @@ mergeTest('images in releases of GitHub: nginx redirects by the map, systemd-sys
       for (const { systemd, root } of SYSUPDATES)
         await withHost({ release: '4593.2.5', root }, async (host) => {
           const channel = { kind: 'latest' } as const;
-          const node = await updated(host, NAME, join(tree, 'keys/import-pubring.gpg'), transferText({ name: NAME, kind: 'release', channel, baseUrl: url })); // prettier-ignore
+          const node = await updated(
+            host,
+            NAME,
+            join(tree, 'keys/import-pubring.gpg'),
+            transferText({ name: NAME, kind: 'release', channel, baseUrl: url }),
+          );
           const said = await node.sysupdate('update');
           expect(await node.installed(), `${systemd}: ${said}`).toEqual([image]);
           await host.copyOut(`/opt/extensions/${NAME}/${image}`, join(dir, 'got.raw'));

@@ -55,9 +55,18 @@ test('images are assets of one release, which is finished before sums name them;
   await into('1.0.0');
   expect(github.releases).toMatchObject([{ draft: false }]);
   // The official image is that of the folder.
-  expect(github.releases[0]?.assets.map(({ name }) => name).toSorted()).toEqual(['amd64-usr_4593.2.5_flatcar-demo.gz', 'demo_4593.2.5_demo.4593.2.5_1.0.0_x86-64.raw', 'demo_portable_demo.portable_1.0.0_x86-64.raw']); // prettier-ignore
+  expect(github.releases[0]?.assets.map(({ name }) => name).toSorted()).toEqual([
+    'amd64-usr_4593.2.5_flatcar-demo.gz',
+    'demo_4593.2.5_demo.4593.2.5_1.0.0_x86-64.raw',
+    'demo_portable_demo.portable_1.0.0_x86-64.raw',
+  ]);
   const map = JSON.parse(await readFile(join(tree, 'redirects/map.json'), 'utf8')) as Record<string, { url: string }>;
-  expect(Object.keys(map)).toEqual(['amd64-usr/4593.2.5/flatcar-demo.gz', 'amd64-usr/4593.2.5/flatcar-demo.raw', 'demo/4593.2.5/demo.4593.2.5_1.0.0_x86-64.raw', 'demo/portable/demo.portable_1.0.0_x86-64.raw']); // prettier-ignore
+  expect(Object.keys(map)).toEqual([
+    'amd64-usr/4593.2.5/flatcar-demo.gz',
+    'amd64-usr/4593.2.5/flatcar-demo.raw',
+    'demo/4593.2.5/demo.4593.2.5_1.0.0_x86-64.raw',
+    'demo/portable/demo.portable_1.0.0_x86-64.raw',
+  ]);
   for (const folder of ['demo/4593.2.5', 'demo/portable', 'amd64-usr/4593.2.5']) {
     for (const [name, sha256] of parseSums(await readFile(join(tree, folder, 'SHA256SUMS'), 'utf8'), folder)) {
       const got = await fetch(map[`${folder}/${name}`]?.url ?? '');

@@ -20,9 +20,24 @@ import {
 } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
-  butaneText, httpSource, ignitionConfig, initKeys, KEYS, loadKeys, localDestination, nodeConfig, parseExtensionIndex, publish, readKeyring,
-  readPublished, STAGER, type ExtensionIndex, type NodeConfig, type NodeOptions, type NodeResult,
-} from '../src/index.ts'; // prettier-ignore
+  butaneText,
+  httpSource,
+  ignitionConfig,
+  initKeys,
+  KEYS,
+  loadKeys,
+  localDestination,
+  nodeConfig,
+  parseExtensionIndex,
+  publish,
+  readKeyring,
+  readPublished,
+  STAGER,
+  type ExtensionIndex,
+  type NodeConfig,
+  type NodeOptions,
+  type NodeResult,
+} from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
 
 const LTS = '4081.3.10'; // systemd 255
@@ -76,9 +91,17 @@ function index(
             arches.map((architecture) => {
               const base = imageBase(name, version as ImageVersion, target as TargetName, architecture);
               return {
-              target, architecture, format: 'squashfs', path: `${name}/${target}/${base}.raw`, size: 4096,
-              sha256: hex(64, base), sha512: hex(128, base), manifest: hex(64, 'm'), sbom: hex(64, 's'), provenance: hex(64, 'p'),
-            }; // prettier-ignore
+                target,
+                architecture,
+                format: 'squashfs',
+                path: `${name}/${target}/${base}.raw`,
+                size: 4096,
+                sha256: hex(64, base),
+                sha512: hex(128, base),
+                manifest: hex(64, 'm'),
+                sbom: hex(64, 's'),
+                provenance: hex(64, 'p'),
+              };
             }),
           ),
         }),
@@ -369,7 +392,11 @@ describe('a published tree over HTTP', () => {
     });
     server = createServer((request, response) => {
       if (request.url === '/broken/index.json') response.writeHead(503).end();
-      else readFile(join(dir, 'tree', request.url ?? '')).then((body) => response.end(body), () => response.writeHead(404).end()); // prettier-ignore
+      else
+        readFile(join(dir, 'tree', request.url ?? '')).then(
+          (body) => response.end(body),
+          () => response.writeHead(404).end(),
+        );
     });
     await new Promise<void>((done) => {
       server.listen(0, '127.0.0.1', done);
@@ -385,7 +412,9 @@ describe('a published tree over HTTP', () => {
 
   test('flatcar-ext ignition: from the served index, by a keyring that is known', async () => {
     const args = ['demo', '--release', STABLE, '--arch', 'x86-64', '--base-url', `${url}/`, '--keyring', join(dir, 'tree', KEYS.keyring)];
-    const { storage } = JSON.parse(await cli('ignition', ...args)) as { storage: { files: { path: string; contents: { source: string; verification?: { hash: string } } }[] } }; // prettier-ignore
+    const { storage } = JSON.parse(await cli('ignition', ...args)) as {
+      storage: { files: { path: string; contents: { source: string; verification?: { hash: string } } }[] };
+    };
     const [image] = storage.files;
     expect(image?.contents.source).toBe(`${url}/demo/${STABLE}/demo.${STABLE}_1.0.0_x86-64.raw`);
     const served = await httpSource(url).read(`demo/${STABLE}/demo.${STABLE}_1.0.0_x86-64.raw`);

@@ -125,7 +125,10 @@ describe('a registry over https, on a host of its own', () => {
 
   beforeAll(async () => {
     const subject = ['-subj', '/CN=registry', '-addext', 'subjectAltName=IP:127.0.0.2,IP:127.0.0.3'];
-    execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'key', '-out', 'cert', '-days', '2', ...subject], { cwd: dir, stdio: 'pipe' }); // prettier-ignore
+    execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'key', '-out', 'cert', '-days', '2', ...subject], {
+      cwd: dir,
+      stdio: 'pipe',
+    });
     tls = { key: await readFile(join(dir, 'key')), cert: await readFile(join(dir, 'cert')) };
     setDefaultCACertificates([...before, tls.cert.toString()]);
   });

@@ -22,7 +22,12 @@ import {
 
 const hex = (digits: number): string => 'a'.repeat(digits);
 const pins = (versions: Record<string, number>): Pins =>
-  readPins(JSON.stringify(Object.fromEntries(Object.entries(versions).map(([version, revision]) => [version, { revision, licenses: {}, bytes: {} }]))), 'pins.json'); // prettier-ignore
+  readPins(
+    JSON.stringify(
+      Object.fromEntries(Object.entries(versions).map(([version, revision]) => [version, { revision, licenses: {}, bytes: {} }])),
+    ),
+    'pins.json',
+  );
 const kubernetes: PlannedExtension = {
   name: 'kubernetes',
   track: '3 minors',
@@ -32,12 +37,35 @@ const tool: PlannedExtension = { name: 'tool', track: 'newest', pins: pins({ '1.
 const targets = selectTargets('portable,4593.2.5,4757.1.0');
 
 const image = (target: string, architecture: 'x86-64' | 'arm64'): PublishedImage => ({
-  target: target as TargetName, architecture, format: target.startsWith('47') ? 'ddi' : 'squashfs', path: `x/${target}/x.raw`, size: 1, sha256: hex(64), sha512: hex(128), manifest: hex(64), sbom: hex(64), provenance: hex(64),
-}); // prettier-ignore
-const version = (upstream: string, revision: number, images: readonly PublishedImage[], more: Partial<PublishedVersion> = {}): PublishedVersion => ({
-  version: imageVersion(upstream, revision), upstream: asUpstreamVersion(upstream), revision, needs: {}, components: [], replaces: [], conflicts: [], requires: [],
-  payloads: Object.fromEntries(images.map((one) => [`${one.architecture} ${one.format}`, { key: hex(64), record: hex(64) }])), images: [...images], ...more,
-}); // prettier-ignore
+  target: target as TargetName,
+  architecture,
+  format: target.startsWith('47') ? 'ddi' : 'squashfs',
+  path: `x/${target}/x.raw`,
+  size: 1,
+  sha256: hex(64),
+  sha512: hex(128),
+  manifest: hex(64),
+  sbom: hex(64),
+  provenance: hex(64),
+});
+const version = (
+  upstream: string,
+  revision: number,
+  images: readonly PublishedImage[],
+  more: Partial<PublishedVersion> = {},
+): PublishedVersion => ({
+  version: imageVersion(upstream, revision),
+  upstream: asUpstreamVersion(upstream),
+  revision,
+  needs: {},
+  components: [],
+  replaces: [],
+  conflicts: [],
+  requires: [],
+  payloads: Object.fromEntries(images.map((one) => [`${one.architecture} ${one.format}`, { key: hex(64), record: hex(64) }])),
+  images: [...images],
+  ...more,
+});
 const published = (...indexes: { name: string; versions: PublishedVersion[] }[]): Published => ({
   index: undefined,
   extension: async (name) => {
@@ -61,11 +89,39 @@ test('from an empty tree: the newest of each kept branch, both formats, both arc
   expect(result.images.every(({ from }) => from === 'build')).toBe(true);
   expect(result.images.reduce((sum, one) => sum + one.targets.length, 0)).toBe(24);
   expect(matrixOf(result).include).toEqual([
-    { id: 'kubernetes-x86-64', extension: 'kubernetes', architecture: 'x86-64', from: 'build', versions: ['1.37.0', '1.36.4', '1.35.8'], targets: ['portable', '4593.2.5', '4757.1.0'] },
-    { id: 'kubernetes-arm64', extension: 'kubernetes', architecture: 'arm64', from: 'build', versions: ['1.37.0', '1.36.4', '1.35.8'], targets: ['portable', '4593.2.5', '4757.1.0'] },
-    { id: 'tool-x86-64', extension: 'tool', architecture: 'x86-64', from: 'build', versions: ['1.0'], targets: ['portable', '4593.2.5', '4757.1.0'] },
-    { id: 'tool-arm64', extension: 'tool', architecture: 'arm64', from: 'build', versions: ['1.0'], targets: ['portable', '4593.2.5', '4757.1.0'] },
-  ]); // prettier-ignore
+    {
+      id: 'kubernetes-x86-64',
+      extension: 'kubernetes',
+      architecture: 'x86-64',
+      from: 'build',
+      versions: ['1.37.0', '1.36.4', '1.35.8'],
+      targets: ['portable', '4593.2.5', '4757.1.0'],
+    },
+    {
+      id: 'kubernetes-arm64',
+      extension: 'kubernetes',
+      architecture: 'arm64',
+      from: 'build',
+      versions: ['1.37.0', '1.36.4', '1.35.8'],
+      targets: ['portable', '4593.2.5', '4757.1.0'],
+    },
+    {
+      id: 'tool-x86-64',
+      extension: 'tool',
+      architecture: 'x86-64',
+      from: 'build',
+      versions: ['1.0'],
+      targets: ['portable', '4593.2.5', '4757.1.0'],
+    },
+    {
+      id: 'tool-arm64',
+      extension: 'tool',
+      architecture: 'arm64',
+      from: 'build',
+      versions: ['1.0'],
+      targets: ['portable', '4593.2.5', '4757.1.0'],
+    },
+  ]);
 });
 
 test('no portable image is planned for an extension that is bound to releases', async () => {
@@ -79,7 +135,16 @@ test('what is published is not planned, and one more release is bound from what 
   expect(await plan([tool], targets, whole)).toMatchObject({ payloads: [], images: [] });
   const more = await plan([tool], selectTargets('portable,4593.2.5,4593.2.4,4757.1.0'), whole);
   expect(more.payloads).toEqual([]);
-  expect(more.images).toEqual(['x86-64', 'arm64'].map((architecture) => ({ extension: 'tool', version: '1.0', architecture, format: 'squashfs', targets: ['4593.2.4'], from: 'published' }))); // prettier-ignore
+  expect(more.images).toEqual(
+    ['x86-64', 'arm64'].map((architecture) => ({
+      extension: 'tool',
+      version: '1.0',
+      architecture,
+      format: 'squashfs',
+      targets: ['4593.2.4'],
+      from: 'published',
+    })),
+  );
   expect(matrixOf(more).include[0]).toEqual({
     id: 'tool-x86-64',
     extension: 'tool',
@@ -96,14 +161,19 @@ test('what is published is not planned, and one more release is bound from what 
 test('a raised revision is a version of its own', async () => {
   const tree = published({ name: 'tool', versions: [version('1.0', 0, all())] });
   const result = await plan([{ ...tool, pins: pins({ '1.0': 2 }) }], targets, tree, ['x86-64']);
-  expect(result.payloads.map((one) => [one.version, one.format])).toEqual([['1.0-2', 'squashfs'], ['1.0-2', 'ddi']]); // prettier-ignore
+  expect(result.payloads.map((one) => [one.version, one.format])).toEqual([
+    ['1.0-2', 'squashfs'],
+    ['1.0-2', 'ddi'],
+  ]);
 });
 
 test('a withdrawn version gets no more images, what follows it does', async () => {
   const bad = version('1.0', 0, all(), { withdrawn: { reason: 'it eats data', by: '1.0-1' } });
   const more = selectTargets('4593.2.5,4593.2.4');
   const tree = published({ name: 'tool', versions: [version('1.0', 1, all()), bad] });
-  expect((await plan([tool], more, tree, ['arm64'])).images).toEqual([{ extension: 'tool', version: '1.0-1', architecture: 'arm64', format: 'squashfs', targets: ['4593.2.4'], from: 'published' }]); // prettier-ignore
+  expect((await plan([tool], more, tree, ['arm64'])).images).toEqual([
+    { extension: 'tool', version: '1.0-1', architecture: 'arm64', format: 'squashfs', targets: ['4593.2.4'], from: 'published' },
+  ]);
   expect((await plan([tool], more, published({ name: 'tool', versions: [bad] }))).images).toEqual([]);
 });
 

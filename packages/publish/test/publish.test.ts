@@ -44,7 +44,10 @@ const two = (): string => join(dir, 'two');
 
 /** Checks a folder as a node does: gpgv with the published keyring, then sha256sum. */
 function checkFolder(folder: string): string[] {
-  execFileSync('gpgv', ['--quiet', '--keyring', join(tree, 'keys/import-pubring.gpg'), 'SHA256SUMS.gpg', 'SHA256SUMS'], { cwd: join(tree, folder), stdio: 'pipe' }); // prettier-ignore
+  execFileSync('gpgv', ['--quiet', '--keyring', join(tree, 'keys/import-pubring.gpg'), 'SHA256SUMS.gpg', 'SHA256SUMS'], {
+    cwd: join(tree, folder),
+    stdio: 'pipe',
+  });
   execFileSync('sha256sum', ['--check', '--strict', '--quiet', 'SHA256SUMS'], { cwd: join(tree, folder), stdio: 'pipe' });
   return execFileSync('cut', ['-c67-', 'SHA256SUMS'], { cwd: join(tree, folder), encoding: 'utf8' })
     .trim()
@@ -86,20 +89,38 @@ test('a tree has images, signed sums, sidecars, transfer files, the official lay
   const index = await published.extension('demo');
   expect(index?.versions.map(({ version, images }) => [version, images.length])).toEqual([['1.0.0', 6]]);
   expect(index?.versions[0]?.images.map(({ target, architecture }) => `${target} ${architecture}`)).toEqual([
-    'portable arm64', 'portable x86-64', '4593.2.5 arm64', '4593.2.5 x86-64', `${(beta as { number: string }).number} arm64`, `${(beta as { number: string }).number} x86-64`,
-  ]); // prettier-ignore
+    'portable arm64',
+    'portable x86-64',
+    '4593.2.5 arm64',
+    '4593.2.5 x86-64',
+    `${(beta as { number: string }).number} arm64`,
+    `${(beta as { number: string }).number} x86-64`,
+  ]);
   const packages = await published.packages();
   expect(packages).toHaveLength(4);
   // Omaha's and Nebraska's `<package name hash size hash_sha256>`, of the payload as others see it.
   for (const { name, path, size, sha1, sha256, image } of packages) {
     const digest = (algorithm: string): Buffer => execFileSync('openssl', ['dgst', `-${algorithm}`, '-binary', join(tree, path)]);
-    expect({ name, sha1, sha256 }).toEqual({ name: 'flatcar-demo.gz', sha1: digest('sha1').toString('base64'), sha256: digest('sha256').toString('hex') }); // prettier-ignore
+    expect({ name, sha1, sha256 }).toEqual({
+      name: 'flatcar-demo.gz',
+      sha1: digest('sha1').toString('base64'),
+      sha256: digest('sha256').toString('hex'),
+    });
     expect(size).toBe((await stat(join(tree, path))).size);
     expect(await hashFile(join(tree, image.path))).toBe(image.sha256);
   }
 
   const transfer = join(tree, 'demo/transfer/release');
-  expect((await readdir(transfer)).filter((name) => !name.startsWith('.')).toSorted()).toEqual(['1.0.0.conf', '1.0.0.transfer', '1.0.conf', '1.0.transfer', '1.conf', '1.transfer', 'latest.conf', 'latest.transfer']); // prettier-ignore
+  expect((await readdir(transfer)).filter((name) => !name.startsWith('.')).toSorted()).toEqual([
+    '1.0.0.conf',
+    '1.0.0.transfer',
+    '1.0.conf',
+    '1.0.transfer',
+    '1.conf',
+    '1.transfer',
+    'latest.conf',
+    'latest.transfer',
+  ]);
   expect(await readFile(join(transfer, 'latest.conf'), 'utf8')).toContain(`Path=${baseUrl}/demo/%w/\nMatchPattern=demo.%w_@v_%a.raw\n`);
   expect(await readFile(join(transfer, 'latest.conf'))).toEqual(await readFile(join(transfer, 'latest.transfer')));
 });

@@ -52,9 +52,17 @@ beforeAll(async () => {
       }),
     },
     {
-      version: '1.0', arch: 'x86-64', targets: ['portable'], profile: 'publish', origin: 'upstream', out: built, store, tools: openTools(store), report: () => undefined,
+      version: '1.0',
+      arch: 'x86-64',
+      targets: ['portable'],
+      profile: 'publish',
+      origin: 'upstream',
+      out: built,
+      store,
+      tools: openTools(store),
+      report: () => undefined,
       built: { gitCommit: 'a'.repeat(40) },
-    }, // prettier-ignore
+    },
   );
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
@@ -79,14 +87,21 @@ test('components whose names collapse, or that two parts of an image share, are 
   expect(new Set(ids).size).toBe(ids.length);
   for (const id of ids) expect(id).toMatch(/^SPDXRef-[A-Za-z0-9.-]+$/);
   expect(packages.slice(1).map(({ name, versionInfo }) => `${name} ${versionInfo}`)).toEqual([
-    'node_exporter 1.0', 'node.exporter 2.0', 'node-exporter 1.0', 'node+exporter 3.0',
-  ]); // prettier-ignore
+    'node_exporter 1.0',
+    'node.exporter 2.0',
+    'node-exporter 1.0',
+    'node+exporter 3.0',
+  ]);
   await into(built);
 });
 
 test.each<[string, (sbom: Sbom) => unknown, string]>([
   ['lacks a component', ({ packages }) => packages.splice(1, 1), "it does not list component 'node_exporter'"],
-  ['has one in another version', ({ packages }) => Object.assign(packages[3]!, { versionInfo: '9' }), "lists component 'node-exporter' as version '9'"], // prettier-ignore
+  [
+    'has one in another version',
+    ({ packages }) => Object.assign(packages[3]!, { versionInfo: '9' }),
+    "lists component 'node-exporter' as version '9'",
+  ],
   ['has two packages of one id', ({ packages }) => packages.push(packages[1]!), 'two packages have the same SPDXID'],
   ['has a package without an id', ({ packages }) => Object.assign(packages[1]!, { SPDXID: 1 }), 'packages.1.SPDXID'],
   ['is of another version of SPDX', (sbom) => Object.assign(sbom, { spdxVersion: 'SPDX-2.2' }), 'spdxVersion'],

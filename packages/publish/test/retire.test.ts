@@ -25,7 +25,10 @@ const releases = catalogue().filter(({ number, channel }) => channel !== 'stable
 const demo: PlannedExtension = {
   name: 'demo',
   track: 'newest',
-  pins: readPins(JSON.stringify(Object.fromEntries(['1.0.0', '1.1.0', '2.0.0'].map((version) => [version, { licenses: {}, bytes: {} }]))), 'pins.json'), // prettier-ignore
+  pins: readPins(
+    JSON.stringify(Object.fromEntries(['1.0.0', '1.1.0', '2.0.0'].map((version) => [version, { licenses: {}, bytes: {} }]))),
+    'pins.json',
+  ),
 };
 let dir: string;
 let tree: string;
@@ -59,10 +62,16 @@ const retire = { retire: { releases, extensions: [demo] } };
 /** What a node finds in a folder: names of its sums, whose signature is good; those whose files are there are whole. */
 async function listed(folder: string): Promise<string[]> {
   const cwd = join(tree, folder);
-  execFileSync('gpgv', ['--quiet', '--keyring', join(tree, 'keys/import-pubring.gpg'), 'SHA256SUMS.gpg', 'SHA256SUMS'], { cwd, stdio: 'pipe' }); // prettier-ignore
+  execFileSync('gpgv', ['--quiet', '--keyring', join(tree, 'keys/import-pubring.gpg'), 'SHA256SUMS.gpg', 'SHA256SUMS'], {
+    cwd,
+    stdio: 'pipe',
+  });
   const text = await readFile(join(cwd, 'SHA256SUMS'), 'utf8');
   if (text !== '') execFileSync('sha256sum', ['--check', '--strict', '--quiet', 'SHA256SUMS'], { cwd, stdio: 'pipe' });
-  return text.split('\n').filter(Boolean).map((line) => line.slice(66)); // prettier-ignore
+  return text
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => line.slice(66));
 }
 const indexed = async (): Promise<string[]> => {
   const index = await (await readPublished(localDestination(tree), keys.trusted)).extension('demo');
@@ -80,19 +89,25 @@ test('a release is out of support when newer ones took its place, and not when i
 
 test('what is too old leaves index and sums first and its files later; what a supported release needs stays', async () => {
   await into(['1.0.0', '1.1.0', '1.2.0', '2.0.0']);
-  expect((await readPublished(localDestination(tree), keys.trusted).then((one) => one.packages())).map(({ release }) => release)).toEqual([older.number, stable.number, beta.number]); // prettier-ignore
+  expect((await readPublished(localDestination(tree), keys.trusted).then((one) => one.packages())).map(({ release }) => release)).toEqual([
+    older.number,
+    stable.number,
+    beta.number,
+  ]);
 
   const result = await into([], retire);
-  expect(result.retired.toSorted()).toEqual([
-    `amd64-usr/${older.number}/flatcar-demo.gz`,
-    `amd64-usr/${older.number}/flatcar-demo.raw`,
-    `demo/${stable.number}/demo.${stable.number}_1.0.0_x86-64.raw`,
-    `demo/${older.number}/demo.${older.number}_1.0.0_x86-64.raw`,
-    `demo/${beta.number}/demo.${beta.number}_1.0.0_x86-64.raw`,
-    'demo/portable/demo.portable_1.0.0_x86-64.raw',
-    'demo/portable/demo.portable_1.1.0_x86-64.raw',
-    `demo/${stable.number}/demo.${stable.number}_1.1.0_x86-64.raw`,
-  ].toSorted()); // prettier-ignore
+  expect(result.retired.toSorted()).toEqual(
+    [
+      `amd64-usr/${older.number}/flatcar-demo.gz`,
+      `amd64-usr/${older.number}/flatcar-demo.raw`,
+      `demo/${stable.number}/demo.${stable.number}_1.0.0_x86-64.raw`,
+      `demo/${older.number}/demo.${older.number}_1.0.0_x86-64.raw`,
+      `demo/${beta.number}/demo.${beta.number}_1.0.0_x86-64.raw`,
+      'demo/portable/demo.portable_1.0.0_x86-64.raw',
+      'demo/portable/demo.portable_1.1.0_x86-64.raw',
+      `demo/${stable.number}/demo.${stable.number}_1.1.0_x86-64.raw`,
+    ].toSorted(),
+  );
   // 1.2.0 is the newest below what is kept; 1.1.0 has what beta has newest; names stay.
   expect(await indexed()).toEqual([`2.0.0: portable ${stable.number}`, '1.2.0: portable', `1.1.0: ${beta.number}`, '1.0.0: ']);
   expect(await listed('demo/portable')).toEqual(['demo.portable_1.2.0_x86-64.raw', 'demo.portable_2.0.0_x86-64.raw']);
@@ -131,7 +146,9 @@ test('a retired name is not given to other bytes; the same come back, and are no
   // A plan that wants it again builds it: nothing is left to bind it from.
   const published = await readPublished(localDestination(tree), keys.trusted);
   const only = readPins(JSON.stringify({ '1.0.0': { licenses: {}, bytes: {} } }), 'pins.json');
-  expect((await plan([{ ...demo, pins: only }], ['portable'], published, ['x86-64'])).images).toMatchObject([{ version: '1.0.0', from: 'build' }]); // prettier-ignore
+  expect((await plan([{ ...demo, pins: only }], ['portable'], published, ['x86-64'])).images).toMatchObject([
+    { version: '1.0.0', from: 'build' },
+  ]);
   await into(['1.0.0']);
   await into(['2.0.1']);
   expect(await listed('demo/portable')).toContain('demo.portable_1.0.0_x86-64.raw');

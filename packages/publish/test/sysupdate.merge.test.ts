@@ -40,7 +40,12 @@ async function newTree(name: string, url: string): Promise<{ keysDir: string; ad
     keysDir,
     async add(...versions) {
       const keys = await loadKeys(keysDir, {});
-      await publish({ paths: versions.map((version) => join(dir, `images-${version}`)), destination: localDestination(join(dir, 'served', name)), keys, baseUrl: `${url}/${name}` }); // prettier-ignore
+      await publish({
+        paths: versions.map((version) => join(dir, `images-${version}`)),
+        destination: localDestination(join(dir, 'served', name)),
+        keys,
+        baseUrl: `${url}/${name}`,
+      });
     },
   };
 }

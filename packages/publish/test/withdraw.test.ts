@@ -35,7 +35,6 @@ beforeAll(async () => {
     ['demo', '1.0.1'],
     ['other', '3.0'],
   ] as const)
-    // prettier-ignore
     await buildDemo(join(dir, `${name}-${version}`), { name, version, targets });
   await publish({
     paths: ['demo-1.0.0', 'demo-1.0.1', 'other-3.0'].map((name) => join(dir, name)),
@@ -48,12 +47,18 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 const sumsIn = async (root: string, folder: string): Promise<string[]> => {
-  execFileSync('gpgv', ['--quiet', '--keyring', join(root, 'keys/import-pubring.gpg'), 'SHA256SUMS.gpg', 'SHA256SUMS'], { cwd: join(root, folder), stdio: 'pipe' }); // prettier-ignore
+  execFileSync('gpgv', ['--quiet', '--keyring', join(root, 'keys/import-pubring.gpg'), 'SHA256SUMS.gpg', 'SHA256SUMS'], {
+    cwd: join(root, folder),
+    stdio: 'pipe',
+  });
   execFileSync('sha256sum', ['--check', '--strict', '--quiet', '--ignore-missing', 'SHA256SUMS'], {
     cwd: join(root, folder),
     stdio: 'pipe',
   });
-  return (await readFile(join(root, folder, 'SHA256SUMS'), 'utf8')).trim().split('\n').map((line) => line.slice(66)); // prettier-ignore
+  return (await readFile(join(root, folder, 'SHA256SUMS'), 'utf8'))
+    .trim()
+    .split('\n')
+    .map((line) => line.slice(66));
 };
 
 test('one more release is bound from the published tree, with the same bytes as from the build', async () => {
@@ -65,7 +70,6 @@ test('one more release is bound from the published tree, with the same bytes as 
     [older, 'squashfs'],
     [beta2, 'ddi'],
   ] as const) {
-    // prettier-ignore
     const { payload, file } = await restorePayload(openTree(tree, store), index, { version: '1.0.1', arch: 'x86-64', format }, dir);
     const [image] = await bindTargets(payload, file, [target], {
       out: join(dir, 'bound'),

@@ -51,7 +51,10 @@ describe('bump', () => {
   test('the newest of each kept branch, with a changelog, and what is not kept leaves the lock', async () => {
     serveProject(internet, '1.3.0', '1.2.4', '1.2.3');
     const { bumps, keep } = await findBumps(await loadExtension(dir), internet.context());
-    expect(bumps.map(({ from, version }) => [from, version])).toEqual([[undefined, '1.3.0'], ['1.2.3', '1.2.4']]); // prettier-ignore
+    expect(bumps.map(({ from, version }) => [from, version])).toEqual([
+      [undefined, '1.3.0'],
+      ['1.2.3', '1.2.4'],
+    ]);
     for (const bump of bumps)
       await applyBump(
         dir,

@@ -58,7 +58,10 @@ export async function publishModule(
   await writeFile(join(folder, `v${version}.info`), JSON.stringify({ Version: `v${version}`, Time: '2026-01-01T00:00:00Z' }));
   await writeFile(join(folder, `v${version}.mod`), mod);
   const all = { 'go.mod': mod, ...files };
-  await writeFile(join(folder, `v${version}.zip`), zip(Object.fromEntries(Object.entries(all).map(([path, text]) => [`${module}@v${version}/${path}`, text])))); // prettier-ignore
+  await writeFile(
+    join(folder, `v${version}.zip`),
+    zip(Object.fromEntries(Object.entries(all).map(([path, text]) => [`${module}@v${version}/${path}`, text]))),
+  );
 }
 
 /** The go on PATH, with a folder as its proxy and without network. */

@@ -120,7 +120,10 @@ export async function openFakeSigstore(clock?: Date) {
         },
       });
       const digest = Buffer.from(sha(data), 'hex');
-      const bundle = withEntry(toMessageSignatureBundle({ digest, signature, certificate, certificateChain: false }), entryOf(entry, 'hashedrekord')); // prettier-ignore
+      const bundle = withEntry(
+        toMessageSignatureBundle({ digest, signature, certificate, certificateChain: false }),
+        entryOf(entry, 'hashedrekord'),
+      );
       return { bundle, signature: signature.toString('base64'), certificate: pem(certificate), entry };
     },
     /** An attestation about some files, as GitHub makes them. */
@@ -128,7 +131,14 @@ export async function openFakeSigstore(clock?: Date) {
       const key = ec();
       const certificate = await certify(key, name, ISSUER, RUN);
       const artifactType = 'application/vnd.in-toto+json';
-      const artifact = Buffer.from(JSON.stringify({ _type: 'https://in-toto.io/Statement/v1', subject, predicateType: 'https://slsa.dev/provenance/v1', predicate: {} })); // prettier-ignore
+      const artifact = Buffer.from(
+        JSON.stringify({
+          _type: 'https://in-toto.io/Statement/v1',
+          subject,
+          predicateType: 'https://slsa.dev/provenance/v1',
+          predicate: {},
+        }),
+      );
       const pae = Buffer.concat([Buffer.from(`DSSEv1 ${artifactType.length} ${artifactType} ${artifact.length} `), artifact]);
       const signature = sign('sha256', pae, key.privateKey);
       const entry = await record({

@@ -57,9 +57,13 @@ function thrown(run: () => unknown): UserError {
 
 describe('catalogueFrom', () => {
   test('keeps the five newest of each channel, by number and not by letters', () => {
-    expect(made.filter(({ channel }) => channel === 'stable').map(({ number }) => number)).toEqual(
-      ['4593.2.10', '4593.2.9', '4593.2.3', '4593.2.2', '4593.2.1'],
-    ); // prettier-ignore
+    expect(made.filter(({ channel }) => channel === 'stable').map(({ number }) => number)).toEqual([
+      '4593.2.10',
+      '4593.2.9',
+      '4593.2.3',
+      '4593.2.2',
+      '4593.2.1',
+    ]);
     expect(made.filter(({ channel }) => channel === 'lts').map(({ number }) => number)).toEqual(['4081.3.10', '4081.3.9', '4081.3.2']);
   });
 
@@ -80,11 +84,25 @@ describe('catalogueFrom', () => {
   });
 
   test('knows glibc, systemd and file systems of a major that the list says nothing of', () => {
-    expect(find('4081.3.10')).toMatchObject({ glibc: '2.38', systemd: '255.8', filesystems: ['squashfs'], format: 'squashfs', mergeStage: 'system', estimated: false });
-    expect(find('4593.2.10')).toMatchObject({ glibc: '2.41', systemd: '257.9', filesystems: ['squashfs', 'erofs'], format: 'squashfs', mergeStage: 'system', estimated: false });
+    expect(find('4081.3.10')).toMatchObject({
+      glibc: '2.38',
+      systemd: '255.8',
+      filesystems: ['squashfs'],
+      format: 'squashfs',
+      mergeStage: 'system',
+      estimated: false,
+    });
+    expect(find('4593.2.10')).toMatchObject({
+      glibc: '2.41',
+      systemd: '257.9',
+      filesystems: ['squashfs', 'erofs'],
+      format: 'squashfs',
+      mergeStage: 'system',
+      estimated: false,
+    });
     expect(find('4628.1.2')).toMatchObject({ glibc: '2.41', systemd: '258.2', format: 'ddi', mergeStage: 'initrd', estimated: false });
     expect(find('4790.0.0')).toMatchObject({ glibc: '2.43', systemd: '260.1', estimated: false });
-  }); // prettier-ignore
+  });
 
   test('gives newer majors at least what the last known one has', () => {
     expect(find('4811.0.0')).toMatchObject({

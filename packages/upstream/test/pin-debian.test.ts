@@ -265,7 +265,10 @@ describe('packages that the archive has in newer versions', () => {
   test('nothing is outdated while the archive has what is pinned', async () => {
     const { rows, errors } = await findOutdated([await loadExtension(dir)], archive.context());
     expect(errors).toEqual([]);
-    expect(rows.map(({ of, outdated }) => [of, outdated])).toEqual([['version', false], ['packages', false]]); // prettier-ignore
+    expect(rows.map(({ of, outdated }) => [of, outdated])).toEqual([
+      ['version', false],
+      ['packages', false],
+    ]);
     expect((await findBumps(await loadExtension(dir), archive.context())).bumps).toEqual([]);
   });
   test('a fixed library is a revision of the same version, and in the changelog', async () => {
@@ -328,7 +331,9 @@ describe('packages that the archive has in newer versions', () => {
 });
 
 test('an unclear license is an error with the names in the copyright file', async () => {
-  const extension = extensionOf([], { components: (v) => [packaged('tool', v['version'] ?? '', debian(['licensed'], { programs: ['licensed'], suite: 'test' }))] }); // prettier-ignore
+  const extension = extensionOf([], {
+    components: (v) => [packaged('tool', v['version'] ?? '', debian(['licensed'], { programs: ['licensed'], suite: 'test' }))],
+  });
   await archive.serve();
   const pinning = pinVersion({ dir, extension, version: '1.2' }, archive.context());
   await expect(pinning).rejects.toThrow(

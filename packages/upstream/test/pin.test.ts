@@ -51,7 +51,10 @@ describe('writes', () => {
         coupled: {},
         licenses: { tool: 'MIT' },
         bytes: Object.fromEntries(
-          ['amd64', 'arm64'].map((arch) => [locator('1.2.3', arch), { sha256: sha(`1.2.3 ${arch}`), size: `1.2.3 ${arch}`.length, proof: 'sha256 file' }]), // prettier-ignore
+          ['amd64', 'arm64'].map((arch) => [
+            locator('1.2.3', arch),
+            { sha256: sha(`1.2.3 ${arch}`), size: `1.2.3 ${arch}`.length, proof: 'sha256 file' },
+          ]),
         ),
       },
     });
@@ -123,7 +126,12 @@ describe('writes nothing', () => {
   });
   test('and reports all errors together', async () => {
     for (const arch of ['amd64', 'arm64']) internet.served.set(`example.org/v1.2.3/tool-${arch}`, 'something else');
-    await expect(pin('1.2.3')).rejects.toThrow(expect.objectContaining({ message: '2 inputs could not be pinned; nothing was written', errors: [expect.anything(), expect.anything()] })); // prettier-ignore
+    await expect(pin('1.2.3')).rejects.toThrow(
+      expect.objectContaining({
+        message: '2 inputs could not be pinned; nothing was written',
+        errors: [expect.anything(), expect.anything()],
+      }),
+    );
   });
   test('when pinned bytes were replaced, checksum and all', async () => {
     await pin('1.2.3');
@@ -147,7 +155,10 @@ describe('an existing pin', () => {
     publish('1.2.3', 'replaced');
     const result = await pin('1.2.3', { revision: true });
     expect(result).toMatchObject({ revision: 2, lines: [{ change: 'other' }, { change: 'other' }] });
-    expect(readPins(await readFile(file, 'utf8'), file)['1.2.3']).toMatchObject({ revision: 2, bytes: { [locator('1.2.3', 'amd64')]: { sha256: sha('replaced amd64') } } }); // prettier-ignore
+    expect(readPins(await readFile(file, 'utf8'), file)['1.2.3']).toMatchObject({
+      revision: 2,
+      bytes: { [locator('1.2.3', 'amd64')]: { sha256: sha('replaced amd64') } },
+    });
   });
   test('is kept with a notice if its host does not answer', async () => {
     await pin('1.2.3');
@@ -200,7 +211,22 @@ test('a lock that is shared is written by the version of its component, and keep
   const shared = join(internet.dir, 'locks', 'tool');
   publish('2.0.0');
   const extension = (name: string) =>
-    extensionOf([], { components: () => [{ name, version: '2.0.0', origins: [upstream(`https://example.org/v{version}/tool-{arch}`, { checksum: `{url}.sha256`, ...(name === 'b' ? { arch: { 'x86-64': 'arm64', arm64: 'amd64' } } : {}) })], install: [{ from: 'tool', to: 'usr/bin/' }], lock: shared }] }); // prettier-ignore
+    extensionOf([], {
+      components: () => [
+        {
+          name,
+          version: '2.0.0',
+          origins: [
+            upstream(`https://example.org/v{version}/tool-{arch}`, {
+              checksum: `{url}.sha256`,
+              ...(name === 'b' ? { arch: { 'x86-64': 'arm64', arm64: 'amd64' } } : {}),
+            }),
+          ],
+          install: [{ from: 'tool', to: 'usr/bin/' }],
+          lock: shared,
+        },
+      ],
+    });
   const run = (name: string): Promise<PinResult> =>
     pinVersion({ dir, extension: extension(name), version: '7.0', licenses: { [name]: 'MIT' } }, internet.context());
   expect((await run('a')).written).toEqual([join(shared, 'pins.json'), file]);

@@ -169,7 +169,10 @@ describe('a workflow that anybody may call', () => {
 });
 
 describe('an attestation', () => {
-  const subject = [{ name: 'other', digest: { sha256: sha('other') } }, { name: 'tool', digest: { sha256: sha(content) } }]; // prettier-ignore
+  const subject = [
+    { name: 'other', digest: { sha256: sha('other') } },
+    { name: 'tool', digest: { sha256: sha(content) } },
+  ];
 
   test('among others, one a line', async () => {
     serveBundle([await sigstore.attest(subject.slice(0, 1)), await sigstore.attest(subject)].join('\n'));
@@ -195,7 +198,9 @@ describe('an attestation', () => {
     const api = `api.github.com/repos/example/tool/attestations/sha256:${sha(content)}`;
     const origin = upstream(`https://${asset}`, { signature: signature({ bundle: 'github' }) });
     const run = (): Promise<ShownFile> => shownFile(fetchVerified(origin, component(origin), 'x86-64', internet.dir, internet.context()));
-    internet.served.set(asset, content).set(api, JSON.stringify({ attestations: [{ bundle: JSON.parse(await sigstore.attest(subject)), repository_id: 1 }] })); // prettier-ignore
+    internet.served
+      .set(asset, content)
+      .set(api, JSON.stringify({ attestations: [{ bundle: JSON.parse(await sigstore.attest(subject)), repository_id: 1 }] }));
     expect((await run()).proof).toBe(`signed by ${IDENTITY} (sigstore)`);
     internet.served.set(api, '{"attestations":[]}');
     await expect(run()).rejects.toThrow(/no attestation/);

@@ -53,7 +53,9 @@ beforeAll(async () => {
   stranger = await newKey();
   const long = new Date(Date.now() - 86_400_000 * 30);
   expired = await newKey({ date: long, keyExpirationTime: 86_400 });
-  revoked = (await openpgp.revokeKey({ key, reasonForRevocation: { flag: openpgp.enums.reasonForRevocation.keyCompromised }, format: 'object' })).publicKey; // prettier-ignore
+  revoked = (
+    await openpgp.revokeKey({ key, reasonForRevocation: { flag: openpgp.enums.reasonForRevocation.keyCompromised }, format: 'object' })
+  ).publicKey;
   await keyFile('tool.asc', key);
 });
 afterAll(() => internet.close());
@@ -66,7 +68,12 @@ beforeEach(async () => {
 describe('a checksum beside the file', () => {
   test('bare sha256, for each architecture its own', async () => {
     internet.served.set(`${FILE}.sha256`, sha(content));
-    expect(await verify({ checksum: '{url}.sha256' })).toMatchObject({ url: `https://${FILE}`, sha256: sha(content), size: content.length, proof: 'sha256 file' }); // prettier-ignore
+    expect(await verify({ checksum: '{url}.sha256' })).toMatchObject({
+      url: `https://${FILE}`,
+      sha256: sha(content),
+      size: content.length,
+      proof: 'sha256 file',
+    });
     const arm = 'example.org/v1.2.3/tool-arm64.tgz';
     internet.served.set(arm, tampered).set(`${arm}.sha256`, sha(tampered));
     const origin = upstream('https://example.org/v{version}/tool-{arch}.tgz', { checksum: '{url}.sha256' });
@@ -127,7 +134,10 @@ describe('a PGP signature of the file', () => {
     expect(await verify({ signature: pgp({ url: '{url}.sig' }) })).toMatchObject({ proof });
   });
   test('several, and a checksum: all must be good', async () => {
-    internet.served.set(`${FILE}.asc`, await detached(content)).set(`${FILE}.sha256`, sha(content)).set(`${FILE}.sig`, await detached(content, stranger)); // prettier-ignore
+    internet.served
+      .set(`${FILE}.asc`, await detached(content))
+      .set(`${FILE}.sha256`, sha(content))
+      .set(`${FILE}.sig`, await detached(content, stranger));
     await keyFile('stranger.asc', stranger);
     const second = pgp({ url: '{url}.sig', keys: 'stranger.asc', fingerprints: [stranger.getFingerprint()] });
     const both = { checksum: '{url}.sha256', signature: [pgp(), second] };
@@ -285,7 +295,8 @@ describe('signed checksums', () => {
   });
   test('what gpg itself signs', async ({ skip }) => {
     const home = await mkdtemp(join(tmpdir(), 'gpg-'));
-    const gpg = (...args: string[]): Buffer => execFileSync('gpg', ['--homedir', home, '--batch', '--quiet', '--yes', ...args], { stdio: ['pipe', 'pipe', 'pipe'] }); // prettier-ignore
+    const gpg = (...args: string[]): Buffer =>
+      execFileSync('gpg', ['--homedir', home, '--batch', '--quiet', '--yes', ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
     try {
       gpg('--version');
     } catch {

@@ -30,8 +30,16 @@ afterEach(() => vi.unstubAllEnvs());
 describe('GitHub', () => {
   test('releases over all pages, without drafts, pre-releases and tags of other things', async () => {
     const next = 'https://api.github.com/repositories/1/releases?per_page=100&page=2';
-    internet.served.set(GITHUB, json([release('v1.10.0'), release('v2.0.0-rc.1'), release('v2.0.0', { prerelease: true }), release('api/v9.0.0')], { link: `<${next}>; rel="next", <${next}>; rel="last"` })); // prettier-ignore
-    internet.served.set('api.github.com/repositories/1/releases?per_page=100&page=2', json([release('v1.9.0'), release('v3.0.0', { draft: true })], { link: '<https://api.github.com/1>; rel="prev"' })); // prettier-ignore
+    internet.served.set(
+      GITHUB,
+      json([release('v1.10.0'), release('v2.0.0-rc.1'), release('v2.0.0', { prerelease: true }), release('api/v9.0.0')], {
+        link: `<${next}>; rel="next", <${next}>; rel="last"`,
+      }),
+    );
+    internet.served.set(
+      'api.github.com/repositories/1/releases?per_page=100&page=2',
+      json([release('v1.9.0'), release('v3.0.0', { draft: true })], { link: '<https://api.github.com/1>; rel="prev"' }),
+    );
     expect(await list({})).toEqual(['1.10.0', '1.9.0']);
   });
   test('the prefix of a tag may be anything', async () => {
@@ -154,7 +162,12 @@ describe('GitHub', () => {
 describe('GitLab', () => {
   test('releases of all pages, and tags if there are none', async () => {
     const base = 'gitlab.com/api/v4/projects/virt%2Ftool';
-    internet.served.set(`${base}/releases?per_page=100`, json([{ tag_name: 'v1.14.0' }, { tag_name: 'v2.0.0', upcoming_release: true }], { link: `<https://${base}/releases?page=2>; rel="next"` })); // prettier-ignore
+    internet.served.set(
+      `${base}/releases?per_page=100`,
+      json([{ tag_name: 'v1.14.0' }, { tag_name: 'v2.0.0', upcoming_release: true }], {
+        link: `<https://${base}/releases?page=2>; rel="next"`,
+      }),
+    );
     internet.served.set(`${base}/releases?page=2`, json([{ tag_name: 'v1.13.3' }]));
     expect(await list({ kind: 'gitlab', repo: 'virt/tool' })).toEqual(['1.14.0', '1.13.3']);
     internet.served.set('gitlab.example.org/api/v4/projects/a%2Fb%2Fc/releases?per_page=100', json([]));
@@ -168,7 +181,10 @@ describe('GitLab', () => {
 
 describe('other sources', () => {
   test("kubernetes' channels, as many minors as are kept", async () => {
-    internet.served.set('dl.k8s.io/release/stable.txt', 'v1.37.1').set('dl.k8s.io/release/stable-1.36.txt', 'v1.36.4\n').set('dl.k8s.io/release/stable-1.35.txt', 'v1.35.8'); // prettier-ignore
+    internet.served
+      .set('dl.k8s.io/release/stable.txt', 'v1.37.1')
+      .set('dl.k8s.io/release/stable-1.36.txt', 'v1.36.4\n')
+      .set('dl.k8s.io/release/stable-1.35.txt', 'v1.35.8');
     const source: VersionSource = { kind: 'kubernetes', url: 'https://dl.k8s.io/release', track: '3 minors' };
     expect(await keptVersions(source, internet.context())).toEqual(['1.37.1', '1.36.4', '1.35.8']);
     internet.served.set('dl.k8s.io/release/stable-1.35.txt', { status: 404 });
@@ -177,8 +193,12 @@ describe('other sources', () => {
     await expect(listVersions(source, internet.context())).rejects.toThrow(/does not contain a version/);
   });
   test("Docker's index pages: what both architectures have", async () => {
-    const html = (...names: string[]): string => `<html><pre>${names.map((name) => `<a href="${name}">${name}</a> 2026-09-01 80 MB`).join('\n')}</pre></html>`; // prettier-ignore
-    internet.served.set('example.org/stable/x86_64/', html('../', 'docker-29.9.0.tgz', 'docker-29.8.2.tgz', 'docker-rootless-extras-30.0.0.tgz', 'docker-30.0.0-rc.1.tgz')); // prettier-ignore
+    const html = (...names: string[]): string =>
+      `<html><pre>${names.map((name) => `<a href="${name}">${name}</a> 2026-09-01 80 MB`).join('\n')}</pre></html>`;
+    internet.served.set(
+      'example.org/stable/x86_64/',
+      html('../', 'docker-29.9.0.tgz', 'docker-29.8.2.tgz', 'docker-rootless-extras-30.0.0.tgz', 'docker-30.0.0-rc.1.tgz'),
+    );
     internet.served.set('example.org/stable/aarch64/', html('../', 'docker-29.8.2.tgz', 'docker-28.5.2.tgz'));
     const source: Source = { kind: 'page', url: 'https://example.org/stable/{machine}/', tagPrefix: 'docker-' };
     expect(await list(source)).toEqual(['29.8.2']);
@@ -187,7 +207,10 @@ describe('other sources', () => {
     await expect(list(source)).rejects.toThrow(/no links/);
   });
   test('JSON documents: HashiCorp, a text, a list', async () => {
-    internet.served.set('example.org/vault/index.json', json({ name: 'vault', versions: { '1.20.0': {}, '1.20.1': {}, '1.21.0-rc1': {}, '1.20.1+ent': {} } })); // prettier-ignore
+    internet.served.set(
+      'example.org/vault/index.json',
+      json({ name: 'vault', versions: { '1.20.0': {}, '1.20.1': {}, '1.21.0-rc1': {}, '1.20.1+ent': {} } }),
+    );
     expect(await list({ kind: 'json', url: 'https://example.org/vault/index.json#versions' })).toEqual(['1.20.1+ent', '1.20.1', '1.20.0']);
     internet.served.set('example.org/?mode=json', json({ Version: '1.104.1', all: ['v1.104.1', 'v1.104.0'], more: [{ version: '2.0' }] }));
     expect(await list({ kind: 'json', url: 'https://example.org/?mode=json#Version' })).toEqual(['1.104.1']);
@@ -227,10 +250,21 @@ describe('other sources', () => {
 });
 
 describe('outdated', () => {
-  const pinned = (runc: string): { revision: number; coupled: Record<string, string>; licenses: Record<string, string>; bytes: object } => ({ revision: 0, coupled: { runc }, licenses: {}, bytes: {} }); // prettier-ignore
+  const pinned = (
+    runc: string,
+  ): { revision: number; coupled: Record<string, string>; licenses: Record<string, string>; bytes: object } => ({
+    revision: 0,
+    coupled: { runc },
+    licenses: {},
+    bytes: {},
+  });
   const loaded = (name: string, keep: string, pins: Record<string, ReturnType<typeof pinned>>) => ({
     dir: internet.dir,
-    extension: extensionOf([releaseOrigin('https://example.org/{version}')], { name, versions: { kind: 'github', repo: `example/${name}`, track: keep }, coupled: { runc: { kind: 'github', repo: 'example/runc', track: 'newest' } } }), // prettier-ignore
+    extension: extensionOf([releaseOrigin('https://example.org/{version}')], {
+      name,
+      versions: { kind: 'github', repo: `example/${name}`, track: keep },
+      coupled: { runc: { kind: 'github', repo: 'example/runc', track: 'newest' } },
+    }),
     pins: pins as never,
     fixture: false,
   });
@@ -258,7 +292,14 @@ describe('outdated', () => {
     answers('runc', 'v1.5.1');
     const two = [loaded('one', 'newest', { '1.1.0': pinned('1.5.1') }), loaded('two', 'newest', {})];
     const { rows, errors } = await findOutdated(two, internet.context());
-    expect(rows[0]).toEqual({ extension: 'one', of: 'version', source: 'github example/one', current: '1.1.0', newest: '1.1.0', outdated: false }); // prettier-ignore
+    expect(rows[0]).toEqual({
+      extension: 'one',
+      of: 'version',
+      source: 'github example/one',
+      current: '1.1.0',
+      newest: '1.1.0',
+      outdated: false,
+    });
     expect(errors).toEqual([expect.objectContaining({ extension: 'two', of: 'version', error: expect.stringMatching(/404/) })]);
   });
 });

@@ -13,13 +13,15 @@ let archive: FakeArchive;
 
 /** A package with what does not come into an image by itself: a service, a user, settings below /etc, plugins. */
 const DAEMON: Readonly<Record<string, string>> = {
-  'DEBIAN/control': 'Package: daemon\nVersion: 1.2-3\nArchitecture: all\nMaintainer: a test\nDescription: server of nothing\n It is long.\n',
+  'DEBIAN/control':
+    'Package: daemon\nVersion: 1.2-3\nArchitecture: all\nMaintainer: a test\nDescription: server of nothing\n It is long.\n',
   'DEBIAN/postinst': '#!/bin/sh\nsetcap cap_net_raw+ep /usr/sbin/daemond\n',
   'usr/sbin/daemond': '#!/bin/sh\nexec /usr/libexec/daemon/start /usr/share/daemon\n',
   'usr/bin/daemonctl': '#!/bin/sh\n',
   'usr/bin/daemon-start': '#!/bin/sh\nexec env PLUGINS=/usr/lib/x86_64-linux-gnu/daemon daemond\n',
   'usr/bin/daemon-report': '#!/usr/bin/perl -w\n',
-  'usr/lib/systemd/system/daemon.service': '[Unit]\nDescription=D\n[Service]\nExecStart=/usr/sbin/daemond -f /opt/x/sbin/y\nExecReload=/bin/kill $MAINPID\nExecStop=/usr/share/daemon/stop\nExecStopPost=-/sbin/absent --quiet\n',
+  'usr/lib/systemd/system/daemon.service':
+    '[Unit]\nDescription=D\n[Service]\nExecStart=/usr/sbin/daemond -f /opt/x/sbin/y\nExecReload=/bin/kill $MAINPID\nExecStop=/usr/share/daemon/stop\nExecStopPost=-/sbin/absent --quiet\n',
   'usr/lib/tmpfiles.d/daemon.conf': 'd /run/daemon\n',
   'usr/lib/sysusers.d/daemon.conf': 'u! _d - "A daemon" /var/lib/daemon\n',
   'usr/libexec/daemon/start': '#!/bin/sh\n',
@@ -31,25 +33,35 @@ const DAEMON: Readonly<Record<string, string>> = {
   'etc/daemon/main.conf': 'x\n',
   'etc/default/daemon': 'OPTIONS=\n',
   'etc/init.d/daemon': '#!/bin/sh\n',
-  'usr/share/doc/daemon/copyright': 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: ISC\n\nFiles: m4/*\nLicense: permissive\n\nFiles: debian/*\nLicense: GPL-2+\n',
-}; // prettier-ignore
+  'usr/share/doc/daemon/copyright':
+    'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: ISC\n\nFiles: m4/*\nLicense: permissive\n\nFiles: debian/*\nLicense: GPL-2+\n',
+};
 
 /** A package whose scripts make users, folders and configuration, in the ways that Debian's do. */
 const CLOCK: Readonly<Record<string, string>> = {
-  'DEBIAN/control': 'Package: clock\nVersion: 4.6-1\nArchitecture: all\nMaintainer: a test\nConflicts: time-daemon, other (<< 2)\nDescription: keeps time\n',
+  'DEBIAN/control':
+    'Package: clock\nVersion: 4.6-1\nArchitecture: all\nMaintainer: a test\nConflicts: time-daemon, other (<< 2)\nDescription: keeps time\n',
   'DEBIAN/postinst': [
-    '#!/bin/sh', 'USER="_clock"', 'GROUP=clockers', 'if [ "$1" = configure ]; then',
+    '#!/bin/sh',
+    'USER="_clock"',
+    'GROUP=clockers',
+    'if [ "$1" = configure ]; then',
     '  addgroup --system $GROUP >/dev/null',
-    '  adduser --system \\', '    --ingroup ${GROUP} --quiet --gecos "Clock daemon" \\', '    --home /var/lib/clock --no-create-home $USER',
+    '  adduser --system \\',
+    '    --ingroup ${GROUP} --quiet --gecos "Clock daemon" \\',
+    '    --home /var/lib/clock --no-create-home $USER',
     '  useradd --system --comment helper --home-dir /nonexistent --shell /usr/sbin/nologin clock-helper || true',
     '  adduser --quiet _clock adm',
     '  ucf --three-way /usr/share/clock/clock.conf /etc/clock/clock.conf',
     '  [ -e /etc/clock/clock.keys ] || cp /usr/share/clock/clock.keys /etc/clock/clock.keys',
     '  mkdir -p -m 700 /var/lib/clock/db; chown $USER:$GROUP /var/lib/clock/db',
-    '  cp -a /var/log/old /var/log/clock', 'fi', '',
+    '  cp -a /var/log/old /var/log/clock',
+    'fi',
+    '',
   ].join('\n'),
   'usr/sbin/clockd': '#!/bin/sh\n',
-  'usr/lib/systemd/system/clock.service': '[Unit]\nDescription=C\n[Service]\nUser=_clock\nEnvironmentFile=-/etc/default/clock\nLogsDirectory=clock\nExecStartPre=/usr/share/clock/helper check\nExecStart=!/usr/sbin/clockd\nExecStop=/usr/share/clock/helper stop\n',
+  'usr/lib/systemd/system/clock.service':
+    '[Unit]\nDescription=C\n[Service]\nUser=_clock\nEnvironmentFile=-/etc/default/clock\nLogsDirectory=clock\nExecStartPre=/usr/share/clock/helper check\nExecStart=!/usr/sbin/clockd\nExecStop=/usr/share/clock/helper stop\n',
   'usr/share/clock/helper': '#!/bin/sh\n',
   'usr/share/clock/clock.conf': 'x\n',
   'usr/share/clock/clock.keys': 'x\n',
@@ -61,7 +73,7 @@ const CLOCK: Readonly<Record<string, string>> = {
   'var/log/clock/': '',
   'var/spool/clock/': '',
   'usr/share/doc/clock/copyright': 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: ISC\n',
-}; // prettier-ignore
+};
 
 beforeAll(async () => {
   internet = await openFakeInternet();
@@ -115,10 +127,11 @@ describe('a new extension from packages of Debian', () => {
   const plan = (more: Partial<PackagesRequest> = {}): { plan: ReturnType<typeof planNew>; notes: string[] } => {
     const notes: string[] = [];
     const ask = {
-      text: async (question: string, flag: string, proposed?: string): Promise<string> => proposed ?? Promise.reject(new Error(`${question} ${flag}`)),
+      text: async (question: string, flag: string, proposed?: string): Promise<string> =>
+        proposed ?? Promise.reject(new Error(`${question} ${flag}`)),
       choose: () => Promise.reject(new Error('nothing to choose')),
       note: (text: string) => void notes.push(text),
-    }; // prettier-ignore
+    };
     const request: PackagesRequest = {
       name: 'daemon',
       origin: 'packages',

@@ -60,7 +60,9 @@ test('what packages were checked by is told of them together', async () => {
   );
   await writeFile(join(dir, 'extension.ts'), packages);
   const proof = 'Debian archive index, signed by the archive key';
-  const lock = Object.fromEntries(['tool_1_amd64', 'tool_1_arm64', 'libc6_2_amd64'].map((name) => [`debian:pool/main/t/${name}.deb`, { sha256: 'a'.repeat(64), proof }])); // prettier-ignore
+  const lock = Object.fromEntries(
+    ['tool_1_amd64', 'tool_1_arm64', 'libc6_2_amd64'].map((name) => [`debian:pool/main/t/${name}.deb`, { sha256: 'a'.repeat(64), proof }]),
+  );
   await writePins({ '1.2.3': { revision: 0, licenses: { tool: 'MIT' }, bytes: lock } });
   expect(await readmeText(await load(), undefined)).toContain(`| Debian packages | Debian packages: ${proof} |`);
 });
@@ -128,7 +130,13 @@ test('the table of the root README comes from the tree', async () => {
 });
 
 test('lint of a folder names file and line, and mends what it can', async () => {
-  await writePins({ '1.2.3': { revision: 0, licenses: { tool: 'MIT', old: 'MIT' }, bytes: { ...bytes('1.2.3'), 'https://example.org/old': { sha256: 'b'.repeat(64), proof: 'nothing published: as first downloaded' } } } }); // prettier-ignore
+  await writePins({
+    '1.2.3': {
+      revision: 0,
+      licenses: { tool: 'MIT', old: 'MIT' },
+      bytes: { ...bytes('1.2.3'), 'https://example.org/old': { sha256: 'b'.repeat(64), proof: 'nothing published: as first downloaded' } },
+    },
+  });
   const unit = join(dir, 'files/usr/lib/systemd/system/tool.service');
   await writeFile(unit, '[Service]\nExecStart=/usr/bin/tool\n');
   const { chmod } = await import('node:fs/promises');
@@ -154,7 +162,10 @@ test('a missing pin is an error where nothing else can be built, and never repai
   await writeReadme(dir);
   await writePins({ '1.2.3': { revision: 0, licenses: { tool: 'MIT' }, bytes: {} } });
   const missing = (await lintSource(await load())).filter(({ rule }) => rule === 'missing-pin');
-  expect(missing.map(({ level, repair }) => [level, repair])).toEqual([['error', undefined], ['error', undefined]]); // prettier-ignore
+  expect(missing.map(({ level, repair }) => [level, repair])).toEqual([
+    ['error', undefined],
+    ['error', undefined],
+  ]);
 });
 
 test.each([

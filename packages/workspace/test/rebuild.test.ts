@@ -5,9 +5,23 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
-  binary, buildExtension, defineExtension, exec, openStore, openTools, upstream, selectTargets, sidecarPaths, targetOfImage, UserError,
-  type Component, type Image, type LoadedExtension, type Manifest, type SignKeys,
-} from '@flatcar/core/engine'; // prettier-ignore
+  binary,
+  buildExtension,
+  defineExtension,
+  exec,
+  openStore,
+  openTools,
+  upstream,
+  selectTargets,
+  sidecarPaths,
+  targetOfImage,
+  UserError,
+  type Component,
+  type Image,
+  type LoadedExtension,
+  type Manifest,
+  type SignKeys,
+} from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { readImageFile } from '@flatcar/workspace/image-file';
 import { rebuildImage } from '@flatcar/workspace/rebuild';
@@ -79,10 +93,20 @@ beforeEach(async () => {
 async function build(options: { only?: string[]; sign?: SignKeys; commit?: string; out?: string } = {}): Promise<readonly Image[]> {
   const { only, sign, commit, out = join(dir, `out${count}`) } = options;
   const { images } = await buildExtension(loaded, {
-    version: '1.0', arch: 'x86-64', targets: ['portable', ddi!], profile: 'fast', out, store, tools, report, mirror, only, sign,
+    version: '1.0',
+    arch: 'x86-64',
+    targets: ['portable', ddi!],
+    profile: 'fast',
+    out,
+    store,
+    tools,
+    report,
+    mirror,
+    only,
+    sign,
     origin: only === undefined ? ['upstream', 'files', 'files'] : ['upstream', 'files'],
     built: { gitCommit: commit },
-  }); // prettier-ignore
+  });
   return images;
 }
 
@@ -102,10 +126,19 @@ async function changeManifest(file: string, change: (manifest: Manifest) => obje
 
 test('images of mixed origins are rebuilt, each component by its own: portable, a disk image, and one of a release that left the catalogue', async () => {
   for (const { file } of await build()) expect(await rebuild(file)).toBe('rebuilt from nothing: the same bytes');
-  const [gone] = (await buildExtension(loaded, {
-      version: '1.0', arch: 'x86-64', targets: [targetOfImage('3815.2.99', 'squashfs')], profile: 'fast', out: join(dir, 'gone'), store, tools, report, mirror,
+  const [gone] = (
+    await buildExtension(loaded, {
+      version: '1.0',
+      arch: 'x86-64',
+      targets: [targetOfImage('3815.2.99', 'squashfs')],
+      profile: 'fast',
+      out: join(dir, 'gone'),
+      store,
+      tools,
+      report,
+      mirror,
       origin: ['upstream', 'files', 'files'],
-    }) // prettier-ignore
+    })
   ).images;
   expect(gone?.target).toBe('3815.2.99');
   expect(await rebuild(gone?.file ?? '')).toBe('rebuilt from nothing: the same bytes');
@@ -117,7 +150,11 @@ test('an image of some components only is rebuilt of these', async () => {
 
 test('of a signed disk image all but the signature is compared', async () => {
   const sign = { key: join(dir, 'key.pem'), certificate: join(dir, 'certificate.pem') };
-  await exec('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=test', '-days', '2', '-keyout', sign.key, '-out', sign.certificate], { next: 'install openssl' }); // prettier-ignore
+  await exec(
+    'openssl',
+    ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=test', '-days', '2', '-keyout', sign.key, '-out', sign.certificate],
+    { next: 'install openssl' },
+  );
   const signed = (await build({ sign })).find(({ format }) => format === 'ddi');
   expect(signed?.signed).toBe(true);
   expect(await rebuild(signed?.file ?? '')).toContain('the same roothash');

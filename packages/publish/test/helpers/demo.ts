@@ -3,8 +3,18 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import {
-  binary, buildExtension, defineExtension, openStore, openTools, readPins, upstream, type Arch, type BuildResult, type OriginChoice, type Target,
-} from '@flatcar/core/engine'; // prettier-ignore
+  binary,
+  buildExtension,
+  defineExtension,
+  openStore,
+  openTools,
+  readPins,
+  upstream,
+  type Arch,
+  type BuildResult,
+  type OriginChoice,
+  type Target,
+} from '@flatcar/core/engine';
 
 const hash = (body: Buffer): string => createHash('sha256').update(body).digest('hex');
 
@@ -66,11 +76,19 @@ export async function buildDemo(out: string, demo: Demo): Promise<BuildResult[]>
             }),
           },
           {
-            version, arch, targets, profile, origin, out: join(out, name), store, tools: openTools(store), report: () => undefined,
+            version,
+            arch,
+            targets,
+            profile,
+            origin,
+            out: join(out, name),
+            store,
+            tools: openTools(store),
+            report: () => undefined,
             mirror: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
           },
         ),
-      ); // prettier-ignore
+      );
     }
     return results;
   } finally {

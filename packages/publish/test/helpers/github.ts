@@ -47,7 +47,10 @@ export async function startGithub(): Promise<TestGithub> {
       const { pathname, searchParams } = new URL(request.url ?? '', github.url);
       const download = /^\/download\/(.+)$/.exec(pathname)?.[1];
       if (download !== undefined) {
-        const asset = github.releases.filter(({ draft }) => !draft).flatMap(({ assets }) => assets).find(({ name }) => name === download); // prettier-ignore
+        const asset = github.releases
+          .filter(({ draft }) => !draft)
+          .flatMap(({ assets }) => assets)
+          .find(({ name }) => name === download);
         if (asset === undefined) return answer(404, { message: 'Not Found' });
         return void response.writeHead(200, { 'content-length': asset.bytes.length }).end(asset.bytes);
       }
