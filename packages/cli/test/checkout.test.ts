@@ -3,8 +3,9 @@ import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join } from 'node:path';
 import { cacheRoot, exec } from '@flatcar/core/engine';
+import { copyRepository, linkPackages } from '@flatcar/testing/checkout';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { failureRecord, inputsOf } from '@flatcar/workspace/ci/backoff';
@@ -13,7 +14,6 @@ import { readOutcomes } from '@flatcar/workspace/ci/outcome';
 import { FakeGitHub } from '@flatcar/workspace/test/helpers/fake-github';
 
 // Steps of the workflows that change a checkout, or ask git what changed: in a copy of this repository.
-const repository = resolve(import.meta.dirname, '../../..');
 let checkout: string;
 let dir: string;
 
@@ -41,10 +41,8 @@ async function ci(
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'checkout-'));
   checkout = join(dir, 'repository');
-  await mkdir(checkout);
-  // Changes that are not committed are in it; installed packages are links, which nothing writes into.
-  const copy = `git ls-files -co --exclude-standard -z | tar --null --ignore-failed-read -T - -cf - | tar -xf - -C "$1"; cp -al node_modules "$1"; cp -al scripts/toolchain/node_modules "$1/scripts/toolchain"`;
-  await exec('sh', ['-euc', copy, 'sh', checkout], { cwd: repository });
+  await copyRepository(checkout);
+  await linkPackages(checkout);
   await git('init', '--quiet');
   await git('add', '--all');
   await git('commit', '--quiet', '--message', 'first');

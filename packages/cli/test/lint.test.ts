@@ -1,13 +1,13 @@
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import { cacheRoot, exec } from '@flatcar/core/engine';
+import { dirname, join } from 'node:path';
+import { cacheRoot } from '@flatcar/core/engine';
+import { copyRepository, linkPackages } from '@flatcar/testing/checkout';
 import { execa } from 'execa';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
 // `lint` on the sources of extensions, in a copy of this repository that has few of them.
-const repository = resolve(import.meta.dirname, '../../..');
-const KEPT = ['btop', 'crun', 'yq'];
+const KEPT = new Set(['btop', 'crun', 'yq']);
 let checkout: string;
 let dir: string;
 
@@ -70,15 +70,15 @@ async function extension(name: string, files: Readonly<Record<string, string>>, 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'lint-sources-'));
   checkout = join(dir, 'repository');
-  await mkdir(checkout);
-  // Files that npm writes where they are must not be links to those of the repository.
-  const copy = `git ls-files -co --exclude-standard -z | grep -zvE '^extensions/' | tar --null --ignore-failed-read -T - -cf - | tar -xf - -C "$1"; cp -al node_modules "$1"; find "$1/node_modules" -maxdepth 1 -name '.*' -type f -delete; cp -al scripts/toolchain/node_modules "$1/scripts/toolchain"; mkdir "$1/extensions"; for name in ${KEPT.join(' ')}; do cp -a "extensions/$name" "$1/extensions"; rm -rf "$1/extensions/$name/dist"; done`;
-  await exec('sh', ['-euc', copy, 'sh', checkout], { cwd: repository });
+  await copyRepository(checkout);
+  await linkPackages(checkout);
+  for (const name of await readdir(join(checkout, 'extensions')))
+    if (!KEPT.has(name)) await rm(join(checkout, 'extensions', name), { recursive: true });
   // The copy's own list of extensions.
   await flatcarExt('docs');
   const lock = join(checkout, 'package-lock.json');
   const json = JSON.parse(await readFile(lock, 'utf8')) as { packages: Record<string, unknown> };
-  const gone = Object.keys(json.packages).filter((key) => key.startsWith('extensions/') && !KEPT.includes(key.slice('extensions/'.length)));
+  const gone = Object.keys(json.packages).filter((key) => key.startsWith('extensions/') && !KEPT.has(key.slice('extensions/'.length)));
   for (const key of gone) {
     delete json.packages[key];
     delete json.packages[`node_modules/${key.slice('extensions/'.length)}`];

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { cacheRoot, digestOf, exec, hashFile, openStore } from '@flatcar/core/engine';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { copyRepository, linkPackages } from '../src/checkout.ts';
 import { freePort, untilAnswers } from '../src/server/server.ts';
 
 // Turbo's remote cache as docs/remote-cache.md sets it up, with a real server, and checkouts of this repository.
@@ -47,11 +48,7 @@ beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'remote-cache-'));
   await mkdir(storage());
   // Once: other tests may leave files in the repository for a moment, and each would be another key.
-  await exec(
-    'sh',
-    ['-euc', 'git ls-files -co --exclude-standard -z | tar --null --ignore-failed-read -T - -cf "$1"', 'sh', join(dir, 'repository.tar')],
-    { cwd: repository },
-  );
+  await copyRepository(join(dir, 'repository'));
   const installed = await installServer();
   const port = await freePort();
   api = `http://127.0.0.1:${port}`;
@@ -86,16 +83,10 @@ afterAll(async () => {
 /** A checkout of the repository as it was when the tests began, changes included, with its packages installed. */
 async function checkout(name: string): Promise<string> {
   const to = join(dir, name);
-  await mkdir(to);
-  // Links: the installed packages are many files, and nothing writes into them.
-  await exec('sh', [
-    '-euc',
-    `tar -xf "$3" -C "$2"; cd "$1"; cp -al node_modules "$2"; cp -al scripts/toolchain/node_modules "$2/scripts/toolchain"; cd "$2"; git init -q; git add -A`,
-    'sh',
-    repository,
-    to,
-    join(dir, 'repository.tar'),
-  ]);
+  await cp(join(dir, 'repository'), to, { recursive: true });
+  await linkPackages(to);
+  await exec('git', ['init', '--quiet'], { cwd: to });
+  await exec('git', ['add', '--all'], { cwd: to });
   return to;
 }
 

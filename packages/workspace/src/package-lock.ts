@@ -1,4 +1,4 @@
-import { copyFile, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { exec, findExtensions, jsonObject, parseJson, writeAtomic } from '@flatcar/core/engine';
@@ -65,7 +65,7 @@ export async function updatePackageLock(signal?: AbortSignal): Promise<void> {
   if (text === undefined) await byNpm(signal);
   else if (text !== before.toString()) await writeAtomic(packageLock, text);
   // The new entry needs nothing that is not installed: the next command need not install everything again.
-  if (before.equals(await readFile(INSTALLED).catch(() => Buffer.of()))) await copyFile(packageLock, INSTALLED);
+  if (before.equals(await readFile(INSTALLED).catch(() => Buffer.of()))) await writeAtomic(INSTALLED, await readFile(packageLock));
 }
 
 async function byNpm(signal: AbortSignal | undefined): Promise<void> {

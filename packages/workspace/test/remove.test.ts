@@ -1,22 +1,20 @@
-import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, link, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { exec } from '@flatcar/core/engine';
+import { copyRepository, linkPackages } from '@flatcar/testing/checkout';
 import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 // `flatcar-ext remove`, in a copy of this repository.
-const repository = resolve(import.meta.dirname, '../../..');
 let dir: string;
 let checkout: string;
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'remove-'));
   checkout = join(dir, 'repository');
-  await mkdir(checkout);
-  // What is not committed is in it, too; installed packages are links to files that nothing writes to.
-  const copy = `git ls-files -co --exclude-standard -z | tar --null --ignore-failed-read -T - -cf - | tar -xf - -C "$1"; cp -al node_modules "$1"; cp -al scripts/toolchain/node_modules "$1/scripts/toolchain"`;
-  await exec('sh', ['-euc', copy, 'sh', checkout], { cwd: repository });
+  await copyRepository(checkout);
+  await linkPackages(checkout);
   await git('init', '--quiet');
   await git('add', '--all');
   await git('commit', '--quiet', '--message', 'first');
@@ -66,3 +64,14 @@ test('its folder, its entries in package-lock.json and its row in README.md are 
 test('a name that is not an extension is wrong usage', async () => {
   expect(await remove('btpo')).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("there is no extension 'btpo'") as string });
 });
+
+test('what is linked with another checkout is replaced, not written to', async () => {
+  // As `cp -al` and pnpm-like stores link: the record of what is installed is of each checkout.
+  const record = join(checkout, 'node_modules/.installed');
+  const other = join(dir, 'installed');
+  await link(record, other);
+  const before = await readFile(other, 'utf8');
+  expect((await remove('yq', '--force')).exitCode).toBe(0);
+  expect(await readFile(record, 'utf8')).not.toBe(before);
+  expect(await readFile(other, 'utf8')).toBe(before);
+}, 300_000);

@@ -1,8 +1,7 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { exec } from '@flatcar/core/engine';
-
-const REPOSITORY = resolve(import.meta.dirname, '../../../..');
+import { copyRepository } from '@flatcar/testing/checkout';
 
 /** The newest stable and beta release of the catalogue that tests see: they take one format each. */
 const RELEASES = new Set(['4593.2.5', '4757.1.0']);
@@ -39,9 +38,8 @@ async function keepExtensions(dir: string, keep: ReadonlySet<string>): Promise<v
 
 /** Clones the working tree, changes that are not committed included, with only `extensions` left; its `origin` is the bare repository. */
 export async function cloneRepository(temp: string, bare: string, extensions: readonly string[]): Promise<Clone> {
-  const dir = await mkdtemp(join(temp, 'clone-'));
-  const copy = 'git ls-files -co --exclude-standard -z | tar --null --ignore-failed-read -T - -cf - | tar -xf - -C "$1" --no-same-owner';
-  await exec('sh', ['-euc', copy, 'sh', dir], { cwd: REPOSITORY });
+  const dir = join(await mkdtemp(join(temp, 'clone-')), 'repository');
+  await copyRepository(dir);
   await keepExtensions(dir, new Set(extensions));
   // Two releases, one for each format, whatever Flatcar releases.
   const releases = JSON.parse(await readFile(join(dir, 'packages/testing/fixtures/releases.json'), 'utf8')) as { number: string }[];
