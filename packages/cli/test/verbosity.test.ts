@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Event } from '@flatcar/core/engine';
 import { setVerbosity, type Verbosity } from '../src/output/output.ts';
-import { reporter } from '../src/output/terminal.ts';
+import { reporter } from '../src/output/reporter.ts';
 
 const { isTTY } = process.stderr;
 beforeEach(() => {
@@ -15,6 +15,13 @@ afterEach(() => {
 
 const EVENTS: readonly Event[] = [
   { type: 'step', text: 'packing yq' },
+  ...['a.deb', 'b.deb'].flatMap((name): Event[] => {
+    const of = { type: 'download', url: `https://example.org/${name}`, total: 2 ** 20 } as const;
+    return [
+      { ...of, state: 'begun', received: 0 },
+      { ...of, state: 'complete', received: 2 ** 20 },
+    ];
+  }),
   { type: 'log', what: 'go', line: 'example.org/module' },
   { type: 'notice', text: 'the host cannot be reached' },
 ];
@@ -27,6 +34,7 @@ async function shown(verbosity: Verbosity): Promise<string[]> {
       lines.push(
         String(text)
           .replace(/^ *\d+ s {2}/, '')
+          .replace(/[\d.]+ \w+\/s\s*$/, 'RATE')
           .trimEnd(),
       ) > 0,
   );
@@ -39,8 +47,18 @@ async function shown(verbosity: Verbosity): Promise<string[]> {
 
 test.each([
   ['quiet', ['NOTICE the host cannot be reached']],
-  ['normal', ['packing yq', 'NOTICE the host cannot be reached']],
-  ['verbose', ['packing yq', '… example.org/module', 'NOTICE the host cannot be reached']],
+  ['normal', ['packing yq', 'fetched 2 files: 2.0 MiB, RATE', 'NOTICE the host cannot be reached']],
+  [
+    'verbose',
+    [
+      'packing yq',
+      'fetching https://example.org/a.deb',
+      'fetching https://example.org/b.deb',
+      '… example.org/module',
+      'fetched 2 files: 2.0 MiB, RATE',
+      'NOTICE the host cannot be reached',
+    ],
+  ],
 ] as const)('--%s', async (verbosity, lines) => {
   expect(await shown(verbosity)).toEqual(lines);
 });

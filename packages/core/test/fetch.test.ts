@@ -403,10 +403,30 @@ test('a signal stops it, and what came is resumed the next time', async () => {
   expect(server?.asked).toEqual(['GET /file', `GET /file bytes=${half}-`]);
 });
 
-test('progress is told with its total', async () => {
+test('a download is reported when it begins, with its total, and when it is complete', async () => {
   const events: Event[] = [];
   await fetchFrom(body, { report: (event) => void events.push(event) });
-  expect(events).toContainEqual(expect.objectContaining({ type: 'progress', total: body.length }));
+  const about = { type: 'download', url: `${server?.url}/file` };
+  expect(events[0]).toMatchObject({ ...about, state: 'begun', received: 0 });
+  expect(events).toContainEqual(expect.objectContaining({ ...about, state: 'running', total: body.length }));
+  expect(events.at(-1)).toEqual({ ...about, state: 'complete', received: body.length, total: body.length });
+});
+
+test('bytes of an earlier run are not reported as received, and a file that cannot be fetched is', async () => {
+  const stop = new AbortController();
+  const half = body.length / 2;
+  const events: Event[] = [];
+  const options = { report: (event: Event): void => void events.push(event) };
+  const cut: Answer = (request, response, count) => {
+    if (count > 1) return send(request, response, body);
+    response.writeHead(200, { 'content-length': body.length });
+    response.write(body.subarray(0, half));
+    onceArrived(half, () => stop.abort());
+  };
+  await failure(fetchFrom(cut, { ...options, signal: stop.signal }));
+  expect(events.at(-1)).toMatchObject({ type: 'download', state: 'failed', received: half });
+  await fetchBlob(store, { url: `${server?.url}/file`, sha256 }, options);
+  expect(events.at(-1)).toMatchObject({ type: 'download', state: 'complete', received: body.length - half });
 });
 
 test('a full disk is told with the file that was being written, and nothing of it is taken for the file', async ({ skip }) => {

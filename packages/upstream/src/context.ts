@@ -38,20 +38,9 @@ export function memoize<T>(context: UpstreamContext, key: string, fn: () => Prom
   return result;
 }
 
-/** Reports each package that is fetched as a counted log line, which the next one replaces, instead of a step. */
-export function countedPackages(report: Report): Report {
-  let count = 0;
-  return (event) => {
-    const name = event.type === 'step' ? /^fetching \S*\/([^/]+)\.deb$/.exec(event.text)?.[1] : undefined;
-    if (name === undefined) return report(event);
-    count += 1;
-    report({ type: 'log', what: 'packages', line: `package ${count}: ${decodeURIComponent(name)}` });
-  };
-}
-
 /** The Debian archive, opened once per run. */
 export function archiveOf(context: UpstreamContext): Promise<Archive> {
-  return memoize(context, 'archive', () => Promise.resolve(openArchive(context.store, countedPackages(context.report))));
+  return memoize(context, 'archive', () => Promise.resolve(openArchive(context.store, context.report)));
 }
 
 /** The newest packages of a suite, its updates and its security updates, which is what `pin` takes. Read once per run. */

@@ -5,7 +5,8 @@ import { archOption, arches, releaseOption, jsonOption } from '../options.ts';
 import { keyringOption, keysOption } from '../published.ts';
 import { addHelp } from '../help.ts';
 import { imageTable } from '../output/image-table.ts';
-import { reporter, show } from '../output/terminal.ts';
+import { reporter } from '../output/reporter.ts';
+import { show } from '../output/terminal.ts';
 
 interface Flags {
   readonly tree?: string;

@@ -18,7 +18,8 @@ import {
 import { keysOption } from '../published.ts';
 import { signKeys } from '@flatcar/workspace/given-keys';
 import { imageTable } from '../output/image-table.ts';
-import { reporter, show } from '../output/terminal.ts';
+import { reporter } from '../output/reporter.ts';
+import { show } from '../output/terminal.ts';
 
 interface Flags extends BuildFlags {
   readonly out?: string;

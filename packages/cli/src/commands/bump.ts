@@ -7,7 +7,8 @@ import { openUpstream } from '@flatcar/workspace/open-upstream';
 import { groupFailures } from '../output/group-failures.ts';
 import { differenceText } from '../output/difference-text.ts';
 import { jsonOption, mirrorOption } from '../options.ts';
-import { reporter, show, table } from '../output/terminal.ts';
+import { reporter } from '../output/reporter.ts';
+import { show, table } from '../output/terminal.ts';
 
 interface Flags {
   readonly all?: boolean;

@@ -3,7 +3,8 @@ import type { Command } from 'commander';
 import { addHelp } from '../help.ts';
 import { jsonOption, type JsonFlag } from '../options.ts';
 import type { InspectedImage } from '@flatcar/workspace/inspect-image';
-import { formatBytes, show, table } from '../output/terminal.ts';
+import { formatBytes } from '@flatcar/workspace/format-bytes';
+import { show, table } from '../output/terminal.ts';
 
 /** What a person reads of an image. */
 function text(image: InspectedImage): string {

@@ -4,7 +4,9 @@ import { archOption, arches, releaseOption, wordsOf, jsonOption } from '../optio
 import { keyringOption, keysOption } from '../published.ts';
 import { trustedKeys } from '@flatcar/workspace/given-keys';
 import { addHelp } from '../help.ts';
-import { formatBytes, reporter, show } from '../output/terminal.ts';
+import { formatBytes } from '@flatcar/workspace/format-bytes';
+import { reporter } from '../output/reporter.ts';
+import { show } from '../output/terminal.ts';
 
 interface Flags {
   readonly tree: string;

@@ -6,7 +6,8 @@ import { requestOf, type Flags } from '@flatcar/workspace/new/flags';
 import type { NewExtensionResult } from '@flatcar/workspace/new/make';
 import type { Prompter } from '@flatcar/workspace/new/prompter';
 import { collect, jsonOption, mirrorOption, parseKeyValue } from '../options.ts';
-import { reporter, show } from '../output/terminal.ts';
+import { reporter } from '../output/reporter.ts';
+import { show } from '../output/terminal.ts';
 import { openUpstream } from '@flatcar/workspace/open-upstream';
 
 const text = ({ extension, version, files, lines, seconds, built }: NewExtensionResult): string =>

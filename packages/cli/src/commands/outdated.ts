@@ -6,7 +6,8 @@ import { addHelp } from '../help.ts';
 import { groupFailures } from '../output/group-failures.ts';
 import { loadAll } from '@flatcar/workspace/select';
 import { jsonOption, mirrorOption } from '../options.ts';
-import { reporter, show, table } from '../output/terminal.ts';
+import { reporter } from '../output/reporter.ts';
+import { show, table } from '../output/terminal.ts';
 import { openUpstream } from '@flatcar/workspace/open-upstream';
 
 /** Days since a release. */

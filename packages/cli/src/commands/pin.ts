@@ -7,7 +7,8 @@ import type { Pinned } from '@flatcar/workspace/pin-extension';
 import { keyringOption, keysOption } from '../published.ts';
 import { trustedKeys } from '@flatcar/workspace/given-keys';
 import { addHelp } from '../help.ts';
-import { reporter, show, table } from '../output/terminal.ts';
+import { reporter } from '../output/reporter.ts';
+import { show, table } from '../output/terminal.ts';
 import { openUpstream } from '@flatcar/workspace/open-upstream';
 
 interface Flags {

@@ -3,7 +3,8 @@ import { addSigningOptions, baseUrlOption, type SigningFlags, assetsOption, tree
 import { publishKeys } from '@flatcar/workspace/given-keys';
 import { addHelp } from '../help.ts';
 import { jsonOption } from '../options.ts';
-import { reporter, show } from '../output/terminal.ts';
+import { reporter } from '../output/reporter.ts';
+import { show } from '../output/terminal.ts';
 
 interface Flags extends SigningFlags {
   readonly tree: string;

@@ -2,7 +2,8 @@ import type { Report } from '@flatcar/core/engine';
 import type { Command } from 'commander';
 import { addHelp } from '../help.ts';
 import { jsonOption, sandboxOption } from '../options.ts';
-import { reporter, show, table } from '../output/terminal.ts';
+import { reporter } from '../output/reporter.ts';
+import { show, table } from '../output/terminal.ts';
 
 interface Flags {
   readonly rebuild?: boolean;

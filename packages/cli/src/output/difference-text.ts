@@ -1,5 +1,6 @@
 import type { Difference } from '@flatcar/workspace/diff';
-import { formatBytes, table } from './terminal.ts';
+import { formatBytes } from '@flatcar/workspace/format-bytes';
+import { table } from './terminal.ts';
 
 /** A difference for people. */
 export function differenceText({ versions, files, requirements: needs, size }: Difference): string {

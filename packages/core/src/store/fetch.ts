@@ -16,7 +16,7 @@ import { headerOf } from '../http/rate-limit.ts';
 import { interruption } from '../util/interrupt.ts';
 import { DigestError } from './digest-error.ts';
 import type { Store } from './store.ts';
-import type { Report } from '../util/events.ts';
+import type { DownloadEvent, Report } from '../util/events.ts';
 
 /** Bytes from outside: their URL and digest. */
 export interface PinnedUrl {
@@ -66,22 +66,28 @@ interface Download {
   readonly limit: number;
   readonly resume: boolean;
   readonly options: FetchOptions;
+  /** Bytes that arrived so far, over all attempts. */
+  received: number;
 }
 
 /** Hosts that cannot be reached, by origin: tried once per process, not once per file. */
 const unreachable = new Map<string, UnreachableError>();
 
+/** Reports a download. */
+function tell({ url, received, options }: Download, state: DownloadEvent['state'], total?: number): void {
+  options.report?.({ type: 'download', state, url: withoutPassword(url), received, total });
+}
+
 /** Counts bytes, keeps the size, and reports progress. */
-function meter(
-  already: number,
-  total: number | undefined,
-  { limit, size, name, options }: Download,
-): Transform & { received: () => number } {
+function meter(already: number, total: number | undefined, download: Download): Transform & { received: () => number } {
+  const { limit, size, name } = download;
+  const expected = total === undefined ? undefined : download.received + total - already;
   let done = already;
   let reported = 0;
   const transform = new Transform({
     transform(chunk: Buffer, _, next) {
       done += chunk.length;
+      download.received += chunk.length;
       if (done > limit) {
         next(
           new HttpError('too-large', `the server sends more than ${size === undefined ? `${limit} bytes` : `the pinned ${limit} bytes`}`, {
@@ -94,7 +100,7 @@ function meter(
       const now = Date.now();
       if (now - reported > 200) {
         reported = now;
-        options.report?.({ type: 'progress', what: name, done, total });
+        tell(download, 'running', expected);
       }
       next(null, chunk);
     },
@@ -224,7 +230,7 @@ async function transfer(download: Download, onResume: () => void): Promise<void>
   const known = unreachable.get(origin);
   if (known !== undefined) throw new UnreachableError(known.message, { where: withoutPassword(url), next: known.next, cause: known });
   await makeFolder(dirname(part));
-  options.report?.({ type: 'step', text: `fetching ${withoutPassword(url)}` });
+  tell(download, 'begun', download.size);
   let have = 0;
   try {
     await httpSend(
@@ -246,7 +252,9 @@ async function transfer(download: Download, onResume: () => void): Promise<void>
         await writePart(exchange, have, download);
       },
     );
+    tell(download, 'complete', download.received);
   } catch (error) {
+    tell(download, 'failed');
     if (error instanceof UnreachableError) unreachable.set(origin, error);
     if (error instanceof UserError && !(error instanceof HttpError && KEEPING.has(error.code))) await removePart(part);
     throw error;
@@ -280,7 +288,7 @@ async function fetchPart(download: Download, check: () => Promise<void>): Promis
 async function download(store: Store, pin: PinnedUrl, options: FetchOptions): Promise<string> {
   const url = mirrored(pin.url, options.mirror);
   const part = store.partial(pin.sha256);
-  await fetchPart({ ...pin, url, name: pin.url, part, limit: pin.size ?? MOST_BYTES, resume: true, options }, async () => {
+  await fetchPart({ ...pin, url, name: pin.url, part, limit: pin.size ?? MOST_BYTES, resume: true, options, received: 0 }, async () => {
     const got = await hashFile(part);
     if (got !== pin.sha256)
       throw new DigestError(`wrong digest: sha256 ${pin.sha256} is pinned, the server sent ${got}`, {
@@ -317,7 +325,7 @@ export async function fetchNew(
   const key = digestOf({ url: name });
   return store.lock(`fetch-${key}`, async () => {
     const part = store.partial(key);
-    await fetchPart({ url: mirrored(name, options.mirror), name, part, limit: max, resume, options }, async () => undefined);
+    await fetchPart({ url: mirrored(name, options.mirror), name, part, limit: max, resume, options, received: 0 }, async () => undefined);
     return store.keep(part);
   });
 }

@@ -2,8 +2,19 @@
 export type Event =
   | { readonly type: 'step'; readonly text: string }
   | { readonly type: 'notice'; readonly text: string }
-  | { readonly type: 'progress'; readonly what: string; readonly done: number; readonly total?: number }
+  | DownloadEvent
   | { readonly type: 'log'; readonly what: string; readonly line: string };
+
+/** A file that is fetched: an event when its download begins, some while bytes arrive, and one when it ends. */
+export interface DownloadEvent {
+  readonly type: 'download';
+  readonly state: 'begun' | 'running' | 'complete' | 'failed';
+  readonly url: string;
+  /** Bytes that arrived in this run: without those that an earlier run left. */
+  readonly received: number;
+  /** The bytes that will have arrived in this run when the file is complete, where known. */
+  readonly total?: number;
+}
 
 /** Receives events as they happen. */
 export type Report = (event: Event) => void;
