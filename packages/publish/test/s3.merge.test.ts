@@ -114,11 +114,57 @@ test('what another has replaced since it was read is not replaced', async () => 
   expect(await two.read('demo/SHA256SUMS')).toBe(undefined);
   await one.replace('demo', text('one'));
   await expect(two.replace('demo', text('two'))).rejects.toThrow(ConflictError);
-  await two.read('demo/SHA256SUMS');
-  await two.replace('demo', text('two'));
+  await two.publish(async () => two.replace('demo', text('two')));
   await expect(one.replace('demo', text('three'))).rejects.toThrow(ConflictError);
   expect(await readFile(at('demo/SHA256SUMS'), 'utf8')).toBe('two');
 });
+
+test('what another has replaced between two reads of this publish is not replaced: what is written follows from the first', async () => {
+  const [one, two] = [destination(), destination()];
+  const text = (value: string): Map<string, Buffer> => new Map([['SHA256SUMS', Buffer.from(value)]]);
+  await one.replace('demo', text('one'));
+  await two.publish(async () => {
+    await two.read('demo/SHA256SUMS');
+    await one.replace('demo', text('another'));
+    await two.read('demo/SHA256SUMS');
+    await expect(two.replace('demo', text('two'))).rejects.toThrow(ConflictError);
+  });
+  expect(await readFile(at('demo/SHA256SUMS'), 'utf8')).toBe('another');
+});
+
+// A publisher at work is overtaken by a whole publish before its n-th read of a file that others replace as well.
+test.each(['index.json', 'demo/portable/SHA256SUMS'])(
+  'a publish that ends between two reads of %s is not undone',
+  async (path) => {
+    await into('1.0.0');
+    let reads = 0;
+    let isOvertaken = true;
+    for (let nth = 1; isOvertaken; nth += 1) {
+      prefix += 1;
+      await into('1.0.0');
+      reads = 0;
+      isOvertaken = false;
+      const slow = destination();
+      const read = slow.read.bind(slow);
+      slow.read = async (file) => {
+        if (file === path) reads += 1;
+        if (file === path && reads === nth && !isOvertaken) {
+          isOvertaken = true;
+          await into('1.0.1');
+        }
+        return read(file);
+      };
+      await publish({ paths: [join(dir, '2.0.0')], destination: slow, keys });
+      if (!isOvertaken) continue;
+      const published = await readPublished(destination(), keys.trusted);
+      const versions = (await published.extension('demo'))?.versions.map(({ version }) => version);
+      expect(versions, `overtaken before read ${nth}`).toEqual(['2.0.0', '1.0.1', '1.0.0']);
+      expect(names('demo/portable'), `overtaken before read ${nth}`).toHaveLength(3);
+    }
+    expect(reads).toBeGreaterThan(1);
+  },
+  240_000,
+);
 
 test('a bucket without an index becomes a tree only when that is meant', async () => {
   const ask = { paths: [join(dir, '1.0.0')], keys, baseUrl: 'https://one.example.org' };

@@ -43,7 +43,7 @@ export interface Destination extends Source {
   flush(): Promise<void>;
   /**
    * Replaces the files of a folder that belong together, such as sums and their signature, in this order: in one step if the place can,
-   * otherwise one by one and only if each is still as this publish read it. A folder always has the same files.
+   * otherwise one by one and only if each is still as this publish first read it. A folder always has the same files.
    */
   replace(folder: string, files: ReadonlyMap<string, Buffer>): Promise<void>;
   /** True if the place is empty, or holds only a first publish that was killed. Undefined if the place cannot tell. */

@@ -13,7 +13,10 @@ class S3Destination implements Destination {
   readonly locks = false;
   readonly #bucket: Bucket;
   readonly #store: Store;
-  /** Tags of the files that this publish read, for conditions; undefined for files that did not exist. */
+  /**
+   * Tags of files as this publish first read them, or last wrote them; undefined for files that did not exist. What it writes may follow from
+   * the first read, so a later one that finds another tag is no reason to replace that.
+   */
   readonly #tags = new Map<string, string | undefined>();
 
   constructor(where: string, bucket: Bucket, store: Store) {
@@ -31,7 +34,7 @@ class S3Destination implements Destination {
 
   async read(path: string): Promise<Buffer | undefined> {
     const object = await this.#bucket.read(path);
-    this.#tags.set(path, object?.tag);
+    if (!this.#tags.has(path)) this.#tags.set(path, object?.tag);
     return object?.bytes;
   }
 
