@@ -102,11 +102,13 @@ async function versionsPart(loaded: LoadedExtension): Promise<Part> {
   const rows: string[][] = [];
   for (const version of newestFirst(Object.keys(pins))) {
     const { components } = await componentsOf(loaded, version);
+    const image = imageVersion(version, pins[version]?.revision ?? 0);
+    if (components.length === 0) rows.push([image, 'files/', '', 'Apache-2.0', ORIGINS['files'] ?? '', '']);
     for (const [index, one] of components.entries()) {
       const { component, pin } = one;
       const isOurs = component.origins.every(({ kind }) => kind === 'files');
       rows.push([
-        index === 0 ? imageVersion(version, pins[version]?.revision ?? 0) : '',
+        index === 0 ? image : '',
         markdownText(component.name),
         isOurs ? '' : markdownText(component.version),
         isOurs ? 'Apache-2.0' : markdownText(pin.licenses[component.name] ?? ''),

@@ -48,6 +48,13 @@ test('a README is made from data: versions, proofs, units, Butane', async () => 
   expect(text).toContain('path: /opt/extensions/tool/tool.portable_1.2.3_x86-64.raw');
 });
 
+test('versions of an extension with files of its own only are listed, too', async () => {
+  const own = DEFINITION.replace(/components: .*/, 'components: () => [],');
+  await writeFile(join(dir, 'extension.ts'), own);
+  await writePins({ '2026.11.27': { revision: 1, licenses: {}, bytes: {} } });
+  expect(await readmeText(await load(), undefined)).toContain('| 2026.11.27-1 | files/ |  | Apache-2.0 | this repository |  |');
+});
+
 test('what it needs beside it is named, with a link', async () => {
   await writeFile(join(dir, 'extension.ts'), DEFINITION.replace('start:', "requires: ['docker'],\n  start:"));
   expect(await readmeText(await load(), undefined)).toContain('The image requires [docker](../docker/README.md), which');
