@@ -23,6 +23,7 @@ const EVENTS: readonly Event[] = [
     ];
   }),
   { type: 'log', what: 'go', line: 'example.org/module' },
+  { type: 'compile', what: 'tool', line: 'example.org/part', done: 1, total: 2, unit: 'packages' },
   { type: 'notice', text: 'the host cannot be reached' },
 ];
 
@@ -55,6 +56,7 @@ test.each([
       'fetching https://example.org/a.deb',
       'fetching https://example.org/b.deb',
       '… example.org/module',
+      '… example.org/part',
       'fetched 2 files: 2.0 MiB, RATE',
       'NOTICE the host cannot be reached',
     ],

@@ -1,9 +1,9 @@
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { goWithProxy, hostGo, publishModule } from '@flatcar/core/test/fake-go-proxy';
 import { go, readPins, upstream, type GoCommand, type GoOrigin } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { pinVersion, type PinRequest, type PinResult } from '../src/pin/pin.ts';
-import { goWithProxy, hostGo, publishModule } from './fake-go-proxy.ts';
 import { extensionOf, openFakeInternet, sha, type FakeInternet } from './fake-internet.ts';
 
 const MODULE = 'example.org/tool';

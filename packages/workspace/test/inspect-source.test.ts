@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { UpstreamContext } from '@flatcar/upstream';
-import { goWithProxy, hostGo, publishModule } from '@flatcar/upstream/test/fake-go-proxy';
+import { goWithProxy, hostGo, publishModule } from '@flatcar/core/test/fake-go-proxy';
 import { openFakeInternet, type FakeInternet } from '@flatcar/upstream/test/fake-internet';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { inspectGo, oneLine } from '../src/new/inspect-source.ts';

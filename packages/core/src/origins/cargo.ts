@@ -22,6 +22,8 @@ import { lockedCrates } from './cargo-lock.ts';
 import {
   BUILD_AGAIN,
   compileOnce,
+  countingReport,
+  countOf,
   OriginPackageSchema,
   ownMaterial,
   pinnedMaterial,
@@ -180,7 +182,12 @@ interface CargoBuild {
   readonly c: CToolchain;
   /** The C compiler for this host: build scripts and macros run while cargo compiles. */
   readonly own: CToolchain;
+  /** How many crates are compiled. */
+  readonly crates: number;
 }
+
+/** A line that cargo prints when it starts to compile a crate. */
+const COMPILING = /^\s*Compiling \S+ v/;
 
 /** The environment of cargo: linkers and C compilers by target, and mappings of this machine's paths, which must not be in the bytes. */
 function compileEnv({ temp, cargoHome, target, rust, c, own }: CargoBuild): Record<string, string> {
@@ -227,10 +234,17 @@ async function fetchCrates(cargo: Cargo, source: string, target: string): Promis
   await makeFolder(join(cargo.home, 'registry')); // a crate without others has none
 }
 
+/** The number of crates that a build compiles, those of build scripts and macros included. */
+async function countCrates({ features, defaultFeatures }: CargoOrigin, cargo: Cargo, source: string, target: string): Promise<number> {
+  const shown = ['tree', ...manifestIn(source), '--edges', 'normal,build', '--prefix', 'none', '--no-dedupe', '--format', '{p}'];
+  const tree = await cargo.run([...shown, '--frozen', '--target', target, ...featureFlags(features, defaultFeatures)]);
+  return new Set(tree.split('\n').filter((line) => line !== '')).size;
+}
+
 /** Builds an origin's programs in the sandbox, from crates that were fetched. Leaves them in cargo's target folder. */
 async function compile(origin: CargoOrigin, context: OriginContext, build: CargoBuild, source: string): Promise<void> {
-  const { arch, sandbox, report, signal } = context;
-  const { temp, cargoHome, target, rust, c, own } = build;
+  const { component, arch, sandbox, report, signal } = context;
+  const { temp, cargoHome, target, rust, c, own, crates } = build;
   const settings = offlineSettings(await userConfig());
   const config = join(temp, 'registry.toml');
   if (settings !== '') await writeFile(config, `${settings}\n`);
@@ -243,7 +257,7 @@ async function compile(origin: CargoOrigin, context: OriginContext, build: Cargo
     cwd: '/',
     inputs: [join(cargoHome, 'registry'), resolve(rust.bin, '../..'), dirname(c.bin), dirname(own.bin), ...protoc.inputs],
     env: { ...compileEnv(build), ...protoc.env, ...environment(origin, c.sysroot, arch) },
-    report,
+    report: countingReport(report, { what: component.name, total: crates, unit: 'crates' }, (line) => COMPILING.test(line)),
     signal,
   });
 }
@@ -269,13 +283,14 @@ export async function buildCargo(origin: CargoOrigin, context: OriginContext): P
     sandbox: isolation(sandbox),
   });
   const target = `${archWords(arch).machine}-unknown-linux-gnu`;
-  const { dir } = await compileOnce(context, 'cargo-build', key, async (fresh, temp) => {
+  const dir = await compileOnce(context, 'cargo-build', key, async (fresh, temp) => {
     const source = join(temp, 'source');
     await copyTo(source);
     report({ type: 'step', text: `fetching the crates of ${component.name} ${component.version}` });
     await fetchCrates(cargo, source, target);
-    report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch} with Rust` });
-    await compile(origin, context, { temp, cargoHome: cargo.home, target, rust, c, own }, source);
+    const crates = await countCrates(origin, cargo, source, target);
+    report({ type: 'step', text: `compiling ${component.name} ${component.version} for ${arch} with Rust: ${countOf(crates, 'crate')}` });
+    await compile(origin, context, { temp, cargoHome: cargo.home, target, rust, c, own, crates }, source);
     await mkdir(join(fresh, 'files'));
     for (const program of origin.programs) await takeFile(temp, join('target', target, 'release', program), join(fresh, 'files', program));
   });

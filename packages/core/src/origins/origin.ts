@@ -11,7 +11,7 @@ import type { Tools } from '../tools/tools.ts';
 import type { Toolchains } from '../tools/toolchains.ts';
 import type { Arch } from '../model/arch.ts';
 import type { EmbeddedModule, Material, OriginKind, ToolRecord } from '../model/payload.ts';
-import type { Report } from '../util/events.ts';
+import type { CompileEvent, Report } from '../util/events.ts';
 
 /** What decides the files of an origin: the pins, the definition and the records of tools. Describing fetches and runs nothing. */
 export interface DescribeContext extends PinnedComponent {
@@ -85,20 +85,59 @@ export function definedOnly(values: Readonly<Record<string, string | undefined>>
   return Object.fromEntries(Object.entries(values).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])));
 }
 
+/** Names in a sentence, sorted: `kubeadm, kubectl and kubelet`. */
+export function namesOf(names: readonly string[]): string {
+  const sorted = names.toSorted();
+  return [sorted.slice(0, -1).join(', '), ...sorted.slice(-1)].filter((part) => part !== '').join(' and ');
+}
+
+/** A number with its noun: `1 package`, `1203 packages`. */
+export const countOf = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
+
 /**
- * Compiles into a result of the store, unless the store has it. A compiler takes all cores and gigabytes of memory, so only one runs at a time on
- * this machine. Reports the time that compiling took, without the wait. `make` gets the folder of the result and a temporary folder for the
- * sandbox to work in.
+ * Makes those of several results that the store lacks by one call of `make`, which gets their folders by key. Returns the folder of a key.
+ * Locks are taken in the order of keys, so that processes with some keys in common cannot wait for each other.
  */
-export function compileOnce(
-  { component, arch, store, report, signal }: Pick<OriginContext, 'component' | 'arch' | 'store' | 'report' | 'signal'>,
+async function resultsTogether(
+  store: Store,
   kind: string,
-  key: string,
-  make: (fresh: string, work: string) => Promise<void>,
-): Promise<{ dir: string; cached: boolean }> {
-  const what = `${component.name} for ${arch}`;
-  return store.result(kind, key, async (fresh) => {
-    const waiting = setTimeout(() => report({ type: 'step', text: `${what} waits: another build on this machine compiles` }), 1000);
+  keys: readonly string[],
+  make: (fresh: ReadonlyMap<string, string>) => Promise<void>,
+): Promise<(key: string) => string> {
+  const dirs = new Map<string, string>();
+  const makeRest = async ([key, ...rest]: readonly string[], fresh: ReadonlyMap<string, string>): Promise<void> => {
+    if (key === undefined) return fresh.size === 0 ? undefined : make(fresh);
+    const { dir, cached } = await store.result(kind, key, (folder) => makeRest(rest, new Map([...fresh, [key, folder]])));
+    dirs.set(key, dir);
+    if (cached) await makeRest(rest, fresh);
+  };
+  await makeRest([...new Set(keys)].toSorted(), new Map());
+  return (key) => {
+    const dir = dirs.get(key);
+    if (dir === undefined) throw new Error(`no result ${key} was asked for`);
+    return dir;
+  };
+}
+
+/** What a compiler needs besides its inputs. */
+type CompileContext = Pick<OriginContext, 'arch' | 'store' | 'report' | 'signal'>;
+
+/**
+ * Compiles into results of the store those that it lacks, all in one run. A compiler takes all cores and gigabytes of memory, so only one runs at a
+ * time on this machine. Reports the time that compiling took, without the wait. `make` gets the folders of the results by key, and a temporary folder
+ * for the sandbox to work in.
+ */
+export function compileTogether(
+  { arch, store, report, signal }: CompileContext,
+  kind: string,
+  wanted: readonly { readonly name: string; readonly key: string }[],
+  make: (fresh: ReadonlyMap<string, string>, work: string) => Promise<void>,
+): Promise<(key: string) => string> {
+  const keys = wanted.map(({ key }) => key);
+  return resultsTogether(store, kind, keys, async (fresh) => {
+    const what = `${namesOf(wanted.filter(({ key }) => fresh.has(key)).map(({ name }) => name))} for ${arch}`;
+    const waits = (): void => report({ type: 'step', text: `${what}: waiting for another build on this machine that compiles` });
+    const waiting = setTimeout(waits, 1000);
     const compile = async (): Promise<void> => {
       clearTimeout(waiting);
       const started = Date.now();
@@ -107,6 +146,33 @@ export function compileOnce(
     };
     await store.lock('compile', compile, signal).finally(() => clearTimeout(waiting));
   });
+}
+
+/** Compiles one component into a result of the store, unless the store has it; see compileTogether. Returns the folder of the result. */
+export async function compileOnce(
+  { component, ...context }: CompileContext & Pick<OriginContext, 'component'>,
+  kind: string,
+  key: string,
+  make: (fresh: string, work: string) => Promise<void>,
+): Promise<string> {
+  const folders = await compileTogether(context, kind, [{ name: component.name, key }], async (fresh, work) => {
+    for (const folder of fresh.values()) await make(folder, work);
+  });
+  return folders(key);
+}
+
+/** Turns the lines that a compiler prints at each package into progress. Other lines stay. */
+export function countingReport(
+  report: Report,
+  { what, total, unit }: Pick<CompileEvent, 'what' | 'total' | 'unit'>,
+  isCounted: (line: string) => boolean,
+): Report {
+  let done = 0;
+  return (event) => {
+    if (event.type !== 'log' || !isCounted(event.line)) return report(event);
+    done += 1;
+    report({ type: 'compile', what, line: event.line, done, total: Math.max(done, total), unit });
+  };
 }
 
 /** Kinds of origins that are not a download of upstream's own file. */

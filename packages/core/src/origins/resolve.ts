@@ -7,7 +7,8 @@ import { buildCargo, cargoLocator, describeCargo } from './cargo.ts';
 import { buildDebian, describeDebian } from './debian/debian.ts';
 import { isPackageLocator } from '../model/locator.ts';
 import { buildFiles, describeFiles } from './files.ts';
-import { buildGo, describeGo, goLocator } from './go.ts';
+import { describeGo, goLocator } from './go.ts';
+import { GoPrograms } from './go-build.ts';
 import type { DescribeContext, OriginContext, OriginDescription, OriginResult } from './origin.ts';
 import { buildUpstream, describeUpstream, upstreamLocator } from './upstream.ts';
 import { buildSource, describeSource, sourceLocator } from './source.ts';
@@ -24,18 +25,22 @@ export interface ResolvedComponent extends PinnedComponent {
 
 const describe = (component: Component): string => `${component.name} ${component.version}`;
 
-async function make(origin: Origin, context: OriginContext): Promise<OriginResult> {
+/** The files of an origin, or a function that compiles them. */
+type Made = OriginResult | ((signal: AbortSignal) => Promise<OriginResult>);
+
+/** Makes the files of an origin, but compiles nothing. */
+async function make(origin: Origin, context: OriginContext, programs: GoPrograms): Promise<Made> {
   switch (origin.kind) {
     case 'upstream':
       return buildUpstream(origin, context);
     case 'go':
-      return buildGo(origin, context);
+      return programs.add(origin, context);
     case 'cargo':
-      return buildCargo(origin, context);
+      return (signal) => buildCargo(origin, { ...context, signal });
     case 'debian':
       return buildDebian(origin, context);
     case 'source':
-      return buildSource(origin, context);
+      return (signal) => buildSource(origin, { ...context, signal });
     case 'files':
       return buildFiles(origin, context);
   }
@@ -87,17 +92,6 @@ export async function describeComponents(
   );
 }
 
-/** The reason to stop compiling: another component failed. */
-const GIVEN_UP = new Error('given up: another component failed');
-
-/** Compiles; throws GIVEN_UP when `failed` is aborted. */
-async function compile(origin: Origin, context: OriginContext, failed: AbortSignal): Promise<OriginResult> {
-  const signal = context.signal === undefined ? failed : AbortSignal.any([context.signal, failed]);
-  return make(origin, { ...context, signal }).catch((error: unknown) => {
-    throw failed.aborted ? GIVEN_UP : error;
-  });
-}
-
 /** The key of an origin in pins.json; undefined for packages, which have a key each, and for files of this repository. */
 export function locatorOf(origin: Origin, component: Component, arch: Arch): string | undefined {
   switch (origin.kind) {
@@ -132,32 +126,53 @@ function sourceOf(component: Component): Origin | undefined {
   return component.origins.find(({ kind }) => SOURCE_ORIGINS.has(kind));
 }
 
+/** The reason to stop compiling: another component failed. */
+const GIVEN_UP = new Error('given up: another component failed');
+
+/** Waits for all jobs. Throws all their errors together, without those of jobs that were given up. */
+async function allOrThrow<T>(jobs: readonly Promise<T>[], signal: AbortSignal | undefined): Promise<T[]> {
+  const settled = await Promise.allSettled(jobs);
+  signal?.throwIfAborted();
+  const errors = settled.flatMap((one) => (one.status === 'rejected' && one.reason !== GIVEN_UP ? [one.reason as unknown] : []));
+  const [first] = errors;
+  if (errors.length === 1 || errors.some((error) => !(error instanceof UserError))) throw first;
+  if (errors.length > 1) throw new UserErrors(`${errors.length} components could not be made`, errors as UserError[]);
+  return settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+}
+
+/** A component whose origin is chosen, and whose files may have to be compiled. */
+type ChosenComponent = Omit<ResolvedComponent, 'result'> & { readonly made: Made };
+
+/** Compiles what is left to compile. One failure ends all others. */
+async function compileAll(chosen: readonly ChosenComponent[], signal: AbortSignal | undefined): Promise<ResolvedComponent[]> {
+  const failed = new AbortController();
+  const stop = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
+  const compile = async ({ made, ...about }: ChosenComponent): Promise<ResolvedComponent> => {
+    try {
+      return { ...about, result: typeof made === 'function' ? await made(stop) : made };
+    } catch (error) {
+      if (failed.signal.aborted) throw GIVEN_UP;
+      failed.abort(GIVEN_UP);
+      throw error;
+    }
+  };
+  return allOrThrow(chosen.map(compile), signal);
+}
+
 /**
- * Makes the files of all components, downloads side by side. Throws all errors together, and compiles nothing for a build that has failed.
- * `choice` is that of resolveComponent, or the kind of each component's origin in their order.
+ * Makes the files of all components: first what is downloaded, side by side, then what is compiled, so that nothing is compiled for a build that has
+ * failed. Throws all errors together. `choice` is that of chooseOrigin, or the kind of each component's origin in their order.
  */
 export async function resolveComponents(
   components: readonly PinnedComponent[],
   context: Omit<OriginContext, keyof PinnedComponent>,
   choice: OriginChoice | readonly OriginKind[],
 ): Promise<ResolvedComponent[]> {
-  const failed = new AbortController();
-  const settled = await Promise.allSettled(
-    components.map((pinned, index) =>
-      resolveComponent({ ...context, ...pinned }, typeof choice === 'string' ? choice : { kind: choice[index] }, failed.signal).catch(
-        (error: unknown) => {
-          failed.abort(GIVEN_UP);
-          throw error;
-        },
-      ),
-    ),
+  const programs = new GoPrograms();
+  const chosen = components.map((pinned, index) =>
+    chooseOrigin({ ...context, ...pinned }, typeof choice === 'string' ? choice : { kind: choice[index] }, programs),
   );
-  context.signal?.throwIfAborted();
-  const errors = settled.flatMap((one) => (one.status === 'rejected' && one.reason !== GIVEN_UP ? [one.reason as unknown] : []));
-  const [first] = errors;
-  if (errors.length === 1 || errors.some((error) => !(error instanceof UserError))) throw first;
-  if (errors.length > 1) throw new UserErrors(`${errors.length} components could not be made`, errors as UserError[]);
-  return settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  return compileAll(await allOrThrow(chosen, context.signal), context.signal);
 }
 
 /** The origin of a kind. Throws a UserError if the definition has none. */
@@ -197,24 +212,24 @@ function fallbackFor({ component, report }: OriginContext, error: UnreachableErr
 }
 
 /**
- * Makes a component's files from one origin. `release` takes the first origin of the definition; `source` the first that compiles; `auto` is
- * `release`, with a source origin when upstream's host cannot be reached: a wrong digest or a missing file never falls back.
- * A kind takes the origin of that kind, or fails. Compiling ends when `failed` is aborted.
+ * Chooses a component's origin, and makes its files unless they are compiled. `upstream` takes the first origin of the definition; `source` the first
+ * that is not upstream's own file; `auto` is `upstream`, with a source origin when upstream's host cannot be reached: a wrong digest or a missing file
+ * never falls back. A kind takes the origin of that kind, or fails.
  */
-async function resolveComponent(
+async function chooseOrigin(
   context: OriginContext,
   choice: OriginChoice | { readonly kind: OriginKind | undefined },
-  failed: AbortSignal,
-): Promise<ResolvedComponent> {
+  programs: GoPrograms,
+): Promise<ChosenComponent> {
   const { component, dir, pin } = context;
   const [first] = component.origins;
   if (first === undefined) throw new UserError(`component '${component.name}' has no origin`, { where: dir });
-  const makeFrom = async (origin: Origin): Promise<ResolvedComponent> => ({
+  const makeFrom = async (origin: Origin): Promise<ChosenComponent> => ({
     component,
     dir,
     pin,
     origin,
-    result: SOURCE_ORIGINS.has(origin.kind) ? await compile(origin, context, failed) : await make(origin, context),
+    made: await make(origin, context, programs),
     preferred: origin === first,
   });
   if (typeof choice !== 'string') return makeFrom(originOfKind(context, choice.kind));

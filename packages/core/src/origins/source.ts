@@ -101,7 +101,7 @@ export async function buildSource(origin: SourceOrigin, context: OriginContext):
     tools: c.records.map((one) => one.sha256),
     sandbox: isolation(sandbox),
   });
-  const { dir: built } = await compileOnce(context, 'source-build', key, async (fresh, temp) => {
+  const built = await compileOnce(context, 'source-build', key, async (fresh, temp) => {
     const cwd = await unpackSource(origin, context, material, temp);
     const out = join(temp, 'files');
     await mkdir(out);

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { chmod, copyFile, glob, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
@@ -27,7 +28,7 @@ export interface GoCommand {
   online(args: readonly string[], options?: ExecOptions): Promise<string>;
   /** Runs `go` on fetched modules only: for commands that read modules and compile none. */
   offline(args: readonly string[], options?: ExecOptions): Promise<string>;
-  /** Runs `go build` in a sandbox on fetched modules; the cache of compiled packages is in its work folder, and starts with Go's standard library. */
+  /** Runs `go build` in a sandbox on fetched modules; its work folder has the cache of compiled packages, which begins with Go's standard library. */
   build(sandbox: Sandbox, args: readonly string[], options: SandboxOptions): Promise<string>;
 }
 
@@ -177,7 +178,8 @@ class PinnedGo implements GoCommand {
       (work, env) => sandbox.run(this.go, ['build', '-trimpath', 'std'], this.inside({ work, env })),
       { sandbox, env: options.env ?? {}, report: this.report },
     );
-    await unpack(cache, 'cache.tar', join(options.work, 'go-build'));
+    const compiled = join(options.work, 'go-build');
+    if (!existsSync(compiled)) await unpack(cache, 'cache.tar', compiled);
     return sandbox.run(this.go, ['build', ...args], this.inside(options));
   }
 

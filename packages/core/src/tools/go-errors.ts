@@ -1,6 +1,6 @@
 import { UnreachableError } from '../http/errors.ts';
 import { UserError } from '../util/errors.ts';
-import { outputOf } from '../util/exec.ts';
+import { outputOf, ToolError } from '../util/exec.ts';
 
 /** What go prints if no connection to the proxy is possible. */
 const NO_CONNECTION = /dial tcp|no such host|i\/o timeout|TLS handshake|connection refused|server misbehaving/;
@@ -49,4 +49,19 @@ export function plainGoError(cause: unknown, where: string): unknown {
         next: `list its versions: go list -m -versions ${name}`,
         cause,
       });
+}
+
+/** Lines of a failed compilation that are shown. */
+const SHOWN = 20;
+
+/**
+ * A failure of `go build -v` with what the compiler printed about the first package that failed. Go goes on with packages that do not import that
+ * one, so the end of its output is about others. `packages` has the paths that `-v` prints.
+ */
+export function goBuildError(cause: unknown, packages: ReadonlySet<string>): unknown {
+  if (!(cause instanceof ToolError)) return cause;
+  const [summary = ''] = cause.message.split('\n');
+  const lines = cause.output.split('\n').filter((line) => !packages.has(line) && line !== '');
+  const { where, next, output } = cause;
+  return new ToolError([summary, ...lines.slice(0, SHOWN)].join('\n'), { where, next, output });
 }

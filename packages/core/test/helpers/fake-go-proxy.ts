@@ -2,7 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { exec, type ExecOptions, type GoCommand } from '@flatcar/core/engine';
+import type { GoCommand } from '../../src/tools/go-command.ts';
+import { exec, type ExecOptions } from '../../src/util/exec.ts';
 
 /** The go on PATH, if it knows `tool` lines (1.24). */
 export const hostGo = ((): string | undefined => {
