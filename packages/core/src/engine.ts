@@ -51,7 +51,6 @@ export { digestOf, sha256Of } from './util/digest.ts';
 export { cacheRoot } from './store/layout.ts';
 export { openStore, type Store } from './store/store.ts';
 export type { StoreStats } from './store/upkeep.ts';
-export { DigestError } from './store/digest-error.ts';
 export { fetchBlob, fetchNew, type FetchNewOptions, type FetchOptions } from './store/fetch.ts';
 export { readBody } from './http/body.ts';
 export { getText, httpGet, httpRequest, httpSend } from './http/client.ts';
@@ -77,7 +76,7 @@ export { HOST_PROGRAMS, HOST_USERS } from './inspect/flatcar-host.ts';
 export { openArchive, type Archive } from './debian/archive.ts';
 export { debianMirror, DEFAULT_MIRROR, parseSources, snapshotArchive, snapshotStamp } from './debian/mirror.ts';
 export { packageFields, parsePackages, sourceFileIn, type DebianPackage, type IndexedPackage } from './debian/packages.ts';
-export { assertNotOlder, DEBIAN_KEYRING, IndexUnavailableError, signedText } from './debian/suite-index.ts';
+export { assertNotOlder, DEBIAN_KEYRING, signedText } from './debian/suite-index.ts';
 export { compareDebianVersions, upstreamVersion } from './debian/version.ts';
 export { resolveClosure } from './debian/dependencies.ts';
 export {

@@ -27,7 +27,7 @@ const owners = new Map([
 const components = [
   { dir: '', component: { name: 'tool-files', version: '1', origins: [{ kind: 'files' as const, dir: 'files' }], install: [] } },
 ];
-const place = (finding: { rule: string; what: string; path?: string }): Promise<string> =>
+const place = (finding: { rule: string; what: string; path?: string; subject?: string }): Promise<string> =>
   placeOf(
     finding,
     dir,
@@ -59,7 +59,7 @@ describe('where a finding can be fixed', () => {
     expect(await at('others', lock)).toBe(join(dir, 'extension.ts:3'));
   });
   test('at the waiver', async () => {
-    expect(await place({ rule: 'unused-waiver', what: "'size' under 'waive' waives nothing" })).toBe('extension.ts:7');
+    expect(await place({ rule: 'unused-waiver', what: 'the words do not matter', subject: 'size' })).toBe('extension.ts:7');
   });
   test('a folder: at the first file in it, whoever owns that', async () => {
     await mkdir(join(dir, 'files/usr/sbin/deep'), { recursive: true });
@@ -118,11 +118,11 @@ describe('where a finding can be fixed', () => {
       "    'setuid:usr/bin/a': 'why' } });",
     ];
     await writeFile(join(at, 'extension.ts'), text.join('\n'));
-    const line = (rule: string, what: string, path?: string): Promise<string> =>
-      placeOf({ rule, what, path }, at, [], new Map()).then((where) => where.replace(`${at}/`, ''));
-    expect(await line('required-path', "the image lacks the required path 'usr/bin/a'", 'usr/bin/a')).toBe('extension.ts:3');
-    expect(await line('replaces-nothing', '', 'usr/bin/a')).toBe('extension.ts:4');
-    expect(await line('unused-waiver', "'setuid:usr/bin/a' under 'waive' waives nothing")).toBe('extension.ts:5');
+    const line = (rule: string, about: { path?: string; subject?: string }): Promise<string> =>
+      placeOf({ rule, what: '', ...about }, at, [], new Map()).then((where) => where.replace(`${at}/`, ''));
+    expect(await line('required-path', { path: 'usr/bin/a' })).toBe('extension.ts:3');
+    expect(await line('replaces-nothing', { path: 'usr/bin/a' })).toBe('extension.ts:4');
+    expect(await line('unused-waiver', { subject: 'setuid:usr/bin/a' })).toBe('extension.ts:5');
   });
 });
 

@@ -107,7 +107,7 @@ test('a release that was finished before the publish died is taken, not made twi
 test('other bytes are refused, and a version is withdrawn out of the assets', async () => {
   await into('1.0.0', '1.0.1');
   await buildDemo(join(dir, 'other'), { version: '1.0.1', targets: ['portable'], says: 'something else' });
-  await expect(into('other')).rejects.toThrow('published with other bytes');
+  await expect(into('other')).rejects.toMatchObject({ code: 'name-taken' });
   const destination = place();
   await withdraw({
     name: 'demo',

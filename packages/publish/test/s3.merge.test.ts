@@ -8,7 +8,6 @@ import { AwsClient } from 'aws4fetch';
 import { execa } from 'execa';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import {
-  ConflictError,
   initKeys,
   loadKeys,
   nodeConfig,
@@ -103,7 +102,7 @@ test('a name that an unfinished publish has taken with other bytes is refused, w
   };
   await put('one');
   await put('one');
-  await expect(put('two')).rejects.toThrow('published with other bytes');
+  await expect(put('two')).rejects.toMatchObject({ code: 'name-taken' });
   expect(await readFile(at('demo/x.raw'), 'utf8')).toBe('one');
 });
 
@@ -113,9 +112,9 @@ test('what another has replaced since it was read is not replaced', async () => 
   expect(await one.read('demo/SHA256SUMS')).toBe(undefined);
   expect(await two.read('demo/SHA256SUMS')).toBe(undefined);
   await one.replace('demo', text('one'));
-  await expect(two.replace('demo', text('two'))).rejects.toThrow(ConflictError);
+  await expect(two.replace('demo', text('two'))).rejects.toMatchObject({ code: 'conflict' });
   await two.publish(async () => two.replace('demo', text('two')));
-  await expect(one.replace('demo', text('three'))).rejects.toThrow(ConflictError);
+  await expect(one.replace('demo', text('three'))).rejects.toMatchObject({ code: 'conflict' });
   expect(await readFile(at('demo/SHA256SUMS'), 'utf8')).toBe('two');
 });
 
@@ -127,7 +126,7 @@ test('what another has replaced between two reads of this publish is not replace
     await two.read('demo/SHA256SUMS');
     await one.replace('demo', text('another'));
     await two.read('demo/SHA256SUMS');
-    await expect(two.replace('demo', text('two'))).rejects.toThrow(ConflictError);
+    await expect(two.replace('demo', text('two'))).rejects.toMatchObject({ code: 'conflict' });
   });
   expect(await readFile(at('demo/SHA256SUMS'), 'utf8')).toBe('another');
 });

@@ -5,7 +5,7 @@ export { debianVersion } from './sources/debian.ts';
 export { findOutdated, type Outdated, type OutdatedError, type OutdatedRow } from './update/outdated.ts';
 export { fetchVerified, type VerifiedFile } from './verify/verify.ts';
 export { checksumOf, readChecksums } from './verify/checksums.ts';
-export { attestationsOf, descriptionOf, licenseOf, NoAttestationError, releaseOf } from './sources/github.ts';
+export { attestationsOf, descriptionOf, licenseOf, releaseOf } from './sources/github.ts';
 export { pinVersion, type PinnedLine, type PinRequest, type PinResult } from './pin/pin.ts';
 export { checkPins, type CheckedPin, type CheckRequest } from './pin/check.ts';
 export { signerOf, trustMaterial, type Signer } from './verify/sigstore.ts';

@@ -1,6 +1,15 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
-import { envOf, exec, messageOf, UserError, type BuildContext, type Profile, type Report } from '@flatcar/core/engine';
+import {
+  envOf,
+  execResult,
+  messageOf,
+  UserError,
+  type BuildContext,
+  type ExecResult,
+  type Profile,
+  type Report,
+} from '@flatcar/core/engine';
 import { REPOSITORY } from './select.ts';
 
 /** Git pathspecs of the files that decide the bytes of images; other changes do not make a checkout dirty. */
@@ -17,10 +26,17 @@ const DECIDES = [
 /** Lines of `git status --ignored` about files that images contain although git ignores them. */
 const COPIED = /^!! "?extensions\/[^/]+\/(?:files|go)(?:\/|"?$)/m;
 
-/** Runs git in a checkout that may belong to somebody else: nothing that its configuration names is run, and nothing is written. */
-async function git(dir: string, ...args: readonly string[]): Promise<string> {
+/** How git ran in a checkout that may belong to somebody else: nothing that its configuration names is run, and nothing is written. */
+async function gitResult(dir: string, ...args: readonly string[]): Promise<ExecResult> {
   const safe = ['-c', `safe.directory=${dir}`, '-c', 'core.fsmonitor=false', '--no-optional-locks'];
-  return exec('git', [...safe, ...args], { cwd: dir });
+  return execResult('git', [...safe, ...args], { cwd: dir });
+}
+
+/** The output of git in a checkout. Throws an error without git's words if it fails: whyNoCommit has them. */
+async function git(dir: string, ...args: readonly string[]): Promise<string> {
+  const { exitCode, stdout } = await gitResult(dir, ...args);
+  if (exitCode !== 0) throw new Error(`git ${args[0] ?? ''} failed`);
+  return stdout;
 }
 
 const isCheckout = (dir: string): Promise<boolean> =>
@@ -45,14 +61,12 @@ export async function gitCommit(dir: string = REPOSITORY): Promise<string | unde
 /** Why a checkout has no commit, in git's words. */
 export async function whyNoCommit(dir: string = REPOSITORY): Promise<string> {
   if (!(await isCheckout(dir))) return 'the folder has no .git';
-  return git(dir, 'rev-parse', '--verify', 'HEAD').then(
-    () => 'git cannot list the changes',
-    (error: unknown) =>
-      messageOf(error)
-        .replace(/^git failed \(.*\)\n/, 'git says: ')
-        .split('\n')
-        .join(' '),
-  );
+  try {
+    const { exitCode, output } = await gitResult(dir, 'rev-parse', '--verify', 'HEAD');
+    return exitCode === 0 ? 'git cannot list the changes' : `git says: ${output.replaceAll('\n', ' ')}`;
+  } catch (error) {
+    return messageOf(error); // git did not start
+  }
 }
 
 /** The https URL of a git remote, without user, password and `.git`; undefined if the remote is a folder. */

@@ -3,11 +3,11 @@ import { HttpStatusError, isUnanswered, UnreachableError } from '../http/errors.
 import { archWords, type Arch } from '../model/arch.ts';
 import { fetchBlob } from '../store/fetch.ts';
 import type { Store } from '../store/store.ts';
-import { messageOf, UserError } from '../util/errors.ts';
+import { hasCode, messageOf, UserError } from '../util/errors.ts';
 import type { Report } from '../util/events.ts';
 import { debianMirror, securityArchive, snapshotArchive, snapshotStamp, trimUrl } from './mirror.ts';
 import { parsePackages, sourceFileIn, type DebianPackage, type IndexedPackage, type PinnedPackage } from './packages.ts';
-import { ANOTHER_MIRROR, assertNotOlder, readList, StaleIndexError } from './suite-index.ts';
+import { ANOTHER_MIRROR, assertNotOlder, readList } from './suite-index.ts';
 import { compareDebianVersions } from './version.ts';
 
 /** A package's bytes. */
@@ -162,11 +162,11 @@ class DebianArchive implements Archive {
 
   async sourceFile(path: string, suites: readonly string[]): ReturnType<Archive['sourceFile']> {
     const [, component = 'main'] = path.split('/');
-    const stale: StaleIndexError[] = [];
+    const stale: UserError[] = [];
     for (const suite of suites) {
       const index = await this.readSuite(suite, `${component}/source/Sources`).catch((error: unknown) => {
         // Another suite may have the same file, and its path contains its version.
-        if (!(error instanceof StaleIndexError)) throw error;
+        if (!hasCode(error, 'index-stale')) throw error;
         stale.push(error);
         this.report({ type: 'notice', text: `${error.message} (${error.where ?? suite})` });
       });

@@ -38,19 +38,19 @@ async function lineIn(file: string, words: readonly string[]): Promise<string> {
  * otherwise the component in the definition, or in the definition of a shared component. A file that cannot be read is skipped.
  */
 export async function placeOf(
-  { rule, path, what }: Pick<Finding, 'rule' | 'path' | 'what'>,
+  { rule, path, what, subject }: Pick<Finding, 'rule' | 'path' | 'what' | 'subject'>,
   dir: string,
   components: readonly Pick<PinnedComponent, 'component' | 'dir'>[],
   owners: ReadonlyMap<string, string>,
 ): Promise<string> {
-  const quoted = [...what.matchAll(/'([^']+)'/g)].map(([, text = '']) => text);
   if (rule === 'required-path') return inDefinition(dir, [`'${path ?? ''}'`], 'requiredPaths');
   if (rule === 'replaces-nothing') return inDefinition(dir, [`'${path ?? ''}'`], 'replaces');
-  if (rule === 'waiver' || rule === 'unused-waiver') return inDefinition(dir, quoted.slice(0, 1), 'waive');
+  if (rule === 'waiver' || rule === 'unused-waiver') return inDefinition(dir, subject === undefined ? [] : [subject], 'waive');
   if (path === undefined) return inDefinition(dir, [/\bdefineExtension\(/]);
-  // Findings quote programs, and write settings as Key=value.
+  // Findings quote what the file contains, and write settings as Key=value.
+  const quoted = [...what.matchAll(/'([^']+)'/g)].map(([, text = '']) => text);
   const setting = /^(\w+=\S*)/.exec(what)?.[1];
-  const words = [...quoted, ...(setting === undefined ? [] : [setting])];
+  const words = [...(subject === undefined ? [] : [subject]), ...quoted, ...(setting === undefined ? [] : [setting])];
   // Folders have no owner: the owner of a file in it counts.
   const owner = owners.get(path) ?? [...owners].find(([one]) => one.startsWith(`${path}/`))?.[1];
   for (const one of components.filter(({ component }) => component.name === (owner ?? component.name))) {

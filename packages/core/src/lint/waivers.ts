@@ -47,7 +47,7 @@ export const meant = (rule: string): string => {
 export function lintWaivers(waive: Readonly<Record<string, string>>): Finding[] {
   return Object.entries(waive).flatMap(([key, reason]): Finding[] => {
     const { rule, paths } = parse(key);
-    const error = (what: string, fix: string): Finding[] => [{ rule: 'waiver', level: 'error', what, fix }];
+    const error = (what: string, fix: string): Finding[] => [{ rule: 'waiver', level: 'error', what, subject: key, fix }];
     const about = RULES[rule];
     if (about === undefined) return error(`'${key}' under 'waive' names a rule that does not exist`, meant(rule));
     if (about.fixed !== undefined) return error(`'${key}' under 'waive' names a rule that cannot be waived: ${about.fixed}`, about.fix);
@@ -62,6 +62,7 @@ export const unusedWaiver = (key: string): Finding => ({
   rule: 'unused-waiver',
   level: 'warning',
   what: `'${key}' under 'waive' waives nothing`,
+  subject: key,
   fix: "remove it from 'waive' in extension.ts",
 });
 

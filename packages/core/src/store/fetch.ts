@@ -5,7 +5,7 @@ import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { digestOf } from '../util/digest.ts';
 import { systemFailure } from '../util/errno.ts';
-import { UserError } from '../util/errors.ts';
+import { hasCode, UserError } from '../util/errors.ts';
 import { hashFile, makeFolder } from '../util/files.ts';
 import { httpSend } from '../http/client.ts';
 import { timeFor, type HttpExchange, type HttpLimits } from '../http/options.ts';
@@ -278,7 +278,7 @@ async function fetchPart(download: Download, check: () => Promise<void>): Promis
       return;
     } catch (error) {
       const isWrong =
-        error instanceof DigestError || (error instanceof HttpError && ['too-large', 'too-short', 'protocol'].includes(error.code));
+        hasCode(error, 'wrong-digest') || (error instanceof HttpError && ['too-large', 'too-short', 'protocol'].includes(error.code));
       if (isWrong) await removePart(part);
       if (!isWrong || !isResumed || isLast) throw error;
     }

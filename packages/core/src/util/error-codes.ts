@@ -23,6 +23,22 @@ export type HttpErrorCode =
 /**
  * Why something failed, for code that decides by it: messages are for people, and change.
  * `usage`: the command line or a setting is wrong; `tool-failed`: a tool ended with an error, and its output explains it; `wrong-digest`: bytes are not
- * the expected ones; `index-unavailable`, `index-stale`: a package index cannot be fetched, or is too old.
+ * the expected ones; `index-unavailable`, `index-stale`: a package index cannot be fetched, or is too old; `no-tree`: nothing is published at a
+ * place; `bad-signature`: no known key signed a published index; `conflict`: another publisher was faster; `name-taken`: a published name has other
+ * bytes; `no-attestation`: GitHub has none for a file; `pulls-refused`: GitHub does not let this job open pull requests; `different-payloads`: two
+ * builders made different payloads.
  */
-export type ErrorCode = HttpErrorCode | 'usage' | 'tool-failed' | 'wrong-digest' | 'index-unavailable' | 'index-stale';
+export type ErrorCode =
+  | HttpErrorCode
+  | 'usage'
+  | 'tool-failed'
+  | 'wrong-digest'
+  | 'index-unavailable'
+  | 'index-stale'
+  | 'no-tree'
+  | 'bad-signature'
+  | 'conflict'
+  | 'name-taken'
+  | 'no-attestation'
+  | 'pulls-refused'
+  | 'different-payloads';

@@ -29,6 +29,11 @@ export class UserError extends Error {
   }
 }
 
+/** True for a UserError with one of some codes. */
+export function hasCode(error: unknown, ...codes: readonly ErrorCode[]): error is UserError {
+  return error instanceof UserError && error.code !== undefined && codes.includes(error.code);
+}
+
 /** The command line, or a setting in its place, is wrong: the program has done nothing and ends with exit code 2. */
 export class UsageError extends UserError {
   constructor(what: string, about: ErrorAbout = {}) {

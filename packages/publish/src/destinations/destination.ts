@@ -7,6 +7,7 @@ export class ConflictError extends UserError {
     super(why === undefined ? 'another publisher changed this at the same time' : `the file has other bytes, ${why}`, {
       where,
       next: 'run publish again',
+      code: 'conflict',
     });
     this.name = 'ConflictError';
   }
@@ -18,6 +19,7 @@ export class TakenError extends UserError {
     super(`${what} is published with other bytes, and a published name never changes its bytes`, {
       where,
       next: 'raise the revision (flatcar-ext pin NAME --revision) and build it again',
+      code: 'name-taken',
     });
     this.name = 'TakenError';
   }

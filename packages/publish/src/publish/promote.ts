@@ -1,5 +1,5 @@
-import { mapParallel } from '@flatcar/core/engine';
-import { TakenError, type Destination } from '../destinations/destination.ts';
+import { mapParallel, hasCode } from '@flatcar/core/engine';
+import type { Destination } from '../destinations/destination.ts';
 import type { PublicKeys } from './public-keys.ts';
 import type { ExtensionIndex } from '../tree/schema.ts';
 import type { Staged, StagedImage } from './stage.ts';
@@ -36,7 +36,7 @@ async function replaceChanged(destination: Destination, folder: string, files: R
 export async function putSignature(destination: Destination, signature: Staged): Promise<void> {
   if ((await destination.read(signature.path)) !== undefined) return;
   await destination.put(signature.path, signature.from, signature).catch((error: unknown) => {
-    if (!(error instanceof TakenError)) throw error;
+    if (!hasCode(error, 'name-taken')) throw error;
   });
 }
 

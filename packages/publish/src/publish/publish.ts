@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import { UserError } from '@flatcar/core/engine';
+import { UserError, hasCode } from '@flatcar/core/engine';
 import { untilNoConflict } from './conflicts.ts';
 import { ConflictError } from '../destinations/destination.ts';
 import { checkInputs, checkRequires, readInputs, type Inputs } from './inputs.ts';
@@ -14,7 +14,7 @@ import { checkServed } from './served.ts';
 import { isSignedByCurrentKeys, signed, signSums } from './sign.ts';
 import { checkKeyring } from './signing-policy.ts';
 import { stageAll, type StagedPublish } from './stage-all.ts';
-import { NoTreeError, readPublished, SignatureError, type Published } from '../tree/state.ts';
+import { NoTreeError, readPublished, type Published } from '../tree/state.ts';
 
 /** The URL of a tree for its transfer files, without a trailing slash. */
 function baseUrlOf(given: string | undefined, before: string | undefined): string {
@@ -198,7 +198,7 @@ export async function publish(options: PublishOptions): Promise<PublishResult> {
       return await destination.publish((staging) => publishOnce({ options, inputs, staging, patient }, added));
     } catch (error) {
       // Without a lock, index and signature are replaced one by one: one of them may already be another publisher's.
-      if (error instanceof SignatureError && !destination.locks && attempt <= PATIENT_ATTEMPTS) throw new ConflictError(destination.where);
+      if (hasCode(error, 'bad-signature') && !destination.locks && attempt <= PATIENT_ATTEMPTS) throw new ConflictError(destination.where);
       throw error;
     }
   }, options);

@@ -1,11 +1,11 @@
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { mapParallel, parseSums } from '@flatcar/core/engine';
+import { mapParallel, parseSums, hasCode } from '@flatcar/core/engine';
 import type { PublicKey } from 'openpgp';
 import { ConflictError, type Destination } from '../destinations/destination.ts';
 import { SUMS } from '../tree/layout.ts';
 import { foldersOf } from '../tree/folders.ts';
-import { readPublished, SignatureError } from '../tree/state.ts';
+import { readPublished } from '../tree/state.ts';
 
 /** Time that a server may need between comparing and replacing, in milliseconds. */
 const SETTLING_MS = 300;
@@ -21,7 +21,7 @@ export async function checkServed(
 ): Promise<void> {
   await sleep(SETTLING_MS * (1 + Math.random()));
   const published = await readPublished(destination, keys).catch((error: unknown) => {
-    throw error instanceof SignatureError ? new ConflictError(destination.where) : error;
+    throw hasCode(error, 'bad-signature') ? new ConflictError(destination.where) : error;
   });
   const folders = new Map<string, { path: string; sha256: string }[]>();
   const images = new Set<string>();

@@ -7,11 +7,12 @@ import {
   openTools,
   targetOfImage,
   UserError,
+  hasCode,
   type Report,
   type SignKeys,
   type Store,
 } from '@flatcar/core/engine';
-import { TakenError, type Destination } from '../destinations/destination.ts';
+import type { Destination } from '../destinations/destination.ts';
 import type { PublishKeys } from '../keys/keys.ts';
 import type { PublishResult } from './options.ts';
 import { publish } from './publish.ts';
@@ -137,7 +138,7 @@ export async function withdraw(options: WithdrawOptions): Promise<PublishResult 
       unsigned: options.unsigned === true,
       signal,
     }).catch(async (error: unknown) => {
-      if (!(error instanceof TakenError)) throw error;
+      if (!hasCode(error, 'name-taken')) throw error;
       const now = await lookUp(options);
       if ('done' in now) return isDone(now.serial, now.done);
       throw new UserError(`${name} ${replacement} was published by somebody else in the meantime`, {

@@ -14,6 +14,7 @@ export class NoTreeError extends UserError {
     super(`nothing is published here: ${why === undefined ? `there is no ${INDEX}` : `${why} for ${INDEX}`}`, {
       where: source.where,
       next,
+      code: 'no-tree',
     });
     this.name = 'NoTreeError';
   }
@@ -25,6 +26,7 @@ export class SignatureError extends UserError {
     super(`the index has no good signature by a known key${problems.length === 0 ? '' : `: ${problems.join('; ')}`}`, {
       where,
       next: "use the publisher's keys; while the tree is being published, try again",
+      code: 'bad-signature',
     });
     this.name = 'SignatureError';
   }

@@ -1,4 +1,4 @@
-import { formatProof, IndexUnavailableError, isUnanswered, UserError } from '@flatcar/core/engine';
+import { formatProof, hasCode, isUnanswered, UserError } from '@flatcar/core/engine';
 import { proofRank } from '../verify/proof.ts';
 import type { Bytes } from './request.ts';
 
@@ -26,7 +26,7 @@ export function compareBytes(pinned: Bytes, found: Bytes): Verdict {
 
 /** The verdict for an error: hosts that do not answer, old indexes and removed files do not contradict a pin, everything else does. */
 export function verdictOfError(error: unknown): Verdict {
-  if (isUnanswered(error) || error instanceof IndexUnavailableError) return { state: 'unreached', found: error.message };
+  if (isUnanswered(error) || hasCode(error, 'index-unavailable', 'index-stale')) return { state: 'unreached', found: error.message };
   if (error instanceof UserError) return { state: 'different', found: error.message };
   throw error;
 }

@@ -72,13 +72,10 @@ export async function assetDigest(fileUrl: string, context: UpstreamContext): Pr
 
 const Attestations = v.object({ attestations: v.array(v.object({ bundle: v.unknown() })) });
 
-/** GitHub has no attestation for a file. */
-export class NoAttestationError extends UserError {}
-
-/** The attestations that GitHub has for a file, one bundle per line. Throws NoAttestationError if there are none. */
+/** The attestations that GitHub has for a file, one bundle per line. Throws a UserError (`no-attestation`) if there are none. */
 export async function attestationsOf(fileUrl: string, sha256: string, context: UpstreamContext): Promise<string> {
   const { attestations } = await githubOf(context).get(`/repos/${assetOf(fileUrl).repo}/attestations/sha256:${sha256}`, Attestations);
-  if (attestations.length === 0) throw new NoAttestationError('GitHub has no attestation for this file', { where: fileUrl });
+  if (attestations.length === 0) throw new UserError('GitHub has no attestation for this file', { where: fileUrl, code: 'no-attestation' });
   return attestations.map(({ bundle }) => JSON.stringify(bundle)).join('\n');
 }
 

@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import {
-  DigestError,
   fetchBlob,
   fetchNew,
   expandTemplate,
@@ -11,6 +10,7 @@ import {
   locatorOf,
   upstreamWords,
   UserError,
+  hasCode,
   type Arch,
   type Component,
   type PgpSignature,
@@ -139,7 +139,7 @@ const mismatch = ({ kind }: Checksum, url: string, detail: string): UserError =>
 async function fetchFile(url: string, checksum: Checksum | undefined, context: UpstreamContext): Promise<{ path: string; sha256: string }> {
   if (checksum?.algorithm === 'sha256') {
     const path = await fetchBlob(context.store, { url, sha256: checksum.hash }, context).catch((error: unknown) => {
-      throw error instanceof DigestError ? mismatch(checksum, url, error.message) : error;
+      throw hasCode(error, 'wrong-digest') ? mismatch(checksum, url, error.message) : error;
     });
     return { path, sha256: checksum.hash };
   }

@@ -1,9 +1,9 @@
 import { rm } from 'node:fs/promises';
-import { withoutSecrets } from '@flatcar/core/engine';
+import { withoutSecrets, hasCode } from '@flatcar/core/engine';
 import { join } from 'node:path';
 import { attempt, failureText, type StepOutput } from './run-step.ts';
 import { checkedPayloads } from './payload-claims.ts';
-import { buildersOf, compareBuilders, DifferenceError, keepPayloads } from './compare-builders.ts';
+import { buildersOf, compareBuilders, keepPayloads } from './compare-builders.ts';
 import { referencesOf, type Job } from './job.ts';
 import { jobOutcome, type Outcome } from './outcome.ts';
 
@@ -54,7 +54,7 @@ export async function acceptPayloads(jobs: readonly Job[], built: string, dir: s
       records.set(job.id, await keepPayloads(found, builders, join(dir, job.id)));
     } catch (error) {
       signal.throwIfAborted();
-      if (error instanceof DifferenceError) differing.push(job);
+      if (hasCode(error, 'different-payloads')) differing.push(job);
       outcomes.push(jobOutcome(step, job, failureText(error)));
     }
   }

@@ -6,9 +6,6 @@ import { checkedPayloads } from './payload-claims.ts';
 import { secondId, type Job } from './job.ts';
 import type { BuiltPayload } from './payloads.ts';
 
-/** Two builders made different bytes from the same pins: one of them was changed, or the build is not reproducible. */
-export class DifferenceError extends UserError {}
-
 /** The most files that an error lists. */
 const SHOWN = 20;
 
@@ -42,13 +39,13 @@ function fieldDifferences(first: Payload, second: Payload): string[] {
     .map((key) => `the records differ in '${key}'`);
 }
 
-/** Throws a DifferenceError unless both builders made the same payload: the same bytes and the same record. */
+/** Throws a UserError (`different-payloads`) unless both builders made the same payload: the same bytes and the same record. Otherwise one of them was changed, or the build is not reproducible. */
 function compare(first: Payload, second: Payload, job: Job, where: string): void {
   if (isDeepStrictEqual(first, second)) return;
   const trees = treeDifferences(first, second);
   const lines = [...trees, ...fieldDifferences(first, second)];
   const shown = lines.length === 0 ? ['the lists of files are the same, and the packed bytes differ'] : lines.slice(0, SHOWN);
-  throw new DifferenceError(
+  throw new UserError(
     [
       `two builders made different payloads of ${first.extension} ${first.version} (${first.arch}, ${first.format}):`,
       `  ${job.id}: sha256 ${first.sha256}, ${first.size} bytes`,
@@ -58,6 +55,7 @@ function compare(first: Payload, second: Payload, job: Job, where: string): void
     ].join('\n'),
     {
       where,
+      code: 'different-payloads',
       next: 'compare both with a build of your own (flatcar-ext build); one of the builders was changed, or the build is not reproducible. Nothing of it is published',
     },
   );

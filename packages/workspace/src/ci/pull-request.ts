@@ -21,9 +21,6 @@ const Recorded = v.object({ v: v.literal(1), versions: v.string() });
 /** The most characters of a body; GitHub accepts 65,536. */
 const LONGEST = 60_000;
 
-/** GitHub does not let the token open pull requests, of any extension. */
-export class PullsRefusedError extends UserError {}
-
 /** A pull request to open or to update. */
 export interface Proposal {
   readonly branch: string;
@@ -55,9 +52,10 @@ async function openPull(github: GitHub, { branch, base, title }: Proposal, body:
     return await ask(github, 'POST', '/pulls', Pull, { title, body, head: branch, base });
   } catch (error) {
     if (!(error instanceof GitHubError) || error.status !== 403) throw error;
-    throw new PullsRefusedError(`GitHub does not let this job open pull requests: ${error.message}`, {
+    throw new UserError(`GitHub does not let this job open pull requests: ${error.message}`, {
       where: `${github.server}/${github.repository}/settings/actions`,
       next: 'allow GitHub Actions to create and approve pull requests (Settings, Actions, General), or give the workflow the key of an app',
+      code: 'pulls-refused', // of any extension
       cause: error,
     });
   }

@@ -1,7 +1,7 @@
-import { messageOf, UserError } from '@flatcar/core/engine';
+import { messageOf, UserError, hasCode } from '@flatcar/core/engine';
 import { cleanCheckout, commitChange, openCheckout, type Change, type Checkout } from './checkout.ts';
 import type { GitHub } from './github.ts';
-import { propose, PullsRefusedError, type Proposal, type Proposed } from './pull-request.ts';
+import { propose, type Proposal, type Proposed } from './pull-request.ts';
 import { withRemote, type Remote } from './remote.ts';
 
 /** One step of an update, which changes files in the checkout. */
@@ -71,7 +71,7 @@ class Updater {
     await after?.(proposed);
   }
 
-  /** Runs `work` and reports its error, thrown or returned. A PullsRefusedError ends the run. */
+  /** Runs `work` and reports its error, thrown or returned. A job that must not open pull requests ends the run. */
   async #try(name: string, work: () => Promise<string | undefined>, isDone = (): boolean => true): Promise<void> {
     let error: string | undefined;
     let fatal: unknown;
@@ -79,7 +79,7 @@ class Updater {
       error = await work();
     } catch (thrown) {
       error = thrown instanceof UserError && thrown.next !== undefined ? `${thrown.message}\n${thrown.next}` : messageOf(thrown);
-      if (thrown instanceof PullsRefusedError) fatal = thrown;
+      if (hasCode(thrown, 'pulls-refused')) fatal = thrown;
     }
     if (isDone()) await this.#options.done(name, error);
     if (fatal !== undefined) throw fatal;

@@ -1,16 +1,17 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { httpGet, HttpStatusError, messageOf, UserError, workflowOf, type Signature, type SigstoreSignature } from '@flatcar/core/engine';
-import type { TrustMaterial } from '@sigstore/verify';
 import {
-  attestationsOf,
-  MOST_DOCUMENT,
-  NoAttestationError,
-  signerOf,
-  trustMaterial,
-  type Signer,
-  type UpstreamContext,
-} from '@flatcar/upstream';
+  httpGet,
+  HttpStatusError,
+  messageOf,
+  UserError,
+  workflowOf,
+  hasCode,
+  type Signature,
+  type SigstoreSignature,
+} from '@flatcar/core/engine';
+import type { TrustMaterial } from '@sigstore/verify';
+import { attestationsOf, MOST_DOCUMENT, signerOf, trustMaterial, type Signer, type UpstreamContext } from '@flatcar/upstream';
 import type { AssetProposal } from './propose-assets.ts';
 
 /** A signer, as a definition should name it for every version, or a string with the reason why none can be proposed. */
@@ -71,7 +72,7 @@ export async function proposeSignatures(
     if (typeof signer === 'string') notes.push(`GitHub's attestation of ${file.url} is not used: ${signer}`);
     else signatures.push({ kind: 'sigstore', ...signer, bundle: 'github' });
   } catch (error) {
-    const isNone = error instanceof HttpStatusError || error instanceof NoAttestationError;
+    const isNone = error instanceof HttpStatusError || hasCode(error, 'no-attestation');
     if (!isNone) notes.push(`GitHub's attestations of ${file.url} are not used: ${messageOf(error)}`);
   }
   return { signatures, notes };
