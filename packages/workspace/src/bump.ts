@@ -38,6 +38,8 @@ export interface BumpOptions {
   readonly diff: boolean;
   /** Leave versions in pins.json that the policy does not keep. */
   readonly keepOld?: boolean;
+  /** That of this program by default. */
+  readonly repository?: string;
 }
 
 /** What a run bumped, and which extensions failed. */
@@ -88,15 +90,20 @@ async function tryBuild(dir: string, version: string, to: string, context: Upstr
 }
 
 /** Finds the bumps of an extension: to the version after `@`, or to the newest in each kept branch. */
-async function find(word: string, context: UpstreamContext): Promise<FoundBumps> {
+async function find(word: string, repository: string, context: UpstreamContext): Promise<FoundBumps> {
   const { name, version } = parseRef(word);
-  const dir = await findDir(name);
+  const dir = await findDir(name, repository);
   const loaded = await loadExtension(dir);
   return { dir, ...(version === undefined ? await findBumps(loaded, context) : await bumpTo(loaded, version, context)) };
 }
 
 /** Pins one bump and writes the files that depend on the lock. */
-async function pinBump({ dir, bumps, keep }: FoundBumps, bump: Bump, keepOld: boolean, context: UpstreamContext): Promise<BumpResult> {
+async function pinBump(
+  { dir, bumps, keep }: FoundBumps,
+  bump: Bump,
+  { keepOld = false, repository = REPOSITORY }: BumpOptions,
+  context: UpstreamContext,
+): Promise<BumpResult> {
   const { from, version } = bump;
   // Versions that the other bumps replace stay until those are pinned.
   const others = bumps.flatMap((one) => (one.from === undefined || one.from === from ? [] : [one.from]));
@@ -104,22 +111,17 @@ async function pinBump({ dir, bumps, keep }: FoundBumps, bump: Bump, keepOld: bo
   const bumped = await applyBump(dir, bump, { keep: [...keep, ...others], keepOld, revision }, context);
   const readmes = [
     ...((await writeReadme(dir)) ? [join(dir, 'README.md')] : []),
-    ...((await writeRootReadme(REPOSITORY)) ? [join(REPOSITORY, 'README.md')] : []),
+    ...((await writeRootReadme(repository)) ? [join(repository, 'README.md')] : []),
   ];
   return { ...bumped, written: [...bumped.written, ...readmes] };
 }
 
 /** Pins one bump, and compares the images before and after it. An image that cannot be built is no reason not to bump. */
-async function bumpOne(
-  found: FoundBumps,
-  bump: Bump,
-  { diff, keepOld = false }: BumpOptions,
-  context: UpstreamContext,
-): Promise<BumpOutcome> {
+async function bumpOne(found: FoundBumps, bump: Bump, options: BumpOptions, context: UpstreamContext): Promise<BumpOutcome> {
   const { from, version } = bump;
   const { dir } = found;
-  const pin = (): Promise<BumpResult> => pinBump(found, bump, keepOld, context);
-  if (!diff) return { ...(await pin()), noDifference: 'not requested' };
+  const pin = (): Promise<BumpResult> => pinBump(found, bump, options, context);
+  if (!options.diff) return { ...(await pin()), noDifference: 'not requested' };
   if (from === undefined) return { ...(await pin()), noDifference: 'nothing of this branch was pinned before' };
   return context.store.withTemp(async (temp): Promise<BumpOutcome> => {
     const before = await tryBuild(dir, from, join(temp, 'before'), context);
@@ -136,7 +138,8 @@ async function bumpOne(
  * does not stop the others; the error of a single one is thrown.
  */
 export async function bump(names: readonly string[], options: BumpOptions, context: UpstreamContext): Promise<BumpRun> {
-  const words = names.length > 0 ? names : (await findExtensions(REPOSITORY)).map((dir) => basename(dir));
+  const { repository = REPOSITORY } = options;
+  const words = names.length > 0 ? names : (await findExtensions(repository)).map((dir) => basename(dir));
   const outcomes: BumpOutcome[] = [];
   const failures: { word: string; error: UserError }[] = [];
   const failed = (word: string, error: unknown): void => {
@@ -144,7 +147,7 @@ export async function bump(names: readonly string[], options: BumpOptions, conte
     failures.push({ word, error });
   };
   // All are looked up before anything is pinned: in parallel, and because a shared lock must be outdated for each extension that uses it.
-  const found = await Promise.allSettled(words.map((word) => find(word, context)));
+  const found = await Promise.allSettled(words.map((word) => find(word, repository, context)));
   for (const [index, word] of words.entries()) {
     const one = found[index];
     if (one?.status !== 'fulfilled') {

@@ -63,15 +63,16 @@ async function checkAndRepair(
 }
 
 /** Checks folders of extensions and the list of all extensions; with `fix` a program fixes what it can first. */
-async function lintFolders(dirs: readonly string[], fix: boolean): Promise<ReportedFinding[]> {
+async function lintFolders(dirs: readonly string[], repository: string, fix: boolean): Promise<ReportedFinding[]> {
   const findings: ReportedFinding[] = [];
   for (const dir of dirs)
     findings.push(...(await checkAndRepair(async () => lintSource(await loadExtension(dir)), fix ? () => fixSource(dir) : undefined)));
   if (dirs.length === 0) return findings;
+  const check = (): Promise<SourceFinding[]> => lintRootReadme(repository);
   const fixReadme = async (): Promise<void> => {
-    for (const { repair } of await lintRootReadme()) await repair?.();
+    for (const { repair } of await check()) await repair?.();
   };
-  return [...findings, ...(await checkAndRepair(lintRootReadme, fix ? fixReadme : undefined))];
+  return [...findings, ...(await checkAndRepair(check, fix ? fixReadme : undefined))];
 }
 
 /** What is known of the files that extensions ship before anything is built. */
@@ -127,7 +128,7 @@ export async function lint(
   { fix = false, repository = REPOSITORY }: { fix?: boolean; repository?: string } = {},
 ): Promise<LintReport> {
   const { images, built, dirs } = await chooseSubjects(names, repository);
-  const folders = await lintFolders(dirs, fix);
+  const folders = await lintFolders(dirs, repository, fix);
   const shipped = await lintShipped(dirs);
   const { current, stale } = await sortByAge(built, repository);
   const checked = [...images, ...current];

@@ -177,14 +177,14 @@ async function packageJson({ dir, extension }: LoadedExtension): Promise<SourceF
   ];
 }
 
-/** Checks the list of all extensions in the root README. */
-export async function lintRootReadme(): Promise<SourceFinding[]> {
-  const file = join(REPOSITORY, 'README.md');
+/** Checks the list of all extensions in the root README of a repository. */
+export async function lintRootReadme(repository: string = REPOSITORY): Promise<SourceFinding[]> {
+  const file = join(repository, 'README.md');
   const before = await readFile(file, 'utf8');
-  const after = await rootReadmeText(before, await findExtensions(REPOSITORY), file);
+  const after = await rootReadmeText(before, await findExtensions(repository), file);
   const lines = after.split('\n');
   const line = before.split('\n').findIndex((one, index) => one !== lines[index]) + 1;
-  return before === after ? [] : [found('readme', 'is not current', `${file}:${line}`, () => writeRootReadme(REPOSITORY))];
+  return before === after ? [] : [found('readme', 'is not current', `${file}:${line}`, () => writeRootReadme(repository))];
 }
 
 async function files({ dir }: LoadedExtension): Promise<SourceFinding[]> {
