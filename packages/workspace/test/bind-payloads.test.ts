@@ -66,7 +66,7 @@ test('a target without a payload of its format is an error that names it', async
 
 test('a payload that does not match its record is refused, and nothing is bound from it', async () => {
   const changed = await payloadsOf('changed', ['portable']);
-  const [file = ''] = (await readdir(changed)).filter((name) => !name.endsWith('.json'));
+  const file = (await readdir(changed)).find((name) => !name.endsWith('.json')) ?? '';
   await appendFile(join(changed, file), 'x');
   await expect(bind([changed], ['portable'])).rejects.toMatchObject({
     message: 'the payload does not match its record',

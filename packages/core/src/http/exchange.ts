@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import { EnvHttpProxyAgent, Pool, request, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import { HttpError, RetryableError } from './errors.ts';
 import { failureOf, shown } from './failures.ts';
 import type { HttpExchange, HttpLimits, HttpOptions } from './options.ts';
@@ -17,9 +17,11 @@ const REDIRECTS = 10;
 /** A body of up to this many bytes is sent in one write. */
 const SENT_AT_ONCE = 1 << 20;
 
+type Undici = typeof import('undici');
+
 let agent: Dispatcher | undefined;
 /** One dispatcher for the process: proxies from the environment, no redirects, HTTP/1.1 only. The client limits times, except that of a connection. */
-function dispatcher(): Dispatcher {
+function dispatcher({ EnvHttpProxyAgent, Pool }: Undici): Dispatcher {
   checkProxies();
   return (agent ??= new EnvHttpProxyAgent({
     connectTimeout: CONNECT_MS,
@@ -116,11 +118,12 @@ async function sendOnce(
   const onChunk = (): void => within(limits.slowest.window, `${url.host} does not accept the request body`);
   // A small body is sent together with the headers: a server with conditional writes compares them a moment before it writes.
   const isMetered = body !== undefined && !(Buffer.isBuffer(body) && body.length <= SENT_AT_ONCE);
+  const undici = await import('undici'); // not at start: many commands ask nobody
   forHeaders();
   try {
     const length: Record<string, string> = Buffer.isBuffer(body) ? { 'content-length': String(body.length) } : {};
-    const response = await request(url, {
-      dispatcher: dispatcher(),
+    const response = await undici.request(url, {
+      dispatcher: dispatcher(undici),
       method,
       headers: { ...length, ...headersFor(url, own, headers) },
       body: isMetered ? Readable.from(sending(body, onChunk, forHeaders), { objectMode: false }) : (body ?? null),

@@ -1,4 +1,3 @@
-import { errors as undiciErrors } from 'undici';
 import { HttpError, RetryableError, UnreachableError } from './errors.ts';
 import { connectionAdvice, withoutPassword } from './proxy.ts';
 
@@ -34,7 +33,7 @@ export function failureOf(cause: unknown, url: URL): unknown {
     return new HttpError('tls', `no trusted connection to ${url.host}: ${reason}`, { where, next, cause });
   if (has((error) => NOT_CONNECTED.has(codeOf(error)) || /^(?:connect$|getaddrinfo|query)/.test(error.syscall ?? '')))
     return new RetryableError(new UnreachableError(`${url.host} cannot be reached: ${reason}`, { where, next, cause }));
-  if (has((error) => error instanceof undiciErrors.HTTPParserError || codeOf(error) === 'UND_ERR_HEADERS_OVERFLOW'))
+  if (has((error) => error.name === 'HTTPParserError' || codeOf(error) === 'UND_ERR_HEADERS_OVERFLOW'))
     return new HttpError('protocol', `the response of ${url.host} is not valid HTTP: ${reason}`, {
       where,
       next: 'check the URL and the proxy settings',

@@ -1,6 +1,5 @@
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
-import { execa } from 'execa';
 import { envOf, homeOf } from './env.ts';
 import { adviceFor, describeStart } from './errno.ts';
 import { UserError, type ErrorAbout } from './errors.ts';
@@ -129,6 +128,7 @@ export function outputOf(error: unknown): string {
 export async function execResult(command: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
   const name = options.name ?? basename(command);
   const signal = interruption(options.signal);
+  const { execa } = await import('execa'); // not at start: many commands run no tool
   signal?.throwIfAborted();
   const child = execa(command, [...(options.startArgs ?? []), ...args], {
     cwd: options.cwd,
