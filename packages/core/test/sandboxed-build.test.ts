@@ -98,6 +98,7 @@ async function build(noSandbox: boolean): Promise<BuildResult & { worked: string
   const report: Report = (event) => {
     if (event.type === 'log') lines.push(event.line);
     if (event.type === 'step') steps.push(event.text);
+    if (event.type === 'compile') steps.push(`${event.what}: crate ${event.done} of ${event.total}`);
   };
   const victim = exec('sleep', ['600'], { env: { SECRET: mark }, signal: stopVictim.signal });
   victim.catch(() => undefined);
@@ -138,7 +139,8 @@ test('a build script reaches nothing; without the sandbox it reaches all of it, 
 
     const temp = await ownTemp();
     const closed = await build(false);
-    expect(closed.steps).toContainEqual(expect.stringContaining('compiling evil'));
+    expect(closed.steps).toContainEqual(expect.stringMatching(/^compiling evil 1\.0\.0 for .* with Rust: 1 crate$/));
+    expect(closed.steps.filter((step) => step === 'evil: crate 1 of 1')).toHaveLength(1);
     expect(closed.worked).toEqual(['a process']);
     await sleep(3000);
     expect(made()).toEqual([]);
