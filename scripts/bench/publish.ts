@@ -1,31 +1,22 @@
-// npm run bench:publish: what publishing costs, in seconds and as ratios of one run: plan on a large index, a publish of many images, and one
-// more release for extensions (bind, read back, sign, index) against packing them again.
+// npm run bench:publish: what publishing costs, in seconds and as ratios of one run: plan on a large index, a publish of many images, and the
+// day of one more Flatcar release.
 import { createHash } from 'node:crypto';
-import { copyFile, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import {
   ARCHES,
-  bindTargets,
   buildExtension,
   catalogue,
   defineExtension,
-  loadExtension,
-  newestFirst,
   openStore,
   openTools,
-  packErofs,
-  packSquashfs,
   readPins,
-  readTree,
-  stageReleaseFile,
-  unpackImage,
   imageVersion,
   asUpstreamVersion,
   targetName,
   type Format,
   type LoadedExtension,
-  type Release,
   type Target,
 } from '@flatcar/core/engine';
 import {
@@ -42,29 +33,42 @@ import {
   plan,
   publish,
   readPublished,
-  restorePayload,
   supportedTargets,
   type ExtensionIndex,
   type PublishedImage,
   type PublishKeys,
 } from '@flatcar/publish';
 import { printResults, say, seconds, type Results } from './measure.ts';
+import { compareDays, comparisonText } from './release-day/run.ts';
 
 const HELP = `measure what publishing costs, in seconds and as ratios of one run
 
 npm run bench:publish -- [OPTIONS]
 
-  --only PART          measure this part only: plan (on an index of 100,000 images), many (publish 1,000 images) or release (bind, read
-                       back, sign and index one more release, compared with packing again)
-  --extension NAMES    the extensions of the part release, comma-separated (default: kubernetes)
+  --only PART          measure this part only: plan (on an index of 100,000
+                       images) or many (publish 1,000 images)
+  --release-day        measure one more Flatcar release for every extension and
+                       both architectures instead: plan, bind, read back, sign
+                       and index, compared with packing the same again.
+                       Payloads that the store does not have are replaced by
+                       others of the same size; nothing is compiled
+  --extension NAMES    with --release-day: these extensions only,
+                       comma-separated (default: all)
+  --format FORMAT      with --release-day: squashfs or ddi (default: a day of
+                       each)
+  --pack MIB           with --release-day: pack payloads of the store again
+                       until the packed files have this size together, or all;
+                       the rest counts at the same rate (default: 64)
   --json               print JSON
   -h, --help           print this help
 
 Examples:
   npm run bench:publish -- --only plan
-  npm run bench:publish -- --only release --extension kubernetes,containerd`;
+  npm run bench:publish -- --release-day
+  npm run bench:publish -- --release-day --extension git,yq --format ddi`;
 
-const PARTS = ['plan', 'many', 'release'];
+const PARTS = ['plan', 'many'];
+const FORMATS: readonly Format[] = ['squashfs', 'ddi'];
 
 function readArguments() {
   try {
@@ -73,10 +77,21 @@ function readArguments() {
         json: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
         only: { type: 'string' },
-        extension: { type: 'string', default: 'kubernetes' },
+        'release-day': { type: 'boolean', default: false },
+        extension: { type: 'string' },
+        format: { type: 'string' },
+        pack: { type: 'string' },
       },
     });
-    if (values.only !== undefined && !PARTS.includes(values.only)) throw new Error(`--only ${values.only}: not one of ${PARTS.join(', ')}`);
+    const { only, format, pack } = values;
+    const isDay = values['release-day'];
+    if (only !== undefined && !PARTS.includes(only)) throw new Error(`--only ${only}: not one of ${PARTS.join(', ')}`);
+    if (format !== undefined && !FORMATS.includes(format as Format))
+      throw new Error(`--format ${format}: not one of ${FORMATS.join(', ')}`);
+    if (isDay && only !== undefined) throw new Error('--only and --release-day exclude each other');
+    if (pack !== undefined && pack !== 'all' && !/^\d+$/.test(pack)) throw new Error(`--pack ${pack}: neither a number of MiB nor 'all'`);
+    if (!isDay && [values.extension, format, pack].some((value) => value !== undefined))
+      throw new Error('--extension, --format and --pack need --release-day');
     return values;
   } catch (error) {
     console.error(`error: ${(error as Error).message}\nnext: see npm run bench:publish -- --help`);
@@ -237,103 +252,25 @@ async function many(temp: string, keys: PublishKeys): Promise<void> {
   note('publishing them again, seconds', await seconds(() => publish({ paths: [images], destination, keys })));
 }
 
-/** What is published of some extensions, and what packing it took, in seconds. */
-interface Packed {
-  readonly origins: ReadonlySet<string>;
-  readonly bytes: number;
-  readonly seconds: number;
-}
-
-/** Builds the newest version of an extension for both architectures, in both formats, and packs the same trees again. */
-async function pack(temp: string, out: string, name: string, targets: readonly Target[]): Promise<Packed> {
-  const loaded = await loadExtension(join(import.meta.dirname, '../../extensions', name));
-  const [version = ''] = newestFirst(Object.keys(loaded.pins));
-  const origins = new Set<string>();
-  let [bytes, packing] = [0, 0];
-  for (const arch of ARCHES) {
-    const made = await buildExtension(loaded, {
-      version,
-      arch,
-      targets,
-      profile: 'publish',
-      origin: 'auto',
-      out: join(out, name),
-      store,
-      tools,
-      report,
-    });
-    for (const { components } of made.payloads) for (const { origin } of components) origins.add(origin);
-    const portable = made.images.find(({ target }) => target === 'portable');
-    if (portable === undefined) throw new Error('the build made no portable image');
-    const dir = join(temp, `tree-${name}-${arch}`);
-    await unpackImage(tools, portable.file, 'squashfs', arch, dir);
-    await stageReleaseFile(dir, { name, kind: 'sysext', version, arch, target: 'portable', reload: true });
-    const tree = await readTree(dir, new Map());
-    bytes += tree.entries.reduce((sum, one) => sum + one.size, 0);
-    for (const one of [packSquashfs, packErofs])
-      packing += await seconds(() => one(tools, tree, { name, kind: 'sysext', profile: 'publish' }, join(temp, 'packed')));
-  }
-  return { origins, bytes, seconds: packing };
-}
-
-async function release(temp: string, keys: PublishKeys): Promise<void> {
-  const names = values.extension.split(',');
-  say(`one more release for ${names.join(', ')}`);
-  const newest = (format: Format): [Release, Release] =>
-    catalogue()
-      .filter((one) => one.format === format)
-      .slice(0, 2) as [Release, Release];
-  const [squashfs, ddi] = [newest('squashfs'), newest('ddi')];
-  const out = join(temp, 'built');
-  const all: Packed[] = [];
-  for (const name of names) all.push(await pack(temp, out, name, ['portable', squashfs[0], ddi[0]]));
-  const total = (of: (one: Packed) => number): number => all.reduce((sum, one) => sum + of(one), 0);
-
-  const tree = join(temp, 'one');
-  const place = localDestination(tree);
-  const origins = [...new Set(all.flatMap((one) => [...one.origins]))];
-  await publish({ paths: [out], destination: place, keys, baseUrl: 'https://one.example.org', origins, unsigned: true });
-  const one = await seconds(async () => {
-    const reader = openTree(tree, store);
-    const published = await readPublished(reader, keys.trusted);
-    for (const name of names) {
-      const index = await published.extension(name);
-      if (index === undefined) throw new Error('it is published');
-      const version = index.versions[0]?.version ?? '';
-      for (const arch of ARCHES)
-        for (const [format, target] of [
-          ['squashfs', squashfs[1]],
-          ['ddi', ddi[1]],
-        ] as const) {
-          const { payload, file } = await restorePayload(reader, index, { version, arch, format }, temp);
-          await bindTargets(payload, file, [target], { out: join(temp, 'more', name), store, tools, report });
-        }
-    }
-    await publish({ paths: [join(temp, 'more')], destination: place, keys, unsigned: true });
-  });
-  note('files of both architectures, MiB', total(({ bytes }) => bytes) / 2 ** 20);
-  note(
-    'packing them in both formats, seconds',
-    total((of) => of.seconds),
+/** The days of a release, in the formats that were asked for. */
+async function releaseDays(temp: string): Promise<void> {
+  const { extension, format, pack = '64' } = values;
+  const compared = await compareDays(
+    {
+      names: extension === undefined ? [] : extension.split(','),
+      formats: FORMATS.filter((one) => format === undefined || format === one),
+      pack: pack === 'all' ? Infinity : Number(pack) * 2 ** 20,
+    },
+    { store, tools, temp, keys: join(temp, 'keys'), report },
   );
-  note('one more release of each format, both architectures, seconds', one);
-  note('one more release / packing again', one / total((of) => of.seconds), '≤ 0.1');
-
-  say('xz, which transfers could take');
-  const name = names[0] ?? '';
-  const file = (await readdir(join(out, name, 'portable'))).find((entry) => entry.endsWith('.raw')) ?? '';
-  const plain = join(temp, 'plain.raw');
-  await copyFile(join(out, name, 'portable', file), plain);
-  const xz = await seconds(() => tools.run('xz', ['--keep', '--threads=2', plain]));
-  note(`${name} as .raw.xz / .raw, size`, (await stat(`${plain}.xz`)).size / (await stat(plain)).size);
-  note(`seconds of xz for one image of ${name}`, xz);
+  console.log(values.json ? JSON.stringify(compared, undefined, 2) : compared.map(comparisonText).join('\n\n'));
 }
 
 await store.withTemp(async (temp) => {
   await initKeys(join(temp, 'keys'));
+  if (values['release-day']) return releaseDays(temp);
   const keys = await loadKeys(join(temp, 'keys'), {});
   if (wanted('plan')) await planning(temp, keys);
   if (wanted('many')) await many(temp, keys);
-  if (wanted('release')) await release(temp, keys);
   printResults(results, values.json);
 });

@@ -25,6 +25,7 @@ export { matchingVersions, parseRef, type ExtensionRef } from './model/ref.ts';
 export * from './model/releases.ts';
 export { DEFAULT_PATH, exec, execResult, networkEnv, outputOf, ToolError, type ExecOptions, type ExecResult } from './util/exec.ts';
 export type { ErrorCode, HttpErrorCode } from './util/error-codes.ts';
+export { CHUNK, eachChunk } from './util/chunks.ts';
 export { BoundedFile, unreadable, withBounded } from './util/bounded.ts';
 export { clockProblem } from './util/clock.ts';
 export { asUserError, describeErrno } from './util/errno.ts';
@@ -32,6 +33,8 @@ export { interruptible, interruption, throwIfInterrupted, uninterrupted } from '
 export { announceWaits, withLock } from './util/locks.ts';
 export { assertKeyCanSign, judgeSignatures, shownFingerprint, type SignatureContext } from './debian/openpgp.ts';
 export { mapParallel } from './util/parallel.ts';
+export { inThread, isWorthAThread } from './util/threads.ts';
+export { measureSteps, timed, type StepTime } from './util/steps.ts';
 export { reap } from './util/reaper.ts';
 export { ownedName, removeAbandoned, TEMPORARY, temporaryBeside } from './util/temporary.ts';
 export {
@@ -130,6 +133,7 @@ export {
 } from './pipeline/describe.ts';
 export { openSandbox, takeFile, takeFolder, withoutSandbox, type Sandbox, type SandboxOptions } from './tools/sandbox.ts';
 export { openToolchains, type Toolchains } from './tools/toolchains.ts';
+export { storedPayload, type PackedPayload } from './pipeline/payload.ts';
 export { bindTargets, buildExtension, type BindOptions, type BuildOptions, type BuildResult } from './pipeline/build.ts';
 export { parseUnit } from './inspect/units.ts';
 export * from './util/text.ts';

@@ -1,9 +1,11 @@
-import { stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import {
   bindTargets,
   formatOf,
   hashFile,
+  mapParallel,
   openStore,
   openTools,
   parseRef,
@@ -12,6 +14,7 @@ import {
   UserError,
   walk,
   type Arch,
+  type BuildContext,
   type Image,
   type Payload,
   type Report,
@@ -40,6 +43,8 @@ export interface BindSettings {
   /** Images go to `<out>/<extension>/<target>/`. */
   readonly out: string;
   readonly sign?: SignKeys;
+  /** What the build records report; by default, what is known of this checkout. */
+  readonly built?: BuildContext;
 }
 
 /** A payload and its file. */
@@ -66,27 +71,32 @@ async function findRecords(paths: readonly string[]): Promise<string[]> {
   });
 }
 
+/** Reads one payload and its file; undefined for one in a format that no target has. */
+type Opener = () => Promise<PayloadFile | undefined>;
+
 /** Local payloads in the formats of the targets, each checked against its record. */
-async function* localPayloads({ paths }: LocalPayloads, targets: readonly Target[]): AsyncGenerator<PayloadFile> {
-  for (const record of await findRecords(paths)) {
+async function localPayloads({ paths }: LocalPayloads, targets: readonly Target[]): Promise<Opener[]> {
+  return (await findRecords(paths)).map((record) => async () => {
     const payload = await readPayload(record);
-    if (!targets.some((target) => formatOf(target) === payload.format)) continue;
+    if (!targets.some((target) => formatOf(target) === payload.format)) return undefined;
     const file = join(dirname(record), payload.file);
     if ((await hashFile(file)) !== payload.sha256)
       throw new UserError('the payload does not match its record', { where: file, next: 'build it again' });
-    yield { payload, file };
-  }
+    return { payload, file };
+  });
 }
 
 /** Payloads of a published tree in the formats of the targets, each restored from a published image. */
-async function* publishedPayloads(
+async function publishedPayloads(
   { tree: where, names, arches, trusted }: PublishedPayloads,
   targets: readonly Target[],
   temp: string,
-): AsyncGenerator<PayloadFile> {
+): Promise<Opener[]> {
   const tree = openTree(where, openStore(), { flag: '--tree' });
   const published = await readPublished(tree, trusted);
   const formats = new Set(targets.map(formatOf));
+  // Each once, however it is named: two would write the same file.
+  const openers = new Map<string, Opener>();
   for (const word of names) {
     const { name, version } = parseRef(word);
     const index = await published.extension(name);
@@ -95,31 +105,39 @@ async function* publishedPayloads(
     for (const arch of arches)
       for (const format of formats)
         if (found.payloads[`${arch} ${format}`] !== undefined)
-          yield restorePayload(tree, index, { version: found.version, arch, format }, temp);
+          openers.set(`${name} ${found.version} ${arch} ${format}`, () =>
+            restorePayload(tree, index, { version: found.version, arch, format }, temp),
+          );
   }
+  return [...openers.values()];
 }
 
-/** Binds each payload to the targets of its format. Throws a UserError if a target has no payload. */
+/** Binds each payload to the targets of its format, as many at once as there are cores. Throws a UserError if a target has no payload. */
 export async function bindPayloads(
   source: LocalPayloads | PublishedPayloads,
-  { targets, out, sign }: BindSettings,
+  { targets, out, sign, built }: BindSettings,
   report: Report,
   signal: AbortSignal,
 ): Promise<Image[]> {
   const store = openStore();
   const tools = openTools(store, report);
-  const context = await buildContext();
+  const context = built ?? (await buildContext());
   await noticeNoCommit(context, report);
-  const images: Image[] = [];
-  await store.withTemp(async (temp) => {
-    const payloads = 'tree' in source ? publishedPayloads(source, targets, temp) : localPayloads(source, targets);
-    for await (const { payload, file } of payloads) {
+  const images = await store.withTemp(async (temp) => {
+    const openers = 'tree' in source ? await publishedPayloads(source, targets, temp) : await localPayloads(source, targets);
+    const bind = async (open: Opener): Promise<Image[]> => {
       signal.throwIfAborted();
+      const found = await open();
+      if (found === undefined) return [];
+      const { payload, file } = found;
       await assertCommit(context, payload.profile);
       const own = targets.filter((target) => formatOf(target) === payload.format);
       const options = { out: resolve(out, payload.extension), store, tools, report, signal, sign, built: context };
-      images.push(...(await bindTargets(payload, file, own, options)));
-    }
+      const bound = await bindTargets(payload, file, own, options);
+      if (dirname(file) === temp) await rm(file); // the disk need not hold all of them at once
+      return bound;
+    };
+    return (await mapParallel(openers, bind, availableParallelism())).flat();
   });
   const bound = new Set(images.map(({ target }) => target));
   const missing = targets.map(targetName).filter((name) => !bound.has(name));

@@ -1,5 +1,4 @@
-import { createHash, type Hash } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
+import { constants } from 'node:fs';
 import { access, chmod, lstat, open, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDdi, PARTITION_TYPES, readPartitions, type Partition, type SignKeys } from './ddi.ts';
@@ -9,7 +8,9 @@ import { copyPublic, makePublic } from '../util/files.ts';
 import { releaseFilePath, targetName } from '../model/names.ts';
 import { RELEASE_FILE_SIZE, releaseFileBlock, STRICT_XATTR } from './release-file.ts';
 import type { FileSystemContent } from './content.ts';
+import { imageDigests, type ImageDigests } from './image-digests.ts';
 import { readSquashfs } from './squashfs.ts';
+import { timed } from '../util/steps.ts';
 import { temporaryBeside } from '../util/temporary.ts';
 import { readTree } from './tree.ts';
 import type { Store } from '../store/store.ts';
@@ -36,21 +37,6 @@ export interface BindContext {
 /** The format of images for a target. */
 export function formatOf(target: Target): Format {
   return target === 'portable' ? 'squashfs' : target.format;
-}
-
-interface Digests {
-  readonly sha256: Hash;
-  readonly sha512: Hash;
-}
-
-const newDigests = (): Digests => ({ sha256: createHash('sha256'), sha512: createHash('sha512') });
-
-async function digestRange(digests: Digests, file: string, start: number, end: number): Promise<void> {
-  if (start >= end) return;
-  for await (const chunk of createReadStream(file, { start, end: end - 1, highWaterMark: 1 << 20 })) {
-    digests.sha256.update(chunk as Buffer);
-    digests.sha512.update(chunk as Buffer);
-  }
 }
 
 function blockFor(payload: Payload, target: Target): Buffer {
@@ -176,46 +162,32 @@ export async function checkContent(tools: Tools, store: Store, file: string, for
   });
 }
 
-function imageOf(payload: Payload, job: BindJob, size: number, digests: Digests): Image {
+function imageOf(payload: Payload, job: BindJob, size: number, digests: ImageDigests): Image {
   const { extension, kind, version, arch, format, key } = payload;
-  return {
-    extension,
-    kind,
-    version,
-    arch,
-    format,
-    target: targetName(job.target),
-    file: job.out,
-    sha256: digests.sha256.digest('hex'),
-    sha512: digests.sha512.digest('hex'),
-    size,
-    payload: key,
-  };
+  const target = targetName(job.target);
+  return { extension, kind, version, arch, format, target, file: job.out, ...digests, size, payload: key };
 }
 
 /** A squashfs image is the payload with one block rewritten. The bytes before the block are hashed once for all targets. */
 async function bindSquashfs(payload: Payload, file: string, jobs: readonly BindJob[]): Promise<Image[]> {
   const { releaseFileOffset: offset } = payload;
   const { size } = await stat(file);
-  const prefix = newDigests();
-  await digestRange(prefix, file, 0, offset);
-  const images: Image[] = [];
-  for (const job of jobs) {
-    const block = blockFor(payload, job.target);
-    const temporary = await temporaryBeside(job.out);
-    try {
-      await copyPublic(file, temporary);
-      await writeBlock(temporary, block, offset);
-      await readBack(temporary, payload, job.target);
-      const digests = { sha256: prefix.sha256.copy().update(block), sha512: prefix.sha512.copy().update(block) };
-      await digestRange(digests, temporary, offset + block.length, size);
-      await rename(temporary, job.out);
-      images.push(imageOf(payload, job, size, digests));
-    } finally {
-      await rm(temporary, { force: true });
+  const temporaries: string[] = [];
+  try {
+    for (const { target, out } of jobs) {
+      const temporary = await temporaryBeside(out);
+      temporaries.push(temporary);
+      await timed('copy', () => copyPublic(file, temporary));
+      await timed('sync', () => writeBlock(temporary, blockFor(payload, target), offset));
+      await timed('read back', () => readBack(temporary, payload, target));
     }
+    const digests = await timed('digest', () => imageDigests(temporaries, offset));
+    const images = jobs.map((job, index) => imageOf(payload, job, size, digests[index] as ImageDigests));
+    for (const [index, temporary] of temporaries.entries()) await rename(temporary, (jobs[index] as BindJob).out);
+    return images;
+  } finally {
+    for (const temporary of temporaries) await rm(temporary, { force: true });
   }
-  return images;
 }
 
 /**
@@ -228,18 +200,18 @@ const diskSeed = ({ extension, version, arch, tree }: Payload): string => [exten
 async function bindDdi(payload: Payload, file: string, job: BindJob, { tools, store, sign }: BindContext): Promise<Image> {
   return store.withTemp(async (temp) => {
     const erofs = join(temp, 'erofs');
-    await copyPublic(file, erofs);
-    await writeBlock(erofs, blockFor(payload, job.target), payload.releaseFileOffset);
+    await timed('copy', () => copyPublic(file, erofs));
+    await timed('sync', () => writeBlock(erofs, blockFor(payload, job.target), payload.releaseFileOffset));
     const temporary = await temporaryBeside(job.out);
     try {
-      const { roothash, signed } = await makeDdi(tools, erofs, { arch: payload.arch, seed: diskSeed(payload), sign }, temporary);
+      const about = { arch: payload.arch, seed: diskSeed(payload), sign };
+      const { roothash, signed } = await timed('disk image', () => makeDdi(tools, erofs, about, temporary));
       await makePublic(temporary);
-      await readBack(temporary, payload, job.target);
+      await timed('read back', () => readBack(temporary, payload, job.target));
       const { size } = await stat(temporary);
-      const digests = newDigests();
-      await digestRange(digests, temporary, 0, size);
+      const [digests] = await timed('digest', () => imageDigests([temporary], 0));
       await rename(temporary, job.out);
-      return { ...imageOf(payload, job, size, digests), roothash, signed };
+      return { ...imageOf(payload, job, size, digests as ImageDigests), roothash, signed };
     } finally {
       await rm(temporary, { force: true });
     }

@@ -5,8 +5,8 @@ import * as v from 'valibot';
 import { unreadable, withBounded, type BoundedFile } from '../util/bounded.ts';
 import { makeFolder } from '../util/files.ts';
 import { UserError } from '../util/errors.ts';
-import { throwIfInterrupted } from '../util/interrupt.ts';
 import { parseJson } from '../util/json.ts';
+import { inThread, isWorthAThread } from '../util/threads.ts';
 import type { Tools } from '../tools/tools.ts';
 import type { Arch } from '../model/arch.ts';
 
@@ -161,21 +161,20 @@ async function readVeritySuperblock(image: BoundedFile, data: Partition, hashes:
 /** The hashes of a partition's blocks, one after the other: the lowest level of its tree. */
 async function hashPartition(image: BoundedFile, offset: number, blocks: number, hash: (block: Buffer) => Buffer): Promise<Buffer> {
   const level = Buffer.alloc(blocks * 32);
-  for (let block = 0; block < blocks; block += 256) {
-    throwIfInterrupted();
-    const width = Math.min(256, blocks - block);
-    const chunk = await image.read(offset + block * BLOCK, width * BLOCK);
-    for (let index = 0; index < width; index += 1)
-      hash(chunk.subarray(index * BLOCK, (index + 1) * BLOCK)).copy(level, (block + index) * 32);
-  }
+  let block = 0;
+  await image.each(offset, blocks * BLOCK, (chunk) => {
+    for (let at = 0; at < chunk.length; at += BLOCK, block += 1) hash(chunk.subarray(at, at + BLOCK)).copy(level, block * 32);
+  });
   return level;
 }
 
 /**
  * Computes a disk image's roothash from its data as dm-verity does (sha256, blocks of 4096 bytes, salt of the verity
- * superblock), and compares every level with the stored hashes. Throws a UserError where they differ; returns the roothash (hex).
+ * superblock), and compares every level with the stored hashes. Throws a UserError where they differ; returns the roothash (hex). Another thread
+ * reads large images.
  */
 export async function verifyVerity(file: string, arch: Arch): Promise<string> {
+  if (isWorthAThread((await stat(file)).size)) return (await inThread(import.meta.url, 'verifyVerity', file, arch)) as string;
   const partitions = await readPartitions(file);
   const types = PARTITION_TYPES[arch];
   const data = partitions.find(({ type }) => type === types.root);
@@ -185,7 +184,8 @@ export async function verifyVerity(file: string, arch: Arch): Promise<string> {
   try {
     return await withBounded(file, async (image) => {
       const { blocks, salt } = await readVeritySuperblock(image, data, hashes);
-      const hash = (block: Buffer): Buffer => createHash('sha256').update(salt).update(block).digest();
+      const salted = createHash('sha256').update(salt);
+      const hash = (block: Buffer): Buffer => salted.copy().update(block).digest();
       const counts = hashBlocks(blocks);
       // The superblock comes first, then the levels from the top: the lowest one is last.
       let position = hashes.offset + BLOCK * (1 + counts.reduce((sum, count) => sum + count, 0));

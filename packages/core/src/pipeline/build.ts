@@ -23,6 +23,7 @@ import type { Tools } from '../tools/tools.ts';
 import { UsageError, UserError } from '../util/errors.ts';
 import type { Report } from '../util/events.ts';
 import { mkdirPublic } from '../util/files.ts';
+import { timed } from '../util/steps.ts';
 import { claimsOf } from './describe.ts';
 import { reportFindings, type Locate } from './findings.ts';
 import { exportPayload, packPayloads, type PackedPayload } from './payload.ts';
@@ -161,7 +162,9 @@ export async function bindTargets(
   await Promise.all(jobs.map(({ out: path }) => mkdirPublic(dirname(path), dirname(path))));
   report({ type: 'step', text: `binding ${extension} ${version} ${arch} to ${targets.map(targetName).join(', ')}` });
   const images = await bindMany(payload, file, jobs, { tools, store, sign });
-  for (const image of images) await writeSidecars(image, payload, built, store);
+  await timed('sidecars', async () => {
+    for (const image of images) await writeSidecars(image, payload, built, store);
+  });
   return images;
 }
 

@@ -159,13 +159,30 @@ export async function packPayloads(
         staged ??= stageTree(input, join(temp, 'tree'));
         await packTree(input, about, format, await staged, fresh);
       });
-      const where = join(dir, 'payload.json');
-      const next = 'run flatcar-ext cache verify, and build again';
-      const packed = parseJson(PackedSchema, await readFile(where, 'utf8'), { what: 'payload record', where, next });
-      payloads.push({ payload: { ...packed, ...about }, file: join(dir, packed.file) });
+      payloads.push(await readPacked(dir, about));
     }
     return payloads;
   });
+}
+
+/** A payload in a folder of the store. */
+async function readPacked(dir: string, claims: PayloadClaims): Promise<PackedPayload> {
+  const where = join(dir, 'payload.json');
+  const next = 'run flatcar-ext cache verify, and build again';
+  const packed = parseJson(PackedSchema, await readFile(where, 'utf8'), { what: 'payload record', where, next });
+  return { payload: { ...packed, ...claims }, file: join(dir, packed.file) };
+}
+
+/** The payload with these claims, if the store has it. Builds nothing. */
+export async function storedPayload(loaded: LoadedExtension, claims: PayloadClaims, store: Store): Promise<PackedPayload | undefined> {
+  const isMissing = new Error('the store does not have it');
+  try {
+    const { dir } = await store.result('payload', packedKey(loaded, claims.key), () => Promise.reject(isMissing));
+    return await readPacked(dir, claims);
+  } catch (error) {
+    if (error === isMissing) return undefined;
+    throw error;
+  }
 }
 
 /** Writes the payload's record where `flatcar-ext bind` looks for it. A squashfs payload is the portable image itself. */

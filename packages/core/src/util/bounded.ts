@@ -1,5 +1,6 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
+import { eachChunk } from './chunks.ts';
 import { UserError } from './errors.ts';
 import { throwIfInterrupted } from './interrupt.ts';
 
@@ -31,8 +32,7 @@ export class BoundedFile {
   async read(offset: number, length: number, most = 64 << 20): Promise<Buffer> {
     if (!(offset >= 0 && length >= 0 && offset + length <= this.size)) throw new RangeError('it is cut off');
     if (length > most) throw new RangeError(`a part of ${length} bytes where at most ${most} are expected`);
-    this.left -= length;
-    if (this.left < 0) throw new RangeError('its parts overlap');
+    this.spend(length);
     const buffer = Buffer.alloc(length);
     for (let at = 0; at < length;) {
       const { bytesRead } = await this.handle.read(buffer, at, length - at, offset + at);
@@ -40,6 +40,18 @@ export class BoundedFile {
       at += bytesRead;
     }
     return buffer;
+  }
+
+  /** Calls `use` with each chunk of exactly `length` bytes, as eachChunk does. Throws a RangeError for a range outside the file, or over the budget. */
+  async each(offset: number, length: number, use: (chunk: Buffer) => void): Promise<void> {
+    if (!(offset >= 0 && length >= 0 && offset + length <= this.size)) throw new RangeError('it is cut off');
+    this.spend(length);
+    if ((await eachChunk(this.handle, { start: offset, end: offset + length }, use)) < length) throw new RangeError('it is cut off');
+  }
+
+  private spend(length: number): void {
+    this.left -= length;
+    if (this.left < 0) throw new RangeError('its parts overlap');
   }
 }
 

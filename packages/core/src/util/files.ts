@@ -2,24 +2,23 @@ import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { chmod, copyFile, lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { eachChunk } from './chunks.ts';
 import { UserError } from './errors.ts';
-import { throwIfInterrupted } from './interrupt.ts';
 import { temporaryBeside } from './temporary.ts';
+import { inThread, isWorthAThread } from './threads.ts';
 
-const CHUNK = 1 << 20;
-
-/** Digests of a file's content (hex) by several algorithms, in one reading. */
+/** Digests of a file's content (hex) by several algorithms, in one reading. Large files are read by another thread. */
 export async function digestsOf<T extends string>(path: string, algorithms: readonly T[]): Promise<Record<T, string>> {
-  const hashes = algorithms.map((algorithm) => [algorithm, createHash(algorithm)] as const);
   const handle = await open(path, 'r');
-  const { size } = await handle.stat();
-  // As large as the file needs: thousands of small files would each allocate a megabyte.
-  const highWaterMark = Math.min(CHUNK, Math.max(size, 4096));
-  for await (const chunk of handle.createReadStream({ highWaterMark })) {
-    throwIfInterrupted();
-    for (const [, hash] of hashes) hash.update(chunk as Buffer);
+  try {
+    if (isWorthAThread((await handle.stat()).size))
+      return (await inThread(import.meta.url, 'digestsOf', path, algorithms)) as Record<T, string>;
+    const hashes = algorithms.map((algorithm) => [algorithm, createHash(algorithm)] as const);
+    await eachChunk(handle, { start: 0, end: Infinity }, (chunk) => hashes.forEach(([, hash]) => hash.update(chunk)));
+    return Object.fromEntries(hashes.map(([algorithm, hash]) => [algorithm, hash.digest('hex')])) as Record<T, string>;
+  } finally {
+    await handle.close();
   }
-  return Object.fromEntries(hashes.map(([algorithm, hash]) => [algorithm, hash.digest('hex')])) as Record<T, string>;
 }
 
 /** Digest of a file's content, hex. */

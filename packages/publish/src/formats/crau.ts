@@ -1,6 +1,6 @@
 import { constants, createHash, createPublicKey, privateEncrypt, publicDecrypt, type Hash, type KeyObject } from 'node:crypto';
 import { open, readFile, stat, type FileHandle } from 'node:fs/promises';
-import { throwIfInterrupted, UserError, withBounded, type BoundedFile } from '@flatcar/core/engine';
+import { CHUNK, eachChunk, inThread, isWorthAThread, UserError, withBounded, type BoundedFile } from '@flatcar/core/engine';
 import protobuf, { type Type } from 'protobufjs';
 
 /**
@@ -10,8 +10,6 @@ import protobuf, { type Type } from 'protobufjs';
 const MAGIC = 'CrAU';
 const HEADER = 20;
 const BLOCK = 4096;
-/** Data of one operation, as update_engine's generator cuts it. */
-const CHUNK = 1 << 20;
 /** Offsets and lengths in the manifest are uint32. */
 const LIMIT = 2 ** 32;
 /** Version of the last signature; earlier ones have lower versions (kSignatureMessageCurrentVersion). */
@@ -47,14 +45,9 @@ export interface PayloadDigests {
   readonly sha1: string;
 }
 
-/** Reads a file in chunks of CHUNK bytes; the last may be shorter. */
-async function* chunksOf(handle: FileHandle, size: number): AsyncGenerator<Buffer> {
-  for (let at = 0; at < size; at += CHUNK) {
-    const chunk = Buffer.allocUnsafe(Math.min(CHUNK, size - at));
-    const { bytesRead } = await handle.read(chunk, 0, chunk.length, at);
-    if (bytesRead !== chunk.length) throw new UserError('the image was truncated while it was read');
-    yield chunk;
-  }
+/** Calls `use` with each chunk of CHUNK bytes of a file; the last may be shorter. */
+async function eachChunkOf(handle: FileHandle, size: number, use: (chunk: Buffer) => void | Promise<void>): Promise<void> {
+  if ((await eachChunk(handle, { start: 0, end: size }, use)) < size) throw new UserError('the image was truncated while it was read');
 }
 
 function signaturesOf(type: Type, data: readonly Buffer[]): Buffer {
@@ -69,7 +62,7 @@ async function composeManifest(
 ): Promise<Buffer> {
   const operations: object[] = [];
   let offset = 0;
-  for await (const chunk of chunksOf(source, image.size)) {
+  await eachChunkOf(source, image.size, (chunk) => {
     operations.push({
       type: 0,
       data_offset: offset,
@@ -79,7 +72,7 @@ async function composeManifest(
       data_sha256_hash: createHash('sha256').update(chunk).digest(),
     });
     offset += chunk.length;
-  }
+  });
   const { manifest } = await types();
   return encode(manifest, {
     partition_operations: operations,
@@ -109,15 +102,17 @@ function headerFor(manifest: Buffer): Buffer {
 
 /**
  * Writes the update payload of an image, signed by each of the RSA keys. Images are compressed inside, so the payload contains their bytes
- * unchanged (REPLACE), which every reader supports. `sha256` is the image's digest, which readers compare at the end.
+ * unchanged (REPLACE), which every reader supports. `sha256` is the image's digest, which readers compare at the end: checkPayload refuses a payload
+ * of other bytes.
  */
 export async function writePayload(
   image: { file: string; sha256: string },
   out: string,
   keys: readonly KeyObject[],
 ): Promise<PayloadDigests> {
-  const { signatures: signaturesType } = await types();
   const { size } = await stat(image.file);
+  if (isWorthAThread(size)) return (await inThread(import.meta.url, 'writePayload', image, out, keys)) as PayloadDigests;
+  const { signatures: signaturesType } = await types();
   if (keys.length === 0) throw new UserError('an update payload needs a key to sign it', { next: 'flatcar-ext keys init makes one' });
   if (size === 0 || size % BLOCK !== 0) throw new UserError(`the image's size is not a multiple of ${BLOCK}`, { where: image.file });
   // The signed bytes contain the size of the signatures, which follows from the keys.
@@ -129,7 +124,7 @@ export async function writePayload(
   const target = await open(out, 'w');
   try {
     const manifest = await composeManifest(source, { size, sha256: image.sha256 }, signatureSize);
-    const [sha256, sha1, content] = [createHash('sha256'), createHash('sha1'), createHash('sha256')];
+    const [sha256, sha1] = [createHash('sha256'), createHash('sha1')];
     const write = async (bytes: Buffer): Promise<void> => {
       sha256.update(bytes);
       sha1.update(bytes);
@@ -137,11 +132,7 @@ export async function writePayload(
     };
     await write(headerFor(manifest));
     await write(manifest);
-    for await (const chunk of chunksOf(source, size)) {
-      content.update(chunk);
-      await write(chunk);
-    }
-    if (content.digest('hex') !== image.sha256) throw new UserError('the image has another digest than expected', { where: image.file });
+    await eachChunkOf(source, size, write);
     const digest = sha256.copy().digest();
     const signatures = keys.map((key) => signDigest(digest, key));
     await write(signaturesOf(signaturesType, signatures));
@@ -205,13 +196,19 @@ async function readHead(file: BoundedFile, type: Type): Promise<{ bytes: Buffer;
   return { bytes: Buffer.concat([header, bytes]), manifest: decode(type, bytes) as PayloadManifest };
 }
 
-async function readSignatures(file: BoundedFile, type: Type, offset: number, size: number): Promise<readonly Buffer[]> {
-  const { signatures = [] } = decode(type, await file.read(offset, size, 1 << 20)) as { signatures?: { data?: Uint8Array }[] };
+async function readSignatures(
+  file: BoundedFile,
+  type: Type,
+  offset: number,
+  size: number,
+): Promise<{ bytes: Buffer; signatures: readonly Buffer[] }> {
+  const bytes = await file.read(offset, size, 1 << 20);
+  const { signatures = [] } = decode(type, bytes) as { signatures?: { data?: Uint8Array }[] };
   if (signatures.length > MOST_SIGNATURES) throw new RangeError(`${signatures.length} signatures`);
-  return signatures.map(({ data }) => Buffer.from(data ?? []));
+  return { bytes, signatures: signatures.map(({ data }) => Buffer.from(data ?? [])) };
 }
 
-/** Digests the data of all operations, which must cover the data from start to end in order. */
+/** Digests the data of all operations, which must cut it into chunks from start to end as writePayload does. */
 async function digestData(
   file: BoundedFile,
   base: number,
@@ -219,28 +216,39 @@ async function digestData(
   operations: readonly Operation[],
   signed: Hash,
 ): Promise<string> {
+  const isChunk = ({ type, data_offset: offset = 0, data_length: size = 0 }: Operation, index: number): boolean =>
+    type === 0 && offset === index * CHUNK && size === Math.min(CHUNK, dataSize - offset) && size > 0;
+  if (!operations.every(isChunk)) throw new RangeError('it does not have the operations of a full payload');
+  if (operations.length !== Math.ceil(dataSize / CHUNK)) throw new RangeError('data is left over');
   const content = createHash('sha256');
-  let at = 0;
-  for (const { type, data_offset: offset = 0, data_length: size = 0, data_sha256_hash: hash = Buffer.alloc(0) } of operations) {
-    throwIfInterrupted();
-    if (type !== 0 || offset !== at || size === 0 || at + size > dataSize)
-      throw new RangeError('it does not have the operations of a full payload');
-    const chunk = await file.read(base + offset, size, CHUNK);
-    if (!createHash('sha256').update(chunk).digest().equals(Buffer.from(hash)))
-      throw new RangeError(`the data at ${offset} has another digest`);
+  let index = 0;
+  await file.each(base, dataSize, (chunk) => {
+    const digest = createHash('sha256').update(chunk).digest();
+    if (!digest.equals(operations[index]?.data_sha256_hash ?? Buffer.alloc(0)))
+      throw new RangeError(`the data at ${index * CHUNK} has another digest`);
     signed.update(chunk);
     content.update(chunk);
-    at += size;
-  }
-  if (at !== dataSize) throw new RangeError('data is left over');
+    index += 1;
+  });
   return content.digest('hex');
+}
+
+/** What a good payload contains. */
+export interface CheckedPayload {
+  /** Digest of the image, hex. */
+  readonly sha256: string;
+  /** Size of the image. */
+  readonly size: number;
+  /** Digest of the payload itself, hex. */
+  readonly payload: string;
 }
 
 /**
  * Checks a payload as a client does: header, one good signature by one of the keys, every operation's data, and the whole image.
- * Returns the image's digest (hex) and size. Accepts only payloads as writePayload makes them; throws a UserError for others.
+ * Accepts only payloads as writePayload makes them; throws a UserError for others.
  */
-export async function checkPayload(path: string, keys: readonly KeyObject[]): Promise<{ sha256: string; size: number }> {
+export async function checkPayload(path: string, keys: readonly KeyObject[]): Promise<CheckedPayload> {
+  if (isWorthAThread((await stat(path)).size)) return (await inThread(import.meta.url, 'checkPayload', path, keys)) as CheckedPayload;
   const { manifest: manifestType, signatures: signaturesType } = await types();
   try {
     return await withBounded(path, async (file) => {
@@ -248,15 +256,15 @@ export async function checkPayload(path: string, keys: readonly KeyObject[]): Pr
       const { signatures_offset: size = 0, signatures_size: signatureSize = 0, new_partition_info: info } = manifest;
       if (bytes.length + size + signatureSize !== file.size)
         throw new RangeError(`it has ${file.size} bytes and its manifest implies ${bytes.length + size + signatureSize}`);
-      const signatures = await readSignatures(file, signaturesType, bytes.length + size, signatureSize);
+      const { bytes: signatureBytes, signatures } = await readSignatures(file, signaturesType, bytes.length + size, signatureSize);
       const signed = createHash('sha256').update(bytes);
       const sha256 = await digestData(file, bytes.length, size, manifest.partition_operations ?? [], signed);
-      const digest = signed.digest();
+      const digest = signed.copy().digest();
       if (!signatures.some((one) => keys.some((key) => verifyDigest(digest, createPublic(key), one))))
         throw new RangeError('it has no signature by a known key');
       if (sha256 !== Buffer.from(info?.hash ?? []).toString('hex') || size !== info?.size)
         throw new RangeError('its image has another digest or size than its manifest');
-      return { sha256, size };
+      return { sha256, size, payload: signed.update(signatureBytes).digest('hex') };
     });
   } catch (cause) {
     if (!(cause instanceof RangeError)) throw cause;

@@ -110,8 +110,9 @@ export async function checkEvidence(files: { sbom: Checked; provenance: Checked 
   if (record.subject[0].digest.sha256 !== manifest.sha256) wrong(files.provenance.where, 'the provenance is for another image');
 }
 
-/** Checks an update payload as update_engine would, and that it contains the image. */
-export async function checkUpdate({ file, where }: Checked, image: string, keys: readonly KeyObject[]): Promise<void> {
-  const { sha256 } = await checkPayload(file, keys);
+/** Checks an update payload as update_engine would, and that it contains the image. Returns the digest of the payload. */
+export async function checkUpdate({ file, where }: Checked, image: string, keys: readonly KeyObject[]): Promise<string> {
+  const { sha256, payload } = await checkPayload(file, keys);
   if (sha256 !== image) wrong(where, 'the update payload contains another image');
+  return payload;
 }

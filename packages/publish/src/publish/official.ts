@@ -1,7 +1,7 @@
 import type { KeyObject } from 'node:crypto';
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { compareVersions, hashFile, makePublic, UserError } from '@flatcar/core/engine';
+import { compareVersions, makePublic, UserError } from '@flatcar/core/engine';
 import { checkUpdate } from './check.ts';
 import { writePayload } from '../formats/crau.ts';
 import { officialBase, officialFolder } from '../tree/layout.ts';
@@ -40,8 +40,8 @@ export async function stageOfficial(staging: string, { input, image }: StagedIma
   const from = join(staging, digests.sha256);
   await rename(temporary, from);
   await makePublic(from);
-  await checkUpdate({ file: from, where: input.file }, image.sha256, keys);
-  if ((await hashFile(from)) !== digests.sha256) throw new UserError('the update payload changed while it was staged', { where: from });
+  const checked = await checkUpdate({ file: from, where: input.file }, image.sha256, keys);
+  if (checked !== digests.sha256) throw new UserError('the update payload changed while it was staged', { where: from });
   const update: Staged = { from, path: `${base}.gz`, sha256: digests.sha256, size: digests.size };
   const raw: Staged = { ...image, path: `${base}.raw` };
   return {

@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import { UserError, hasCode } from '@flatcar/core/engine';
+import { hasCode, timed, UserError } from '@flatcar/core/engine';
 import { untilNoConflict } from './conflicts.ts';
 import { ConflictError } from '../destinations/destination.ts';
 import { checkInputs, checkRequires, readInputs, type Inputs } from './inputs.ts';
@@ -125,22 +125,26 @@ async function publishOnce(attempt: Attempt, added: Set<string>): Promise<Publis
   const staged = await stageAll(options, published, staging, inputs);
   report({ type: 'step', text: 'signing' });
   signal?.throwIfAborted();
-  const { extensions, sums, keys: publics, next, index } = await signAll(attempt, published, staged, { baseUrl, origins });
+  const made = await timed('sign', () => signAll(attempt, published, staged, { baseUrl, origins }));
+  const { extensions, sums, keys: publics, next, index } = made;
 
   signal?.throwIfAborted();
   await destination.openToOthers([...publishedNames, ...extensions.keys()], report);
   report({ type: 'step', text: `promoting ${staged.staged.length} images to ${destination.where}` });
-  await promote(destination, {
-    images: staged.staged,
-    official: staged.official.flatMap((one) => one.files),
-    keys: publics,
-    baseUrl,
-    sums,
-    extensions: extensions.values(),
-    listed: next.files,
-    signature: index === undefined || destination.locks ? undefined : await stageSignature(staging, index),
-    index,
-  });
+  const signature = index === undefined || destination.locks ? undefined : await stageSignature(staging, index);
+  await timed('promote', () =>
+    promote(destination, {
+      images: staged.staged,
+      official: staged.official.flatMap((one) => one.files),
+      keys: publics,
+      baseUrl,
+      sums,
+      extensions: extensions.values(),
+      listed: next.files,
+      signature,
+      index,
+    }),
+  );
   for (const { image } of staged.staged) added.add(image.path);
   if (!destination.locks) await checkServed(destination, keys.trusted, { names: [...extensions.keys()], paths: added });
   await destination.remove(next.dropped);

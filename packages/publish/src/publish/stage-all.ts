@@ -1,4 +1,4 @@
-import { mapParallel, UserError } from '@flatcar/core/engine';
+import { mapParallel, timed, UserError } from '@flatcar/core/engine';
 import { imagePath } from '../tree/layout.ts';
 import type { ExtensionIndex, UpdatePackage } from '../tree/schema.ts';
 import type { Published } from '../tree/state.ts';
@@ -128,12 +128,14 @@ async function stageOfficialImages(
   checkUpdateKey(images.length, isFirst, packages.length > 0, options);
   if (keys.update.length === 0 || images.length === 0) return [];
   report?.({ type: 'step', text: `making ${images.length} update payloads` });
-  const official: StagedOfficial[] = [];
-  for (const image of images) {
-    signal?.throwIfAborted();
-    official.push(await stageOfficial(staging, image, keys.update));
-  }
-  return official;
+  return mapParallel(
+    images,
+    async (image) => {
+      signal?.throwIfAborted();
+      return timed('update payload', () => stageOfficial(staging, image, keys.update));
+    },
+    4,
+  );
 }
 
 /** Stages the new images of a publish, checks them, and computes what the tree lists afterwards. Publishes nothing yet. */

@@ -8,6 +8,7 @@ import {
   PUBLIC_FILE,
   replaceFile,
   sidecarPaths,
+  timed,
   UserError,
   writeAtomic,
   type Payload,
@@ -106,7 +107,7 @@ async function checkStaged({ input, image, sidecars }: StagedImage): Promise<voi
 
 /** Stages an image with its sidecars and checks them. `payload` is its payload's record; undefined if the record is published. */
 export async function stageImage(staging: string, input: Input, payload: Payload | undefined): Promise<StagedImage> {
-  const staged = await copyImage(staging, input, payload);
-  await checkStaged(staged);
+  const staged = await timed('stage', () => copyImage(staging, input, payload));
+  await timed('check', () => checkStaged(staged));
   return staged;
 }

@@ -1,6 +1,16 @@
 import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { PARTITION_TYPES, parsePayload, readPartitions, UserError, type Arch, type Format, type Payload } from '@flatcar/core/engine';
+import {
+  eachChunk,
+  PARTITION_TYPES,
+  parsePayload,
+  readPartitions,
+  timed,
+  UserError,
+  type Arch,
+  type Format,
+  type Payload,
+} from '@flatcar/core/engine';
 import { payloadPath } from './layout.ts';
 import type { ExtensionIndex } from './schema.ts';
 import { readListed } from './read-listed.ts';
@@ -12,12 +22,8 @@ async function extractRoot(image: string, arch: Arch, out: string): Promise<void
   if (root === undefined) throw new UserError(`the disk image has no root partition for ${arch}`, { where: image });
   const [source, target] = [await open(image, 'r'), await open(out, 'w')];
   try {
-    const chunk = Buffer.allocUnsafe(1 << 20);
-    for (let at = 0; at < root.size; at += chunk.length) {
-      const { bytesRead } = await source.read(chunk, 0, Math.min(chunk.length, root.size - at), root.offset + at);
-      if (bytesRead === 0) throw new UserError('the disk image is truncated', { where: image });
-      await target.writeFile(chunk.subarray(0, bytesRead));
-    }
+    const copied = await eachChunk(source, { start: root.offset, end: root.offset + root.size }, (chunk) => target.writeFile(chunk));
+    if (copied < root.size) throw new UserError('the disk image is truncated', { where: image });
   } finally {
     await source.close();
     await target.close();
@@ -45,10 +51,10 @@ export async function restorePayload(
   const payload = parsePayload(bytes.toString(), `${tree.where}/${path}`);
   if (payload.key !== published.key || payload.arch !== arch || payload.format !== format)
     throw new UserError('the record belongs to another payload', { where: `${tree.where}/${path}` });
-  const local = await tree.file(image.path, image);
+  const local = await timed('verify the published image', () => tree.file(image.path, image));
   if (format === 'squashfs') return { payload, file: local };
   const file = join(dir, `${published.key}.${format}`);
   await writeFile(file, '');
-  await extractRoot(local, arch, file);
+  await timed('take the payload out', () => extractRoot(local, arch, file));
   return { payload, file };
 }
