@@ -2,7 +2,8 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { digestOf, exec, sidecarPaths, type Store } from '@flatcar/core/engine';
+import { digestOf, exec, parseJson, sidecarPaths, type Store } from '@flatcar/core/engine';
+import * as v from 'valibot';
 import { installWheels } from './pip.ts';
 
 const FOLDER = join(import.meta.dirname, '../evidence');
@@ -30,5 +31,5 @@ export async function evidenceProblems(store: Store, images: readonly string[]):
 /** The same for sidecars by path: `*.spdx.json` or a build record. */
 export async function sidecarProblems(store: Store, files: readonly string[]): Promise<string[]> {
   const said = await exec('python3', [join(FOLDER, 'check.py'), ...files], { env: { PYTHONPATH: await validators(store) } });
-  return JSON.parse(said) as string[];
+  return parseJson(v.array(v.string()), said, { what: 'list of problems', where: 'check.py' });
 }

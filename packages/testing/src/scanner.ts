@@ -3,7 +3,8 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { buildGoTool, openTools, type Store } from '@flatcar/core/engine';
+import { buildGoTool, openTools, parseJson, type Store } from '@flatcar/core/engine';
+import * as v from 'valibot';
 
 /** An entry of a database of vulnerabilities: a package of an ecosystem below a version (ossf.github.io/osv-schema). */
 export interface Advisory {
@@ -51,14 +52,13 @@ async function writeDatabase(dir: string, advisories: readonly Advisory[]): Prom
 }
 
 /** What osv-scanner prints. */
-interface ScanOutput {
-  readonly results: readonly {
-    readonly packages: readonly {
-      readonly package: { readonly name: string };
-      readonly vulnerabilities: readonly { readonly id: string }[];
-    }[];
-  }[];
-}
+const ScanOutput = v.object({
+  results: v.array(
+    v.object({
+      packages: v.array(v.object({ package: v.object({ name: v.string() }), vulnerabilities: v.array(v.object({ id: v.string() })) })),
+    }),
+  ),
+});
 
 /** Scans SPDX documents by osv-scanner without network, on a database of these advisories alone. Gives `<id> <package>` of each finding, sorted. */
 export async function scan(store: Store, documents: readonly string[], advisories: readonly Advisory[]): Promise<string[]> {
@@ -84,7 +84,7 @@ export async function scan(store: Store, documents: readonly string[], advisorie
       if ((error as { code?: unknown }).code === 1) return error as { stdout: string };
       throw error;
     });
-    const { results } = JSON.parse(stdout) as ScanOutput;
+    const { results } = parseJson(ScanOutput, stdout, { what: 'output of osv-scanner', where: program });
     const found = results.flatMap(({ packages }) =>
       packages.flatMap((one) => one.vulnerabilities.map(({ id }) => `${id} ${one.package.name}`)),
     );

@@ -46,7 +46,7 @@ test('each target is bound from the payload of its format, found in a folder or 
     `one/portable/one.portable_${VERSION}_x86-64.raw`,
   ]);
   for (const image of images) await access(join(out, image));
-  const [record] = (await readdir(payloads)).filter((name) => name.endsWith('squashfs.payload.json'));
+  const record = (await readdir(payloads)).find((name) => name.endsWith('squashfs.payload.json'));
   expect(await bind([join(payloads, record ?? '')], ['portable'])).toHaveLength(1);
 });
 

@@ -31,6 +31,9 @@ export const timeFor = (bytes: number): number => EXTRA_MS + (bytes / SLOWEST_AV
 export type HttpMethod = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 export type HttpBody = Buffer | string | Readable;
 
+/** Headers by name; those without a value are not sent. */
+export type RequestHeaders = Readonly<Record<string, string | undefined>>;
+
 /** A request, and the limits for its response. */
 export interface HttpOptions {
   /** GET by default. */
@@ -39,7 +42,7 @@ export interface HttpOptions {
    * Sent with each attempt; a function is called for each. Credentials among them go to the URL's own origin only: after a redirect to
    * another origin, or through a mirror, only headers that describe accepted responses are sent.
    */
-  readonly headers?: Readonly<Record<string, string>> | (() => Promise<Readonly<Record<string, string>>>);
+  readonly headers?: RequestHeaders | (() => Promise<RequestHeaders>);
   /** Called for each attempt. */
   readonly body?: () => HttpBody;
   /** `https://host/path` is requested as `<mirror>/host/path`. */

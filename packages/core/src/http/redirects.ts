@@ -1,14 +1,15 @@
 import { HttpError } from './errors.ts';
+import type { RequestHeaders } from './options.ts';
 import { shown } from './failures.ts';
 
 /** Headers that another origin may see. */
 const HARMLESS = new Set(['accept', 'accept-encoding', 'range', 'if-range', 'user-agent']);
 
 /** The headers of one request: all of them at their own origin. User and password of a URL are for its own origin. */
-export function headersFor(url: URL, own: string, given: Readonly<Record<string, string>>): Record<string, string> {
+export function headersFor(url: URL, own: string, given: RequestHeaders): Record<string, string> {
   const headers: Record<string, string> = { 'user-agent': 'flatcar-ext', 'accept-encoding': 'identity' };
   for (const [name, value] of Object.entries(given))
-    if (url.origin === own || HARMLESS.has(name.toLowerCase())) headers[name.toLowerCase()] = value;
+    if (value !== undefined && (url.origin === own || HARMLESS.has(name.toLowerCase()))) headers[name.toLowerCase()] = value;
   if (url.username !== '' && headers['authorization'] === undefined) {
     const pair = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
     headers['authorization'] = `Basic ${Buffer.from(pair).toString('base64')}`;

@@ -63,7 +63,7 @@ interface BucketRequest {
 
 /** An object of a bucket; its age in milliseconds by the server's own clock. */
 export interface BucketObject {
-  readonly tag: string | undefined;
+  readonly tag: string;
   readonly size: number;
   readonly age: number;
 }
@@ -79,7 +79,8 @@ function remedy({ status, headers }: HttpExchange): string {
   return 'check the bucket, the credentials and their permissions';
 }
 
-const tagOf = (headers: ResponseHeaders): string | undefined => headerOf(headers, 'etag');
+/** What an object must still be like when it is replaced: of one tag, or absent. */
+type Condition = { readonly 'if-match': string } | { readonly 'if-none-match': '*' };
 
 /** Signed requests to a bucket; paths are relative to the prefix. Redirects are not followed, because a signature is for one host. */
 export class Bucket {
@@ -129,6 +130,16 @@ export class Bucket {
     });
   }
 
+  /** The tag of an object. */
+  #tagOf(path: string, headers: ResponseHeaders): string {
+    const tag = headerOf(headers, 'etag');
+    if (tag !== undefined) return tag;
+    throw new UserError('the bucket answered without an ETag', {
+      where: this.urlOf(path),
+      next: 'the service must support conditional writes (If-None-Match, If-Match)',
+    });
+  }
+
   /** Throws for an error response. */
   async #fail(path: string, response: HttpExchange): Promise<never> {
     const code = /<Code>([^<]+)<\/Code>/.exec((await readBody(response, MOST_ERROR)).toString())?.[1];
@@ -152,9 +163,9 @@ export class Bucket {
   }
 
   /** Reads a small object with its tag; undefined if it does not exist. */
-  async read(path: string): Promise<{ bytes: Buffer; tag: string | undefined } | undefined> {
+  async read(path: string): Promise<{ bytes: Buffer; tag: string } | undefined> {
     return this.#send('GET', path, {}, async (response) => {
-      if (response.status === 200) return { bytes: await readBody(response, READ_LIMIT), tag: tagOf(response.headers) };
+      if (response.status === 200) return { bytes: await readBody(response, READ_LIMIT), tag: this.#tagOf(path, response.headers) };
       if (response.status !== 404) return this.#fail(path, response);
       if ((await readBody(response, MOST_ERROR)).includes('<Code>NoSuchBucket</Code>'))
         throw new UserError('there is no such bucket', {
@@ -190,14 +201,14 @@ export class Bucket {
     if (status === 404) return undefined;
     const date = (name: string): number => Date.parse(headerOf(headers, name) ?? '');
     return {
-      tag: tagOf(headers),
+      tag: this.#tagOf(path, headers),
       size: Number(headerOf(headers, 'content-length')),
       age: Math.max(0, (date('date') || Date.now()) - (date('last-modified') || 0)),
     };
   }
 
-  /** Uploads a file, also under its second name. `condition` is a header; returns false if it does not hold. */
-  async upload(path: string, file: string, { size, sha256 }: FileAbout, condition: Record<string, string>): Promise<boolean> {
+  /** Uploads a file, also under its second name. Returns false if the condition does not hold. */
+  async upload(path: string, file: string, { size, sha256 }: FileAbout, condition: Condition): Promise<boolean> {
     const headers = { ...headersFor(path), 'content-length': String(size), 'x-amz-meta-sha256': sha256, ...condition };
     const body = (): HttpBody => createReadStream(file, { highWaterMark: 1 << 20 });
     const { status } = await this.#sendFor('PUT', path, { headers, body, sha256, size }, [200, 412, 409]);
@@ -220,12 +231,12 @@ export class Bucket {
    * Writes a small object if it still has the given tag, or does not exist if the tag is undefined. Returns the new tag; `changed` if the
    * condition does not hold.
    */
-  async replace(path: string, bytes: Buffer, tag: string | undefined): Promise<{ tag: string | undefined } | 'changed'> {
-    const condition: Record<string, string> = tag === undefined ? { 'if-none-match': '*' } : { 'if-match': tag };
+  async replace(path: string, bytes: Buffer, tag: string | undefined): Promise<{ tag: string } | 'changed'> {
+    const condition: Condition = tag === undefined ? { 'if-none-match': '*' } : { 'if-match': tag };
     const headers = { ...headersFor(path), 'content-length': String(bytes.length), ...condition };
     const request = { headers, body: () => bytes, sha256: sha256Of(bytes), size: bytes.length };
     const response = await this.#sendFor('PUT', path, request, tag === undefined ? [200, 412, 409] : [200, 412, 409, 404]);
-    return response.status === 200 ? { tag: tagOf(response.headers) } : 'changed';
+    return response.status === 200 ? { tag: this.#tagOf(path, response.headers) } : 'changed';
   }
 
   async remove(path: string): Promise<void> {

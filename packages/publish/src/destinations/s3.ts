@@ -52,8 +52,7 @@ class S3Destination implements Destination {
         url,
         `from a publish that is running or died ${Math.round(other.age / 1000)} s ago; it is replaced when it is ${ABANDONED_MS / 60_000} minutes old`,
       );
-    const condition: Record<string, string> = other.tag === undefined ? {} : { 'if-match': other.tag };
-    if (!(await this.#bucket.upload(path, file, about, condition))) throw new ConflictError(url);
+    if (!(await this.#bucket.upload(path, file, about, { 'if-match': other.tag }))) throw new ConflictError(url);
   }
 
   /** Uploads a file whose name is free. Returns the object under the name if it has other bytes. */

@@ -121,7 +121,7 @@ export class Registry {
     const service = parameters.get('service');
     if (service !== undefined) url.searchParams.set('service', service);
     url.searchParams.set('scope', `repository:${repository}:pull,push`);
-    const { status, bytes } = await this.#request(url.href, { headers: basic === undefined ? {} : { authorization: basic } });
+    const { status, bytes } = await this.#request(url.href, { headers: { authorization: basic } });
     if (status !== 200) return undefined;
     const parsed = v.safeParse(TokenSchema, jsonOf(bytes, url.href));
     const token = parsed.success ? (parsed.output.token ?? parsed.output.access_token) : undefined;
@@ -129,7 +129,7 @@ export class Registry {
   }
 
   async #send(request: RegistryRequest): Promise<HttpResponse> {
-    const { method, repository, path, headers = {}, body, size = 0, attempts } = request;
+    const { method, repository, path, headers, body, size = 0, attempts } = request;
     const url = /^https?:/.test(path) ? path : `${this.#base}/v2/${repository}/${path}`;
     const isOwn = new URL(url).origin === new URL(this.#base).origin;
     const attempt = (): Promise<HttpResponse> => {
@@ -137,7 +137,7 @@ export class Registry {
       const authorization = isOwn ? this.#tokens.get(repository) : undefined;
       return this.#request(url, {
         method,
-        headers: authorization === undefined ? headers : { ...headers, authorization },
+        headers: { ...headers, authorization },
         body,
         attempts,
         idempotent: true, // an upload that was begun twice leaves one that is never completed

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { jsonObject, parseJson } from '@flatcar/core/engine';
 import { serveGit } from './git.ts';
 import { answer, answerGraphql } from './rest.ts';
 import { permissionsOf, type FakeState } from './state.ts';
@@ -40,7 +41,7 @@ async function serveRest(state: FakeState, request: IncomingMessage, response: S
     method,
     path: path.slice(prefix.length),
     query: url.searchParams,
-    body: body === '' ? {} : (JSON.parse(body) as Record<string, unknown>),
+    body: body === '' ? {} : parseJson(jsonObject, body, { what: 'request', where: path }),
     permissions: token?.permissions,
     isApp: token?.isApp ?? false,
     base,

@@ -1,5 +1,9 @@
+import { parseJson } from '@flatcar/core/engine';
+import * as v from 'valibot';
+
 /** A level (`read` or `write`) for each scope of a token, such as `issues`. */
-export type Permissions = Readonly<Record<string, string>>;
+const PermissionsSchema = v.record(v.string(), v.string());
+export type Permissions = Readonly<v.InferOutput<typeof PermissionsSchema>>;
 
 export interface FakeIssue {
   readonly number: number;
@@ -62,5 +66,8 @@ export interface FakeState {
 export function permissionsOf(token: string): { permissions: Permissions; isApp: boolean } | undefined {
   const [, kind, levels] = /^ghs_(repository|app)\.([\w-]+)$/.exec(token) ?? [];
   if (levels === undefined) return undefined;
-  return { permissions: JSON.parse(Buffer.from(levels, 'base64url').toString()) as Permissions, isApp: kind === 'app' };
+  return {
+    permissions: parseJson(PermissionsSchema, Buffer.from(levels, 'base64url').toString(), { what: 'token', where: 'Authorization' }),
+    isApp: kind === 'app',
+  };
 }
