@@ -11,7 +11,6 @@ import {
   describe,
   expect,
   extensionFolder,
-  gnupg,
   hostArch,
   linkName,
   loadExtension,
@@ -81,16 +80,14 @@ describe(`the reboot from ${running.number} into ${next.number}`, () => {
         const add = ({ number }: Release): Promise<unknown> =>
           publish({ paths: [join(dir, number)], destination: localDestination(tree), keys, baseUrl, unsigned: true });
         await add(running);
-        const gpg = await gnupg();
         const seed = {
           files: {
-            ...gpg.files,
             [`/etc/sysupdate.${name}.d/${name}.transfer`]: await readFile(join(tree, name, 'transfer/release/latest.transfer'), 'utf8'),
             '/etc/dbus-1/system.d/com.coreos.update1.conf': BUS_POLICY,
             '/etc/systemd/system/extension-stager.service.d/soon.conf':
               '[Service]\nEnvironment=EXTENSION_STAGER_POLL=1 EXTENSION_STAGER_RETRY=1\n',
           },
-          copies: { ...gpg.copies, '/etc/systemd/import-pubring.gpg': join(tree, 'keys/import-pubring.gpg') },
+          copies: { '/etc/systemd/import-pubring.gpg': join(tree, 'keys/import-pubring.gpg') },
         };
         await withMachine({ release: running, network: true, images: [{ image }], seed }, async (machine) => {
           const held = `systemd-inhibit --list --no-pager --no-legend | grep ${name}`;

@@ -3,7 +3,7 @@ import { appendFile, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { channelHead, hostArch, type Image } from '@flatcar/core/engine';
-import { describe, expect, gnupg, machineTest, withMachine, withNginx } from '@flatcar/testing';
+import { describe, expect, machineTest, withMachine, withNginx } from '@flatcar/testing';
 import { initKeys, loadKeys, localDestination, publish } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
 
@@ -30,13 +30,11 @@ describe('systemd-sysupdate on a booted node', () => {
           publish({ paths: [join(dir, version)], destination: localDestination(join(served, 'tree')), keys, baseUrl: `${url}/tree` });
         await add('1.0.0');
         const tree = join(served, 'tree');
-        const gpg = await gnupg();
         const seed = {
           files: {
-            ...gpg.files,
             '/etc/sysupdate.demo.d/demo.transfer': await readFile(join(tree, 'demo/transfer/release/latest.transfer'), 'utf8'),
           },
-          copies: { ...gpg.copies, '/etc/systemd/import-pubring.gpg': join(tree, 'keys/import-pubring.gpg') },
+          copies: { '/etc/systemd/import-pubring.gpg': join(tree, 'keys/import-pubring.gpg') },
         };
         await withMachine({ release: stable, network: true, images: [{ image: first }], seed }, async (machine) => {
           expect(await machine.run('demo')).toBe('demo 1.0.0');

@@ -39,7 +39,6 @@ export { debianRoot, unpackRoot, type RootOptions } from './merge/root.ts';
 export { SYSUPDATES, updated, type Updated } from './merge/sysupdate.ts';
 export { standInOnly } from './machine/chosen-os.ts';
 export { expectContainers, hostOf } from './machine/containers.ts';
-export { gnupg } from './machine/gnupg.ts';
 export { imagePath, linkPath, withMachine, type Delivered, type MachineOptions } from './machine/machine.ts';
 export { sharedMachine } from './machine/shared.ts';
 export { testExtension } from './extension/extension.ts';
