@@ -27,7 +27,10 @@ test('components of one Go module are compiled by one call of go', async () => {
     for (const version of Object.keys(loaded.pins)) {
       const modules = Map.groupBy(await goComponents(loaded, version), ({ materials }) => materials[0]?.locator ?? '');
       for (const [module, components] of modules) {
-        const settings = components.map(({ parameters: { packages: _, rename: __, ...others } }) => others);
+        const settings = components.map(({ parameters }) => {
+          const { packages: _, rename: __, ...others } = parameters;
+          return others;
+        });
         for (const other of settings) expect(other, `${loaded.extension.name} ${version}: ${module}`).toEqual(settings[0]);
         if (components.length > 1) shared.push(`${loaded.extension.name}: ${components.map(({ name }) => name).join(' ')}`);
       }
