@@ -26,7 +26,7 @@ export { openDestination, openTree, type OpenOptions } from './destinations/open
 export { localPath, parsePlace, type Place } from './destinations/place.ts';
 export * from './publish/plan.ts';
 export { restorePayload } from './tree/restore.ts';
-export { isOutOfSupport, expiredImages, expiredPackages, type ExpiredImage, type Retention } from './publish/retire.ts';
+export { expiredFiles, isOutOfSupport, type ExpiredImage, type Retention } from './publish/retire.ts';
 export { withdraw, type WithdrawOptions } from './publish/withdraw.ts';
 export { mirror, type MirrorOptions, type MirrorResult } from './publish/mirror.ts';
 export { pushOci, tagOf, type OciOptions, type OciResult } from './formats/oci.ts';

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { catalogue, readPins, selectTargets, type Release } from '@flatcar/core/engine';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import {
+  expiredFiles,
   initKeys,
   isOutOfSupport,
   loadKeys,
@@ -95,7 +96,16 @@ test('what is too old leaves index and sums first and its files later; what a su
     beta.number,
   ]);
 
+  const expired = await expiredFiles(await readPublished(localDestination(tree), keys.trusted), retire.retire);
   const result = await into([], retire);
+  expect(expired.map(({ path }) => path).toSorted()).toEqual(result.retired.toSorted());
+  expect(new Set(expired.map(({ why }) => why))).toEqual(
+    new Set([
+      `Flatcar ${older.number} is out of support`,
+      '1.0.0 is older than all kept branches',
+      '1.1.0 is older than all kept branches',
+    ]),
+  );
   expect(result.retired.toSorted()).toEqual(
     [
       `amd64-usr/${older.number}/flatcar-demo.gz`,

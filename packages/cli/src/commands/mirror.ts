@@ -1,8 +1,9 @@
-import { catalogue, selectTargets, targetName, UsageError } from '@flatcar/core/engine';
+import { targetName, UsageError } from '@flatcar/core/engine';
 import { Option, type Command } from 'commander';
-import { archOption, arches, releaseOption, wordsOf, jsonOption } from '../options.ts';
+import { archOption, arches, releaseOption, jsonOption } from '../options.ts';
 import { keyringOption, keysOption } from '../published.ts';
 import { trustedKeys } from '@flatcar/workspace/given-keys';
+import { treeTargets } from '@flatcar/workspace/tree-targets';
 import { addHelp } from '../help.ts';
 import { formatBytes } from '@flatcar/workspace/format-bytes';
 import { reporter } from '../output/reporter.ts';
@@ -18,13 +19,6 @@ interface Flags {
   readonly arch?: string;
   readonly allowOlder?: boolean;
   readonly json?: boolean;
-}
-
-/** Targets by their names: releases that the catalogue does not know may be published all the same. */
-function targetNames(text: string): string[] {
-  return wordsOf(text, '--release').flatMap((word) =>
-    /^\d+\.\d+\.\d+$/.test(word) && !catalogue().some(({ number }) => number === word) ? [word] : selectTargets(word).map(targetName),
-  );
 }
 
 /** `mirror`: a copy of a published tree for places without a network. */
@@ -59,7 +53,7 @@ export function addMirror(root: Command, signal: AbortSignal): void {
         });
       const parts = {
         extensions: names.length === 0 ? undefined : [...new Set(names)],
-        targets: flags.release === undefined ? undefined : targetNames(flags.release),
+        targets: flags.release === undefined ? undefined : treeTargets(flags.release).map(targetName),
         arches: flags.arch === undefined ? undefined : arches(flags.arch),
       };
       const store = openStore();

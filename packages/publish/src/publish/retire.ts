@@ -1,5 +1,6 @@
 import { compareVersions, oldestBranch, type Release } from '@flatcar/core/engine';
 import type { PlannedExtension } from './plan.ts';
+import type { Published } from '../tree/state.ts';
 import type { ExtensionIndex, PublishedImage, PublishedVersion, UpdatePackage } from '../tree/schema.ts';
 
 /** What decides which images expire. */
@@ -10,7 +11,7 @@ export interface Retention {
   readonly extensions: readonly PlannedExtension[];
 }
 
-/** An expired image, and why it expired. */
+/** An expired image or update payload, and why it expired. */
 export interface ExpiredImage {
   readonly path: string;
   readonly why: string;
@@ -67,6 +68,18 @@ export function expiredImages(index: ExtensionIndex, { releases, extensions }: R
 /** Expired update payloads: the official layout keeps one version for a release as long as the release is supported. */
 export function expiredPackages(packages: readonly UpdatePackage[], { releases }: Retention): UpdatePackage[] {
   return packages.filter(({ release }) => isOutOfSupport(release, releases));
+}
+
+/** Everything that `retire` would remove from a published tree: update payloads with their images, then other images. */
+export async function expiredFiles(published: Published, retention: Retention): Promise<ExpiredImage[]> {
+  const packages = expiredPackages(await published.packages(), retention);
+  const indexes = await Promise.all((published.index?.extensions ?? []).map(({ name }) => published.extension(name)));
+  return [
+    ...packages.flatMap(({ path, image, release }) =>
+      [path, image.path].map((one) => ({ path: one, why: `Flatcar ${release} is out of support` })),
+    ),
+    ...indexes.flatMap((index) => (index === undefined ? [] : expiredImages(index, retention))),
+  ];
 }
 
 /** An index without some of its images. Versions stay with the keys of their payloads, so that their names never get other bytes. */
