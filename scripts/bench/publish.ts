@@ -15,8 +15,11 @@ import {
   imageVersion,
   asUpstreamVersion,
   targetName,
+  type Arch,
   type Format,
+  type ImageVersion,
   type LoadedExtension,
+  type Release,
   type Target,
 } from '@flatcar/core/engine';
 import {
@@ -112,54 +115,53 @@ const report = (event: { type: string; text?: string }): void => {
 const tools = openTools(store, report);
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
+/** An image of an index that is nowhere. */
+function imageOf(name: string, version: ImageVersion, target: Release, architecture: Arch): PublishedImage {
+  const path = imagePath({ name, version, target: targetName(target), architecture });
+  const digest = sha256(path);
+  return {
+    target: targetName(target),
+    architecture,
+    format: target.format,
+    path,
+    size: 1,
+    sha256: digest,
+    sha512: digest + digest,
+    manifest: digest,
+    sbom: digest,
+    provenance: digest,
+  };
+}
+
+/** An index of 100 versions of an extension, for 10 releases and both architectures. */
+function indexOf(name: string): ExtensionIndex {
+  const releases = catalogue().slice(0, 10);
+  const versions = Array.from({ length: 100 }, (_, index) => imageVersion(`1.${99 - index}.0`, 0)).map((version) => ({
+    version,
+    upstream: asUpstreamVersion(version),
+    revision: 0,
+    needs: {},
+    components: [{ name, version, license: 'MIT', origin: 'upstream' as const }],
+    replaces: [],
+    conflicts: [],
+    requires: [],
+    payloads: {},
+    images: releases.flatMap((target) => ARCHES.map((architecture) => imageOf(name, version, target, architecture))),
+  }));
+  return { schema: 1, name, kind: 'sysext', summary: name, versions };
+}
+
 /** A signed tree of 100,000 images that are nowhere: planning reads indexes only. */
 async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly string[]> {
-  const releases = catalogue().slice(0, 10);
   const names = Array.from({ length: 50 }, (_, index) => `extension-${index}`);
   const extensions = [];
-  await mkdir(dir, { recursive: true });
   for (const name of names) {
-    const versions = Array.from({ length: 100 }, (_, index) => imageVersion(`1.${99 - index}.0`, 0)).map((version) => ({
-      version,
-      upstream: asUpstreamVersion(version),
-      revision: 0,
-      needs: {},
-      components: [{ name, version, license: 'MIT', origin: 'upstream' }],
-      replaces: [],
-      conflicts: [],
-      requires: [],
-      payloads: {},
-      images: releases.flatMap((target) =>
-        ARCHES.map((architecture): PublishedImage => {
-          const path = imagePath({ name, version, target: targetName(target), architecture });
-          const digest = sha256(path);
-          return {
-            target: targetName(target),
-            architecture,
-            format: target.format,
-            path,
-            size: 1,
-            sha256: digest,
-            sha512: digest + digest,
-            manifest: digest,
-            sbom: digest,
-            provenance: digest,
-          };
-        }),
-      ),
-    }));
-    const text = extensionIndexText({ schema: 1, name, kind: 'sysext', summary: name, versions } satisfies ExtensionIndex);
+    const text = extensionIndexText(indexOf(name));
     const digest = sha256(text);
+    const path = extensionIndexPath(name, digest);
     await mkdir(join(dir, name), { recursive: true });
-    await writeFile(join(dir, extensionIndexPath(name, digest)), text);
-    extensions.push({
-      name,
-      summary: name,
-      newest: '1.99.0',
-      path: extensionIndexPath(name, digest),
-      size: Buffer.byteLength(text),
-      sha256: digest,
-    });
+    await writeFile(join(dir, path), text);
+    extensions.push({ name, summary: name, newest: '1.99.0', path, size: Buffer.byteLength(text), sha256: digest });
   }
   const packages = packagesText([]);
   const listed = { path: packagesPath(sha256(packages)), size: Buffer.byteLength(packages), sha256: sha256(packages) };

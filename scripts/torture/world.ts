@@ -177,59 +177,86 @@ export async function laterCatalogue({ dir, env }: Pick<World, 'dir' | 'env'>): 
   return { FLATCAR_EXT_RELEASES: file };
 }
 
-/** Makes the world below a folder that is empty. */
-export async function makeWorld(dir: string, say: (text: string) => void): Promise<World> {
-  const upstream = await startUpstream();
-  const [checkout, store, keys, temp] = ['checkout', 'store', 'keys', 'temp'].map((name) => join(dir, name)) as [
-    string,
-    string,
-    string,
-    string,
-  ];
-  await mkdir(temp, { recursive: true });
-  const env: World['env'] = (place) => {
-    const plain = Object.entries(process.env).filter(([key]) => !/^(?:FLATCAR_EXT_|GITHUB_|GH_|RUNNER_|CI$|INIT_CWD$)/.test(key));
-    return {
-      ...Object.fromEntries(plain),
-      FLATCAR_EXT_CACHE: place.store,
-      TMPDIR: place.temp,
-      NODE_COMPILE_CACHE: join(dir, 'compiled'), // in the folder for temporary files otherwise
-      FLATCAR_EXT_MIRROR: upstream.url,
-      FLATCAR_EXT_RELEASES: join(repository, 'packages/testing/fixtures/releases.json'),
-      npm_config_offline: 'true',
-    };
+/** The environment of commands, whose upstream is `mirror`. */
+function environmentIn(dir: string, mirror: string, place: { store: string; temp: string }): NodeJS.ProcessEnv {
+  const plain = Object.entries(process.env).filter(([key]) => !/^(?:FLATCAR_EXT_|GITHUB_|GH_|RUNNER_|CI$|INIT_CWD$)/.test(key));
+  return {
+    ...Object.fromEntries(plain),
+    FLATCAR_EXT_CACHE: place.store,
+    TMPDIR: place.temp,
+    NODE_COMPILE_CACHE: join(dir, 'compiled'), // in the folder for temporary files otherwise
+    FLATCAR_EXT_MIRROR: mirror,
+    FLATCAR_EXT_RELEASES: join(repository, 'packages/testing/fixtures/releases.json'),
+    npm_config_offline: 'true',
   };
-  say('copying the checkout and the tools');
-  await makeCheckout(checkout);
-  await run('git', ['init', '--quiet'], { cwd: checkout });
-  await commit(checkout, 'copy');
-  const tools = await findTools();
-  await shareTools(tools, store);
-  const flatcar = (...args: string[]): Promise<unknown> =>
-    expectSuccess(flatcarExt(checkout, ...args), { env: env({ store, temp }), cwd: checkout });
+}
+
+/** Runs flatcar-ext in the checkout. */
+type FlatcarExt = (...args: readonly string[]) => Promise<unknown>;
+
+/** The demonstration in the checkout, with two versions pinned, and the images of both; returns their folders by version. */
+async function buildImages(dir: string, checkout: string, keys: string, flatcar: FlatcarExt): Promise<Record<string, string>> {
   await flatcar('new', 'demo', ...NEW, '--version', VERSIONS[0]);
   await flatcar('pin', `demo@${VERSIONS[1]}`);
   await commit(checkout, 'demo');
-  await flatcar('keys', 'init', keys);
-  say('building and publishing what rounds begin with');
   const images: Record<string, string> = {};
   for (const version of VERSIONS.slice(0, 2)) {
     images[version] = join(dir, 'images', version);
     const what = [`demo@${version}`, '--release', TARGETS, '--profile', 'publish', '--origin', 'upstream'];
     await flatcar('build', ...what, '--keys', keys, '--out', images[version]);
   }
+  return images;
+}
+
+/** The trees, of which none is retired yet, and a mirror of the first. */
+async function publishTrees(
+  { dir, images, keys }: Pick<World, 'dir' | 'images' | 'keys'>,
+  flatcar: FlatcarExt,
+): Promise<Pick<World, 'trees' | 'mirror'>> {
   const trees = { first: join(dir, 'tree-1'), both: join(dir, 'tree-2'), retired: join(dir, 'tree-3') };
   const publish = (version: string, to: string): Promise<unknown> =>
     flatcar('publish', images[version] ?? '', '--tree', to, '--keys', keys, '--base-url', 'https://extensions.example.org');
   await publish(VERSIONS[0], trees.first);
   await copyTree(trees.first, trees.both);
   await publish(VERSIONS[1], trees.both);
+  await copyTree(trees.both, trees.retired);
   const mirror = join(dir, 'mirror');
   await flatcar('mirror', '--to', mirror, '--tree', trees.first, '--keys', keys, '--base-url', 'https://mirror.example.org');
-  const rotated = join(dir, 'keys-rotated');
+  return { trees, mirror };
+}
+
+/** Makes the world below a folder that is empty. */
+export async function makeWorld(dir: string, say: (text: string) => void): Promise<World> {
+  const upstream = await startUpstream();
+  const [checkout, store, keys, temp, rotated] = [
+    join(dir, 'checkout'),
+    join(dir, 'store'),
+    join(dir, 'keys'),
+    join(dir, 'temp'),
+    join(dir, 'keys-rotated'),
+  ];
+  await mkdir(temp, { recursive: true });
+  const env: World['env'] = (place) => environmentIn(dir, upstream.url, place);
+  say('copying the checkout and the tools');
+  await makeCheckout(checkout);
+  await run('git', ['init', '--quiet'], { cwd: checkout });
+  await commit(checkout, 'copy');
+  const tools = await findTools();
+  await shareTools(tools, store);
+  const runIn =
+    (more: NodeJS.ProcessEnv): FlatcarExt =>
+    (...args) =>
+      expectSuccess(flatcarExt(checkout, ...args), { env: { ...env({ store, temp }), ...more }, cwd: checkout });
+  const flatcar = runIn({});
+  await flatcar('keys', 'init', keys);
+  say('building and publishing what rounds begin with');
+  const images = await buildImages(dir, checkout, keys, flatcar);
+  const { trees, mirror } = await publishTrees({ dir, images, keys }, flatcar);
   await copyTree(keys, rotated);
   await flatcar('keys', 'rotate', rotated);
-  const world = {
+  await runIn(await laterCatalogue({ dir, env }))('retire', '--tree', trees.retired, '--keys', keys);
+  await rm(temp, { recursive: true });
+  return {
     dir,
     checkout,
     store,
@@ -245,11 +272,4 @@ export async function makeWorld(dir: string, say: (text: string) => void): Promi
       await rm(dir, { recursive: true, force: true });
     },
   };
-  await copyTree(trees.both, trees.retired);
-  await expectSuccess(flatcarExt(checkout, 'retire', '--tree', trees.retired, '--keys', keys), {
-    env: { ...env({ store, temp }), ...(await laterCatalogue(world)) },
-    cwd: checkout,
-  });
-  await rm(temp, { recursive: true });
-  return world;
 }

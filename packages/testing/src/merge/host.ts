@@ -32,9 +32,11 @@ echo ready
 exec cat
 `;
 
+type Kind = 'sysext' | 'confext';
+
 /** Starts a host, and removes all its mounts afterwards, whatever happened. It merges sysexts by default, confexts if `kind` is `confext`. */
 export async function withHost(
-  options: { release: string; kind?: 'sysext' | 'confext'; root?: RootOptions },
+  options: { release: string; kind?: Kind; root?: RootOptions },
   use: (host: Host) => Promise<void>,
 ): Promise<void> {
   const store = openStore();
@@ -52,7 +54,7 @@ export async function withHost(
       });
       const { pid } = anchor;
       if (pid === undefined) throw new Error('unshare did not start');
-      const host = hostIn(String(pid), join(work, 'root'), options.kind ?? 'sysext');
+      const host = new NamespaceHost(pid, join(work, 'root'), options.kind ?? 'sysext');
       await host.setRelease(options.release);
       await use(host);
     } finally {
@@ -62,13 +64,42 @@ export async function withHost(
   });
 }
 
-function hostIn(pid: string, root: string, kind: 'sysext' | 'confext'): Host {
-  const inside = `/proc/${pid}/root${root}`;
-  const enter = (command: readonly string[]): Promise<string> => exec('nsenter', ['--target', pid, '--mount', '--', ...command]);
-  const commandLine = (command: readonly string[]): string[] => ['nsenter', '--target', pid, '--mount', '--', 'chroot', root, ...command];
+/** A host in the mount namespace of a process. */
+class NamespaceHost implements Host {
+  readonly path: string;
+  readonly #pid: string;
+  readonly #root: string;
+  readonly #kind: Kind;
+
+  constructor(pid: number, root: string, kind: Kind) {
+    this.#pid = String(pid);
+    this.#root = root;
+    this.#kind = kind;
+    this.path = `/proc/${pid}/root${root}`;
+  }
+
+  /** The command line that runs a command in the namespace. */
+  #entering(command: readonly string[]): string[] {
+    return ['nsenter', '--target', this.#pid, '--mount', '--', ...command];
+  }
+
+  async #enter(command: readonly string[]): Promise<string> {
+    const [program = '', ...args] = this.#entering(command);
+    return exec(program, args);
+  }
+
+  /** The folder of links to images, as this process sees it. */
+  get #links(): string {
+    return join(this.path, linkFolder(this.#kind));
+  }
+
+  commandLine(command: readonly string[]): string[] {
+    return this.#entering(['chroot', this.#root, ...command]);
+  }
+
   /** Runs a command in the root and returns both outputs, whatever the exit code. */
-  const say = async (command: readonly string[]): Promise<string> => {
-    const [program = '', ...args] = commandLine(command);
+  async #say(command: readonly string[]): Promise<string> {
+    const [program = '', ...args] = this.commandLine(command);
     const { all } = await execa(program, args, {
       all: true,
       reject: false,
@@ -78,56 +109,65 @@ function hostIn(pid: string, root: string, kind: 'sysext' | 'confext'): Host {
       env: { PATH: HOST_PATH, HOME: '/root', LC_ALL: 'C', SYSTEMD_LOG_LEVEL: 'info' },
     });
     return all;
-  };
+  }
 
-  const host: Host = {
-    path: inside,
-    commandLine,
-    async install(image, link) {
-      const name = `${randomBytes(3).toString('hex')}-${basename(image)}`;
-      const folder = '/opt/extensions';
-      await mkdir(join(inside, folder), { recursive: true });
-      await mkdir(join(inside, linkFolder(kind)), { recursive: true });
-      await writeFile(join(inside, folder, name), '');
-      await enter(['mount', '--bind', image, join(root, folder, name)]);
-      await rm(join(inside, linkFolder(kind), link), { force: true });
-      await symlink(`${folder}/${name}`, join(inside, linkFolder(kind), link));
-    },
-    remove: (link) => rm(join(inside, linkFolder(kind), link)),
-    merge: ({ force = false, policy } = {}) =>
-      say([
-        `systemd-${kind}`,
-        'refresh',
-        '--no-reload',
-        ...(force ? ['--force'] : []),
-        ...(policy === undefined ? [] : [`--image-policy=${policy}`]),
-      ]),
-    unmerge: () => say([`systemd-${kind}`, 'unmerge', '--no-reload']),
-    async run(command, { arch, env = {} } = {}) {
-      const native = arch === undefined || arch === (process.arch === 'arm64' ? 'arm64' : 'x86-64');
-      const [program = '', ...args] = command;
-      // qemu-user does not search PATH.
-      const start = native ? [program] : [await emulatorFor(arch, inside), program.includes('/') ? program : `/usr/bin/${program}`];
-      return say(['env', ...Object.entries(env).map(([key, value]) => `${key}=${value}`), ...start, ...args]);
-    },
-    copyOut: (path, to) => copyFile(join(inside, path), to),
-    copyIn: (from, path) => copyFile(from, join(inside, path)),
-    async share(from, path) {
-      await mkdir(join(inside, path), { recursive: true });
-      await enter(['mount', '--bind', from, join(root, path)]);
-    },
-    exists: (path) =>
-      enter(['chroot', root, 'test', '-e', path]).then(
-        () => true,
-        () => false,
-      ),
-    async setRelease(release) {
-      if (kind === 'confext') await host.unmerge(); // os-release is in /etc here
-      await rm(join(inside, 'etc/os-release'), { force: true });
-      await writeFile(join(inside, 'etc/os-release'), osRelease(release));
-    },
-  };
-  return host;
+  async install(image: string, link: string): Promise<void> {
+    const name = `${randomBytes(3).toString('hex')}-${basename(image)}`;
+    const folder = '/opt/extensions';
+    await mkdir(join(this.path, folder), { recursive: true });
+    await mkdir(this.#links, { recursive: true });
+    await writeFile(join(this.path, folder, name), '');
+    await this.#enter(['mount', '--bind', image, join(this.#root, folder, name)]);
+    await rm(join(this.#links, link), { force: true });
+    await symlink(`${folder}/${name}`, join(this.#links, link));
+  }
+
+  async remove(link: string): Promise<void> {
+    await rm(join(this.#links, link));
+  }
+
+  async merge({ force = false, policy }: { force?: boolean; policy?: string } = {}): Promise<string> {
+    const options = [...(force ? ['--force'] : []), ...(policy === undefined ? [] : [`--image-policy=${policy}`])];
+    return this.#say([`systemd-${this.#kind}`, 'refresh', '--no-reload', ...options]);
+  }
+
+  async unmerge(): Promise<string> {
+    return this.#say([`systemd-${this.#kind}`, 'unmerge', '--no-reload']);
+  }
+
+  async run(command: readonly string[], { arch, env = {} }: { arch?: Arch; env?: Readonly<Record<string, string>> } = {}): Promise<string> {
+    const native = arch === undefined || arch === (process.arch === 'arm64' ? 'arm64' : 'x86-64');
+    const [program = '', ...args] = command;
+    // qemu-user does not search PATH.
+    const start = native ? [program] : [await emulatorFor(arch, this.path), program.includes('/') ? program : `/usr/bin/${program}`];
+    return this.#say(['env', ...Object.entries(env).map(([key, value]) => `${key}=${value}`), ...start, ...args]);
+  }
+
+  async copyOut(path: string, to: string): Promise<void> {
+    await copyFile(join(this.path, path), to);
+  }
+
+  async copyIn(from: string, path: string): Promise<void> {
+    await copyFile(from, join(this.path, path));
+  }
+
+  async share(from: string, path: string): Promise<void> {
+    await mkdir(join(this.path, path), { recursive: true });
+    await this.#enter(['mount', '--bind', from, join(this.#root, path)]);
+  }
+
+  async exists(path: string): Promise<boolean> {
+    return this.#enter(['chroot', this.#root, 'test', '-e', path]).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  async setRelease(release: string): Promise<void> {
+    if (this.#kind === 'confext') await this.unmerge(); // os-release is in /etc here
+    await rm(join(this.path, 'etc/os-release'), { force: true });
+    await writeFile(join(this.path, 'etc/os-release'), osRelease(release));
+  }
 }
 
 /** Installs the pinned static qemu-user in a folder that no merge covers; returns its path. */
