@@ -39,7 +39,7 @@ describe('wrong usage ends with exit code 2 and says what is right', () => {
     ['build yq --release=', /no release was specified/],
     ['build yq --only=,', /the list is empty[^]*at: --only/],
     ['mirror --to ./mirror --tree /nonexistent --base-url https://x.example.org --arch=', /the list is empty[^]*at: --arch/],
-    ['mirror --to ./mirror --tree /nonexistent --base-url https://x.example.org --release=,', /the list is empty[^]*at: --release/],
+    ['mirror --to ./mirror --tree /nonexistent --base-url https://x.example.org --release=,', /no release was specified/],
     ['explain nope', /there is no rule 'nope'/],
     ['lint nope', /neither an image file nor an extension/],
     ['outdated nope', /there is no extension 'nope'/],
