@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { digestsOf, eachChunk, interruptible, inThread, UserError } from '@flatcar/core/engine';
+import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { imageDigests } from '../src/image/image-digests.ts';
 import { WORTH_A_THREAD } from '../src/util/threads.ts';
@@ -43,6 +44,12 @@ test('chunks cover a range, and end where the file ends', async () => {
 test('a file that no size is known of is read to its end', async () => {
   expect((await digestsOf('/proc/self/maps', ['sha256'])).sha256).toMatch(/^[0-9a-f]{64}$/);
   expect(await digestsOf('/dev/null', ['sha256'])).toEqual({ sha256: hash(Buffer.alloc(0)) });
+});
+
+test('options of this program that a thread cannot have do not stop it', async () => {
+  const script = `import { digestsOf } from '@flatcar/core/engine'; console.log((await digestsOf(${JSON.stringify(file)}, ['sha256'])).sha256);`;
+  const { stdout } = await execa(process.execPath, ['--input-type=module', '--eval', script], { cwd: import.meta.dirname });
+  expect(stdout).toBe(hash(bytes));
 });
 
 test('digests by a thread are the same as here, and a missing file is the same error', async () => {

@@ -8,9 +8,9 @@ const FILES = `git ls-files -co --exclude-standard -z | tar --null --ignore-fail
 const PACKAGES = `cp -al node_modules "$1"; cp -al scripts/toolchain/node_modules "$1/scripts/toolchain"
 find "$1/node_modules" -maxdepth 1 -name '.*' -type f -exec sh -euc 'for file; do cp "$file" "$file.copy"; mv "$file.copy" "$file"; done' sh {} +`;
 
-/** Copies the files of this repository, with changes that are not committed, to a folder that must not exist yet. */
+/** Copies the files of this repository, with changes that are not committed, to a new or empty folder. */
 export async function copyRepository(to: string): Promise<void> {
-  await mkdir(to);
+  await mkdir(to, { recursive: true });
   await exec('sh', ['-euc', FILES, 'sh', to], { cwd: REPOSITORY });
 }
 

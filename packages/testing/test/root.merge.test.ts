@@ -20,6 +20,7 @@ exec "$@"
 `;
 
 const MAKE = `
+import { openStore, openTools } from '@flatcar/core/engine';
 import { debianRoot } from '@flatcar/testing';
 const store = openStore();
 console.log(await debianRoot(store, openTools(store), { packages: ['passwd'] }));

@@ -38,7 +38,7 @@ async function keepExtensions(dir: string, keep: ReadonlySet<string>): Promise<v
 
 /** Clones the working tree, changes that are not committed included, with only `extensions` left; its `origin` is the bare repository. */
 export async function cloneRepository(temp: string, bare: string, extensions: readonly string[]): Promise<Clone> {
-  const dir = join(await mkdtemp(join(temp, 'clone-')), 'repository');
+  const dir = await mkdtemp(join(temp, 'clone-'));
   await copyRepository(dir);
   await keepExtensions(dir, new Set(extensions));
   // Two releases, one for each format, whatever Flatcar releases.

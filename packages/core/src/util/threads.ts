@@ -46,7 +46,7 @@ const waiting: (() => void)[] = [];
 let running = 0;
 
 function start(): Worker {
-  const worker = new Worker(new URL('thread.ts', import.meta.url));
+  const worker = new Worker(new URL('thread.ts', import.meta.url), { execArgv: [] }); // some options of node, such as --eval, are refused in threads
   worker.once('exit', () => {
     if (idle.includes(worker)) idle.splice(idle.indexOf(worker), 1);
   });
