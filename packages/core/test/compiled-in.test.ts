@@ -109,6 +109,12 @@ describe('what a program names and the image lacks', () => {
     expect(await omitted([program], { relocate: { data: ['usr/share/demo/**', '!usr/share/demo/a'] } })).toEqual([]);
   });
 
+  test('what the C library does without is no omission: every static program names it', async () => {
+    const program = await pack('demo', { 'usr/bin/demo': ['libidn2.so.0', 'libidn-other.so.1'] });
+    const libraries = await pack('libidn2-0', { [`${LIBRARIES}/libidn2.so.0`]: 'x', [`${LIBRARIES}/libidn-other.so.1`]: 'x' });
+    expect((await omitted([program, libraries])).map(({ path }) => path)).toEqual(['libidn-other.so.1']);
+  });
+
   test('a link to a folder is that folder, as Perl has its library', async () => {
     const program = await pack('demo', {
       'usr/bin/demo': ['/usr/share/perl/5.40'],

@@ -1,17 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import {
-  findExtensions,
-  loadExtension,
-  UnreachableError,
-  UserError,
-  UserErrors,
-  type Arch,
-  type Extension,
-  type Image,
-  type Release,
-} from '@flatcar/core/engine';
+import { findExtensions, loadExtension, UserError, type Arch, type Extension, type Image, type Release } from '@flatcar/core/engine';
 import { expect } from 'vitest';
 import { testFolder } from '../folders.ts';
 import type { Machine } from '../hosts.ts';
@@ -20,6 +10,7 @@ import { quote } from '../machine/machine.ts';
 import { sharedMachine } from '../machine/shared.ts';
 import type { ExtensionTest } from '../spec.ts';
 import { buildImages, expectedAnswer, pinnedVersions, requiredBy, wasBuilt } from './images.ts';
+import { unreachableReason } from './unreachable.ts';
 
 /** Which machines to boot. */
 export interface Selection {
@@ -120,15 +111,6 @@ async function checkExtension(machine: Machine, { about, dir, name }: Tested): P
   await more.also?.(machine);
 }
 
-/** Why an extension cannot be built here: its upstream is not reachable, and there is no source to compile. Undefined for any other error. */
-function withoutSource(error: unknown): string | undefined {
-  if (error instanceof UserErrors) {
-    const reasons = error.errors.map(withoutSource);
-    return reasons.includes(undefined) ? undefined : reasons.join('; ');
-  }
-  return error instanceof UserError && error.cause instanceof UnreachableError ? error.message : undefined;
-}
-
 /** The image of an extension, or the reason why it cannot be built here. */
 async function imageOf({ dir, about }: Tested, release: Release, arch: Arch): Promise<Image | string> {
   try {
@@ -136,7 +118,7 @@ async function imageOf({ dir, about }: Tested, release: Release, arch: Arch): Pr
     if (image === undefined) throw new Error('the build wrote no image');
     return image;
   } catch (error) {
-    const why = withoutSource(error);
+    const why = unreachableReason(error);
     // CI reaches every upstream: no extension is skipped there because one is down.
     if (why === undefined || inCI()) throw error;
     return why;

@@ -51,6 +51,7 @@ const SETTLED = [
   /\/gio-launch-desktop$/, // starts programs from the menus of a desktop
   /^usr\/share\/misc\/magic$/, // libmagic reads the compiled form, which is added with it
   /\/lib(?:c|m|dl|rt|util|anl|resolv|pthread)\.so\.[\d.]+$/, // of the C library: programs that need them are linked to them
+  /\/libidn2\.so\.[\d.]+$/, // the C library loads it for AI_IDN of getaddrinfo(3), and does without
   // Name-service modules are the host's, or built in; only init loads a policy of SELinux.
   /^usr\/lib\/[^/]+\/(?:libnss_[^/]*|libsepol\.so\.[\d.]+)$/,
 ];
