@@ -44,7 +44,7 @@ const Omissions = v.array(
 const RecordSchema = v.strictObject({ packages: v.array(OriginPackageSchema), omissions: Omissions });
 
 /** Raised when the record of the same files must change. */
-const RECORD_FORMAT = 2;
+const RECORD_FORMAT = 3;
 
 /** The package of a locator; none for the locator of something else. */
 const packageIn = (text: string): PackageName[] => {
