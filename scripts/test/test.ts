@@ -102,7 +102,8 @@ function run(command: string, args: readonly string[], env: Readonly<Record<stri
 async function runPart({ title, projects, tags, files = [], machines }: Part, index: number, temp: string): Promise<Report> {
   console.error(`\n== ${title}`);
   const report = join(temp, `report-${index}.json`);
-  const env = { [REPORT]: report, ...(machines === undefined ? {} : { FLATCAR_EXT_MACHINES: JSON.stringify(machines) }) };
+  const env: Record<string, string> = { [REPORT]: report };
+  if (machines !== undefined) env['FLATCAR_EXT_MACHINES'] = JSON.stringify(machines);
   const options = [
     ...projects.flatMap((project) => ['--project', project]),
     ...(tags === undefined ? [] : ['--tags-filter', tags]),

@@ -153,6 +153,18 @@ afterAll(async () => {
   server.close();
   for (const dir of [copy, cache]) await rm(dir, { recursive: true, force: true });
 });
+/** Options that leave no question open. */
+const ALL = [
+  '--url',
+  'https://example.org/tool-1.2.3-linux-amd64',
+  '--version',
+  '1.2.3',
+  '--license',
+  'MIT',
+  '--summary',
+  'a tool',
+  '--no-build',
+];
 /** Where scripts/run keeps which lock is installed. */
 const installed = (): string => join(copy, 'node_modules/.installed');
 beforeEach(async () => {
@@ -229,18 +241,6 @@ describe('on a terminal', { timeout: 240_000 }, () => {
     expect(await changed()).toBe('');
   });
 
-  const ALL = [
-    '--url',
-    'https://example.org/tool-1.2.3-linux-amd64',
-    '--version',
-    '1.2.3',
-    '--license',
-    'MIT',
-    '--summary',
-    'a tool',
-    '--no-build',
-  ];
-
   test('Ctrl-C while it pins leaves nothing', async () => {
     const hung = new Promise<void>((resolved) => {
       onHang = resolved;
@@ -273,20 +273,7 @@ describe('on a terminal', { timeout: 240_000 }, () => {
 
 // Whenever it is killed, the repository is whole: the package is there or it is not, the lists are old or new, and the next run completes the rest.
 test('killed at any moment, the next run completes it', { timeout: 600_000 }, async () => {
-  const args = [
-    'new',
-    'tool',
-    '--url',
-    'https://example.org/tool-1.2.3-linux-amd64',
-    '--version',
-    '1.2.3',
-    '--license',
-    'MIT',
-    '--summary',
-    'a tool',
-    '--no-build',
-    '--yes',
-  ];
+  const args = ['new', 'tool', ...ALL, '--yes'];
   const start = (): { pid: number; ended: Promise<number | null> } => {
     const child = spawn(process.execPath, [join(copy, 'packages/cli/src/main.ts'), ...args], { env, cwd: copy, stdio: 'ignore' });
     return { pid: child.pid ?? 0, ended: new Promise((done) => void child.on('close', done)) };

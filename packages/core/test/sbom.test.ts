@@ -75,10 +75,7 @@ describe.each(['x86-64', 'arm64'] as const)('the SBOM of packages for %s', (arch
     for (const [locator, { sha256, size }] of Object.entries(pin.bytes)) {
       if (!isPackageLocator(locator) || !(locator.endsWith(`_${word}.deb`) || locator.endsWith('_all.deb'))) continue;
       const path = locator.slice('debian:'.length);
-      const file = await archive.fetchPackage(
-        { path, sha256, ...(size === undefined ? {} : { size }) },
-        { suite: origin.suite, arch, repin: '' },
-      );
+      const file = await archive.fetchPackage({ path, sha256, size }, { suite: origin.suite, arch, repin: '' });
       const format = '${Package} ${Version} ${Architecture} ${source:Package}@${source:Version}';
       const [name = '', version = '', architecture = '', source = ''] = (
         await exec('dpkg-deb', ['--showformat', format, '--show', file])

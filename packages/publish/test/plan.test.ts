@@ -88,39 +88,19 @@ test('from an empty tree: the newest of each kept branch, both formats, both arc
   expect(result.payloads).toHaveLength(16);
   expect(result.images.every(({ from }) => from === 'build')).toBe(true);
   expect(result.images.reduce((sum, one) => sum + one.targets.length, 0)).toBe(24);
+  const job = (extension: string, architecture: string, versions: string[]): object => ({
+    id: `${extension}-${architecture}`,
+    extension,
+    architecture,
+    from: 'build',
+    versions,
+    targets: ['portable', '4593.2.5', '4757.1.0'],
+  });
   expect(matrixOf(result).include).toEqual([
-    {
-      id: 'kubernetes-x86-64',
-      extension: 'kubernetes',
-      architecture: 'x86-64',
-      from: 'build',
-      versions: ['1.37.0', '1.36.4', '1.35.8'],
-      targets: ['portable', '4593.2.5', '4757.1.0'],
-    },
-    {
-      id: 'kubernetes-arm64',
-      extension: 'kubernetes',
-      architecture: 'arm64',
-      from: 'build',
-      versions: ['1.37.0', '1.36.4', '1.35.8'],
-      targets: ['portable', '4593.2.5', '4757.1.0'],
-    },
-    {
-      id: 'tool-x86-64',
-      extension: 'tool',
-      architecture: 'x86-64',
-      from: 'build',
-      versions: ['1.0'],
-      targets: ['portable', '4593.2.5', '4757.1.0'],
-    },
-    {
-      id: 'tool-arm64',
-      extension: 'tool',
-      architecture: 'arm64',
-      from: 'build',
-      versions: ['1.0'],
-      targets: ['portable', '4593.2.5', '4757.1.0'],
-    },
+    job('kubernetes', 'x86-64', ['1.37.0', '1.36.4', '1.35.8']),
+    job('kubernetes', 'arm64', ['1.37.0', '1.36.4', '1.35.8']),
+    job('tool', 'x86-64', ['1.0']),
+    job('tool', 'arm64', ['1.0']),
   ]);
 });
 
