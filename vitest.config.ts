@@ -1,11 +1,16 @@
-import { availableParallelism } from 'node:os';
+import { arch as hostArch, availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
 /** Which machines to boot: names of extensions, releases, architectures (`flatcar-ext test` writes it). Unless specified, what `npm test` boots. */
 const machines = process.env['FLATCAR_EXT_MACHINES'] || '{"extensions":"small"}';
-const { extensions } = JSON.parse(machines) as { extensions?: 'small' | readonly string[] };
+const { extensions, arches = [hostArch() === 'arm64' ? 'arm64' : 'x86-64'] } = JSON.parse(machines) as {
+  extensions?: 'small' | readonly string[];
+  arches?: readonly string[];
+};
 const named = Array.isArray(extensions) ? (extensions as readonly string[]) : undefined;
+/** Files of shared machines: those of each architecture in one, so that machines of both run at once. */
+const shared = (arch: string): string => `packages/testing/test/extensions.${arch}.machine.test.ts`;
 
 /** Tests see a catalogue of Flatcar releases that no new release changes. */
 const env = {
@@ -60,8 +65,10 @@ export default defineConfig({
           include:
             named === undefined
               ? ['packages/*/test/**/*.machine.test.ts', 'extensions/*/test/*.machine.test.ts']
-              : ['packages/testing/test/extensions.machine.test.ts', ...named.map((name) => `extensions/${name}/test/*.machine.test.ts`)],
+              : [...arches.map(shared), ...named.map((name) => `extensions/${name}/test/*.machine.test.ts`)],
+          exclude: ['x86-64', 'arm64'].filter((arch) => !arches.includes(arch)).map(shared),
           ...later,
+          maxWorkers: Math.max(1, Math.min(later.maxWorkers, Math.floor(totalmem() / (4 * 1024 ** 3)))), // a machine has up to 4 GiB
           ...hour,
           env: machineEnv,
         },

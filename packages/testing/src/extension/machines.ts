@@ -162,6 +162,12 @@ async function smallNames(dirs: ReadonlyMap<string, string>, arches: readonly Ar
   return names;
 }
 
+/** A group by its first members: each test has the name of its own extension. */
+function titleOf(group: readonly Tested[]): string {
+  const first = group.slice(0, 3).map(({ name }) => name);
+  return group.length > 3 ? `${first.join(', ')} and ${group.length - 3} more` : first.join(', ');
+}
+
 /** Registers the machine tests of extensions: one boot for each group that can be merged together, each release and each architecture. */
 export async function describeMachines({ extensions, releases, arches }: Selection): Promise<void> {
   const dirs = new Map((await findExtensions(REPOSITORY)).map((dir) => [basename(dir), dir]));
@@ -178,5 +184,5 @@ export async function describeMachines({ extensions, releases, arches }: Selecti
   for (const arch of arches)
     for (const release of releases)
       for (const group of groupsOf(tested))
-        describe(`${release.number} ${arch}: ${group.map(({ name }) => name).join(', ')}`, () => describeGroup(group, release, arch));
+        describe(`${release.number} ${arch}: ${titleOf(group)}`, () => describeGroup(group, release, arch));
 }

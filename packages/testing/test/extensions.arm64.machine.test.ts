@@ -1,0 +1,4 @@
+// Boots arm64 machines with the extensions that FLATCAR_EXT_MACHINES names.
+import { describeWantedMachines } from './helpers/wanted-machines.ts';
+
+await describeWantedMachines('arm64');
