@@ -18,7 +18,7 @@ export const LAYERS: Readonly<Record<string, readonly (readonly string[])[]>> = 
   publish: [['keys'], ['tree'], ['destinations'], ['formats'], ['node', 'publish']],
   testing: [['.', 'github'], ['server'], ['merge'], ['machine'], ['extension']],
   upstream: [['.'], ['sources'], ['verify'], ['pin'], ['update']],
-  workspace: [['.'], ['ci', 'new']],
+  workspace: [['.'], ['ci', 'new', 'published']],
 };
 /** Files of `src` that may import everything in their package. */
 const ENTRY_POINTS = new Set(['index.ts', 'engine.ts', 'program.ts', 'run.ts', 'main.ts']);

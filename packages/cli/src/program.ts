@@ -12,6 +12,7 @@ import { addDoctor } from './commands/doctor.ts';
 import { addRemove } from './commands/remove.ts';
 import { addCompletion } from './commands/completion.ts';
 import { addExplain } from './commands/explain.ts';
+import { addFetch } from './commands/fetch.ts';
 import { addInspect } from './commands/inspect.ts';
 import { addKeys } from './commands/keys.ts';
 import { addLint } from './commands/lint.ts';
@@ -22,8 +23,10 @@ import { addOutdated } from './commands/outdated.ts';
 import { addPin } from './commands/pin.ts';
 import { addPlan } from './commands/plan.ts';
 import { addPublish } from './commands/publish.ts';
+import { addReady } from './commands/ready.ts';
 import { addReleases } from './commands/releases.ts';
 import { addRetire } from './commands/retire.ts';
+import { addShow } from './commands/show.ts';
 import { addTest } from './commands/test.ts';
 import { addVerify } from './commands/verify.ts';
 import { addVersion } from './commands/version.ts';
@@ -40,7 +43,8 @@ type Add = (root: Command, signal: AbortSignal) => void;
 const GROUPS: readonly (readonly [title: string, commands: readonly Add[]])[] = [
   ['Images:', [addBuild, addBind, addInspect, addDiff, addVerify, addLint, addExplain, addList, addReleases]],
   ['Maintaining extensions:', [addNew, addOutdated, addBump, addPin, addTest, addDocs, addRemove]],
-  ['Publishing and nodes:', [addPlan, addPublish, addWithdraw, addRetire, addMirror, addKeys, addButane]],
+  ['Publishing:', [addPlan, addPublish, addWithdraw, addRetire, addMirror, addKeys]],
+  ['Reading a published tree:', [addShow, addButane, addFetch, addReady]],
   [MACHINE, [addDoctor, addCache, addCompletion, addVersion]],
   ['Workflows:', [addCi]],
 ];

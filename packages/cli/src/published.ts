@@ -1,4 +1,5 @@
 import { Option, type Command } from 'commander';
+import type { JsonFlag } from './options.ts';
 
 export const keysOption = (): Option =>
   new Option('--keys <dir>', 'folder of keys, as flatcar-ext keys init makes it').env('FLATCAR_EXT_KEYS');
@@ -13,6 +14,21 @@ export const treeOption = (): Option =>
   new Option('--tree <where>', 'the published tree: a folder, or s3://bucket/prefix').makeOptionMandatory();
 export const assetsOption = (): Option =>
   new Option('--assets <where>', 'store images in releases of a repository, github:owner/name, with redirects to them in the tree');
+
+/** Of commands that read a published tree. */
+export const readTreeOption = (): Option => new Option('--tree <where>', 'the published tree: a folder, https://… or s3://bucket/prefix');
+
+/** Options of commands that read a published tree. */
+export interface TreeFlags extends JsonFlag {
+  readonly tree: string;
+  readonly keys?: string;
+  readonly keyring?: string;
+}
+
+/** Adds the options of commands that read a published tree. */
+export function addTreeOptions(command: Command, tree = readTreeOption().makeOptionMandatory()): Command {
+  return command.addOption(tree).addOption(keyringOption()).addOption(keysOption());
+}
 
 /** Options of all commands that sign a tree. */
 export interface SigningFlags {

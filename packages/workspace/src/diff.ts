@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { openStore, openTools, readTree, unpackImage, type Manifest, type Tree, type TreeEntry } from '@flatcar/core/engine';
+import { openStore, openTools, readTree, unpackImage, type HostRequirements, type Manifest, type TreeEntry } from '@flatcar/core/engine';
 import { imageFormat, readImageFile } from './image-file.ts';
 
 /** A value before and after. */
@@ -28,10 +28,14 @@ export interface Difference {
   readonly size: BeforeAfter<number>;
 }
 
-/** What is compared of an image. */
-interface Content {
-  readonly manifest: Manifest;
-  readonly tree: Tree;
+/** What is compared of an image: facts of its manifest or of its payload's record, and its files. */
+export interface ImageContent extends Pick<Manifest, 'size'> {
+  readonly components: readonly { readonly name: string; readonly version: string }[];
+  readonly needs: HostRequirements;
+  readonly replaces: readonly string[];
+  readonly conflicts: readonly string[];
+  readonly requires: readonly string[];
+  readonly entries: readonly TreeEntry[];
 }
 
 /** The keys whose values differ, in the order of both. */
@@ -41,11 +45,11 @@ function changedKeys(before: ReadonlyMap<string, string>, after: ReadonlyMap<str
     .filter((one) => one.before !== one.after);
 }
 
-const componentVersions = ({ components }: Manifest): Map<string, string> =>
+const componentVersions = ({ components }: ImageContent): Map<string, string> =>
   new Map(components.map(({ name, version }) => [name, version]));
 
 /** What an image needs of a host, replaces there, or cannot be merged with. */
-const hostRequirements = ({ needs, replaces, conflicts, requires }: Manifest): Map<string, string> =>
+const hostRequirements = ({ needs, replaces, conflicts, requires }: ImageContent): Map<string, string> =>
   new Map([
     ['systemd', needs.systemd],
     ['glibc', needs.glibc ?? ''],
@@ -67,33 +71,37 @@ function fileChange(path: string, before: TreeEntry | undefined, after: TreeEntr
   return { what: 'changed', ...sizes, modes: modes.before === modes.after ? undefined : modes };
 }
 
-const filesOf = ({ tree }: Content): Map<string, TreeEntry> =>
-  new Map(tree.entries.filter(({ type }) => type !== 'dir').map((entry) => [entry.path, entry]));
+const filesOf = ({ entries }: ImageContent): Map<string, TreeEntry> =>
+  new Map(entries.filter(({ type }) => type !== 'dir').map((entry) => [entry.path, entry]));
 
-function changedFiles(before: Content, after: Content): FileChange[] {
+function changedFiles(before: ImageContent, after: ImageContent): FileChange[] {
   const [old, now] = [filesOf(before), filesOf(after)];
   return [...new Set([...old.keys(), ...now.keys()])].toSorted().flatMap((path) => fileChange(path, old.get(path), now.get(path)) ?? []);
 }
 
-/** Unpacks two images and compares versions, files, host requirements and sizes. */
+/** Compares versions, files, host requirements and sizes of two images. */
+export function differenceBetween(before: ImageContent, after: ImageContent): Difference {
+  const versions = changedKeys(componentVersions(before), componentVersions(after));
+  const requirements = changedKeys(hostRequirements(before), hostRequirements(after));
+  return {
+    versions: versions.map(({ key: component, ...values }) => ({ component, ...values })),
+    files: changedFiles(before, after),
+    requirements: requirements.map(({ key: what, ...values }) => ({ what, ...values })),
+    size: { before: before.size, after: after.size },
+  };
+}
+
+/** Unpacks two image files and compares them. */
 export async function compareImages(before: string, after: string): Promise<Difference> {
   const store = openStore();
   const tools = openTools(store);
   return store.withTemp(async (temp) => {
-    const read = async (file: string, name: string): Promise<Content> => {
+    const read = async (file: string, name: string): Promise<ImageContent> => {
       const { manifest } = await readImageFile(file);
       const dir = join(temp, name);
       await unpackImage(tools, file, await imageFormat(file), manifest.architecture, dir);
-      return { manifest, tree: await readTree(dir, new Map()) };
+      return { ...manifest, entries: (await readTree(dir, new Map())).entries };
     };
-    const [old, now] = [await read(before, 'before'), await read(after, 'after')];
-    const versions = changedKeys(componentVersions(old.manifest), componentVersions(now.manifest));
-    const requirements = changedKeys(hostRequirements(old.manifest), hostRequirements(now.manifest));
-    return {
-      versions: versions.map(({ key: component, ...values }) => ({ component, ...values })),
-      files: changedFiles(old, now),
-      requirements: requirements.map(({ key: what, ...values }) => ({ what, ...values })),
-      size: { before: old.manifest.size, after: now.manifest.size },
-    };
+    return differenceBetween(await read(before, 'before'), await read(after, 'after'));
   });
 }

@@ -33,6 +33,8 @@ export interface SelectedExtension {
 export interface Selection {
   readonly extensions: readonly SelectedExtension[];
   readonly hasStager: boolean;
+  /** A line for each extension that was added because another one requires it. */
+  readonly added: readonly string[];
   readonly notices: readonly string[];
 }
 
@@ -40,7 +42,7 @@ export interface Selection {
 export type ReadExtension = (name: string) => Promise<ExtensionIndex | undefined>;
 
 /** Versions that a word selects: one image version if the word has a revision, else all of an upstream version or of a branch. */
-function selectVersions(versions: readonly PublishedVersion[], wanted: string | undefined): readonly PublishedVersion[] {
+export function selectVersions(versions: readonly PublishedVersion[], wanted: string | undefined): readonly PublishedVersion[] {
   const upstreams: readonly string[] = versions.map(({ upstream }) => upstream);
   const image = versions.find(({ version }) => version === wanted);
   if (image !== undefined && !upstreams.includes(image.version)) return [image];
@@ -149,7 +151,7 @@ export async function selectExtensions(options: NodeOptions, readExtension: Read
     throw new UserError('portable images fit every release', { next: 'specify either portable or releases' });
 
   const extensions = await selectWanted(options, readExtension);
-  const notices = await addRequired(extensions, options, readExtension);
+  const added = await addRequired(extensions, options, readExtension);
   assertNoConflicts(extensions);
 
   const isStager = ({ name }: SelectedExtension): boolean => name === STAGER;
@@ -158,9 +160,6 @@ export async function selectExtensions(options: NodeOptions, readExtension: Read
     if (index !== undefined && hasPortable(index, arch)) extensions.push(selectVersion(index, undefined, ['portable'], arch));
   }
   const hasStager = extensions.some(isStager);
-  if (!isPortable && !hasStager)
-    notices.push(
-      `without ${STAGER}, images for the next release are not fetched before the node boots into it: its extensions are missing until then`,
-    );
-  return { extensions, hasStager, notices };
+  const missing = `without ${STAGER}, images for the next release are not fetched before the node boots into it: its extensions are missing until then`;
+  return { extensions, hasStager, added, notices: isPortable || hasStager ? added : [...added, missing] };
 }
