@@ -41,6 +41,8 @@ import {
   type PublishedImage,
   type PublishKeys,
 } from '@flatcar/publish';
+import { loadAll } from '@flatcar/workspace/select';
+import { deltasText, measureDeltas } from './deltas.ts';
 import { printResults, say, seconds, type Results } from './measure.ts';
 import { compareDays, comparisonText } from './release-day/run.ts';
 
@@ -49,16 +51,19 @@ const HELP = `measure what publishing costs, in seconds and as ratios of one run
 npm run bench:publish -- [OPTIONS]
 
   --only PART          measure this part only: plan (on an index of 100,000
-                       images) or many (publish 1,000 images)
+                       images), many (publish 1,000 images), or deltas (bytes
+                       that a node fetches for the next Flatcar release, and
+                       for a version from the one before it, of payloads that
+                       the store has)
   --release-day        measure one more Flatcar release for every extension and
                        both architectures instead: plan, bind, read back, sign
                        and index, compared with packing the same again.
                        Payloads that the store does not have are replaced by
                        others of the same size; nothing is compiled
-  --extension NAMES    with --release-day: these extensions only,
+  --extension NAMES    with --release-day and deltas: these extensions only,
                        comma-separated (default: all)
-  --format FORMAT      with --release-day: squashfs or ddi (default: a day of
-                       each)
+  --format FORMAT      with --release-day and deltas: squashfs or ddi (default:
+                       both, a day of each)
   --pack MIB           with --release-day: pack payloads of the store again
                        until the packed files have this size together, or all;
                        the rest counts at the same rate (default: 64)
@@ -67,10 +72,11 @@ npm run bench:publish -- [OPTIONS]
 
 Examples:
   npm run bench:publish -- --only plan
+  npm run bench:publish -- --only deltas --extension kubernetes
   npm run bench:publish -- --release-day
   npm run bench:publish -- --release-day --extension git,yq --format ddi`;
 
-const PARTS = ['plan', 'many'];
+const PARTS = ['plan', 'many', 'deltas'];
 const FORMATS: readonly Format[] = ['squashfs', 'ddi'];
 
 function readArguments() {
@@ -93,8 +99,9 @@ function readArguments() {
       throw new Error(`--format ${format}: not one of ${FORMATS.join(', ')}`);
     if (isDay && only !== undefined) throw new Error('--only and --release-day exclude each other');
     if (pack !== undefined && pack !== 'all' && !/^\d+$/.test(pack)) throw new Error(`--pack ${pack}: neither a number of MiB nor 'all'`);
-    if (!isDay && [values.extension, format, pack].some((value) => value !== undefined))
-      throw new Error('--extension, --format and --pack need --release-day');
+    if (!isDay && pack !== undefined) throw new Error('--pack needs --release-day');
+    if (!isDay && only !== 'deltas' && [values.extension, format].some((value) => value !== undefined))
+      throw new Error('--extension and --format need --release-day or --only deltas');
     return values;
   } catch (error) {
     console.error(`error: ${(error as Error).message}\nnext: see npm run bench:publish -- --help`);
@@ -254,17 +261,14 @@ async function many(temp: string, keys: PublishKeys): Promise<void> {
   note('publishing them again, seconds', await seconds(() => publish({ paths: [images], destination, keys })));
 }
 
+const names = values.extension === undefined ? [] : values.extension.split(',');
+const formats = FORMATS.filter((one) => values.format === undefined || values.format === one);
+
 /** The days of a release, in the formats that were asked for. */
 async function releaseDays(temp: string): Promise<void> {
-  const { extension, format, pack = '64' } = values;
-  const compared = await compareDays(
-    {
-      names: extension === undefined ? [] : extension.split(','),
-      formats: FORMATS.filter((one) => format === undefined || format === one),
-      pack: pack === 'all' ? Infinity : Number(pack) * 2 ** 20,
-    },
-    { store, tools, temp, keys: join(temp, 'keys'), report },
-  );
+  const { pack = '64' } = values;
+  const mebibytes = pack === 'all' ? Infinity : Number(pack) * 2 ** 20;
+  const compared = await compareDays({ names, formats, pack: mebibytes }, { store, tools, temp, keys: join(temp, 'keys'), report });
   console.log(values.json ? JSON.stringify(compared, undefined, 2) : compared.map(comparisonText).join('\n\n'));
 }
 
@@ -274,5 +278,12 @@ await store.withTemp(async (temp) => {
   const keys = await loadKeys(join(temp, 'keys'), {});
   if (wanted('plan')) await planning(temp, keys);
   if (wanted('many')) await many(temp, keys);
-  printResults(results, values.json);
+  const deltas = wanted('deltas')
+    ? await measureDeltas(await loadAll(names), formats, { store, tools, temp, keys: join(temp, 'keys'), report })
+    : [];
+  if (values.json) console.log(JSON.stringify({ ...results, deltas }, undefined, 2));
+  else {
+    printResults(results, false);
+    if (deltas.length > 0) console.log(deltasText(deltas));
+  }
 });

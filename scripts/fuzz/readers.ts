@@ -31,6 +31,7 @@ import {
   unpack,
   verifyVerity,
 } from '@flatcar/core/engine';
+import { blockListBytes, parseBlockList } from '@flatcar/publish/deltas/block-list';
 import { checkPayload } from '@flatcar/publish/formats/crau';
 import { checkSignatures, readKeyring, readPublicKeys } from '@flatcar/publish/keys/openpgp';
 import { parseExtensionIndex, parseIndex, parsePackages as parseUpdatePackages } from '@flatcar/publish/tree/schema';
@@ -214,6 +215,15 @@ export const READERS: Readonly<Record<string, Reader>> = {
       const key = createPrivateKey(await readFile(join(dir, 'update.pem')));
       return (_, path) => checkPayload(path, [key]);
     },
+  },
+  blocks: {
+    what: 'block lists',
+    format: 'binary',
+    prepare: async () => {
+      const records = [10, 5000, 70_000].map((offset) => ({ offset, bytes: Buffer.from(`bytes at ${offset}`) }));
+      return [blockListBytes({ size: 100_000, records }), blockListBytes({ size: 0, records: [] })];
+    },
+    open: () => (bytes, path) => parseBlockList(bytes, path),
   },
   packages: text('Packages of a Debian archive', texts.PACKAGES, parsePackages, [
     'Package: ',

@@ -1,6 +1,7 @@
 // Pins the image tools again from the Debian suite's signed index, for both architectures: scripts/run node scripts/pin/tools.ts
+// With names (`tools.ts zstd`), pins only those tools; all others keep their packages, and with them the keys of what they made.
 import { readFile, writeFile } from 'node:fs/promises';
-import { snapshotStamp, type ToolPins } from '@flatcar/core/engine';
+import { ARCHES, snapshotStamp, type ToolPins } from '@flatcar/core/engine';
 import { archive, component, packagesWithLibraries, pinsOf, pinText, readSuites } from './debian.ts';
 
 const suite = 'trixie';
@@ -27,6 +28,7 @@ const wanted: Readonly<Record<string, Wanted>> = Object.fromEntries([
   bin('protoc', ['protobuf-compiler', 'libprotobuf-dev']), // with the definitions that others import
   bin('xz', ['xz-utils']),
   bin('bzip2', ['bzip2']),
+  bin('zstd', ['zstd']),
   bin('qemu-aarch64', ['qemu-user']),
   // Machines of the tests, with their firmware.
   bin('qemu-system-x86_64', ['qemu-system-x86', 'qemu-system-data', 'seabios', 'ipxe-qemu']),
@@ -36,9 +38,20 @@ const wanted: Readonly<Record<string, Wanted>> = Object.fromEntries([
   ['go', { program: 'usr/lib/go-1.24/bin/go', packages: ['golang-1.24-go', 'golang-1.24-src'] }],
 ]);
 
+const file = new URL('../../packages/core/src/tools/data/tools.json', import.meta.url);
+const only = process.argv.slice(2);
+const before = only.length === 0 ? undefined : (JSON.parse(await readFile(file, 'utf8')) as ToolPins);
+const unknown = only.find((name) => wanted[name] === undefined);
+if (unknown !== undefined) throw new Error(`'${unknown}' is not a tool: ${Object.keys(wanted).join(', ')}`);
+
 const suites = { 'x86-64': await readSuites('x86-64', suite), arm64: await readSuites('arm64', suite) };
 const tools: Record<string, ToolPins['tools'][string]> = {};
 for (const [name, tool] of Object.entries(wanted)) {
+  const kept = only.includes(name) ? undefined : before?.tools[name];
+  if (kept !== undefined) {
+    tools[name] = kept;
+    continue;
+  }
   const [here, there] = await Promise.all(
     [suites['x86-64'], suites.arm64].map((one) => packagesWithLibraries(one, tool.packages, (path) => path === tool.program, tool.loads)),
   );
@@ -46,13 +59,18 @@ for (const [name, tool] of Object.entries(wanted)) {
   tools[name] = { program: tool.program, packages: here ?? [] };
 }
 const names = Object.values(tools).flatMap(({ packages }) => packages);
+const [x86, arm] = ARCHES.map((arch) => {
+  const kept = before?.packages[arch] ?? {};
+  const fresh = names.filter((name) => kept[name] === undefined);
+  const all = { ...kept, ...pinsOf(suites[arch], fresh, suite) };
+  return Object.fromEntries(Object.entries(all).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+});
 const { date } = await archive.packages(suite, component, 'x86-64');
 const pins: ToolPins = {
   suite,
-  snapshot: snapshotStamp(date),
+  snapshot: before?.snapshot ?? snapshotStamp(date),
   tools,
-  packages: { 'x86-64': pinsOf(suites['x86-64'], names, suite), arm64: pinsOf(suites.arm64, names, suite) },
+  packages: { 'x86-64': x86 ?? {}, arm64: arm ?? {} },
 };
-const file = new URL('../../packages/core/src/tools/data/tools.json', import.meta.url);
 await writeFile(file, pinText(pins));
 console.error((await readFile(file)).length, 'bytes of', file.pathname);

@@ -48,7 +48,7 @@ export interface DayResult {
 }
 
 /** The two newest releases whose images have a format: the one of the day, and the one before. */
-function releasesOf(format: Format): { today: Release; before: Release } {
+export function releasesOf(format: Format): { today: Release; before: Release } {
   const [today, before] = catalogue().filter((one) => one.format === format);
   if (today === undefined || before === undefined) throw new Error(`the catalogue has fewer than two releases for ${format}`);
   return { today, before };
@@ -113,7 +113,9 @@ async function measureDay(
       await bindPayloads(source, { targets: [today], out, sign, built }, context.report, new AbortController().signal);
     }
   });
-  const published = await times(() => publish({ paths: [out], destination: localDestination(tree), keys, report: context.report }));
+  const published = await times(() =>
+    publish({ paths: [out], destination: localDestination(tree), keys, store: context.store, report: context.report }),
+  );
   await rm(out, { recursive: true });
   return { parts: { plan: planned, bind: bound, publish: published }, images: wanted.length };
 }

@@ -32,18 +32,28 @@ async function originChoices(loaded: LoadedExtension, version: string): Promise<
   return [[], compiled];
 }
 
+/** A payload with the profile `publish`, if the store has it. */
+export async function findPayload(
+  loaded: LoadedExtension,
+  about: { version: string; arch: Arch; format: Format },
+  store: Store,
+): Promise<PackedPayload | undefined> {
+  for (const kinds of await originChoices(loaded, about.version)) {
+    const found = await storedPayload(loaded, await describePayload(loaded, { ...about, profile: 'publish' }, hostArch(), kinds), store);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
 async function findOrMake(
   loaded: LoadedExtension,
   about: { version: string; arch: Arch; format: Format },
   { store, tools, dir }: { store: Store; tools: Tools; dir: string },
 ): Promise<DayPayload> {
-  const request = { ...about, profile: 'publish' } as const;
-  for (const kinds of await originChoices(loaded, about.version)) {
-    const found = await storedPayload(loaded, await describePayload(loaded, request, hostArch(), kinds), store);
-    if (found !== undefined) return { ...found, isStandIn: false };
-  }
+  const found = await findPayload(loaded, about, store);
+  if (found !== undefined) return { ...found, isStandIn: false };
   await mkdir(dir, { recursive: true });
-  const claims = await describePayload(loaded, request, hostArch());
+  const claims = await describePayload(loaded, { ...about, profile: 'publish' }, hostArch());
   return { ...(await makeStandIn(tools, claims, sizeOf(claims.extension), dir)), isStandIn: true };
 }
 

@@ -33,7 +33,10 @@ export function addPublish(root: Command, signal: AbortSignal): void {
     )
     .addOption(jsonOption())
     .action(async (dirs: string[], flags: Flags) => {
-      const { localPath, openDestination, publish } = await import('@flatcar/publish');
+      const [{ openStore }, { localPath, openDestination, publish }] = await Promise.all([
+        import('@flatcar/core/engine'),
+        import('@flatcar/publish'),
+      ]);
       const paths = dirs.map((one) =>
         localPath(one, 'publish', 'name folders that flatcar-ext build or bind wrote; the tree they go to is --tree'),
       );
@@ -49,6 +52,7 @@ export function addPublish(root: Command, signal: AbortSignal): void {
         dropKeys: flags.dropKeys === true,
         unsigned: flags.unsigned === true,
         origins: flags.origins === 'preferred' ? flags.origins : flags.origins?.split(','),
+        store: openStore(),
         report,
         signal,
       }).finally(done);
@@ -62,6 +66,7 @@ export function addPublish(root: Command, signal: AbortSignal): void {
   addHelp(command, {
     text: [
       'Images are uploaded, checked as a node would check them, and signed; the index comes last. A failure before that changes nothing that is served, and the next run completes it. A published name never changes its bytes.',
+      'Nodes that have a former image fetch a delta instead of a whole image: publish makes deltas, checks each by applying it, and keeps small ones (docs/deltas.md).',
       'Images of the profile fast, of test fixtures, of some components only, or made by a tool that is not the pinned one are refused, as are components from an origin that the tree does not accept.',
     ],
     environment: {

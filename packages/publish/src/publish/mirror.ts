@@ -116,6 +116,8 @@ class MirrorCopy {
     await this.#copyListed({ path: provenance, sha256: image.provenance });
     const payload = payloads[`${image.architecture} ${image.format}`];
     if (payload !== undefined) await this.#copyListed({ path: payloadPath(name, payload.key), sha256: payload.record });
+    for (const delta of image.deltas ?? [])
+      await destination.put(delta.path, await stageFile(this.#staging, await tree.file(delta.path, delta), delta.sha256), delta);
     await destination.put(image.path, staged, image);
     this.#images.push(image.path);
     this.#bytes += image.size;

@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { sidecarPaths } from '@flatcar/core/engine';
+import { deltaPaths } from '../deltas/listed.ts';
 import { extensionIndexPath, INDEX, indexSignaturePath, officialBase, packagesPath, SIGNATURE } from '../tree/layout.ts';
 import {
   extensionIndexText,
@@ -69,10 +70,12 @@ const indexFiles = ({ extensions, packages }: Pick<Index, 'extensions' | 'packag
   packages.path,
 ];
 
-/** Paths of images and packages that are listed, with their sidecars. */
+/** Paths of images with their sidecars, deltas and packages that are listed. */
 function listedImages({ extensions, packages }: Listing): string[] {
-  const images = [...extensions.values()].flatMap(({ versions }) => versions.flatMap((version) => version.images));
-  return [...images.flatMap(({ path }) => withSidecars(path)), ...packages.flatMap(({ path, image }) => [path, image.path])];
+  const indexes = [...extensions.values()];
+  const images = indexes.flatMap(({ versions }) => versions.flatMap((version) => version.images));
+  const deltas = indexes.flatMap((index) => [...deltaPaths(index)]);
+  return [...images.flatMap(({ path }) => withSidecars(path)), ...deltas, ...packages.flatMap(({ path, image }) => [path, image.path])];
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { Report } from '@flatcar/core/engine';
+import type { Report, Store } from '@flatcar/core/engine';
 import type { Destination } from '../destinations/destination.ts';
 import type { PublishKeys } from '../keys/keys.ts';
 import type { DeclaredOrigins } from '../tree/origins.ts';
@@ -24,6 +24,8 @@ export interface PublishOptions {
   readonly dropKeys?: boolean;
   /** Images that are too old by this are removed from index and sums; their files are removed by the next publish that changes something. */
   readonly retire?: Retention;
+  /** Makes deltas for the new images with the tools of this store. Without a store, nodes fetch these images whole. */
+  readonly store?: Store;
   readonly report?: Report;
   readonly signal?: AbortSignal;
 }

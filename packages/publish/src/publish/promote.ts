@@ -10,6 +10,7 @@ export interface Promotion {
   readonly images: readonly StagedImage[];
   /** Of the official layout. */
   readonly official: readonly Staged[];
+  readonly deltas: readonly Staged[];
   readonly keys: PublicKeys;
   readonly baseUrl: string;
   /** Files of each folder's sums. */
@@ -52,6 +53,7 @@ export async function promote(destination: Destination, all: Promotion): Promise
   );
   // In the same order for all publishers: otherwise two could wait for each other's names.
   for (const file of all.official.toSorted((a, b) => (a.path < b.path ? -1 : 1))) await destination.putOver(file.path, file.from, file);
+  for (const file of all.deltas) await destination.put(file.path, file.from, file);
   await destination.flush();
   await replaceChanged(destination, 'keys', all.keys.files);
   await destination.remove(all.keys.dropped);

@@ -136,6 +136,7 @@ async function publishOnce(attempt: Attempt, added: Set<string>): Promise<Publis
     promote(destination, {
       images: staged.staged,
       official: staged.official.flatMap((one) => one.files),
+      deltas: staged.deltas,
       keys: publics,
       baseUrl,
       sums,

@@ -1,4 +1,6 @@
-import { mapParallel, timed, UserError } from '@flatcar/core/engine';
+import { mapParallel, openTools, timed, UserError } from '@flatcar/core/engine';
+import { deltaPaths, withoutStaleDeltas } from '../deltas/listed.ts';
+
 import { imagePath } from '../tree/layout.ts';
 import type { ExtensionIndex, UpdatePackage } from '../tree/schema.ts';
 import type { Published } from '../tree/state.ts';
@@ -9,17 +11,19 @@ import { officialImages, stageOfficial, type StagedOfficial } from './official.t
 import type { PublishOptions } from './options.ts';
 import { expiredImages, expiredPackages, withoutImages, type Retention } from './retire.ts';
 import { checkSigned, checkUpdateKey } from './signing-policy.ts';
-import { stageImage, type StagedImage } from './stage.ts';
+import { makeDeltas } from './stage-deltas.ts';
+import { stageImage, type Staged, type StagedImage } from './stage.ts';
 
 /** All files of a publish, staged and checked, and the indexes that list them. */
 export interface StagedPublish {
   readonly staged: readonly StagedImage[];
   readonly official: readonly StagedOfficial[];
+  readonly deltas: readonly Staged[];
   readonly extensions: ReadonlyMap<string, ExtensionIndex>;
   readonly packages: readonly UpdatePackage[];
   /** Paths of images and update payloads that are retired. */
   readonly retired: readonly string[];
-  /** Paths of transfer files that are left without any image to transfer. */
+  /** Paths of transfer files that are left without any image to transfer, and of deltas that are no longer listed. */
   readonly orphans: readonly string[];
 }
 
@@ -138,6 +142,26 @@ async function stageOfficialImages(
   );
 }
 
+/** Makes and stages the deltas of new images. */
+async function stageDeltas(
+  { destination, store, report, signal }: PublishOptions,
+  before: Indexes,
+  extensions: Map<string, ExtensionIndex>,
+  staged: readonly StagedImage[],
+  staging: string,
+): Promise<{ extensions: Map<string, ExtensionIndex>; files: readonly Staged[] }> {
+  if (store === undefined) return { extensions, files: [] };
+  const context = { tree: destination.tree(store, report), store, tools: openTools(store, report), staging, report, signal };
+  return makeDeltas(extensions, before, staged, context);
+}
+
+/** Paths of published deltas that the next indexes do not list. */
+const staleDeltas = (before: Indexes, after: ReadonlyMap<string, ExtensionIndex>): string[] =>
+  [...after].flatMap(([name, index]) => {
+    const published = before.get(name);
+    return published === undefined ? [] : [...deltaPaths(published).difference(deltaPaths(index))];
+  });
+
 /** Stages the new images of a publish, checks them, and computes what the tree lists afterwards. Publishes nothing yet. */
 export async function stageAll(options: PublishOptions, published: Published, staging: string, inputs: Inputs): Promise<StagedPublish> {
   const { report, signal, retire } = options;
@@ -146,8 +170,9 @@ export async function stageAll(options: PublishOptions, published: Published, st
   checkSigned(images, options);
   report?.({ type: 'step', text: `staging ${images.length} images` });
   const staged = await stageImages(images, inputs.payloads, publishedRecords(before), staging, signal);
-  const extensions = enterImages(options, before, staged);
-  const { retired, orphans } = retire === undefined ? { retired: [], orphans: [] } : retireImages(extensions, retire);
+  const entered = enterImages(options, before, staged);
+  const { retired, orphans } = retire === undefined ? { retired: [], orphans: [] } : retireImages(entered, retire);
+  const { extensions, files: deltas } = await stageDeltas(options, before, withoutStaleDeltas(entered), staged, staging);
 
   const packagesBefore = await published.packages();
   const expired = retire === undefined ? [] : expiredPackages(packagesBefore, retire);
@@ -156,9 +181,10 @@ export async function stageAll(options: PublishOptions, published: Published, st
   return {
     staged,
     official,
+    deltas,
     extensions,
     packages: [...kept, ...official.map(({ entry }) => entry)].toSorted((a, b) => (a.path < b.path ? -1 : 1)),
     retired: [...expired.flatMap(({ path, image }) => [path, image.path]), ...retired],
-    orphans,
+    orphans: [...orphans, ...staleDeltas(before, extensions)],
   };
 }

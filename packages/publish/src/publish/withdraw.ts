@@ -136,6 +136,7 @@ export async function withdraw(options: WithdrawOptions): Promise<PublishResult 
       report,
       withdraw: { name, version, reason, by: replacement },
       unsigned: options.unsigned === true,
+      store,
       signal,
     }).catch(async (error: unknown) => {
       if (!hasCode(error, 'name-taken')) throw error;

@@ -7,6 +7,7 @@ import { ARCHES, archWords, imageBase, type Arch, type Manifest } from '@flatcar
  *   <name>/index-<sha256>.json               one extension's images; index.json lists it by that digest
  *   <name>/portable/, <name>/<release>/      images with their sidecars, SHA256SUMS, SHA256SUMS.gpg
  *   <name>/payload/<key>.json                records of payloads, from which images are bound to more releases
+ *   <name>/deltas/<sha256>.blocks|zst        what leads from an image that a node has to another one (docs/deltas.md)
  *   <name>/transfer/<kind>/<channel>.conf    transfer files for systemd-sysupdate, and the same as .transfer
  *   <board>/<release>/flatcar-<name>.raw|gz  the official layout with its own sums
  *   keys/import-pubring.gpg, keys/…          public keys
@@ -54,6 +55,11 @@ export function extensionIndexPath(name: string, sha256: string): string {
 /** Path of a payload's record. */
 export function payloadPath(name: string, key: string): string {
   return `${name}/payload/${key}.json`;
+}
+
+/** Path of a delta; its own digest names it, because its bytes depend on two images and on the version of zstd. */
+export function deltaPath(name: string, kind: 'blocks' | 'zstd', sha256: string): string {
+  return `${name}/deltas/${sha256}.${kind === 'blocks' ? 'blocks' : 'zst'}`;
 }
 
 /** Path of the list of update packages. */

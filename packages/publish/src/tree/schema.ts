@@ -25,6 +25,15 @@ const Name = v.pipe(v.string(), v.regex(EXTENSION_NAME));
 /** A file of the tree, by its digest. */
 const FileSchema = v.strictObject({ path: Path, size: count, sha256: hex(64) });
 
+/** What makes an image of another one that a node may have. */
+const DeltaSchema = v.strictObject({
+  /** `blocks`: bytes at offsets, of an image of the same payload; `zstd`: a frame as `zstd --patch-from` makes it. docs/deltas.md has both. */
+  kind: v.picklist(['blocks', 'zstd']),
+  /** Digest (sha256) of the image that the node must have. */
+  from: hex(64),
+  ...FileSchema.entries,
+});
+
 /** One image. */
 export const ImageSchema = v.strictObject({
   /** `portable` or a Flatcar release. */
@@ -43,6 +52,8 @@ export const ImageSchema = v.strictObject({
   manifest: hex(64),
   sbom: hex(64),
   provenance: hex(64),
+  /** Block lists from the nearest release on, then patches from the newest version on; each makes exactly this image. */
+  deltas: v.optional(v.array(DeltaSchema)),
 });
 
 /** Minimal versions that a host must have; the exact kernel if the image has modules. */
@@ -127,6 +138,7 @@ export const IndexSchema = v.strictObject({
 export const PackagesSchema = v.strictObject({ schema: v.literal(SCHEMA), packages: v.array(PackageSchema) });
 
 export type PublishedFile = v.InferOutput<typeof FileSchema>;
+export type PublishedDelta = v.InferOutput<typeof DeltaSchema>;
 export type PublishedImage = v.InferOutput<typeof ImageSchema>;
 export type PublishedVersion = v.InferOutput<typeof VersionSchema>;
 export type ExtensionIndex = v.InferOutput<typeof ExtensionIndexSchema>;

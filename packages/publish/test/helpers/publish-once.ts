@@ -1,5 +1,7 @@
 // Publishes what it is told into a local tree: a process of its own, for tests that kill it. Says `ready` before it begins.
+// With WITH_DELTAS, makes deltas.
 // With DIE_AT (sums, keys, index) it kills itself just before that is replaced, so that images are there and nothing lists them.
+import { openStore } from '@flatcar/core/engine';
 import { loadKeys, localDestination, publish } from '../../src/index.ts';
 
 const [tree = '', keysDir = '', ...paths] = process.argv.slice(2);
@@ -14,5 +16,13 @@ destination.replace = async (folder, files) => {
   await replace(folder, files);
 };
 process.stdout.write('ready\n');
-await publish({ paths, destination, keys, unsigned: true, ...(process.env['TREE_URL'] ? { baseUrl: process.env['TREE_URL'] } : {}) });
+const store = process.env['WITH_DELTAS'] ? openStore() : undefined;
+await publish({
+  paths,
+  destination,
+  keys,
+  unsigned: true,
+  store,
+  ...(process.env['TREE_URL'] ? { baseUrl: process.env['TREE_URL'] } : {}),
+});
 process.stdout.write('done\n');
