@@ -42,6 +42,7 @@ import { readLinks } from '@flatcar/upstream/sources/links';
 import { checksumOf } from '@flatcar/upstream/verify/checksums';
 import { verifyClearsigned, verifyDetached } from '@flatcar/upstream/verify/openpgp';
 import { trustMaterial, verifyBundles } from '@flatcar/upstream/verify/sigstore';
+import { readRecipe } from '@flatcar/workspace/bakery/recipe';
 import { readListing } from '@flatcar/workspace/new/propose-assets';
 import {
   diskImages,
@@ -298,6 +299,16 @@ export const READERS: Readonly<Record<string, Reader>> = {
   'update-packages': json('the list of update packages', texts.UPDATE_PACKAGES, (input) => parseUpdatePackages(input, 'packages.json')),
   releases: json("Flatcar's list of releases", texts.RELEASES, (input) => catalogueFrom(input, 'releases.json')),
   listing: json("GitHub's list of a release", texts.LISTINGS, (input) => readListing(input, 'listing.json')),
+  recipe: text('recipes of a sysext-bakery', texts.RECIPES, (input) => readRecipe(input, ['v1.2.3'], 'create.sh'), [
+    '$(',
+    '${',
+    '<<END',
+    'if ',
+    '; then',
+    'case x in',
+    ' && ',
+    '|',
+  ]),
   sigstore: {
     ...json(
       'sigstore bundles',

@@ -259,6 +259,27 @@ export const RELEASES = [
   }),
 ];
 
+export const RECIPES = [
+  `function list_available_versions() {
+  list_github_releases "example" "tool" | sed 's/^v//'
+}
+function populate_sysext_root() {
+  local sysextroot="$1" arch="$2" version="$3"
+  local rel="$(arch_transform 'x86-64' 'amd64' "$arch")" suffix=""
+  case "\${arch}" in arm64|aarch64) suffix="-\${rel#x}" ;; esac
+  if [[ -z "\${rel}" ]] && true ; then echo no >&2; return 1; fi
+  for name in a b; do
+    curl -o "\${name}.tgz" -fsSL "https://example.org/v\${version}/\${name}\${suffix}-\${rel:-x}.tgz"
+    tar --strip-components 1 -xzf "\${name}.tgz" -C dir
+    install -m 0755 "$(find dir -name \${name})" "\${sysextroot}/usr/bin/\${name}"
+  done
+  cat <<END >"\${sysextroot}/usr/share/x"
+\${version}
+END
+}
+`,
+];
+
 export const LISTINGS = [
   JSON.stringify([
     {

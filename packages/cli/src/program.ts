@@ -13,6 +13,7 @@ import { addRemove } from './commands/remove.ts';
 import { addCompletion } from './commands/completion.ts';
 import { addExplain } from './commands/explain.ts';
 import { addFetch } from './commands/fetch.ts';
+import { addImportBakery } from './commands/import-bakery.ts';
 import { addInspect } from './commands/inspect.ts';
 import { addKeys } from './commands/keys.ts';
 import { addLint } from './commands/lint.ts';
@@ -42,7 +43,7 @@ type Add = (root: Command, signal: AbortSignal) => void;
 /** The commands as help lists them: by what they are for. */
 const GROUPS: readonly (readonly [title: string, commands: readonly Add[]])[] = [
   ['Images:', [addBuild, addBind, addInspect, addDiff, addVerify, addLint, addExplain, addList, addReleases]],
-  ['Maintaining extensions:', [addNew, addOutdated, addBump, addPin, addTest, addDocs, addRemove]],
+  ['Maintaining extensions:', [addNew, addImportBakery, addOutdated, addBump, addPin, addTest, addDocs, addRemove]],
   ['Publishing:', [addPlan, addPublish, addWithdraw, addRetire, addMirror, addKeys]],
   ['Reading a published tree:', [addShow, addButane, addFetch, addReady]],
   [MACHINE, [addDoctor, addCache, addCompletion, addVersion]],

@@ -6,6 +6,7 @@ import type { Omission } from '../src/inspect/omission.ts';
 import { relocationOmissions } from '../src/origins/debian/compiled-in.ts';
 import { completeRelocation, wrappedPrograms, type CompletedOrigin } from '../src/origins/debian/complete-relocation.ts';
 import { debian } from '../src/definition/builders.ts';
+import type { DebianOrigin } from '../src/definition/types.ts';
 import { lintTree } from '../src/lint/lint.ts';
 import type { PackageFiles } from '../src/debian/package-index.ts';
 import { chooseFiles } from '../src/origins/debian/choose.ts';
@@ -176,7 +177,7 @@ test('the same omissions come in the same order, whatever is read first', async 
 describe('an origin completed for its programs', () => {
   const complete = async (
     packages: readonly PackageFiles[],
-    more: { limit?: number; also?: readonly string[] } = {},
+    more: { limit?: number; also?: readonly string[]; origin?: DebianOrigin } = {},
   ): Promise<CompletedOrigin> => {
     const all = [...packages, ...base];
     const origin = debian(['demo'], { programs: ['demo'] });
@@ -246,6 +247,29 @@ describe('an origin completed for its programs', () => {
     const library = await pack('libpython3.13', { 'usr/lib/python3.13/encodings/__init__.py': '', 'usr/lib/python3.13/large.py': 'xxx' });
     const { origin } = await complete([program, library], { limit: 2 });
     expect(origin.relocate?.data).toEqual(['usr/lib/python3.13/**']);
+  });
+
+  test('has the library of an embedded Perl only if Perl itself is shipped: a library that embeds Perl starts without it', async () => {
+    const library = await pack('libperl', {
+      [`${LIBRARIES}/libperl.so.5.40`]: ['/usr/share/perl/5.40.1'],
+      'usr/share/perl/5.40.1/strict.pm': '1;',
+    });
+    const program = await pack('demo', { 'usr/bin/demo': ['libperl.so.5.40'], 'usr/bin/perl': ['nothing'] });
+    const plugins = ['libperl.so.5.40'];
+    const without = await complete([program, library], { origin: debian(['demo'], { programs: ['demo'], relocate: { plugins } }) });
+    expect(without.origin.relocate?.data).toEqual([]);
+    expect(without.left).toEqual([
+      {
+        path: 'usr/share/perl/5.40.1',
+        why: 'the image has no program perl, and a library that embeds Perl starts without it',
+        line: "data: ['usr/share/perl/5.40.1/**']",
+        isReported: true,
+      },
+    ]);
+    const withPerl = await complete([program, library], {
+      origin: debian(['demo'], { programs: ['demo', 'perl'], relocate: { plugins } }),
+    });
+    expect(withPerl.origin.relocate?.data).toEqual(['usr/share/perl/5.40.1/**']);
   });
 
   test('has what else is wanted, and what that looks for', async () => {

@@ -19,6 +19,8 @@ const DAEMON: Readonly<Record<string, string>> = {
   'usr/sbin/daemond': '#!/bin/sh\nexec /usr/libexec/daemon/start /usr/share/daemon\n',
   'usr/bin/daemonctl': '#!/bin/sh\n',
   'usr/bin/daemon-start': '#!/bin/sh\nexec env PLUGINS=/usr/lib/x86_64-linux-gnu/daemon daemond\n',
+  'usr/bin/daemon-hook': '#!/bin/sh\nexec /usr/lib/x86_64-linux-gnu/hooks/5.40.1/run\n',
+  'usr/lib/x86_64-linux-gnu/hooks/5.40.1/run': '#!/usr/bin/perl\n',
   'usr/bin/daemon-report': '#!/usr/bin/perl -w\n',
   'usr/lib/systemd/system/daemon.service':
     '[Unit]\nDescription=D\n[Service]\nExecStart=/usr/sbin/daemond -f /opt/x/sbin/y\nExecReload=/bin/kill $MAINPID\nExecStop=/usr/share/daemon/stop\nExecStopPost=-/sbin/absent --quiet\n',
@@ -65,6 +67,7 @@ const CLOCK: Readonly<Record<string, string>> = {
   'usr/share/clock/helper': '#!/bin/sh\n',
   'usr/share/clock/clock.conf': 'x\n',
   'usr/share/clock/clock.keys': 'x\n',
+  'etc/clock/clock.conf.sample': 'x\n',
   'etc/clock/conf.d/README': 'x\n',
   'etc/default/clock': 'x\n',
   'etc/logrotate.d/clock': 'x\n',
@@ -207,6 +210,12 @@ describe('a new extension from packages of Debian', () => {
     expect(await plan({ version: '2026.11.27', programs: ['daemond'] }).plan).toMatchObject({
       version: '2026.11.27',
       debian: { dated: true },
+    });
+  });
+  test('what is left out is waived for both architectures and for the next versions', async () => {
+    const { plan: made } = plan({ programs: ['daemon-hook'] });
+    expect((await made).debian?.waive).toEqual({
+      'compiled-in-path:usr/lib/*/hooks/*/run': expect.stringMatching(/^left out: its interpreter/),
     });
   });
   test('a script that nothing can run is refused; lost file capabilities are reported', async () => {

@@ -5,6 +5,9 @@ import { callsOf } from './maintainer-scripts.ts';
 const NOT_HERE =
   /^\/etc\/(?:init\.d|rc\w*\.d|default|logrotate\.d|apparmor\.d|network|ppp|dhcp|cron\.\w+|bash_completion\.d|NetworkManager|resolvconf|ufw|insserv(?:\.conf)?(?:\.d)?|sv|runit|service|rsyslog\.d|logcheck|apport|apt|dpkg|alternatives|X11|emacs|monit|sudoers\.d|udev|systemd|modprobe\.d|sysctl\.d)\//;
 
+/** Examples, which no program reads. */
+const EXAMPLE = /\.(?:sample|example|dist)$/;
+
 /** A file that is copied to /etc on the first boot. */
 export interface CopiedConfig {
   readonly to: string;
@@ -24,6 +27,7 @@ export function configOf(name: string, found: PackagesFound, unit: string): Copi
     copied.set(to, { to, from });
   }
   for (const [to, text] of found.config) {
+    if (EXAMPLE.test(to)) continue;
     const isWanted =
       !NOT_HERE.test(to) || (to.startsWith('/etc/default/') && new RegExp(`^EnvironmentFile=.*${RegExp.escape(to)}\\b`, 'm').test(unit));
     if (isWanted && !copied.has(to)) copied.set(to, { to, from: `/usr/share/${name}${to}`, text });

@@ -1,5 +1,5 @@
-import { access, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, relative } from 'node:path';
+import { access, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, join, relative } from 'node:path';
 import {
   ARCHES,
   copyTree,
@@ -27,7 +27,7 @@ import { packageLock, updatePackageLock } from '../package-lock.ts';
 import { refreshPackaging } from '../packaging-check.ts';
 import { writeReadme, writeRootReadme } from '../readme.ts';
 import type { Flags } from './flags.ts';
-import { scaffold } from './package-files.ts';
+import { scaffold, writeFiles } from './package-files.ts';
 import type { Plan, Probe } from './plan.ts';
 import { probe, type Tried } from './probe.ts';
 import { untried } from './test-text.ts';
@@ -97,7 +97,7 @@ async function writeKnown(dir: string, extension: Extension, version: string, fl
 }
 
 /** Formats a file with the settings of its later path. It is piped, because oxfmt skips files in ignored folders. */
-async function formatFile(file: string, path: string): Promise<void> {
+export async function formatFile(file: string, path: string): Promise<void> {
   const text = await exec(join(REPOSITORY, 'node_modules/.bin/oxfmt'), ['--stdin-filepath', join(REPOSITORY, path)], {
     cwd: REPOSITORY,
     input: await readFile(file),
@@ -111,10 +111,7 @@ async function writePackage(dir: string, plan: Plan, probes: readonly Probe[], f
     await rm(join(dir, 'files'), { recursive: true, force: true }); // from before its programs were tried
     await copyTree(flags.files, join(dir, 'files'));
   }
-  for (const { path, text } of scaffold(plan, probes)) {
-    await mkdir(dirname(join(dir, path)), { recursive: true });
-    await writeFile(join(dir, path), text);
-  }
+  await writeFiles(dir, scaffold(plan, probes));
   for (const name of ['extension.ts', 'test/extension.test.ts']) await formatFile(join(dir, name), join('extensions', plan.name, name));
 }
 

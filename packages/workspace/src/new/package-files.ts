@@ -1,3 +1,5 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { definitionText } from './definition-text.ts';
 import type { Plan, Probe, ScaffoldFile } from './plan.ts';
 import { testText } from './test-text.ts';
@@ -19,7 +21,8 @@ export function serviceText(summary: string, { exec, condition }: { readonly exe
   ].join('\n');
 }
 
-function packageText({ name }: Plan): string {
+/** package.json of an extension. */
+export function packageText(name: string): string {
   return `${JSON.stringify(
     {
       name,
@@ -42,8 +45,16 @@ export function scaffold(plan: Plan, probes: readonly Probe[]): ScaffoldFile[] {
   return [
     { path: 'extension.ts', text: definitionText(plan) },
     { path: 'test/extension.test.ts', text: testText(plan, probes) },
-    { path: 'package.json', text: packageText(plan) },
+    { path: 'package.json', text: packageText(plan.name) },
     ...(unit === undefined ? [] : [{ path: `files/usr/lib/systemd/system/${unit.name}`, text: unit.text }]),
     ...files.map(({ path, text }) => ({ path: `files/${path}`, text })),
   ];
+}
+
+/** Writes files below a folder; scripts are executable, such as hooks that a package has below /etc. */
+export async function writeFiles(dir: string, files: readonly ScaffoldFile[]): Promise<void> {
+  for (const { path, text } of files) {
+    await mkdir(dirname(join(dir, path)), { recursive: true });
+    await writeFile(join(dir, path), text, { mode: text.startsWith('#!') ? 0o777 : 0o666 });
+  }
 }

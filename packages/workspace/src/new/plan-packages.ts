@@ -87,6 +87,10 @@ function leftOutNotes(left: CompletedOrigin['left']): string[] {
   );
 }
 
+/** A path in packages as a glob for both architectures and for the next versions: an image of the other one has the same omission. */
+const waivedGlob = (path: string): string =>
+  path.replace(/^(usr\/lib\/)[^/]+-linux-gnu(?=\/)/, '$1*').replaceAll(/(?<=\/)\d+(?:\.\d+)+(?=\/|$)/g, '*');
+
 type OriginPlan = Pick<NonNullable<Plan['debian']>, 'programs' | 'data' | 'plugins' | 'waive'>;
 
 /** The origin with everything that its programs read at run time; reports what was added and what was left out. */
@@ -95,7 +99,9 @@ async function planOrigin(request: ProposalRequest, prompter: Prompter, context:
   for (const { line, files, size, wantedBy } of added)
     prompter.note(`added: ${line} (${files} files, ${(size / (1 << 20)).toFixed(1)} MiB), which ${wantedBy} reads`);
   for (const note of leftOutNotes(left)) prompter.note(note);
-  const waive = left.filter(({ isReported }) => isReported).map(({ path, why }) => [`compiled-in-path:${path}`, `left out: ${why}`]);
+  const waive = left
+    .filter(({ isReported }) => isReported)
+    .map(({ path, why }) => [`compiled-in-path:${waivedGlob(path)}`, `left out: ${why}`]);
   return {
     programs: origin.programs,
     data: origin.relocate?.data ?? [],

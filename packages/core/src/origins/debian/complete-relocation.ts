@@ -89,10 +89,14 @@ async function problemOf(found: Found, index: ReadonlyMap<string, Found>, there:
   return missing.length === 0 ? undefined : `needs ${missing.join(', ')}, which no package of the dependencies has`;
 }
 
+/** True for the standard library of Perl, if only the library that embeds Perl looks for it. Python, in contrast, ends without its own. */
+const isEmbeddedPerl = ({ path, wantedBy }: OmittedFiles, programs: readonly string[]): boolean =>
+  /^usr\/(?:share|lib\/[^/]+)\/perl\//.test(path) && /\/libperl\.so\.[\d.]+$/.test(wantedBy) && !programs.includes('perl');
+
 /** Decides about one omission: which files to add, and which to leave out. */
 async function decideOmission(
   omitted: OmittedFiles,
-  { version, limit, arch }: CompletionInput,
+  { version, limit, arch, origin }: CompletionInput,
   index: ReadonlyMap<string, Found>,
   there: ReadonlySet<string>,
 ): Promise<{ entries: readonly string[]; added?: Added; left: readonly LeftOut[] }> {
@@ -103,11 +107,12 @@ async function decideOmission(
   const size = (await Promise.all(files.map(async ({ full }) => (await lstat(full)).size))).reduce((sum, one) => sum + one, 0);
   const glob = anyVersion(omitted.glob, version);
   const line = `${key}: ['${glob}']`;
-  if (size > limit && !isEssential)
-    return {
-      entries: [],
-      left: [{ path, why: `${(size / (1 << 20)).toFixed(1)} MiB, more than most users need`, line, isReported: true }],
-    };
+  const unwanted = isEmbeddedPerl(omitted, origin.programs)
+    ? 'the image has no program perl, and a library that embeds Perl starts without it'
+    : size > limit && !isEssential
+      ? `${(size / (1 << 20)).toFixed(1)} MiB, more than most users need`
+      : undefined;
+  if (unwanted !== undefined) return { entries: [], left: [{ path, why: unwanted, line, isReported: true }] };
   const problems = await Promise.all(files.map(async (file) => ({ file, why: await problemOf(file, index, there) })));
   const broken = problems.flatMap(({ file, why }) => (why === undefined ? [] : [{ file, why }]));
   if (broken.length === files.length) return { entries: [], left: [{ path, why: broken[0]?.why ?? '', isReported: true }] };
