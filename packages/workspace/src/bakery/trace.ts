@@ -202,7 +202,7 @@ class Follower implements Trace {
     this.#written(writes, line);
     const result = this.#run(first, args, rest, line);
     const status = isNegated && result !== undefined ? !result : result;
-    return pipedInto.length > 0 && pipedInto.some(({ words: [name = ''] }) => /^(?:sha\d+sum|shasum|gpg)$/.test(name)) ? true : status;
+    return pipedInto.some(({ words: [name = ''] }) => /^(?:sha\d+sum|shasum|gpg)$/.test(name)) ? true : status;
   }
 
   #assign(word: string, line: number): void {
