@@ -4,11 +4,14 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { loadDefinition } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { REPOSITORY } from '../src/select.ts';
 import { importBakery, type ImportedRecipe } from '../src/bakery/import-bakery.ts';
 
 let temp = '';
 beforeAll(async () => {
   temp = await mkdtemp(join(tmpdir(), 'import-bakery-'));
+  // Definitions import the packages of this repository.
+  await symlink(join(REPOSITORY, 'node_modules'), join(temp, 'node_modules'));
 });
 afterAll(() => rm(temp, { recursive: true, force: true }));
 
