@@ -1,4 +1,4 @@
-import { arch as hostArch, availableParallelism, totalmem } from 'node:os';
+import { arch as hostArch, availableParallelism, tmpdir, totalmem, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
@@ -15,6 +15,8 @@ const shared = (arch: string): string => `packages/testing/test/extensions.${arc
 /** Tests see a catalogue of Flatcar releases that no new release changes. */
 const env = {
   FLATCAR_EXT_RELEASES: process.env['FLATCAR_EXT_RELEASES'] || join(import.meta.dirname, 'packages/testing/fixtures/releases.json'),
+  // What clients remember of the trees of tests is not kept in the user's home.
+  XDG_STATE_HOME: join(tmpdir(), `flatcar-ext-test-state-${userInfo().uid}`),
 };
 /** Except for the machines that somebody asks for: those boot today's releases. */
 const machineEnv = { ...(process.env['FLATCAR_EXT_MACHINES'] ? {} : env), FLATCAR_EXT_MACHINES: machines };

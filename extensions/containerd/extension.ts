@@ -8,6 +8,8 @@ export default defineExtension({
   coupled: { runc: runcReleases },
   components: (v) => [containerd(v.version), runc(v.runc), containerdService, containerdConf],
   start: ['containerd.service'],
+  essential: true,
+  follow: 'minor',
   replaces: ['usr/bin/containerd', 'usr/bin/containerd-shim-runc-v2', 'usr/bin/ctr', 'usr/bin/runc'],
   // docker contains other versions of containerd and runc.
   conflicts: ['docker'],

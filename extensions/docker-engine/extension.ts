@@ -8,6 +8,7 @@ export default defineExtension({
   coupled: { moby: mobyReleases, buildx: buildxReleases, compose: composeReleases, tini: tiniReleases },
   components: dockerEngine,
   start: ['docker.socket'],
+  essential: true,
   replaces: ['docker', 'dockerd', 'docker-proxy', 'docker-init'].map((name) => `usr/bin/${name}`),
   conflicts: ['docker'],
 });

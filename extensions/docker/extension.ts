@@ -28,6 +28,7 @@ export default defineExtension({
   },
   components: (v) => [...dockerEngine(v), containerd(v.containerd), runc(v.runc), containerdService, containerdConf],
   start: ['docker.socket', 'containerd.service'],
+  essential: true,
   replaces: ['containerd', 'containerd-shim-runc-v2', 'ctr', 'runc', 'docker', 'dockerd', 'docker-proxy', 'docker-init'].map(
     (name) => `usr/bin/${name}`,
   ),

@@ -7,5 +7,6 @@ export default defineExtension({
   // It consists of files/ only: units and one shell script.
   components: () => [],
   start: ['extension-stager.service', 'extension-stager-update.timer'],
+  essential: true,
   requiredPaths: ['usr/bin/extension-stager'],
 });

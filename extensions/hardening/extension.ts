@@ -8,5 +8,6 @@ export default defineExtension({
   // All of it is in files/.
   components: () => [],
   start: ['hardening-sysctl.service'],
+  essential: true,
   requiredPaths: ['etc/sysctl.d/90-hardening.conf', 'etc/ssh/sshd_config.d/10-hardening.conf', 'etc/modprobe.d/90-hardening.conf'],
 });

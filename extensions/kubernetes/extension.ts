@@ -43,6 +43,8 @@ export default defineExtension({
   ],
   // Not kubelet.service itself: it would fail every ten seconds until kubeadm has run.
   start: ['kubernetes-sysctl.service', 'kubelet.path'],
+  essential: true,
+  follow: 'minor',
   // Flatcar contains one, which is usually older than the cluster.
   replaces: ['usr/bin/crictl'],
 });

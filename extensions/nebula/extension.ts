@@ -6,4 +6,5 @@ export default defineExtension({
   versions: { kind: 'debian', package: 'trixie/main/nebula', track: 'newest' },
   components: ({ version }) => [packaged('nebula', version, debian(['nebula'], { programs: ['nebula', 'nebula-cert'] }))],
   start: ['nebula.service'],
+  essential: true,
 });

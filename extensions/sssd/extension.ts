@@ -47,6 +47,7 @@ export default defineExtension({
   versions: sssd,
   components: ({ version }) => [packaged('sssd', version, origin)],
   start: ['sssd.service'],
+  essential: true,
   releaseBound: true,
   replaces: [
     ...programs.map((name) => `usr/bin/${name}`),

@@ -16,4 +16,5 @@ export default defineExtension({
     ),
   ],
   start: ['tailscaled.service'],
+  essential: true,
 });

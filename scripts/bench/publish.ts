@@ -26,10 +26,12 @@ import {
   extensionIndexPath,
   extensionIndexText,
   imagePath,
+  INDEX,
   indexText,
   initKeys,
   loadKeys,
   localDestination,
+  noMemory,
   openTree,
   packagesPath,
   packagesText,
@@ -37,10 +39,13 @@ import {
   publish,
   readPublished,
   supportedTargets,
+  targetPath,
   type ExtensionIndex,
   type PublishedImage,
   type PublishKeys,
 } from '@flatcar/publish';
+import { metadataBytes } from '@flatcar/publish/metadata/metadata';
+import { signTree } from '@flatcar/publish/metadata/sign-tree';
 import { loadAll } from '@flatcar/workspace/select';
 import { deltasText, measureDeltas } from './deltas.ts';
 import { printResults, say, seconds, type Results } from './measure.ts';
@@ -155,7 +160,7 @@ function indexOf(name: string): ExtensionIndex {
     payloads: {},
     images: releases.flatMap((target) => ARCHES.map((architecture) => imageOf(name, version, target, architecture))),
   }));
-  return { schema: 1, name, kind: 'sysext', summary: name, versions };
+  return { schema: 1, name, kind: 'sysext', summary: name, essential: false, follow: 'latest', versions };
 }
 
 /** A signed tree of 100,000 images that are nowhere: planning reads indexes only. */
@@ -181,12 +186,20 @@ async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly stri
       origins: 'preferred',
       extensions,
       packages: listed,
+      keys: [],
+      sumsKeys: [],
       superseded: [],
     }),
   );
-  const { signDetached } = await import('@flatcar/publish/keys/openpgp');
-  await writeFile(join(dir, 'index.json'), bytes);
-  await writeFile(join(dir, 'index.json.gpg'), await signDetached(bytes, keys.sums));
+  const digest = createHash('sha256').update(bytes).digest('hex');
+  await writeFile(join(dir, targetPath(digest)), bytes);
+  const { roots, signing } = keys.metadata;
+  const index = { path: INDEX, length: bytes.length, sha256: digest, serial: 1 };
+  const state = { before: undefined, index, now: new Date(), isTaken: async () => false };
+  const { targets, snapshot, timestamp } = await signTree(state, { keys: signing, roots: roots.map(({ root }) => root) });
+  await mkdir(join(dir, 'metadata'));
+  for (const [path, one] of Object.entries({ '1.targets': targets, '1.snapshot': snapshot, timestamp }))
+    await writeFile(join(dir, 'metadata', `${path}.json`), metadataBytes(one));
   return names;
 }
 
@@ -217,7 +230,7 @@ async function planning(temp: string, keys: PublishKeys): Promise<void> {
   const before = process.resourceUsage().maxRSS;
   const cpu = process.cpuUsage();
   const planned = await seconds(async () => {
-    const published = await readPublished(openTree(large, store), keys.trusted);
+    const published = await readPublished(openTree(large, store), { root: keys.metadata.roots.at(-1), memory: noMemory });
     await plan(
       names.map((name) => ({ name, pins, track: 'newest' })),
       supportedTargets(catalogue()),

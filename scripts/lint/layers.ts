@@ -15,7 +15,7 @@ export const LAYERS: Readonly<Record<string, readonly (readonly string[])[]>> = 
     ['origins', 'lint', 'sidecars'],
     ['pipeline'],
   ],
-  publish: [['keys'], ['tree'], ['destinations'], ['formats', 'deltas'], ['node', 'publish']],
+  publish: [['metadata'], ['keys'], ['tree'], ['destinations'], ['formats', 'deltas'], ['node', 'publish']],
   testing: [['.', 'github'], ['server'], ['merge'], ['machine'], ['extension']],
   upstream: [['.'], ['sources'], ['verify'], ['pin'], ['update']],
   workspace: [['.'], ['ci', 'new', 'published']],

@@ -96,23 +96,23 @@ export async function checkImages(root: string, want: Snapshot): Promise<string[
 }
 
 /**
- * Problems of a tree as nodes see it: signatures by gpgv, sums by sha256sum, everything that the index lists. A mirror has no update payloads,
+ * Problems of a tree as nodes see it: signatures by gpgv, sums by sha256sum, everything that the index lists. A mirror may have no update payloads,
  * although its index, the publisher's own, lists them.
  */
 export async function checkTree(root: string, keysDir: string, temp: string, isMirror = false): Promise<string[]> {
   const problems: string[] = [];
   const served = await visible(root);
-  const { trusted } = await loadKeys(keysDir, {});
+  const { trusted, metadata } = await loadKeys(keysDir, {});
   const keyring = join(temp, 'keyring.gpg');
   await writeFile(keyring, Buffer.concat(trusted.map((key) => Buffer.from(key.write()))));
   try {
-    for (const path of served.filter((one) => /(?:^|\/)(?:SHA256SUMS|index\.json)$/.test(one))) {
+    for (const path of served.filter((one) => basename(one) === 'SHA256SUMS')) {
       const file = join(root, path);
       await run('gpgv', ['--keyring', keyring, `${file}.gpg`, file]).catch((error: Error) =>
         problems.push(`${path}: gpgv: ${error.message}`),
       );
       // Sums of a folder whose images have all left are empty, which sha256sum refuses.
-      if (basename(path) === 'SHA256SUMS' && (await stat(file)).size > 0)
+      if ((await stat(file)).size > 0)
         await run('sha256sum', ['--check', '--quiet', '--strict', 'SHA256SUMS'], { cwd: dirname(file) }).catch((error: Error) =>
           problems.push(`${path}: sha256sum: ${error.message}`),
         );
@@ -120,8 +120,8 @@ export async function checkTree(root: string, keysDir: string, temp: string, isM
   } finally {
     await rm(keyring, { force: true });
   }
-  if (!served.includes('index.json')) return problems; // a first publish that did not come as far
-  const published = await readPublished(localDestination(root), trusted);
+  if (!served.includes('metadata/timestamp.json')) return problems; // a first publish that did not come as far
+  const published = await readPublished(localDestination(root), { root: metadata.roots.at(-1) });
   const listed: { path: string; sha256: string }[] = [];
   for (const { name } of published.index?.extensions ?? [])
     for (const { images } of (await published.extension(name))?.versions ?? []) listed.push(...images);

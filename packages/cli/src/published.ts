@@ -3,8 +3,13 @@ import type { JsonFlag } from './options.ts';
 
 export const keysOption = (): Option =>
   new Option('--keys <dir>', 'folder of keys, as flatcar-ext keys init makes it').env('FLATCAR_EXT_KEYS');
-export const keyringOption = (): Option =>
-  new Option('--keyring <file>', 'OpenPGP public keys of the publisher that verify the tree, instead of --keys').env('FLATCAR_EXT_KEYRING');
+/** Of commands that read a published tree. */
+export const rootOption = (): Option =>
+  new Option('--root <path>', "the publisher's root of trust that verifies the tree: root.json, or a folder of <n>.root.json").env(
+    'FLATCAR_EXT_ROOT',
+  );
+export const firstUseOption = (): Option =>
+  new Option('--trust-first-use', "without --root: accept the tree's own root when the tree is first read, and remember it");
 export const baseUrlOption = (): Option =>
   new Option('--base-url <url>', 'URL under which the tree is served, for transfer files')
     .default(undefined, 'that of the tree')
@@ -22,18 +27,20 @@ export const readTreeOption = (): Option => new Option('--tree <where>', 'the pu
 export interface TreeFlags extends JsonFlag {
   readonly tree: string;
   readonly keys?: string;
-  readonly keyring?: string;
+  readonly root?: string;
+  readonly trustFirstUse?: boolean;
 }
 
 /** Adds the options of commands that read a published tree. */
 export function addTreeOptions(command: Command, tree = readTreeOption().makeOptionMandatory()): Command {
-  return command.addOption(tree).addOption(keyringOption()).addOption(keysOption());
+  return command.addOption(tree).addOption(rootOption()).addOption(firstUseOption()).addOption(keysOption());
 }
 
 /** Options of all commands that sign a tree. */
 export interface SigningFlags {
   readonly keys?: string;
   readonly keyring?: string;
+  readonly root?: string;
   readonly unsigned?: boolean;
 }
 
@@ -41,6 +48,9 @@ export interface SigningFlags {
 export function addSigningOptions(command: Command): Command {
   return command
     .addOption(keysOption())
+    .addOption(
+      new Option('--root <path>', 'folder of the roots of trust, <n>.root.json, instead of those in --keys').env('FLATCAR_EXT_ROOT'),
+    )
     .addOption(
       new Option('--keyring <file>', 'more OpenPGP public keys that nodes trust: they are published with the keys that sign').env(
         'FLATCAR_EXT_KEYRING',

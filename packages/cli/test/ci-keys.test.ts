@@ -11,6 +11,9 @@ import { runProgram } from '@flatcar/workspace/ci/run-step';
 const REPOSITORY = resolve(import.meta.dirname, '../../..');
 const SECRETS = [
   'FLATCAR_EXT_SUMS_KEY',
+  'FLATCAR_EXT_TARGETS_KEY',
+  'FLATCAR_EXT_SNAPSHOT_KEY',
+  'FLATCAR_EXT_TIMESTAMP_KEY',
   'FLATCAR_EXT_UPDATE_KEY',
   'FLATCAR_EXT_ROOTHASH_KEY',
   'FLATCAR_EXT_KEYS',

@@ -110,7 +110,7 @@ test('a release by its steps: an extension that fails holds back no other, and w
   await matrix('more.json', [more, second]);
   const secrets = await keysOfEnvironment();
   const later = ['--matrix', at('more.json'), '--built', at('none'), '--outcomes', at('later'), '--images', at('bound')];
-  const trust = ['--tree', at('tree'), '--keyring', at('tree/keys/import-pubring.gpg')];
+  const trust = ['--tree', at('tree'), '--root', at('keys/metadata')];
   const added = await flatcarExt(['ci', 'publish', ...later, ...trust, '--bind-only'], secrets);
   expect(added.code, added.err).toBe(0);
   expect((await readOutcomes(at('later'))).outcomes.map(({ step, ok }) => `${step} ${ok}`).toSorted()).toEqual([
@@ -122,7 +122,7 @@ test('a release by its steps: an extension that fails holds back no other, and w
   expect(added.out + added.err).not.toMatch(/PRIVATE KEY/);
   // A broken one is refused, and not shown.
   const broken = { ...secrets, FLATCAR_EXT_UPDATE_KEY: secrets.FLATCAR_EXT_UPDATE_KEY.replace('MII', 'XII') };
-  const refused = await flatcarExt(['publish', '--tree', at('tree')], broken);
+  const refused = await flatcarExt(['publish', '--tree', at('tree'), '--root', at('keys/metadata')], broken);
   expect(refused).toMatchObject({ code: 1, err: expect.stringContaining('environment variable FLATCAR_EXT_UPDATE_KEY') });
   expect(refused.err).not.toContain(broken.FLATCAR_EXT_UPDATE_KEY.split('\n')[3]);
 
@@ -143,11 +143,19 @@ test('a release by its steps: an extension that fails holds back no other, and w
 }, 600_000);
 
 /** Keys as secrets of a workflow are given: each in a variable. */
-async function keysOfEnvironment(): Promise<{ FLATCAR_EXT_SUMS_KEY: string; FLATCAR_EXT_UPDATE_KEY: string }> {
+async function keysOfEnvironment(): Promise<Record<'FLATCAR_EXT_SUMS_KEY' | 'FLATCAR_EXT_UPDATE_KEY', string>> {
   const sums = (await readdir(at('keys/sums'))).find((name) => name.endsWith('.key.asc'));
   const update = (await readdir(at('keys/update'))).find((name) => name.endsWith('.key.pem'));
   return {
     FLATCAR_EXT_SUMS_KEY: await readFile(at(`keys/sums/${sums}`), 'utf8'),
     FLATCAR_EXT_UPDATE_KEY: await readFile(at(`keys/update/${update}`), 'utf8'),
+    ...Object.fromEntries(
+      await Promise.all(
+        ['targets', 'snapshot', 'timestamp'].map(async (role) => [
+          `FLATCAR_EXT_${role.toUpperCase()}_KEY`,
+          await readFile(at(`keys/metadata/${role}-1.key.pem`), 'utf8'),
+        ]),
+      ),
+    ),
   };
 }

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { once } from 'node:events';
 import { gzipSync } from 'node:zlib';
-import { cacheRoot, DEBIAN_KEYRING } from '@flatcar/core/engine';
+import { cacheRoot } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
 const bin = resolve(import.meta.dirname, '../bin/flatcar-ext');
@@ -330,7 +330,7 @@ describe('build', () => {
         ['releases', 'update', '--from', `${url}/releases.json`],
         ['outdated', 'youki', '--mirror', url],
         ['build', 'youki', '--pins', pins, '--mirror', url, '--out', join(dir, 'silent')],
-        ['plan', '--tree', url, '--keyring', DEBIAN_KEYRING],
+        ['plan', '--tree', url, '--trust-first-use'],
       ]) {
         const before = open.size;
         const { child, said } = start(args, { FLATCAR_EXT_CACHE: join(dir, 'silent store'), GITHUB_API_URL: url });

@@ -148,21 +148,11 @@ describe('a server whose answers are hostile', () => {
   test.each([
     ['outdated', (): string[] => ['outdated', 'youki', '--mirror', url]],
     ['outdated --json', (): string[] => ['outdated', 'youki', '--mirror', url, '--json']],
-    ['plan', (): string[] => ['plan', 'restic', '--tree', url, '--keyring', join(dir, 'none.gpg')]],
+    ['plan', (): string[] => ['plan', 'restic', '--tree', url, '--trust-first-use']],
     ['new', (): string[] => ['new', 'evil', '--yes', '--url', `${url}/evil-{version}-{arch}`, '--checksum', 'none']],
     [
       'mirror',
-      (): string[] => [
-        'mirror',
-        '--to',
-        join(dir, 'mirror'),
-        '--tree',
-        url,
-        '--keyring',
-        join(dir, 'none.gpg'),
-        '--base-url',
-        'http://localhost',
-      ],
+      (): string[] => ['mirror', '--to', join(dir, 'mirror'), '--tree', url, '--trust-first-use', '--base-url', 'http://localhost'],
     ],
   ])('%s', async (_, args) => {
     const ended = await flatcarExt(args(), { ...IN_ACTIONS, GITHUB_API_URL: url });

@@ -47,7 +47,7 @@ async function flatcarExt(...args: string[]): Promise<Ran> {
   const code = await run(args).finally(() => spies.forEach((spy) => spy.mockRestore()));
   return { code, out: out.join('').trimEnd(), all: all.join('') };
 }
-const ofTree = (): string[] => ['--tree', url, '--keyring', join(dir, 'tree/keys/import-pubring.gpg')];
+const ofTree = (): string[] => ['--tree', url, '--root', join(dir, 'keys/metadata')];
 
 async function jsonOf<T>(...args: string[]): Promise<T> {
   const { code, out, all } = await flatcarExt(...args, ...ofTree(), '--json');
@@ -135,17 +135,17 @@ describe('show', () => {
     expect(none.extensions[0]?.versions).toEqual([]);
   });
 
-  test('refuses an extension that is not published, and a tree that is not signed by the keyring', async () => {
+  test('refuses an extension that is not published, and a tree that the root of trust does not verify', async () => {
     const unknown = await flatcarExt('show', 'nothing', ...ofTree());
     expect(unknown.code).toBe(1);
     expect(unknown.all).toContain("'nothing' is not published here");
     await initKeys(join(dir, 'others'));
     const unsigned = await flatcarExt('show', '--tree', url, '--keys', join(dir, 'others'));
     expect(unsigned.code).toBe(1);
-    expect(unsigned.all).toContain('no good signature');
+    expect(unsigned.all).toContain('timestamp was signed by 0/1 keys');
     const unverified = await flatcarExt('show', '--tree', url);
     expect(unverified.code).toBe(1);
-    expect(unverified.all).toContain('no public key given');
+    expect(unverified.all).toContain('no root of trust is given');
   });
 });
 

@@ -5,7 +5,7 @@ export * from './model/image.ts';
 export * from './model/finding.ts';
 export * from './util/events.ts';
 export * from './util/errors.ts';
-export { dropEmpty, envOf, homeOf, withoutSecrets, type Environment } from './util/env.ts';
+export { dropEmpty, envOf, homeOf, isSudo, withoutSecrets, type Environment } from './util/env.ts';
 export * from './model/arch.ts';
 export { asUpstreamVersion, brandedBy, type ImageVersion, type TargetName, type UpstreamVersion } from './model/brands.ts';
 export * from './model/names.ts';
@@ -21,7 +21,7 @@ export { DefinitionError, lineOfProblem } from './definition/definition-error.ts
 export * as schemas from './definition/schema-kit.ts';
 export * from './model/versions.ts';
 export * from './model/workflow-identity.ts';
-export { matchingVersions, parseRef, type ExtensionRef } from './model/ref.ts';
+export { LATEST, matchingVersions, parseRef, type ExtensionRef } from './model/ref.ts';
 export * from './model/releases.ts';
 export { DEFAULT_PATH, exec, execResult, networkEnv, outputOf, ToolError, type ExecOptions, type ExecResult } from './util/exec.ts';
 export type { ErrorCode, HttpErrorCode } from './util/error-codes.ts';

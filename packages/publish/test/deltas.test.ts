@@ -24,6 +24,7 @@ import {
   type PublishKeys,
   type PublishResult,
 } from '../src/index.ts';
+import { trustOf } from './helpers/trust.ts';
 import { buildDemo } from './helpers/demo.ts';
 
 const store = openStore();
@@ -64,7 +65,7 @@ const into = (folders: readonly string[], more: object = {}): Promise<PublishRes
   });
 
 async function demoIndex(root = tree): Promise<ExtensionIndex> {
-  const index = await (await readPublished(localDestination(root), keys.trusted)).extension('demo');
+  const index = await (await readPublished(localDestination(root), trustOf(keys))).extension('demo');
   if (index === undefined) throw new Error('demo is published');
   return index;
 }
@@ -142,7 +143,7 @@ test('a mirror has the deltas of its images', async () => {
   await into(['old']);
   await into(['next release', 'next version']);
   const to = join(dir, 'mirror');
-  await mirror({ tree: openTree(tree, store), destination: localDestination(to), keys: keys.trusted, baseUrl });
+  await mirror({ tree: openTree(tree, store), destination: localDestination(to), trust: trustOf(keys), baseUrl });
   expect(await files(to)).toEqual(await files());
   expect(await deltasOf(to)).toEqual(await deltasOf());
 });
@@ -152,7 +153,7 @@ test('a mirror refuses a delta that is not the one of the index', async () => {
   const [path] = imagesOf(await demoIndex()).flatMap(({ deltas = [] }) => deltas.map((delta) => delta.path));
   await writeFile(join(tree, path ?? ''), 'another delta');
   await expect(
-    mirror({ tree: openTree(tree, store), destination: localDestination(join(dir, 'refused')), keys: keys.trusted, baseUrl }),
+    mirror({ tree: openTree(tree, store), destination: localDestination(join(dir, 'refused')), trust: trustOf(keys), baseUrl }),
   ).rejects.toThrow('the file does not match the signed index');
 });
 

@@ -20,6 +20,7 @@ import {
 import { sha256Of } from '../src/tree/digest.ts';
 import { buildDemo } from './helpers/demo.ts';
 import { startGithub, type TestGithub } from './helpers/github.ts';
+import { trustOf } from './helpers/trust.ts';
 
 const [stable] = selectTargets('4593.2.5') as [Release];
 const store = openStore();
@@ -81,7 +82,7 @@ test('images are assets of one release, which is finished before sums name them;
   expect(github.releases).toHaveLength(1);
   await into('1.0.1');
   expect(github.releases).toHaveLength(2);
-  const published = await readPublished(place(), keys.trusted);
+  const published = await readPublished(place(), trustOf(keys));
   for (const { images } of (await published.extension('demo'))?.versions ?? [])
     for (const image of images) expect(await hashFile(await place().tree(store).file(image.path, image))).toBe(image.sha256);
 });

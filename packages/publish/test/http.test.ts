@@ -9,6 +9,10 @@ import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { openStore } from '@flatcar/core/engine';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { httpSource, openTree, readPublished } from '../src/index.ts';
+import { noMemory } from '../src/tree/memory.ts';
+
+/** A client that has not read the tree before. */
+const NEW = { firstUse: true, memory: noMemory };
 
 // What servers answer in place of a published tree.
 const servers: Server[] = [];
@@ -65,9 +69,11 @@ async function serve(handler: RequestListener, tls = false): Promise<string> {
 test.each([403, 404, 410])('an index that is answered with %i is an error that names it, unless the tree may be empty', async (status) => {
   const url = await serve((_, response) => void response.writeHead(status).end());
   const tree = openTree(url, openStore());
-  await expect(readPublished(tree, [])).rejects.toThrow(`nothing is published here: the server answered ${status} for index.json`);
-  await expect(readPublished(tree, [])).rejects.toMatchObject({ where: url, next: expect.stringContaining('--first-publish') });
-  expect((await readPublished(tree, [], { firstPublish: true })).index).toBe(undefined);
+  await expect(readPublished(tree, NEW)).rejects.toThrow(
+    `nothing is published here: the server answered ${status} for metadata/1.root.json`,
+  );
+  await expect(readPublished(tree, NEW)).rejects.toMatchObject({ where: url, next: expect.stringContaining('--first-publish') });
+  expect((await readPublished(tree, NEW, { firstPublish: true })).index).toBe(undefined);
 });
 
 test('a server that fails for a moment is asked again; one that goes on is an error even where the tree may be empty', async () => {
@@ -78,7 +84,7 @@ test('a server that fails for a moment is asked again; one that goes on is an er
   });
   expect((await httpSource(passing).read('index.json'))?.toString()).toBe('text');
   const broken = await serve((_, response) => void response.writeHead(500).end());
-  await expect(readPublished(httpSource(broken), [], { firstPublish: true })).rejects.toThrow('the server answered 500');
+  await expect(readPublished(httpSource(broken), NEW, { firstPublish: true })).rejects.toThrow('the server answered 500');
 });
 
 test('redirects are followed, within http and from http to https; loops and other schemes are errors that name the URL', async () => {
@@ -117,9 +123,9 @@ test('a page for a person is not a tree, wherever it is from', async () => {
     (_, response) => void response.writeHead(200, { 'content-type': 'text/html' }).end('\n<!DOCTYPE html><html><body>Log in</body></html>'),
   );
   const url = await serve((_, response) => void response.writeHead(302, { location: `${portal}/login` }).end());
-  await expect(readPublished(httpSource(portal), undefined)).rejects.toThrow('answers with a web page instead of the file');
-  await expect(readPublished(httpSource(url), undefined, { firstPublish: true })).rejects.toMatchObject({
-    where: `${url}/index.json, redirected to ${portal}/login`,
+  await expect(readPublished(httpSource(portal), NEW)).rejects.toThrow('answers with a web page instead of the file');
+  await expect(readPublished(httpSource(url), NEW, { firstPublish: true })).rejects.toMatchObject({
+    where: `${url}/metadata/1.root.json, redirected to ${portal}/login`,
   });
 });
 

@@ -22,6 +22,7 @@ import {
 } from '../src/index.ts';
 import { signDetached } from '../src/keys/openpgp.ts';
 import { buildDemo } from './helpers/demo.ts';
+import { trustOf } from './helpers/trust.ts';
 
 // Keys as workflows have them (in variables, with a keyring of the repository) and as a laptop has them (in a folder).
 const [stable, beta] = selectTargets('4593.2.5,beta') as [Release, Release];
@@ -60,11 +61,14 @@ const workflow = async (sums: string, keyring?: string): Promise<PublishKeys> =>
     undefined,
     {
       FLATCAR_EXT_SUMS_KEY: await secret(sums),
+      FLATCAR_EXT_TARGETS_KEY: await secret('metadata/targets-1.key.pem'),
+      FLATCAR_EXT_SNAPSHOT_KEY: await secret('metadata/snapshot-1.key.pem'),
+      FLATCAR_EXT_TIMESTAMP_KEY: await secret('metadata/timestamp-1.key.pem'),
       FLATCAR_EXT_UPDATE_KEY: await secret('update/1.key.pem'),
       FLATCAR_EXT_ROOTHASH_KEY: '',
       FLATCAR_EXT_ROOTHASH_CERTIFICATE: await secret('roothash.crt'),
     },
-    keyring,
+    { keyring, root: join(keysDir, 'metadata') },
   );
 const laptop = (): Promise<PublishKeys> => loadKeys(keysDir, {});
 /** The repository's keyring, made as docs/releases.md says. */
@@ -81,10 +85,8 @@ const keysIn = async (file: string): Promise<number> => (await openpgp.readKeys(
 /** Verifies as a node does, with the keyring that it has. */
 function verifies(keyring: string): boolean {
   try {
-    for (const folder of ['', 'demo/portable', 'demo/4593.2.5', 'amd64-usr/4593.2.5']) {
-      const name = folder === '' ? 'index.json' : 'SHA256SUMS';
-      execFileSync('gpgv', ['--quiet', '--keyring', keyring, `${name}.gpg`, name], { cwd: join(tree, folder), stdio: 'pipe' });
-    }
+    for (const folder of ['demo/portable', 'demo/4593.2.5', 'amd64-usr/4593.2.5'])
+      execFileSync('gpgv', ['--quiet', '--keyring', keyring, 'SHA256SUMS.gpg', 'SHA256SUMS'], { cwd: join(tree, folder), stdio: 'pipe' });
     return true;
   } catch {
     return false;
@@ -154,7 +156,7 @@ test('the certificate of disk images is published from the environment, and stay
 test('disk images without a signature, and no key for update payloads, are refused unless that is meant', async () => {
   const keys = await laptop();
   await expect(into(keys, ['disk'])).rejects.toThrow('1 disk images have no signature of their roothash; nothing was published');
-  await expect(readPublished(openTree(tree, openStore()), keys.trusted)).rejects.toMatchObject({ code: 'no-tree' });
+  await expect(readPublished(openTree(tree, openStore()), trustOf(keys))).rejects.toMatchObject({ code: 'no-tree' });
   await into(keys, ['disk'], { unsigned: true });
   const { update: _, ...rest } = keys;
   const without: PublishKeys = { ...rest, update: [] };
@@ -213,7 +215,7 @@ test('a set of keys takes the place of an empty folder, of a link to one, and of
   await symlink(linked, link);
   for (const folder of [empty, link]) {
     await initKeys(folder);
-    expect((await readdir(folder)).toSorted()).toEqual(['roothash.crt', 'roothash.key', 'sums', 'update']);
+    expect((await readdir(folder)).toSorted()).toEqual(['README', 'metadata', 'roothash.crt', 'roothash.key', 'sums', 'update']);
     await expect(initKeys(folder)).rejects.toThrow('not empty');
   }
   expect((await readdir(dir)).filter((name) => name.startsWith('.'))).toEqual([]);
@@ -223,7 +225,7 @@ test('a set of keys takes the place of an empty folder, of a link to one, and of
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', mounted]);
   try {
     await initKeys(mounted);
-    expect((await readdir(mounted)).toSorted()).toEqual(['roothash.crt', 'roothash.key', 'sums', 'update']);
+    expect((await readdir(mounted)).toSorted()).toEqual(['README', 'metadata', 'roothash.crt', 'roothash.key', 'sums', 'update']);
     expect((await stat(mounted)).mode & 0o777).toBe(0o700);
   } finally {
     execFileSync('umount', [mounted]);
@@ -277,11 +279,11 @@ test.each([
   await expect(loadKeys(undefined, { FLATCAR_EXT_SUMS_KEY: armored })).rejects.toThrow(/key 0x[0-9A-F]{40} expired on/);
 });
 
-test('a tree says why its signature does not count', async () => {
+test('a tree of another publisher is refused, with the reason', async () => {
   await into(await laptop(), ['1.0.0']);
   await initKeys(join(dir, `others${count}`));
   const others = await loadKeys(join(dir, `others${count}`), {});
-  await expect(readPublished(openTree(tree, openStore()), others.trusted)).rejects.toThrow(
-    /no good signature by a known key: key [0-9A-F]{16} is not known/,
+  await expect(readPublished(openTree(tree, openStore()), trustOf(others))).rejects.toThrow(
+    'the metadata of this tree is refused: timestamp was signed by 0/1 keys',
   );
 });

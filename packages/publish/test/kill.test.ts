@@ -7,6 +7,7 @@ import { ARCHES, hashFile, imageBase, imageVersion, type TargetName, parseSums, 
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { goodSignatures, initKeys, loadKeys, localDestination, publish, readPublished, type PublishKeys } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
+import { trustOf } from './helpers/trust.ts';
 
 // Each kill costs more than a second: CI does some, FLATCAR_EXT_KILLS=200 does as many as were asked for.
 const KILLS = Number(process.env['FLATCAR_EXT_KILLS'] || 12);
@@ -47,7 +48,7 @@ async function checkTree(tree: string): Promise<Set<string>> {
       for (const arch of ARCHES)
         if (sums.has(`${imageBase('demo', imageVersion(version, 0), basename(folder) as TargetName, arch)}.raw`)) versions.add(version);
   }
-  const published = await readPublished(localDestination(tree), keys.trusted);
+  const published = await readPublished(localDestination(tree), trustOf(keys));
   const index = await published.extension('demo');
   for (const { images } of index?.versions ?? [])
     for (const { path, sha256 } of images) expect(await hashFile(join(tree, path)), path).toBe(sha256);

@@ -24,14 +24,11 @@ import {
   httpSource,
   ignitionConfig,
   initKeys,
-  KEYS,
   loadKeys,
   localDestination,
   nodeConfig,
   parseExtensionIndex,
   publish,
-  readKeyring,
-  readPublished,
   STAGER,
   type ExtensionIndex,
   type NodeConfig,
@@ -67,6 +64,8 @@ function index(
       name,
       kind: 'sysext',
       summary: 'for a test',
+      essential: false,
+      follow: name === 'kubernetes' ? 'minor' : 'latest',
       versions: versions.map(
         ({
           version,
@@ -159,7 +158,9 @@ describe('what a node gets', () => {
   });
 
   test.each([
-    ['kubernetes', '1.37.0', 'MatchPattern=kubernetes.%w_@v_%a.raw'],
+    ['kubernetes', '1.37.0', 'MatchPattern=kubernetes.%w_1.37.@v_%a.raw'],
+    ['kubernetes@latest', '1.37.0', 'MatchPattern=kubernetes.%w_@v_%a.raw'],
+    ['hypervisor', '53.0.1', 'MatchPattern=hypervisor.%w_@v_%a.raw'],
     ['kubernetes@1', '1.37.0', 'MatchPattern=kubernetes.%w_1.@v_%a.raw'],
     ['kubernetes@1.36', '1.36.4-1', 'MatchPattern=kubernetes.%w_1.36.@v_%a.raw'],
     ['kubernetes@1.36.4', '1.36.4-1', 'MatchPattern=kubernetes.%w_1.36.4-1_%a.r@vw'],
@@ -195,7 +196,9 @@ describe('what a node gets', () => {
     expect(linksOf(made)[`/etc/extensions/${STAGER}.raw`]).toBe(`/opt/extensions/${STAGER}/${STAGER}.portable_2026.11.24_x86-64.raw`);
     expect((fileOf(made, `/etc/sysupdate.${STAGER}.d/${STAGER}.transfer`) as { text: string }).text).toContain(`/${STAGER}/portable/`);
     expect(made.config.units).toEqual([]);
-    expect(made.notices).toEqual([]);
+    expect(made.notices).toEqual([
+      'kubernetes follows 1.37: the next minor version may need other steps; to follow every version, ask for kubernetes@latest',
+    ]);
   });
 
   test("an update asks for a reboot only where the extension's own image is another now", async () => {
@@ -248,7 +251,7 @@ describe('what a node gets', () => {
   });
 
   test('portable images take no stager: they fit the next release too', async () => {
-    const made = await make(['kubernetes'], 'portable');
+    const made = await make(['kubernetes@1.37'], 'portable');
     expect(Object.keys(linksOf(made)).filter((path) => path.includes('extensions/'))).toEqual(['/etc/extensions/kubernetes.raw']);
     expect(made.config.units.map(({ name }) => name)).toContain('extension-update@kubernetes.timer');
     expect(made.notices).toEqual([]);
@@ -391,7 +394,7 @@ describe('a published tree over HTTP', () => {
       baseUrl,
     });
     server = createServer((request, response) => {
-      if (request.url === '/broken/index.json') response.writeHead(503).end();
+      if (request.url?.startsWith('/broken/') === true) response.writeHead(503).end();
       else
         readFile(join(dir, 'tree', request.url ?? '')).then(
           (body) => response.end(body),
@@ -410,8 +413,11 @@ describe('a published tree over HTTP', () => {
   const bin = resolve(import.meta.dirname, '../../cli/bin/flatcar-ext');
   const cli = (...args: readonly string[]): Promise<string> => exec(bin, args);
 
-  test('flatcar-ext ignition: from the served index, by a keyring that is known', async () => {
-    const args = ['demo', '--release', STABLE, '--arch', 'x86-64', '--base-url', `${url}/`, '--keyring', join(dir, 'tree', KEYS.keyring)];
+  /** An operator's copy of the root of a set of keys. */
+  const rootOf = (name: string): string => join(dir, name, 'metadata/1.root.json');
+
+  test('flatcar-ext ignition: from the served index, by a root of trust that is known', async () => {
+    const args = ['demo', '--release', STABLE, '--arch', 'x86-64', '--base-url', `${url}/`, '--root', rootOf('keys')];
     const { storage } = JSON.parse(await cli('ignition', ...args)) as {
       storage: { files: { path: string; contents: { source: string; verification?: { hash: string } } }[] };
     };
@@ -431,17 +437,17 @@ describe('a published tree over HTTP', () => {
       await expect(exec('sh', ['-c', 'exec "$0" "$@" >/dev/full', bin, form, ...args])).rejects.toThrow('cannot write the output');
   });
 
-  test('another keyring, no tree, a broken server and a base URL that is none are told', async () => {
+  test('another root, no root, no tree, a broken server and a base URL that is none are told', async () => {
     await initKeys(join(dir, 'others'));
-    const { sums } = await loadKeys(join(dir, 'others'), {});
-    await writeFile(join(dir, 'others.gpg'), Buffer.concat(sums.map((key) => Buffer.from(key.toPublic().write()))));
     const args = ['butane', 'demo', '--release', STABLE, '--arch', 'x86-64'];
-    await expect(cli(...args, '--base-url', url, '--keyring', join(dir, 'others.gpg'))).rejects.toThrow('no good signature');
-    await expect(cli(...args, '--base-url', `${url}/nothing`)).rejects.toThrow('nothing is published here');
-    await expect(cli(...args, '--base-url', `${url}/broken`, '--keyring', join(dir, 'others.gpg'))).rejects.toThrow('answered 503');
+    const others = ['--root', rootOf('others')];
+    await expect(cli(...args, '--base-url', url, ...others)).rejects.toThrow('timestamp was signed by 0/1 keys');
+    await expect(cli(...args, '--base-url', url)).rejects.toThrow('cannot verify this tree: no root of trust is given');
+    await expect(cli(...args, '--base-url', `${url}/nothing`, ...others)).rejects.toThrow('nothing is published here');
+    await expect(cli(...args, '--base-url', `${url}/broken`, ...others)).rejects.toThrow('answered 503');
     await expect(cli(...args, '--base-url', 'extensions.example.org')).rejects.toThrow('not a valid http(s) URL');
-    await expect(
-      readPublished(httpSource(url), await readKeyring((await httpSource(url).read(KEYS.keyring)) ?? Buffer.alloc(0), url)),
-    ).resolves.toBeDefined();
+    // What was accepted once is remembered, and no longer a first use.
+    await expect(cli(...args, '--base-url', url, '--trust-first-use')).resolves.toContain('variant: flatcar');
+    await expect(cli(...args, '--base-url', url)).resolves.toContain('variant: flatcar');
   });
 });

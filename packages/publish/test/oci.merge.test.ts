@@ -16,6 +16,7 @@ import {
   type PublishKeys,
 } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
+import { trustOf } from './helpers/trust.ts';
 
 const store = openStore();
 const [stable] = selectTargets('4593.2.5') as [Release];
@@ -75,14 +76,20 @@ const get = async (url: string): Promise<{ bytes: Buffer; digest: string | null 
 mergeTest('images are artifacts of a real registry, with SBOM and provenance as referrers; tags are never moved', () =>
   withRegistry(async (address) => {
     const push = (from = tree): ReturnType<typeof pushOci> =>
-      pushOci({ tree: openTree(from, store), to: `${address}/flatcar/extensions`, keys: keys.trusted, targets: [stable.number], env: {} });
+      pushOci({
+        tree: openTree(from, store),
+        to: `${address}/flatcar/extensions`,
+        trust: trustOf(keys),
+        targets: [stable.number],
+        env: {},
+      });
     const { images } = await push();
     expect(images).toEqual(['1.0.1', '1.0.0'].map((version) => `${address}/flatcar/extensions/demo:${version}-4593.2.5-x86-64`));
     const base = `http://${address}/v2/flatcar/extensions/demo`;
     const { bytes, digest } = await get(`${base}/manifests/1.0.1-4593.2.5-x86-64`);
     const manifest = JSON.parse(bytes.toString()) as Manifest;
     expect(manifest.artifactType).toBe('application/vnd.flatcar.extension.v1');
-    const index = await (await readPublished(openTree(tree, store), keys.trusted)).extension('demo');
+    const index = await (await readPublished(openTree(tree, store), trustOf(keys))).extension('demo');
     const image = index?.versions[0]?.images.find(({ target }) => target === stable.number) as PublishedImage;
     expect(manifest.layers).toMatchObject([
       {

@@ -10,6 +10,7 @@ import { openStore } from '@flatcar/core/engine';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { initKeys, loadKeys, localDestination, openTree, publish, pushOci, type PublishKeys } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
+import { trustOf } from './helpers/trust.ts';
 
 // To whom credentials for a registry are given. A real registry takes images in oci.merge.test.ts.
 let dir: string;
@@ -75,7 +76,7 @@ const push = (env: Record<string, string> = {}): ReturnType<typeof pushOci> =>
   pushOci({
     tree: openTree(join(dir, 'tree'), openStore()),
     to: `${host}/flatcar`,
-    keys: keys.trusted,
+    trust: trustOf(keys),
     env: { OCI_USERNAME: 'user', OCI_PASSWORD: 'password', ...env },
   });
 
@@ -160,7 +161,7 @@ describe('a registry over https, on a host of its own', () => {
     pushOci({
       tree: openTree(join(dir, 'tree'), openStore()),
       to: `${where}/flatcar`,
-      keys: keys.trusted,
+      trust: trustOf(keys),
       env: { OCI_USERNAME: 'user', OCI_PASSWORD: 'password', ...env },
     });
   const BASIC = `Basic ${Buffer.from('user:password').toString('base64')}`;

@@ -70,7 +70,9 @@ const published = (...indexes: { name: string; versions: PublishedVersion[] }[])
   index: undefined,
   extension: async (name) => {
     const found = indexes.find((one) => one.name === name);
-    return found === undefined ? undefined : ({ schema: 1, kind: 'sysext', summary: '', ...found } satisfies ExtensionIndex);
+    return found === undefined
+      ? undefined
+      : ({ schema: 1, kind: 'sysext', summary: '', essential: false, follow: 'latest', ...found } satisfies ExtensionIndex);
   },
   packages: async () => [],
 });

@@ -19,6 +19,7 @@ import {
   type PublishResult,
 } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
+import { trustOf } from './helpers/trust.ts';
 
 const [stable, older, beta] = selectTargets('4593.2.5,4593.2.4,beta') as [Release, Release, Release];
 // As if `older` and what came before it had left the catalogue.
@@ -75,7 +76,7 @@ async function listed(folder: string): Promise<string[]> {
     .map((line) => line.slice(66));
 }
 const indexed = async (): Promise<string[]> => {
-  const index = await (await readPublished(localDestination(tree), keys.trusted)).extension('demo');
+  const index = await (await readPublished(localDestination(tree), trustOf(keys))).extension('demo');
   return (index?.versions ?? []).map(({ version, images }) => `${version}: ${images.map(({ target }) => target).join(' ')}`);
 };
 
@@ -90,13 +91,13 @@ test('a release is out of support when newer ones took its place, and not when i
 
 test('what is too old leaves index and sums first and its files later; what a supported release needs stays', async () => {
   await into(['1.0.0', '1.1.0', '1.2.0', '2.0.0']);
-  expect((await readPublished(localDestination(tree), keys.trusted).then((one) => one.packages())).map(({ release }) => release)).toEqual([
+  expect((await readPublished(localDestination(tree), trustOf(keys)).then((one) => one.packages())).map(({ release }) => release)).toEqual([
     older.number,
     stable.number,
     beta.number,
   ]);
 
-  const expired = await expiredFiles(await readPublished(localDestination(tree), keys.trusted), retire.retire);
+  const expired = await expiredFiles(await readPublished(localDestination(tree), trustOf(keys)), retire.retire);
   const result = await into([], retire);
   expect(expired.map(({ path }) => path).toSorted()).toEqual(result.retired.toSorted());
   expect(new Set(expired.map(({ why }) => why))).toEqual(
@@ -142,7 +143,7 @@ test('what is too old leaves index and sums first and its files later; what a su
     'demo.portable_2.0.0_x86-64.raw',
     'demo.portable_2.0.1_x86-64.raw',
   ]);
-  const published = await readPublished(localDestination(tree), keys.trusted);
+  const published = await readPublished(localDestination(tree), trustOf(keys));
   for (const { images } of (await published.extension('demo'))?.versions ?? [])
     for (const { path } of images) expect(existsSync(join(tree, path)), path).toBe(true);
 });
@@ -154,7 +155,7 @@ test('a retired name is not given to other bytes; the same come back, and are no
   await into(['1.0.0', '1.1.0', '2.0.0']);
   expect((await into([], retire)).retired).toContain('demo/portable/demo.portable_1.0.0_x86-64.raw');
   // A plan that wants it again builds it: nothing is left to bind it from.
-  const published = await readPublished(localDestination(tree), keys.trusted);
+  const published = await readPublished(localDestination(tree), trustOf(keys));
   const only = readPins(JSON.stringify({ '1.0.0': { licenses: {}, bytes: {} } }), 'pins.json');
   expect((await plan([{ ...demo, pins: only }], ['portable'], published, ['x86-64'])).images).toMatchObject([
     { version: '1.0.0', from: 'build' },

@@ -7,6 +7,10 @@ import { openStore } from '@flatcar/core/engine';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { readPublished, s3Destination, type Destination } from '../src/index.ts';
 import { endpointOf, regionOf } from '../src/destinations/s3-credentials.ts';
+import { noMemory } from '../src/tree/memory.ts';
+
+/** A client that has not read the tree before. */
+const NEW = { firstUse: true, memory: noMemory };
 
 // Which credentials, region and host requests to a bucket are made with. Signatures are checked by a real server in s3.merge.test.ts.
 const KEYS = { AWS_ACCESS_KEY_ID: 'AKID', AWS_SECRET_ACCESS_KEY: 'a secret' };
@@ -151,11 +155,11 @@ test('a signed request follows no redirect, and says which region or right is mi
   });
   expect(asked).toHaveLength(1);
   answer = () => ({ status: 403, body: '<Error><Code>AccessDenied</Code></Error>' });
-  await expect(readPublished(place(KEYS), [], { firstPublish: true })).rejects.toMatchObject({
+  await expect(readPublished(place(KEYS), NEW, { firstPublish: true })).rejects.toMatchObject({
     next: expect.stringContaining('s3:ListBucket'),
   });
   answer = () => ({ status: 404, body: '<Error><Code>NoSuchBucket</Code></Error>' });
-  await expect(readPublished(place(KEYS), [], { firstPublish: true })).rejects.toThrow('there is no such bucket');
+  await expect(readPublished(place(KEYS), NEW, { firstPublish: true })).rejects.toThrow('there is no such bucket');
 });
 
 test('a plus sign in a key is %2B, and an image has a second name for clients that do not write it so', async () => {

@@ -17,6 +17,7 @@ import {
   transferText,
   type Channel,
 } from '../src/index.ts';
+import { trustOf } from './helpers/trust.ts';
 import { buildDemo } from './helpers/demo.ts';
 
 // The real systemd-sysupdate against a real tree, served by the real nginx.
@@ -117,8 +118,8 @@ describe.each(SYSUPDATES)('systemd-sysupdate of systemd $systemd', ({ systemd, r
       expect(await take('1.33', '1+k3s2')).toBe('k3s.4593.2.5_1.33.1+k3s2_x86-64.raw');
       expect(await take('1.33.1+k3s1', 'a')).toBe('k3s.4593.2.5_1.33.1+k3s1_x86-64.raw');
 
-      const { trusted } = await loadKeys(keysDir, {});
-      const published = await readPublished(openTree(`${url}/tree`, openStore()), trusted);
+      const trust = trustOf(await loadKeys(keysDir, {}));
+      const published = await readPublished(openTree(`${url}/tree`, openStore()), trust);
       const { config } = await nodeConfig(
         { wanted: [parseRef('k3s')], targets: [stable], arch: 'x86-64', baseUrl: `${url}/tree`, minimal: true, stager: false },
         (name) => published.extension(name),

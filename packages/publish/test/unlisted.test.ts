@@ -17,6 +17,7 @@ import {
   type PublishResult,
 } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
+import { trustOf } from './helpers/trust.ts';
 
 // What is under a name that nothing lists: of a publish that died, of a folder that is no tree, of a tree that lost its index.
 const [stable] = selectTargets('4593.2.5') as [Release];
@@ -64,7 +65,7 @@ test('what a dead publish left under a name that nothing lists is replaced by ot
   expect(parseSums(await readFile(join(tree, 'demo/portable/SHA256SUMS'), 'utf8'), tree).get('demo.portable_1.0.0_x86-64.raw')).toBe(
     sha256,
   );
-  const index = await (await readPublished(openTree(tree, openStore()), keys.trusted)).extension('demo');
+  const index = await (await readPublished(openTree(tree, openStore()), trustOf(keys))).extension('demo');
   for (const { path, sha256: listed, manifest } of index?.versions[0]?.images ?? []) {
     expect(await hashFile(join(tree, path))).toBe(listed);
     expect(await hashFile(join(tree, path.replace(/raw$/, 'manifest.json')))).toBe(manifest);
@@ -81,7 +82,7 @@ test('what sums list already keeps its bytes, also when the publish died before 
 });
 
 test('a first publish that died is completed without a flag, at whatever it died', async () => {
-  for (const dieAt of ['keys', 'sums', 'transfer', 'index']) {
+  for (const dieAt of ['keys', 'sums', 'transfer', 'index', 'timestamp']) {
     tree = join(dir, `first-${dieAt}`);
     await killedAt(dieAt, 'one');
     expect(await into(['one']), dieAt).toMatchObject({ serial: 1 });
@@ -100,7 +101,7 @@ test('a folder with other files, and a tree that lost its index, become a tree o
   expect(await into(['one'])).toMatchObject({ serial: 1, unchanged: 2 });
   // Said again, it does no harm.
   expect(await into(['base'], { firstPublish: true })).toMatchObject({ serial: 2 });
-  await rm(join(tree, 'index.json'));
+  await rm(join(tree, 'metadata/timestamp.json'));
   await expect(into(['one'])).rejects.toThrow('nothing is published here');
 });
 
@@ -111,43 +112,44 @@ test('a mirror goes into an empty folder or a mirror, and never back by itself',
     mirror({
       tree: openTree(from, openStore()),
       destination: localDestination(to),
-      keys: keys.trusted,
+      trust: trustOf(keys),
       baseUrl: 'https://mirror.example.org',
       ...more,
     });
   await into(['base']);
-  await mirror({ tree: openTree(tree, openStore()), destination: localDestination(old), keys: keys.trusted, baseUrl });
+  await mirror({ tree: openTree(tree, openStore()), destination: localDestination(old), trust: trustOf(keys), baseUrl });
   await into(['one']);
   expect(await copy(tree)).toMatchObject({ serial: 2 });
-  await expect(copy(old)).rejects.toThrow('the mirror has index 2, and the tree has the older index 1');
-  expect((await readPublished(openTree(to, openStore()), keys.trusted)).index?.serial).toBe(2);
+  await expect(copy(old)).rejects.toMatchObject({ code: 'rolled-back' });
+  expect((await readPublished(openTree(to, openStore()), trustOf(keys))).index?.serial).toBe(2);
   expect(await copy(old, { allowOlder: true })).toMatchObject({ serial: 1 });
   const other = join(dir, `documents${trees}`);
   await mkdir(other);
   await writeFile(join(other, 'thesis.txt'), 'x');
   await expect(
-    mirror({ tree: openTree(tree, openStore()), destination: localDestination(other), keys: keys.trusted, baseUrl }),
+    mirror({ tree: openTree(tree, openStore()), destination: localDestination(other), trust: trustOf(keys), baseUrl }),
   ).rejects.toThrow('it is not a mirror');
   expect(await readdir(other)).toEqual(['thesis.txt']);
   // A tree without an index is no tree.
   await expect(copy(other)).rejects.toThrow('nothing is published here');
 });
 
-test('a mirror has the keyring that was given, whatever the tree has', async () => {
+test('a mirror refuses a keyring that the index does not list', async () => {
   const to = join(dir, `mirror${trees}`);
   await into(['base']);
   await initKeys(join(dir, 'forger'));
   const forger = await loadKeys(join(dir, 'forger'), {});
   const { keyringOf } = await import('../src/keys/openpgp.ts');
   await writeFile(join(tree, 'keys/.current/import-pubring.gpg'), keyringOf([...keys.trusted, ...forger.trusted]));
-  await mirror({ tree: openTree(tree, openStore()), destination: localDestination(to), keys: keys.trusted, baseUrl });
-  expect(await readFile(join(to, 'keys/import-pubring.gpg'))).toEqual(keyringOf(keys.trusted));
+  await expect(
+    mirror({ tree: openTree(tree, openStore()), destination: localDestination(to), trust: trustOf(keys), baseUrl }),
+  ).rejects.toMatchObject({ message: 'the file does not match the signed index', where: expect.stringContaining('pubring') as string });
 });
 
 test('a mirror takes the certificate and the update key as the signed index lists them, and none that a server made up', async () => {
   const to = join(dir, `mirror${trees}`);
   const copy = (): Promise<unknown> =>
-    mirror({ tree: openTree(tree, openStore()), destination: localDestination(to), keys: keys.trusted, baseUrl });
+    mirror({ tree: openTree(tree, openStore()), destination: localDestination(to), trust: trustOf(keys), baseUrl });
   await into(['base']);
   await copy();
   for (const name of ['roothash.crt', 'update-payload-key.pub.pem'])
@@ -177,7 +179,7 @@ test('a mirror takes the certificate and the update key as the signed index list
   const without: PublishKeys = { ...keys, update: [], certificate: undefined };
   await into(['base'], { keys: without, unsigned: true });
   await writeFile(join(tree, 'keys/.current/roothash.crt'), liar.certificate ?? '');
-  await mirror({ tree: openTree(tree, openStore()), destination: localDestination(`${to}-bare`), keys: keys.trusted, baseUrl });
+  await mirror({ tree: openTree(tree, openStore()), destination: localDestination(`${to}-bare`), trust: trustOf(keys), baseUrl });
   expect(await readdir(join(`${to}-bare`, 'keys'))).not.toContain('roothash.crt');
 });
 
@@ -190,7 +192,7 @@ test('a publisher without a certificate vouches for none that somebody else has 
   // Replaced: nothing is signed over it, and who has the certificate puts it back.
   await writeFile(join(tree, 'keys/.current/roothash.crt'), forged);
   await expect(into(['one'], { keys: without })).rejects.toThrow('the file does not match the signed index');
-  expect((await readPublished(openTree(tree, openStore()), keys.trusted)).index?.serial).toBe(1);
+  expect((await readPublished(openTree(tree, openStore()), trustOf(keys))).index?.serial).toBe(1);
   await into(['one']);
   expect(await readFile(file, 'utf8')).toBe(keys.certificate);
   // Planted into a tree that never had one: it leaves, and the publisher is told.
@@ -201,7 +203,8 @@ test('a publisher without a certificate vouches for none that somebody else has 
   await into(['one'], { keys: without, report: (event) => event.type === 'notice' && notices.push(event.text) });
   expect(notices.join()).toContain('roothash.crt is removed: no index lists it');
   await expect(readFile(join(tree, 'keys/roothash.crt'))).rejects.toThrow('ENOENT');
-  expect((await readPublished(openTree(tree, openStore()), keys.trusted)).index?.keys?.map(({ path }) => path)).toEqual([
+  expect((await readPublished(openTree(tree, openStore()), trustOf(keys))).index?.keys.map(({ path }) => path)).toEqual([
+    'keys/import-pubring.gpg',
     'keys/update-payload-key.pub.pem',
   ]);
 });

@@ -73,6 +73,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     chmodSync(root, 0o755); // tests run its programs as other users
     shareStore(user.root, root);
     project.config.env['FLATCAR_EXT_CACHE'] = root;
+    project.config.env['XDG_STATE_HOME'] = join(root, 'state');
     ready.resolve();
     await over.promise;
     shareStore(root, user.root);

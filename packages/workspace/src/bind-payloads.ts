@@ -21,7 +21,7 @@ import {
   type SignKeys,
   type Target,
 } from '@flatcar/core/engine';
-import { localPath, openTree, readPublished, restorePayload, type PublishKeys } from '@flatcar/publish';
+import { localPath, openTree, readPublished, restorePayload, type Trust } from '@flatcar/publish';
 import { assertCommit, buildContext, noticeNoCommit } from './build-context.ts';
 
 /** Payload records (*.payload.json), or folders that contain them. */
@@ -34,7 +34,7 @@ export interface PublishedPayloads {
   readonly tree: string;
   readonly names: readonly string[];
   readonly arches: readonly Arch[];
-  readonly trusted: PublishKeys['trusted'];
+  readonly trust: Trust;
 }
 
 /** Where images go, for which targets, and who signs them. */
@@ -88,12 +88,12 @@ async function localPayloads({ paths }: LocalPayloads, targets: readonly Target[
 
 /** Payloads of a published tree in the formats of the targets, each restored from a published image. */
 async function publishedPayloads(
-  { tree: where, names, arches, trusted }: PublishedPayloads,
+  { tree: where, names, arches, trust }: PublishedPayloads,
   targets: readonly Target[],
   temp: string,
 ): Promise<Opener[]> {
   const tree = openTree(where, openStore(), { flag: '--tree' });
-  const published = await readPublished(tree, trusted);
+  const published = await readPublished(tree, trust);
   const formats = new Set(targets.map(formatOf));
   // Each once, however it is named: two would write the same file.
   const openers = new Map<string, Opener>();

@@ -1,12 +1,14 @@
-import { envOf, UsageError, UserError, type SignKeys } from '@flatcar/core/engine';
-import type { PublishKeys } from '@flatcar/publish';
+import { UsageError, type SignKeys } from '@flatcar/core/engine';
+import type { PublishKeys, Trust } from '@flatcar/publish';
 
 /** Where a command gets keys from; an empty word counts as absent. */
 export interface KeyPlaces {
   /** Folder of keys. */
   readonly keys?: string;
-  /** OpenPGP public keys of the publisher. */
+  /** More OpenPGP public keys that nodes trust. */
   readonly keyring?: string;
+  /** The root of trust: a root.json, or a folder of roots. */
+  readonly root?: string;
 }
 
 /** Key and certificate files for the roothash of disk images, or the folder of keys. */
@@ -17,20 +19,23 @@ export interface RoothashPlaces {
 }
 
 /** The keys that sign a tree: those of the folder and of the environment, with the keyring of those that are trusted besides. */
-export async function publishKeys({ keys, keyring }: KeyPlaces): Promise<PublishKeys> {
+export async function publishKeys({ keys, keyring, root }: KeyPlaces): Promise<PublishKeys> {
   const { loadKeys } = await import('@flatcar/publish');
-  return loadKeys(keys || undefined, process.env, keyring || undefined);
+  return loadKeys(keys || undefined, process.env, { keyring: keyring || undefined, root: root || undefined });
 }
 
-/** The public keys that a tree is verified with: the keyring, else those of the folder and of the environment. Throws a UserError for none. */
-export async function trustedKeys({ keys, keyring }: KeyPlaces): Promise<PublishKeys['trusted']> {
-  const { loadKeys, readKeyringFile } = await import('@flatcar/publish');
-  if (keyring) return readKeyringFile(keyring);
-  if (!keys && envOf('FLATCAR_EXT_SUMS_KEY') === undefined)
-    throw new UserError('cannot verify this tree: no public key given', {
-      next: "pass the publisher's keyring: --keyring FILE (its own copy under the tree proves nothing unless you have checked it)",
-    });
-  return (await loadKeys(keys || undefined)).trusted;
+/**
+ * What a tree is verified with: the given root, else that of the folder of keys, else the root that was accepted before; with
+ * `trustFirstUse`, the first root of a tree that was not read before.
+ */
+export async function treeTrust({
+  keys,
+  root,
+  trustFirstUse,
+}: Pick<KeyPlaces, 'keys' | 'root'> & { readonly trustFirstUse?: boolean }): Promise<Trust> {
+  const { rootsOf } = await import('@flatcar/publish');
+  const roots = await rootsOf(keys || undefined, root || undefined);
+  return { root: roots?.at(-1), firstUse: trustFirstUse === true };
 }
 
 /** The key that signs the roothash of disk images: the named files, else those of the folder, if it has any. */

@@ -14,7 +14,7 @@ import {
   type Extension,
   type Pins,
 } from '@flatcar/core/engine';
-import type { PublishKeys } from '@flatcar/publish';
+import type { Trust } from '@flatcar/publish';
 import type { PinRequest, PinResult, UpstreamContext } from '@flatcar/upstream';
 import { baseLock } from './base-commit.ts';
 import { writeReadme, writeRootReadme } from './readme.ts';
@@ -174,9 +174,9 @@ export async function versionToPin(extension: Extension, dir: string, word: stri
 }
 
 /** The highest published revision of each upstream version of an extension. */
-export async function treeRevisions(where: string, name: string, trusted: PublishKeys['trusted']): Promise<Map<string, number>> {
+export async function treeRevisions(where: string, name: string, trust: Trust): Promise<Map<string, number>> {
   const { openTree, readPublished } = await import('@flatcar/publish');
-  const published = await readPublished(openTree(where, openStore(), { flag: '--tree' }), trusted);
+  const published = await readPublished(openTree(where, openStore(), { flag: '--tree' }), trust);
   const versions = (await published.extension(name))?.versions ?? [];
   return new Map(versions.toSorted((a, b) => a.revision - b.revision).map(({ upstream, revision }) => [upstream, revision]));
 }

@@ -1,20 +1,12 @@
 import { ARCHES, catalogue, openStore, type Arch, type LoadedExtension, type Target } from '@flatcar/core/engine';
-import {
-  openTree,
-  plan,
-  readPublished,
-  supportedTargets,
-  type PlannedExtension,
-  type PublishKeys,
-  type ReleasePlan,
-} from '@flatcar/publish';
+import { openTree, plan, readPublished, supportedTargets, type PlannedExtension, type ReleasePlan, type Trust } from '@flatcar/publish';
 import { packagingProblems, type PackagingProblem } from './packaging-check.ts';
 import { loadAll } from './select.ts';
 
 /** The tree that a plan starts from. */
 export interface PlanTree {
   readonly where: string;
-  readonly trusted: PublishKeys['trusted'];
+  readonly trust: Trust;
   /** Whether a tree that does not exist yet counts as an empty one. */
   readonly firstPublish?: boolean;
 }
@@ -48,7 +40,7 @@ export async function planRelease(
   const published =
     tree === undefined
       ? { index: undefined, extension: async () => undefined, packages: async () => [] }
-      : await readPublished(openTree(tree.where, openStore(), { flag: '--tree' }), tree.trusted, {
+      : await readPublished(openTree(tree.where, openStore(), { flag: '--tree' }), tree.trust, {
           firstPublish: tree.firstPublish === true,
         });
   const loaded = await loadAll(names);

@@ -32,8 +32,17 @@ test('one job has folders for an artifact of its own; jobs of a matrix have a fo
 
 test('publish gets the flags that are set; an empty variable of a workflow is absent', () => {
   const folders = { built: '/b', images: '/i', outcomes: '/o', output };
-  const options = { ...folders, tree: '/tree', baseUrl: '', keyring: 'k.gpg', readFrom: 'https://x', firstPublish: true, unsigned: false };
-  expect(publishArguments(options)).toEqual(['--tree', '/tree', '--keyring', 'k.gpg', '--first-publish']);
+  const options = {
+    ...folders,
+    tree: '/tree',
+    baseUrl: '',
+    root: '/root',
+    keyring: 'k.gpg',
+    readFrom: 'https://x',
+    firstPublish: true,
+    unsigned: false,
+  };
+  expect(publishArguments(options)).toEqual(['--tree', '/tree', '--root', '/root', '--keyring', 'k.gpg', '--first-publish']);
 });
 
 test('a step with the read proxy has its address and no secret; with a mirror it keeps the mirror', async () => {

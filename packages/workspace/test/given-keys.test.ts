@@ -1,12 +1,16 @@
 // Which keys a command uses, by its flags and the environment; and the targets of a published tree.
 import { expect, test } from 'vitest';
-import { signKeys, trustedKeys } from '@flatcar/workspace/given-keys';
+import { signKeys, treeTrust } from '@flatcar/workspace/given-keys';
+import { noMemory, readPublished } from '@flatcar/publish';
 import { treeTargets } from '@flatcar/workspace/tree-targets';
-import { withEnv } from './helpers/env.ts';
 
-test('a tree is not verified without a key that somebody gave; an empty flag is no key', async () => {
-  await withEnv({ FLATCAR_EXT_SUMS_KEY: undefined }, async () => {
-    await expect(trustedKeys({ keys: '', keyring: '' })).rejects.toThrow('cannot verify this tree: no public key given');
+test('a tree is not verified without a root that somebody gave; an empty flag is no root', async () => {
+  const trust = await treeTrust({ keys: '', root: '' });
+  expect(trust).toEqual({ root: undefined, firstUse: false });
+  const empty = { where: 'a tree', read: async () => undefined };
+  await expect(readPublished(empty, { ...trust, memory: noMemory })).rejects.toMatchObject({
+    message: 'cannot verify this tree: no root of trust is given',
+    code: 'no-root',
   });
 });
 

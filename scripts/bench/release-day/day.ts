@@ -94,10 +94,11 @@ async function measureDay(
 ): Promise<Pick<DayResult, 'parts' | 'images'>> {
   const out = join(context.temp, 'today');
   const keys = await loadKeys(context.keys, {});
+  const trust = { root: keys.metadata.roots.at(-1) };
   const sign = today.format === 'ddi' ? await roothashKeys(context.keys) : undefined;
   let wanted: { extension: string; version: string; architecture: 'x86-64' | 'arm64' }[] = [];
   const planned = await times(async () => {
-    const published = await readPublished(openTree(tree, context.store), keys.trusted);
+    const published = await readPublished(openTree(tree, context.store), trust);
     const { images, skipped } = await plan(plannedExtensions(loaded), [today], published);
     for (const { extension, architecture, why } of skipped)
       context.report({ type: 'notice', text: `${extension} ${architecture} is not bound: ${why}` });
@@ -109,7 +110,7 @@ async function measureDay(
     const built = { gitCommit, ...others };
     for (const [arch, images] of Map.groupBy(wanted, ({ architecture }) => architecture)) {
       const names = images.map(({ extension, version }) => `${extension}@${version}`);
-      const source = { tree, names, arches: [arch], trusted: keys.trusted };
+      const source = { tree, names, arches: [arch], trust };
       await bindPayloads(source, { targets: [today], out, sign, built }, context.report, new AbortController().signal);
     }
   });

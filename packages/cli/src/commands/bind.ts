@@ -1,8 +1,8 @@
 import { ARCHES, selectTargets, type Image, type Report, type SignKeys } from '@flatcar/core/engine';
 import type { Command } from 'commander';
-import { trustedKeys, withSignKeys } from '@flatcar/workspace/given-keys';
+import { treeTrust, withSignKeys } from '@flatcar/workspace/given-keys';
 import { archOption, arches, releaseOption, jsonOption } from '../options.ts';
-import { keyringOption, keysOption } from '../published.ts';
+import { firstUseOption, keysOption, rootOption } from '../published.ts';
 import { addHelp } from '../help.ts';
 import { imageTable } from '../output/image-table.ts';
 import { reporter } from '../output/reporter.ts';
@@ -10,7 +10,8 @@ import { show } from '../output/terminal.ts';
 
 interface Flags {
   readonly tree?: string;
-  readonly keyring?: string;
+  readonly root?: string;
+  readonly trustFirstUse?: boolean;
   readonly keys?: string;
   readonly arch?: string;
   readonly release: string;
@@ -35,7 +36,7 @@ async function bindAll(
           tree: flags.tree,
           names: words,
           arches: flags.arch === undefined ? ARCHES : arches(flags.arch),
-          trusted: await trustedKeys(flags),
+          trust: await treeTrust(flags),
         };
   return bindPayloads(source, { targets: selectTargets(flags.release), out: flags.out, sign }, report, signal);
 }
@@ -53,7 +54,8 @@ export function addBind(root: Command, signal: AbortSignal): void {
     .requiredOption('--out <dir>', 'write images to <dir>/<extension>/<target>/')
     .option('--tree <where>', 'take the payloads from this published tree: a folder, https://… or s3://bucket/prefix')
     .addOption(archOption().default(undefined, 'all'))
-    .addOption(keyringOption())
+    .addOption(rootOption())
+    .addOption(firstUseOption())
     .option('--key <file>', 'PEM key that signs the roothash of disk images')
     .option('--certificate <file>', 'PEM certificate of --key')
     .addOption(keysOption())
@@ -66,7 +68,7 @@ export function addBind(root: Command, signal: AbortSignal): void {
   addHelp(command, {
     examples: [
       'flatcar-ext bind extensions/kubernetes/dist --release stable,lts --out images',
-      'flatcar-ext bind kubernetes containerd --tree https://extensions.example.org --keyring publisher.gpg --release stable --out images',
+      'flatcar-ext bind kubernetes containerd --tree https://extensions.example.org --root root.json --release stable --out images',
     ],
   });
 }

@@ -2,7 +2,9 @@ import { hostArch, parseArch, parseRef } from '@flatcar/core/engine';
 import { Argument, Option, type Command } from 'commander';
 import { addHelp } from '../help.ts';
 import { releaseOption } from '../options.ts';
+import { firstUseOption, rootOption } from '../published.ts';
 import { writeRaw, tell } from '../output/output.ts';
+import { treeTrust } from '@flatcar/workspace/given-keys';
 import { treeTargets } from '@flatcar/workspace/tree-targets';
 
 interface Flags {
@@ -10,7 +12,8 @@ interface Flags {
   readonly baseUrl: string;
   readonly arch?: string;
   readonly tree?: string;
-  readonly keyring?: string;
+  readonly root?: string;
+  readonly trustFirstUse?: boolean;
   readonly minimal?: boolean;
   readonly stager: boolean;
 }
@@ -28,7 +31,7 @@ export function addButane(root: Command): void {
       .addArgument(
         new Argument(
           '<extensions...>',
-          'kubernetes: the newest version; kubernetes@1.36: the newest of that branch; kubernetes@1.36.4: that version',
+          'kubernetes: the newest version, then what the extension follows (kubernetes: its minor version); kubernetes@latest: every version; kubernetes@1.36: the newest of that branch; kubernetes@1.36.4: that version',
         ),
       )
       .addOption(releaseOption().makeOptionMandatory())
@@ -42,7 +45,8 @@ export function addButane(root: Command): void {
           '--base-url',
         ),
       )
-      .option('--keyring <file>', 'OpenPGP public keys (binary or armored) that must have signed the index; the node gets them')
+      .addOption(rootOption())
+      .addOption(firstUseOption())
       .option('--minimal', 'write images and links only: nothing is updated, and the next Flatcar release has no images')
       .option('--no-stager', 'do not add extension-stager to extensions that are bound to releases')
       .action(async (words: string[], flags: Flags) => {
@@ -54,7 +58,7 @@ export function addButane(root: Command): void {
           arch: flags.arch === undefined ? hostArch() : parseArch(flags.arch),
           baseUrl: flags.baseUrl,
           tree: flags.tree,
-          keyring: flags.keyring || undefined,
+          trust: await treeTrust(flags),
           minimal: flags.minimal === true,
           stager: flags.stager,
         });
@@ -74,7 +78,7 @@ export function addButane(root: Command): void {
       ],
       examples: [
         `flatcar-ext ${form} kubernetes@1.36 debug-tools --release stable --base-url https://extensions.example.org`,
-        `flatcar-ext ${form} docker --release stable --arch arm64 --base-url https://extensions.example.org --keyring keys.gpg --minimal`,
+        `flatcar-ext ${form} docker --release stable --arch arm64 --base-url https://extensions.example.org --root root.json --minimal`,
         `flatcar-ext ${form} kubernetes --release stable,beta --base-url https://extensions.example.org --tree /srv/extensions`,
       ],
     });

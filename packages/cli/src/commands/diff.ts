@@ -56,7 +56,7 @@ export function addDiff(root: Command, signal: AbortSignal): void {
     text: ['Images of a published tree are compared by the signed records of their payloads: no image is downloaded.'],
     examples: [
       'flatcar-ext diff before/portable/yq.*.raw after/portable/yq.*.raw',
-      'flatcar-ext diff kubernetes@1.36.4 kubernetes@1.37.0 --tree https://extensions.example.org --keyring publisher.gpg',
+      'flatcar-ext diff kubernetes@1.36.4 kubernetes@1.37.0 --tree https://extensions.example.org --root root.json',
       'flatcar-ext diff kubernetes@1.36 kubernetes@1.37 --tree /srv/extensions --keys ~/keys --release stable --json',
     ],
   });

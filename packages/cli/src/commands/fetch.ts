@@ -48,7 +48,7 @@ export function addFetch(root: Command, signal: AbortSignal): void {
       'For machine images that contain extensions. Extensions that others require are added. Each image is checked against the verified index before it appears under its name; an interrupted download continues, and a second run downloads only what is new. The folder also gets manifests, SBOMs, provenance, and SHA256SUMS for flatcar-ext verify.',
     ],
     examples: [
-      'flatcar-ext fetch kubernetes@1.36 containerd --tree https://extensions.example.org --keyring publisher.gpg --out images',
+      'flatcar-ext fetch kubernetes@1.36 containerd --tree https://extensions.example.org --root root.json --out images',
       'flatcar-ext fetch docker --tree /srv/extensions --keys ~/keys --release stable --arch arm64 --out images --json',
     ],
   });

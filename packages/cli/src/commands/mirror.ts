@@ -1,8 +1,8 @@
 import { targetName, UsageError } from '@flatcar/core/engine';
 import { Option, type Command } from 'commander';
 import { archOption, arches, releaseOption, jsonOption } from '../options.ts';
-import { keyringOption, keysOption } from '../published.ts';
-import { trustedKeys } from '@flatcar/workspace/given-keys';
+import { firstUseOption, keysOption, rootOption } from '../published.ts';
+import { treeTrust } from '@flatcar/workspace/given-keys';
 import { treeTargets } from '@flatcar/workspace/tree-targets';
 import { addHelp } from '../help.ts';
 import { formatBytes } from '@flatcar/workspace/format-bytes';
@@ -13,7 +13,8 @@ interface Flags {
   readonly tree: string;
   readonly to: string;
   readonly keys?: string;
-  readonly keyring?: string;
+  readonly root?: string;
+  readonly trustFirstUse?: boolean;
   readonly baseUrl?: string;
   readonly release?: string;
   readonly arch?: string;
@@ -38,7 +39,8 @@ export function addMirror(root: Command, signal: AbortSignal): void {
       ),
     )
     .option('--allow-older', 'replace the index of the copy by an older one, after the tree was rolled back on purpose')
-    .addOption(keyringOption())
+    .addOption(rootOption())
+    .addOption(firstUseOption())
     .addOption(keysOption())
     .addOption(jsonOption())
     .action(async (names: string[], flags: Flags) => {
@@ -61,7 +63,7 @@ export function addMirror(root: Command, signal: AbortSignal): void {
       const { report, done } = await reporter();
       const chosen = {
         tree: openTree(flags.tree, store, { flag: '--tree', report, signal }),
-        keys: await trustedKeys(flags),
+        trust: await treeTrust(flags),
         ...parts,
         report,
         signal,
@@ -84,7 +86,7 @@ export function addMirror(root: Command, signal: AbortSignal): void {
     ],
     environment: { OCI_USERNAME: 'with OCI_PASSWORD: credentials of the registry' },
     examples: [
-      'flatcar-ext mirror kubernetes containerd --tree https://extensions.example.org --keyring publisher.gpg --to /srv/mirror --base-url http://mirror.lan --release portable,stable --arch x86-64',
+      'flatcar-ext mirror kubernetes containerd --tree https://extensions.example.org --root root.json --to /srv/mirror --base-url http://mirror.lan --release portable,stable --arch x86-64',
       'flatcar-ext mirror --tree /srv/extensions --keys ~/keys --to oci://registry.example.org/flatcar/extensions',
     ],
   });

@@ -4,8 +4,8 @@ import { Option, type Command } from 'commander';
 import { findDir, findDirs, REPOSITORY } from '@flatcar/workspace/select';
 import { mirrorOption, parseKeyValue, jsonOption } from '../options.ts';
 import type { Pinned } from '@flatcar/workspace/pin-extension';
-import { keyringOption, keysOption } from '../published.ts';
-import { trustedKeys } from '@flatcar/workspace/given-keys';
+import { firstUseOption, keysOption, rootOption } from '../published.ts';
+import { treeTrust } from '@flatcar/workspace/given-keys';
 import { addHelp } from '../help.ts';
 import { reporter } from '../output/reporter.ts';
 import { show, table } from '../output/terminal.ts';
@@ -19,7 +19,8 @@ interface Flags {
   readonly base?: string;
   readonly tree?: string;
   readonly keys?: string;
-  readonly keyring?: string;
+  readonly root?: string;
+  readonly trustFirstUse?: boolean;
   readonly mirror?: string;
   readonly json?: boolean;
 }
@@ -61,7 +62,8 @@ export function addPin(root: Command, signal: AbortSignal): void {
     )
     .option('--tree <where>', 'published tree that lists what is released: a folder, https://… or s3://bucket/prefix')
     .addOption(keysOption())
-    .addOption(keyringOption())
+    .addOption(rootOption())
+    .addOption(firstUseOption())
     .addOption(mirrorOption())
     .addOption(jsonOption())
     .action(async (name: string | undefined, flags: Flags) => {
@@ -83,7 +85,7 @@ export function addPin(root: Command, signal: AbortSignal): void {
       const pin = async (): Promise<Pinned> => {
         const version = await versionToPin(extension, dir, wanted, context);
         const request = { dir, extension, version, coupled: flags.coupled, licenses: flags.license };
-        const published = flags.tree === undefined ? undefined : await treeRevisions(flags.tree, extension.name, await trustedKeys(flags));
+        const published = flags.tree === undefined ? undefined : await treeRevisions(flags.tree, extension.name, await treeTrust(flags));
         return pinExtension({ request, revision: flags.revision === true, base: flags.base, published, repository: REPOSITORY }, context);
       };
       show(await pin().finally(done), flags.json, text);

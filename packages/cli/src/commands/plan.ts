@@ -1,9 +1,9 @@
 import { selectTargets } from '@flatcar/core/engine';
 import { Option, type Command } from 'commander';
 import { archOption, arches, releaseOption, jsonOption } from '../options.ts';
-import { trustedKeys } from '@flatcar/workspace/given-keys';
+import { treeTrust } from '@flatcar/workspace/given-keys';
 import type { CheckoutPlan } from '@flatcar/workspace/plan-release';
-import { keyringOption, keysOption } from '../published.ts';
+import { firstUseOption, keysOption, rootOption } from '../published.ts';
 import { addHelp } from '../help.ts';
 import { show, table } from '../output/terminal.ts';
 import { printJson, tell } from '../output/output.ts';
@@ -12,7 +12,8 @@ interface Flags {
   readonly tree?: string;
   readonly firstPublish?: boolean;
   readonly keys?: string;
-  readonly keyring?: string;
+  readonly root?: string;
+  readonly trustFirstUse?: boolean;
   readonly release?: string;
   readonly arch?: string;
   readonly matrix?: boolean;
@@ -55,7 +56,8 @@ export function addPlan(root: Command): void {
     )
     .option('--first-publish', 'accept a tree without an index: nothing is published there yet')
     .addOption(keysOption())
-    .addOption(keyringOption())
+    .addOption(rootOption())
+    .addOption(firstUseOption())
     .addOption(releaseOption().default(undefined, 'portable and the newest of each channel'))
     .addOption(archOption().default(undefined, 'all'))
     .option('--matrix', 'print a matrix for GitHub Actions: a job for each extension, architecture and set of targets')
@@ -67,7 +69,7 @@ export function addPlan(root: Command): void {
       const tree =
         flags.tree === undefined
           ? undefined
-          : { where: flags.tree, trusted: await trustedKeys(flags), firstPublish: flags.firstPublish === true };
+          : { where: flags.tree, trust: await treeTrust(flags), firstPublish: flags.firstPublish === true };
       const targets = flags.release === undefined ? undefined : selectTargets(flags.release);
       const plan = await planRelease(names, { tree, targets, arches: flags.arch === undefined ? undefined : arches(flags.arch) });
       const unpublishable = unpublishableLines(plan);
@@ -81,7 +83,7 @@ export function addPlan(root: Command): void {
     ],
     examples: [
       'flatcar-ext plan',
-      'flatcar-ext plan --tree https://extensions.example.org --keyring publisher.gpg',
+      'flatcar-ext plan --tree https://extensions.example.org --root root.json',
       'flatcar-ext plan --tree /srv/extensions --keys ~/keys --matrix',
     ],
   });

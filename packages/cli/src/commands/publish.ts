@@ -1,3 +1,4 @@
+import { UsageError } from '@flatcar/core/engine';
 import type { Command } from 'commander';
 import { addSigningOptions, baseUrlOption, type SigningFlags, assetsOption, treeOption } from '../published.ts';
 import { publishKeys } from '@flatcar/workspace/given-keys';
@@ -11,6 +12,9 @@ interface Flags extends SigningFlags {
   readonly assets?: string;
   readonly firstPublish?: boolean;
   readonly dropKeys?: boolean;
+  readonly timestamp?: boolean;
+  readonly acceptExpired?: boolean;
+  readonly acceptRevoked?: boolean;
   readonly baseUrl?: string;
   readonly origins?: string;
   readonly json?: boolean;
@@ -20,12 +24,15 @@ interface Flags extends SigningFlags {
 export function addPublish(root: Command, signal: AbortSignal): void {
   const command = addSigningOptions(root.command('publish'))
     .summary('publish images into a tree, signed')
-    .description('publish images into a tree that any web server can serve, with signed sums and index')
+    .description('publish images into a tree that any web server can serve, with signed metadata and sums')
     .argument('[dirs...]', 'folders that build or bind wrote; without folders, sign again what is published')
     .addOption(treeOption())
     .addOption(assetsOption())
     .addOption(baseUrlOption())
     .option('--first-publish', 'create a new tree in a bucket, or in a folder that has other files (an empty folder needs no flag)')
+    .option('--timestamp', 'only sign the timestamp again: clients accept the tree for 7 more days; needs no other key')
+    .option('--accept-expired', 'sign a tree again whose metadata has expired, after you have checked that it is the newest')
+    .option('--accept-revoked', 'sign an index again that a revoked targets key signed, after you have compared it')
     .option('--drop-keys', 'remove OpenPGP keys from the published keyring that are in neither --keys nor --keyring')
     .option(
       '--origins <list>',
@@ -33,7 +40,7 @@ export function addPublish(root: Command, signal: AbortSignal): void {
     )
     .addOption(jsonOption())
     .action(async (dirs: string[], flags: Flags) => {
-      const [{ openStore }, { localPath, openDestination, publish }] = await Promise.all([
+      const [{ openStore }, { loadMetadataKeys, localPath, openDestination, publish, renewTimestamp }] = await Promise.all([
         import('@flatcar/core/engine'),
         import('@flatcar/publish'),
       ]);
@@ -41,6 +48,20 @@ export function addPublish(root: Command, signal: AbortSignal): void {
         localPath(one, 'publish', 'name folders that flatcar-ext build or bind wrote; the tree they go to is --tree'),
       );
       const destination = openDestination(flags.tree, { assets: flags.assets, signal });
+      const acceptExpired = flags.acceptExpired === true;
+      if (flags.timestamp === true) {
+        if (paths.length > 0)
+          throw new UsageError('--timestamp publishes no images', { where: 'publish', next: 'omit it, or the folders' });
+        const renewed = await renewTimestamp(destination, await loadMetadataKeys(flags.keys, process.env, flags.root), {
+          acceptExpired,
+          signal,
+        });
+        return show(
+          renewed,
+          flags.json,
+          ({ where, serial, version, expires }) => `timestamp ${version} for index ${serial} at ${where}, valid until ${expires}`,
+        );
+      }
       const keys = await publishKeys(flags);
       const { report, done } = await reporter();
       const result = await publish({
@@ -50,6 +71,8 @@ export function addPublish(root: Command, signal: AbortSignal): void {
         baseUrl: flags.baseUrl,
         firstPublish: flags.firstPublish === true,
         dropKeys: flags.dropKeys === true,
+        acceptExpired,
+        acceptRevoked: flags.acceptRevoked === true,
         unsigned: flags.unsigned === true,
         origins: flags.origins === 'preferred' ? flags.origins : flags.origins?.split(','),
         store: openStore(),
@@ -65,12 +88,14 @@ export function addPublish(root: Command, signal: AbortSignal): void {
     });
   addHelp(command, {
     text: [
-      'Images are uploaded, checked as a node would check them, and signed; the index comes last. A failure before that changes nothing that is served, and the next run completes it. A published name never changes its bytes.',
+      'Images are uploaded, checked as a node would check them, and signed; the timestamp comes last. A failure before that changes nothing that is served, and the next run completes it. A published name never changes its bytes.',
       'Nodes that have a former image fetch a delta instead of a whole image: publish makes deltas, checks each by applying it, and keeps small ones (docs/deltas.md).',
       'Images of the profile fast, of test fixtures, of some components only, or made by a tool that is not the pinned one are refused, as are components from an origin that the tree does not accept.',
     ],
     environment: {
       FLATCAR_EXT_KEYS: 'default of --keys',
+      FLATCAR_EXT_ROOT: 'default of --root',
+      FLATCAR_EXT_TARGETS_KEY: 'with FLATCAR_EXT_SNAPSHOT_KEY and FLATCAR_EXT_TIMESTAMP_KEY: PEM keys of the metadata, instead of --keys',
       FLATCAR_EXT_SUMS_KEY: 'armored OpenPGP private key, in addition to --keys or instead of it',
       FLATCAR_EXT_UPDATE_KEY: 'PEM RSA private key for update payloads',
       FLATCAR_EXT_ROOTHASH_CERTIFICATE: 'PEM certificate of the key that signed disk images; it is published for nodes',
@@ -83,6 +108,7 @@ export function addPublish(root: Command, signal: AbortSignal): void {
     examples: [
       'flatcar-ext publish extensions/*/dist --tree /srv/extensions --keys ~/dev-keys --base-url https://extensions.example.org',
       'flatcar-ext publish images --tree s3://extensions/stable --first-publish --base-url https://extensions.example.org',
+      'flatcar-ext publish --timestamp --tree s3://extensions/stable',
     ],
   });
 }

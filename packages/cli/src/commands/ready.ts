@@ -60,7 +60,7 @@ export function addReady(root: Command, signal: AbortSignal): void {
       'An image that is older than the newest version for other releases is not ready: nodes would go back to that version. An extension that is published as portable only is ready. Exits with 1 unless all are ready.',
     ],
     examples: [
-      'flatcar-ext ready kubernetes@1.36 docker --release stable --arch x86-64 --tree https://extensions.example.org --keyring publisher.gpg',
+      'flatcar-ext ready kubernetes@1.36 docker --release stable --arch x86-64 --tree https://extensions.example.org --root root.json',
       'flatcar-ext ready --release 4757.1.0 --tree /srv/extensions --keys ~/keys --json',
     ],
   });

@@ -25,13 +25,13 @@ export function addRetire(root: Command, signal: AbortSignal): void {
     .option('--dry-run', 'list what would be removed and why, and change nothing')
     .addOption(jsonOption())
     .action(async (flags: Flags) => {
-      const { expiredFiles, openDestination, publish, readPublished } = await import('@flatcar/publish');
+      const { expiredFiles, openDestination, publish, publisherTrust, readPublished } = await import('@flatcar/publish');
       const destination = openDestination(flags.tree, { assets: flags.assets, signal });
       const keys = await publishKeys(flags);
       const { plannedExtensions } = await import('@flatcar/workspace/plan-release');
       const retire = { releases: catalogue(), extensions: plannedExtensions(await loadAll([])) };
       if (flags.dryRun === true) {
-        const leaving = await expiredFiles(await readPublished(destination, keys.trusted), retire);
+        const leaving = await expiredFiles(await readPublished(destination, await publisherTrust(destination, keys.metadata)), retire);
         return show(leaving, flags.json, (all) =>
           [...all.map(({ path, why }) => `${path}: ${why}`), `${all.length} files would be removed`].join('\n'),
         );

@@ -106,9 +106,11 @@ export function addShow(root: Command, signal: AbortSignal): void {
       show(tree, flags.json, (value) => shownTreeText(value, names.length > 0));
     });
   addHelp(command, {
-    text: ['The index is verified with --keyring or --keys. A version that was withdrawn is listed with the reason and its replacement.'],
+    text: [
+      'The index is verified from the root of trust in --root or --keys down. A version that was withdrawn is listed with the reason and its replacement.',
+    ],
     examples: [
-      'flatcar-ext show --tree https://extensions.example.org --keyring publisher.gpg',
+      'flatcar-ext show --tree https://extensions.example.org --root root.json',
       'flatcar-ext show kubernetes --tree /srv/extensions --keys ~/keys --release stable --arch x86-64',
       'flatcar-ext show kubernetes --tree /srv/extensions --keys ~/keys --json',
     ],

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { copyFile, glob, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, glob, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { exec } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -26,10 +26,14 @@ async function makeKeys(): Promise<void> {
   keys = join(world.dir, 'keys');
   await keysCommand('init', keys);
   world.secrets['RELEASE__SUMS_KEY'] = await readKey('sums/*.key.asc');
+  for (const role of ['targets', 'snapshot', 'timestamp'])
+    world.secrets[`RELEASE__${role.toUpperCase()}_KEY`] = await readKey(`metadata/${role}-*.key.pem`);
   world.secrets['RELEASE__UPDATE_KEY'] = await readKey('update/*.key.pem');
   world.secrets['RELEASE__ROOTHASH_KEY'] = await readKey('roothash.key');
   world.variables['ROOTHASH_CERTIFICATE'] = await readKey('roothash.crt');
   await writeFile(join(world.clone.dir, '.github/keyring.gpg'), await readKey('sums/*.pub.asc'));
+  await mkdir(join(world.clone.dir, '.github/root'), { recursive: true });
+  await copyFile(join(keys, 'metadata/1.root.json'), join(world.clone.dir, '.github/root/1.root.json'));
 }
 
 /** The results of a run's jobs, by their names. */

@@ -48,6 +48,8 @@ export function defineExtension<Coupled extends string = never>(definition: Exte
     replaces: [],
     requires: [],
     conflicts: [],
+    essential: false,
+    follow: 'latest',
     waive: {},
     ...definition,
     coupled: definition.coupled ?? {},

@@ -313,6 +313,8 @@ const DefinitionSchema = shape({
   replaces: v.optional(listOf(imagePath)),
   requires: v.optional(listOf(extensionName)),
   conflicts: v.optional(listOf(extensionName)),
+  essential: v.optional(flag),
+  follow: v.optional(oneOf(['latest', 'minor'])),
   waive: v.optional(
     mapOf(
       v.pipe(

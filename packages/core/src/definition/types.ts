@@ -449,6 +449,19 @@ export interface ExtensionDefinition<Coupled extends string = string> {
    */
   readonly conflicts?: readonly string[];
   /**
+   * True if nodes depend on it: a node does not reboot into a release for which it lacks an image of this extension.
+   * @default false
+   * @example true
+   */
+  readonly essential?: boolean;
+  /**
+   * What nodes follow by default: the newest version, or the newest of the minor version that they have (`minor`), if a step to the next minor
+   * version needs work that no image does.
+   * @default 'latest'
+   * @example 'minor'
+   */
+  readonly follow?: 'latest' | 'minor';
+  /**
    * Lint rules that do not apply, each with the reason; `rule:path` limits it to a path. See `flatcar-ext explain`.
    * @default {}
    * @example { 'exec-path:/opt/bin/tool': 'the operator installs it' }

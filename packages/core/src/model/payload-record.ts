@@ -85,6 +85,8 @@ export const PayloadSchema = v.strictObject({
   replaces: v.array(text()),
   conflicts: v.array(name),
   requires: v.array(name),
+  essential: v.boolean(),
+  follow: v.picklist(['latest', 'minor']),
   packaging: v.optional(digest),
   builders: v.optional(v.picklist([1, 2])),
 });

@@ -152,6 +152,9 @@ export interface Payload {
   readonly conflicts: readonly string[];
   /** Extensions that must be merged beside it. */
   readonly requires: readonly string[];
+  /** Whether nodes depend on it, and what they follow by default. */
+  readonly essential: boolean;
+  readonly follow: 'latest' | 'minor';
   /** Digest of what decides its bytes, as its lock has it (packaging.ts); undefined for the pins of a fixture, which have none. */
   readonly packaging?: string;
   /**

@@ -40,6 +40,8 @@ export type PayloadClaims = Pick<
   | 'replaces'
   | 'conflicts'
   | 'requires'
+  | 'essential'
+  | 'follow'
   | 'packaging'
 >;
 
@@ -135,7 +137,7 @@ export async function claimsOf(
   components: readonly DescribedComponent[],
   { records, revision, only, noSandbox = false }: { records: ToolRecords; revision: number; only: boolean; noSandbox?: boolean },
 ): Promise<PayloadClaims> {
-  const { name, summary, kind, waive, replaces, conflicts, requires } = loaded.extension;
+  const { name, summary, kind, waive, replaces, conflicts, requires, essential, follow } = loaded.extension;
   const version = imageVersion(upstream, revision);
   const all = [
     ...components.flatMap(({ description }) => description.tools),
@@ -173,6 +175,8 @@ export async function claimsOf(
     replaces,
     conflicts,
     requires,
+    essential,
+    follow,
     packaging: loaded.pins[upstream]?.packaging,
   };
 }

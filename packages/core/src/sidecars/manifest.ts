@@ -59,6 +59,9 @@ export const ManifestSchema = v.strictObject({
   conflicts: v.array(v.string()),
   /** Extensions that must be merged beside the image. */
   requires: v.array(v.string()),
+  /** Whether nodes depend on the extension, and what they follow by default: the newest version, or the newest of their minor version. */
+  essential: v.boolean(),
+  follow: v.picklist(['latest', 'minor']),
   /** Digest of everything that decides the bytes of this version, for all architectures and targets. */
   packaging: v.optional(digest(64)),
 });
@@ -82,6 +85,8 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
     replaces,
     conflicts,
     requires,
+    essential,
+    follow,
     packaging,
   } = payload;
   return {
@@ -110,6 +115,8 @@ export function manifestOf(image: Image, payload: Payload): Manifest {
     replaces: [...replaces],
     conflicts: [...conflicts],
     requires: [...requires],
+    essential,
+    follow,
     packaging,
   };
 }

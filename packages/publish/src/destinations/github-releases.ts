@@ -135,8 +135,8 @@ class GitHubDestination implements Destination {
     });
   }
 
-  async read(path: string): Promise<Buffer | undefined> {
-    return this.#inner.read(path);
+  async read(path: string, limit?: number): Promise<Buffer | undefined> {
+    return this.#inner.read(path, limit);
   }
 
   async isNew(): Promise<boolean | undefined> {
@@ -194,7 +194,7 @@ class GitHubDestination implements Destination {
   tree(store: Store, report?: Report): Tree {
     return {
       where: this.where,
-      read: (path) => this.#inner.read(path),
+      read: (path, limit) => this.#inner.read(path, limit),
       file: async (path, { size, sha256 }) => {
         const published = isAsset(path) ? (await this.#redirects())[path] : undefined;
         if (published === undefined) return this.#inner.tree(store, report).file(path, { size, sha256 });

@@ -16,6 +16,7 @@ import {
   writeAtomic,
   type Report,
 } from '@flatcar/core/engine';
+import { METADATA } from '../tree/layout.ts';
 import { localTree } from '../tree/local-tree.ts';
 import type { FileAbout, Tree } from '../tree/tree.ts';
 import { TakenError, type Destination } from './destination.ts';
@@ -119,8 +120,8 @@ class LocalDestination implements Destination {
     });
   }
 
-  async read(path: string): Promise<Buffer | undefined> {
-    return localTree(this.where).read(path);
+  async read(path: string, limit?: number): Promise<Buffer | undefined> {
+    return localTree(this.where).read(path, limit);
   }
 
   async isNew(): Promise<boolean> {
@@ -128,8 +129,10 @@ class LocalDestination implements Destination {
       if (isMissing(error)) return [];
       throw error;
     });
-    // A first publish that died left its lock and no link to an index.
-    return names.every((name) => [LOCK, STAGING, 'lost+found'].includes(name)) || (names.includes(LOCK) && !names.includes(CURRENT));
+    // A first publish that died left its lock and no link to a timestamp.
+    const hasTimestamp = await readlink(join(this.#at(METADATA), CURRENT)).catch(() => undefined);
+    const isUnfinished = names.includes(LOCK) && hasTimestamp === undefined;
+    return names.every((name) => [LOCK, STAGING, 'lost+found'].includes(name)) || isUnfinished;
   }
 
   async openToOthers(extensions: readonly string[], report?: Report): Promise<void> {

@@ -7,7 +7,7 @@ const SHOWN = 5;
 
 /** Folders and files at the root of a tree, besides the extensions' folders. */
 const isOfTree = (name: string): boolean =>
-  /^(?:index\.json(?:\.gpg)?|packages-[0-9a-f]{64}\.json|\.set-[0-9a-f]+|keys|redirects|(?:amd64|arm64)-usr)$/.test(name);
+  /^(?:(?:[0-9a-f]{64}\.)?index\.json|packages-[0-9a-f]{64}\.json|\.set-[0-9a-f]+|keys|metadata|redirects|(?:amd64|arm64)-usr)$/.test(name);
 
 /** Opens the files of a tree, and collects what others cannot read. */
 class Opening {

@@ -163,9 +163,9 @@ export class Bucket {
   }
 
   /** Reads a small object with its tag; undefined if it does not exist. */
-  async read(path: string): Promise<{ bytes: Buffer; tag: string } | undefined> {
+  async read(path: string, limit = READ_LIMIT): Promise<{ bytes: Buffer; tag: string } | undefined> {
     return this.#send('GET', path, {}, async (response) => {
-      if (response.status === 200) return { bytes: await readBody(response, READ_LIMIT), tag: this.#tagOf(path, response.headers) };
+      if (response.status === 200) return { bytes: await readBody(response, limit), tag: this.#tagOf(path, response.headers) };
       if (response.status !== 404) return this.#fail(path, response);
       if ((await readBody(response, MOST_ERROR)).includes('<Code>NoSuchBucket</Code>'))
         throw new UserError('there is no such bucket', {

@@ -32,8 +32,8 @@ class S3Destination implements Destination {
     });
   }
 
-  async read(path: string): Promise<Buffer | undefined> {
-    const object = await this.#bucket.read(path);
+  async read(path: string, limit?: number): Promise<Buffer | undefined> {
+    const object = await this.#bucket.read(path, limit);
     if (!this.#tags.has(path)) this.#tags.set(path, object?.tag);
     return object?.bytes;
   }
@@ -93,7 +93,7 @@ class S3Destination implements Destination {
   tree(store: Store): Tree {
     return {
       where: this.where,
-      read: (path) => this.read(path),
+      read: (path, limit) => this.read(path, limit),
       file: async (path, { size, sha256 }) =>
         (await store.blob(sha256)) ??
         store.withTemp(async (temp) => {

@@ -1,7 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { parseJson, sidecarPaths, UserError, type Environment, type Report } from '@flatcar/core/engine';
-import type { PublicKey } from 'openpgp';
 import * as v from 'valibot';
 import { TakenError } from '../destinations/destination.ts';
 import { sha256Of } from '../tree/digest.ts';
@@ -9,6 +8,7 @@ import { isSelected, selectedNames, type ImageFilter } from '../tree/image-filte
 import { readListed } from '../tree/read-listed.ts';
 import type { PublishedImage, PublishedVersion } from '../tree/schema.ts';
 import { NoTreeError, readPublished } from '../tree/state.ts';
+import type { Trust } from '../tree/trusted.ts';
 import type { Tree } from '../tree/tree.ts';
 import { blobOf, INDEX, MANIFEST, Registry } from './oci-registry.ts';
 
@@ -38,7 +38,7 @@ export interface OciOptions extends ImageFilter {
   /** `host[:port]/repository`: images go to `<repository>/<extension>`. */
   readonly to: string;
   /** Keys, one of which must have signed the tree. */
-  readonly keys: readonly PublicKey[];
+  readonly trust: Trust;
   /** OCI_USERNAME, OCI_PASSWORD. */
   readonly env?: Environment;
   readonly report?: Report;
@@ -158,12 +158,12 @@ class OciCopy {
  * signed tree and are checked. An image's tag is set last and never moved to other bytes.
  */
 export async function pushOci(options: OciOptions): Promise<OciResult> {
-  const { tree, to, keys, env = process.env, report = () => undefined, signal } = options;
+  const { tree, to, trust, env = process.env, report = () => undefined, signal } = options;
   const [, host = '', root = ''] = /^([^/]+)\/(.+?)\/*$/.exec(to) ?? [];
   if (host === '' || !/^[a-z0-9]+(?:[._/-]+[a-z0-9]+)*$/.test(root))
     throw new UserError(`'${to}' is not a valid repository`, { next: 'write it as oci://registry.example.org/flatcar/extensions' });
   const copy = new OciCopy(tree, new Registry(host, env, signal), host);
-  const published = await readPublished(tree, keys);
+  const published = await readPublished(tree, trust);
   const { index } = published;
   if (index === undefined) throw new NoTreeError(tree);
   const images: string[] = [];

@@ -5,6 +5,19 @@ import { dirname, join, resolve } from 'node:path';
 import { describeErrno, exec, fsync, makePublic, mkdirPublic, TEMPORARY, temporaryBeside, UserError } from '@flatcar/core/engine';
 import { addSumsKey, exists, SIGNING, writePrivate, writePublic } from './key-files.ts';
 import { publicPem } from './keys.ts';
+import { METADATA_KEYS, writeRoleKeys } from './role-keys.ts';
+
+const README = `A set of keys of a published tree. Keep it secret, except for what is marked as public.
+
+metadata/<n>.root.json        public: the root of trust. Give it to operators of nodes, and compare its fingerprint: flatcar-ext keys show
+metadata/root-<n>.key.pem     offline: two of the three sign a new root when keys change. Store each in another place, and remove it here
+metadata/targets-1.key.pem    signs which index is published; needed to publish
+metadata/snapshot-1.key.pem   signs the state of the metadata; needed to publish
+metadata/timestamp-1.key.pem  signs each day that the tree is current; the daily job needs only this key
+sums/                         OpenPGP: signs SHA256SUMS for systemd-sysupdate. *.pub.asc are public
+update/                       RSA: signs update payloads. *.pub.pem are public
+roothash.key, roothash.crt    X.509: sign disk images. The certificate is public
+`;
 
 /** Makes a folder that only its owner can enter, whatever mode it had. */
 async function makePrivateFolder(dir: string): Promise<void> {
@@ -51,7 +64,8 @@ async function placeKeys(dir: string): Promise<void> {
     await writeKeys(fresh);
     if (isInside) {
       // The folder is a set of keys only once it has sums/.
-      for (const name of ['roothash.crt', 'roothash.key', 'update', 'sums']) await rename(join(fresh, name), join(place, name));
+      for (const name of ['README', 'roothash.crt', 'roothash.key', 'update', METADATA_KEYS, 'sums'])
+        await rename(join(fresh, name), join(place, name));
       await chmod(place, 0o700);
       await fsync(place);
     } else {
@@ -64,7 +78,9 @@ async function placeKeys(dir: string): Promise<void> {
 }
 
 async function writeKeys(dir: string): Promise<void> {
-  for (const folder of [dir, join(dir, 'sums'), join(dir, 'update')]) await makePrivateFolder(folder);
+  for (const folder of [dir, join(dir, 'sums'), join(dir, 'update'), join(dir, METADATA_KEYS)]) await makePrivateFolder(folder);
+  await writePublic(join(dir, 'README'), README);
+  await writeRoleKeys(dir, new Date());
   await addSumsKey(dir, '1', SIGNING);
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   await writePrivate(join(dir, 'update', '1.key.pem'), privateKey.export({ type: 'pkcs8', format: 'pem' }));

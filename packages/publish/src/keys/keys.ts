@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { assertKeyCanSign, envOf, messageOf, UserError, type Environment } from '@flatcar/core/engine';
 import type { PrivateKey, PublicKey } from 'openpgp';
 import { exists, PUBLIC, SIGNING, textsOf } from './key-files.ts';
+import { loadMetadataKeys, type MetadataKeys } from './role-keys.ts';
 import { readKeyring, readPrivateKeys, readPublicKeys } from './openpgp.ts';
 
 /** Variables in place of files of a folder of keys. An empty variable counts as unset. */
@@ -13,16 +14,21 @@ export const ROOTHASH_CERTIFICATE = 'FLATCAR_EXT_ROOTHASH_CERTIFICATE';
 
 /**
  * Keys from a folder:
- *   sums/*.key.asc        OpenPGP private keys; each signs sums and index (two only while nodes know both)
+ *   metadata/*.root.json  the root of trust, all versions
+ *   metadata/*.key.pem    ed25519 private keys of the roles; those of root are needed only to change keys
+ *   sums/*.key.asc        OpenPGP private keys; each signs sums (two only while nodes know both)
  *   sums/*.pub.asc        OpenPGP public keys of nodes' keyring, the next key's included
  *   update/*.key.pem      RSA private keys; each signs update payloads
  *   update/*.pub.pem      their public keys
  *   roothash.key, .crt    X.509 key and certificate that sign disk images at bind
- * Or from variables, as CI passes secrets: FLATCAR_EXT_SUMS_KEY (armored), FLATCAR_EXT_UPDATE_KEY, FLATCAR_EXT_ROOTHASH_KEY and
- * FLATCAR_EXT_ROOTHASH_CERTIFICATE (PEM); with them a keyring of the keys that nodes know or will know (--keyring).
+ * Or from variables, as CI passes secrets: FLATCAR_EXT_SUMS_KEY (armored), FLATCAR_EXT_TARGETS_KEY, FLATCAR_EXT_SNAPSHOT_KEY,
+ * FLATCAR_EXT_TIMESTAMP_KEY, FLATCAR_EXT_UPDATE_KEY, FLATCAR_EXT_ROOTHASH_KEY and FLATCAR_EXT_ROOTHASH_CERTIFICATE (PEM); with them the root of
+ * trust (--root) and a keyring of the keys that nodes know or will know (--keyring).
  */
 export interface PublishKeys {
-  /** Sign sums and index. */
+  /** Sign the metadata that the tree is verified by. */
+  readonly metadata: MetadataKeys;
+  /** Sign sums. */
   readonly sums: readonly PrivateKey[];
   /** Keys that may have signed what is published, those of `sums` included. */
   readonly trusted: readonly PublicKey[];
@@ -83,7 +89,11 @@ export async function certificateOf(dir: string | undefined, env: Environment): 
  * Reads the keys of a folder and of the environment. The keys in the file `keyring` are trusted and published besides their public halves:
  * the next key before it signs, and the former key for the files that it signed.
  */
-export async function loadKeys(dir: string | undefined, env: Environment = process.env, keyring?: string): Promise<PublishKeys> {
+export async function loadKeys(
+  dir: string | undefined,
+  env: Environment = process.env,
+  { keyring, root }: { readonly keyring?: string | undefined; readonly root?: string | undefined } = {},
+): Promise<PublishKeys> {
   const secrets = async (folder: string, suffix: string, name: string): Promise<{ where: string; text: string }[]> => {
     const value = envOf(name, env);
     return [
@@ -106,7 +116,7 @@ export async function loadKeys(dir: string | undefined, env: Environment = proce
   const update = (await secrets('update', '.key.pem', UPDATE_KEY)).map(({ text, where }) => rsaKey(text, where));
   const certificate = await certificateOf(dir, env);
   const trusted = new Map([...sums.map((key) => key.toPublic()), ...others, ...known].map((key) => [key.getFingerprint(), key]));
-  return { sums, trusted: [...trusted.values()], update, certificate };
+  return { metadata: await loadMetadataKeys(dir, env, root), sums, trusted: [...trusted.values()], update, certificate };
 }
 
 /** Public half of an RSA key as PEM. */

@@ -1,4 +1,13 @@
-import { matchingVersions, targetName, UserError, UserErrors, type Arch, type ExtensionRef, type Target } from '@flatcar/core/engine';
+import {
+  LATEST,
+  matchingVersions,
+  targetName,
+  UserError,
+  UserErrors,
+  type Arch,
+  type ExtensionRef,
+  type Target,
+} from '@flatcar/core/engine';
 import type { Channel } from '../tree/layout.ts';
 import type { ExtensionIndex, PublishedImage, PublishedVersion } from '../tree/schema.ts';
 
@@ -50,9 +59,14 @@ export function selectVersions(versions: readonly PublishedVersion[], wanted: st
   return versions.filter(({ upstream }) => found.has(upstream));
 }
 
-/** What a node follows: a version that was given in full stays, less than that is a branch. */
-function channelOf({ version, upstream }: PublishedVersion, wanted: string | undefined): Channel {
-  if (wanted === undefined) return { kind: 'latest' };
+/**
+ * What a node follows: a version that was given in full stays, less than that is a branch. By default it is what the extension follows: every
+ * version, or those of its minor version.
+ */
+function channelOf({ version, upstream }: PublishedVersion, wanted: string | undefined, follow: ExtensionIndex['follow']): Channel {
+  const [major, minor, ...rest] = upstream.split('.');
+  if (wanted === undefined && follow === 'minor' && rest.length > 0) return { kind: 'branch', version: `${major}.${minor}` };
+  if (wanted === undefined || wanted === LATEST) return { kind: 'latest' };
   return wanted === version || wanted === upstream ? { kind: 'pinned', version } : { kind: 'branch', version: wanted };
 }
 
@@ -66,12 +80,12 @@ function imagesFor({ images }: PublishedVersion, targets: readonly Target[], arc
 
 /** The newest version that is not withdrawn and has an image for each target. */
 function selectVersion(index: ExtensionIndex, wanted: string | undefined, targets: readonly Target[], arch: Arch): SelectedExtension {
-  const { name, kind } = index;
+  const { name, kind, follow } = index;
   const available = index.versions.filter(({ withdrawn }) => withdrawn === undefined);
   const candidates = selectVersions(available, wanted);
   for (const version of candidates) {
     const images = imagesFor(version, targets, arch);
-    if (images.length === targets.length) return { name, kind, channel: channelOf(version, wanted), version, images };
+    if (images.length === targets.length) return { name, kind, channel: channelOf(version, wanted, follow), version, images };
   }
   const what = wanted === undefined ? name : `${name} ${wanted}`;
   if (candidates.length === 0)
@@ -133,6 +147,17 @@ async function addRequired(extensions: SelectedExtension[], options: NodeOptions
   return notices;
 }
 
+/** Notices for extensions that follow a minor version without being told to. */
+function branchNotices(extensions: readonly SelectedExtension[], wanted: readonly ExtensionRef[]): string[] {
+  return extensions.flatMap(({ name, channel }) =>
+    channel.kind !== 'branch' || wanted.some((one) => one.name === name && one.version !== undefined)
+      ? []
+      : [
+          `${name} follows ${channel.version}: the next minor version may need other steps; to follow every version, ask for ${name}@${LATEST}`,
+        ],
+  );
+}
+
 function assertNoConflicts(extensions: readonly SelectedExtension[]): void {
   for (const { name, version } of extensions) {
     const other = version.conflicts.find((conflict) => extensions.some((one) => one.name === conflict));
@@ -160,6 +185,7 @@ export async function selectExtensions(options: NodeOptions, readExtension: Read
     if (index !== undefined && hasPortable(index, arch)) extensions.push(selectVersion(index, undefined, ['portable'], arch));
   }
   const hasStager = extensions.some(isStager);
+  const branches = minimal ? [] : branchNotices(extensions, wanted);
   const missing = `without ${STAGER}, images for the next release are not fetched before the node boots into it: its extensions are missing until then`;
-  return { extensions, hasStager, added, notices: isPortable || hasStager ? added : [...added, missing] };
+  return { extensions, hasStager, added, notices: [...added, ...branches, ...(isPortable || hasStager ? [] : [missing])] };
 }

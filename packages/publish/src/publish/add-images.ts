@@ -72,7 +72,7 @@ function addImage(before: PublishedVersion, input: Input, evidence: Evidence): P
 export function addImages(before: ExtensionIndex | undefined, added: readonly { input: Input; evidence: Evidence }[]): ExtensionIndex {
   const [first] = added;
   if (first === undefined) throw new Error('no image is added');
-  const { name, kind, summary } = first.input.manifest;
+  const { name, kind, summary, essential, follow } = first.input.manifest;
   const versions = new Map((before?.versions ?? []).map((one) => [one.version, one]));
   for (const { input, evidence } of added) {
     const { version } = input.manifest;
@@ -83,6 +83,8 @@ export function addImages(before: ExtensionIndex | undefined, added: readonly { 
     name,
     kind,
     summary,
+    essential,
+    follow,
     versions: [...versions.values()].toSorted((a, b) => compareVersions(b.version, a.version)),
   };
 }

@@ -1,7 +1,8 @@
 import { basename } from 'node:path';
 import { sidecarPaths } from '@flatcar/core/engine';
 import { deltaPaths } from '../deltas/listed.ts';
-import { extensionIndexPath, INDEX, indexSignaturePath, officialBase, packagesPath, SIGNATURE } from '../tree/layout.ts';
+import type { TreeMetadata } from '../metadata/metadata.ts';
+import { extensionIndexPath, metadataPath, officialBase, packagesPath, targetPath } from '../tree/layout.ts';
 import {
   extensionIndexText,
   indexText,
@@ -13,7 +14,7 @@ import {
   type PublishedFile,
   type UpdatePackage,
 } from '../tree/schema.ts';
-import { stageBytes, stageText, type Staged } from './stage.ts';
+import { stageText, type Staged } from './stage.ts';
 import { sha256Of } from '../tree/digest.ts';
 
 /** What the next index lists. */
@@ -24,8 +25,12 @@ export interface Listing {
   readonly extensions: ReadonlyMap<string, ExtensionIndex>;
   readonly packages: readonly UpdatePackage[];
   readonly keys: readonly ListedKey[];
-  /** True if the tree has each index's signature under the index's digest; a former index's signature is dropped like its files. */
-  readonly signatures: boolean;
+  /** Fingerprints of the OpenPGP keys that sign sums. */
+  readonly sumsKeys: readonly string[];
+  /** The metadata that vouches for the former index. */
+  readonly metadata: TreeMetadata | undefined;
+  /** Makes a new index even if nothing differs, because its metadata must be signed again. */
+  readonly renew: boolean;
   /** Paths that are no longer listed. */
   readonly removed: readonly string[];
 }
@@ -43,7 +48,7 @@ export interface NextIndex {
 const fileOf = ({ path, size, sha256 }: Staged): PublishedFile => ({ path, size, sha256 });
 
 /** A path with those of its sidecars: images have sidecars, except in the official layout. */
-const withSidecars = (path: string): string[] =>
+export const withSidecars = (path: string): string[] =>
   path.endsWith('.raw') && !basename(path).startsWith(officialBase('')) ? [path, ...Object.values(sidecarPaths(path))] : [path];
 
 /** Stages the changed indexes of extensions, and gives the entries of all extensions, by name. */
@@ -70,6 +75,12 @@ const indexFiles = ({ extensions, packages }: Pick<Index, 'extensions' | 'packag
   packages.path,
 ];
 
+/** Paths of the files of one state of the metadata: the index, targets and snapshot. */
+export function metadataFiles({ targets, snapshot }: TreeMetadata): string[] {
+  const indexes = Object.values(targets.signed.targets).map(({ hashes }) => targetPath(hashes['sha256'] ?? ''));
+  return [...indexes, metadataPath('targets', targets.signed.version), metadataPath('snapshot', snapshot.signed.version)];
+}
+
 /** Paths of images with their sidecars, deltas and packages that are listed. */
 function listedImages({ extensions, packages }: Listing): string[] {
   const indexes = [...extensions.values()];
@@ -83,7 +94,7 @@ function listedImages({ extensions, packages }: Listing): string[] {
  * drops them.
  */
 export async function nextIndex(staging: string, before: Index | undefined, listing: Listing): Promise<NextIndex> {
-  const { baseUrl, origins, keys } = listing;
+  const { baseUrl, origins, keys, sumsKeys, metadata, renew } = listing;
   const { files, entries: extensions } = await stageExtensions(staging, before, listing.extensions);
   const text = packagesText(listing.packages);
   const packages = await stageText(staging, packagesPath(sha256Of(Buffer.from(text))), text);
@@ -95,13 +106,14 @@ export async function nextIndex(staging: string, before: Index | undefined, list
     extensions,
     packages: fileOf(packages),
     keys: [...keys],
+    sumsKeys: [...sumsKeys],
     superseded,
   });
   const staged = [...files, packages];
-  if (before !== undefined && indexText(next(before.serial, before.superseded)) === indexText(before))
+  if (!renew && before !== undefined && indexText(next(before.serial, before.superseded)) === indexText(before))
     return { index: before, isSame: true, files: staged, dropped: [] };
   const former = before === undefined ? [] : indexFiles(before);
-  if (before !== undefined && listing.signatures) former.push(indexSignaturePath(sha256Of(Buffer.from(indexText(before)))));
+  if (metadata !== undefined) former.push(...metadataFiles(metadata));
   const listed = new Set([...indexFiles({ extensions, packages }), ...listedImages(listing)]);
   const superseded = [...former, ...listing.removed.flatMap(withSidecars)].filter((path) => !listed.has(path));
   return {
@@ -110,10 +122,4 @@ export async function nextIndex(staging: string, before: Index | undefined, list
     files: staged,
     dropped: (before?.superseded ?? []).filter((path) => !listed.has(path) && !superseded.includes(path)),
   };
-}
-
-/** The signature of a signed index, under the digest of what it signs. */
-export async function stageSignature(staging: string, set: ReadonlyMap<string, Buffer>): Promise<Staged> {
-  const [index = Buffer.alloc(0), signature = Buffer.alloc(0)] = [set.get(INDEX), set.get(`${INDEX}${SIGNATURE}`)];
-  return stageBytes(staging, indexSignaturePath(sha256Of(index)), signature);
 }

@@ -26,6 +26,10 @@ export interface PublishOptions {
   readonly retire?: Retention;
   /** Makes deltas for the new images with the tools of this store. Without a store, nodes fetch these images whole. */
   readonly store?: Store;
+  /** Accepts a tree whose metadata has expired; it is signed again. Otherwise refused: somebody may have put back an old tree. */
+  readonly acceptExpired?: boolean;
+  /** Accepts an index that a revoked targets key has signed; it is signed again. */
+  readonly acceptRevoked?: boolean;
   readonly report?: Report;
   readonly signal?: AbortSignal;
 }

@@ -1,5 +1,6 @@
-import { mapParallel, hasCode } from '@flatcar/core/engine';
+import { mapParallel } from '@flatcar/core/engine';
 import type { Destination } from '../destinations/destination.ts';
+import { INDEX, METADATA } from '../tree/layout.ts';
 import type { PublicKeys } from './public-keys.ts';
 import type { ExtensionIndex } from '../tree/schema.ts';
 import type { Staged, StagedImage } from './stage.ts';
@@ -19,29 +20,28 @@ export interface Promotion {
   readonly extensions: Iterable<ExtensionIndex>;
   /** Files that the index lists. */
   readonly listed: readonly Staged[];
-  /** The signature of the index under the index's digest, if index and signature cannot be replaced in one step. */
-  readonly signature: Staged | undefined;
-  /** index.json and its signature; undefined if they stay. */
-  readonly index: ReadonlyMap<string, Buffer> | undefined;
+  /** The index under the name by which clients read it, targets and snapshot, staged; empty if they stay. */
+  readonly state: readonly Staged[];
+  /** index.json for people. */
+  readonly index: Buffer;
+  /** The timestamp; undefined if it stays. */
+  readonly timestamp: Buffer | undefined;
+  /** Roots that the tree does not have yet. */
+  readonly roots: readonly Staged[];
 }
 
 /** Replaces the files of a folder if one of them differs from the published one. */
 async function replaceChanged(destination: Destination, folder: string, files: ReadonlyMap<string, Buffer>): Promise<void> {
   const served = await Promise.all(
-    [...files].map(async ([name, bytes]) => (await destination.read(`${folder}/${name}`))?.equals(bytes) === true),
+    [...files].map(async ([name, bytes]) => (await destination.read(folder === '' ? name : `${folder}/${name}`))?.equals(bytes) === true),
   );
   if (!served.every(Boolean)) await destination.replace(folder, files);
 }
 
-/** Publishes the signature of an index under the index's digest. An existing signature is equally good: another publisher made it for the same index. */
-export async function putSignature(destination: Destination, signature: Staged): Promise<void> {
-  if ((await destination.read(signature.path)) !== undefined) return;
-  await destination.put(signature.path, signature.from, signature).catch((error: unknown) => {
-    if (!hasCode(error, 'name-taken')) throw error;
-  });
-}
-
-/** Makes everything visible: first files that nothing refers to yet, then the files that refer to them, the index last. */
+/**
+ * Makes everything visible: first files that nothing refers to yet, then the files that refer to them. The timestamp comes last and makes the
+ * new state the current one. A new root follows: until then the state is trusted by the former root, if its keys are at hand.
+ */
 export async function promote(destination: Destination, all: Promotion): Promise<void> {
   await mapParallel(
     all.images,
@@ -62,6 +62,10 @@ export async function promote(destination: Destination, all: Promotion): Promise
     for (const [folder, files] of transferFolders(extension, all.baseUrl)) await replaceChanged(destination, folder, files);
   }
   for (const file of all.listed) await destination.put(file.path, file.from, file);
-  if (all.signature !== undefined) await putSignature(destination, all.signature);
-  if (all.index !== undefined) await destination.replace('', all.index);
+  for (const file of all.state) await destination.put(file.path, file.from, file);
+  await destination.flush();
+  await replaceChanged(destination, '', new Map([[INDEX, all.index]]));
+  if (all.timestamp !== undefined) await destination.replace(METADATA, new Map([['timestamp.json', all.timestamp]]));
+  for (const file of all.roots) await destination.put(file.path, file.from, file);
+  await destination.flush();
 }

@@ -11,7 +11,7 @@ import { sha256Of } from '../tree/digest.ts';
 export interface PublicKeys {
   /** Files of the folder `keys/` by name. */
   readonly files: ReadonlyMap<string, Buffer>;
-  /** Keys that the index lists: only the index vouches for them. */
+  /** What the index lists of them. */
   readonly listed: readonly ListedKey[];
   /** Paths of published files that no index lists and that this publish cannot vouch for. */
   readonly dropped: readonly string[];
@@ -34,15 +34,16 @@ export async function publicKeys(
   before: Index | undefined,
   { patient, report }: { readonly patient: boolean; readonly report?: Report },
 ): Promise<PublicKeys> {
-  const files = new Map([[basename(KEYS.keyring), keyringOf(trusted)]]);
+  const files = new Map<string, Buffer>();
   const listed: ListedKey[] = [];
   const dropped: string[] = [];
   const ours: readonly (readonly [ListedKey['path'], Buffer | undefined])[] = [
+    [KEYS.keyring, keyringOf(trusted)],
     [KEYS.certificate, certificate === undefined ? undefined : Buffer.from(certificate)],
     [KEYS.update, update.length === 0 ? undefined : Buffer.from(update.map(publicPem).join(''))],
   ];
   for (const [path, own] of ours) {
-    const known = before?.keys?.find((one) => one.path === path);
+    const known = before?.keys.find((one) => one.path === path);
     const bytes = own ?? (await destination.read(path));
     if (own === undefined && known !== undefined && (bytes === undefined || sha256Of(bytes) !== known.sha256)) {
       if (patient) throw new ConflictError(`${destination.where}/${path}`);

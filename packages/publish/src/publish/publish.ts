@@ -3,15 +3,15 @@ import { hasCode, timed, UserError } from '@flatcar/core/engine';
 import { untilNoConflict } from './conflicts.ts';
 import { ConflictError } from '../destinations/destination.ts';
 import { checkInputs, checkRequires, readInputs, type Inputs } from './inputs.ts';
-import { INDEX } from '../tree/layout.ts';
-import { nextIndex, stageSignature, type NextIndex } from './next-index.ts';
+import { nextIndex, type NextIndex } from './next-index.ts';
 import { originsText, parseOrigins, sameOrigins, type DeclaredOrigins } from '../tree/origins.ts';
 import type { PublishOptions, PublishResult } from './options.ts';
 import { promote } from './promote.ts';
 import { publicKeys, type PublicKeys } from './public-keys.ts';
 import { indexText, type ExtensionIndex, type Index } from '../tree/schema.ts';
 import { checkServed } from './served.ts';
-import { isSignedByCurrentKeys, signed, signSums } from './sign.ts';
+import { checkRevoked, isStateStale, publisherTrust, rememberState, signersOf, signState, type StagedState } from './sign-state.ts';
+import { signSums } from './sign.ts';
 import { checkKeyring } from './signing-policy.ts';
 import { stageAll, type StagedPublish } from './stage-all.ts';
 import { NoTreeError, readPublished, type Published } from '../tree/state.ts';
@@ -60,14 +60,13 @@ interface Attempt {
   readonly patient: boolean;
 }
 
-/** Everything that follows from the staged files: the indexes, signed sums, public keys and the signed index. */
+/** Everything that follows from the staged files: the indexes, signed sums, public keys and signed metadata. */
 interface SignedPublish {
   readonly extensions: ReadonlyMap<string, ExtensionIndex>;
   readonly sums: ReadonlyMap<string, ReadonlyMap<string, Buffer>>;
   readonly keys: PublicKeys;
   readonly next: NextIndex;
-  /** index.json and its signature; undefined if they stay. */
-  readonly index: ReadonlyMap<string, Buffer> | undefined;
+  readonly state: StagedState;
 }
 
 /** Composes and signs what lists the staged files. After a change of keys or of the URL, everything is signed again. */
@@ -78,9 +77,10 @@ async function signAll(
   { baseUrl, origins }: { readonly baseUrl: string; readonly origins: DeclaredOrigins },
 ): Promise<SignedPublish> {
   const { destination, keys, report } = options;
-  const { index: before } = published;
-  const indexSignedByCurrentKey = before === undefined || (await isSignedByCurrentKeys(destination, INDEX, keys));
-  const resignAll = !indexSignedByCurrentKey || (before !== undefined && before.baseUrl !== baseUrl);
+  const { index: before, metadata } = published;
+  const now = new Date();
+  const sumsKeys = keys.sums.map((key) => key.getFingerprint()).toSorted();
+  const resignAll = before !== undefined && (before.baseUrl !== baseUrl || before.sumsKeys.join() !== sumsKeys.join());
   const extensions = new Map(staged.extensions);
   if (resignAll)
     for (const { name } of before?.extensions ?? []) {
@@ -102,19 +102,23 @@ async function signAll(
     extensions,
     packages: staged.packages,
     keys: publics.listed,
-    signatures: !destination.locks,
+    sumsKeys,
+    metadata,
+    renew: metadata !== undefined && isStateStale(metadata, signersOf(keys.metadata, metadata), now),
     removed: [...staged.retired, ...staged.orphans],
   });
-  const index = next.isSame && indexSignedByCurrentKey ? undefined : await signed(INDEX, indexText(next.index), keys);
-  return { extensions, sums, keys: publics, next, index };
+  const state = await signState(destination, staging, published, { ...next, keys: keys.metadata }, now);
+  return { extensions, sums, keys: publics, next, state };
 }
 
 async function publishOnce(attempt: Attempt, added: Set<string>): Promise<PublishResult> {
   const { options, inputs, staging } = attempt;
   const { destination, keys, report = () => undefined, signal } = options;
   // checkDestination decided whether the tree may be empty.
-  const published = await readPublished(destination, keys.trusted, { firstPublish: true });
+  const trust = await publisherTrust(destination, keys.metadata, options.acceptExpired);
+  const published = await readPublished(destination, trust, { firstPublish: true });
   const { index: before } = published;
+  checkRevoked(published.metadata, signersOf(keys.metadata, published.metadata), destination.where, options.acceptRevoked === true);
   const origins = originsOf(options, before);
   const baseUrl = baseUrlOf(options.baseUrl, before?.baseUrl);
   const publishedNames = before?.extensions.map(({ name }) => name) ?? [];
@@ -126,12 +130,11 @@ async function publishOnce(attempt: Attempt, added: Set<string>): Promise<Publis
   report({ type: 'step', text: 'signing' });
   signal?.throwIfAborted();
   const made = await timed('sign', () => signAll(attempt, published, staged, { baseUrl, origins }));
-  const { extensions, sums, keys: publics, next, index } = made;
+  const { extensions, sums, keys: publics, next, state } = made;
 
   signal?.throwIfAborted();
   await destination.openToOthers([...publishedNames, ...extensions.keys()], report);
   report({ type: 'step', text: `promoting ${staged.staged.length} images to ${destination.where}` });
-  const signature = index === undefined || destination.locks ? undefined : await stageSignature(staging, index);
   await timed('promote', () =>
     promote(destination, {
       images: staged.staged,
@@ -142,12 +145,13 @@ async function publishOnce(attempt: Attempt, added: Set<string>): Promise<Publis
       sums,
       extensions: extensions.values(),
       listed: next.files,
-      signature,
-      index,
+      index: Buffer.from(indexText(next.index)),
+      ...state,
     }),
   );
+  await rememberState(destination, state.timestamp);
   for (const { image } of staged.staged) added.add(image.path);
-  if (!destination.locks) await checkServed(destination, keys.trusted, { names: [...extensions.keys()], paths: added });
+  if (!destination.locks) await checkServed(destination, trust, { names: [...extensions.keys()], paths: added });
   await destination.remove(next.dropped);
   return {
     where: destination.where,
@@ -169,10 +173,12 @@ async function checkDestination({
   paths,
   baseUrl,
   firstPublish = false,
+  acceptExpired,
   withdraw,
   retire,
 }: PublishOptions): Promise<void> {
-  const { index } = await readPublished(destination, keys.trusted, { firstPublish: true });
+  const trust = await publisherTrust(destination, keys.metadata, acceptExpired);
+  const { index } = await readPublished(destination, trust, { firstPublish: true });
   if (index === undefined) {
     const needsTree = withdraw !== undefined || retire !== undefined || (paths.length === 0 && !firstPublish);
     if (needsTree) throw new NoTreeError(destination, 'check the name: this command needs a published tree');
@@ -202,7 +208,7 @@ export async function publish(options: PublishOptions): Promise<PublishResult> {
       const patient = !destination.locks && attempt <= PATIENT_ATTEMPTS;
       return await destination.publish((staging) => publishOnce({ options, inputs, staging, patient }, added));
     } catch (error) {
-      // Without a lock, index and signature are replaced one by one: one of them may already be another publisher's.
+      // Without a lock, another publisher may have removed what this one was about to read.
       if (hasCode(error, 'bad-signature') && !destination.locks && attempt <= PATIENT_ATTEMPTS) throw new ConflictError(destination.where);
       throw error;
     }

@@ -1,11 +1,11 @@
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { mapParallel, parseSums, hasCode } from '@flatcar/core/engine';
-import type { PublicKey } from 'openpgp';
 import { ConflictError, type Destination } from '../destinations/destination.ts';
 import { SUMS } from '../tree/layout.ts';
 import { foldersOf } from '../tree/folders.ts';
 import { readPublished } from '../tree/state.ts';
+import type { Trust } from '../tree/trusted.ts';
 
 /** Time that a server may need between comparing and replacing, in milliseconds. */
 const SETTLING_MS = 300;
@@ -16,11 +16,11 @@ const SETTLING_MS = 300;
  */
 export async function checkServed(
   destination: Destination,
-  keys: readonly PublicKey[],
+  trust: Trust,
   { names, paths }: { names: readonly string[]; paths: ReadonlySet<string> },
 ): Promise<void> {
   await sleep(SETTLING_MS * (1 + Math.random()));
-  const published = await readPublished(destination, keys).catch((error: unknown) => {
+  const published = await readPublished(destination, trust).catch((error: unknown) => {
     throw hasCode(error, 'bad-signature') ? new ConflictError(destination.where) : error;
   });
   const folders = new Map<string, { path: string; sha256: string }[]>();

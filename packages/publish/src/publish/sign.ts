@@ -8,7 +8,7 @@ import { goodSignatures, signDetached } from '../keys/openpgp.ts';
 import type { ExtensionIndex, UpdatePackage } from '../tree/schema.ts';
 
 /** A text with its signature, to be replaced together. */
-export async function signed(name: string, text: string, keys: PublishKeys): Promise<Map<string, Buffer>> {
+async function signed(name: string, text: string, keys: PublishKeys): Promise<Map<string, Buffer>> {
   const bytes = Buffer.from(text);
   const signature = await signDetached(bytes, keys.sums);
   const publics = keys.sums.map((key) => key.toPublic());
@@ -21,7 +21,7 @@ export async function signed(name: string, text: string, keys: PublishKeys): Pro
 }
 
 /** True if exactly the current keys have signed a published file. */
-export async function isSignedByCurrentKeys(destination: Destination, path: string, keys: PublishKeys): Promise<boolean> {
+async function isSignedByCurrentKeys(destination: Destination, path: string, keys: PublishKeys): Promise<boolean> {
   const [bytes, signature] = [await destination.read(path), await destination.read(`${path}${SIGNATURE}`)];
   if (bytes === undefined || signature === undefined) return false;
   const good = await goodSignatures(bytes, signature, keys.trusted);

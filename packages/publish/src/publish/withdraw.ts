@@ -16,6 +16,7 @@ import type { Destination } from '../destinations/destination.ts';
 import type { PublishKeys } from '../keys/keys.ts';
 import type { PublishResult } from './options.ts';
 import { publish } from './publish.ts';
+import { publisherTrust } from './sign-state.ts';
 import { restorePayload } from '../tree/restore.ts';
 import type { ExtensionIndex, PublishedVersion } from '../tree/schema.ts';
 import { readPublished } from '../tree/state.ts';
@@ -54,7 +55,7 @@ async function lookUp({
   tree,
   keys,
 }: WithdrawOptions): Promise<Withdrawal | { readonly done: string; readonly serial: number }> {
-  const published = await readPublished(tree, keys.trusted);
+  const published = await readPublished(tree, await publisherTrust(tree, keys.metadata));
   const index = await published.extension(name);
   const usable = (index?.versions ?? []).filter((one) => one.version !== version && one.withdrawn === undefined && one.images.length > 0);
   const there = (versions: readonly PublishedVersion[]): string => versions.map((one) => one.version).join(', ') || 'none';

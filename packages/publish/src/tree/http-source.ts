@@ -30,14 +30,14 @@ export function httpSource(baseUrl: string, options: HttpSourceOptions = {}): So
   /** Responses for paths that do not exist. */
   const absent = new Map<string, string>();
 
-  async function readResponse(path: string, url: string, exchange: HttpExchange): Promise<Buffer | undefined> {
+  async function readResponse(path: string, url: string, exchange: HttpExchange, limit: number): Promise<Buffer | undefined> {
     const { status } = exchange;
     if ([403, 404, 410].includes(status)) {
       absent.set(path, `the server answered ${status}`);
       return undefined; // buckets without list permission answer 403 for missing objects
     }
     if (status !== 200) throw new HttpStatusError(status, { where: exchange.url, next: 'check the URL' });
-    const bytes = await readBody(exchange, READ_LIMIT);
+    const bytes = await readBody(exchange, limit);
     if (isPage(bytes))
       throw new UserError('the server answers with a web page instead of the file', {
         where: exchange.url === url ? url : `${url}, redirected to ${exchange.url}`,
@@ -49,10 +49,10 @@ export function httpSource(baseUrl: string, options: HttpSourceOptions = {}): So
   return {
     where,
     absence: (path) => absent.get(path),
-    async read(path) {
+    async read(path, limit = READ_LIMIT) {
       const url = `${where}/${urlPath(path)}`;
       try {
-        return await httpSend(url, options, (exchange) => readResponse(path, url, exchange));
+        return await httpSend(url, options, (exchange) => readResponse(path, url, exchange, limit));
       } catch (cause) {
         if (!isUnanswered(cause)) throw cause;
         throw new UserError(`the published tree cannot be read: ${cause.message}`, {

@@ -1,5 +1,5 @@
 import { UserError, type Arch } from '@flatcar/core/engine';
-import type { Index, PublishedImage } from './schema.ts';
+import type { Index } from './schema.ts';
 
 /** Which images of a tree to copy; undefined means all. */
 export interface ImageFilter {
@@ -19,5 +19,7 @@ export function selectedNames({ extensions }: ImageFilter, index: Index, where: 
 }
 
 /** True for a selected image. */
-export const isSelected = ({ targets, arches }: ImageFilter, { target, architecture }: PublishedImage): boolean =>
-  targets?.includes(target) !== false && arches?.includes(architecture) !== false;
+export const isSelected = (
+  { targets, arches }: ImageFilter,
+  { target, architecture }: { readonly target: string; readonly architecture: Arch },
+): boolean => targets?.includes(target) !== false && arches?.includes(architecture) !== false;

@@ -3,7 +3,9 @@ import { ARCHES, archWords, imageBase, type Arch, type Manifest } from '@flatcar
 /**
  * Where files of the published tree are located. Paths are relative to its root.
  *
- *   index.json, index.json.gpg               what is published; its signature covers everything below
+ *   metadata/                                TUF metadata: <n>.root.json, timestamp.json, <n>.snapshot.json, <n>.targets.json
+ *   <sha256>.index.json                      what is published: the one target of the metadata, which covers everything below
+ *   index.json                               the same, for people and plain tools; it is not verified, and clients do not read it
  *   <name>/index-<sha256>.json               one extension's images; index.json lists it by that digest
  *   <name>/portable/, <name>/<release>/      images with their sidecars, SHA256SUMS, SHA256SUMS.gpg
  *   <name>/payload/<key>.json                records of payloads, from which images are bound to more releases
@@ -11,7 +13,6 @@ import { ARCHES, archWords, imageBase, type Arch, type Manifest } from '@flatcar
  *   <name>/transfer/<kind>/<channel>.conf    transfer files for systemd-sysupdate, and the same as .transfer
  *   <board>/<release>/flatcar-<name>.raw|gz  the official layout with its own sums
  *   keys/import-pubring.gpg, keys/…          public keys
- *   signatures/<sha256>.gpg                  in buckets: the index's signature under the index's digest
  */
 export const INDEX = 'index.json';
 export const SUMS = 'SHA256SUMS';
@@ -28,11 +29,18 @@ export const KEYS = {
   update: 'keys/update-payload-key.pub.pem',
 } as const;
 
-/**
- * Signature of the index with this digest. If index and signature cannot be replaced in one step, it is published before both: whoever reads
- * between the two steps, or after a publisher died there, finds the signature of the index.
- */
-export const indexSignaturePath = (sha256: string): string => `signatures/${sha256}.gpg`;
+/** The index under the name by which clients read it. */
+export const targetPath = (sha256: string): string => `${sha256}.${INDEX}`;
+
+/** Folder of the metadata. */
+export const METADATA = 'metadata';
+
+/** Path of metadata of a role; the timestamp has no version in its name. */
+export const metadataPath = (role: string, version?: number): string =>
+  `${METADATA}/${version === undefined ? '' : `${version}.`}${role}.json`;
+
+/** Path of a version of the root of trust. */
+export const rootPath = (version: number): string => metadataPath('root', version);
 
 /** Folder of an extension's images for one target, given by its name (`targetName`). */
 export function targetFolder(name: string, target: string): string {
@@ -86,4 +94,4 @@ export function transferPath(name: string, kind: 'portable' | 'release', channel
 }
 
 /** Names that extensions cannot have, because the tree has folders of these names. */
-export const RESERVED: ReadonlySet<string> = new Set(['keys', 'redirects', 'signatures', ...ARCHES.map((arch) => archWords(arch).board)]);
+export const RESERVED: ReadonlySet<string> = new Set(['keys', METADATA, 'redirects', ...ARCHES.map((arch) => archWords(arch).board)]);

@@ -93,6 +93,10 @@ export const ExtensionIndexSchema = v.strictObject({
   name: Name,
   kind: v.picklist(['sysext', 'confext']),
   summary: v.string(),
+  /** Whether nodes depend on it: they do not reboot into a release without an image of it. */
+  essential: v.boolean(),
+  /** What nodes follow by default: the newest version, or the newest of the minor version that they have. */
+  follow: v.picklist(['latest', 'minor']),
   /** Newest first. */
   versions: v.array(VersionSchema),
 });
@@ -115,7 +119,7 @@ export const PackageSchema = v.strictObject({
   image: FileSchema,
 });
 
-/** index.json, whose signature covers the whole tree. */
+/** The index, which the tree's metadata vouches for, and which covers the whole tree. */
 export const IndexSchema = v.strictObject({
   schema: v.literal(SCHEMA),
   /** Grows with every publish: a reader that knows a higher serial sees an old tree. */
@@ -128,8 +132,10 @@ export const IndexSchema = v.strictObject({
   extensions: v.array(v.strictObject({ name: Name, summary: v.string(), newest: v.string(), ...FileSchema.entries })),
   /** The list of packages of the official layout. */
   packages: FileSchema,
-  /** Public keys that only the index vouches for (the keyring must be known before). Older indexes do not list them. */
-  keys: v.optional(v.array(v.strictObject({ ...FileSchema.entries, path: v.picklist([KEYS.certificate, KEYS.update]) }))),
+  /** Public keys: the keyring that verifies sums on nodes, the certificate of disk images, and the key of update payloads. */
+  keys: v.array(v.strictObject({ ...FileSchema.entries, path: v.picklist(Object.values(KEYS)) })),
+  /** Fingerprints of the OpenPGP keys that sign the sums of this state. */
+  sumsKeys: v.array(hex(40)),
   /** Files that only the previous index lists: kept for its readers until the next publish. */
   superseded: v.array(Path),
 });
@@ -144,7 +150,7 @@ export type PublishedVersion = v.InferOutput<typeof VersionSchema>;
 export type ExtensionIndex = v.InferOutput<typeof ExtensionIndexSchema>;
 export type UpdatePackage = v.InferOutput<typeof PackageSchema>;
 export type Index = v.InferOutput<typeof IndexSchema>;
-export type ListedKey = NonNullable<Index['keys']>[number];
+export type ListedKey = Index['keys'][number];
 export type Packages = v.InferOutput<typeof PackagesSchema>;
 
 /** A document of a later schema is reported as such before anything else is checked. */
@@ -161,7 +167,7 @@ function parse<T extends v.GenericSchema>(schema: T, text: string, where: string
   return parseJson(schema, text, about);
 }
 
-/** Reads index.json, whose signature the caller has checked; errors name `where`. */
+/** Reads the index, which the caller has verified; errors name `where`. */
 export const parseIndex = (text: string, where: string): Index => parse(IndexSchema, text, where);
 /** Reads an extension's index, whose digest the caller has checked. */
 export const parseExtensionIndex = (text: string, where: string): ExtensionIndex => parse(ExtensionIndexSchema, text, where);

@@ -2,8 +2,8 @@
 export interface Source {
   /** Name for messages. */
   readonly where: string;
-  /** Reads a small file; undefined if it does not exist. */
-  read(path: string): Promise<Buffer | undefined>;
+  /** Reads a small file of at most `limit` bytes; undefined if it does not exist. */
+  read(path: string, limit?: number): Promise<Buffer | undefined>;
   /** Why `read` returned undefined, if the place reported it. */
   absence?(path: string): string | undefined;
 }

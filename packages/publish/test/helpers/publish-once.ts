@@ -1,6 +1,6 @@
 // Publishes what it is told into a local tree: a process of its own, for tests that kill it. Says `ready` before it begins.
 // With WITH_DELTAS, makes deltas.
-// With DIE_AT (sums, keys, index) it kills itself just before that is replaced, so that images are there and nothing lists them.
+// With DIE_AT (keys, sums, transfer, index, timestamp) it kills itself just before that is replaced, so that images are there and nothing lists them.
 import { openStore } from '@flatcar/core/engine';
 import { loadKeys, localDestination, publish } from '../../src/index.ts';
 
@@ -9,7 +9,15 @@ const keys = await loadKeys(keysDir, {});
 const destination = localDestination(tree);
 const dieAt = process.env['DIE_AT'];
 const kindOf = (folder: string): string =>
-  folder === '' ? 'index' : folder === 'keys' ? 'keys' : folder.includes('/transfer/') ? 'transfer' : 'sums';
+  folder === ''
+    ? 'index'
+    : folder === 'metadata'
+      ? 'timestamp'
+      : folder === 'keys'
+        ? 'keys'
+        : folder.includes('/transfer/')
+          ? 'transfer'
+          : 'sums';
 const replace = destination.replace.bind(destination);
 destination.replace = async (folder, files) => {
   if (kindOf(folder) === dieAt) process.kill(process.pid, 'SIGKILL');

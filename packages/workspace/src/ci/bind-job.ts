@@ -13,7 +13,8 @@ export interface BindFlags {
   readonly built: string;
   /** The published tree, with the payloads of jobs that only bind. */
   readonly tree?: string;
-  readonly keyring?: string;
+  /** The root of trust of the tree. */
+  readonly root?: string;
 }
 
 /** The same, and where steps report what happens. */
@@ -82,9 +83,9 @@ export async function bindJob(
   // The child reads what another job built: it gets the key of disk images, and no other.
   if (from === 'build')
     return attempt(['bind', ...records, ...common], signal, { output: flags.output, env: withoutSecrets(), limit: LIMIT });
-  const { tree = '', keyring = '' } = flags;
+  const { tree = '', root = '' } = flags;
   if (tree === '') return 'its payload is published, and --tree does not specify where';
-  const trust = keyring === '' ? [] : ['--keyring', keyring];
+  const trust = root === '' ? [] : ['--root', root];
   const what = ['bind', ...referencesOf(job), '--tree', tree, '--arch', architecture];
   return attempt([...what, ...trust, ...common], signal, { output: flags.output, limit: LIMIT });
 }

@@ -20,6 +20,8 @@ export interface PublishJobsOptions {
   readonly baseUrl?: string;
   readonly keys?: string;
   readonly keyring?: string;
+  /** The root of trust of the tree. */
+  readonly root?: string;
   readonly assets?: string;
   /** Folder for the digests of what was published. */
   readonly checksums?: string;
@@ -38,8 +40,8 @@ export interface PublishRun {
 
 /** The arguments of `publish` after the folders. */
 export function publishArguments(options: PublishJobsOptions): string[] {
-  const { tree, baseUrl, keys, keyring, assets, firstPublish, unsigned } = options;
-  const values = { '--tree': tree, '--base-url': baseUrl, '--keys': keys, '--keyring': keyring, '--assets': assets };
+  const { tree, baseUrl, keys, root, keyring, assets, firstPublish, unsigned } = options;
+  const values = { '--tree': tree, '--base-url': baseUrl, '--keys': keys, '--root': root, '--keyring': keyring, '--assets': assets };
   const switches = { '--first-publish': firstPublish, '--unsigned': unsigned };
   return [
     ...Object.entries(values).flatMap(([flag, value = '']) => (value === '' ? [] : [flag, value])),
@@ -49,7 +51,7 @@ export function publishArguments(options: PublishJobsOptions): string[] {
 
 /** Binds and publishes the jobs of one extension after the other. One that fails stops no other; only a signal is thrown. */
 export async function publishJobs(jobs: readonly Job[], options: PublishJobsOptions, signal: AbortSignal): Promise<PublishRun> {
-  const { built, images, tree, keyring, keys, output, checksums } = options;
+  const { built, images, tree, root, keys, output, checksums } = options;
   const outcomes: Outcome[] = [];
   const subjects: Subject[] = [];
   const problems: string[] = [];
@@ -61,7 +63,7 @@ export async function publishJobs(jobs: readonly Job[], options: PublishJobsOpti
     return { outcomes: own.map((job) => jobOutcome('publish', job, error)), added: [] };
   };
   await withRoothashKey(keys, async (bindArgs) => {
-    const common = { built, images, tree: options.readFrom || tree, keyring, output, bindArgs, publishArgs: publishArguments(options) };
+    const common = { built, images, tree: options.readFrom || tree, root, output, bindArgs, publishArgs: publishArguments(options) };
     for (const [extension, own] of Map.groupBy(jobs, (job) => job.extension)) {
       const made = await publishExtension(own, common, signal).catch((thrown: unknown) => failed(own, thrown));
       outcomes.push(...made.outcomes);

@@ -7,9 +7,9 @@ import { outcomeOf, writeOutcome, type Outcome } from './outcome.ts';
 import { attempt, failureText, runProgram, type StepOutput } from './run-step.ts';
 
 export interface RebuildJobOptions {
-  /** The published tree, and the OpenPGP keys that it is verified with. */
+  /** The published tree, and its root of trust. */
   readonly tree: string;
-  readonly keyring: string;
+  readonly root: string;
   /** Folder for outcomes. */
   readonly outcomes: string;
   readonly output: StepOutput;
@@ -27,9 +27,9 @@ async function newestWithCommit(images: readonly string[], tree: string): Promis
 
 /** Downloads the newest portable image of an extension and verifies it from a checkout of the commit in its record; returns what failed. */
 async function rebuildNewest(name: string, options: RebuildJobOptions, temp: string, signal: AbortSignal): Promise<string | undefined> {
-  const { tree, keyring, output } = options;
+  const { tree, root, output } = options;
   const copy = join(temp, 'tree');
-  const where = ['--tree', tree, '--to', copy, '--keyring', keyring, '--base-url', 'http://localhost'];
+  const where = ['--tree', tree, '--to', copy, '--root', root, '--base-url', 'http://localhost'];
   const args = ['mirror', name, ...where, '--release', 'portable', '--arch', hostArch()];
   const error = await attempt(args, signal, { output, env: withoutSecrets() });
   if (error !== undefined) return error;

@@ -5,8 +5,8 @@ import { readMatrix, selectJobs } from '@flatcar/workspace/ci/job';
 import { writeSummary } from '@flatcar/workspace/ci/summary';
 import { addHelp } from '../../help.ts';
 import { stepOutput } from '../../output/output.ts';
-import { keysOption } from '../../published.ts';
-import { bindOnlyOption, builtOption, extensionOption, failedOf, matrixOption, outcomesOption, verifyingKeyringOption } from './options.ts';
+import { keysOption, rootOption } from '../../published.ts';
+import { bindOnlyOption, builtOption, extensionOption, failedOf, matrixOption, outcomesOption } from './options.ts';
 
 interface Flags {
   readonly matrix: string;
@@ -17,7 +17,7 @@ interface Flags {
   readonly bindOnly?: boolean;
   readonly tree?: string;
   readonly keys?: string;
-  readonly keyring?: string;
+  readonly root?: string;
 }
 
 /** `ci bind`: the images of the jobs of a matrix. */
@@ -33,7 +33,7 @@ export function addBind(ci: Command, signal: AbortSignal): void {
     .addOption(bindOnlyOption())
     .option('--tree <where>', 'the published tree, for jobs whose payloads are published')
     .addOption(keysOption())
-    .addOption(verifyingKeyringOption())
+    .addOption(rootOption())
     .action(async (flags: Flags) => {
       const { bindJobs } = await import('@flatcar/workspace/ci/bind');
       const jobs = selectJobs(await readMatrix(flags.matrix), flags);

@@ -9,7 +9,6 @@ export const outcomesOption = (): Option =>
   new Option('--outcomes <dir>', 'write outcomes there, for ci report').default(pipelinePath('outcomes'));
 export const extensionOption = (): Option => new Option('--extension <name>', 'only the jobs that build this extension');
 export const bindOnlyOption = (): Option => new Option('--bind-only', 'only the jobs whose payloads are published already');
-export const verifyingKeyringOption = (): Option => new Option('--keyring <file>', 'OpenPGP public keys that verify the published tree');
 
 /** The names in arguments, each of which may be a list: workflows pass several in one, or an empty one for all. */
 export const namesIn = (words: readonly string[]): string[] => words.flatMap((word) => word.split(/\s+/)).filter((name) => name !== '');

@@ -3,17 +3,18 @@ import { Option, type Command } from 'commander';
 import { pipelinePath } from '@flatcar/workspace/ci/pipeline-path';
 import type { JobPlan } from '@flatcar/workspace/ci/plan';
 import { writeOutputs, writePlanSummary } from '@flatcar/workspace/ci/summary';
-import { trustedKeys } from '@flatcar/workspace/given-keys';
+import { treeTrust } from '@flatcar/workspace/given-keys';
 import type { PlanTree } from '@flatcar/workspace/plan-release';
 import { addHelp } from '../../help.ts';
 import { print, tell } from '../../output/output.ts';
 import { table } from '../../output/terminal.ts';
-import { namesIn, verifyingKeyringOption } from './options.ts';
+import { rootOption } from '../../published.ts';
+import { namesIn } from './options.ts';
 
 interface Flags {
   readonly out: string;
   readonly tree?: string;
-  readonly keyring?: string;
+  readonly root?: string;
   readonly firstPublish?: boolean;
   readonly retry?: boolean;
   readonly secondBuilder: boolean;
@@ -42,9 +43,9 @@ function text({ jobs, left, held }: JobPlan): string {
   ].join('\n');
 }
 
-async function treeOf({ tree, keyring, firstPublish }: Flags): Promise<PlanTree | undefined> {
+async function treeOf({ tree, root, firstPublish }: Flags): Promise<PlanTree | undefined> {
   if (tree === undefined) return undefined;
-  return { where: tree, trusted: await trustedKeys({ keyring, keys: envOf('FLATCAR_EXT_KEYS') }), firstPublish };
+  return { where: tree, trust: await treeTrust({ root, keys: envOf('FLATCAR_EXT_KEYS') }), firstPublish };
 }
 
 /** `ci plan`: the jobs of a release in a file, and in the outputs of a workflow's step. */
@@ -55,7 +56,7 @@ export function addPlan(ci: Command): void {
     .argument('[extensions...]', 'names (default: all)')
     .option('--out <file>', 'write the matrix there', pipelinePath('matrix.json'))
     .addOption(new Option('--tree <where>', 'the published tree: a folder or a URL').default(undefined, 'an empty tree'))
-    .addOption(verifyingKeyringOption().env('FLATCAR_EXT_KEYRING'))
+    .addOption(rootOption())
     .option('--first-publish', 'accept a tree without an index: nothing is published there yet')
     .option('--retry', 'start builds that failed not long ago, too')
     .option('--no-second-builder', 'compile in one job only, and record that; by default two jobs compile and must agree')
@@ -81,7 +82,7 @@ export function addPlan(ci: Command): void {
     ],
     examples: [
       'flatcar-ext ci plan hardening --out matrix.json',
-      'flatcar-ext ci plan --tree https://extensions.example.org --keyring keys.gpg --out matrix.json',
+      'flatcar-ext ci plan --tree https://extensions.example.org --root root.json --out matrix.json',
     ],
   });
 }

@@ -7,7 +7,7 @@ import { writeOutputs, writeSummary } from '@flatcar/workspace/ci/summary';
 import { addHelp } from '../../help.ts';
 import { summaryOf } from '../../output/outcome-table.ts';
 import { print, stepOutput } from '../../output/output.ts';
-import { assetsOption, baseUrlOption, keysOption, treeOption } from '../../published.ts';
+import { assetsOption, baseUrlOption, keysOption, rootOption, treeOption } from '../../published.ts';
 import { bindOnlyOption, builtOption, extensionOption, matrixOption, outcomesOption } from './options.ts';
 
 interface Flags {
@@ -19,6 +19,7 @@ interface Flags {
   readonly baseUrl?: string;
   readonly keys?: string;
   readonly keyring?: string;
+  readonly root?: string;
   readonly assets?: string;
   readonly readFrom?: string;
   readonly checksums?: string;
@@ -39,7 +40,8 @@ export function addPublish(ci: Command, signal: AbortSignal): void {
     .addOption(treeOption())
     .addOption(baseUrlOption())
     .addOption(keysOption())
-    .option('--keyring <file>', 'OpenPGP public keys that verify the tree, and that nodes trust')
+    .addOption(rootOption())
+    .option('--keyring <file>', 'more OpenPGP public keys that nodes trust')
     .addOption(assetsOption())
     .addOption(
       new Option('--read-from <where>', 'read published payloads from there, such as the URL of the tree').default(undefined, 'the tree'),
