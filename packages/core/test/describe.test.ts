@@ -115,6 +115,12 @@ describe('the claims of a record about its inputs', () => {
     }
   });
 
+  test('an extension for local use only is never publishable', async () => {
+    const local: LoadedExtension = { ...loaded, extension: { ...loaded.extension, localOnly: 'its license forbids that' } };
+    const { publishBlockers } = await describePayload(local, { ...request, version: Object.keys(loaded.pins)[0] ?? '' }, 'x86-64');
+    expect(publishBlockers).toEqual([{ code: 'local-only', what: 'it is for local use only: its license forbids that' }]);
+  });
+
   test('a payload that names another origin of its definition is computed by that, and is not publishable', async () => {
     const kubernetes = await loadExtension(join(repository, 'extensions/kubernetes'));
     const asked = { ...request, version: Object.keys(kubernetes.pins)[0] ?? '' };

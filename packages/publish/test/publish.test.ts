@@ -172,6 +172,15 @@ test('other bytes under a published name are refused, and nothing changes', asyn
   });
 });
 
+test('refuses images for local use only, whatever the tree declares', async () => {
+  await buildDemo(join(dir, 'local'), { version: '1.0.0', targets: ['portable'], localOnly: 'BUSL-1.1 does not permit it' });
+  for (const origins of ['preferred' as const, ['upstream']])
+    expect(await refusal(into({ paths: [join(dir, 'local')], origins }))).toBe(
+      'cannot be published: it is for local use only: BUSL-1.1 does not permit it; leave it out: copy it to your own nodes instead',
+    );
+  expect(existsSync(join(tree, 'index.json'))).toBe(false);
+});
+
 test('refuses images of fixtures, of other origins and of the fast profile, and reports all; a tree keeps its declared origins', async () => {
   await buildDemo(join(dir, 'bad'), { version: '1.0.0', targets: ['portable'], fixture: true });
   await buildDemo(join(dir, 'bad'), { name: 'quick', version: '1.0.0', targets: ['portable'], profile: 'fast' });

@@ -28,7 +28,7 @@ export function plannedExtensions(loaded: readonly LoadedExtension[]): PlannedEx
   }));
 }
 
-/** Computes what is not published yet of extensions (all by default), for targets (all supported ones by default) and architectures (both). */
+/** Computes what is not published yet of extensions (all by default, and never one for local use only), for targets (all supported ones by default) and architectures (both). */
 export async function planRelease(
   names: readonly string[],
   {
@@ -43,7 +43,7 @@ export async function planRelease(
       : await readPublished(openTree(tree.where, openStore(), { flag: '--tree' }), tree.trust, {
           firstPublish: tree.firstPublish === true,
         });
-  const loaded = await loadAll(names);
+  const loaded = (await loadAll(names)).filter(({ extension }) => extension.localOnly === '');
   const changed = (await Promise.all(loaded.map((one) => packagingProblems(one)))).flat();
   return { ...(await plan(plannedExtensions(loaded), targets, published, arches)), changed };
 }

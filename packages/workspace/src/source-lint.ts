@@ -119,6 +119,30 @@ async function packaging(loaded: LoadedExtension): Promise<SourceFinding[]> {
   }));
 }
 
+/** Licenses that do not permit everybody to distribute a program, or to distribute it for any use. */
+const RESTRICTED = /^(?:BUSL-|Elastic-|PolyForm-|Prosperity-|Parity-|CC-BY(?:-SA)?-N[CD])/;
+
+async function licenses({ dir, extension, pins: pinned }: LoadedExtension): Promise<SourceFinding[]> {
+  if (extension.localOnly !== '') return [];
+  const file = join(dir, 'pins.json');
+  const restricted = Object.entries(pinned).flatMap(([version, pin]) =>
+    Object.entries(pin.licenses).flatMap(([component, license]) =>
+      license.split(' OR ').every((choice) => choice.split(/[\s()]+/).some((name) => RESTRICTED.test(name)))
+        ? [{ version, component, license }]
+        : [],
+    ),
+  );
+  if (restricted.length === 0) return [];
+  const text = await readFile(file, 'utf8');
+  return restricted.map(({ version, component, license }) =>
+    found(
+      'restricted-license',
+      `${component} is licensed under ${license}`,
+      `${file}:${lineOfPath(text, [version, 'licenses', component])}`,
+    ),
+  );
+}
+
 type Dependencies = Readonly<Record<string, string>>;
 
 /** Packages of this repository that an extension's files matching a pattern import, as npm's dependencies. */
@@ -233,5 +257,5 @@ export async function fixSource(dir: string): Promise<void> {
 
 /** Checks the sources of an extension; needs no images. */
 export async function lintSource(loaded: LoadedExtension): Promise<SourceFinding[]> {
-  return (await Promise.all([pins(loaded), packageJson(loaded), files(loaded), texts(loaded), packaging(loaded)])).flat();
+  return (await Promise.all([pins(loaded), licenses(loaded), packageJson(loaded), files(loaded), texts(loaded), packaging(loaded)])).flat();
 }

@@ -53,6 +53,7 @@ export function defineExtension<Coupled extends string = never>(definition: Exte
     waive: {},
     ...definition,
     coupled: definition.coupled ?? {},
+    localOnly: definition.localOnly ?? '',
     components,
   };
 }

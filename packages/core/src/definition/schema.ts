@@ -315,6 +315,7 @@ const DefinitionSchema = shape({
   conflicts: v.optional(listOf(extensionName)),
   essential: v.optional(flag),
   follow: v.optional(oneOf(['latest', 'minor'])),
+  localOnly: v.optional(filled),
   waive: v.optional(
     mapOf(
       v.pipe(

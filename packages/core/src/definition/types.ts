@@ -462,6 +462,13 @@ export interface ExtensionDefinition<Coupled extends string = string> {
    */
   readonly follow?: 'latest' | 'minor';
   /**
+   * Why images are for local use only, such as a license that does not permit everybody to distribute them: they can be built and installed, and
+   * never published.
+   * @default ''
+   * @example 'BUSL-1.1 does not permit everybody to offer it to others'
+   */
+  readonly localOnly?: string;
+  /**
    * Lint rules that do not apply, each with the reason; `rule:path` limits it to a path. See `flatcar-ext explain`.
    * @default {}
    * @example { 'exec-path:/opt/bin/tool': 'the operator installs it' }

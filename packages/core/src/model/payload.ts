@@ -107,7 +107,7 @@ export interface SourcePackage {
 }
 
 /** Reasons that keep a payload from being published. A tree that declares its origins accepts `fallback`; nothing accepts the others. */
-export const PUBLISH_BLOCKERS = ['fallback', 'fixture', 'incomplete', 'unsandboxed', 'unpinned-tool'] as const;
+export const PUBLISH_BLOCKERS = ['local-only', 'fallback', 'fixture', 'incomplete', 'unsandboxed', 'unpinned-tool'] as const;
 
 /** Why a payload must not be published. */
 export interface PublishBlocker {

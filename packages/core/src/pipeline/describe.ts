@@ -108,6 +108,7 @@ const PACK_TOOLS: Readonly<Record<Format, readonly string[]>> = { squashfs: ['mk
 
 /** Why a payload of these components must not be published, most serious first. */
 function blockersOf(made: {
+  readonly localOnly: string;
   readonly isFixture: boolean;
   readonly isIncomplete: boolean;
   readonly isUnprotected: boolean;
@@ -116,6 +117,7 @@ function blockersOf(made: {
 }): PublishBlocker[] {
   const fallen = made.components.filter(({ preferred }) => !preferred);
   const found: (PublishBlocker | false)[] = [
+    made.localOnly !== '' && { code: 'local-only', what: `it is for local use only: ${made.localOnly}` },
     made.isFixture && { code: 'fixture', what: 'made with the pins of a fixture' },
     made.isIncomplete && { code: 'incomplete', what: 'made without some of its components (--only)' },
     made.isUnprotected && { code: 'unsandboxed', what: 'compiled without a sandbox (--no-sandbox)' },
@@ -137,7 +139,7 @@ export async function claimsOf(
   components: readonly DescribedComponent[],
   { records, revision, only, noSandbox = false }: { records: ToolRecords; revision: number; only: boolean; noSandbox?: boolean },
 ): Promise<PayloadClaims> {
-  const { name, summary, kind, waive, replaces, conflicts, requires, essential, follow } = loaded.extension;
+  const { name, summary, kind, waive, replaces, conflicts, requires, essential, follow, localOnly } = loaded.extension;
   const version = imageVersion(upstream, revision);
   const all = [
     ...components.flatMap(({ description }) => description.tools),
@@ -145,7 +147,7 @@ export async function claimsOf(
   ];
   const tools = [...new Map(all.map((record) => [`${record.name} ${record.sha256}`, record])).values()];
   const isUnprotected = noSandbox && components.some(({ origin }) => COMPILING_ORIGINS.has(origin.kind));
-  const publishBlockers = blockersOf({ isFixture: loaded.fixture, isIncomplete: only, isUnprotected, tools, components });
+  const publishBlockers = blockersOf({ localOnly, isFixture: loaded.fixture, isIncomplete: only, isUnprotected, tools, components });
   const builtComponents = components.map(built);
   const key = digestOf({
     step: 'payload',

@@ -79,7 +79,9 @@ export function checkInputs({ images }: Inputs, origins: DeclaredOrigins): void 
       (reason) =>
         new UserError(`cannot be published: ${reason}`, {
           where: input.file,
-          next: 'build it for publishing: flatcar-ext build NAME --profile publish',
+          next: input.manifest.publishBlockers.some(({ code }) => code === 'local-only')
+            ? 'leave it out: copy it to your own nodes instead'
+            : 'build it for publishing: flatcar-ext build NAME --profile publish',
         }),
     ),
   );

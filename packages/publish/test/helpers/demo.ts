@@ -27,6 +27,7 @@ export interface Demo {
   /** Stands in the program: another text is another image. */
   readonly says?: string;
   readonly fixture?: boolean;
+  readonly localOnly?: string;
   readonly profile?: 'fast' | 'publish';
   readonly origin?: OriginChoice;
 }
@@ -71,6 +72,7 @@ export async function buildDemo(out: string, demo: Demo): Promise<BuildResult[]>
             extension: defineExtension({
               name,
               summary: 'A demonstration',
+              localOnly: demo.localOnly,
               versions: { kind: 'page', url: 'https://dl.example.org', track: 'newest' },
               components: (versions) => [binary('demo', versions.version, upstream('https://dl.example.org/v{version}/demo-{arch}'))],
             }),

@@ -74,6 +74,13 @@ export const source = {
     fix: 'run flatcar-ext lint --fix',
     fixed: 'flatcar-ext lint --fix removes the pin, and no image changes',
   },
+  'restricted-license': {
+    level: 'error',
+    checks: 'an extension whose license does not permit everybody to distribute it is for local use only (localOnly)',
+    reason: 'whoever publishes its images would need permission of the owner, and so would everybody who mirrors them',
+    fix: "add localOnly: 'REASON' to extension.ts, or take the program from an origin with another license",
+    fixed: 'the license applies to whoever publishes the image',
+  },
   packaging: {
     level: 'error',
     checks: 'files and definition match the digest in pins.json, and a change to a released version raises its revision',
