@@ -1,10 +1,13 @@
 // The root of trust: who must sign a new one, and that a tree can be read at every step of a change of keys.
+import { createReadStream } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openStore } from '@flatcar/core/engine';
+import { buildGoTool, exec, hashFile, openStore, openTools } from '@flatcar/core/engine';
 import { MetadataKind } from '@tufjs/models';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   initKeys,
   loadKeys,
@@ -125,4 +128,48 @@ test('a timestamp is renewed by the timestamp key alone', async () => {
   expect(await serialFor('tree-daily', { root: keys.roots[0] })).toBe(1);
   // Nothing else changes, and a publish with nothing to do leaves it.
   expect(await into('tree-daily', 'keys', [at('one')])).toMatchObject({ serial: 1, added: [] });
+});
+
+describe('go-tuf, which the agent uses', { tags: ['full'] }, () => {
+  let client: string;
+  let server: Server;
+  let url: string;
+  beforeAll(async () => {
+    const module = join(import.meta.dirname, 'tuf-client');
+    const store = openStore();
+    // The digest of the program's own file is a part of what decides the result.
+    const ldflags = `-X main.source=${await hashFile(join(module, 'main.go'))}`;
+    client = await buildGoTool(module, { store, tools: openTools(store), ldflags });
+    server = createServer((request, response) =>
+      createReadStream(join(at('tree-go'), request.url ?? ''))
+        .on('error', () => response.writeHead(404).end())
+        .pipe(response),
+    );
+    await new Promise<void>((done) => {
+      server.listen(0, '127.0.0.1', done);
+    });
+    url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  }, 600_000);
+  afterAll(() => server.close());
+  const indexFor = async (state: string): Promise<{ serial: number }> => {
+    await mkdir(at(state), { recursive: true });
+    return JSON.parse(await exec(client, [join(at('keys'), 'metadata/1.root.json'), at(state), url])) as { serial: number };
+  };
+
+  test('reads a tree before and after all keys are replaced, and refuses it when it goes back', async () => {
+    await cp(at('keys'), at('go'), { recursive: true });
+    await into('tree-go', 'go', [at('one')]);
+    await cp(at('tree-go'), at('tree-go-old'), { recursive: true, verbatimSymlinks: true });
+    expect(await indexFor('go-state')).toMatchObject({ serial: 1 });
+    for (const role of ['targets', 'snapshot', 'timestamp', 'root'] as const) await rotateRole(at('go'), role);
+    await into('tree-go', 'go');
+    expect(await indexFor('go-state')).toMatchObject({ serial: 2 });
+    expect(await indexFor('go-new')).toMatchObject({ serial: 2 });
+    await renewTimestamp(localDestination(at('tree-go')), await loadMetadataKeys(at('go'), {}));
+    expect(await indexFor('go-state')).toMatchObject({ serial: 2 });
+    await rm(at('tree-go'), { recursive: true });
+    await rename(at('tree-go-old'), at('tree-go'));
+    await expect(indexFor('go-state')).rejects.toThrow();
+    expect(await indexFor('go-first'), 'who has not read the newer one').toMatchObject({ serial: 1 });
+  });
 });
