@@ -528,7 +528,7 @@ test('the test of a program without a version is a line of its help: xz, in a da
       license: '0BSD',
       track: 'newest',
       programs: ['tool'],
-      debian: { packages: ['xz-utils'], suite: tools.suite, programs: ['xz'] },
+      debian: { component: 'tool', packages: ['xz-utils'], suite: tools.suite, programs: ['xz'] },
     };
     const core = pathToFileURL(join(root, 'packages/core/src/engine.ts')).href;
     const written = (name: string, probes: readonly Probe[] = []): string =>

@@ -212,6 +212,13 @@ describe('a new extension from packages of Debian', () => {
       debian: { dated: true },
     });
   });
+  test('a name that is too long for the folder of libraries is shortened for the component', async () => {
+    const long = await plan({ name: 'exporter-of-daemons', programs: ['daemonctl'] }).plan;
+    expect(long.debian?.component).toBe('exporter-of');
+    expect(definitionText(long)).toContain("packaged('exporter-of', version,");
+    expect((await plan({ name: 'averyveryverylongname', programs: ['daemonctl'] }).plan).debian?.component).toBe('averyveryverylon');
+    expect((await plan({ name: 'exporter-daemons', programs: ['daemonctl'] }).plan).debian?.component).toBe('exporter-daemons');
+  });
   test('what is left out is waived for both architectures and for the next versions', async () => {
     const { plan: made } = plan({ programs: ['daemon-hook'] });
     expect((await made).debian?.waive).toEqual({

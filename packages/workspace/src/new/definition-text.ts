@@ -85,7 +85,10 @@ function componentOf(plan: Plan): { readonly text: string; readonly uses: readon
       relocate: isEmpty(relocate) ? undefined : relocate,
       suite: debian.suite === 'trixie' ? undefined : debian.suite,
     };
-    return { text: `packaged(${code(name)}, version, ${call('debian', debian.packages, files)})`, uses: ['debian', 'packaged'] };
+    return {
+      text: `packaged(${code(debian.component)}, version, ${call('debian', debian.packages, files)})`,
+      uses: ['debian', 'packaged'],
+    };
   }
   const origins = originsOf(plan);
   const [only] = programs;

@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import { HOST_PROGRAMS, UserError, type CompletedOrigin } from '@flatcar/core/engine';
+import { ARCHES, archWords, HOST_PROGRAMS, UserError, type CompletedOrigin } from '@flatcar/core/engine';
 import type { UpstreamContext } from '@flatcar/upstream';
 import { programsOfUnit, serviceOf } from './daemon.ts';
 import { inspectPackages, proposeOrigin, type PackagesFound, type ProposalRequest } from './inspect-packages.ts';
@@ -91,6 +91,16 @@ function leftOutNotes(left: CompletedOrigin['left']): string[] {
 const waivedGlob = (path: string): string =>
   path.replace(/^(usr\/lib\/)[^/]+-linux-gnu(?=\/)/, '$1*').replaceAll(/(?<=\/)\d+(?:\.\d+)+(?=\/|$)/g, '*');
 
+/** Longest name of a component of packages: its folder of libraries takes the place of Debian's, whose path is compiled into programs. */
+const LONGEST = Math.min(...ARCHES.map((arch) => archWords(arch).triplet.length));
+
+/** The name of the component: the extension's, or as many of its words as fit. */
+function componentName(name: string): string {
+  if (name.length <= LONGEST) return name;
+  const words = name.slice(0, LONGEST + 1).split('-');
+  return words.length === 1 ? name.slice(0, LONGEST) : words.slice(0, -1).join('-');
+}
+
 type OriginPlan = Pick<NonNullable<Plan['debian']>, 'programs' | 'data' | 'plugins' | 'waive'>;
 
 /** The origin with everything that its programs read at run time; reports what was added and what was left out. */
@@ -123,7 +133,8 @@ export async function planPackages(request: PackagesRequest, prompter: Prompter,
   const { data, ...service } = planService(request, summary, found, prompter);
   noteRest({ programs, ...service }, found, prompter);
   const componentVersion = found.versions.get(programs[0] ?? '') ?? version;
-  const origin = await planOrigin({ packages, suite, programs, data, name, version: componentVersion }, prompter, context);
+  const component = componentName(name);
+  const origin = await planOrigin({ packages, suite, programs, data, name: component, version: componentVersion }, prompter, context);
   const versions = programs.flatMap((program) => {
     const own = found.versions.get(program);
     return own === undefined || own === version ? [] : [[program, own] as const];
@@ -135,7 +146,7 @@ export async function planPackages(request: PackagesRequest, prompter: Prompter,
     programs,
     summary,
     license,
-    debian: { packages, suite, dated: isDated, ...origin, versions: Object.fromEntries(versions) },
+    debian: { component, packages, suite, dated: isDated, ...origin, versions: Object.fromEntries(versions) },
     ...service,
   };
 }

@@ -36,6 +36,8 @@ export interface Plan {
         readonly packages: readonly string[];
         readonly suite: string;
         readonly programs: readonly string[];
+        /** Name of the component; its folder of libraries has that name. */
+        readonly component: string;
         /** Files and plugins that programs load at run time, as in `debian()`. */
         readonly data?: readonly string[] | undefined;
         readonly plugins?: readonly string[] | undefined;
