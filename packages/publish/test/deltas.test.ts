@@ -214,6 +214,18 @@ test('killed before the index is replaced, nothing lists the deltas; the next ru
   expect(await files()).toHaveLength(2);
 });
 
+test('a former image that is damaged costs its deltas, not the publish', async () => {
+  await into(['old']);
+  const damaged = imagesOf(await demoIndex()).find(({ target }) => target === older.number);
+  await writeFile(join(tree, damaged?.path ?? ''), 'damaged');
+  const notices: string[] = [];
+  await into(['next release'], {
+    report: (event: { type: string; text?: string }) => event.type === 'notice' && notices.push(event.text ?? ''),
+  });
+  expect(notices).toContain(`no deltas from ${damaged?.path}: the file does not match the signed index`);
+  expect(await deltasOf()).toEqual([`1.0.0 ${alpha.number}: blocks from 1.0.0 ${beta.number}`]);
+});
+
 test('a patch that is too large is not kept', async () => {
   await buildDemo(join(dir, 'other'), { version: '2.0.0', targets: ['portable'], says: randomBytes(30_000).toString('hex') });
   await into(['old']);

@@ -21,6 +21,7 @@ import {
   type PublishResult,
 } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
+import { sha256Of } from '../src/tree/digest.ts';
 import { withBucket, type TestBucket } from '@flatcar/testing';
 import { noMemory } from '../src/tree/memory.ts';
 import { trustOf } from './helpers/trust.ts';
@@ -99,7 +100,6 @@ test('a name that an unfinished publish has taken with other bytes is refused, w
   const put = async (text: string): Promise<void> => {
     const file = join(dir, 'small');
     await writeFile(file, text);
-    const { sha256Of } = await import('../src/tree/digest.ts');
     await place.put('demo/x.raw', file, { size: text.length, sha256: sha256Of(Buffer.from(text)) });
   };
   await put('one');
@@ -182,7 +182,6 @@ test('what a dead publish left is replaced when it is old, and may be of one at 
   const path = 'demo/portable/demo.portable_1.0.0_x86-64.raw';
   const text = 'of a publish that died';
   await writeFile(join(dir, 'left'), text);
-  const { sha256Of } = await import('../src/tree/digest.ts');
   const about = { size: text.length, sha256: sha256Of(Buffer.from(text)) };
   await destination().put(path, join(dir, 'left'), about);
   await writeFile(join(dir, 'new'), 'new');
@@ -241,7 +240,6 @@ test('a version with a plus sign is fetched by the URL that Ignition has, and by
   const source = file !== undefined && 'source' in file.contents ? file.contents.source : '';
   expect(source).toBe(`${baseUrl}/k3s/portable/k3s.portable_1.33.1%2Bk3s1_x86-64.raw`);
   const sha256 = await hashFile(at('k3s/portable/k3s.portable_1.33.1+k3s1_x86-64.raw'));
-  const { sha256Of } = await import('../src/tree/digest.ts');
   // The last as S3 reads a plus sign that is not written as %2B.
   for (const url of [source, source.replace('%2B', '+'), source.replace('%2B', '%20')])
     expect(sha256Of(Buffer.from(await (await fetch(url)).arrayBuffer())), url).toBe(sha256);
@@ -302,6 +300,11 @@ test('a version is withdrawn out of the bucket', async () => {
     report: () => undefined,
   });
   expect(names('demo/4593.2.5')).toEqual(['demo.4593.2.5_1.0.0_x86-64.raw', 'demo.4593.2.5_1.0.1-1_x86-64.raw']);
+  // Made of images that were downloaded, checked, and listed with their digests.
+  const index = await (await readPublished(destination(), keys.trusted)).extension('demo');
+  const deltas = index?.versions[0]?.images.flatMap((image) => image.deltas ?? []) ?? [];
+  expect(deltas.length).toBeGreaterThan(0);
+  for (const { path, sha256 } of deltas) expect(sha256Of((await place.read(path)) ?? Buffer.alloc(0))).toBe(sha256);
 });
 
 test('wrong credentials are told, and nothing is written', async () => {

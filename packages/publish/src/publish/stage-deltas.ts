@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { hashFile, mapParallel, timed, type Report, type Store, type Tools } from '@flatcar/core/engine';
+import { hashFile, mapParallel, timed, UserError, type Report, type Store, type Tools } from '@flatcar/core/engine';
 import { deltaPath } from '../tree/layout.ts';
 import type { ExtensionIndex, PublishedDelta, PublishedImage, PublishedVersion } from '../tree/schema.ts';
 import type { Tree } from '../tree/tree.ts';
@@ -49,9 +49,16 @@ class DeltaMaker {
     this.#staged = new Map(staged.map(({ image }) => [image.sha256, image.from]));
   }
 
-  #fileOf(image: PublishedImage): Promise<string> {
+  /** The file of an image; undefined, with a notice, if the tree does not have it as its index lists it: deltas are no reason to publish nothing. */
+  async #fileOf(image: PublishedImage): Promise<string | undefined> {
     const staged = this.#staged.get(image.sha256);
-    return staged === undefined ? this.#context.tree.file(image.path, image) : Promise.resolve(staged);
+    if (staged !== undefined) return staged;
+    const { tree, report } = this.#context;
+    return tree.file(image.path, image).catch((error: unknown) => {
+      if (!(error instanceof UserError)) throw error;
+      report?.({ type: 'notice', text: `no deltas from ${image.path}: ${error.message}` });
+      return undefined;
+    });
   }
 
   /** Enters the staged file of a delta. */
@@ -65,8 +72,8 @@ class DeltaMaker {
   async #blocks(job: Job, from: PublishedImage): Promise<PublishedDelta | undefined> {
     const { image, file } = job;
     const before = await this.#fileOf(from);
-    const list = await compareImages(before, file);
-    if (list === undefined || list.length >= limitOf(image)) return undefined;
+    const list = before === undefined ? undefined : await compareImages(before, file);
+    if (before === undefined || list === undefined || list.length >= limitOf(image)) return undefined;
     if ((await patchedSha256(before, list)) !== image.sha256) throw new WrongDeltaError(from.path, image.path);
     return this.#enter(job, 'blocks', from, await stageBytes(this.#context.staging, '', list));
   }
@@ -74,8 +81,13 @@ class DeltaMaker {
   async #patch(job: Job, from: PublishedImage): Promise<PublishedDelta | undefined> {
     const { image, file } = job;
     if (!canPatch(from.size, image.size)) return undefined;
-    const before = { file: await this.#fileOf(from), sha256: from.sha256 };
-    const patch = await makePatch(this.#context, before, { file, sha256: image.sha256 }, limitOf(image));
+    const before = await this.#fileOf(from);
+    if (before === undefined) return undefined;
+    const [old, fresh] = [
+      { file: before, sha256: from.sha256 },
+      { file, sha256: image.sha256 },
+    ];
+    const patch = await makePatch(this.#context, old, fresh, limitOf(image));
     if (patch === undefined) return undefined;
     const sha256 = await hashFile(patch);
     const staged = await stageFile(this.#context.staging, patch, sha256);
