@@ -9,6 +9,7 @@ import { applyBlockList, parseBlockList } from '../src/deltas/block-list.ts';
 import { applyPatch } from '../src/deltas/zstd-patch.ts';
 import { initKeys, loadKeys, localDestination, publish, readPublished } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
+import { trustOf } from './helpers/trust.ts';
 
 const store = openStore();
 const [stable, older] = selectTargets('4593.2.5,4593.2.4') as [Release, Release];
@@ -31,7 +32,7 @@ mergeTest('an image made by a block list, and one made of it by a patch, are mer
     const how = { destination: localDestination(tree), keys, baseUrl: 'https://one.example.org', unsigned: true, store };
     await publish({ ...how, paths: [join(dir, version)] });
   }
-  const index = await (await readPublished(localDestination(tree), keys.trusted)).extension('demo');
+  const index = await (await readPublished(localDestination(tree), trustOf(keys))).extension('demo');
   const imageOf = (version: string, target: string) =>
     index?.versions.find((one) => one.version === version)?.images.find((one) => one.target === target);
   const [old, next, newest] = [imageOf('1.0.0', older.number), imageOf('1.0.0', stable.number), imageOf('1.0.1', stable.number)];

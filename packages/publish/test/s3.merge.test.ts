@@ -301,7 +301,7 @@ test('a version is withdrawn out of the bucket', async () => {
   });
   expect(names('demo/4593.2.5')).toEqual(['demo.4593.2.5_1.0.0_x86-64.raw', 'demo.4593.2.5_1.0.1-1_x86-64.raw']);
   // Made of images that were downloaded, checked, and listed with their digests.
-  const index = await (await readPublished(destination(), keys.trusted)).extension('demo');
+  const index = await (await readPublished(destination(), trustOf(keys))).extension('demo');
   const deltas = index?.versions[0]?.images.flatMap((image) => image.deltas ?? []) ?? [];
   expect(deltas.length).toBeGreaterThan(0);
   for (const { path, sha256 } of deltas) expect(sha256Of((await place.read(path)) ?? Buffer.alloc(0))).toBe(sha256);

@@ -15,6 +15,8 @@ const MOST_IMAGE = 2 ** WINDOW_LOG - 1;
 const FLAGS = ['--quiet', '--force', '--single-thread', `--long=${WINDOW_LOG}`];
 /** docs/deltas.md has what other levels give and cost. */
 const LEVEL = 15;
+/** A level that takes a fortieth of the time. What it makes larger than this part of an image stays too large: squashfs, mostly. */
+const PROBE = { level: 3, largestPart: 0.8 };
 /** Name of the patch in the store; a result without it is a patch that was too large. */
 const PATCH = 'patch';
 
@@ -32,6 +34,12 @@ export interface ImageFile {
   readonly sha256: string;
 }
 
+/** Writes a patch between two images into a file, and returns its size in bytes. */
+async function writePatch(tools: Tools, level: number, before: string, after: string, out: string): Promise<number> {
+  await tools.run('zstd', [...FLAGS, `-${level}`, `--patch-from=${before}`, after, '-o', out]);
+  return (await stat(out)).size;
+}
+
 /**
  * Makes the patch that leads from an image to another one, checked by applying it. Returns its path in the store; undefined if it has `limit`
  * bytes or more. The store keeps it, so that a publish that was killed, or that another publisher stopped, does not make it again.
@@ -43,11 +51,13 @@ export async function makePatch(
   limit: number,
 ): Promise<string | undefined> {
   const tool = (await tools.record('zstd')).map(({ sha256 }) => sha256);
-  const key = digestOf({ step: 'zstd patch', number: 1, flags: FLAGS, level: LEVEL, tool, from: before.sha256, to: after.sha256, limit });
+  const how = { step: 'zstd patch', number: 2, flags: FLAGS, level: LEVEL, probe: PROBE, tool };
+  const key = digestOf({ ...how, from: before.sha256, to: after.sha256, limit });
   const { dir } = await store.result('delta', key, async (fresh) => {
     const patch = join(fresh, PATCH);
-    await tools.run('zstd', [...FLAGS, `-${LEVEL}`, `--patch-from=${before.file}`, after.file, '-o', patch]);
-    if ((await stat(patch)).size >= limit) return rm(patch);
+    const { size } = await stat(after.file);
+    const probed = await writePatch(tools, PROBE.level, before.file, after.file, patch);
+    if (probed >= size * PROBE.largestPart || (await writePatch(tools, LEVEL, before.file, after.file, patch)) >= limit) return rm(patch);
     await store.withTemp(async (temp) => {
       const result = join(temp, 'result');
       await applyPatch(tools, before.file, patch, result);
