@@ -23,6 +23,7 @@ import {
   type Target,
 } from '@flatcar/core/engine';
 import {
+  entryOf,
   extensionIndexPath,
   extensionIndexText,
   imagePath,
@@ -168,12 +169,13 @@ async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly stri
   const names = Array.from({ length: 50 }, (_, index) => `extension-${index}`);
   const extensions = [];
   for (const name of names) {
-    const text = extensionIndexText(indexOf(name));
+    const index = indexOf(name);
+    const text = extensionIndexText(index);
     const digest = sha256(text);
     const path = extensionIndexPath(name, digest);
     await mkdir(join(dir, name), { recursive: true });
     await writeFile(join(dir, path), text);
-    extensions.push({ name, summary: name, newest: '1.99.0', path, size: Buffer.byteLength(text), sha256: digest });
+    extensions.push(entryOf(index, { path, size: Buffer.byteLength(text), sha256: digest }));
   }
   const packages = packagesText([]);
   const listed = { path: packagesPath(sha256(packages)), size: Buffer.byteLength(packages), sha256: sha256(packages) };

@@ -12,6 +12,7 @@ const CHECKS: readonly Check[] = [
   { command: ['oxlint'], next: 'npm run fix corrects some of it' },
   { command: ['oxfmt', '--check', '.'], next: 'npm run fix formats' },
   { command: ['tsc', '-p', '.'], next: 'correct the types' },
+  { command: ['tsc', '-p', 'packages/site/app'], next: 'correct the types of the catalogue page' },
   { command: ['turbo', 'boundaries'], next: 'declare the package as a dependency in package.json, or do without it' },
   { command: ['node', 'scripts/lint/layers.ts'], next: 'move the code to the layer that it belongs to (docs/architecture.md)' },
   { command: ['node', 'scripts/lint/scripts.ts'], next: 'correct the script or the workflow' },

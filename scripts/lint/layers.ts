@@ -18,10 +18,10 @@ export const LAYERS: Readonly<Record<string, readonly (readonly string[])[]>> = 
   publish: [['metadata'], ['keys'], ['tree'], ['destinations'], ['formats', 'deltas'], ['node', 'publish']],
   testing: [['.', 'github'], ['server'], ['merge'], ['machine'], ['extension']],
   upstream: [['.'], ['sources'], ['verify'], ['pin'], ['update']],
-  workspace: [['.'], ['ci', 'new', 'published']],
+  workspace: [['.'], ['bakery', 'ci', 'new', 'published']],
 };
 /** Files of `src` that may import everything in their package. */
-const ENTRY_POINTS = new Set(['index.ts', 'engine.ts', 'program.ts', 'run.ts', 'main.ts']);
+const ENTRY_POINTS = new Set(['index.ts', 'engine.ts', 'browser.ts', 'program.ts', 'run.ts', 'main.ts']);
 
 /** Imports of files in the same package, by the path below `src` of each file. */
 type Imports = ReadonlyMap<string, readonly string[]>;

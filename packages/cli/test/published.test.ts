@@ -1,5 +1,5 @@
 // Commands that read a published tree: show, diff, fetch and ready.
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { selectTargets, type Release } from '@flatcar/core/engine';
 import { initKeys, loadKeys, localDestination, publish } from '@flatcar/publish';
 import { buildDemo } from '@flatcar/publish/test/helpers/demo';
-import type { Difference } from '@flatcar/workspace/diff';
+import type { Difference } from '@flatcar/core/engine';
 import type { FetchedImage } from '@flatcar/workspace/published/fetch';
 import type { Readiness } from '@flatcar/workspace/published/ready';
 import type { ShownTree } from '@flatcar/workspace/published/show';
@@ -55,6 +55,22 @@ async function jsonOf<T>(...args: string[]): Promise<T> {
   return JSON.parse(out) as T;
 }
 
+/** Answers with a file, or with what follows the beginning that the client has. */
+function serve(response: ServerResponse, path: string, bytes: Buffer, range: string | undefined): ServerResponse {
+  const start = Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0);
+  const end = path.endsWith('.raw') ? (cut ?? bytes.length) : bytes.length;
+  if (end < bytes.length) cut = undefined;
+  response.writeHead(range === undefined ? 200 : 206, {
+    'content-length': bytes.length - start,
+    ...(range === undefined ? undefined : { 'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}` }),
+  });
+  response.write(bytes.subarray(start, end), () => {
+    if (end === bytes.length) response.end();
+    else setTimeout(() => response.destroy(), 100);
+  });
+  return response;
+}
+
 /** demo 1.0.0 (withdrawn), 1.0.1 for both releases; other 3.0 for the older release and 2.0 for both; lone is portable only. */
 beforeAll(async () => {
   vi.stubEnv('NO_COLOR', '1');
@@ -81,17 +97,8 @@ beforeAll(async () => {
     const { range } = request.headers;
     if (path.endsWith('.raw')) requests.push(`${path} ${range ?? 'whole'}`);
     void readFile(join(dir, 'tree', path)).then(
-      (bytes) => {
-        const start = Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0);
-        const end = path.endsWith('.raw') ? (cut ?? bytes.length) : bytes.length;
-        if (end < bytes.length) cut = undefined;
-        response.writeHead(range === undefined ? 200 : 206, {
-          'content-length': bytes.length - start,
-          ...(range === undefined ? {} : { 'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}` }),
-        });
-        response.write(bytes.subarray(start, end), () => (end < bytes.length ? setTimeout(() => response.destroy(), 100) : response.end()));
-      },
-      () => void response.writeHead(404).end(),
+      (bytes) => serve(response, path, bytes, range),
+      () => response.writeHead(404).end(),
     );
   });
   await new Promise<void>((ready) => {

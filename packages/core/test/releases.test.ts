@@ -3,7 +3,8 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { UserError, UserErrors } from '../src/util/errors.ts';
-import { CATALOGUE, catalogue, channelHead, nearest, selectTargets } from '../src/model/releases.ts';
+import { CATALOGUE, catalogue, channelHead, selectTargets } from '../src/model/releases.ts';
+import { nearest } from '../src/model/nearest.ts';
 import type { Release } from '../src/model/target.ts';
 import { compareVersions } from '../src/model/versions.ts';
 

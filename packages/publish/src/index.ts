@@ -1,5 +1,6 @@
 // The published tree: what other packages may use of it.
 export * from './tree/schema.ts';
+export { entryOf } from './tree/entry.ts';
 export * from './tree/layout.ts';
 export * from './tree/transfer.ts';
 export * from './destinations/destination.ts';
@@ -15,7 +16,7 @@ export { parseRoot, readRoots, type RootFile } from './metadata/root.ts';
 export type { Trust } from './tree/trusted.ts';
 export { beginRotation, finishRotation } from './keys/rotation.ts';
 export { httpSource } from './tree/http-source.ts';
-export { butaneText } from './node/butane.ts';
+export { butaneText, nodeComment } from './node/butane.ts';
 export { nodeConfig, type NodeConfig, type NodeFile, type NodeResult } from './node/config.ts';
 export { ignitionConfig } from './node/ignition.ts';
 export { selectExtensions, selectVersions, STAGER, type NodeOptions } from './node/select.ts';

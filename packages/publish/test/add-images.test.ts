@@ -31,8 +31,13 @@ const input = (architecture: string, packaging: string | undefined): { input: In
 });
 
 test('another digest of what decides bytes under a published version is refused', () => {
-  const before = addImages(undefined, [input('x86-64', hex('c'))]);
+  const before = addImages(undefined, [input('x86-64', hex('c'))], '2026-11-26');
   expect(before.versions[0]?.packaging).toBe(hex('c'));
-  expect(() => addImages(before, [input('arm64', hex('d'))])).toThrow('tool 1.0 is published with other bytes');
-  expect(addImages(before, [input('arm64', hex('c'))]).versions[0]?.images).toHaveLength(2);
+  expect(() => addImages(before, [input('arm64', hex('d'))], '2026-11-27')).toThrow('tool 1.0 is published with other bytes');
+  expect(addImages(before, [input('arm64', hex('c'))], '2026-11-27').versions[0]?.images).toHaveLength(2);
+});
+
+test('a version was published on the day of its first image', () => {
+  const before = addImages(undefined, [input('x86-64', hex('c'))], '2026-11-26');
+  expect(addImages(before, [input('arm64', hex('c'))], '2026-11-27').versions.map(({ published }) => published)).toEqual(['2026-11-26']);
 });

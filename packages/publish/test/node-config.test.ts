@@ -5,19 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import {
-  ARCHES,
-  exec,
-  buildGoTool,
-  imageBase,
-  openStore,
-  openTools,
-  parseRef,
-  selectTargets,
-  type Arch,
-  type ImageVersion,
-  type TargetName,
-} from '@flatcar/core/engine';
+import { ARCHES, exec, imageBase, parseRef, selectTargets, type Arch, type ImageVersion, type TargetName } from '@flatcar/core/engine';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   butaneText,
@@ -35,6 +23,7 @@ import {
   type NodeOptions,
   type NodeResult,
 } from '../src/index.ts';
+import { buildButane } from './helpers/butane.ts';
 import { buildDemo } from './helpers/demo.ts';
 
 const LTS = '4081.3.10'; // systemd 255
@@ -342,14 +331,7 @@ describe('Butane, by its own compiler', () => {
   let butane: string;
   beforeAll(async () => {
     dir = await mkdtemp(join(tmpdir(), 'butane-'));
-    const store = openStore();
-    const wrapper = resolve(import.meta.dirname, 'butane');
-    const version = /coreos\/butane (v\S+)/.exec(await readFile(join(wrapper, 'go.mod'), 'utf8'))?.[1];
-    butane = await buildGoTool(wrapper, {
-      store,
-      tools: openTools(store),
-      ldflags: `-X github.com/coreos/butane/internal/version.Raw=${version}`,
-    });
+    butane = await buildButane();
   }, 600_000);
   afterAll(() => rm(dir, { recursive: true, force: true }));
 

@@ -166,7 +166,11 @@ test('a withdrawn version is followed by a higher revision with the content of a
   const published = await readPublished(destination, trustOf(keys));
   expect(published.index?.extensions.find(({ name }) => name === 'demo')?.newest).toBe('1.0.1-1');
   const index = await published.extension('demo');
-  expect(index?.versions.find(({ version }) => version === '1.0.1')?.withdrawn).toEqual({ reason: 'it eats data', by: '1.0.1-1' });
+  expect(index?.versions.find(({ version }) => version === '1.0.1')?.withdrawn).toEqual({
+    reason: 'it eats data',
+    by: '1.0.1-1',
+    date: expect.stringMatching(/^\d{4}-\d\d-\d\d$/) as string,
+  });
   // The old content under the new name.
   const out = join(dir, 'unpacked');
   await unpackImage(openTools(store), join(tree, `demo/${stable.number}/demo.4593.2.5_1.0.1-1_x86-64.raw`), 'squashfs', 'x86-64', out);

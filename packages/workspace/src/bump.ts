@@ -9,9 +9,10 @@ import {
   parseRef,
   sidecarPaths,
   UserError,
+  type Difference,
 } from '@flatcar/core/engine';
 import { applyBump, bumpTo, findBumps, type Bump, type BumpResult, type UpstreamContext } from '@flatcar/upstream';
-import { compareImages, type Difference } from './diff.ts';
+import { compareImages } from './diff.ts';
 import { nextRevision } from './pin-extension.ts';
 import { writeReadme, writeRootReadme } from './readme.ts';
 import { findDir, REPOSITORY } from './select.ts';

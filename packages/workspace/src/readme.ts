@@ -12,7 +12,7 @@ import {
   type LoadedExtension,
 } from '@flatcar/core/engine';
 import * as v from 'valibot';
-import { formatBytes } from './format-bytes.ts';
+import { formatBytes } from '@flatcar/core/engine';
 import { markdownTable, readmeBlock } from './readme-block.ts';
 
 /** The block between these lines is written by `flatcar-ext docs`; all else in a README is written by people. */

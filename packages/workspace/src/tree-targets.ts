@@ -7,7 +7,7 @@ export function treeTargets(text: string): Target[] {
     .split(',')
     .map((word) => word.trim())
     .flatMap((word): Target[] => {
-      const like = /^\d+\.\d+\.\d+$/.test(word) && !known.has(word) ? nearest(word) : undefined;
+      const like = /^\d+\.\d+\.\d+$/.test(word) && !known.has(word) ? nearest(word, catalogue()) : undefined;
       return like === undefined ? selectTargets(word) : [{ ...like, number: word }];
     });
 }

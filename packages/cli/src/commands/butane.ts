@@ -50,7 +50,7 @@ export function addButane(root: Command): void {
       .option('--minimal', 'write images and links only: nothing is updated, and the next Flatcar release has no images')
       .option('--no-stager', 'do not add extension-stager to extensions that are bound to releases')
       .action(async (words: string[], flags: Flags) => {
-        const { butaneText, ignitionConfig } = await import('@flatcar/publish');
+        const { butaneText, ignitionConfig, nodeComment } = await import('@flatcar/publish');
         const { configureNode } = await import('@flatcar/workspace/configure-node');
         const { config, notices, serial } = await configureNode({
           wanted: words.map(parseRef),
@@ -65,10 +65,7 @@ export function addButane(root: Command): void {
         for (const notice of notices) tell(`note: ${notice}`);
         writeRaw(
           form === 'butane'
-            ? await butaneText(
-                config,
-                `${words.join(', ')} for Flatcar ${flags.release}, by flatcar-ext butane from index ${serial} of ${flags.baseUrl}`,
-              )
+            ? await butaneText(config, nodeComment(words, flags.release, { serial, baseUrl: flags.baseUrl }))
             : `${JSON.stringify(ignitionConfig(config), undefined, 2)}\n`,
         );
       });

@@ -2,7 +2,7 @@ import { UsageError } from '@flatcar/core/engine';
 import { InvalidArgumentError, type Command } from 'commander';
 import { addHelp } from '../help.ts';
 import { jsonOption, type JsonFlag } from '../options.ts';
-import { formatBytes } from '@flatcar/workspace/format-bytes';
+import { formatBytes } from '@flatcar/core/engine';
 import { show, table } from '../output/terminal.ts';
 
 /** Parses the value of an option: a number that is not negative. */

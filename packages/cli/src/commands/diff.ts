@@ -1,5 +1,5 @@
 import { hostArch, parseArch, parseRef, targetName, UsageError } from '@flatcar/core/engine';
-import type { Difference } from '@flatcar/workspace/diff';
+import type { Difference } from '@flatcar/core/engine';
 import { treeTargets } from '@flatcar/workspace/tree-targets';
 import { Option, type Command } from 'commander';
 import { addHelp } from '../help.ts';

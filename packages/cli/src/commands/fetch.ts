@@ -1,5 +1,5 @@
 import { parseRef } from '@flatcar/core/engine';
-import { formatBytes } from '@flatcar/workspace/format-bytes';
+import { formatBytes } from '@flatcar/core/engine';
 import { treeTargets } from '@flatcar/workspace/tree-targets';
 import { Option, type Command } from 'commander';
 import { addHelp } from '../help.ts';

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { addHelp } from '../help.ts';
 import { jsonOption, type JsonFlag } from '../options.ts';
 import type { InspectedImage } from '@flatcar/workspace/inspect-image';
-import { formatBytes } from '@flatcar/workspace/format-bytes';
+import { formatBytes } from '@flatcar/core/engine';
 import { show, table } from '../output/terminal.ts';
 
 /** What a person reads of an image. */

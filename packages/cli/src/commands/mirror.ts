@@ -5,7 +5,7 @@ import { firstUseOption, keysOption, rootOption } from '../published.ts';
 import { treeTrust } from '@flatcar/workspace/given-keys';
 import { treeTargets } from '@flatcar/workspace/tree-targets';
 import { addHelp } from '../help.ts';
-import { formatBytes } from '@flatcar/workspace/format-bytes';
+import { formatBytes } from '@flatcar/core/engine';
 import { reporter } from '../output/reporter.ts';
 import { show } from '../output/terminal.ts';
 
@@ -19,6 +19,7 @@ interface Flags {
   readonly release?: string;
   readonly arch?: string;
   readonly allowOlder?: boolean;
+  readonly page: boolean;
   readonly json?: boolean;
 }
 
@@ -42,10 +43,12 @@ export function addMirror(root: Command, signal: AbortSignal): void {
     .addOption(rootOption())
     .addOption(firstUseOption())
     .addOption(keysOption())
+    .option('--no-page', 'do not write the catalogue page, index.html')
     .addOption(jsonOption())
     .action(async (names: string[], flags: Flags) => {
       const { openStore } = await import('@flatcar/core/engine');
       const { mirror, openDestination, openTree, parsePlace, pushOci } = await import('@flatcar/publish');
+      const { buildPage } = await import('@flatcar/site/page');
       const { to } = flags;
       const isRegistry = parsePlace(to, '--to').kind === 'oci';
       if (!flags.baseUrl && !isRegistry)
@@ -71,7 +74,13 @@ export function addMirror(root: Command, signal: AbortSignal): void {
       const copied =
         destination === undefined
           ? pushOci({ ...chosen, to: to.slice('oci://'.length) })
-          : mirror({ ...chosen, destination, baseUrl: flags.baseUrl ?? '', allowOlder: flags.allowOlder === true });
+          : mirror({
+              ...chosen,
+              destination,
+              baseUrl: flags.baseUrl ?? '',
+              allowOlder: flags.allowOlder === true,
+              page: flags.page ? await buildPage(store) : undefined,
+            });
       const result = await copied.finally(done);
       show(
         result,

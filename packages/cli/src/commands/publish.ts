@@ -17,6 +17,7 @@ interface Flags extends SigningFlags {
   readonly acceptRevoked?: boolean;
   readonly baseUrl?: string;
   readonly origins?: string;
+  readonly page: boolean;
   readonly json?: boolean;
 }
 
@@ -38,6 +39,7 @@ export function addPublish(root: Command, signal: AbortSignal): void {
       '--origins <list>',
       'with the first publish: origins that the tree accepts (upstream, go, cargo, debian, source); the index records them',
     )
+    .option('--no-page', 'do not write the catalogue page, index.html')
     .addOption(jsonOption())
     .action(async (dirs: string[], flags: Flags) => {
       const [{ openStore }, { loadMetadataKeys, localPath, openDestination, publish, renewTimestamp }] = await Promise.all([
@@ -64,7 +66,9 @@ export function addPublish(root: Command, signal: AbortSignal): void {
       }
       const keys = await publishKeys(flags);
       const { report, done } = await reporter();
+      const { buildPage } = await import('@flatcar/site/page');
       const result = await publish({
+        page: flags.page ? await buildPage(openStore()) : undefined,
         paths,
         destination,
         keys,

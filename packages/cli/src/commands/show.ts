@@ -1,6 +1,6 @@
 import { ARCHES, targetName } from '@flatcar/core/engine';
 import type { ExtensionIndex, PublishedVersion } from '@flatcar/publish';
-import { formatBytes } from '@flatcar/workspace/format-bytes';
+import { formatBytes } from '@flatcar/core/engine';
 import type { ShownTree } from '@flatcar/workspace/published/show';
 import { treeTargets } from '@flatcar/workspace/tree-targets';
 import type { Command } from 'commander';

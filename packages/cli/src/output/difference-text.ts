@@ -1,5 +1,5 @@
-import type { Difference } from '@flatcar/workspace/diff';
-import { formatBytes } from '@flatcar/workspace/format-bytes';
+import type { Difference } from '@flatcar/core/engine';
+import { formatBytes } from '@flatcar/core/engine';
 import { table } from './terminal.ts';
 
 /** A difference for people. */

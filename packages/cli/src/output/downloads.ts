@@ -1,5 +1,5 @@
 import type { DownloadEvent } from '@flatcar/core/engine';
-import { formatBytes } from '@flatcar/workspace/format-bytes';
+import { formatBytes } from '@flatcar/core/engine';
 
 /** The name of a file as its URL ends in it. */
 const nameOf = (url: string): string => url.split('/').at(-1) ?? url;

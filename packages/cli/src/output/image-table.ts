@@ -1,7 +1,7 @@
 import { relative } from 'node:path';
 import type { Image } from '@flatcar/core/engine';
 import { REPOSITORY } from '@flatcar/workspace/select';
-import { formatBytes } from '@flatcar/workspace/format-bytes';
+import { formatBytes } from '@flatcar/core/engine';
 import { table } from './terminal.ts';
 
 /** Images as a table; a file of this repository is listed by its path in it. */

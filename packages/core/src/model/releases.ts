@@ -2,9 +2,9 @@ import { pathToFileURL } from 'node:url';
 import * as v from 'valibot';
 import { ARCHES } from './arch.ts';
 import { UserError, UserErrors, UsageError } from '../util/errors.ts';
-import { readDataFile } from '../util/json.ts';
+import { readDataFile } from '../util/data-file.ts';
+import { byNumber, nearest } from './nearest.ts';
 import type { Format, Release, Target } from './target.ts';
-import { compareVersions } from './versions.ts';
 
 /** The embedded catalogue, refreshed by `flatcar-ext releases update`. */
 export const CATALOGUE = new URL('data/releases.json', import.meta.url);
@@ -30,8 +30,6 @@ const Catalogue = v.array(
   }),
 );
 
-const byNumber = (a: Release, b: Release): number => compareVersions(b.number, a.number);
-
 let loaded: readonly Release[] | undefined;
 
 /** Reads a file that `flatcar-ext releases update` wrote. */
@@ -51,17 +49,6 @@ export function channelHead(channel: Release['channel'], releases: readonly Rele
   if (head === undefined)
     throw new UserError(`the catalogue has no release of channel '${channel}'`, { next: 'run flatcar-ext releases update' });
   return head;
-}
-
-/** The known release with the number nearest to an unknown one; if the number has fewer parts, the newest of that branch. */
-export function nearest(number: string, releases: readonly Release[] = catalogue()): Release | undefined {
-  const wanted = number.split('.').map(Number);
-  const distances = (release: Release): number[] =>
-    release.number.split('.').map((part, index) => Math.abs(Number(part) - (wanted[index] ?? Number(part))));
-  return releases.toSorted(byNumber).toSorted((a, b) => {
-    const [x, y] = [distances(a), distances(b)];
-    return (x[0] ?? 0) - (y[0] ?? 0) || (x[1] ?? 0) - (y[1] ?? 0) || (x[2] ?? 0) - (y[2] ?? 0);
-  })[0];
 }
 
 /**

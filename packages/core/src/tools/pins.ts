@@ -1,6 +1,6 @@
 import * as v from 'valibot';
 import type { Arch } from '../model/arch.ts';
-import { readDataFile } from '../util/json.ts';
+import { readDataFile } from '../util/data-file.ts';
 
 const byArch = <T extends v.GenericSchema>(item: T) => v.object({ 'x86-64': item, arm64: item } satisfies Record<Arch, T>);
 const Names = v.array(v.string());

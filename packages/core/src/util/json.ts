@@ -1,6 +1,3 @@
-import { readFileSync } from 'node:fs';
-import { basename } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
 import { messageOf, UserError, UserErrors } from './errors.ts';
 
@@ -91,12 +88,6 @@ export function parseJson<S extends v.GenericSchema>(schema: S, text: string, { 
   const count = parsed.issues.length;
   if (first !== undefined && count === 1) throw first;
   throw new UserErrors(`invalid ${what}: ${count} errors${count > SHOWN ? `, of which the first ${SHOWN} are` : ''}`, errors, { where });
-}
-
-/** Reads a data file of this repository. Throws a UserError for one that does not match the schema. */
-export function readDataFile<S extends v.GenericSchema>(schema: S, url: URL): v.InferOutput<S> {
-  const where = fileURLToPath(url);
-  return parseJson(schema, readFileSync(where, 'utf8'), { what: basename(where), where, next: 'restore it from git' });
 }
 
 /** A JSON object; a list is not one. */

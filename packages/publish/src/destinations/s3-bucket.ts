@@ -26,8 +26,10 @@ function headersFor(path: string): Record<string, string> {
   const name = path.split('/').at(-1) ?? '';
   const isImmutable = /\.(?:raw|gz)$|^(?:index|packages)-|\.(?:manifest|spdx|provenance)\.json$/.test(name);
   const isText = /^SHA256SUMS$|\.(?:conf|transfer|pem|crt)$/.test(name);
+  const suffix = /\.[a-z]+$/.exec(name)?.[0] ?? '';
+  const type = { '.json': 'application/json', '.html': 'text/html; charset=utf-8' }[suffix];
   return {
-    'content-type': name.endsWith('.json') ? 'application/json' : isText ? 'text/plain' : 'application/octet-stream',
+    'content-type': type ?? (isText ? 'text/plain' : 'application/octet-stream'),
     'cache-control': isImmutable ? 'public, max-age=31536000, immutable' : 'no-cache',
   };
 }

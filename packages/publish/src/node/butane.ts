@@ -6,6 +6,10 @@ function contentsOf({ contents }: NodeFile): object {
   return { source: contents.source, verification: { hash: `sha512-${contents.sha512}` } };
 }
 
+/** What a node config is for and where it comes from: the comment at the top of its Butane. */
+export const nodeComment = (words: readonly string[], release: string, { serial, baseUrl }: { serial: number; baseUrl: string }): string =>
+  `${words.join(', ')} for Flatcar ${release}, by flatcar-ext butane from index ${serial} of ${baseUrl}`;
+
 /** A config in Butane's variant flatcar 1.1.0 (Ignition 3.4.0, which every release of the catalogue reads), with a comment at its top. */
 export async function butaneText({ files, links, units }: NodeConfig, comment: string): Promise<string> {
   const { Document, Scalar } = await import('yaml');

@@ -1,6 +1,5 @@
-import { basename } from 'node:path';
-import { compareVersions, linkFolder, linkName, replacedBuiltIns } from '@flatcar/core/engine';
-import { urlPath } from '../tree/layout.ts';
+import { compareVersions, linkFolder, linkName, replacedBuiltIns } from '@flatcar/core/browser';
+import { fileName, urlPath } from '../tree/layout.ts';
 import { nodeFolder, transferText } from '../tree/transfer.ts';
 import { selectExtensions, type NodeOptions, type ReadExtension, type SelectedExtension } from './select.ts';
 import { updateUnits, type NodeUnit } from './units.ts';
@@ -9,6 +8,8 @@ import { updateUnits, type NodeUnit } from './units.ts';
 const TRANSFER_SINCE = '257';
 /** Mode of all files of a node. */
 export const FILE_MODE = 0o644;
+
+const base64Of = (bytes: Uint8Array): string => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
 
 /** A file with its text or bytes, or a file that the node downloads and checks by its hash. */
 export interface NodeFile {
@@ -38,7 +39,7 @@ export interface NodeResult {
 /** Images of an extension, each with its link. */
 function imageFiles({ name, kind, images }: SelectedExtension, baseUrl: string): { files: NodeFile[]; links: NodeLink[] } {
   const url = baseUrl.replace(/\/+$/, '');
-  const pathOf = (path: string): string => `${nodeFolder(name)}/${basename(path)}`;
+  const pathOf = (path: string): string => `${nodeFolder(name)}/${fileName(path)}`;
   return {
     files: images.map(({ image: { path, sha512 } }) => ({ path: pathOf(path), contents: { source: `${url}/${urlPath(path)}`, sha512 } })),
     links: images.map(({ target, image }) => ({ path: `${linkFolder(kind)}/${linkName(name, target)}`, target: pathOf(image.path) })),
@@ -59,7 +60,7 @@ function transferFile({ name, kind: merges, channel, images }: SelectedExtension
  * What a node needs to have these extensions on these releases: images with their hashes, a link per release, and, unless `minimal`, the
  * transfer files, units and keyring by which the node updates them. `keyring` has the keys that sign the sums.
  */
-export async function nodeConfig(options: NodeOptions, readExtension: ReadExtension, keyring: Buffer): Promise<NodeResult> {
+export async function nodeConfig(options: NodeOptions, readExtension: ReadExtension, keyring: Uint8Array): Promise<NodeResult> {
   const { baseUrl, minimal } = options;
   const { extensions, hasStager, notices } = await selectExtensions(options, readExtension);
   const images = extensions.map((one) => imageFiles(one, baseUrl));
@@ -71,7 +72,7 @@ export async function nodeConfig(options: NodeOptions, readExtension: ReadExtens
     config: {
       files: [
         ...extensions.flatMap((one, index) => [...(images[index]?.files ?? []), transferFile(one, options)]),
-        { path: '/etc/systemd/import-pubring.gpg', contents: { base64: keyring.toString('base64') } },
+        { path: '/etc/systemd/import-pubring.gpg', contents: { base64: base64Of(keyring) } },
       ],
       // systemd 258 and newer look for .pgp first.
       links: [...links, { path: '/etc/systemd/import-pubring.pgp', target: 'import-pubring.gpg' }],

@@ -7,7 +7,7 @@ import {
   type Arch,
   type ExtensionRef,
   type Target,
-} from '@flatcar/core/engine';
+} from '@flatcar/core/browser';
 import type { Channel } from '../tree/layout.ts';
 import type { ExtensionIndex, PublishedImage, PublishedVersion } from '../tree/schema.ts';
 

@@ -33,8 +33,22 @@ export function imageOf({ manifest }: Input, evidence: Evidence): PublishedImage
   };
 }
 
-function emptyVersion({ version, upstream, revision, components, replaces, conflicts, requires, packaging }: Manifest): PublishedVersion {
-  return { version, upstream, revision, needs: {}, components, replaces, conflicts, requires, packaging, payloads: {}, images: [] };
+function emptyVersion(manifest: Manifest, published: string): PublishedVersion {
+  const { version, upstream, revision, components, replaces, conflicts, requires, packaging } = manifest;
+  return {
+    version,
+    upstream,
+    revision,
+    needs: {},
+    components,
+    replaces,
+    conflicts,
+    requires,
+    packaging,
+    payloads: {},
+    published,
+    images: [],
+  };
 }
 
 /**
@@ -68,15 +82,19 @@ function addImage(before: PublishedVersion, input: Input, evidence: Evidence): P
   };
 }
 
-/** An extension's index with more images. Pure: the same inputs give the same index. */
-export function addImages(before: ExtensionIndex | undefined, added: readonly { input: Input; evidence: Evidence }[]): ExtensionIndex {
+/** An extension's index with more images, published on a day. Pure: the same inputs give the same index. */
+export function addImages(
+  before: ExtensionIndex | undefined,
+  added: readonly { input: Input; evidence: Evidence }[],
+  day: string,
+): ExtensionIndex {
   const [first] = added;
   if (first === undefined) throw new Error('no image is added');
   const { name, kind, summary, essential, follow } = first.input.manifest;
   const versions = new Map((before?.versions ?? []).map((one) => [one.version, one]));
   for (const { input, evidence } of added) {
     const { version } = input.manifest;
-    versions.set(version, addImage(versions.get(version) ?? emptyVersion(input.manifest), input, evidence));
+    versions.set(version, addImage(versions.get(version) ?? emptyVersion(input.manifest, day), input, evidence));
   }
   return {
     schema: SCHEMA,
@@ -90,6 +108,10 @@ export function addImages(before: ExtensionIndex | undefined, added: readonly { 
 }
 
 /** An extension's index with a version marked as withdrawn. */
-export function markWithdrawn(before: ExtensionIndex, version: string, withdrawn: { reason: string; by: string }): ExtensionIndex {
+export function markWithdrawn(
+  before: ExtensionIndex,
+  version: string,
+  withdrawn: { reason: string; by: string; date: string },
+): ExtensionIndex {
   return { ...before, versions: before.versions.map((one) => (one.version === version ? { ...one, withdrawn } : one)) };
 }

@@ -8,7 +8,7 @@ import { goodSignatures, readKeyring } from '../keys/openpgp.ts';
 import { copiedTree, noMemory, rememberedTree } from '../tree/memory.ts';
 import { metadataBytes } from '../metadata/metadata.ts';
 import { isSelected, selectedNames, type ImageFilter } from '../tree/image-filter.ts';
-import { INDEX, KEYS, METADATA, payloadPath, rootPath, SIGNATURE, SUMS, targetFolder } from '../tree/layout.ts';
+import { KEYS, METADATA, payloadPath, rootPath, SIGNATURE, SUMS, targetFolder } from '../tree/layout.ts';
 import { readListed, readRequired } from '../tree/read-listed.ts';
 import { indexText, type ExtensionIndex, type Index, type PublishedImage, type PublishedVersion } from '../tree/schema.ts';
 import { NoTreeError, readPublished, type Published } from '../tree/state.ts';
@@ -17,6 +17,7 @@ import type { Source, Tree } from '../tree/tree.ts';
 import type { Trust } from '../tree/trusted.ts';
 import { untilNoConflict } from './conflicts.ts';
 import { metadataFiles, withSidecars } from './next-index.ts';
+import { rootFiles } from './root-files.ts';
 import { stageBytes, stageFile } from './stage.ts';
 
 export interface MirrorOptions extends ImageFilter {
@@ -28,6 +29,8 @@ export interface MirrorOptions extends ImageFilter {
   readonly baseUrl: string;
   /** Replaces a newer state of the mirror. Otherwise refused, because the tree's server could roll nodes back. */
   readonly allowOlder?: boolean;
+  /** The catalogue page (HTML) for the mirror. Without it, a page that the mirror has stays. */
+  readonly page?: Buffer;
   readonly report?: Report;
   readonly signal?: AbortSignal;
 }
@@ -110,7 +113,7 @@ class MirrorCopy {
     };
     for (const path of metadataFiles(metadata)) await put(path, await readRequired(tree, path));
     await destination.flush();
-    await destination.replace('', new Map([[INDEX, index]]));
+    await destination.replace('', await rootFiles(destination, index, this.#options.page));
     const name = `${MetadataKind.Timestamp}.json`;
     // The timestamp that was verified: the tree may have a newer one already.
     await destination.replace(METADATA, new Map([[name, metadataBytes(metadata.timestamp)]]));

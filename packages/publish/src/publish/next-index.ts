@@ -2,6 +2,7 @@ import { basename } from 'node:path';
 import { sidecarPaths } from '@flatcar/core/engine';
 import { deltaPaths } from '../deltas/listed.ts';
 import type { TreeMetadata } from '../metadata/metadata.ts';
+import { entryOf } from '../tree/entry.ts';
 import { extensionIndexPath, metadataPath, officialBase, packagesPath, targetPath } from '../tree/layout.ts';
 import {
   extensionIndexText,
@@ -63,8 +64,7 @@ async function stageExtensions(
     const text = extensionIndexText(index);
     const file = await stageText(staging, extensionIndexPath(name, sha256Of(Buffer.from(text))), text);
     files.push(file);
-    const newest = index.versions.find(({ withdrawn, images }) => withdrawn === undefined && images.length > 0)?.version ?? '';
-    entries.set(name, { name, summary: index.summary, newest, ...fileOf(file) });
+    entries.set(name, entryOf(index, fileOf(file)));
   }
   return { files, entries: [...entries.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1)) };
 }

@@ -22,6 +22,8 @@ export interface PublishOptions {
   readonly unsigned?: boolean;
   /** Removes OpenPGP keys from the published keyring that are not among `keys`. */
   readonly dropKeys?: boolean;
+  /** The catalogue page (HTML). Without it, a page that the tree has stays. */
+  readonly page?: Buffer;
   /** Images that are too old by this are removed from index and sums; their files are removed by the next publish that changes something. */
   readonly retire?: Retention;
   /** Makes deltas for the new images with the tools of this store. Without a store, nodes fetch these images whole. */

@@ -1,6 +1,6 @@
 import { mapParallel } from '@flatcar/core/engine';
 import type { Destination } from '../destinations/destination.ts';
-import { INDEX, METADATA } from '../tree/layout.ts';
+import { METADATA } from '../tree/layout.ts';
 import type { PublicKeys } from './public-keys.ts';
 import type { ExtensionIndex } from '../tree/schema.ts';
 import type { Staged, StagedImage } from './stage.ts';
@@ -22,8 +22,8 @@ export interface Promotion {
   readonly listed: readonly Staged[];
   /** The index under the name by which clients read it, targets and snapshot, staged; empty if they stay. */
   readonly state: readonly Staged[];
-  /** index.json for people. */
-  readonly index: Buffer;
+  /** index.json for people, and the catalogue page. */
+  readonly root: ReadonlyMap<string, Buffer>;
   /** The timestamp; undefined if it stays. */
   readonly timestamp: Buffer | undefined;
   /** Roots that the tree does not have yet. */
@@ -64,7 +64,7 @@ export async function promote(destination: Destination, all: Promotion): Promise
   for (const file of all.listed) await destination.put(file.path, file.from, file);
   for (const file of all.state) await destination.put(file.path, file.from, file);
   await destination.flush();
-  await replaceChanged(destination, '', new Map([[INDEX, all.index]]));
+  await replaceChanged(destination, '', all.root);
   if (all.timestamp !== undefined) await destination.replace(METADATA, new Map([['timestamp.json', all.timestamp]]));
   for (const file of all.roots) await destination.put(file.path, file.from, file);
   await destination.flush();

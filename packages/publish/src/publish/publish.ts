@@ -9,6 +9,7 @@ import type { PublishOptions, PublishResult } from './options.ts';
 import { promote } from './promote.ts';
 import { publicKeys, type PublicKeys } from './public-keys.ts';
 import { indexText, type ExtensionIndex, type Index } from '../tree/schema.ts';
+import { rootFiles } from './root-files.ts';
 import { checkServed } from './served.ts';
 import { checkRevoked, isStateStale, publisherTrust, rememberState, signersOf, signState, type StagedState } from './sign-state.ts';
 import { signSums } from './sign.ts';
@@ -135,6 +136,7 @@ async function publishOnce(attempt: Attempt, added: Set<string>): Promise<Publis
   signal?.throwIfAborted();
   await destination.openToOthers([...publishedNames, ...extensions.keys()], report);
   report({ type: 'step', text: `promoting ${staged.staged.length} images to ${destination.where}` });
+  const root = await rootFiles(destination, Buffer.from(indexText(next.index)), options.page);
   await timed('promote', () =>
     promote(destination, {
       images: staged.staged,
@@ -145,7 +147,7 @@ async function publishOnce(attempt: Attempt, added: Set<string>): Promise<Publis
       sums,
       extensions: extensions.values(),
       listed: next.files,
-      index: Buffer.from(indexText(next.index)),
+      root,
       ...state,
     }),
   );

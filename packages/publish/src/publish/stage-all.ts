@@ -27,6 +27,9 @@ export interface StagedPublish {
   readonly orphans: readonly string[];
 }
 
+/** The current day (UTC), such as 2026-11-27. */
+const today = (): string => new Date().toISOString().slice(0, 10);
+
 type Indexes = ReadonlyMap<string, ExtensionIndex | undefined>;
 
 /** Indexes of the extensions that this publish may change, as they are published; undefined for a new extension. */
@@ -94,7 +97,7 @@ function enterImages(
   const extensions = new Map<string, ExtensionIndex>();
   for (const [name, index] of before) {
     const added = staged.filter(({ input }) => input.manifest.name === name);
-    const after = added.length === 0 ? index : addImages(index, added);
+    const after = added.length === 0 ? index : addImages(index, added, today());
     if (after !== undefined) extensions.set(name, after);
   }
   if (withdraw === undefined) return extensions;
@@ -102,7 +105,7 @@ function enterImages(
   const index = extensions.get(name);
   if (index?.versions.some((one) => one.version === version) !== true)
     throw new UserError(`${name} ${version} is not published`, { where: destination.where });
-  return extensions.set(name, markWithdrawn(index, version, { reason, by }));
+  return extensions.set(name, markWithdrawn(index, version, { reason, by, date: today() }));
 }
 
 /** Removes expired images from the indexes. Returns their paths, and those of transfer files without any image. */

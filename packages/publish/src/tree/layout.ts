@@ -1,8 +1,9 @@
-import { ARCHES, archWords, imageBase, type Arch, type Manifest } from '@flatcar/core/engine';
+import { ARCHES, archWords, imageBase, type Arch, type ImageVersion, type TargetName } from '@flatcar/core/browser';
 
 /**
  * Where files of the published tree are located. Paths are relative to its root.
  *
+ *   index.html                               the catalogue page, which reads index.json in a browser
  *   metadata/                                TUF metadata: <n>.root.json, timestamp.json, <n>.snapshot.json, <n>.targets.json
  *   <sha256>.index.json                      what is published: the one target of the metadata, which covers everything below
  *   index.json                               the same, for people and plain tools; it is not verified, and clients do not read it
@@ -15,12 +16,18 @@ import { ARCHES, archWords, imageBase, type Arch, type Manifest } from '@flatcar
  *   keys/import-pubring.gpg, keys/…          public keys
  */
 export const INDEX = 'index.json';
+export const PAGE = 'index.html';
 export const SUMS = 'SHA256SUMS';
 /** Suffix of a file's signature (systemd-sysupdate requests SHA256SUMS.gpg). */
 export const SIGNATURE = '.gpg';
 
 /** A path of the tree in a URL. A `+` in a version must be `%2B`, because S3 reads `+` as a space. */
 export const urlPath = (path: string): string => path.split('/').map(encodeURIComponent).join('/');
+
+/** The file name of a path of the tree. */
+export const fileName = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
+/** The folder of a path of the tree. */
+export const folderName = (path: string): string => path.slice(0, path.lastIndexOf('/'));
 
 /** Public keys: OpenPGP keys as one binary keyring, roothash certificate and update payload key. */
 export const KEYS = {
@@ -48,7 +55,12 @@ export function targetFolder(name: string, target: string): string {
 }
 
 /** What identifies an image. */
-export type ImageId = Pick<Manifest, 'name' | 'version' | 'target' | 'architecture'>;
+export interface ImageId {
+  readonly name: string;
+  readonly version: ImageVersion;
+  readonly target: TargetName;
+  readonly architecture: Arch;
+}
 
 /** Path of an image; its sidecars are located beside it. */
 export function imagePath({ name, version, target, architecture }: ImageId): string {

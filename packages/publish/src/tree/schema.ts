@@ -6,7 +6,7 @@ import {
   type ImageVersion,
   type TargetName,
   type UpstreamVersion,
-} from '@flatcar/core/engine';
+} from '@flatcar/core/browser';
 import * as v from 'valibot';
 import { KEYS } from './layout.ts';
 
@@ -81,8 +81,10 @@ export const VersionSchema = v.strictObject({
   packaging: v.optional(hex(64)),
   /** Payloads of the images: from `<architecture> <format>` to the payload's key and the digest of its published record. */
   payloads: v.record(v.string(), v.strictObject({ key: hex(64), record: hex(64) })),
-  /** Why the version must no longer be used; `by` is its replacement. */
-  withdrawn: v.optional(v.strictObject({ reason: v.string(), by: v.string() })),
+  /** Day on which its first image was published (UTC), if the publisher recorded it. */
+  published: v.optional(v.pipe(v.string(), v.isoDate())),
+  /** Why the version must no longer be used, and since when; `by` is its replacement. */
+  withdrawn: v.optional(v.strictObject({ reason: v.string(), by: v.string(), date: v.optional(v.pipe(v.string(), v.isoDate())) })),
   /** Sorted by target, architecture. */
   images: v.array(ImageSchema),
 });
@@ -119,6 +121,20 @@ export const PackageSchema = v.strictObject({
   image: FileSchema,
 });
 
+/** An extension in the top index: what a reader searches before it reads the extension's own index. Withdrawn versions do not count. */
+export const EntrySchema = v.strictObject({
+  name: Name,
+  kind: v.picklist(['sysext', 'confext']),
+  summary: v.string(),
+  newest: v.string(),
+  /** Newest first. */
+  versions: v.array(v.string()),
+  /** Targets and architectures with an image of any of these versions. */
+  targets: v.array(v.string()),
+  architectures: v.array(v.picklist(ARCHES)),
+  ...FileSchema.entries,
+});
+
 /** The index, which the tree's metadata vouches for, and which covers the whole tree. */
 export const IndexSchema = v.strictObject({
   schema: v.literal(SCHEMA),
@@ -129,7 +145,7 @@ export const IndexSchema = v.strictObject({
   /** Accepted origins of components: those that definitions prefer, or these kinds. */
   origins: v.union([v.literal('preferred'), v.array(v.string())]),
   /** Sorted by name. Files are named by their digests, so that readers of an old index find what it lists. */
-  extensions: v.array(v.strictObject({ name: Name, summary: v.string(), newest: v.string(), ...FileSchema.entries })),
+  extensions: v.array(EntrySchema),
   /** The list of packages of the official layout. */
   packages: FileSchema,
   /** Public keys: the keyring that verifies sums on nodes, the certificate of disk images, and the key of update payloads. */

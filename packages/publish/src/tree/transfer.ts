@@ -1,6 +1,5 @@
-import { basename, dirname } from 'node:path';
-import { linkFolder, UserError } from '@flatcar/core/engine';
-import { transferPath, type Channel } from './layout.ts';
+import { linkFolder, UserError } from '@flatcar/core/browser';
+import { fileName, folderName, transferPath, type Channel } from './layout.ts';
 import type { ExtensionIndex, PublishedVersion } from './schema.ts';
 
 /** Suffixes of transfer files: systemd up to 256 reads `.conf`, newer versions prefer `.transfer` (sysupdate.d(5)). */
@@ -109,8 +108,8 @@ export function transferFolders(extension: ExtensionIndex, baseUrl: string): Map
   for (const transfer of transfersOf(extension)) {
     const text = Buffer.from(transferText({ name, ...transfer, merges, baseUrl }));
     for (const path of pathsOf(name, transfer)) {
-      const files = folders.get(dirname(path)) ?? new Map<string, Buffer>();
-      folders.set(dirname(path), files.set(basename(path), text));
+      const files = folders.get(folderName(path)) ?? new Map<string, Buffer>();
+      folders.set(folderName(path), files.set(fileName(path), text));
     }
   }
   return folders;

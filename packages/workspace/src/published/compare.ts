@@ -1,6 +1,14 @@
-import { hostArch, parsePayload, UserError, type Arch, type ExtensionRef } from '@flatcar/core/engine';
+import {
+  differenceBetween,
+  hostArch,
+  parsePayload,
+  UserError,
+  type Arch,
+  type Difference,
+  type ExtensionRef,
+  type ImageContent,
+} from '@flatcar/core/engine';
 import { payloadPath, readListed, selectVersions, type ExtensionIndex, type PublishedImage, type PublishedVersion } from '@flatcar/publish';
-import { differenceBetween, type Difference, type ImageContent } from '../diff.ts';
 import type { OpenedTree } from '../open-published.ts';
 
 /** The images to compare: by default for this machine's architecture, and for the first target that both versions have. */
