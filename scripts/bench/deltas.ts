@@ -25,7 +25,7 @@ export interface DeltaSize {
   readonly format: Format;
   /** `release` for an update of the system, else the two versions. */
   readonly update: string;
-  /** Of the whole image, and of the delta, in bytes. */
+  /** Of the whole image, and of the delta, in bytes; a patch that is given up counts as the whole image. */
   readonly whole: number;
   readonly delta: number;
   /** delta / whole */
