@@ -190,6 +190,7 @@ async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly stri
       packages: listed,
       keys: [],
       sumsKeys: [],
+      sumsUntil: '2099-01-01',
       superseded: [],
     }),
   );

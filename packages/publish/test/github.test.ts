@@ -70,6 +70,7 @@ test('images are assets of one release, which is finished before sums name them;
   ]);
   for (const folder of ['demo/4593.2.5', 'demo/portable', 'amd64-usr/4593.2.5']) {
     for (const [name, sha256] of parseSums(await readFile(join(tree, folder, 'SHA256SUMS'), 'utf8'), folder)) {
+      if (name.startsWith('BEST-BEFORE-')) continue;
       const got = await fetch(map[`${folder}/${name}`]?.url ?? '');
       expect(sha256Of(Buffer.from(await got.arrayBuffer()))).toBe(sha256);
     }

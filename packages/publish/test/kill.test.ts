@@ -43,7 +43,7 @@ async function checkTree(tree: string): Promise<Set<string>> {
     if (bytes === undefined) continue;
     expect((await goodSignatures(bytes, await readFile(join(folder, 'SHA256SUMS.gpg')), keys.trusted)).size, folder).toBe(1);
     const sums = parseSums(bytes.toString(), folder);
-    for (const [name, sha256] of sums) expect(await hashFile(join(folder, name)), name).toBe(sha256);
+    for (const [name, sha256] of sums) if (!name.startsWith('BEST-BEFORE-')) expect(await hashFile(join(folder, name)), name).toBe(sha256);
     for (const version of ['1.0.0', '1.0.1'])
       for (const arch of ARCHES)
         if (sums.has(`${imageBase('demo', imageVersion(version, 0), basename(folder) as TargetName, arch)}.raw`)) versions.add(version);

@@ -1,10 +1,10 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hashFile, parseSums, selectTargets, UserError, UserErrors, type Target } from '@flatcar/core/engine';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import {
   initKeys,
   loadKeys,
@@ -16,6 +16,7 @@ import {
   type PublishResult,
 } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
+import { listedNames } from './helpers/listed-names.ts';
 import { trustOf } from './helpers/trust.ts';
 
 const [stable, older, beta] = selectTargets('4593.2.5,4593.2.4,beta') as [Target, Target, Target];
@@ -49,10 +50,11 @@ function checkFolder(folder: string): string[] {
     cwd: join(tree, folder),
     stdio: 'pipe',
   });
-  execFileSync('sha256sum', ['--check', '--strict', '--quiet', 'SHA256SUMS'], { cwd: join(tree, folder), stdio: 'pipe' });
-  return execFileSync('cut', ['-c67-', 'SHA256SUMS'], { cwd: join(tree, folder), encoding: 'utf8' })
-    .trim()
-    .split('\n');
+  execFileSync('sha256sum', ['--check', '--strict', '--quiet', '--ignore-missing', 'SHA256SUMS'], {
+    cwd: join(tree, folder),
+    stdio: 'pipe',
+  });
+  return listedNames(readFileSync(join(tree, folder, 'SHA256SUMS'), 'utf8'));
 }
 
 /** Names and contents of what is served. */
@@ -278,10 +280,33 @@ test('sums and signature switch by one rename', async () => {
   await into({ paths: [one()] });
   const folder = join(tree, 'demo/portable');
   const sums = parseSums(await readFile(join(folder, 'SHA256SUMS'), 'utf8'), folder);
-  expect(sums.size).toBe(2);
+  expect(sums.size, 'two images, and the day until which they are good').toBe(3);
   for (const name of ['SHA256SUMS', 'SHA256SUMS.gpg'])
     expect(execFileSync('readlink', [name], { cwd: folder, encoding: 'utf8' })).toBe(`.current/${name}\n`);
   await mkdir(join(folder, '.set-x'));
   await into({ paths: [two()] });
   expect((await readdir(folder)).filter((name) => name.startsWith('.set-'))).toHaveLength(1);
+});
+
+test('sums of extensions name the day from which systemd refuses them, and are all signed again in time', async () => {
+  await into({ paths: [one()] });
+  const dayOf = (folder: string): string | undefined =>
+    /^e3b0c442[0-9a-f]{56}  BEST-BEFORE-(\d{4}-\d\d-\d\d)$/m.exec(readFileSync(join(tree, folder, 'SHA256SUMS'), 'utf8'))?.[1];
+  const inDays = (days: number): string => new Date(Date.now() + days * 86_400_000).toISOString().slice(0, 10);
+  const first = dayOf('demo/portable');
+  expect(first).toBe(inDays(90));
+  expect(dayOf('amd64-usr/4593.2.5'), 'update-engine reads these').toBeUndefined();
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 40 * 86_400_000 });
+  try {
+    expect(await into({ paths: [one()], acceptExpired: true })).toMatchObject({ signed: [] });
+    vi.setSystemTime(Date.now() + 10 * 86_400_000);
+    expect((await into({ paths: [], acceptExpired: true })).signed).toContain('demo/portable');
+    expect(dayOf('demo/portable')).toBe(inDays(90));
+    expect(
+      new Set((await readdir(join(tree, 'demo'))).filter((name) => /^(?:portable|\d)/.test(name)).map((name) => dayOf(`demo/${name}`)))
+        .size,
+    ).toBe(1);
+  } finally {
+    vi.useRealTimers();
+  }
 });

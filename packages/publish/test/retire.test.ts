@@ -19,6 +19,7 @@ import {
   type PublishResult,
 } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
+import { listedNames } from './helpers/listed-names.ts';
 import { trustOf } from './helpers/trust.ts';
 
 const [stable, older, beta] = selectTargets('4593.2.5,4593.2.4,beta') as [Release, Release, Release];
@@ -69,11 +70,8 @@ async function listed(folder: string): Promise<string[]> {
     stdio: 'pipe',
   });
   const text = await readFile(join(cwd, 'SHA256SUMS'), 'utf8');
-  if (text !== '') execFileSync('sha256sum', ['--check', '--strict', '--quiet', 'SHA256SUMS'], { cwd, stdio: 'pipe' });
-  return text
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => line.slice(66));
+  if (text !== '') execFileSync('sha256sum', ['--check', '--strict', '--quiet', '--ignore-missing', 'SHA256SUMS'], { cwd, stdio: 'pipe' });
+  return listedNames(text);
 }
 const indexed = async (): Promise<string[]> => {
   const index = await (await readPublished(localDestination(tree), trustOf(keys))).extension('demo');

@@ -17,6 +17,7 @@ import {
   type PublishKeys,
 } from '../src/index.ts';
 import { buildDemo } from './helpers/demo.ts';
+import { listedNames } from './helpers/listed-names.ts';
 import { trustOf } from './helpers/trust.ts';
 
 const store = openStore();
@@ -56,10 +57,7 @@ const sumsIn = async (root: string, folder: string): Promise<string[]> => {
     cwd: join(root, folder),
     stdio: 'pipe',
   });
-  return (await readFile(join(root, folder, 'SHA256SUMS'), 'utf8'))
-    .trim()
-    .split('\n')
-    .map((line) => line.slice(66));
+  return listedNames(await readFile(join(root, folder, 'SHA256SUMS'), 'utf8'));
 };
 
 test('one more release is bound from the published tree, with the same bytes as from the build', async () => {

@@ -28,6 +28,8 @@ export interface Listing {
   readonly keys: readonly ListedKey[];
   /** Fingerprints of the OpenPGP keys that sign sums. */
   readonly sumsKeys: readonly string[];
+  /** The day from which systemd-sysupdate refuses the sums. */
+  readonly sumsUntil: string;
   /** The metadata that vouches for the former index. */
   readonly metadata: TreeMetadata | undefined;
   /** Makes a new index even if nothing differs, because its metadata must be signed again. */
@@ -94,7 +96,7 @@ function listedImages({ extensions, packages }: Listing): string[] {
  * drops them.
  */
 export async function nextIndex(staging: string, before: Index | undefined, listing: Listing): Promise<NextIndex> {
-  const { baseUrl, origins, keys, sumsKeys, metadata, renew } = listing;
+  const { baseUrl, origins, keys, sumsKeys, sumsUntil, metadata, renew } = listing;
   const { files, entries: extensions } = await stageExtensions(staging, before, listing.extensions);
   const text = packagesText(listing.packages);
   const packages = await stageText(staging, packagesPath(sha256Of(Buffer.from(text))), text);
@@ -107,6 +109,7 @@ export async function nextIndex(staging: string, before: Index | undefined, list
     packages: fileOf(packages),
     keys: [...keys],
     sumsKeys: [...sumsKeys],
+    sumsUntil,
     superseded,
   });
   const staged = [...files, packages];

@@ -4,6 +4,7 @@ import { untilNoConflict } from './conflicts.ts';
 import { ConflictError } from '../destinations/destination.ts';
 import { checkInputs, checkRequires, readInputs, type Inputs } from './inputs.ts';
 import { nextIndex, type NextIndex } from './next-index.ts';
+import { DAY_MS } from '../metadata/metadata.ts';
 import { originsText, parseOrigins, sameOrigins, type DeclaredOrigins } from '../tree/origins.ts';
 import type { PublishOptions, PublishResult } from './options.ts';
 import { promote } from './promote.ts';
@@ -46,6 +47,15 @@ function originsOf({ destination, origins }: PublishOptions, before: Index | und
   return before.origins;
 }
 
+/** Days for which systemd-sysupdate accepts sums; the first publish in their second half signs all sums again. */
+const SUMS_DAYS = 90;
+
+/** The day from which systemd-sysupdate refuses sums: that of the published ones, while they have half of their time left. */
+function sumsUntilOf(before: Index | undefined, now: Date): string {
+  const dayIn = (days: number): string => new Date(now.getTime() + days * DAY_MS).toISOString().slice(0, 10);
+  return before !== undefined && before.sumsUntil > dayIn(SUMS_DAYS / 2) ? before.sumsUntil : dayIn(SUMS_DAYS);
+}
+
 /**
  * Attempts in which sums or an index with a signature that does not match count as those of a publisher at work. Later, as what a killed
  * publisher left.
@@ -81,7 +91,9 @@ async function signAll(
   const { index: before, metadata } = published;
   const now = new Date();
   const sumsKeys = keys.sums.map((key) => key.getFingerprint()).toSorted();
-  const resignAll = before !== undefined && (before.baseUrl !== baseUrl || before.sumsKeys.join() !== sumsKeys.join());
+  const sumsUntil = sumsUntilOf(before, now);
+  const resignAll =
+    before !== undefined && (before.baseUrl !== baseUrl || before.sumsKeys.join() !== sumsKeys.join() || before.sumsUntil !== sumsUntil);
   const extensions = new Map(staged.extensions);
   if (resignAll)
     for (const { name } of before?.extensions ?? []) {
@@ -94,6 +106,7 @@ async function signAll(
     packages: staged.packages,
     folders: new Set(changed.map(({ path }) => dirname(path))),
     removed: staged.retired,
+    until: sumsUntil,
     patient,
   });
   const publics = await publicKeys(destination, keys, before, { patient, report });
@@ -104,6 +117,7 @@ async function signAll(
     packages: staged.packages,
     keys: publics.listed,
     sumsKeys,
+    sumsUntil,
     metadata,
     renew: metadata !== undefined && isStateStale(metadata, signersOf(keys.metadata, metadata), now),
     removed: [...staged.retired, ...staged.orphans],

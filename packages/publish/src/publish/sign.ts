@@ -28,6 +28,14 @@ async function isSignedByCurrentKeys(destination: Destination, path: string, key
   return good.size === keys.sums.length && keys.sums.every((key) => good.has(key.getFingerprint()));
 }
 
+/**
+ * An entry of sums that systemd-sysupdate 260 and newer reads as a date (sysupdate-resource.c): from that day on, in UTC, it refuses the sums.
+ * Older versions see a file that no pattern matches. There is no such file; the digest is that of an empty one.
+ */
+export const bestBefore = (day: string): string => `BEST-BEFORE-${day}`;
+const isBestBefore = (name: string): boolean => name.startsWith(bestBefore(''));
+const EMPTY_SHA256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
+
 /** A file that sums list. */
 interface ListedFile {
   readonly path: string;
@@ -51,6 +59,8 @@ export interface SumsUpdate {
   readonly folders: Iterable<string>;
   /** Paths that sums must no longer list; the sums of their folders are checked, too. */
   readonly removed: readonly string[];
+  /** The day (`YYYY-MM-DD`) from which systemd-sysupdate refuses the sums of extensions. */
+  readonly until: string;
   /** True: sums with a signature that does not match belong to a publisher at work, and are a ConflictError. */
   readonly patient?: boolean;
 }
@@ -94,7 +104,7 @@ async function nextSums(
   folder: string,
   { listed, removedNames, immutable }: FolderSums,
   keys: PublishKeys,
-  patient: boolean,
+  { until, patient = false }: SumsUpdate,
 ): Promise<string> {
   const sums = await publishedSums(destination, folder, keys, patient);
   for (const { path, sha256 } of listed) {
@@ -103,7 +113,9 @@ async function nextSums(
     if (immutable && before !== undefined && before !== sha256) throw new TakenError(`${destination.where}/${folder}/${SUMS}`, path);
     sums.set(name, sha256);
   }
-  for (const name of removedNames) sums.delete(name);
+  for (const name of sums.keys()) if (removedNames.has(name) || isBestBefore(name)) sums.delete(name);
+  // update-engine, which reads the official layout, knows no such entry.
+  if (immutable && sums.size > 0) sums.set(bestBefore(until), EMPTY_SHA256);
   return formatSums(sums);
 }
 
@@ -112,13 +124,12 @@ async function nextSums(
  * same text and signed by exactly the current keys.
  */
 export async function signSums(destination: Destination, keys: PublishKeys, update: SumsUpdate): Promise<Map<string, Map<string, Buffer>>> {
-  const { patient = false } = update;
   const result = new Map<string, Map<string, Buffer>>();
   await mapParallel(
     [...foldersToCheck(update)],
     async ([folder, sums]) => {
       const path = `${folder}/${SUMS}`;
-      const text = await nextSums(destination, folder, sums, keys, patient);
+      const text = await nextSums(destination, folder, sums, keys, update);
       const isSame = (await destination.read(path))?.toString() === text;
       if (isSame && (await isSignedByCurrentKeys(destination, path, keys))) return;
       result.set(folder, await signed(SUMS, text, keys));

@@ -152,6 +152,8 @@ export const IndexSchema = v.strictObject({
   keys: v.array(v.strictObject({ ...FileSchema.entries, path: v.picklist(Object.values(KEYS)) })),
   /** Fingerprints of the OpenPGP keys that sign the sums of this state. */
   sumsKeys: v.array(hex(40)),
+  /** The day from which systemd-sysupdate refuses the sums of this state, unless they are signed again. */
+  sumsUntil: v.pipe(v.string(), v.isoDate()),
   /** Files that only the previous index lists: kept for its readers until the next publish. */
   superseded: v.array(Path),
 });
