@@ -270,3 +270,24 @@ describe('ready', () => {
     expect(arm.out).toMatch(/^demo +4593\.2\.5 +arm64 +missing$/m);
   });
 });
+
+describe('verify --tree', () => {
+  test('accepts an image that the tree publishes, and refuses a withdrawn one and one of somebody else', async () => {
+    const image = (from: string, version: string): string => join(dir, from, `demo/${STABLE}/demo.${STABLE}_${version}_x86-64.raw`);
+    const good = await flatcarExt('verify', image('images-2', '1.0.1'), ...ofTree());
+    expect(good.code, good.all).toBe(0);
+    expect(good.out).toContain('published (index 2 of ');
+    const alone = await flatcarExt('verify', image('images-2', '1.0.1'));
+    expect(alone.code, alone.all).toBe(0);
+    expect(alone.all).toContain('to check who published the images, pass --tree and --root');
+    const withdrawn = await flatcarExt('verify', image('images', '1.0.0'), ...ofTree());
+    expect(withdrawn.code).toBe(1);
+    expect(withdrawn.all).toContain('was withdrawn: it eats disks');
+    const [stable] = selectTargets(STABLE) as [Release];
+    await buildDemo(join(dir, 'forged'), { version: '1.0.1', targets: [stable], says: 'an evil thing' });
+    const forged = await flatcarExt('verify', image('forged', '1.0.1'), ...ofTree());
+    expect(forged.code).toBe(1);
+    expect(forged.all).toContain('the image is not the published one');
+    expect((await flatcarExt('verify', image('forged', '1.0.1'))).code, 'its own sums and manifest agree with it').toBe(0);
+  });
+});
