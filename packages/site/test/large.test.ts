@@ -100,7 +100,10 @@ beforeAll(async () => {
   const packages = packagesText([]);
   const listed = await put(packagesPath(sha256(packages)), packages);
   const about = { schema: 1, serial: 812, baseUrl: 'https://extensions.example.org', origins: 'preferred', superseded: [] } as const;
-  await put('index.json', indexText({ ...about, extensions, packages: listed, keys: [], sumsKeys: [], superseded: [] }));
+  await put(
+    'index.json',
+    indexText({ ...about, extensions, packages: listed, keys: [], sumsKeys: [], sumsUntil: '2099-01-01', superseded: [] }),
+  );
   await put(KEYS.keyring, 'keys');
   await put('index.html', (await buildPage(openStore())).toString());
   server = new TreeServer(dir);
