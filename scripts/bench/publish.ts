@@ -191,6 +191,7 @@ async function largeIndex(dir: string, keys: PublishKeys): Promise<readonly stri
       keys: [],
       sumsKeys: [],
       sumsUntil: '2099-01-01',
+      changes: [],
       superseded: [],
     }),
   );

@@ -179,9 +179,23 @@ export const INDEXES = [
     serial: 7,
     baseUrl: 'https://example.org/tree',
     origins: 'preferred',
-    extensions: [{ name: 'demo', summary: 'A demonstration', newest: '1.0', ...listed('demo/index.json') }],
+    extensions: [
+      {
+        name: 'demo',
+        kind: 'sysext',
+        summary: 'A demonstration',
+        newest: '1.0',
+        versions: ['1.0'],
+        targets: ['portable'],
+        architectures: ['x86-64'],
+        ...listed('demo/index.json'),
+      },
+    ],
     packages: listed('packages.json'),
     keys: [listed('keys/roothash.crt')],
+    sumsKeys: ['a'.repeat(40)],
+    sumsUntil: '2026-12-11',
+    changes: [{ date: '2026-11-27', name: 'demo', version: '1.0' }],
     superseded: ['demo/old.json'],
   }),
 ];
@@ -192,6 +206,8 @@ export const EXTENSION_INDEXES = [
     name: 'demo',
     kind: 'sysext',
     summary: 'A demonstration',
+    essential: false,
+    follow: 'latest',
     versions: [
       {
         version: '1.0-1',

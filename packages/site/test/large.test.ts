@@ -102,7 +102,7 @@ beforeAll(async () => {
   const about = { schema: 1, serial: 812, baseUrl: 'https://extensions.example.org', origins: 'preferred', superseded: [] } as const;
   await put(
     'index.json',
-    indexText({ ...about, extensions, packages: listed, keys: [], sumsKeys: [], sumsUntil: '2099-01-01', superseded: [] }),
+    indexText({ ...about, extensions, packages: listed, keys: [], sumsKeys: [], sumsUntil: '2099-01-01', changes: [], superseded: [] }),
   );
   await put(KEYS.keyring, 'keys');
   await put('index.html', (await buildPage(openStore())).toString());

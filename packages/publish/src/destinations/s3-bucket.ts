@@ -25,9 +25,9 @@ import { credentialsOf, endpointOf, regionOf, type Credentials } from './s3-cred
 function headersFor(path: string): Record<string, string> {
   const name = path.split('/').at(-1) ?? '';
   const isImmutable = /\.(?:raw|gz)$|^(?:index|packages)-|\.(?:manifest|spdx|provenance)\.json$/.test(name);
-  const isText = /^SHA256SUMS$|\.(?:conf|transfer|pem|crt)$/.test(name);
+  const isText = /^SHA256SUMS$|\.(?:conf|transfer|pem|crt|txt)$/.test(name);
   const suffix = /\.[a-z]+$/.exec(name)?.[0] ?? '';
-  const type = { '.json': 'application/json', '.html': 'text/html; charset=utf-8' }[suffix];
+  const type = { '.json': 'application/json', '.html': 'text/html; charset=utf-8', '.atom': 'application/atom+xml' }[suffix];
   return {
     'content-type': type ?? (isText ? 'text/plain' : 'application/octet-stream'),
     'cache-control': isImmutable ? 'public, max-age=31536000, immutable' : 'no-cache',

@@ -10,8 +10,9 @@ import { metadataBytes } from '../metadata/metadata.ts';
 import { isSelected, selectedNames, type ImageFilter } from '../tree/image-filter.ts';
 import { KEYS, METADATA, payloadPath, rootPath, SIGNATURE, SUMS, targetFolder } from '../tree/layout.ts';
 import { readListed, readRequired } from '../tree/read-listed.ts';
-import { indexText, type ExtensionIndex, type Index, type PublishedImage, type PublishedVersion } from '../tree/schema.ts';
+import type { ExtensionIndex, Index, PublishedImage, PublishedVersion } from '../tree/schema.ts';
 import { NoTreeError, readPublished, type Published } from '../tree/state.ts';
+import { extensionFeed, FEED } from '../tree/reader-files.ts';
 import { transferFolders } from '../tree/transfer.ts';
 import type { Source, Tree } from '../tree/tree.ts';
 import type { Trust } from '../tree/trusted.ts';
@@ -106,14 +107,13 @@ class MirrorCopy {
     const { metadata } = this.#published;
     if (metadata === undefined) return;
     const { root } = metadata;
-    const index = Buffer.from(indexText(this.#index));
     const put = async (path: string, bytes: Buffer): Promise<void> => {
       const file = await stageBytes(this.#staging, path, bytes);
       await destination.putOver(file.path, file.from, file);
     };
     for (const path of metadataFiles(metadata)) await put(path, await readRequired(tree, path));
     await destination.flush();
-    await destination.replace('', await rootFiles(destination, index, this.#options.page));
+    await destination.replace('', await rootFiles(destination, this.#index, this.#options.page));
     const name = `${MetadataKind.Timestamp}.json`;
     // The timestamp that was verified: the tree may have a newer one already.
     await destination.replace(METADATA, new Map([[name, metadataBytes(metadata.timestamp)]]));
@@ -139,6 +139,7 @@ class MirrorCopy {
     for (const [folder, files] of sums) this.#checkSums(extension, folder, files.get(SUMS)?.toString() ?? '');
     for (const [folder, files] of sums) await destination.replace(folder, files);
     for (const [folder, files] of transferFolders(extension, baseUrl)) await destination.replace(folder, files);
+    await destination.replace(extension.name, new Map([[FEED, extensionFeed(extension, this.#index.baseUrl)]]));
     const listed = this.#index.extensions.find(({ name }) => name === extension.name);
     if (listed !== undefined) await this.#copyListed(listed);
   }

@@ -2,6 +2,7 @@ import { basename } from 'node:path';
 import { sidecarPaths } from '@flatcar/core/engine';
 import { deltaPaths } from '../deltas/listed.ts';
 import type { TreeMetadata } from '../metadata/metadata.ts';
+import { latestChanges } from '../tree/changes.ts';
 import { entryOf } from '../tree/entry.ts';
 import { extensionIndexPath, metadataPath, officialBase, packagesPath, targetPath } from '../tree/layout.ts';
 import {
@@ -100,6 +101,7 @@ export async function nextIndex(staging: string, before: Index | undefined, list
   const { files, entries: extensions } = await stageExtensions(staging, before, listing.extensions);
   const text = packagesText(listing.packages);
   const packages = await stageText(staging, packagesPath(sha256Of(Buffer.from(text))), text);
+  const changes = latestChanges(before?.changes ?? [], listing.extensions.values());
   const next = (serial: number, superseded: string[]): Index => ({
     schema: SCHEMA,
     serial,
@@ -110,6 +112,7 @@ export async function nextIndex(staging: string, before: Index | undefined, list
     keys: [...keys],
     sumsKeys: [...sumsKeys],
     sumsUntil,
+    changes,
     superseded,
   });
   const staged = [...files, packages];

@@ -4,6 +4,7 @@ import { METADATA } from '../tree/layout.ts';
 import type { PublicKeys } from './public-keys.ts';
 import type { ExtensionIndex } from '../tree/schema.ts';
 import type { Staged, StagedImage } from './stage.ts';
+import { extensionFeed, FEED } from '../tree/reader-files.ts';
 import { transferFolders } from '../tree/transfer.ts';
 
 /** Everything that becomes visible, staged, checked and signed. */
@@ -22,7 +23,7 @@ export interface Promotion {
   readonly listed: readonly Staged[];
   /** The index under the name by which clients read it, targets and snapshot, staged; empty if they stay. */
   readonly state: readonly Staged[];
-  /** index.json for people, and the catalogue page. */
+  /** index.json for people, what follows from it, and the catalogue page. */
   readonly root: ReadonlyMap<string, Buffer>;
   /** The timestamp; undefined if it stays. */
   readonly timestamp: Buffer | undefined;
@@ -60,6 +61,7 @@ export async function promote(destination: Destination, all: Promotion): Promise
   for (const [folder, files] of all.sums) await destination.replace(folder, files);
   for (const extension of all.extensions) {
     for (const [folder, files] of transferFolders(extension, all.baseUrl)) await replaceChanged(destination, folder, files);
+    await replaceChanged(destination, extension.name, new Map([[FEED, extensionFeed(extension, all.baseUrl)]]));
   }
   for (const file of all.listed) await destination.put(file.path, file.from, file);
   for (const file of all.state) await destination.put(file.path, file.from, file);

@@ -9,7 +9,7 @@ import { originsText, parseOrigins, sameOrigins, type DeclaredOrigins } from '..
 import type { PublishOptions, PublishResult } from './options.ts';
 import { promote } from './promote.ts';
 import { publicKeys, type PublicKeys } from './public-keys.ts';
-import { indexText, type ExtensionIndex, type Index } from '../tree/schema.ts';
+import type { ExtensionIndex, Index } from '../tree/schema.ts';
 import { rootFiles } from './root-files.ts';
 import { checkServed } from './served.ts';
 import { checkRevoked, isStateStale, publisherTrust, rememberState, signersOf, signState, type StagedState } from './sign-state.ts';
@@ -150,7 +150,7 @@ async function publishOnce(attempt: Attempt, added: Set<string>): Promise<Publis
   signal?.throwIfAborted();
   await destination.openToOthers([...publishedNames, ...extensions.keys()], report);
   report({ type: 'step', text: `promoting ${staged.staged.length} images to ${destination.where}` });
-  const root = await rootFiles(destination, Buffer.from(indexText(next.index)), options.page);
+  const root = await rootFiles(destination, next.index, options.page);
   await timed('promote', () =>
     promote(destination, {
       images: staged.staged,

@@ -135,6 +135,14 @@ export const EntrySchema = v.strictObject({
   ...FileSchema.entries,
 });
 
+/** What a publish changed: a new version, or the reason for which one was withdrawn. */
+export const ChangeSchema = v.strictObject({
+  date: v.pipe(v.string(), v.isoDate()),
+  name: Name,
+  version: v.string(),
+  withdrawn: v.optional(v.string()),
+});
+
 /** The index, which the tree's metadata vouches for, and which covers the whole tree. */
 export const IndexSchema = v.strictObject({
   schema: v.literal(SCHEMA),
@@ -154,6 +162,8 @@ export const IndexSchema = v.strictObject({
   sumsKeys: v.array(hex(40)),
   /** The day from which systemd-sysupdate refuses the sums of this state, unless they are signed again. */
   sumsUntil: v.pipe(v.string(), v.isoDate()),
+  /** The latest changes, newest first; not all of them. */
+  changes: v.array(ChangeSchema),
   /** Files that only the previous index lists: kept for its readers until the next publish. */
   superseded: v.array(Path),
 });
@@ -168,6 +178,7 @@ export type PublishedVersion = v.InferOutput<typeof VersionSchema>;
 export type ExtensionIndex = v.InferOutput<typeof ExtensionIndexSchema>;
 export type UpdatePackage = v.InferOutput<typeof PackageSchema>;
 export type Index = v.InferOutput<typeof IndexSchema>;
+export type Change = v.InferOutput<typeof ChangeSchema>;
 export type ListedKey = Index['keys'][number];
 export type Packages = v.InferOutput<typeof PackagesSchema>;
 
