@@ -19,7 +19,7 @@ import type { TestProject } from 'vitest/node';
 /** What unit tests share with the user's store: all of it is pinned or compiled from what is, and the store checks it on use. */
 const SHARED = [
   'blobs',
-  ...['tools', 'debian', 'npm-folder', 'go-toolchain', 'go-standard-library', 'go-program', 'toolchain-c', 'toolchain-rust'].map(
+  ...['tools', 'debian', 'npm-folder', 'go-toolchain', 'go-standard-library', 'go-program', 'go-tests', 'toolchain-c', 'toolchain-rust'].map(
     (kind) => `results/${kind}`,
   ),
 ];

@@ -17,7 +17,7 @@ import (
 	"github.com/flatcar/extensions/packages/agent/internal/files"
 	"github.com/flatcar/extensions/packages/agent/internal/index"
 	"github.com/flatcar/extensions/packages/agent/internal/journal"
-	"github.com/flatcar/extensions/packages/agent/internal/testtree"
+	"github.com/flatcar/extensions/packages/agent/test/testtree"
 )
 
 const (

@@ -15,7 +15,7 @@ import (
 
 	"github.com/flatcar/extensions/packages/agent/internal/engine"
 	"github.com/flatcar/extensions/packages/agent/internal/hold"
-	"github.com/flatcar/extensions/packages/agent/internal/testtree"
+	"github.com/flatcar/extensions/packages/agent/test/testtree"
 )
 
 // watched is a node whose agent follows a stand-in for update-engine on a private bus.

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/flatcar/extensions/packages/agent/internal/engine"
-	"github.com/flatcar/extensions/packages/agent/internal/testtree"
+	"github.com/flatcar/extensions/packages/agent/test/testtree"
 )
 
 func await(t *testing.T, statuses <-chan engine.Status, want engine.Status) {

@@ -10,7 +10,7 @@ import (
 	"github.com/flatcar/extensions/packages/agent/internal/config"
 	"github.com/flatcar/extensions/packages/agent/internal/hold"
 	"github.com/flatcar/extensions/packages/agent/internal/node"
-	"github.com/flatcar/extensions/packages/agent/internal/testtree"
+	"github.com/flatcar/extensions/packages/agent/test/testtree"
 )
 
 const next = "4757.1.0"

@@ -12,7 +12,7 @@ import (
 	tuf "github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/flatcar/extensions/packages/agent/internal/fetch"
-	"github.com/flatcar/extensions/packages/agent/internal/testtree"
+	"github.com/flatcar/extensions/packages/agent/test/testtree"
 )
 
 func setUp(t *testing.T) (*testtree.Tree, *Client) {

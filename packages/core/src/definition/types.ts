@@ -121,7 +121,7 @@ export interface UpstreamOrigin extends Published {
   readonly arch?: ArchWords;
 }
 
-/** A Go program, compiled from the module proxy by a lock module in the extension's `go/` folder. */
+/** A Go program, compiled from the module proxy by a lock module in the extension's `go/` folder, or from a folder of this repository. */
 export interface GoOrigin {
   /** @example 'go' */
   readonly kind: 'go';
@@ -130,6 +130,13 @@ export interface GoOrigin {
    * @example 'k8s.io/kubernetes'
    */
   readonly module: string;
+  /**
+   * Folder of this repository that contains the module, relative to the folder of the lock. Its go.sum pins all other modules; pins.json has no
+   * entry for it.
+   * @default the module proxy
+   * @example '../../packages/agent'
+   */
+  readonly folder?: string;
   /**
    * Main packages below the module; `*` matches one folder name.
    * @example ['cmd/kubelet', 'plugins/main/*']

@@ -10,9 +10,9 @@ import { compiledFormat, type CToolchain } from '../tools/toolchains.ts';
 import { digestOf } from '../util/digest.ts';
 import type { ExecOptions } from '../util/exec.ts';
 import { UserError } from '../util/errors.ts';
-import { copyPublic } from '../util/files.ts';
+import { copyPublic, makeFolder } from '../util/files.ts';
 import { copyTree } from '../util/walk.ts';
-import { describeGo, GO_FORMAT, goLocator, lockModuleOf } from './go.ts';
+import { describeGo, GO_FORMAT, goLocator, goSources, lockModuleOf } from './go.ts';
 import {
   compileTogether,
   countingReport,
@@ -60,6 +60,28 @@ async function copyWithout(go: GoCommand, lockModule: string, module: string, wi
   for (const name of ['go.mod', 'go.sum']) await copyPublic(join(lockModule, name), join(dest, name));
   await go.offline(['mod', 'edit', '-replace', `${module}=./module`], { cwd: dest });
   return dest;
+}
+
+/** Copies a module of this repository without its tests: a compiler sees what the digest covers. */
+async function copySources(folder: string, dest: string): Promise<string> {
+  for (const path of await goSources(folder)) {
+    await makeFolder(dirname(join(dest, path)));
+    await copyPublic(join(folder, path), join(dest, path));
+  }
+  return dest;
+}
+
+/** The folder that go is called in: the lock module, or a copy. */
+async function moduleFolder(go: GoCommand, { origin, context }: GoRequest, work: string): Promise<string> {
+  const lockModule = lockModuleOf(origin, context);
+  if (origin.folder !== undefined) return copySources(lockModule, join(work, 'source'));
+  return origin.exclude === undefined ? lockModule : copyWithout(go, lockModule, origin.module, origin.exclude, join(work, 'source'));
+}
+
+/** The main packages of a component. Those of a module of this repository are named one by one. */
+async function packagesToBuild(go: GoCommand, { origin, context }: GoRequest): Promise<string[]> {
+  if (origin.folder !== undefined) return origin.packages.map((path) => (path === '.' ? origin.module : `${origin.module}/${path}`));
+  return mainPackages(go, lockModuleOf(origin, context), origin.module, origin.packages);
 }
 
 /** The arguments of `go build` besides packages. */
@@ -129,13 +151,14 @@ async function packagesOf(
 /** Calls go for components of one group, in a temporary folder. */
 async function compileJobs(
   jobs: readonly GoJob[],
-  { origin, context, described: { parameters } }: GoRequest,
+  request: GoRequest,
   { go, c, work, names }: { go: GoCommand; c: CToolchain | undefined; work: string; names: string },
 ): Promise<void> {
+  const { origin, context, described } = request;
+  const { parameters } = described;
   const { component, arch, sandbox, report, signal } = context;
   const lockModule = lockModuleOf(origin, context);
-  const { exclude } = origin;
-  const cwd = exclude === undefined ? lockModule : await copyWithout(go, lockModule, origin.module, exclude, join(work, 'source'));
+  const cwd = await moduleFolder(go, request, work);
   const env = buildEnv(arch, c);
   const list = jobs.flatMap(({ packages }) => packages);
   const all = await packagesOf(go, list, { tags: parameters['tags'], cwd, env, signal });
@@ -174,7 +197,7 @@ async function compileGroup(requests: readonly GoRequest[], first: GoRequest, si
     for (const [key, folder] of fresh) {
       const request = byKey.get(key);
       if (request === undefined) continue;
-      jobs.push({ request, fresh: folder, packages: await mainPackages(go, lockModule, origin.module, request.origin.packages) });
+      jobs.push({ request, fresh: folder, packages: await packagesToBuild(go, request) });
     }
     await compileJobs(jobs, { ...first, context }, { go, c, work, names });
   });
