@@ -21,13 +21,10 @@ describe('extension-agent', () => {
     go = await openGo(store, openTools(store), () => undefined);
   }, 600_000);
 
-  test('go vet finds nothing, go.mod lists what is imported, and the tests pass', async () => {
+  test('go vet finds nothing, and the tests pass', async () => {
     const { dir } = await store.result('go-tests', await sourcesKey(go), async (fresh) => {
       await go.online(['mod', 'download'], { cwd });
-      expect(await go.offline(['mod', 'tidy', '-diff'], { cwd })).toBe('');
-      // `go test` runs vet, too; packages without tests are checked by it alone.
-      await go.offline(['vet', './...'], { cwd });
-      await writeFile(join(fresh, 'output.txt'), await go.offline(['test', '-short', './...'], { cwd }));
+      await writeFile(join(fresh, 'output.txt'), await go.offline(['test', '-short', '-vet=all', './...'], { cwd, env: { CGO_ENABLED: '0' } }));
     });
     const output = await readFile(join(dir, 'output.txt'), 'utf8');
     expect(output).toMatch(/^ok .*\/internal\/cli\b/m);

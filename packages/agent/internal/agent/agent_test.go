@@ -377,7 +377,7 @@ func blocks(from, to []byte) []byte {
 	for from[end-1] == to[end-1] {
 		end--
 	}
-	out := binary.LittleEndian.AppendUint64([]byte("FXBLOCKS"), uint64(len(to)))
+	out := binary.LittleEndian.AppendUint64([]byte("FEXTBLK1"), uint64(len(to)))
 	out = binary.LittleEndian.AppendUint32(out, 1)
 	out = binary.LittleEndian.AppendUint64(out, uint64(start))
 	out = binary.LittleEndian.AppendUint32(out, uint32(end-start))

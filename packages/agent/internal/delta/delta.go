@@ -1,8 +1,7 @@
 // Package delta makes an image from another one that the node has, and from a small file of the tree.
 //
-// Kind "blocks" has all numbers in little endian: the magic "FXBLOCKS", the size of the result (u64), the number of records (u32), and
-// records of an offset (u64), a length (u32) and as many bytes. The result is the old image, cut or extended with zeros to its size, with the
-// records written over it. Kind "zstd" is one frame of `zstd --patch-from`.
+// Kind "blocks" has the records that differ between two images of one size; docs/deltas.md describes the format, and
+// packages/publish/src/deltas writes it. Kind "zstd" is one frame of `zstd --patch-from`.
 //
 // The caller checks the digest of the result: a delta can be wrong, but it cannot make a wrong image count.
 package delta
@@ -29,7 +28,7 @@ const (
 var ErrFormat = errors.New("not a readable delta")
 
 const (
-	magic = "FXBLOCKS"
+	magic = "FEXTBLK1"
 	// maxRecords bounds the number of records.
 	maxRecords = 1 << 20
 	// maxWindow is the largest window of a zstd patch, in bytes: window log 27.
@@ -60,11 +59,10 @@ func applyBlocks(old *os.File, patch io.Reader, size int64, result *os.File) err
 	if count > maxRecords {
 		return fmt.Errorf("%w: %d records", ErrFormat, count)
 	}
-	if _, err := io.Copy(result, io.LimitReader(old, size)); err != nil {
+	if copied, err := io.Copy(result, io.LimitReader(old, size+1)); err != nil {
 		return err
-	}
-	if err := result.Truncate(size); err != nil {
-		return err
+	} else if copied != size {
+		return fmt.Errorf("%w: it is for images of %d bytes", ErrFormat, size)
 	}
 	for range count {
 		var record [12]byte

@@ -67,7 +67,7 @@ func trust(n *node.Node, settings config.Config) []Finding {
 }
 
 func host(ctx context.Context, n *node.Node) []Finding {
-	if n.Offline() {
+	if !n.Booted {
 		return nil
 	}
 	var all []Finding

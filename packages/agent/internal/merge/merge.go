@@ -47,6 +47,9 @@ func Refresh(ctx context.Context, n *node.Node, kinds ...string) error {
 			return err
 		}
 	}
+	if !n.Booted {
+		return nil
+	}
 	if n.Systemd < reloadSince {
 		if _, err := n.Run(ctx, "systemctl", "daemon-reload"); err != nil {
 			return err
@@ -60,6 +63,9 @@ func Refresh(ctx context.Context, n *node.Node, kinds ...string) error {
 // Enable has systemd merge images at every boot: Debian and Ubuntu ship the services disabled. On a systemd that does not reload the manager
 // by itself, a unit of ours does after each merge at boot.
 func Enable(ctx context.Context, n *node.Node, kind string) error {
+	if !n.Booted {
+		return nil
+	}
 	service := "systemd-" + kind + ".service"
 	state, _ := n.Run(ctx, "systemctl", "is-enabled", service) // exit code 1 for a disabled unit
 	switch strings.TrimSpace(state) {
@@ -106,8 +112,12 @@ WantedBy=sysinit.target
 
 var upholds = regexp.MustCompile(`(?m)^Upholds=(.+)$`)
 
-// Units are the units that a merged image starts: those in its Upholds= drop-ins, which are named after the extension.
+// Units are the units that a merged image starts: those in its Upholds= drop-ins, which are named after the extension. None if systemd does
+// not run.
 func Units(n *node.Node, kind, name string) []string {
+	if !n.Booted {
+		return nil
+	}
 	folder := "/usr/lib/systemd/system"
 	if kind == "confext" {
 		folder = "/etc/systemd/system"

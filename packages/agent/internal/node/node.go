@@ -61,6 +61,8 @@ type Node struct {
 	Run  Runner
 	// Live: the node is the running system. In a folder nothing is merged, held or restarted.
 	Live bool
+	// Booted: systemd runs as PID 1 (sd_booted(3)). In a container or a chroot, images are merged and no unit is touched.
+	Booted bool
 }
 
 // Offline reports whether the node is a folder.
@@ -94,6 +96,9 @@ func Open(ctx context.Context, root string, run Runner) (*Node, error) {
 	}
 	if node.Offline() {
 		return node, nil
+	}
+	if info, err := os.Stat("/run/systemd/system"); err == nil {
+		node.Booted = info.IsDir()
 	}
 	output, err := run(ctx, "systemctl", "--version")
 	if match := systemdVersion.FindStringSubmatch(output); err == nil && match != nil {

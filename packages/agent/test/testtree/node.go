@@ -75,7 +75,7 @@ func (s *Systemd) Open(t testing.TB, boot string) *node.Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.Live, n.Systemd, n.Boot = true, s.Version, boot
+	n.Live, n.Booted, n.Systemd, n.Boot = true, true, s.Version, boot
 	return n
 }
 
