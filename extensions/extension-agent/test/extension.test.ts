@@ -60,8 +60,9 @@ describe('a node with a signed tree', () => {
     const flatcarExt = (...args: string[]) => run(join(import.meta.dirname, '../../../packages/cli/bin/flatcar-ext'), args);
     await flatcarExt('keys', 'init', join(dir, 'keys'));
     const releases = `${running.number},${next.number}`;
-    await flatcarExt('build', other, '--profile', 'publish', '--release', releases, '--arch', hostArch(), '--out', join(dir, 'images'));
-    await flatcarExt('publish', join(dir, 'images', other), '--to', tree, '--keys', join(dir, 'keys'), '--base-url', baseUrl);
+    const how = ['--profile', 'publish', '--arch', hostArch(), '--keys', join(dir, 'keys')];
+    await flatcarExt('build', other, ...how, '--release', releases, '--out', join(dir, 'images'));
+    await flatcarExt('publish', join(dir, 'images', other), '--tree', tree, '--keys', join(dir, 'keys'), '--base-url', baseUrl);
   });
   afterAll(async () => {
     server.closeAllConnections();

@@ -100,8 +100,11 @@ func folders(n *node.Node) []Finding {
 	var all []Finding
 	for _, folder := range []string{node.Folder("sysext"), node.Images} {
 		path := n.Path(folder)
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			path = filepath.Dir(path) // the agent creates it
+		for { // the agent creates missing folders
+			if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
+				break
+			}
+			path = filepath.Dir(path)
 		}
 		if err := files.Writable(path); err != nil {
 			next := "make the file system writable"
