@@ -24,7 +24,10 @@ describe('extension-agent', () => {
   test('go vet finds nothing, and the tests pass', async () => {
     const { dir } = await store.result('go-tests', await sourcesKey(go), async (fresh) => {
       await go.online(['mod', 'download'], { cwd });
-      await writeFile(join(fresh, 'output.txt'), await go.offline(['test', '-short', '-vet=all', './...'], { cwd, env: { CGO_ENABLED: '0' } }));
+      await writeFile(
+        join(fresh, 'output.txt'),
+        await go.offline(['test', '-short', '-vet=all', './...'], { cwd, env: { CGO_ENABLED: '0' } }),
+      );
     });
     const output = await readFile(join(dir, 'output.txt'), 'utf8');
     expect(output).toMatch(/^ok .*\/internal\/cli\b/m);

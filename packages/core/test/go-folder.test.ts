@@ -29,7 +29,10 @@ beforeEach(async () => {
   await write('go.mod', `module ${MODULE}\n\ngo 1.24\n`);
   await write('go.sum', '');
   await write('internal/word/word.go', 'package word\n\nconst Word = "word"\n');
-  await write('cmd/tool/main.go', `package main\n\nimport (\n\t"os"\n\n\t"${MODULE}/internal/word"\n)\n\nfunc main() { os.Stdout.WriteString(word.Word) }\n`);
+  await write(
+    'cmd/tool/main.go',
+    `package main\n\nimport (\n\t"os"\n\n\t"${MODULE}/internal/word"\n)\n\nfunc main() { os.Stdout.WriteString(word.Word) }\n`,
+  );
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
@@ -54,7 +57,9 @@ async function build(arch: Arch, dir = root): Promise<string> {
 test('it needs no pin, and its material is the folder', async () => {
   expect(locatorOf(origin, component, 'arm64')).toBeUndefined();
   const { materials } = await describeOrigin(origin, { ...pinned(), arch: 'x86-64', records });
-  expect(materials).toEqual([{ locator: 'files:tool', sha256: expect.stringMatching(/^[0-9a-f]{64}$/) as string, proof: 'in this repository' }]);
+  expect(materials).toEqual([
+    { locator: 'files:tool', sha256: expect.stringMatching(/^[0-9a-f]{64}$/) as string, proof: 'in this repository' },
+  ]);
 });
 
 test.each([
@@ -68,14 +73,18 @@ test.each([
   expect(await digest()).not.toBe(before);
 });
 
-test.each(['internal/word/word_test.go', 'internal/word/testdata/x.go', 'test/helper/helper.go', 'README.md', 'node_modules/x/x.go', '.git/x.go'])(
-  '%s is no input of a build',
-  async (path) => {
-    const before = await digest();
-    await write(path, 'package broken {');
-    expect(await digest()).toBe(before);
-  },
-);
+test.each([
+  'internal/word/word_test.go',
+  'internal/word/testdata/x.go',
+  'test/helper/helper.go',
+  'README.md',
+  'node_modules/x/x.go',
+  '.git/x.go',
+])('%s is no input of a build', async (path) => {
+  const before = await digest();
+  await write(path, 'package broken {');
+  expect(await digest()).toBe(before);
+});
 
 test('a folder without a module is reported', async () => {
   await rm(join(root, 'packages/tool/go.sum'));

@@ -19,9 +19,17 @@ import type { TestProject } from 'vitest/node';
 /** What unit tests share with the user's store: all of it is pinned or compiled from what is, and the store checks it on use. */
 const SHARED = [
   'blobs',
-  ...['tools', 'debian', 'npm-folder', 'go-toolchain', 'go-standard-library', 'go-program', 'go-tests', 'toolchain-c', 'toolchain-rust'].map(
-    (kind) => `results/${kind}`,
-  ),
+  ...[
+    'tools',
+    'debian',
+    'npm-folder',
+    'go-toolchain',
+    'go-standard-library',
+    'go-program',
+    'go-tests',
+    'toolchain-c',
+    'toolchain-rust',
+  ].map((kind) => `results/${kind}`),
 ];
 
 /** Copies a tree by hard links; if that is not possible (another owner, another disk), by copies with the same times. */

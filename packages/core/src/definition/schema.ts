@@ -193,7 +193,9 @@ const upstream = v.pipe(
 const go = shape({
   kind: v.literal('go'),
   module: module_,
-  folder: v.optional(like(/^(?:\.\.?\/)+[\w][\w./-]*$/, 'a folder of this repository', "write it relative to the extension: '../../packages/agent'")),
+  folder: v.optional(
+    like(/^(?:\.\.?\/)+[\w][\w./-]*$/, 'a folder of this repository', "write it relative to the extension: '../../packages/agent'"),
+  ),
   packages: v.pipe(listOf(text), v.minLength(1, 'must name a package')),
   tags: v.optional(listOf(filled)),
   stamps: v.optional(mapOf(template(text, ['version', 'major', 'minor', 'arch']))),

@@ -33,7 +33,9 @@ const UNCOMPILED = /(?:^test\/|(?:^|\/)(?:testdata|node_modules|[_.][^/]*)(?:\/|
 /** The files of a Go module of this repository that decide its programs, as paths below its folder, sorted. */
 export async function goSources(folder: string): Promise<string[]> {
   const entries = await walk(folder);
-  return entries.flatMap(({ path, type }) => (type === 'file' && !UNCOMPILED.test(path) && /\.go$|^go\.(?:mod|sum)$/.test(path) ? [path] : [])).toSorted();
+  return entries
+    .flatMap(({ path, type }) => (type === 'file' && !UNCOMPILED.test(path) && /\.go$|^go\.(?:mod|sum)$/.test(path) ? [path] : []))
+    .toSorted();
 }
 
 /** The digest of a Go module of this repository: of the files that its programs are compiled from. */

@@ -36,7 +36,8 @@ export async function findUnused(loaded: LoadedExtension): Promise<Unused> {
     );
     for (const component of own)
       for (const origin of component.origins)
-        if (origin.kind === 'go' && origin.folder === undefined) lockModules.add(lockModuleDir(dir, origin.module, origin.version ?? component.version));
+        if (origin.kind === 'go' && origin.folder === undefined)
+          lockModules.add(lockModuleDir(dir, origin.module, origin.version ?? component.version));
     // The dependencies of packages are resolved when they are pinned: the definition does not list them.
     bytes.push(
       ...Object.keys(pin.bytes)
