@@ -4,6 +4,7 @@ export default defineExtension({
   name: 'extension-agent',
   summary: 'installs and updates extension images, and fetches those for the next Flatcar release before the node boots into it',
   versions: { kind: 'date', track: 'newest' },
+  essential: true,
   components: ({ version }) => [
     binary(
       'extension-agent',
