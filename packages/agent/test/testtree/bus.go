@@ -2,6 +2,9 @@ package testtree
 
 import (
 	"bufio"
+	"fmt"
+	"math/rand/v2"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -26,7 +29,9 @@ func NewBus(t testing.TB) *Bus {
 	if err != nil {
 		t.Skip("no dbus-daemon on this machine")
 	}
-	command := exec.Command(program, "--session", "--nofork", "--print-address", "--address=unix:dir="+t.TempDir())
+	// Abstract: the path of a temporary folder can be too long for a socket.
+	address := fmt.Sprintf("unix:abstract=extension-agent-test-%d-%d", os.Getpid(), rand.Uint64())
+	command := exec.Command(program, "--session", "--nofork", "--print-address", "--address="+address)
 	output, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +43,7 @@ func NewBus(t testing.TB) *Bus {
 		command.Process.Kill()
 		command.Wait()
 	})
-	address, err := bufio.NewReader(output).ReadString('\n')
+	address, err = bufio.NewReader(output).ReadString('\n') // with the id of the bus
 	if err != nil {
 		t.Fatal(err)
 	}
