@@ -25,7 +25,7 @@ const name = 'extension-agent';
 const running = channelHead('stable');
 const next = channelHead('beta');
 /** An extension without programs to compile, which the agent installs. */
-const other = 'hardening';
+const other = 'extension-stager';
 
 testExtension(import.meta.dirname, {
   commands: [{ run: ['extension-agent', '--help'], says: /^usage: extension-agent/ }],
@@ -84,20 +84,20 @@ describe('a node with a signed tree', () => {
       await use(host, (...args) => host.run(['sh', '-c', '"$@" 2>&1; echo "exit code $?"', 'sh', 'extension-agent', ...args]));
     });
   }
-  const link = (release: string): string => `/var/lib/confexts/${other}-${release}.raw`;
+  const link = (release: string): string => `/etc/extensions/${other}-${release}.raw`;
 
   mergeTest('installs, merges and reports an image, has that of the next release, and removes both', async () => {
     await node(async (host, agent) => {
       expect(await agent('install', other)).toMatch(/merged\s+exit code 0/);
       expect(await agent('status', '--json')).toContain(`"target": "${running.number}"`);
-      expect(await host.exists('/etc/extension-release.d')).toBe(true);
+      expect(await host.exists(`/usr/bin/${other}`)).toBe(true);
       expect(await agent('check', next.number)).toContain('exit code 0');
       expect(await host.exists(link(next.number))).toBe(false);
       expect(await agent('stage', next.number)).toMatch(/linked\s+exit code 0/);
       expect(await host.exists(link(next.number))).toBe(true);
       expect(await agent('remove', other)).toBe('exit code 0\n');
       expect(await host.exists(link(running.number))).toBe(false);
-      expect(await host.exists('/etc/extension-release.d')).toBe(false);
+      expect(await host.exists(`/usr/bin/${other}`)).toBe(false);
     });
   });
 

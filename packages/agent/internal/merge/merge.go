@@ -43,7 +43,11 @@ func Refresh(ctx context.Context, n *node.Node, kinds ...string) error {
 		if !slices.Contains(kinds, kind) {
 			continue
 		}
-		if _, err := n.Run(ctx, "systemd-"+kind, "refresh"); err != nil {
+		args := []string{"refresh"}
+		if !n.Booted && n.Systemd >= reloadSince {
+			args = append(args, "--no-reload") // there is no manager to reload
+		}
+		if _, err := n.Run(ctx, "systemd-"+kind, args...); err != nil {
 			return err
 		}
 	}
