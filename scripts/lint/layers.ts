@@ -18,7 +18,7 @@ export const LAYERS: Readonly<Record<string, readonly (readonly string[])[]>> = 
   publish: [['metadata'], ['keys'], ['tree'], ['destinations'], ['formats', 'deltas'], ['node', 'publish']],
   testing: [['.', 'github'], ['server'], ['merge'], ['machine'], ['extension']],
   upstream: [['.'], ['sources'], ['verify'], ['pin'], ['update']],
-  workspace: [['.'], ['bakery', 'ci', 'new', 'published']],
+  workspace: [['.'], ['ci', 'new', 'published'], ['bakery']],
 };
 /** Files of `src` that may import everything in their package. */
 const ENTRY_POINTS = new Set(['index.ts', 'engine.ts', 'browser.ts', 'program.ts', 'run.ts', 'main.ts']);

@@ -113,8 +113,8 @@ export async function checkTree(root: string, keysDir: string, temp: string, isM
       );
       // Sums of a folder whose images have all left are empty, which sha256sum refuses.
       if ((await stat(file)).size > 0)
-        await run('sha256sum', ['--check', '--quiet', '--strict', '--ignore-missing', 'SHA256SUMS'], { cwd: dirname(file) }).catch((error: Error) =>
-          problems.push(`${path}: sha256sum: ${error.message}`),
+        await run('sha256sum', ['--check', '--quiet', '--strict', '--ignore-missing', 'SHA256SUMS'], { cwd: dirname(file) }).catch(
+          (error: Error) => problems.push(`${path}: sha256sum: ${error.message}`),
         );
     }
   } finally {
