@@ -494,9 +494,9 @@ test('k3s: from a saved listing to a Butane config, with a version that has a pl
     expect(await readFile(join(tree, 'k3s/portable/SHA256SUMS'), 'utf8')).toContain(`  ${file}`);
     const url = 'https://extensions.example.org';
     const node = ['--release', 'portable', '--arch', 'x86-64', '--base-url', url, '--tree', tree, '--minimal'];
-    const ring = ['--keyring', join(tree, 'keys/import-pubring.gpg')];
+    const trust = ['--root', join(keys, 'metadata')];
     for (const wanted of ['k3s', 'k3s@1.33', 'k3s@1.33.1+k3s1']) {
-      const butane = await flatcarExt('butane', wanted, ...node, ...ring);
+      const butane = await flatcarExt('butane', wanted, ...node, ...trust);
       expect(butane).toContain(`source: ${url}/k3s/portable/k3s.portable_1.33.1%2Bk3s1_x86-64.raw`);
       expect(butane).toContain(`path: /opt/extensions/k3s/${file}`);
     }

@@ -11,6 +11,7 @@ import {
   localDestination,
   publish,
   readPublished,
+  type FileAbout,
   type PublishKeys,
   type PublishOptions,
   type PublishResult,
@@ -266,6 +267,25 @@ test('two at once: both are published', async () => {
     'demo.portable_1.0.1_x86-64.raw',
   ]);
   const published = await readPublished(localDestination(tree), trustOf(keys));
+  expect((await published.extension('demo'))?.versions.map(({ version }) => version)).toEqual(['1.0.1', '1.0.0']);
+});
+
+test('without a lock, a version of metadata that another publisher took meanwhile is left to it, and the next one is used', async () => {
+  await into({ paths: [one()] });
+  const place = localDestination(tree);
+  const put = place.put.bind(place);
+  const targets = join(tree, 'metadata/2.targets.json');
+  Object.assign(place, {
+    locks: false,
+    put: async (path: string, file: string, about: FileAbout): Promise<void> => {
+      if (path === 'metadata/2.targets.json') await writeFile(targets, 'of another publisher');
+      await put(path, file, about);
+    },
+  });
+  await into({ paths: [two()], destination: place });
+  expect(await readFile(targets, 'utf8')).toBe('of another publisher');
+  const published = await readPublished(localDestination(tree), trustOf(keys));
+  expect(published.metadata?.targets.signed.version).toBe(3);
   expect((await published.extension('demo'))?.versions.map(({ version }) => version)).toEqual(['1.0.1', '1.0.0']);
 });
 

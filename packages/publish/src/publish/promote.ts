@@ -1,5 +1,5 @@
 import { mapParallel } from '@flatcar/core/engine';
-import type { Destination } from '../destinations/destination.ts';
+import { ConflictError, TakenError, type Destination } from '../destinations/destination.ts';
 import { METADATA } from '../tree/layout.ts';
 import type { PublicKeys } from './public-keys.ts';
 import type { ExtensionIndex } from '../tree/schema.ts';
@@ -39,6 +39,13 @@ async function replaceChanged(destination: Destination, folder: string, files: R
   if (!served.every(Boolean)) await destination.replace(folder, files);
 }
 
+/** Places metadata of the next state. Without a lock, another publisher may have taken the version since it was chosen. */
+async function putState(destination: Destination, { path, from, ...about }: Staged): Promise<void> {
+  await destination.put(path, from, about).catch((error: unknown) => {
+    throw error instanceof TakenError && !destination.locks ? new ConflictError(`${destination.where}/${path}`) : error;
+  });
+}
+
 /**
  * Makes everything visible: first files that nothing refers to yet, then the files that refer to them. The timestamp comes last and makes the
  * new state the current one. A new root follows: until then the state is trusted by the former root, if its keys are at hand.
@@ -64,7 +71,7 @@ export async function promote(destination: Destination, all: Promotion): Promise
     await replaceChanged(destination, extension.name, new Map([[FEED, extensionFeed(extension, all.baseUrl)]]));
   }
   for (const file of all.listed) await destination.put(file.path, file.from, file);
-  for (const file of all.state) await destination.put(file.path, file.from, file);
+  for (const file of all.state) await putState(destination, file);
   await destination.flush();
   await replaceChanged(destination, '', all.root);
   if (all.timestamp !== undefined) await destination.replace(METADATA, new Map([['timestamp.json', all.timestamp]]));
