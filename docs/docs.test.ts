@@ -152,7 +152,7 @@ describe('links and pictures lead somewhere', () => {
 
 /** Options that a page passes to commands of `flatcar-ext` which do not have them; blocks that do not run count too. */
 function unknownOptions(text: string): string[] {
-  const calls = text.replaceAll('\\\n', ' ').matchAll(/\bflatcar-ext ([a-z][a-z ]*?)(?= *(?:$|[^a-z ]))([^\n|`]*)/gm);
+  const calls = text.replaceAll('\\\n', ' ').matchAll(/\bflatcar-ext ([a-z][a-z-]*(?: [a-z][a-z-]*)*)([^\n|`]*)/g);
   return [...calls].flatMap(([call, words = '', rest = '']) => {
     let command = createProgram(AbortSignal.timeout(60_000));
     for (const word of words.split(' ')) command = command.commands.find((one) => one.name() === word) ?? command;
