@@ -62,20 +62,21 @@ function unsafe(events: readonly Event[], at: number): string[] {
 }
 
 test.each(['1.0.0', '1.0.1'])(
-  'publishing %s: sums are on the disk before the index leads to them, and all else before the sums',
+  'publishing %s: sums and index are on the disk before the timestamp leads to them, and all else before the sums',
   async (version) => {
     const events = await published(version);
     const isSwitch = ({ event, path }: Event): boolean => event === 'name' && path.endsWith('/.current');
     const switches = events.flatMap((one, index) => (isSwitch(one) ? [{ path: one.path, index }] : []));
     expect(switches.length).toBeGreaterThan(2);
-    expect(switches.at(-1)?.path, 'the index is last').toBe(join(tree, '.current'));
+    const metadata = join(tree, 'metadata');
+    expect(switches.at(-1)?.path, 'the timestamp is last').toBe(join(metadata, '.current'));
     for (const { path, index } of switches)
       expect(
         unsafe(events, index).filter((one) => !one.endsWith('/.publish.lock')),
         path,
       ).toEqual([]);
-    // And the command ends only when the index itself is safe.
-    const end = events.findLastIndex(({ event, path }) => event === 'name' && path === join(tree, '.current'));
-    expect(events.slice(end).some(({ event, path }) => event === 'sync' && path === tree)).toBe(true);
+    // And the command ends only when the timestamp itself is safe.
+    const end = switches.at(-1)?.index;
+    expect(events.slice(end).some(({ event, path }) => event === 'sync' && path === metadata)).toBe(true);
   },
 );

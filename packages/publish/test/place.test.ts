@@ -148,7 +148,18 @@ test('a tree that does not exist is an error for whatever works on one, and a fo
     ['mirror', '--to', join(dir, 'mirror'), '--tree', join(dir, 'nowhere'), '--keys', 'keys', '--base-url', 'https://x.example.org'],
     ['plan', '--tree', join(dir, 'nowhere'), '--keys', 'keys'],
     ['bind', 'demo', '--tree', join(dir, 'nowhere'), '--release', 'stable', '--out', 'out', '--keys', 'keys'],
-    ['butane', 'demo', '--release', 'stable', '--tree', join(dir, 'nowhere'), '--root', 'keys/metadata'],
+    [
+      'butane',
+      'demo',
+      '--release',
+      'stable',
+      '--base-url',
+      'https://x.example.org',
+      '--tree',
+      join(dir, 'nowhere'),
+      '--root',
+      'keys/metadata',
+    ],
   ]) {
     const { code, err } = await run(...args);
     expect(err, args[0]).toContain('nothing is published here');
