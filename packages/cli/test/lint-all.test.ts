@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 
 // `npm run lint` with stand-ins for the tools, which end as they are told: what it does with their results.
 const script = resolve(import.meta.dirname, '../../../scripts/lint/all.ts');
-const CHECKS = ['oxlint', 'oxfmt', 'tsc', 'turbo', 'node', 'node', 'flatcar-ext'];
+const CHECKS = ['oxlint', 'oxfmt', 'tsc', 'tsc', 'turbo', 'node', 'node', 'flatcar-ext'];
 let dir: string;
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'lint-all-'));
