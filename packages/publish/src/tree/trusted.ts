@@ -139,7 +139,10 @@ function refusal(source: Source, error: unknown): UserError {
 async function keptFiles(dir: string): Promise<Map<string, Buffer>> {
   const kept = new Map<string, Buffer>();
   for (const role of ROLES) {
-    const bytes = await readFile(join(dir, `${role}.json`)).catch(() => undefined);
+    const bytes = await readFile(join(dir, `${role}.json`)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return undefined;
+      throw error; // what is not kept is not remembered, and could be turned back
+    });
     if (bytes !== undefined) kept.set(`${role}.json`, bytes);
   }
   return kept;

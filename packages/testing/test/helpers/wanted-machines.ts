@@ -12,7 +12,7 @@ interface Wanted {
 export async function describeWantedMachines(arch: Arch): Promise<void> {
   const { extensions, releases = ['stable'], arches = [hostArch()] } = JSON.parse(process.env['FLATCAR_EXT_MACHINES'] ?? '{}') as Wanted;
   await describeMachines({
-    ...(extensions === undefined ? {} : { extensions }),
+    extensions,
     releases: releases.flatMap((one) => selectTargets(one)).filter((one) => one !== 'portable'),
     arches: arches.map(parseArch).filter((one) => one === arch),
   });

@@ -42,7 +42,10 @@ function startedBy(path: string, text: string | undefined): string[] | undefined
  * and reported.
  */
 export async function readOwnFiles(dir: string): Promise<ImportedFiles> {
-  const entries = await walk(dir).catch(() => []);
+  const entries = await walk(dir).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
   const files: ImportedFile[] = [];
   const start = new Set<string>();
   const decisions: Decision[] = [];

@@ -66,7 +66,11 @@ async function putImage({ tree }: OpenedTree, image: PublishedImage, file: strin
 /** Adds images to the SHA256SUMS of a folder, so that sha256sum(1) and `flatcar-ext verify` can check them later. */
 async function addSums(out: string, images: readonly FetchedImage[]): Promise<void> {
   const file = join(out, SUMS);
-  const sums = parseSums(await readFile(file, 'utf8').catch(() => ''), file);
+  const before = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return '';
+    throw error; // else what the folder has would be lost from its sums
+  });
+  const sums = parseSums(before, file);
   for (const image of images) sums.set(basename(image.file), image.sha256);
   await writeAtomic(file, formatSums(sums), PUBLIC_FILE);
 }
